@@ -1,1 +1,14 @@
-//! Equipoise.
+//! Equipoise: the adversarial robustness of deep equilibrium models (DEQs).
+//!
+//! A DEQ's hidden state is the fixed point z* = f(z*; x) of one layer. This library trains such models,
+//! attacks them white-box, defends and evaluates them, and answers one question: *is this DEQ robust, or is
+//! gradient obfuscation flattering it?* It implements Yang, Pang and Liu, "A Closer Look at the Adversarial
+//! Robustness of Deep Equilibrium Models" (NeurIPS 2022).
+//!
+//! The modules stand in the order in which data flow through them; each uses only those above it.
+
+pub mod batch;
+pub mod work;
+pub mod loss;
+pub mod attack;
+pub mod evaluate;

@@ -1,0 +1,72 @@
+//! Attacks: they see a model only through two traits, and know nothing of equilibria.
+//!
+//! A [`Classifier`] answers with logits (black box); a [`WhiteBox`] answers with values and gradients of an
+//! [`Objective`]. A readout and a gradient estimator make a DEQ into a white box, so the grid of adaptive
+//! attacks is the product readout × estimator × attack.
+
+mod budget;
+mod pgd;
+mod random;
+
+pub use budget::{Budget, BudgetError, Norm};
+pub use pgd::{Pgd, PgdConfig};
+pub use random::ExampleRng;
+
+use crate::batch::{Images, Logits, Values};
+use crate::loss::Objective;
+use crate::work::Work;
+
+/// A model that can only be asked for its answer.
+pub trait Classifier {
+    /// Number of classes K.
+    fn classes(&self) -> usize;
+
+    /// Logits `[N, K]` of the deployed model on images `[N, C, H, W]`.
+    fn logits(&self, images: &Images) -> Logits;
+
+    /// The work done so far, counted per example. A model without a cell has none.
+    fn work(&self) -> Work {
+        Work::default()
+    }
+}
+
+/// What a white box answers for a batch.
+#[derive(Debug, Clone)]
+pub struct ValueAndGradient {
+    /// Logits `[N, K]` of the **deployed** readout.
+    pub logits: Logits,
+    /// The objective at those logits, `[N]`.
+    pub values: Values,
+    /// Estimated gradient of the sum of the objective over the batch, `[N, C, H, W]`.
+    pub gradient: Images,
+}
+
+/// A model whose gradient can be had, or at least estimated.
+pub trait WhiteBox: Classifier {
+    /// Value and estimated gradient of an objective.
+    fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient;
+}
+
+/// The examples under attack.
+#[derive(Debug, Clone)]
+pub struct Targets<'a> {
+    /// Unperturbed images `[N, C, H, W]`.
+    pub images: &'a Images,
+    /// True classes.
+    pub labels: &'a [usize],
+    /// Where the examples stand in their data set: their random numbers are drawn by it, so that neither
+    /// batch size nor order changes them.
+    pub indices: &'a [usize],
+    /// Seed of the run.
+    pub seed: u64,
+}
+
+/// An attack that needs gradients.
+pub trait Attack: Send + Sync {
+    /// Its name in tables and on the command line, such as `pgd-10`.
+    fn name(&self) -> String;
+
+    /// Perturbed images `[N, C, H, W]`, one per example: one that the model misclassifies where the attack
+    /// found such, and its best try elsewhere. They lie within the budget and in \[0, 1\].
+    fn run(&self, victim: &dyn WhiteBox, targets: &Targets<'_>, budget: &Budget) -> Images;
+}

@@ -1,0 +1,1 @@
+//! White-box evaluation: a cascade of attacks, every success verified.
