@@ -1,1 +1,59 @@
-//! report
+//! Records to files that people and other tools read: HTML, Markdown, JSON, CSV, LaTeX, and SVG figures.
+//!
+//! A [`Report`] holds evaluations ([`equipoise_record::Evaluation`]) and line charts ([`Figure`]);
+//! [`render`] makes text of it in one [`Format`], [`write_atomically`] puts text into a file. Nothing here
+//! computes an accuracy: everything shown is in the record, and what is concluded from it stands in
+//! [`verdict`], which states its rules.
+//!
+//! ```
+//! use equipoise_report::{Format, Report, render};
+//!
+//! let report = Report { title: "No models yet".into(), ..Report::default() };
+//! let page = render(Format::Html, &report)?;
+//! assert!(page.starts_with("<!DOCTYPE html>"));
+//! # Ok::<(), equipoise_report::ReportError>(())
+//! ```
+
+mod error;
+mod export;
+mod facts;
+mod figure;
+mod format;
+mod svg;
+mod table;
+mod verdict;
+mod words;
+mod write;
+
+pub use error::ReportError;
+pub use figure::{Figure, Kind, Scale, Series};
+pub use format::Format;
+pub use svg::{SvgFile, svg_files};
+pub use verdict::{Finding, Verdict, verdict, verdicts};
+pub use write::write_atomically;
+
+use equipoise_record::Evaluation;
+
+/// What a report is made from.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Report {
+    /// The title of the page.
+    pub title: String,
+    /// The models, in the order that they should be shown. May be empty, for a report of figures alone.
+    pub models: Vec<Evaluation>,
+    /// Line charts beside those that every report draws from its records. JSON and CSV hold the record
+    /// only and LaTeX tables only: there the figures are left out.
+    pub figures: Vec<Figure>,
+    /// The command line that repeats the run.
+    pub command: Option<String>,
+}
+
+/// The report as text in `format`.
+///
+/// # Errors
+/// [`ReportError::NotFinite`] if a record holds a number that is not finite: no format could say it
+/// truthfully. [`ReportError::Json`] and [`ReportError::Csv`] if the writer fails.
+pub fn render(format: Format, report: &Report) -> Result<String, ReportError> {
+    facts::check_finite(&report.models)?;
+    export::exporter(format).render(report)
+}

@@ -1,0 +1,109 @@
+//! LaTeX: `booktabs` tables to paste into a paper, each with its setting in the caption.
+
+use super::Exporter;
+use crate::table::{Cell, Table};
+use crate::{Report, ReportError, facts, table};
+use std::fmt::Write;
+
+pub(crate) struct Latex;
+
+impl Exporter for Latex {
+    fn render(&self, report: &Report) -> Result<String, ReportError> {
+        let mut out = String::new();
+        let _ = writeln!(out, "% {}", comment(&report.title));
+        out.push_str("% Needs \\usepackage{booktabs} and, for wide tables, \\usepackage{graphicx}.\n");
+        if let Some(command) = &report.command {
+            let _ = writeln!(out, "% Made by: {}", comment(command));
+        }
+        for (setting, models) in facts::by_setting(&report.models) {
+            let mut summary = table::summary(&setting, &models);
+            // What was tried is a sentence for each row: too long for a column of a paper.
+            let tried: Vec<String> = summary
+                .rows
+                .iter_mut()
+                .filter_map(|row| {
+                    let tried = row.pop()?;
+                    Some(format!("{}, {}: {}", row[0].main, row[1].main, tried.main))
+                })
+                .collect();
+            summary.columns.pop();
+            if !tried.is_empty() {
+                let _ = write!(summary.caption, " Tried: {}.", tried.join("; "));
+            }
+            table(&mut out, &summary);
+        }
+        for model in &report.models {
+            for readout in &model.readouts {
+                table(&mut out, &table::cascade(model, readout));
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn table(out: &mut String, table: &Table) {
+    let layout: String = table.columns.iter().map(|c| if c.numeric { 'r' } else { 'l' }).collect();
+    let head: Vec<String> = table.columns.iter().map(|c| text(&c.title)).collect();
+    // A wide table shrinks to the line, a narrow one keeps its size.
+    let (open, close) = match table.columns.len() {
+        0..=4 => ("", ""),
+        _ => ("\\resizebox{\\linewidth}{!}{%\n", "}"),
+    };
+    let _ = write!(
+        out,
+        "\n\\begin{{table}}\n\\centering\n\\caption{{{}}}\n{open}\\begin{{tabular}}{{{layout}}}\n\\toprule\n{} \\\\\n\\midrule\n",
+        text(&table.caption),
+        head.join(" & ")
+    );
+    for row in &table.rows {
+        let cells: Vec<String> = row.iter().map(cell).collect();
+        let _ = writeln!(out, "{} \\\\", cells.join(" & "));
+    }
+    let _ = write!(out, "\\bottomrule\n\\end{{tabular}}{close}\n\\end{{table}}\n");
+}
+
+fn cell(cell: &Cell) -> String {
+    match &cell.note {
+        Some(note) => format!("{} {{\\scriptsize {}}}", text(&cell.main), text(note)),
+        None => text(&cell.main),
+    }
+}
+
+/// Plain text as LaTeX that prints it unchanged.
+fn text(plain: &str) -> String {
+    let mut out = String::with_capacity(plain.len());
+    for c in plain.chars() {
+        match c {
+            '\\' => out.push_str("\\textbackslash{}"),
+            '~' => out.push_str("\\textasciitilde{}"),
+            '^' => out.push_str("\\textasciicircum{}"),
+            '<' => out.push_str("\\textless{}"),
+            '>' => out.push_str("\\textgreater{}"),
+            '{' | '}' | '$' | '&' | '#' | '%' | '_' => out.extend(['\\', c]),
+            // A bracket first in a row would be read as the option of the `\\` before it.
+            '[' | ']' => out.extend(['{', c, '}']),
+            'ε' => out.push_str("$\\varepsilon$"),
+            '∞' => out.push_str("$_\\infty$"),
+            '–' => out.push_str("--"),
+            '\n' | '\r' | '\t' => out.push(' '),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+/// A comment ends with its line.
+fn comment(plain: &str) -> String {
+    plain.replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_prints_unchanged() {
+        assert_eq!(text("50% of a_b {x} \\end"), "50\\% of a\\_b \\{x\\} \\textbackslash{}end");
+        assert_eq!(text("L∞ ε = 8/255"), "L$_\\infty$ $\\varepsilon$ = 8/255");
+    }
+}

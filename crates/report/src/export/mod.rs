@@ -1,0 +1,24 @@
+//! One file for each format, all behind one trait.
+
+mod csv;
+mod html;
+mod json;
+mod latex;
+mod markdown;
+
+use crate::{Format, Report, ReportError};
+
+/// Lays a report out in one format. Every string of the report is a user's: escape it.
+pub(crate) trait Exporter {
+    fn render(&self, report: &Report) -> Result<String, ReportError>;
+}
+
+pub(crate) fn exporter(format: Format) -> &'static dyn Exporter {
+    match format {
+        Format::Json => &json::Json,
+        Format::Markdown => &markdown::Markdown,
+        Format::Html => &html::Html,
+        Format::Csv => &csv::Csv,
+        Format::Latex => &latex::Latex,
+    }
+}

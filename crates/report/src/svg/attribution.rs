@@ -1,0 +1,200 @@
+//! Where every image went: robust, misclassified when clean, or broken, and by which attack and estimator.
+//!
+//! There may be more breakers than colours that can be told apart, so colour says the kind of attack only
+//! and a number names the breaker.
+
+use super::canvas::{legend, percent_axis, rect, text, text_within};
+use super::cascade::class;
+use super::{Drawing, Layout, Picture};
+use crate::facts::{self, Kind};
+use crate::table::{Cell, Table, columns};
+use crate::words;
+use equipoise_record::{Evaluation, ReadoutResult};
+use maud::{Markup, html};
+
+pub(crate) fn attribution(setting: &str, models: &[&Evaluation]) -> Drawing {
+    let keys = keys(models);
+    let rows: Vec<Row> =
+        models.iter().flat_map(|m| m.readouts.iter().map(|r| Row::new(m, r, &keys))).collect();
+    Drawing {
+        title: "Which attack broke which share".to_owned(),
+        caption: format!(
+            "{setting}. Each image counts once, for the first attack that broke it. Numbers in the bars name \
+             the attack and gradient below."
+        ),
+        description: rows.iter().map(Row::describe).collect::<Vec<_>>().join(" "),
+        table: table(setting, &rows),
+        wide: draw(&rows, &keys, Layout::Wide),
+        narrow: draw(&rows, &keys, Layout::Narrow),
+    }
+}
+
+/// An attack and estimator that broke something, anywhere.
+struct Key {
+    says: String,
+    kind: Kind,
+}
+
+fn keys(models: &[&Evaluation]) -> Vec<Key> {
+    let mut keys: Vec<Key> = Vec::new();
+    for attack in models.iter().flat_map(|m| &m.readouts).flat_map(|r| &r.attacks).filter(|a| a.broken > 0) {
+        let says = facts::attack_in_words(attack);
+        if !keys.iter().any(|k| k.says == says) {
+            keys.push(Key { says, kind: Kind::of(attack) });
+        }
+    }
+    keys
+}
+
+/// A part of a bar.
+struct Part {
+    says: String,
+    count: usize,
+    class: String,
+    number: Option<usize>,
+}
+
+struct Row {
+    model: String,
+    readout: String,
+    count: usize,
+    parts: Vec<Part>,
+}
+
+impl Row {
+    fn new(model: &Evaluation, readout: &ReadoutResult, keys: &[Key]) -> Self {
+        let n = model.count;
+        let part = |says: &str, count, class: &str| Part {
+            says: says.to_owned(),
+            count,
+            class: class.to_owned(),
+            number: None,
+        };
+        let robust = facts::correct(readout.white_box_accuracy, n);
+        let wrong = n.saturating_sub(facts::correct(readout.clean_accuracy, n));
+        let mut parts = vec![part("robust", robust, "fill-robust")];
+        // From the last attack to the first, so that the bar reads as the cascade does: what is left is left.
+        for attack in readout.attacks.iter().rev().filter(|a| a.broken > 0) {
+            let says = facts::attack_in_words(attack);
+            let number = keys.iter().position(|k| k.says == says).map(|i| i + 1);
+            let class = format!("fill-{}", class(Kind::of(attack)));
+            parts.push(Part { says, count: attack.broken, class, number });
+        }
+        let known: usize = parts.iter().map(|p| p.count).sum::<usize>() + wrong;
+        if known < n {
+            // Nothing is dropped in silence: a record that does not add up shows it.
+            parts.push(part("not attributed", n - known, "fill-unknown"));
+        }
+        parts.push(part("misclassified when clean", wrong, "fill-wrong"));
+        Row { model: model.model.clone(), readout: readout.name.clone(), count: n, parts }
+    }
+
+    fn describe(&self) -> String {
+        let parts: Vec<String> = self.parts.iter().map(|p| format!("{} {}", p.count, p.says)).collect();
+        format!(
+            "{}, readout {}, {}: {}.",
+            self.model,
+            self.readout,
+            words::images(self.count),
+            words::list(&parts)
+        )
+    }
+}
+
+fn table(setting: &str, rows: &[Row]) -> Table {
+    let cells = |row: &Row| -> Vec<Vec<Cell>> {
+        let share = |count: usize| words::percent(count as f64 / row.count.max(1) as f64);
+        let cell = |p: &Part| -> Vec<Cell> {
+            let texts =
+                [row.model.clone(), row.readout.clone(), p.says.clone(), p.count.to_string(), share(p.count)];
+            texts.map(Cell::from).to_vec()
+        };
+        row.parts.iter().map(cell).collect()
+    };
+    Table {
+        caption: setting.to_owned(),
+        columns: columns(&["Model", "Readout", "Images"], &["Count", "Share"]),
+        rows: rows.iter().flat_map(cells).collect(),
+    }
+}
+
+fn draw(rows: &[Row], keys: &[Key], layout: Layout) -> Picture {
+    let wide = layout == Layout::Wide;
+    let (left, right) = if wide { (190.0, 750.0) } else { (4.0, 330.0) };
+    let (row_height, head) = if wide { (44.0, 0.0) } else { (58.0, 20.0) };
+    let top = 22.0;
+    let bottom = top + 10.0 + row_height * rows.len() as f64;
+    let (legend, legend_height) =
+        explain(keys, (if wide { left } else { 4.0 }, bottom + 4.0), layout.width(), rows);
+    let body = html! {
+        (percent_axis(left, right, top, bottom - 4.0))
+        @for (i, row) in rows.iter().enumerate() {
+            @let y = top + 10.0 + row_height * i as f64;
+            @if wide {
+                (text_within("label strong", (0.0, y + 12.0), &row.model, left - 18.0))
+                (text_within("label muted", (0.0, y + 28.0), &row.readout, left - 18.0))
+            } @else {
+                (text_within("label strong halo", (left, y + 12.0), &format!("{}, {}", row.model, row.readout), right - left))
+            }
+            (bar(row, (left, right), y + head))
+        }
+        (legend)
+    };
+    Picture { height: bottom + legend_height + 8.0, body }
+}
+
+fn bar(row: &Row, (left, right): (f64, f64), y: f64) -> Markup {
+    let unit = (right - left) / row.count.max(1) as f64;
+    let mut x = left;
+    let mut parts = Vec::new();
+    for part in &row.parts {
+        let width = unit * part.count as f64;
+        parts.push((x, width, part));
+        x += width;
+    }
+    html! {
+        @if row.count == 0 { (text("tick", (left, y + 18.0), "no images")) }
+        @for (x, width, part) in parts.iter().filter(|p| p.2.count > 0) {
+            g {
+                title { (part.says) ": " (part.count) " of " (words::images(row.count)) }
+                // A hairline between parts, unless that would hide a thin one.
+                (rect(&part.class, (*x, y), if *width > 3.0 { width - 1.0 } else { *width }, 26.0))
+                @if let Some(number) = part.number.filter(|n| *width > if *n < 10 { 12.0 } else { 19.0 }) {
+                    (text(&format!("on-{} middle", part.class), (x + width / 2.0, y + 17.5), &number.to_string()))
+                }
+            }
+        }
+    }
+}
+
+/// The numbered list of breakers, one a line, after the parts that have no number.
+fn explain(keys: &[Key], (left, y): (f64, f64), right: f64, rows: &[Row]) -> (Markup, f64) {
+    let swatch = |class: &str| rect(class, (0.0, -10.0), 14.0, 11.0);
+    let mut entries: Vec<(String, Markup)> = Vec::new();
+    for (says, class) in [
+        ("robust", "fill-robust"),
+        ("not attributed", "fill-unknown"),
+        ("misclassified when clean", "fill-wrong"),
+    ] {
+        if rows.iter().flat_map(|r| &r.parts).any(|p| p.says == says && p.count > 0) {
+            entries.push((says.to_owned(), swatch(class)));
+        }
+    }
+    for kind in [Kind::ReadyMade, Kind::Adaptive, Kind::BlackBox] {
+        if keys.iter().any(|k| k.kind == kind) {
+            entries.push((format!("broken, {}", kind.name()), swatch(&format!("fill-{}", class(kind)))));
+        }
+    }
+    let (legend, height) = legend(&entries, 14.0, (left, y), right);
+    let markup = html! {
+        (legend)
+        @for (i, key) in keys.iter().enumerate() {
+            @let line = y + height + 18.0 + 19.0 * i as f64;
+            (rect(&format!("fill-{}", class(key.kind)), (left, line - 12.0), 22.0, 15.0))
+            (text(&format!("on-fill-{} middle", class(key.kind)), (left + 11.0, line - 0.5), &(i + 1).to_string()))
+            (text_within("label", (left + 30.0, line), &key.says, right - left - 30.0))
+        }
+    };
+    let list = if keys.is_empty() { 0.0 } else { 8.0 + 19.0 * keys.len() as f64 };
+    (markup, height + list)
+}

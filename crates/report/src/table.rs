@@ -1,0 +1,151 @@
+//! Tables as plain text, made once and laid out by each format, so that formats cannot disagree.
+
+use crate::facts::{self, Kind};
+use crate::figure::{Figure, Series};
+use crate::words;
+use equipoise_record::{Accuracy, Evaluation, ReadoutResult};
+
+/// A table without any markup: exporters escape and lay out.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Table {
+    pub caption: String,
+    pub columns: Vec<Column>,
+    pub rows: Vec<Vec<Cell>>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Column {
+    pub title: String,
+    pub numeric: bool,
+}
+
+/// What a cell says, and what it adds in smaller print.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Cell {
+    pub main: String,
+    pub note: Option<String>,
+}
+
+impl<S: Into<String>> From<S> for Cell {
+    fn from(main: S) -> Self {
+        Cell { main: main.into(), note: None }
+    }
+}
+
+impl Cell {
+    fn noted(main: impl Into<String>, note: impl Into<String>) -> Self {
+        Cell { main: main.into(), note: Some(note.into()) }
+    }
+
+    fn accuracy(a: Accuracy, count: usize) -> Self {
+        if count == 0 {
+            return "no images".into();
+        }
+        let note = format!("{} {}/{count}", words::interval(a.interval), facts::correct(a, count));
+        Cell::noted(words::percent(a.value), note)
+    }
+}
+
+/// Text columns, then columns of numbers, by title.
+pub(crate) fn columns(text: &[&str], numeric: &[&str]) -> Vec<Column> {
+    let column = |numeric| move |title: &&str| Column { title: (*title).to_owned(), numeric };
+    text.iter().map(column(false)).chain(numeric.iter().map(column(true))).collect()
+}
+
+/// Clean, ready-made and white-box accuracy by model and readout.
+pub(crate) fn summary(setting: &str, models: &[&Evaluation]) -> Table {
+    let mut columns = columns(&["Model", "Readout"], &["Clean", "Ready-made", "White-box", "Difference"]);
+    columns.push(Column { title: "Tried".to_owned(), numeric: false });
+    let mut rows = Vec::new();
+    for model in models {
+        for readout in &model.readouts {
+            let n = model.count;
+            let difference = match facts::gap(readout, n) {
+                Some(gap) if n > 0 => Cell::noted(
+                    format!("{} points", words::points(gap as f64 / n as f64)),
+                    format!("{gap}/{n}"),
+                ),
+                _ => "–".into(),
+            };
+            rows.push(vec![
+                model.model.clone().into(),
+                readout.name.clone().into(),
+                Cell::accuracy(readout.clean_accuracy, n),
+                readout.ready_made_accuracy.map_or("not run".into(), |a| Cell::accuracy(a, n)),
+                Cell::accuracy(readout.white_box_accuracy, n),
+                difference,
+                facts::tried(readout).into(),
+            ]);
+        }
+    }
+    let caption = format!("{setting}. Accuracy in %, with its 95% Wilson interval and count.");
+    Table { caption, columns, rows }
+}
+
+/// The attacks of one readout in order, with what each broke and cost.
+pub(crate) fn cascade(model: &Evaluation, readout: &ReadoutResult) -> Table {
+    let n = model.count;
+    let numeric =
+        ["Attempted", "Broken", "Unconfirmed", "Accuracy after", "Time", "Cell evaluations", "VJPs"];
+    let clean = [
+        "clean".into(),
+        "–".into(),
+        "–".into(),
+        n.to_string().into(),
+        (n - facts::correct(readout.clean_accuracy, n).min(n)).to_string().into(),
+        "–".into(),
+        Cell::accuracy(readout.clean_accuracy, n),
+        "–".into(),
+        "–".into(),
+        "–".into(),
+    ];
+    let attacks = readout.attacks.iter().map(|a| {
+        vec![
+            a.name.clone().into(),
+            facts::estimator(a).into(),
+            Kind::of(a).name().into(),
+            a.attempted.to_string().into(),
+            a.broken.to_string().into(),
+            a.unconfirmed.to_string().into(),
+            Cell::accuracy(a.accuracy, n),
+            words::seconds(a.seconds).into(),
+            words::thousands(a.cell_evaluations).into(),
+            words::thousands(a.vjps).into(),
+        ]
+    });
+    Table {
+        caption: format!(
+            "{}, readout {}: {}. Each attack meets only what survived those above it; accuracy after it in %, \
+             with its 95% Wilson interval and count.",
+            model.model,
+            readout.name,
+            facts::setting(model)
+        ),
+        columns: columns(&["Attack", "Gradient", "Kind"], &numeric),
+        rows: std::iter::once(clean.to_vec()).chain(attacks).collect(),
+    }
+}
+
+/// The points of a figure, one row for each point of each series.
+pub(crate) fn points(figure: &Figure) -> Table {
+    let name = |label: &str, otherwise: &str| if label.is_empty() { otherwise } else { label }.to_owned();
+    let (x, y) = (name(&figure.x_label, "x"), name(&figure.y_label, "y"));
+    let banded = figure.series.iter().any(|s| s.band.is_some());
+    let numeric: &[&str] = if banded { &[&x, &y, "low", "high"] } else { &[&x, &y] };
+    let rows = figure.series.iter().flat_map(|s| series_rows(s, banded)).collect();
+    Table { caption: figure.title.clone(), columns: columns(&["Series"], numeric), rows }
+}
+
+fn series_rows(series: &Series, banded: bool) -> impl Iterator<Item = Vec<Cell>> {
+    series.points.iter().enumerate().map(move |(i, &(x, y))| {
+        let mut row: Vec<Cell> =
+            vec![series.name.clone().into(), words::number(x).into(), words::number(y).into()];
+        if banded {
+            match series.band.as_ref().and_then(|band| band.get(i)) {
+                Some(&(low, high)) => row.extend([words::number(low).into(), words::number(high).into()]),
+                None => row.extend(["–".into(), "–".into()]),
+            }
+        }
+        row
+    })
+}
