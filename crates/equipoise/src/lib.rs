@@ -8,7 +8,11 @@
 //! The modules stand in the order in which data flow through them; each uses only those above it.
 
 pub mod batch;
-pub mod work;
+pub mod gradient;
 pub mod loss;
-pub mod attack;
-pub mod evaluate;
+pub mod model;
+pub mod problems;
+pub mod readout;
+pub mod solve;
+pub mod state;
+pub mod work;

@@ -1,0 +1,153 @@
+//! Gradient estimators: how ∂loss/∂x is obtained through an equilibrium.
+//!
+//! An estimator looks at a solved batch (the bound cell and its [`Trajectory`]), reads a loss at some state
+//! of its own choice, and pulls that loss back to the injection; the stem's autodiff does the rest. Everything
+//! goes through the cell's [`Linearization`], so attacks and training share this code: training merely asks
+//! for the parameters' share too ([`Cotangents::training`]).
+//!
+//! | estimator | exact when | cost beyond the forward solve |
+//! |---|---|---|
+//! | [`exact`](Estimator::Exact) | z* is a fixed point and the backward solve converged | 1 evaluation, one VJP per backward step and one more |
+//! | [`unrolled`](Estimator::Unrolled) | in the limit of many steps from a fixed point of a contraction; for few steps it is the phantom gradient | l + k evaluations, l + k VJPs |
+//! | [`ensemble`](Estimator::Ensemble) | when all its members are | the sum of its members', from one trajectory |
+
+mod exact;
+mod spec;
+mod unrolled;
+
+pub use spec::{SpecError, parse_list};
+
+use burn::optim::GradientsParams;
+
+use crate::batch::{Logits, Values};
+use crate::loss::Objective;
+use crate::model::cell::{BoundCell, Linearization};
+use crate::readout::{Readout, Tail};
+use crate::solve::{SolverConfig, StateChoice, Trajectory};
+use crate::state::{Injection, State};
+
+/// How ∂loss/∂x is obtained.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Estimator {
+    /// Implicit differentiation at the deployed final state a: solve u = Jᵀu + ∂loss/∂a, return uᵀ ∂f/∂x.
+    Exact,
+    /// Reverse mode through a few applications of f from a detached state; the loss is read at their end.
+    /// With `state` best this is the phantom gradient (Geng et al. 2021); with an earlier state it is the
+    /// paper's unrolled intermediate (its section 4.2).
+    Unrolled {
+        /// Where the applications start. Detached: no gradient flows into it.
+        state: StateChoice,
+        /// The applications.
+        tail: Tail,
+    },
+    /// The mean of the members' gradients, all from one trajectory.
+    Ensemble(Vec<Estimator>),
+}
+
+impl Estimator {
+    /// The phantom gradient of the unroll-trained model.
+    pub fn unrolled() -> Self {
+        Self::Unrolled { state: StateChoice::Best, tail: Tail::UNROLLED }
+    }
+
+    /// Whether the logits at which this estimator reads its loss are those of a readout.
+    pub fn reads(&self, readout: Readout, deployed: &Tail) -> bool {
+        match self {
+            Self::Exact => readout == Readout::Final,
+            Self::Unrolled { state: StateChoice::Best, tail } => {
+                readout == Readout::Final && tail.dampings().eq(deployed.dampings())
+            }
+            _ => false,
+        }
+    }
+
+    /// Reads the loss, and pulls `weight` times it back into `cotangents`.
+    pub fn pull_back(&self, at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> Reading {
+        match self {
+            Self::Exact => exact::pull_back(at, weight, cotangents),
+            Self::Unrolled { state, tail } => {
+                unrolled::pull_back(at, at.trajectory.choose(*state), tail, weight, cotangents)
+            }
+            Self::Ensemble(members) => {
+                let share = 1.0 / members.len() as f64;
+                let mut readings = members.iter().map(|member| {
+                    let Reading { logits, values } = member.pull_back(at, weight * share, cotangents);
+                    Reading { logits: logits * share, values: values * share }
+                });
+                let first = readings.next().expect("an ensemble has at least one member");
+                readings.fold(first, |sum, term| Reading {
+                    logits: sum.logits + term.logits,
+                    values: sum.values + term.values,
+                })
+            }
+        }
+    }
+}
+
+/// A solved batch, and how losses are read from states.
+pub struct Solved<'a> {
+    /// The cell with the batch's injection.
+    pub cell: &'a dyn BoundCell,
+    /// The forward solve.
+    pub trajectory: &'a Trajectory,
+    /// The deployed tail.
+    pub tail: Tail,
+    /// How backward equations are solved.
+    pub backward: &'a SolverConfig,
+    /// Reads a loss at a state.
+    pub head: &'a mut dyn ReadHead,
+    /// The loss.
+    pub objective: &'a dyn Objective,
+}
+
+/// The loss that an estimator read.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// Logits `[N, K]` at the estimator's own state.
+    pub logits: Logits,
+    /// The objective there, `[N]`.
+    pub values: Values,
+}
+
+/// A head that can be pulled back through.
+pub trait ReadHead {
+    /// The loss at a state, and `weight` times its derivative `[N, D]` with respect to that state.
+    fn read(&mut self, state: &State, objective: &dyn Objective, weight: f64) -> (Reading, State);
+}
+
+/// What estimators add up: the injection's cotangent, and the parameters' if this is training.
+pub struct Cotangents {
+    injection: Option<Injection>,
+    parameters: Option<GradientsParams>,
+}
+
+impl Cotangents {
+    /// For an attack: the injection alone.
+    pub fn attack() -> Self {
+        Self { injection: None, parameters: None }
+    }
+
+    /// For training: the cell's parameters too.
+    pub fn training() -> Self {
+        Self { injection: None, parameters: Some(GradientsParams::new()) }
+    }
+
+    /// Pulls u back through a linearisation, adds the injection's share (and the parameters'), and returns
+    /// uᵀ ∂f/∂z.
+    pub fn through(&mut self, linearization: &dyn Linearization, u: &State) -> State {
+        let (state, injection) = match &mut self.parameters {
+            None => linearization.vjp(u),
+            Some(parameters) => linearization.vjp_parameters(u, parameters),
+        };
+        self.injection = Some(match self.injection.take() {
+            None => injection,
+            Some(sum) => sum + injection,
+        });
+        state
+    }
+
+    /// The sums; the injection's is `None` if nothing was pulled back.
+    pub fn into_parts(self) -> (Option<Injection>, Option<GradientsParams>) {
+        (self.injection, self.parameters)
+    }
+}

@@ -1,0 +1,218 @@
+//! Estimators as strings, as commands and file formats write them.
+//!
+//! `exact` · `unrolled:state=t,lead=l,steps=k,damping=λ` (every key optional: best, 1, 9, 0.5) ·
+//! `ensemble(member,member,...)`, where `state=a..b` stands for one member for each state. Lists are separated
+//! by commas; a part without a name of its own (`lead=2`) belongs to the estimator before it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::Estimator;
+use crate::readout::Tail;
+use crate::solve::StateChoice;
+
+/// An estimator string that cannot be understood.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("gradient estimator `{spec}`: {problem}")]
+pub struct SpecError {
+    spec: String,
+    problem: String,
+}
+
+impl SpecError {
+    fn new(spec: &str, problem: impl Into<String>) -> Self {
+        Self { spec: spec.into(), problem: problem.into() }
+    }
+}
+
+impl fmt::Display for Estimator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact => f.write_str("exact"),
+            Self::Unrolled { state, tail: Tail { lead, steps, damping } } => {
+                write!(f, "unrolled:state={state},lead={lead},steps={steps},damping={damping}")
+            }
+            Self::Ensemble(members) => {
+                let members: Vec<String> = members.iter().map(ToString::to_string).collect();
+                write!(f, "ensemble({})", members.join(","))
+            }
+        }
+    }
+}
+
+impl FromStr for Estimator {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        match parse_list(text)?.as_slice() {
+            [one] => Ok(one.clone()),
+            several => Err(SpecError::new(text, format!("one estimator expected, {} found", several.len()))),
+        }
+    }
+}
+
+/// Estimators separated by commas.
+///
+/// # Errors
+///
+/// If one of them is unknown, or has a key or value that it does not know.
+pub fn parse_list(text: &str) -> Result<Vec<Estimator>, SpecError> {
+    let mut estimators = Vec::new();
+    for spec in join_keys(split_outside_parentheses(text)?) {
+        estimators.extend(parse_one(&spec)?);
+    }
+    Ok(estimators)
+}
+
+fn split_outside_parentheses(text: &str) -> Result<Vec<&str>, SpecError> {
+    let mut parts = Vec::new();
+    let (mut depth, mut start) = (0_usize, 0);
+    for (at, character) in text.char_indices() {
+        match character {
+            '(' => depth += 1,
+            ')' => {
+                let open = depth.checked_sub(1);
+                depth = open.ok_or_else(|| SpecError::new(text, "a `)` without its `(`"))?;
+            }
+            ',' if depth == 0 => {
+                parts.push(text[start..at].trim());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    if depth > 0 {
+        return Err(SpecError::new(text, "a `(` without its `)`"));
+    }
+    parts.push(text[start..].trim());
+    Ok(parts)
+}
+
+/// Attaches parts such as `lead=2` to the estimator before them.
+fn join_keys(parts: Vec<&str>) -> Vec<String> {
+    let mut specs: Vec<String> = Vec::new();
+    for part in parts {
+        let key_alone = part.split_once('=').is_some_and(|(key, _)| !key.contains([':', '(']));
+        match specs.last_mut() {
+            Some(spec) if key_alone => {
+                spec.push(',');
+                spec.push_str(part);
+            }
+            _ => specs.push(part.to_owned()),
+        }
+    }
+    specs
+}
+
+/// One estimator, or one for each state of a range.
+fn parse_one(spec: &str) -> Result<Vec<Estimator>, SpecError> {
+    if let Some(members) = spec.strip_prefix("ensemble(").and_then(|rest| rest.strip_suffix(')')) {
+        return Ok(vec![Estimator::Ensemble(parse_list(members)?)]);
+    }
+    let (name, keys) = spec.split_once(':').unwrap_or((spec, ""));
+    let keys: Vec<&str> = keys.split(',').filter(|key| !key.is_empty()).collect();
+    match name {
+        "exact" if keys.is_empty() => Ok(vec![Estimator::Exact]),
+        "exact" => Err(SpecError::new(spec, "`exact` takes no settings")),
+        "unrolled" => parse_unrolled(spec, &keys),
+        _ => Err(SpecError::new(
+            spec,
+            "unknown; use exact, unrolled:state=T,lead=L,steps=K,damping=D or ensemble(..)",
+        )),
+    }
+}
+
+fn parse_unrolled(spec: &str, keys: &[&str]) -> Result<Vec<Estimator>, SpecError> {
+    let mut tail = Tail::UNROLLED;
+    let mut states = vec![StateChoice::Best];
+    for key in keys {
+        let (key, value) =
+            key.split_once('=').ok_or_else(|| SpecError::new(spec, format!("`{key}` is not KEY=VALUE")))?;
+        let number = || {
+            let problem = || format!("{key}={value}: a whole number is needed");
+            value.parse().map_err(|_| SpecError::new(spec, problem()))
+        };
+        match key {
+            "state" => states = parse_states(spec, value)?,
+            "lead" => tail.lead = number()?,
+            "steps" => tail.steps = number()?,
+            "damping" => match value.parse() {
+                Ok(damping) if damping > 0.0 && damping <= 1.0 => tail.damping = damping,
+                _ => return Err(SpecError::new(spec, format!("damping={value} must be in (0, 1]"))),
+            },
+            _ => {
+                let problem = format!("unknown setting `{key}`; it has state, lead, steps and damping");
+                return Err(SpecError::new(spec, problem));
+            }
+        }
+    }
+    if tail.lead + tail.steps == 0 {
+        return Err(SpecError::new(spec, "lead and steps are both 0: no gradient would reach the image"));
+    }
+    Ok(states.into_iter().map(|state| Estimator::Unrolled { state, tail }).collect())
+}
+
+/// `best`, `last`, `t` or `a..b`, both ends included.
+fn parse_states(spec: &str, value: &str) -> Result<Vec<StateChoice>, SpecError> {
+    if let Some((from, to)) = value.split_once("..") {
+        return match (from.parse::<usize>(), to.parse::<usize>()) {
+            (Ok(from), Ok(to)) if from >= 1 && from <= to => Ok((from..=to).map(StateChoice::At).collect()),
+            _ => Err(SpecError::new(spec, format!("state={value} is not a range A..B with 1 <= A <= B"))),
+        };
+    }
+    Ok(vec![value.parse().map_err(|problem: String| SpecError::new(spec, problem))?])
+}
+
+impl serde::Serialize for Estimator {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Estimator {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_survive_a_round_trip() {
+        for spec in [
+            "exact",
+            "unrolled:state=3,lead=1,steps=5,damping=1",
+            "unrolled:state=best,lead=1,steps=9,damping=0.5",
+            "ensemble(exact,unrolled:state=2,lead=1,steps=0,damping=0.5)",
+        ] {
+            assert_eq!(spec.parse::<Estimator>().unwrap().to_string(), spec);
+        }
+    }
+
+    #[test]
+    fn commas_separate_estimators_and_their_settings() {
+        let list = parse_list("exact,unrolled:state=3,lead=1,ensemble(exact,unrolled:state=1..2,steps=0)");
+        let list = list.unwrap();
+        assert_eq!(list.len(), 3);
+        assert!(matches!(&list[2], Estimator::Ensemble(members) if members.len() == 3));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (spec, problem) in [
+            ("exakt", "unknown; use exact"),
+            ("unrolled:state=0", "`0` is not"),
+            ("unrolled:depth=3", "unknown setting `depth`"),
+            ("unrolled:damping=0", "must be in (0, 1]"),
+            ("unrolled:lead=0,steps=0", "no gradient"),
+            ("ensemble(exact", "without its `)`"),
+            ("exact,exact", "one estimator expected"),
+        ] {
+            let message = spec.parse::<Estimator>().unwrap_err().to_string();
+            assert!(message.contains(problem), "{spec}: {message}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The cell f(z; x), and its linearisation.
+//!
+//! A cell is bound to an injection, which makes it a map of the state alone, and that map is what solvers
+//! iterate. A vector-Jacobian product is computed at a fixed point many times, so the cell **owns its
+//! linearisation**: linearise once, apply often. Built-in cells implement it by hand; a cell of yours needs
+//! only [`Cell::apply`] in Burn operations, and gets its linearisation through autodiff.
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+
+use super::parameters::accumulate_module;
+use crate::batch;
+use crate::state::{Injection, State};
+use crate::work::WorkCounter;
+
+/// One layer f(z; x), the same at every depth.
+pub trait Cell: Module + Sync + 'static {
+    /// f(z; x): state `[N, D]` and injection `[N, I]` to a state `[N, D]`, in Burn operations, row by row.
+    fn apply(&self, state: State, injection: Injection) -> State;
+
+    /// Length D of the state.
+    fn state_dim(&self) -> usize;
+
+    /// The cell with its injection fixed.
+    fn bind(&self, injection: &Injection) -> Box<dyn BoundCell> {
+        Box::new(Autodiff { cell: self.clone().valid(), injection: injection.clone() })
+    }
+}
+
+/// A map whose fixed point is wanted: what solvers see.
+pub trait FixedPointMap {
+    /// One application, `[N, D]` to `[N, D]`, row by row.
+    fn apply(&self, state: &State) -> State;
+
+    /// The same map for some of the examples: the others have left the batch.
+    fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_>;
+}
+
+/// A cell bound to an injection.
+pub trait BoundCell: FixedPointMap {
+    /// f at a state, with what its vector-Jacobian products need.
+    fn linearize(&self, state: &State) -> Box<dyn Linearization>;
+}
+
+/// f linearised at a state: its value, and products with its Jacobians from the left.
+///
+/// Cotangents u are `[N, D]`. Each method counts as one vector-Jacobian product.
+pub trait Linearization {
+    /// f(z; x).
+    fn value(&self) -> &State;
+
+    /// uᵀ ∂f/∂z.
+    fn vjp_state(&self, cotangent: &State) -> State;
+
+    /// uᵀ ∂f/∂z and uᵀ ∂f/∂(injection), in one pass.
+    fn vjp(&self, cotangent: &State) -> (State, Injection);
+
+    /// Both, and uᵀ ∂f/∂θ summed over the batch: added, by parameter, to what `into` holds.
+    fn vjp_parameters(&self, cotangent: &State, into: &mut GradientsParams) -> (State, Injection);
+
+    /// The linearisation of some of the examples.
+    fn select(&self, rows: &[usize]) -> Box<dyn Linearization>;
+}
+
+/// A cell of any kind, linearised by autodiff. Burn's graphs are consumed by their backward pass, so each
+/// product evaluates the cell again.
+#[derive(Clone)]
+struct Autodiff<C> {
+    cell: C,
+    injection: Injection,
+}
+
+impl<C: Cell> FixedPointMap for Autodiff<C> {
+    fn apply(&self, state: &State) -> State {
+        self.cell.apply(state.clone(), self.injection.clone())
+    }
+
+    fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_> {
+        Box::new(Self { cell: self.cell.clone(), injection: batch::select(&self.injection, rows) })
+    }
+}
+
+impl<C: Cell> BoundCell for Autodiff<C> {
+    fn linearize(&self, state: &State) -> Box<dyn Linearization> {
+        Box::new(AutodiffLinearization {
+            value: self.apply(state),
+            state: state.clone(),
+            bound: self.clone(),
+        })
+    }
+}
+
+struct AutodiffLinearization<C> {
+    bound: Autodiff<C>,
+    state: State,
+    value: State,
+}
+
+impl<C: Cell> AutodiffLinearization<C> {
+    /// Runs the cell once more and pulls the cotangent back through it.
+    fn pull_back(&self, cell: &C, cotangent: &State) -> (State, Injection, burn::tensor::Gradients) {
+        let state = self.state.clone().autodiff().require_grad();
+        let injection = self.bound.injection.clone().autodiff().require_grad();
+        let value = cell.apply(state.clone(), injection.clone());
+        let gradients = (value * cotangent.clone()).sum().backward();
+        (
+            state.grad(&gradients).unwrap_or_else(|| self.state.zeros_like()),
+            injection.grad(&gradients).unwrap_or_else(|| self.bound.injection.zeros_like()),
+            gradients,
+        )
+    }
+}
+
+impl<C: Cell> Linearization for AutodiffLinearization<C> {
+    fn value(&self) -> &State {
+        &self.value
+    }
+
+    fn vjp_state(&self, cotangent: &State) -> State {
+        self.vjp(cotangent).0
+    }
+
+    fn vjp(&self, cotangent: &State) -> (State, Injection) {
+        let (state, injection, _) = self.pull_back(&self.bound.cell, cotangent);
+        (state, injection)
+    }
+
+    fn vjp_parameters(&self, cotangent: &State, into: &mut GradientsParams) -> (State, Injection) {
+        let cell = self.bound.cell.clone().train();
+        let (state, injection, gradients) = self.pull_back(&cell, cotangent);
+        accumulate_module(into, gradients, &cell);
+        (state, injection)
+    }
+
+    fn select(&self, rows: &[usize]) -> Box<dyn Linearization> {
+        Box::new(Self {
+            bound: Autodiff {
+                cell: self.bound.cell.clone(),
+                injection: batch::select(&self.bound.injection, rows),
+            },
+            state: batch::select(&self.state, rows),
+            value: batch::select(&self.value, rows),
+        })
+    }
+}
+
+/// A bound cell that counts its work.
+pub struct Counted {
+    cell: Box<dyn BoundCell>,
+    counter: WorkCounter,
+}
+
+impl Counted {
+    /// Counts everything that goes through `cell` into `counter`.
+    pub fn new(cell: Box<dyn BoundCell>, counter: WorkCounter) -> Self {
+        Self { cell, counter }
+    }
+}
+
+impl FixedPointMap for Counted {
+    fn apply(&self, state: &State) -> State {
+        self.counter.evaluated(state.dims()[0]);
+        self.cell.apply(state)
+    }
+
+    fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_> {
+        Box::new(CountedMap { map: self.cell.select(rows), counter: self.counter.clone() })
+    }
+}
+
+impl BoundCell for Counted {
+    fn linearize(&self, state: &State) -> Box<dyn Linearization> {
+        self.counter.evaluated(state.dims()[0]);
+        Box::new(CountedLinearization { inner: self.cell.linearize(state), counter: self.counter.clone() })
+    }
+}
+
+struct CountedMap<'a> {
+    map: Box<dyn FixedPointMap + 'a>,
+    counter: WorkCounter,
+}
+
+impl FixedPointMap for CountedMap<'_> {
+    fn apply(&self, state: &State) -> State {
+        self.counter.evaluated(state.dims()[0]);
+        self.map.apply(state)
+    }
+
+    fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_> {
+        Box::new(CountedMap { map: self.map.select(rows), counter: self.counter.clone() })
+    }
+}
+
+struct CountedLinearization {
+    inner: Box<dyn Linearization>,
+    counter: WorkCounter,
+}
+
+impl Linearization for CountedLinearization {
+    fn value(&self) -> &State {
+        self.inner.value()
+    }
+
+    fn vjp_state(&self, cotangent: &State) -> State {
+        self.counter.pulled_back(cotangent.dims()[0]);
+        self.inner.vjp_state(cotangent)
+    }
+
+    fn vjp(&self, cotangent: &State) -> (State, Injection) {
+        self.counter.pulled_back(cotangent.dims()[0]);
+        self.inner.vjp(cotangent)
+    }
+
+    fn vjp_parameters(&self, cotangent: &State, into: &mut GradientsParams) -> (State, Injection) {
+        self.counter.pulled_back(cotangent.dims()[0]);
+        self.inner.vjp_parameters(cotangent, into)
+    }
+
+    fn select(&self, rows: &[usize]) -> Box<dyn Linearization> {
+        Box::new(CountedLinearization { inner: self.inner.select(rows), counter: self.counter.clone() })
+    }
+}

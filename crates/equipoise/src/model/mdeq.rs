@@ -1,0 +1,45 @@
+//! The multiscale DEQ (Bai, Koltun and Kolter 2020), with as many branches as wanted.
+//!
+//! Branch i works at C_i channels and at 1/2^i of the injection's resolution. The cell applies one residual
+//! [`Block`](block::Block) to each branch, then sums each branch with all others brought to its shape
+//! ([`Fusion`](fusion::FusePath)), then mixes channels once more. With one branch the block alone is left:
+//! the single-scale cell. Names are those of a released state dict.
+
+mod block;
+mod cell;
+mod config;
+mod fusion;
+mod head;
+mod stem;
+
+pub use block::Block;
+pub use cell::MdeqCell;
+pub use config::{ConfigError, MdeqConfig};
+pub use fusion::{FusePath, PostFuse};
+pub use head::MdeqHead;
+pub use stem::MdeqStem;
+
+use burn::tensor::Device;
+
+use super::deq::Deq;
+use super::init::Init;
+
+/// A multiscale DEQ.
+pub type Mdeq = Deq<MdeqStem, MdeqCell, MdeqHead>;
+
+impl MdeqConfig {
+    /// A model with random weights.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration contradicts itself; see [`MdeqConfig::validate`].
+    pub fn init(&self, seed: u64, device: &Device) -> Result<Mdeq, ConfigError> {
+        self.validate()?;
+        let mut init = Init::new(seed, device);
+        Ok(Deq {
+            stem: MdeqStem::new(self, &mut init),
+            cell: MdeqCell::new(self, &mut init),
+            head: MdeqHead::new(self, &mut init),
+        })
+    }
+}

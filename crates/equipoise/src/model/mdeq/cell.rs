@@ -1,0 +1,243 @@
+//! The MDEQ cell: blocks, fusion, post-fusion; forward, and vector-Jacobian products by hand.
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+
+use super::block::{Block, BlockCotangents, BlockTape, BoundBlock};
+use super::config::MdeqConfig;
+use super::fusion::{FusePath, PathTape, PostFuse, PostTape};
+use crate::batch;
+use crate::model::cell::{BoundCell, Cell, FixedPointMap, Linearization};
+use crate::model::init::Init;
+use crate::model::layers::Kernel;
+use crate::state::{Injection, Layout, State};
+
+/// A branch: its blocks, of which there is one.
+#[derive(Module, Debug)]
+pub struct Branch {
+    /// The residual block.
+    pub blocks: Vec<Block>,
+}
+
+/// The cell of an MDEQ.
+#[derive(Module, Debug)]
+pub struct MdeqCell {
+    /// One per resolution.
+    pub branches: Vec<Branch>,
+    /// `fuse_layers[i][j]` leads from branch j to branch i. Empty with one branch.
+    pub fuse_layers: Vec<Vec<Option<FusePath>>>,
+    /// One per branch. Empty with one branch.
+    pub post_fuse_layers: Vec<PostFuse>,
+    #[module(skip)]
+    layout: Layout,
+}
+
+impl MdeqCell {
+    /// A cell with random weights.
+    pub fn new(config: &MdeqConfig, init: &mut Init) -> Self {
+        let branches = config.channels.iter();
+        let branches =
+            branches.map(|&channels| Branch { blocks: vec![Block::new(channels, config, init)] }).collect();
+        let fused = if config.branches() > 1 { config.branches() } else { 0 };
+        let fuse_layers = (0..fused)
+            .map(|to| (0..fused).map(|from| FusePath::new(from, to, config, init)).collect())
+            .collect();
+        let post_fuse_layers = (0..fused).map(|i| PostFuse::new(config.channels[i], config, init)).collect();
+        Self { branches, fuse_layers, post_fuse_layers, layout: config.layout() }
+    }
+
+    /// How the branches lie in the flat state.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn bound(&self, injection: &Injection) -> BoundMdeq {
+        let weights = Weights {
+            blocks: self.branches.iter().map(|branch| branch.blocks[0].bind()).collect(),
+            post: self.post_fuse_layers.iter().map(|post| post.conv.kernel()).collect(),
+            cell: self.clone(),
+        };
+        BoundMdeq { weights: Arc::new(weights), injection: injection.clone() }
+    }
+}
+
+impl Cell for MdeqCell {
+    fn apply(&self, state: State, injection: Injection) -> State {
+        self.bound(&injection).forward(&state).0
+    }
+
+    fn state_dim(&self) -> usize {
+        self.layout.dim()
+    }
+
+    fn bind(&self, injection: &Injection) -> Box<dyn BoundCell> {
+        Box::new(self.bound(injection))
+    }
+}
+
+/// The cell with everything folded that does not depend on the state.
+struct Weights {
+    cell: MdeqCell,
+    blocks: Vec<BoundBlock>,
+    post: Vec<Kernel>,
+}
+
+#[derive(Clone)]
+struct BoundMdeq {
+    weights: Arc<Weights>,
+    /// Into branch 0, flattened; the other branches get nothing.
+    injection: Injection,
+}
+
+/// What the cell keeps of an evaluation.
+struct Tape {
+    blocks: Vec<BlockTape>,
+    /// `paths[i][j]` as `fuse_layers[i][j]`.
+    paths: Vec<Vec<Option<PathTape>>>,
+    post: Vec<PostTape>,
+}
+
+impl BoundMdeq {
+    fn forward(&self, state: &State) -> (State, Tape) {
+        let Weights { cell, blocks, post } = &*self.weights;
+        let n = state.dims()[0];
+        let [c, h, w] = cell.layout.branches()[0];
+        let mut injection = Some(self.injection.clone().reshape([n, c, h, w]));
+        let (mixed, block_tapes): (Vec<_>, Vec<_>) = cell
+            .layout
+            .split(state)
+            .into_iter()
+            .zip(blocks)
+            .map(|(z, block)| block.forward(z, injection.take()))
+            .unzip();
+        if post.is_empty() {
+            let tape = Tape { blocks: block_tapes, paths: Vec::new(), post: Vec::new() };
+            return (cell.layout.join(mixed), tape);
+        }
+        let mut outputs = Vec::new();
+        let mut paths = Vec::new();
+        let mut post_tapes = Vec::new();
+        for (i, row) in cell.fuse_layers.iter().enumerate() {
+            let mut sum: Option<Tensor<4>> = None;
+            let mut tapes = Vec::new();
+            for (branch, path) in mixed.iter().zip(row) {
+                let (term, tape) = match path {
+                    None => (branch.clone(), None),
+                    Some(path) => {
+                        let (term, tape) = path.forward(branch.clone());
+                        (term, Some(tape))
+                    }
+                };
+                tapes.push(tape);
+                sum = Some(match sum {
+                    None => term,
+                    Some(sum) => sum + term,
+                });
+            }
+            paths.push(tapes);
+            let sum = sum.expect("a fused cell has at least two branches");
+            let (output, tape) = cell.post_fuse_layers[i].forward(&post[i], sum);
+            outputs.push(output);
+            post_tapes.push(tape);
+        }
+        (cell.layout.join(outputs), Tape { blocks: block_tapes, paths, post: post_tapes })
+    }
+}
+
+impl FixedPointMap for BoundMdeq {
+    fn apply(&self, state: &State) -> State {
+        self.forward(state).0
+    }
+
+    fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_> {
+        let injection = batch::select(&self.injection, rows);
+        Box::new(Self { weights: self.weights.clone(), injection })
+    }
+}
+
+impl BoundCell for BoundMdeq {
+    fn linearize(&self, state: &State) -> Box<dyn Linearization> {
+        let (value, tape) = self.forward(state);
+        Box::new(MdeqLinearization { weights: self.weights.clone(), value, tape })
+    }
+}
+
+struct MdeqLinearization {
+    weights: Arc<Weights>,
+    value: State,
+    tape: Tape,
+}
+
+impl MdeqLinearization {
+    /// Pulls a cotangent back to the state and to the injection.
+    fn pull_back(&self, u: &State, mut parameters: Option<&mut GradientsParams>) -> (State, Injection) {
+        let Weights { cell, blocks, post } = &*self.weights;
+        let mut at_blocks: Vec<Option<Tensor<4>>> = vec![None; blocks.len()];
+        for (i, u) in cell.layout.split(u).into_iter().enumerate() {
+            if post.is_empty() {
+                at_blocks[i] = Some(u);
+                continue;
+            }
+            let at_sum =
+                cell.post_fuse_layers[i].vjp(&post[i], &self.tape.post[i], u, parameters.as_deref_mut());
+            for (j, (path, tape)) in cell.fuse_layers[i].iter().zip(&self.tape.paths[i]).enumerate() {
+                let term = match (path, tape) {
+                    (Some(path), Some(tape)) => path.vjp(tape, at_sum.clone(), parameters.as_deref_mut()),
+                    _ => at_sum.clone(),
+                };
+                at_blocks[j] = Some(match at_blocks[j].take() {
+                    None => term,
+                    Some(sum) => sum + term,
+                });
+            }
+        }
+        let mut injection = None;
+        let states = blocks
+            .iter()
+            .zip(&self.tape.blocks)
+            .zip(at_blocks)
+            .map(|((block, tape), u)| {
+                let u = u.expect("every branch reaches the output");
+                let at: BlockCotangents = block.vjp(tape, u.clone());
+                if let Some(into) = parameters.as_deref_mut() {
+                    block.vjp_parameters(tape, u, &at, into);
+                }
+                injection.get_or_insert(at.injection);
+                at.state
+            })
+            .collect();
+        let injection: Tensor<4> = injection.expect("a cell has at least one branch");
+        (cell.layout.join(states), injection.flatten(1, 3))
+    }
+}
+
+impl Linearization for MdeqLinearization {
+    fn value(&self) -> &State {
+        &self.value
+    }
+
+    fn vjp_state(&self, cotangent: &State) -> State {
+        self.pull_back(cotangent, None).0
+    }
+
+    fn vjp(&self, cotangent: &State) -> (State, Injection) {
+        self.pull_back(cotangent, None)
+    }
+
+    fn vjp_parameters(&self, cotangent: &State, into: &mut GradientsParams) -> (State, Injection) {
+        self.pull_back(cotangent, Some(into))
+    }
+
+    fn select(&self, rows: &[usize]) -> Box<dyn Linearization> {
+        let path = |path: &Option<PathTape>| path.as_ref().map(|tape| tape.select(rows));
+        let tape = Tape {
+            blocks: self.tape.blocks.iter().map(|tape| tape.select(rows)).collect(),
+            paths: self.tape.paths.iter().map(|row| row.iter().map(path).collect()).collect(),
+            post: self.tape.post.iter().map(|tape| tape.select(rows)).collect(),
+        };
+        Box::new(Self { weights: self.weights.clone(), value: batch::select(&self.value, rows), tape })
+    }
+}

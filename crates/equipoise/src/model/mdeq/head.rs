@@ -1,0 +1,119 @@
+//! The head of an MDEQ: a bottleneck per branch, merged from fine to coarse, pooled, classified.
+
+use burn::module::Module;
+use burn::tensor::{Tensor, activation};
+
+use super::config::MdeqConfig;
+use crate::batch::Logits;
+use crate::model::deq::Head;
+use crate::model::init::{Init, Law};
+use crate::model::layers::{BatchNorm, Conv2d, Dense, Layer, Phase, conv_bn_relu, sequence};
+use crate::state::{Layout, State};
+
+/// Expansion of the bottleneck's output channels.
+const EXPANSION: usize = 4;
+
+/// 1×1, 3×3, 1×1 (×4) with batch normalisation without affine map, and a shortcut (He et al. 2016).
+#[derive(Module, Debug)]
+pub struct Bottleneck {
+    /// 1×1.
+    pub conv1: Conv2d,
+    /// Not affine.
+    pub bn1: BatchNorm,
+    /// 3×3.
+    pub conv2: Conv2d,
+    /// Not affine.
+    pub bn2: BatchNorm,
+    /// 1×1, to four times the channels.
+    pub conv3: Conv2d,
+    /// Not affine.
+    pub bn3: BatchNorm,
+    /// The shortcut: conv1x1 BN. Empty where the shape does not change.
+    pub downsample: Vec<Layer>,
+}
+
+impl Bottleneck {
+    fn new(input: usize, planes: usize, init: &mut Init) -> Self {
+        let output = planes * EXPANSION;
+        let conv = |channels, k, init: &mut Init| Conv2d::new(channels, k, 1, false, Law::FanIn, init);
+        let conv1 = conv([input, planes], 1, init);
+        let bn1 = BatchNorm::new(planes, false, init);
+        let conv2 = conv([planes, planes], 3, init);
+        let bn2 = BatchNorm::new(planes, false, init);
+        let conv3 = conv([planes, output], 1, init);
+        let bn3 = BatchNorm::new(output, false, init);
+        let downsample = if input == output {
+            Vec::new()
+        } else {
+            let shortcut = conv([input, output], 1, init);
+            vec![Layer::Conv2d(shortcut), Layer::BatchNorm(BatchNorm::new(output, true, init))]
+        };
+        Self { conv1, bn1, conv2, bn2, conv3, bn3, downsample }
+    }
+
+    fn forward(&self, x: Tensor<4>, phase: &Phase<'_>) -> Tensor<4> {
+        let shortcut = sequence(&self.downsample, x.clone(), phase);
+        let h = activation::relu(self.bn1.forward(self.conv1.forward(x), phase));
+        let h = activation::relu(self.bn2.forward(self.conv2.forward(h), phase));
+        activation::relu(self.bn3.forward(self.conv3.forward(h), phase) + shortcut)
+    }
+}
+
+/// From a state to logits.
+#[derive(Module, Debug)]
+pub struct MdeqHead {
+    /// One bottleneck per branch, in a list of one as in the state dict.
+    pub incre_modules: Vec<Vec<Bottleneck>>,
+    /// From each branch to the next coarser: conv3x3 of stride 2 with bias, BN, ReLU.
+    pub downsamp_modules: Vec<Vec<Layer>>,
+    /// conv1x1 with bias, BN, ReLU.
+    pub final_layer: Vec<Layer>,
+    /// The linear classifier.
+    pub classifier: Dense,
+    #[module(skip)]
+    layout: Layout,
+}
+
+impl MdeqHead {
+    /// A head with random weights.
+    pub fn new(config: &MdeqConfig, init: &mut Init) -> Self {
+        let widths: Vec<usize> = config.head_channels.iter().map(|c| c * EXPANSION).collect();
+        let incre_modules = config
+            .channels
+            .iter()
+            .zip(&config.head_channels)
+            .map(|(&c, &planes)| vec![Bottleneck::new(c, planes, init)])
+            .collect();
+        let downsamp_modules = widths
+            .windows(2)
+            .map(|pair| conv_bn_relu(Conv2d::new([pair[0], pair[1]], 3, 2, true, Law::FanIn, init), init))
+            .collect();
+        let last = widths[widths.len() - 1];
+        let conv = Conv2d::new([last, config.final_channels], 1, 1, true, Law::FanIn, init);
+        Self {
+            incre_modules,
+            downsamp_modules,
+            final_layer: conv_bn_relu(conv, init),
+            classifier: Dense::new(config.final_channels, config.classes, init),
+            layout: config.layout(),
+        }
+    }
+}
+
+impl Head for MdeqHead {
+    fn forward(&self, state: State, phase: &Phase<'_>) -> Logits {
+        let mut branches = self.layout.split(&state).into_iter().zip(&self.incre_modules);
+        let (finest, bottleneck) = branches.next().expect("a state has at least one branch");
+        let mut y = bottleneck[0].forward(finest, phase);
+        for ((branch, bottleneck), down) in branches.zip(&self.downsamp_modules) {
+            y = bottleneck[0].forward(branch, phase) + sequence(down, y, phase);
+        }
+        let y = sequence(&self.final_layer, y, phase);
+        let [n, c, h, w] = y.dims();
+        self.classifier.forward(y.reshape([n, c, h * w]).mean_dim(2).reshape([n, c]))
+    }
+
+    fn classes(&self) -> usize {
+        self.classifier.weight.dims()[0]
+    }
+}

@@ -1,0 +1,8 @@
+//! Models: what maps an image to an injection, an injection and a state to a state, and a state to logits.
+
+pub mod cell;
+pub mod deq;
+pub mod init;
+pub mod layers;
+pub mod mdeq;
+pub mod parameters;

@@ -1,0 +1,117 @@
+//! Fixed-point problems with known answers, shared by tests, benchmarks and examples.
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+
+use crate::batch::{Images, Logits};
+use crate::model::cell::Cell;
+use crate::model::deq::{Deq, Head, Stem};
+use crate::model::init::{Init, Law};
+use crate::model::layers::{Dense, Phase};
+use crate::state::{Injection, State};
+
+/// f(z; b) = A z + b, whose fixed point is (I − A)⁻¹ b.
+#[derive(Module, Debug)]
+pub struct LinearCell {
+    /// A, `[D, D]`.
+    pub matrix: Param<Tensor<2>>,
+}
+
+impl LinearCell {
+    /// A random A, scaled so that no row's absolute sum exceeds `contraction`: below 1, a contraction in the
+    /// maximum norm.
+    pub fn new(dim: usize, contraction: f64, init: &mut Init) -> Self {
+        let matrix = init.parameter([dim, dim], Law::Normal(1.0)).val();
+        let largest: f32 = matrix.clone().abs().sum_dim(1).max().into_scalar();
+        Self { matrix: init.constant(matrix * (contraction / f64::from(largest))) }
+    }
+
+    /// (I − A)⁻¹ b for each row of `injection`, by Gaussian elimination in float64.
+    ///
+    /// # Panics
+    ///
+    /// If I − A is singular, which it is not for a contraction.
+    pub fn solution(&self, injection: &Injection) -> Vec<Vec<f64>> {
+        let [n, dim] = injection.dims();
+        let a = crate::batch::to_vec(self.matrix.val());
+        let b = crate::batch::to_vec(injection.clone());
+        (0..n)
+            .map(|row| {
+                let mut system: Vec<Vec<f64>> = (0..dim)
+                    .map(|i| {
+                        let entry = |j: usize| f64::from(u8::from(i == j)) - f64::from(a[i * dim + j]);
+                        (0..dim).map(entry).chain([f64::from(b[row * dim + i])]).collect()
+                    })
+                    .collect();
+                for column in 0..dim {
+                    let better =
+                        |&a: &usize, &b: &usize| system[a][column].abs().total_cmp(&system[b][column].abs());
+                    let pivot = (column..dim).max_by(better).expect("a non-empty range");
+                    system.swap(column, pivot);
+                    let pivot_row = system[column].clone();
+                    assert!(pivot_row[column] != 0.0, "I − A is singular");
+                    for (i, row) in system.iter_mut().enumerate() {
+                        if i != column {
+                            let factor = row[column] / pivot_row[column];
+                            row.iter_mut().zip(&pivot_row).for_each(|(e, p)| *e -= factor * p);
+                        }
+                    }
+                }
+                (0..dim).map(|i| system[i][dim] / system[i][i]).collect()
+            })
+            .collect()
+    }
+}
+
+impl Cell for LinearCell {
+    fn apply(&self, state: State, injection: Injection) -> State {
+        // Not a matrix product: those go through another kernel when there is but one row.
+        let product = state.unsqueeze_dim::<3>(1) * self.matrix.val().unsqueeze_dim(0);
+        product.sum_dim(2).squeeze_dim(2) + injection
+    }
+
+    fn state_dim(&self) -> usize {
+        self.matrix.dims()[0]
+    }
+}
+
+/// The identity: images are their own injection.
+#[derive(Module, Debug, Default)]
+pub struct FlattenStem {}
+
+impl Stem for FlattenStem {
+    fn forward(&self, images: Images, _phase: &Phase<'_>) -> Injection {
+        images.flatten(1, 3)
+    }
+}
+
+/// A linear classifier of the state.
+#[derive(Module, Debug)]
+pub struct LinearHead {
+    /// `[K, D]` and `[K]`.
+    pub classifier: Dense,
+}
+
+impl Head for LinearHead {
+    fn forward(&self, state: State, _phase: &Phase<'_>) -> Logits {
+        self.classifier.forward(state)
+    }
+
+    fn classes(&self) -> usize {
+        self.classifier.weight.dims()[0]
+    }
+}
+
+/// A whole linear DEQ on images of `dim` pixels, for which every gradient is known in closed form.
+pub fn linear_deq(
+    dim: usize,
+    classes: usize,
+    contraction: f64,
+    init: &mut Init,
+) -> Deq<FlattenStem, LinearCell, LinearHead> {
+    Deq {
+        stem: FlattenStem {},
+        cell: LinearCell::new(dim, contraction, init),
+        head: LinearHead { classifier: Dense::new(dim, classes, init) },
+    }
+}

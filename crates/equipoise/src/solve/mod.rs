@@ -1,0 +1,267 @@
+//! Fixed-point solvers: one loop drives them all, each example on its own.
+//!
+//! A solver turns a map f and a start z_0 into a [`Trajectory`] z_1, z_2, ... towards z* = f(z*). Norms,
+//! stopping, the best iterate and the solver's memory are per example, and an example that has stopped
+//! leaves the batch, so what it becomes never depends on its neighbours. How it stopped is data
+//! ([`StopReason`]), not an error.
+//!
+//! With g(z) = f(z) − z: [`Picard`](Method::Picard) z ← z + τ g; [`Anderson`](Method::Anderson) mixes the
+//! last m points (Walker and Ni 2011); [`Broyden`](Method::Broyden) z ← z − B g with a limited-memory inverse
+//! Jacobian (Broyden 1965; Bai, Kolter and Koltun 2019).
+
+mod anderson;
+mod broyden;
+mod picard;
+mod trajectory;
+
+pub use trajectory::{StateChoice, StopReason, Trajectory};
+
+use serde::{Deserialize, Serialize};
+
+use crate::batch::{self, norm, put_rows, to_vec};
+use crate::model::cell::FixedPointMap;
+use crate::state::State;
+
+/// Which solver, with its own settings.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Method {
+    /// z ← (1−τ) z + τ f(z).
+    Picard {
+        /// τ in (0, 1\].
+        damping: f64,
+    },
+    /// Anderson acceleration, type II, regularised.
+    Anderson {
+        /// Number m of points mixed.
+        #[serde(default = "defaults::memory")]
+        memory: usize,
+        /// λ, added to the diagonal of the Gram matrix.
+        #[serde(default = "defaults::regularisation")]
+        regularisation: f64,
+        /// β: 1 takes the mix of the f(z), 0 that of the z.
+        #[serde(default = "defaults::mixing")]
+        mixing: f64,
+    },
+    /// Broyden's "good" method without line search.
+    Broyden,
+}
+
+/// What "the residual is small enough" and "the best iterate" refer to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopScope {
+    /// Each example alone: the only scope under which results do not depend on the batch.
+    #[default]
+    Example,
+    /// The whole batch's norms, as in the authors' release. For comparison with it only.
+    Batch,
+}
+
+/// A solver and when it stops.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SolverConfig {
+    /// The solver.
+    #[serde(default = "defaults::method")]
+    pub method: Method,
+    /// T: at most so many steps.
+    #[serde(default = "defaults::steps")]
+    pub steps: usize,
+    /// An example has converged when its relative residual ‖f(z) − z‖ / ‖f(z)‖ is below this; 0 never stops.
+    #[serde(default = "defaults::tolerance")]
+    pub tolerance: f64,
+    /// Whose norms.
+    #[serde(default)]
+    pub scope: StopScope,
+}
+
+mod defaults {
+    use super::Method;
+    pub fn method() -> Method {
+        Method::Broyden
+    }
+    pub fn memory() -> usize {
+        6
+    }
+    pub fn regularisation() -> f64 {
+        1e-4
+    }
+    pub fn mixing() -> f64 {
+        1.0
+    }
+    pub fn steps() -> usize {
+        8
+    }
+    pub fn tolerance() -> f64 {
+        1e-3
+    }
+}
+
+impl Default for SolverConfig {
+    fn default() -> Self {
+        Self {
+            method: defaults::method(),
+            steps: defaults::steps(),
+            tolerance: defaults::tolerance(),
+            scope: StopScope::Example,
+        }
+    }
+}
+
+/// Solver settings that make no sense.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("solver: {0}")]
+pub struct SolverError(String);
+
+impl SolverConfig {
+    /// Broyden's method, T steps, the default tolerance.
+    pub fn broyden(steps: usize) -> Self {
+        Self { steps, ..Self::default() }
+    }
+
+    /// Anderson's method with the default memory, regularisation and mixing.
+    pub fn anderson(steps: usize) -> Self {
+        let (memory, regularisation, mixing) =
+            (defaults::memory(), defaults::regularisation(), defaults::mixing());
+        Self { method: Method::Anderson { memory, regularisation, mixing }, steps, ..Self::default() }
+    }
+
+    /// Picard's method.
+    pub fn picard(steps: usize, damping: f64) -> Self {
+        Self { method: Method::Picard { damping }, steps, ..Self::default() }
+    }
+
+    /// The same with another tolerance.
+    pub fn with_tolerance(self, tolerance: f64) -> Self {
+        Self { tolerance, ..self }
+    }
+
+    /// Whether the settings make sense.
+    ///
+    /// # Errors
+    ///
+    /// Names the setting and its range.
+    pub fn validate(&self) -> Result<(), SolverError> {
+        let wrong = |problem: String| Err(SolverError(problem));
+        if self.steps == 0 {
+            return wrong("steps must be at least 1".into());
+        }
+        if !(self.tolerance >= 0.0 && self.tolerance.is_finite()) {
+            return wrong(format!("tolerance {} must be finite and not negative", self.tolerance));
+        }
+        match self.method {
+            Method::Picard { damping } if !(damping > 0.0 && damping <= 1.0) => {
+                wrong(format!("picard damping {damping} must be in (0, 1]"))
+            }
+            Method::Anderson { memory: 0, .. } => wrong("anderson memory must be at least 1".into()),
+            Method::Anderson { regularisation, .. } if regularisation.is_nan() || regularisation < 0.0 => {
+                wrong(format!("anderson regularisation {regularisation} must not be negative"))
+            }
+            Method::Anderson { mixing, .. } if !(mixing > 0.0 && mixing <= 1.0) => {
+                wrong(format!("anderson mixing {mixing} must be in (0, 1]"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn start(&self) -> Box<dyn Memory> {
+        match self.method {
+            Method::Picard { damping } => Box::new(picard::Picard { damping }),
+            Method::Anderson { memory, regularisation, mixing } => {
+                Box::new(anderson::Anderson::new(memory, regularisation, mixing))
+            }
+            Method::Broyden => Box::new(broyden::Broyden::default()),
+        }
+    }
+}
+
+/// A state with f and g = f − z there, for the examples still in the batch.
+pub struct Evaluated {
+    /// z, `[N, D]`.
+    pub state: State,
+    /// f(z), `[N, D]`.
+    pub value: State,
+    /// g(z) = f(z) − z, `[N, D]`.
+    pub residual: State,
+}
+
+impl Evaluated {
+    fn at(map: &dyn FixedPointMap, state: State) -> Self {
+        let value = map.apply(&state);
+        let residual = value.clone() - state.clone();
+        Self { state, value, residual }
+    }
+
+    fn select(&self, rows: &[usize]) -> Self {
+        Self {
+            state: batch::select(&self.state, rows),
+            value: batch::select(&self.value, rows),
+            residual: batch::select(&self.residual, rows),
+        }
+    }
+}
+
+/// What a solver remembers between steps, and how it takes one.
+trait Memory {
+    /// The next iterate.
+    fn next(&mut self, current: &Evaluated) -> State;
+
+    /// Keeps only the given examples.
+    fn select(&mut self, rows: &[usize]);
+}
+
+/// Residual growth beyond this factor of the first is divergence.
+const DIVERGENCE: f64 = 1e3;
+/// This many steps without a new best residual are a stall.
+const PATIENCE: usize = 30;
+
+/// Iterates `map` from `start` `[N, D]`. Costs one evaluation of each example for z_0 and one per step until
+/// that example stops.
+pub fn solve(map: &dyn FixedPointMap, start: State, config: &SolverConfig) -> Trajectory {
+    let count = start.dims()[0];
+    let mut record = trajectory::Recorder::new(count, config.steps);
+    let mut active: Vec<usize> = (0..count).collect();
+    let mut memory = config.start();
+    let mut current = Evaluated::at(map, start);
+    record.first(&residual_norms(&current, config.scope));
+    let mut selected = None;
+    let mut full: Option<State> = None;
+    for _ in 0..config.steps {
+        if active.is_empty() {
+            break;
+        }
+        let here: &dyn FixedPointMap = selected.as_deref().unwrap_or(map);
+        let next = memory.next(&current);
+        current = Evaluated::at(here, next);
+        let states = match &full {
+            None => current.state.clone(),
+            Some(previous) => put_rows(previous, &active, &current.state),
+        };
+        full = Some(states.clone());
+        record.step(states, &active, &residual_norms(&current, config.scope));
+        let staying = record.staying(&active, config.tolerance);
+        if staying.len() < active.len() && !staying.is_empty() {
+            memory.select(&staying);
+            current = current.select(&staying);
+            // Rows of the original map: selections of selections would pile up.
+            let rows: Vec<usize> = staying.iter().map(|&k| active[k]).collect();
+            selected = Some(map.select(&rows));
+        }
+        active = staying.into_iter().map(|k| active[k]).collect();
+    }
+    record.finish()
+}
+
+/// ‖g‖ and ‖f‖ of each example, or of the whole batch for each.
+fn residual_norms(current: &Evaluated, scope: StopScope) -> Vec<(f64, f64)> {
+    let norms = |state: &State| to_vec(norm(state)).into_iter().map(f64::from).collect::<Vec<_>>();
+    let (residual, value) = (norms(&current.residual), norms(&current.value));
+    match scope {
+        StopScope::Example => residual.into_iter().zip(value).collect(),
+        StopScope::Batch => {
+            let whole = |norms: &[f64]| norms.iter().map(|norm| norm * norm).sum::<f64>().sqrt();
+            vec![(whole(&residual), whole(&value)); residual.len()]
+        }
+    }
+}

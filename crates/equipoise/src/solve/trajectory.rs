@@ -1,0 +1,251 @@
+//! What a solve leaves behind: every iterate, every residual, and how each example stopped.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+use super::{DIVERGENCE, PATIENCE};
+use crate::batch::select;
+use crate::state::State;
+
+/// How an example's solve ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopReason {
+    /// The relative residual fell below the tolerance.
+    Converged,
+    /// The step budget ran out.
+    StepLimit,
+    /// 30 steps brought no new best residual.
+    Stalled,
+    /// The relative residual exceeded 1000 times the first.
+    Diverged,
+    /// The residual was not a finite number.
+    NonFinite,
+}
+
+/// Which state of a trajectory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum StateChoice {
+    /// The iterate with the smallest relative residual.
+    Best,
+    /// The last iterate.
+    Last,
+    /// z_t, counted from 1. An example that stopped earlier stays where it stopped.
+    At(usize),
+}
+
+impl fmt::Display for StateChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Best => f.write_str("best"),
+            Self::Last => f.write_str("last"),
+            Self::At(t) => write!(f, "{t}"),
+        }
+    }
+}
+
+impl FromStr for StateChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "best" => Ok(Self::Best),
+            "last" => Ok(Self::Last),
+            number => match number.parse() {
+                Ok(t) if t >= 1 => Ok(Self::At(t)),
+                _ => Err(format!("state `{text}` is not `best`, `last` or a number from 1")),
+            },
+        }
+    }
+}
+
+impl From<StateChoice> for String {
+    fn from(choice: StateChoice) -> Self {
+        choice.to_string()
+    }
+}
+
+impl TryFrom<String> for StateChoice {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// The iterates z_1..z_T of N examples, and what is known about them.
+#[derive(Debug, Clone)]
+pub struct Trajectory {
+    states: Vec<State>,
+    relative: Vec<Vec<f64>>,
+    absolute: Vec<Vec<f64>>,
+    best: Vec<usize>,
+    steps: Vec<usize>,
+    stop: Vec<StopReason>,
+}
+
+impl Trajectory {
+    /// T, the step budget. Examples that stopped earlier repeat their last state up to T.
+    pub fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    /// Whether there are no iterates; a solve takes at least one step.
+    pub fn is_empty(&self) -> bool {
+        self.states.is_empty()
+    }
+
+    /// z_t, `[N, D]`, t from 1. Beyond T, the last.
+    pub fn state(&self, t: usize) -> &State {
+        &self.states[t.clamp(1, self.states.len()) - 1]
+    }
+
+    /// All iterates, z_1 first.
+    pub fn states(&self) -> &[State] {
+        &self.states
+    }
+
+    /// A chosen state of each example, `[N, D]`.
+    pub fn choose(&self, choice: StateChoice) -> State {
+        match choice {
+            StateChoice::At(t) => self.state(t).clone(),
+            StateChoice::Last => self.state(self.len()).clone(),
+            StateChoice::Best => self.gather(&self.best),
+        }
+    }
+
+    /// ‖f(z_t) − z_t‖ / ‖f(z_t)‖ by example, then by t − 1.
+    pub fn relative_residuals(&self) -> &[Vec<f64>] {
+        &self.relative
+    }
+
+    /// ‖f(z_t) − z_t‖ by example, then by t − 1.
+    pub fn absolute_residuals(&self) -> &[Vec<f64>] {
+        &self.absolute
+    }
+
+    /// Number of the best iterate of each example, from 1.
+    pub fn best(&self) -> &[usize] {
+        &self.best
+    }
+
+    /// Steps that each example took before it stopped.
+    pub fn steps(&self) -> &[usize] {
+        &self.steps
+    }
+
+    /// How each example stopped.
+    pub fn stop_reasons(&self) -> &[StopReason] {
+        &self.stop
+    }
+
+    /// Row i of z_{chosen[i]}.
+    fn gather(&self, chosen: &[usize]) -> State {
+        let first = chosen[0];
+        if chosen.iter().all(|&t| t == first) {
+            return self.state(first).clone();
+        }
+        let mut result = self.state(first).clone();
+        let mut distinct: Vec<usize> = chosen.iter().copied().filter(|&t| t != first).collect();
+        distinct.sort_unstable();
+        distinct.dedup();
+        for t in distinct {
+            let rows: Vec<usize> = (0..chosen.len()).filter(|&i| chosen[i] == t).collect();
+            result = crate::batch::put_rows(&result, &rows, &select(self.state(t), &rows));
+        }
+        result
+    }
+}
+
+/// Builds a [`Trajectory`] step by step.
+pub(super) struct Recorder {
+    limit: usize,
+    first: Vec<f64>,
+    trajectory: Trajectory,
+    stopped: Vec<Option<StopReason>>,
+}
+
+impl Recorder {
+    pub(super) fn new(count: usize, limit: usize) -> Self {
+        let trajectory = Trajectory {
+            states: Vec::with_capacity(limit),
+            relative: vec![Vec::with_capacity(limit); count],
+            absolute: vec![Vec::with_capacity(limit); count],
+            best: vec![1; count],
+            steps: vec![0; count],
+            stop: vec![StopReason::StepLimit; count],
+        };
+        Self { limit, first: Vec::new(), trajectory, stopped: vec![None; count] }
+    }
+
+    /// Residuals at z_0: the measure of divergence.
+    pub(super) fn first(&mut self, norms: &[(f64, f64)]) {
+        self.first = norms.iter().copied().map(relative).collect();
+    }
+
+    /// One more state of all examples, with the residual norms of the active ones.
+    pub(super) fn step(&mut self, states: State, active: &[usize], norms: &[(f64, f64)]) {
+        self.trajectory.states.push(states);
+        let t = self.trajectory.states.len();
+        for (&example, &norms) in active.iter().zip(norms) {
+            let relative = relative(norms);
+            let best = self.trajectory.best[example];
+            let history = &mut self.trajectory.relative[example];
+            // A first residual that is not finite is no best: anything finite replaces it.
+            let beaten = history.get(best - 1).is_none_or(|&best| relative < best || !best.is_finite());
+            if relative.is_finite() && beaten {
+                self.trajectory.best[example] = t;
+            }
+            history.push(relative);
+            self.trajectory.absolute[example].push(norms.0);
+            self.trajectory.steps[example] = t;
+        }
+    }
+
+    /// Positions in `active` of the examples that go on; notes down why the others stop.
+    pub(super) fn staying(&mut self, active: &[usize], tolerance: f64) -> Vec<usize> {
+        let t = self.trajectory.states.len();
+        let mut staying = Vec::with_capacity(active.len());
+        for (position, &example) in active.iter().enumerate() {
+            let now = self.trajectory.relative[example][t - 1];
+            let reason = if !now.is_finite() {
+                Some(StopReason::NonFinite)
+            } else if now < tolerance {
+                Some(StopReason::Converged)
+            } else if now > DIVERGENCE * self.first[example] {
+                Some(StopReason::Diverged)
+            } else if t - self.trajectory.best[example] >= PATIENCE {
+                Some(StopReason::Stalled)
+            } else {
+                None
+            };
+            self.stopped[example] = reason;
+            if reason.is_none() {
+                staying.push(position);
+            }
+        }
+        staying
+    }
+
+    /// The trajectory, padded to the step budget: results must not depend on how long others in the batch
+    /// went on.
+    pub(super) fn finish(mut self) -> Trajectory {
+        let last = self.trajectory.states.last().expect("a solve takes at least one step").clone();
+        self.trajectory.states.resize(self.limit, last);
+        for series in self.trajectory.relative.iter_mut().chain(&mut self.trajectory.absolute) {
+            let last = *series.last().expect("every example takes at least one step");
+            series.resize(self.limit, last);
+        }
+        for (stop, reason) in self.trajectory.stop.iter_mut().zip(self.stopped) {
+            *stop = reason.unwrap_or(StopReason::StepLimit);
+        }
+        self.trajectory
+    }
+}
+
+/// ‖g‖ / ‖f‖, guarded as in the release against f = 0.
+fn relative((residual, value): (f64, f64)) -> f64 {
+    residual / (value + 1e-9)
+}

@@ -1,0 +1,183 @@
+//! Vector-Jacobian products written by hand, against autodiff and against differences.
+
+mod common;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor};
+use common::{double, inner, normal, relative_error};
+use equipoise::batch::{select, to_vec};
+use equipoise::model::cell::Cell;
+use equipoise::model::mdeq::{MdeqCell, MdeqConfig};
+use equipoise::model::parameters::accumulate_module;
+use equipoise::state::State;
+
+fn configurations() -> Vec<MdeqConfig> {
+    let small = MdeqConfig {
+        channels: vec![4, 8],
+        head_channels: vec![2, 2],
+        final_channels: 8,
+        groups: 2,
+        expansion: 2,
+        image: [3, 8, 8],
+        ..MdeqConfig::small()
+    };
+    vec![
+        MdeqConfig { channels: vec![4], head_channels: vec![2], ..small.clone() },
+        MdeqConfig { post_affine: true, downsample_times: 0, ..small.clone() },
+        MdeqConfig {
+            channels: vec![4, 4, 6, 8],
+            head_channels: vec![2; 4],
+            image: [3, 16, 16],
+            fuse_affine: false,
+            block_affine: false,
+            ..small.clone()
+        },
+        MdeqConfig { image: [1, 8, 16], ..small },
+    ]
+}
+
+/// A cell with weights large enough that every path matters, and affine maps that are not the identity.
+fn cell(config: &MdeqConfig) -> MdeqCell {
+    struct Shake(u64);
+    impl ModuleMapper for Shake {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            self.0 += 1;
+            let noise = normal(param.dims(), self.0) * 0.2;
+            param.map(|value| value + noise)
+        }
+    }
+    config.init(1, &Device::default()).unwrap().cell.map(&mut Shake(100))
+}
+
+fn inputs(cell: &MdeqCell) -> (State, State, State) {
+    let dim = cell.layout().dim();
+    let injected: usize = cell.layout().branches()[0].iter().product();
+    (normal([3, dim], 5), normal([3, injected], 6), normal([3, dim], 7))
+}
+
+#[test]
+fn state_and_injection_products_match_autodiff() {
+    for config in configurations() {
+        let cell = cell(&config);
+        let (z, x, u) = inputs(&cell);
+        let (by_hand, injection) = cell.bind(&x).linearize(&z).vjp(&u);
+
+        let (tz, tx) = (z.autodiff().require_grad(), x.autodiff().require_grad());
+        let gradients = (cell.apply(tz.clone(), tx.clone()) * u.clone()).sum().backward();
+        assert!(relative_error(&by_hand, &tz.grad(&gradients).unwrap()) < 1e-4, "{config:?}");
+        assert!(relative_error(&injection, &tx.grad(&gradients).unwrap()) < 1e-4, "{config:?}");
+    }
+}
+
+#[test]
+fn parameter_products_match_autodiff() {
+    struct Compare<'a> {
+        by_hand: &'a GradientsParams,
+        by_autodiff: &'a GradientsParams,
+        compared: usize,
+    }
+    impl ModuleVisitor for Compare<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let expected = self.by_autodiff.get::<D>(param.id).expect("autodiff reaches every parameter");
+            let found = self.by_hand.get::<D>(param.id).expect("the product reaches every parameter");
+            let error = relative_error(&found, &expected);
+            assert!(error < 1e-3, "parameter {} of shape {:?}: {error}", param.id, param.dims());
+            self.compared += 1;
+        }
+    }
+    for config in configurations() {
+        let cell = cell(&config);
+        let (z, x, u) = inputs(&cell);
+        let mut by_hand = GradientsParams::new();
+        cell.bind(&x).linearize(&z).vjp_parameters(&u, &mut by_hand);
+
+        let tracked = cell.clone().train();
+        let gradients = (tracked.apply(z, x) * u).sum().backward();
+        let mut by_autodiff = GradientsParams::new();
+        accumulate_module(&mut by_autodiff, gradients, &tracked);
+        let mut compare = Compare { by_hand: &by_hand, by_autodiff: &by_autodiff, compared: 0 };
+        cell.visit(&mut compare);
+        assert_eq!(compare.compared, by_hand.len(), "{config:?}");
+    }
+}
+
+/// Central differences of ⟨u, f⟩ along a random direction, in state, injection and every parameter. They are
+/// taken in float64, where a step of 1e-6 crosses no kink of a ReLU to speak of.
+#[test]
+fn products_match_differences() {
+    struct Nudge {
+        id: Option<ParamId>,
+        step: f64,
+    }
+    impl ModuleMapper for Nudge {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let step = if self.id == Some(param.id) { self.step } else { 0.0 };
+            let direction = double(normal(param.dims(), 11)) * step;
+            param.map(|value| double(value) + direction)
+        }
+    }
+    struct Collect(Vec<(ParamId, f64, f64)>, GradientsParams);
+    impl ModuleVisitor for Collect {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let gradient = self.1.get::<D>(param.id).unwrap();
+            let along = inner(&gradient, &normal(param.dims(), 11));
+            self.0.push((param.id, along, inner(&gradient, &gradient).sqrt()));
+        }
+    }
+    const STEP: f64 = 1e-6;
+    let agree = |what: String, predicted: f64, plus: f64, minus: f64, scale: f64| {
+        let measured = (plus - minus) / (2.0 * STEP);
+        let error = (predicted - measured).abs() / scale;
+        assert!(error < 1e-3, "{what}: product {predicted}, differences {measured}, scale {scale}");
+    };
+    for config in configurations() {
+        let cell = cell(&config);
+        let (z, x, u) = inputs(&cell);
+        let mut parameters = GradientsParams::new();
+        let (dz, dx) = cell.bind(&x).linearize(&z).vjp_parameters(&u, &mut parameters);
+        let length = |v: &State| inner(v, v).sqrt();
+        let at = |nudge: Nudge, z: &State, x: &State| {
+            let value = cell.clone().map(&mut { nudge }).apply(double(z.clone()), double(x.clone()));
+            inner(&value, &u)
+        };
+        let still = || Nudge { id: None, step: 0.0 };
+        let moved = |from: &State, direction: &State, step: f64| {
+            double(from.clone()) + double(direction.clone()) * step
+        };
+
+        let (wz, wx) = (normal(z.dims(), 8), normal(x.dims(), 9));
+        let (plus, minus) = (moved(&z, &wz, STEP), moved(&z, &wz, -STEP));
+        agree("state".into(), inner(&dz, &wz), at(still(), &plus, &x), at(still(), &minus, &x), length(&dz));
+        let (plus, minus) = (moved(&x, &wx, STEP), moved(&x, &wx, -STEP));
+        let (plus, minus) = (at(still(), &z, &plus), at(still(), &z, &minus));
+        agree("injection".into(), inner(&dx, &wx), plus, minus, length(&dx));
+
+        let mut collect = Collect(Vec::new(), parameters);
+        cell.visit(&mut collect);
+        for (id, along, length) in collect.0 {
+            let nudged = |step| at(Nudge { id: Some(id), step }, &z, &x);
+            agree(format!("parameter {id}"), along, nudged(STEP), nudged(-STEP), length.max(1e-3));
+        }
+    }
+}
+
+#[test]
+fn rows_are_independent() {
+    let config = &configurations()[2];
+    let cell = cell(config);
+    let (z, x, u) = inputs(&cell);
+    let (state, injection) = cell.bind(&x).linearize(&z).vjp(&u);
+    let value = cell.bind(&x).apply(&z);
+    for row in 0..3 {
+        let (z1, x1, u1) = (select(&z, &[row]), select(&x, &[row]), select(&u, &[row]));
+        let alone = cell.bind(&x1).linearize(&z1);
+        let (state1, injection1) = alone.vjp(&u1);
+        assert_eq!(to_vec(alone.value().clone()), to_vec(select(&value, &[row])));
+        assert_eq!(to_vec(state1), to_vec(select(&state, &[row])));
+        assert_eq!(to_vec(injection1), to_vec(select(&injection, &[row])));
+        let selected = cell.bind(&x).linearize(&z);
+        assert_eq!(to_vec(selected.select(&[row]).vjp_state(&u1)), to_vec(select(&state, &[row])));
+        assert_eq!(to_vec(cell.bind(&x).select(&[row]).apply(&z1)), to_vec(select(&value, &[row])));
+    }
+}
