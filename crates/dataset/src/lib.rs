@@ -1,1 +1,38 @@
-//! dataset
+//! Image data sets: bytes to (images, labels).
+//!
+//! A [`Source`] says where the bytes are (`digits`, `cifar10:PATH`, ..) and [`Source::load`] turns one
+//! [`Split`] of it into a [`Dataset`]: all images in memory, checked once, of one shape `[C, H, W]`, each
+//! pixel in `[0, 1]`. Whoever holds a `Dataset` therefore need not check anything again. Files come from
+//! users, so everything wrong with them is a [`DatasetError`] whose message is one line that says what is
+//! wrong, where, and what to do. Nothing is downloaded. [`write_npz`] goes the other way: it saves images
+//! for NumPy, and `npz:PATH` reads them back.
+//!
+//! ```
+//! use equipoise_dataset::{Source, Split};
+//!
+//! let source: Source = "digits".parse()?;
+//! let test = source.load(Split::Test)?.take(32);
+//! assert_eq!(test.shape, [1, 8, 8]);
+//! assert_eq!(test.images(&[0, 1]).len(), 2 * 64);
+//! # Ok::<(), equipoise_dataset::DatasetError>(())
+//! ```
+
+mod cifar10;
+mod cifar10_bin;
+mod cifar10_parquet;
+mod dataset;
+mod decode;
+mod digits;
+mod error;
+mod fashion_mnist;
+mod folder;
+mod idx;
+mod npy;
+mod npz;
+mod source;
+mod write_npz;
+
+pub use dataset::{Dataset, Pixels};
+pub use error::DatasetError;
+pub use source::{Source, Split};
+pub use write_npz::{NpyArray, write_npz};

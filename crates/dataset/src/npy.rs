@@ -1,0 +1,193 @@
+//! The npy format: one NumPy array (NEP 1). Only what images and labels need: numbers, C order.
+//!
+//! Bytes: `\x93NUMPY`, a version (major, minor), the length of the header (little-endian, 2 bytes in version 1,
+//! else 4), the header (a Python dict with `descr`, `fortran_order` and `shape`), the values.
+
+use std::io::{Read, Write};
+
+const MAGIC: &[u8] = b"\x93NUMPY";
+/// The values start at a multiple of this.
+const ALIGNMENT: usize = 64;
+/// NumPy's headers have some 100 bytes; a longer one is damage, and is not worth the memory.
+const MAX_HEADER: usize = 65_536;
+
+/// An array as it is stored.
+#[derive(Debug)]
+pub(crate) struct Array {
+    /// Kind and bytes per value, such as `f4` or `u1`.
+    pub kind: String,
+    pub shape: Vec<usize>,
+    big_endian: bool,
+    bytes: Vec<u8>,
+}
+
+impl Array {
+    /// Reads one array to the end of `reader`. The error says what is wrong.
+    pub fn read(mut reader: impl Read) -> Result<Self, String> {
+        let header = read_header(&mut reader)?;
+        let (order, kind) = header.descr.split_at_checked(1).unwrap_or(("", ""));
+        let width = match (kind.split_at_checked(1), order) {
+            (Some(("f" | "i" | "u", width)), "<" | ">" | "|" | "=") => width.parse::<usize>().ok(),
+            _ => None,
+        };
+        let width = width
+            .filter(|width| matches!(width, 1 | 2 | 4 | 8))
+            .ok_or_else(|| format!("its type {} is no number of 1 to 8 bytes", header.descr))?;
+        let values = header.shape.iter().try_fold(1usize, |count, &side| count.checked_mul(side));
+        let expected = values.and_then(|count| count.checked_mul(width)).ok_or("its shape is too large")?;
+        if header.fortran_order && header.shape.len() > 1 {
+            return Err("it is stored in Fortran order (save numpy.ascontiguousarray of it)".into());
+        }
+        // The header's promise is not trusted with an allocation: a damaged one may promise terabytes.
+        let mut bytes = Vec::new();
+        reader.take(expected as u64 + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+        if bytes.len() != expected {
+            let found = if bytes.len() > expected { "more".into() } else { bytes.len().to_string() };
+            return Err(format!("its shape {:?} needs {expected} bytes, found {found}", header.shape));
+        }
+        let big_endian = order == ">" || (order == "=" && cfg!(target_endian = "big"));
+        Ok(Self { kind: kind.to_owned(), shape: header.shape, big_endian, bytes })
+    }
+
+    /// The values when they are 8-bit unsigned.
+    pub fn into_u8(self) -> Option<Vec<u8>> {
+        (self.kind == "u1").then_some(self.bytes)
+    }
+
+    /// The values when they are 32-bit floats.
+    pub fn to_f32(&self) -> Option<Vec<f32>> {
+        let values = || self.words().map(|bits| f32::from_bits(bits as u32));
+        (self.kind == "f4").then(|| values().collect())
+    }
+
+    /// The values when they are integers of any width.
+    pub fn to_integers(&self) -> Option<Vec<i128>> {
+        let unused = 64 - 8 * self.width() as u32;
+        match self.kind.as_bytes().first() {
+            Some(b'u') => Some(self.words().map(i128::from).collect()),
+            // Shift the sign bit to the top and back.
+            Some(b'i') => {
+                Some(self.words().map(|bits| i128::from((bits << unused) as i64 >> unused)).collect())
+            }
+            _ => None,
+        }
+    }
+
+    fn width(&self) -> usize {
+        self.kind[1..].parse().unwrap_or(1)
+    }
+
+    /// Each value's bits, as the low bits of a word.
+    fn words(&self) -> impl Iterator<Item = u64> {
+        self.bytes.chunks_exact(self.width()).map(|value| {
+            let push = |word: u64, &byte: &u8| word << 8 | u64::from(byte);
+            match self.big_endian {
+                true => value.iter().fold(0, push),
+                false => value.iter().rev().fold(0, push),
+            }
+        })
+    }
+}
+
+struct Header {
+    descr: String,
+    fortran_order: bool,
+    shape: Vec<usize>,
+}
+
+fn read_header(reader: &mut impl Read) -> Result<Header, String> {
+    let mut start = [0; 8];
+    let mut length = [0; 4];
+    let short = |_| "it ends within its header".to_owned();
+    reader.read_exact(&mut start).map_err(short)?;
+    if !start.starts_with(MAGIC) {
+        return Err("it does not begin like an npy array".into());
+    }
+    let length_bytes = if start[6] == 1 { 2 } else { 4 };
+    reader.read_exact(&mut length[..length_bytes]).map_err(short)?;
+    let length = u32::from_le_bytes(length) as usize;
+    if length > MAX_HEADER {
+        return Err(format!("its header claims {length} bytes"));
+    }
+    let mut header = vec![0; length];
+    reader.read_exact(&mut header).map_err(short)?;
+    let header = String::from_utf8_lossy(&header);
+    parse_header(&header).ok_or_else(|| format!("its header is not understood: {}", header.trim()))
+}
+
+/// `{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }`: NumPy writes the dict by `repr`, so plain
+/// searches for the three keys suffice. A structured type has a list in place of the quoted name: `None`.
+fn parse_header(header: &str) -> Option<Header> {
+    let value = |key: &str| header.split_once(key).map(|(_, rest)| rest.trim_start());
+    let descr = value("'descr':")?.strip_prefix('\'')?.split_once('\'')?.0.to_owned();
+    let fortran_order = value("'fortran_order':")?.starts_with("True");
+    let sides = value("'shape':")?.strip_prefix('(')?.split_once(')')?.0;
+    let sides = sides.split(',').map(str::trim).filter(|side| !side.is_empty());
+    let shape = sides.map(|side| side.parse().ok()).collect::<Option<Vec<usize>>>()?;
+    Some(Header { descr, fortran_order, shape })
+}
+
+/// Writes the part before the values, as NumPy does (version 1).
+pub(crate) fn write_header(out: &mut impl Write, descr: &str, shape: &[usize]) -> std::io::Result<()> {
+    // A tuple of one needs its comma; NumPy writes it for one only.
+    let sides = match shape {
+        [side] => format!("{side},"),
+        sides => sides.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({sides}), }}");
+    let before = MAGIC.len() + 4;
+    let padded = (before + header.len() + 1).next_multiple_of(ALIGNMENT);
+    while before + header.len() + 1 < padded {
+        header.push(' ');
+    }
+    header.push('\n');
+    let length = u16::try_from(header.len()).map_err(|_| std::io::Error::other("too many dimensions"))?;
+    out.write_all(MAGIC)?;
+    out.write_all(&[1, 0])?;
+    out.write_all(&length.to_le_bytes())?;
+    out.write_all(header.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn array(descr: &str, shape: &[usize], bytes: &[u8]) -> Result<Array, String> {
+        let mut file = Vec::new();
+        write_header(&mut file, descr, shape).unwrap();
+        assert_eq!(file.len() % ALIGNMENT, 0);
+        file.extend(bytes);
+        Array::read(file.as_slice())
+    }
+
+    #[test]
+    fn integers_of_any_width_and_order() {
+        assert_eq!(array("|i1", &[2], &[255, 3]).unwrap().to_integers().unwrap(), [-1, 3]);
+        assert_eq!(array("<i2", &[1], &[0xfe, 0xff]).unwrap().to_integers().unwrap(), [-2]);
+        assert_eq!(array(">u4", &[1], &[0, 0, 1, 2]).unwrap().to_integers().unwrap(), [258]);
+        assert_eq!(array("<i8", &[1], &[0xff; 8]).unwrap().to_integers().unwrap(), [-1]);
+        assert_eq!(array("<u8", &[1], &[0xff; 8]).unwrap().to_integers().unwrap(), [u64::MAX.into()]);
+        assert!(array("<f8", &[1], &[0; 8]).unwrap().to_integers().is_none());
+    }
+
+    #[test]
+    fn floats_of_either_order() {
+        assert_eq!(array("<f4", &[], &0.5f32.to_le_bytes()).unwrap().to_f32().unwrap(), [0.5]);
+        assert_eq!(array(">f4", &[1, 1], &0.5f32.to_be_bytes()).unwrap().to_f32().unwrap(), [0.5]);
+    }
+
+    #[test]
+    fn damage_is_described() {
+        let error = |descr, shape: &[usize], bytes: &[u8]| array(descr, shape, bytes).unwrap_err();
+        assert!(error("<f4", &[2], &[0; 7]).contains("needs 8 bytes, found 7"));
+        assert!(error("<f4", &[2], &[0; 9]).contains("found more"));
+        assert!(error("|O", &[1], &[0; 8]).contains("|O"));
+        assert!(error("<U5", &[1], &[0; 20]).contains("<U5"));
+        assert!(error("é", &[1], &[0; 20]).contains("é"));
+        assert!(error("<f4", &[usize::MAX, 2], &[]).contains("too large"));
+        assert!(Array::read(&b"\x93NUMPY\x01\x00\xff"[..]).unwrap_err().contains("within its header"));
+        assert!(Array::read(&b"PK345678abc"[..]).unwrap_err().contains("npy"));
+        assert!(Array::read(&b"\x93NUMPY\x02\x00\xff\xff\xff\xff"[..]).unwrap_err().contains("claims"));
+        assert!(parse_header("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }").is_none());
+    }
+}

@@ -1,0 +1,119 @@
+//! Saves arrays for NumPy users: `numpy.load(path)["x"]`.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+use crate::{DatasetError, npy};
+
+/// An array to save: a shape and as many values, the last axis fastest (C order).
+#[derive(Clone, Debug, PartialEq)]
+pub enum NpyArray<'a> {
+    /// float32.
+    F32 {
+        /// The length of each axis; empty for a single number.
+        shape: Vec<usize>,
+        /// The values.
+        values: &'a [f32],
+    },
+    /// int64.
+    I64 {
+        /// The length of each axis; empty for a single number.
+        shape: Vec<usize>,
+        /// The values.
+        values: &'a [i64],
+    },
+}
+
+impl NpyArray<'_> {
+    fn shape(&self) -> &[usize] {
+        match self {
+            Self::F32 { shape, .. } | Self::I64 { shape, .. } => shape,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::F32 { values, .. } => values.len(),
+            Self::I64 { values, .. } => values.len(),
+        }
+    }
+
+    fn write(&self, out: &mut impl Write) -> std::io::Result<()> {
+        match self {
+            Self::F32 { shape, values } => {
+                npy::write_header(out, "<f4", shape)?;
+                values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))
+            }
+            Self::I64 { shape, values } => {
+                npy::write_header(out, "<i8", shape)?;
+                values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))
+            }
+        }
+    }
+}
+
+/// Writes named arrays as an uncompressed npz file, as `numpy.savez` does; the same arrays give the same bytes.
+///
+/// Images that `npz:PATH` is to read back are `x`, F32 `[N, C, H, W]` in `[0, 1]`, with labels `y`, I64 `[N]`,
+/// and, where not every class occurs, `classes`, I64 `[]`. Further arrays are welcome (`index`, ..).
+///
+/// The file is written beside its place as `NAME.partial` and renamed when complete: a file called `path` is
+/// always whole.
+///
+/// # Errors
+/// When an array's values do not fit its shape, two arrays share a name, or the file cannot be written.
+///
+/// ```
+/// use equipoise_dataset::{NpyArray, write_npz};
+///
+/// let path = std::env::temp_dir().join(format!("equipoise-doc-{}.npz", std::process::id()));
+/// let x = NpyArray::F32 { shape: vec![2, 1, 1, 1], values: &[0.25, 0.75] };
+/// let y = NpyArray::I64 { shape: vec![2], values: &[0, 1] };
+/// write_npz(&path, &[("x", x), ("y", y)])?;
+/// # std::fs::remove_file(&path).ok();
+/// # Ok::<(), equipoise_dataset::DatasetError>(())
+/// ```
+pub fn write_npz(path: impl AsRef<Path>, arrays: &[(&str, NpyArray<'_>)]) -> Result<(), DatasetError> {
+    let path = path.as_ref();
+    for (name, array) in arrays {
+        let expected = array.shape().iter().try_fold(1usize, |product, &side| product.checked_mul(side));
+        if expected != Some(array.len()) {
+            return Err(DatasetError::Length {
+                place: format!("{}, array {name} of shape {:?}", path.display(), array.shape()),
+                what: "values",
+                found: array.len(),
+                expected: expected.unwrap_or(usize::MAX),
+            });
+        }
+    }
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = Path::new(&partial);
+    let result = write(partial, arrays).and_then(|()| fs::rename(partial, path));
+    result.map_err(|error| {
+        // Best effort: the error to report is the first one.
+        let _ = fs::remove_file(partial);
+        DatasetError::write(path, error)
+    })
+}
+
+fn write(path: &Path, arrays: &[(&str, NpyArray<'_>)]) -> std::io::Result<()> {
+    let mut zip = ZipWriter::new(BufWriter::new(File::create(path)?));
+    for (name, array) in arrays {
+        // Images beyond 4 GiB need zip64, which is chosen before their length is known.
+        let options = SimpleFileOptions::default()
+            .compression_method(zip::CompressionMethod::Stored)
+            .large_file(array.len() as u64 * 8 >= u64::from(u32::MAX) / 2);
+        zip.start_file(format!("{name}.npy"), options)?;
+        // The zip writer hashes what it gets: hand it blocks, not single values.
+        let mut block = BufWriter::with_capacity(1 << 16, &mut zip);
+        array.write(&mut block)?;
+        block.flush()?;
+    }
+    let file = zip.finish()?.into_inner().map_err(|error| error.into_error())?;
+    file.sync_all()
+}
