@@ -7,8 +7,8 @@
 //!
 //! The modules stand in the order in which data flow through them; each uses only those above it.
 
-pub mod batch;
-pub mod work;
-pub mod loss;
 pub mod attack;
+pub mod batch;
 pub mod evaluate;
+pub mod loss;
+pub mod work;

@@ -19,14 +19,20 @@ pub struct Work {
 impl Add for Work {
     type Output = Self;
     fn add(self, other: Self) -> Self {
-        Self { cell_evaluations: self.cell_evaluations + other.cell_evaluations, vjps: self.vjps + other.vjps }
+        Self {
+            cell_evaluations: self.cell_evaluations + other.cell_evaluations,
+            vjps: self.vjps + other.vjps,
+        }
     }
 }
 
 impl Sub for Work {
     type Output = Self;
     fn sub(self, other: Self) -> Self {
-        Self { cell_evaluations: self.cell_evaluations - other.cell_evaluations, vjps: self.vjps - other.vjps }
+        Self {
+            cell_evaluations: self.cell_evaluations - other.cell_evaluations,
+            vjps: self.vjps - other.vjps,
+        }
     }
 }
 
