@@ -8,11 +8,14 @@
 //! The modules stand in the order in which data flow through them; each uses only those above it.
 
 pub mod batch;
-pub mod gradient;
-pub mod loss;
-pub mod model;
-pub mod problems;
-pub mod readout;
-pub mod solve;
 pub mod state;
 pub mod work;
+pub mod model;
+pub mod solve;
+pub mod readout;
+pub mod loss;
+pub mod gradient;
+pub mod attack;
+pub mod deployed;
+pub mod evaluate;
+pub mod problems;

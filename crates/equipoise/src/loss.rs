@@ -13,8 +13,10 @@ pub trait Objective {
     /// be differentiated.
     fn values(&self, logits: Logits) -> Values;
 
-    /// Values `[N]` and the derivative `[N, K]` of their sum with respect to the logits.
+    /// Values `[N]` and the derivative `[N, K]` of their sum with respect to the logits, on the plain device.
+    /// Logits that are part of a graph are cut from it.
     fn values_and_derivative(&self, logits: &Logits) -> (Values, Logits) {
+        let logits = if logits.is_autodiff() { logits.clone().inner() } else { logits.clone() };
         let tracked = logits.clone().autodiff().require_grad();
         let values = self.values(tracked.clone());
         let plain = values.clone().inner();
@@ -27,6 +29,10 @@ pub trait Objective {
 }
 
 /// Cross-entropy −log softmax(z)_y.
+///
+/// # Panics
+///
+/// If there is not one label per example, or if a label is not a class.
 #[derive(Debug, Clone)]
 pub struct CrossEntropy {
     /// True class of each example.
@@ -40,7 +46,13 @@ impl Objective for CrossEntropy {
     }
 }
 
-/// Margin max_{j≠y} z_j − z_y: positive exactly where the example is misclassified (Carlini and Wagner 2017).
+/// Margin max_{j≠y} z_j − z_y: positive exactly where the example is misclassified (Carlini and Wagner 2017,
+/// arXiv 1608.04644). Needs two classes; with two, it is the difference of the logits. Where several other
+/// classes share the maximum, the derivative goes to one of them.
+///
+/// # Panics
+///
+/// If there is not one label per example, if a label is not a class, or if there is only one class.
 #[derive(Debug, Clone)]
 pub struct Margin {
     /// True class of each example.
@@ -52,7 +64,8 @@ impl Objective for Margin {
         let labels = column(&self.labels, &logits);
         let own = logits.clone().gather(1, labels.clone());
         // Lower the true class so far that it cannot be the maximum.
-        let [n, _] = logits.dims();
+        let [n, classes] = logits.dims();
+        assert!(classes > 1, "a margin needs at least two classes");
         let penalty = Tensor::<2>::full([n, 1], -1e30, &logits.device());
         let others = logits.scatter(1, labels, penalty, burn::tensor::IndexingUpdateOp::Add);
         (others.max_dim(1) - own).squeeze_dim::<1>(1)
@@ -61,6 +74,123 @@ impl Objective for Margin {
 
 /// Labels as a column `[N, 1]` beside the logits.
 fn column(labels: &[usize], logits: &Logits) -> Tensor<2, Int> {
-    assert_eq!(labels.len(), logits.dims()[0], "one label per example");
+    let [n, classes] = logits.dims();
+    assert_eq!(labels.len(), n, "one label per example");
+    // Not left to the backend: on some devices a gather out of range reads whatever is there.
+    assert!(labels.iter().all(|&label| label < classes), "labels are classes, 0 to {}", classes - 1);
     indices(labels, &logits.device().inner()).unsqueeze_dim(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::batch::{from_vec, to_vec};
+
+    const LOGITS: [f32; 12] = [1.0, -2.0, 0.5, 3.0, 0.1, 0.2, -0.3, 0.4, 5.0, 4.0, -1.0, 2.0];
+    const LABELS: [usize; 3] = [3, 0, 2];
+
+    fn logits() -> Logits {
+        from_vec(LOGITS.to_vec(), [3, 4], &Device::default())
+    }
+
+    fn objectives() -> [Box<dyn Objective>; 2] {
+        let labels = LABELS.to_vec();
+        [Box::new(CrossEntropy { labels: labels.clone() }), Box::new(Margin { labels })]
+    }
+
+    fn close(a: &[f32], b: &[f64], tolerance: f64) {
+        assert_eq!(a.len(), b.len());
+        for (a, b) in a.iter().zip(b) {
+            assert!((f64::from(*a) - b).abs() < tolerance, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn values_are_those_of_the_definitions() {
+        let [cross_entropy, margin] = objectives();
+        let expected: Vec<f64> = LOGITS
+            .chunks(4)
+            .zip(LABELS)
+            .map(|(row, y)| row.iter().map(|&z| f64::from(z).exp()).sum::<f64>().ln() - f64::from(row[y]))
+            .collect();
+        close(&to_vec(cross_entropy.values(logits())), &expected, 1e-6);
+        close(&to_vec(margin.values(logits())), &[1.0 - 3.0, 0.4 - 0.1, 5.0 + 1.0], 1e-6);
+    }
+
+    #[test]
+    fn derivatives_meet_finite_differences() {
+        let step = 1e-2;
+        for objective in objectives() {
+            let (values, derivative) = objective.values_and_derivative(&logits());
+            assert_eq!(to_vec(values), to_vec(objective.values(logits())));
+            let difference: Vec<f64> = (0..LOGITS.len())
+                .map(|k| {
+                    let shifted = |by: f32| {
+                        let mut moved = LOGITS.to_vec();
+                        moved[k] += by;
+                        let moved = from_vec(moved, [3, 4], &Device::default());
+                        to_vec(objective.values(moved)).iter().map(|&value| f64::from(value)).sum::<f64>()
+                    };
+                    (shifted(step) - shifted(-step)) / f64::from(2.0 * step)
+                })
+                .collect();
+            close(&to_vec(derivative), &difference, 1e-3);
+        }
+    }
+
+    #[test]
+    fn with_two_classes_the_margin_is_the_difference() {
+        let logits = from_vec(vec![0.25, 1.0, 0.25, 1.0, 2.0, 2.0], [3, 2], &Device::default());
+        let (values, derivative) = Margin { labels: vec![0, 1, 0] }.values_and_derivative(&logits);
+        assert_eq!(to_vec(values), vec![0.75, -0.75, 0.0]);
+        assert_eq!(to_vec(derivative), vec![-1.0, 1.0, 1.0, -1.0, -1.0, 1.0]);
+    }
+
+    #[test]
+    fn large_logits_do_not_overflow() {
+        let logits = from_vec(vec![1e4, 0.0, -1e4], [1, 3], &Device::default());
+        close(&to_vec(CrossEntropy { labels: vec![2] }.values(logits.clone())), &[2e4], 1e-2);
+        close(&to_vec(Margin { labels: vec![0] }.values(logits)), &[-1e4], 1e-2);
+    }
+
+    #[test]
+    fn an_example_does_not_see_its_batch() {
+        for (k, y) in LABELS.into_iter().enumerate() {
+            let row = from_vec(LOGITS[4 * k..][..4].to_vec(), [1, 4], &Device::default());
+            let alone: [Box<dyn Objective>; 2] =
+                [Box::new(CrossEntropy { labels: vec![y] }), Box::new(Margin { labels: vec![y] })];
+            for (alone, together) in alone.iter().zip(objectives()) {
+                let (value, derivative) = alone.values_and_derivative(&row);
+                let (values, derivatives) = together.values_and_derivative(&logits());
+                assert_eq!(to_vec(value), to_vec(values)[k..=k]);
+                assert_eq!(to_vec(derivative), to_vec(derivatives)[4 * k..][..4]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_graph_is_left_aside() {
+        let tracked = logits().autodiff().require_grad() * 2.0;
+        for objective in objectives() {
+            let (values, derivative) = objective.values_and_derivative(&tracked);
+            let (expected, expected_derivative) = objective.values_and_derivative(&(logits() * 2.0));
+            assert!(!values.is_autodiff() && !derivative.is_autodiff());
+            assert_eq!(to_vec(values), to_vec(expected));
+            assert_eq!(to_vec(derivative), to_vec(expected_derivative));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "labels are classes, 0 to 3")]
+    fn a_label_that_is_no_class_is_refused() {
+        CrossEntropy { labels: vec![0, 4, 1] }.values(logits());
+    }
+
+    #[test]
+    #[should_panic(expected = "one label per example")]
+    fn labels_must_be_as_many_as_examples() {
+        Margin { labels: vec![0] }.values(logits());
+    }
 }

@@ -26,13 +26,13 @@ pub enum ReportError {
     #[error("the record could not be written as CSV: {0}")]
     Csv(String),
     /// A file could not be written.
-    #[error("could not write {path}: {source}; {advice}", path = .path.display())]
+    #[error("could not write {path}: {cause}; {advice}", path = .path.display())]
     Write {
         /// The file that was to be written. It is as it was before.
         path: PathBuf,
         /// What the user can do about it.
         advice: &'static str,
-        /// What the operating system said.
-        source: std::io::Error,
+        /// What the operating system said. Part of the message, so it is no `source` that would be printed twice.
+        cause: std::io::Error,
     },
 }

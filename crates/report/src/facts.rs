@@ -38,6 +38,11 @@ pub(crate) fn gap(readout: &ReadoutResult, count: usize) -> Option<i64> {
     Some(ready_made - correct(readout.white_box_accuracy, count) as i64)
 }
 
+/// White-box accuracy, where there is one: without any attack it would be clean accuracy by another name.
+pub(crate) fn white_box(readout: &ReadoutResult) -> Option<Accuracy> {
+    (!readout.attacks.is_empty()).then_some(readout.white_box_accuracy)
+}
+
 /// Where an attack takes its gradient from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -83,23 +88,29 @@ pub(crate) fn attack_in_words(attack: &AttackResult) -> String {
     }
 }
 
-/// What was tried, in a few words: attacks, then estimators.
+/// What was tried, in a few words: attacks through estimators, then those that need none.
 pub(crate) fn tried(readout: &ReadoutResult) -> String {
-    let mut attacks: Vec<String> = Vec::new();
-    let mut estimators: Vec<String> = Vec::new();
-    for attack in &readout.attacks {
-        if !attacks.contains(&attack.name) {
-            attacks.push(attack.name.clone());
+    let distinct = |black_box: bool, name: fn(&AttackResult) -> &String| {
+        let mut names: Vec<String> = Vec::new();
+        for attack in readout.attacks.iter().filter(|a| (a.estimator == "none") == black_box) {
+            if !names.contains(name(attack)) {
+                names.push(name(attack).clone());
+            }
         }
-        if attack.estimator != "none" && !estimators.contains(&attack.estimator) {
-            estimators.push(attack.estimator.clone());
-        }
-    }
-    match (attacks.len(), estimators.len()) {
-        (0, _) => "no attack".to_owned(),
-        (_, 0) => format!("{} without gradients", words::list(&attacks)),
-        (_, 1..=3) => format!("{} through {}", words::list(&attacks), words::list(&estimators)),
-        (_, n) => format!("{} through {n} gradient estimators", words::list(&attacks)),
+        names
+    };
+    let estimators = distinct(false, |a| &a.estimator);
+    let through = match estimators.len() {
+        1..=3 => words::list(&estimators),
+        n => format!("{n} gradient estimators"),
+    };
+    let white_box = format!("{} through {through}", words::list(&distinct(false, |a| &a.name)));
+    let black_box = format!("{} without gradients", words::list(&distinct(true, |a| &a.name)));
+    match (estimators.is_empty(), readout.attacks.iter().any(|a| a.estimator == "none")) {
+        (true, false) => "no attack".to_owned(),
+        (true, true) => black_box,
+        (false, false) => white_box,
+        (false, true) => format!("{white_box}; {black_box}"),
     }
 }
 

@@ -16,7 +16,7 @@ pub enum Format {
     Html,
     /// One row for each measured accuracy, for data frames.
     Csv,
-    /// Tables for a paper; needs the `booktabs` package.
+    /// Tables for a paper; needs the packages `booktabs` and `adjustbox`.
     Latex,
 }
 

@@ -13,6 +13,15 @@ pub(crate) struct Table {
     pub rows: Vec<Vec<Cell>>,
 }
 
+impl Table {
+    /// Takes a column away and gives back its cells.
+    pub(crate) fn remove(&mut self, title: &str) -> Vec<Cell> {
+        let Some(at) = self.columns.iter().position(|c| c.title == title) else { return Vec::new() };
+        self.columns.remove(at);
+        self.rows.iter_mut().filter(|row| at < row.len()).map(|row| row.remove(at)).collect()
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Column {
     pub title: String,
@@ -23,26 +32,26 @@ pub(crate) struct Column {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cell {
     pub main: String,
-    pub note: Option<String>,
+    pub notes: Vec<String>,
 }
 
 impl<S: Into<String>> From<S> for Cell {
     fn from(main: S) -> Self {
-        Cell { main: main.into(), note: None }
+        Cell { main: main.into(), notes: Vec::new() }
     }
 }
 
 impl Cell {
-    fn noted(main: impl Into<String>, note: impl Into<String>) -> Self {
-        Cell { main: main.into(), note: Some(note.into()) }
+    fn noted(main: impl Into<String>, notes: Vec<String>) -> Self {
+        Cell { main: main.into(), notes }
     }
 
     fn accuracy(a: Accuracy, count: usize) -> Self {
         if count == 0 {
             return "no images".into();
         }
-        let note = format!("{} {}/{count}", words::interval(a.interval), facts::correct(a, count));
-        Cell::noted(words::percent(a.value), note)
+        let share = format!("{}/{count}", facts::correct(a, count));
+        Cell::noted(words::percent(a.value), vec![words::interval(a.interval), share])
     }
 }
 
@@ -63,7 +72,7 @@ pub(crate) fn summary(setting: &str, models: &[&Evaluation]) -> Table {
             let difference = match facts::gap(readout, n) {
                 Some(gap) if n > 0 => Cell::noted(
                     format!("{} points", words::points(gap as f64 / n as f64)),
-                    format!("{gap}/{n}"),
+                    vec![format!("{gap}/{n}")],
                 ),
                 _ => "–".into(),
             };
@@ -72,7 +81,7 @@ pub(crate) fn summary(setting: &str, models: &[&Evaluation]) -> Table {
                 readout.name.clone().into(),
                 Cell::accuracy(readout.clean_accuracy, n),
                 readout.ready_made_accuracy.map_or("not run".into(), |a| Cell::accuracy(a, n)),
-                Cell::accuracy(readout.white_box_accuracy, n),
+                facts::white_box(readout).map_or("not run".into(), |a| Cell::accuracy(a, n)),
                 difference,
                 facts::tried(readout).into(),
             ]);
@@ -85,19 +94,19 @@ pub(crate) fn summary(setting: &str, models: &[&Evaluation]) -> Table {
 /// The attacks of one readout in order, with what each broke and cost.
 pub(crate) fn cascade(model: &Evaluation, readout: &ReadoutResult) -> Table {
     let n = model.count;
-    let numeric =
-        ["Attempted", "Broken", "Unconfirmed", "Accuracy after", "Time", "Cell evaluations", "VJPs"];
-    let clean = [
+    let numeric = ["Attempted", "Broken", "Accuracy after", "Time", "Cell evaluations", "VJPs"];
+    let wrong = n.saturating_sub(facts::correct(readout.clean_accuracy, n));
+    let none = || Cell::from("–");
+    let clean = vec![
         "clean".into(),
-        "–".into(),
-        "–".into(),
+        none(),
+        none(),
         n.to_string().into(),
-        (n - facts::correct(readout.clean_accuracy, n).min(n)).to_string().into(),
-        "–".into(),
+        wrong.to_string().into(),
         Cell::accuracy(readout.clean_accuracy, n),
-        "–".into(),
-        "–".into(),
-        "–".into(),
+        none(),
+        none(),
+        none(),
     ];
     let attacks = readout.attacks.iter().map(|a| {
         vec![
@@ -105,8 +114,10 @@ pub(crate) fn cascade(model: &Evaluation, readout: &ReadoutResult) -> Table {
             facts::estimator(a).into(),
             Kind::of(a).name().into(),
             a.attempted.to_string().into(),
-            a.broken.to_string().into(),
-            a.unconfirmed.to_string().into(),
+            match a.unconfirmed {
+                0 => a.broken.to_string().into(),
+                n => Cell::noted(a.broken.to_string(), vec![format!("{n} unconfirmed")]),
+            },
             Cell::accuracy(a.accuracy, n),
             words::seconds(a.seconds).into(),
             words::thousands(a.cell_evaluations).into(),
@@ -122,7 +133,7 @@ pub(crate) fn cascade(model: &Evaluation, readout: &ReadoutResult) -> Table {
             facts::setting(model)
         ),
         columns: columns(&["Attack", "Gradient", "Kind"], &numeric),
-        rows: std::iter::once(clean.to_vec()).chain(attacks).collect(),
+        rows: std::iter::once(clean).chain(attacks).collect(),
     }
 }
 

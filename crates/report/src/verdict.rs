@@ -26,6 +26,12 @@ const RESTART_LUCK: f64 = 0.01;
 /// An interval that reaches past this (as a fraction) is too wide to call a gap small.
 const SMALL: f64 = 0.05;
 
+/// What holds of every verdict, to be said once beside them.
+pub(crate) const HOW_TO_READ: &str = "Each image in a gap between ready-made and white-box accuracy has a verified \
+     adversarial image, so the gap is real; its cause needs care, since an attack through another gradient is \
+     also another random start. Restarts of the ready-made attack show how much is luck. White-box accuracy is an \
+     upper bound on robustness: an attack that was not tried may break more.";
+
 /// What was found, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -67,6 +73,10 @@ impl Finding {
 /// What the record says of one model under one readout.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
+    /// The model's name.
+    pub model: String,
+    /// The readout's name.
+    pub readout: String,
     /// The conclusion.
     pub finding: Finding,
     /// The conclusion as one sentence that carries its own setting and numbers.
@@ -87,6 +97,8 @@ pub fn verdict(model: &Evaluation, readout: &ReadoutResult) -> Verdict {
     let n = model.count;
     let (finding, conclusion) = conclude(readout, n);
     Verdict {
+        model: model.model.clone(),
+        readout: readout.name.clone(),
         finding,
         sentence: format!(
             "{} on {}, {}, {}, readout {}: {conclusion}",
@@ -219,17 +231,11 @@ fn evidence(readout: &ReadoutResult, n: usize, finding: Finding) -> Vec<String> 
             words::interval(wilson_interval(gap as usize, n)),
             words::list(&breakers)
         ));
-        says.push(
-            "Each is a verified adversarial image, so the gap is real. An attack through another gradient is \
-             also another random start: restarts of the ready-made attack show how much of it is luck."
-                .to_owned(),
-        );
     }
     if !readout.attacks.is_empty() {
         let total: usize = readout.attacks.iter().map(|a| a.broken).sum();
         says.push(format!(
-            "Tried: {}; {total} of {} broken in all. White-box accuracy is an upper bound: an attack not \
-             tried may break more.",
+            "Tried: {}; {total} of {} broken in all.",
             facts::tried(readout),
             words::images(n)
         ));
@@ -244,14 +250,14 @@ fn evidence(readout: &ReadoutResult, n: usize, finding: Finding) -> Vec<String> 
     let unconfirmed: usize = readout.attacks.iter().map(|a| a.unconfirmed).sum();
     if unconfirmed > 0 {
         says.push(format!(
-            "{unconfirmed} claimed successes were not confirmed by an independent forward pass and are not \
-             counted."
+            "Claimed successes that an independent forward pass did not confirm, and that are not counted: \
+             {unconfirmed}."
         ));
     }
     let non_finite = readout.examples.iter().filter(|e| e.non_finite).count();
     if non_finite > 0 {
         says.push(format!(
-            "{} count as broken because the logits were not finite.",
+            "Counted as broken because the logits were not finite: {}.",
             words::images(non_finite)
         ));
     }

@@ -12,10 +12,10 @@ use std::path::Path;
 /// [`ReportError::Write`], with what to do: the folder must exist and be writable.
 pub fn write_atomically(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> Result<(), ReportError> {
     let path = path.as_ref();
-    write(path, contents.as_ref()).map_err(|source| ReportError::Write {
+    write(path, contents.as_ref()).map_err(|cause| ReportError::Write {
         path: path.to_owned(),
-        advice: advice(source.kind()),
-        source,
+        advice: advice(cause.kind()),
+        cause,
     })
 }
 
@@ -42,9 +42,9 @@ fn write(path: &Path, contents: &[u8]) -> std::io::Result<()> {
 
 /// `tempfile` puts the temporary file's path into its errors; the user knows only the path asked for.
 fn without_temporary_path(error: std::io::Error) -> std::io::Error {
-    match error.get_ref().and_then(|inner| std::error::Error::source(inner)) {
-        Some(_) => ErrorKind::into(error.kind()),
-        None => error,
+    match error.raw_os_error() {
+        Some(_) => error,
+        None => error.kind().into(),
     }
 }
 

@@ -5,12 +5,14 @@
 //! attacks is the product readout × estimator × attack.
 
 mod budget;
+mod names;
 mod pgd;
-mod random;
+pub(crate) mod random;
 
 pub use budget::{Budget, BudgetError, Norm};
-pub use pgd::{Pgd, PgdConfig};
-pub use random::ExampleRng;
+pub use names::{UnknownAttack, parse};
+pub use pgd::{Pgd, PgdConfig, PgdError, PgdLoss};
+pub use random::{ExampleRng, Noise};
 
 use crate::batch::{Images, Logits, Values};
 use crate::loss::Objective;
@@ -61,12 +63,42 @@ pub struct Targets<'a> {
     pub seed: u64,
 }
 
+/// What an attack brings back.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// Perturbed images `[N, C, H, W]`, one per example: one that the victim misclassified where the attack saw
+    /// such, and its last try elsewhere. They lie within the budget and in \[0, 1\].
+    pub images: Images,
+    /// Where the attack saw the victim misclassify this very image (logits that are not finite included). A
+    /// claim, for the evaluation to verify; `false` means that the attack did not look, or saw no success.
+    pub claimed: Vec<bool>,
+}
+
+impl Attempt {
+    /// The unperturbed images, and no claims.
+    pub fn nothing(targets: &Targets<'_>) -> Self {
+        Self { images: targets.images.clone(), claimed: vec![false; targets.labels.len()] }
+    }
+}
+
 /// An attack that needs gradients.
+///
+/// What it finds for an example must not depend on the other examples of its batch.
 pub trait Attack: Send + Sync {
     /// Its name in tables and on the command line, such as `pgd-10`.
     fn name(&self) -> String;
 
-    /// Perturbed images `[N, C, H, W]`, one per example: one that the model misclassifies where the attack
-    /// found such, and its best try elsewhere. They lie within the budget and in \[0, 1\].
-    fn run(&self, victim: &dyn WhiteBox, targets: &Targets<'_>, budget: &Budget) -> Images;
+    /// Everything that its result depends on beside victim, targets and budget, in words: two attacks with the
+    /// same settings find the same images. The name, unless there is more to say.
+    fn settings(&self) -> String {
+        self.name()
+    }
+
+    /// Searches, and says which images it believes to be misclassified.
+    fn attempt(&self, victim: &dyn WhiteBox, targets: &Targets<'_>, budget: &Budget) -> Attempt;
+
+    /// The perturbed images `[N, C, H, W]` alone.
+    fn run(&self, victim: &dyn WhiteBox, targets: &Targets<'_>, budget: &Budget) -> Images {
+        self.attempt(victim, targets, budget).images
+    }
 }

@@ -4,5 +4,6 @@ pub mod cell;
 pub mod deq;
 pub mod init;
 pub mod layers;
-pub mod mdeq;
 pub mod parameters;
+pub mod mdeq;
+

@@ -96,6 +96,7 @@ fn verdicts(models: &[Evaluation]) -> Markup {
                     None => { article.verdict.none { p.sentence { (model.model) ": no readout was evaluated." } } }
                 }
             }
+            p.quiet { (verdict::HOW_TO_READ) }
         }
     }
 }
@@ -112,12 +113,12 @@ fn card(deployed: &Verdict, others: &[Verdict]) -> Markup {
                 @if deployed.gap_points.is_some() { p.unit { "points between ready-made and white-box accuracy" } }
             }
             div {
-                p.sentence { (deployed.sentence) }
+                p.sentence { (sentence(deployed)) }
                 (evidence(deployed))
             }
             @for other in others {
                 div.other {
-                    p { strong { (other.finding.label()) ". " } (other.sentence) }
+                    p { (sentence(other)) }
                     details { summary { "Evidence" } (evidence(other)) }
                 }
             }
@@ -125,8 +126,16 @@ fn card(deployed: &Verdict, others: &[Verdict]) -> Markup {
     }
 }
 
+/// The sentence with its subject marked.
+fn sentence(verdict: &Verdict) -> Markup {
+    match verdict.sentence.strip_prefix(&verdict.model) {
+        Some(rest) => html! { strong { (verdict.model) } (breakable(rest)) },
+        None => breakable(&verdict.sentence),
+    }
+}
+
 fn evidence(verdict: &Verdict) -> Markup {
-    html! { @if !verdict.evidence.is_empty() { ul { @for line in &verdict.evidence { li { (line) } } } } }
+    html! { @if !verdict.evidence.is_empty() { ul { @for line in &verdict.evidence { li { (breakable(line)) } } } } }
 }
 
 fn mood(finding: Finding) -> &'static str {
@@ -145,7 +154,7 @@ fn accuracy(groups: &[(String, Vec<&Evaluation>)], ids: &mut Ids) -> Markup {
             @for (setting, models) in groups {
                 @if groups.len() > 1 { h3 { (setting) } }
                 (drawing_above(&svg::accuracy(setting, models), ids))
-                (table_of(&table::summary(setting, models)))
+                (table_of(&table::summary(setting, models), &ids.next()))
                 (drawing(&svg::attribution(setting, models), ids))
             }
         }
@@ -162,29 +171,28 @@ fn cascades(models: &[Evaluation], ids: &mut Ids) -> Markup {
             }
             @for model in models {
                 @for readout in &model.readouts {
-                    h3 { (model.model) ", readout " (readout.name) }
                     (drawing_above(&svg::cascade(model, readout), ids))
-                    (table_of(&table::cascade(model, readout)))
+                    (table_of(&table::cascade(model, readout), &ids.next()))
                 }
             }
         }
     }
 }
 
-/// Numbers figures, so that their parts have ids of their own.
+/// Numbers figures and tables, so that their parts have ids of their own.
 struct Ids(usize);
 
 impl Ids {
     fn next(&mut self) -> String {
         self.0 += 1;
-        format!("figure-{}", self.0)
+        format!("item-{}", self.0)
     }
 }
 
 /// A figure with its numbers folded below.
 fn drawing(drawing: &Drawing, ids: &mut Ids) -> Markup {
     let data = html! {
-        details { summary { "Data of this figure" } (table_of(&drawing.table)) }
+        details { summary { "Data of this figure" } (table_of(&drawing.table, &ids.next())) }
     };
     figure(drawing, ids, data)
 }
@@ -206,16 +214,23 @@ fn figure(drawing: &Drawing, ids: &mut Ids, data: Markup) -> Markup {
     }
 }
 
-fn table_of(table: &Table) -> Markup {
+/// A table that scrolls inside its own container; `id` must be unique in the page.
+fn table_of(table: &Table, id: &str) -> Markup {
+    let caption = format!("{id}-caption");
     html! {
-        // Focusable, so that the keyboard can scroll it.
-        div.scroll role="region" tabindex="0" aria-label=(table.caption) {
-            table {
-                @if !table.caption.is_empty() { caption { (table.caption) } }
-                thead { tr { @for column in &table.columns { th scope="col" class=(class(column.numeric)) { (column.title) } } } }
-                tbody {
-                    @for row in &table.rows {
-                        tr { @for (cell, column) in row.iter().zip(&table.columns) { (cell_of(cell, column.numeric)) } }
+        div.table {
+            // Outside of what scrolls, so that it wraps to the screen and not to the table.
+            p.caption id=(caption) { (table.caption) }
+            // Focusable, so that the keyboard can scroll it.
+            div.scroll role="region" tabindex="0" aria-labelledby=(caption) {
+                table aria-labelledby=(caption) {
+                    thead { tr {
+                        @for column in &table.columns { th scope="col" class=(class(column.numeric)) { (column.title) } }
+                    } }
+                    tbody {
+                        @for row in &table.rows {
+                            tr { @for (cell, column) in row.iter().zip(&table.columns) { (cell_of(cell, column.numeric)) } }
+                        }
                     }
                 }
             }
@@ -228,8 +243,18 @@ fn class(numeric: bool) -> &'static str {
 }
 
 fn cell_of(cell: &Cell, numeric: bool) -> Markup {
-    let class = if !numeric && cell.main.chars().count() > 24 { "long" } else { class(numeric) };
-    html! { td class=(class) { (cell.main) @if let Some(note) = &cell.note { " " small { (note) } } } }
+    let class = if !numeric && cell.main.chars().count() > 20 { "long" } else { class(numeric) };
+    html! {
+        td class=(class) {
+            @if class == "long" { (breakable(&cell.main)) } @else { (cell.main) }
+            @for note in &cell.notes { " " small { (note) } }
+        }
+    }
+}
+
+/// An estimator is one long word: let it break after its commas and pluses.
+fn breakable(says: &str) -> Markup {
+    html! { @for part in says.split_inclusive([',', '+']) { (part) wbr; } }
 }
 
 fn glossary() -> Markup {

@@ -11,22 +11,19 @@ impl Exporter for Latex {
     fn render(&self, report: &Report) -> Result<String, ReportError> {
         let mut out = String::new();
         let _ = writeln!(out, "% {}", comment(&report.title));
-        out.push_str("% Needs \\usepackage{booktabs} and, for wide tables, \\usepackage{graphicx}.\n");
+        out.push_str("% Needs \\usepackage{booktabs} and \\usepackage{adjustbox}.\n");
         if let Some(command) = &report.command {
             let _ = writeln!(out, "% Made by: {}", comment(command));
         }
         for (setting, models) in facts::by_setting(&report.models) {
             let mut summary = table::summary(&setting, &models);
             // What was tried is a sentence for each row: too long for a column of a paper.
-            let tried: Vec<String> = summary
-                .rows
-                .iter_mut()
-                .filter_map(|row| {
-                    let tried = row.pop()?;
-                    Some(format!("{}, {}: {}", row[0].main, row[1].main, tried.main))
-                })
+            let tried = summary.remove("Tried");
+            let tried: Vec<String> = tried
+                .iter()
+                .zip(&summary.rows)
+                .map(|(tried, row)| format!("{}, {}: {}", row[0].main, row[1].main, tried.main))
                 .collect();
-            summary.columns.pop();
             if !tried.is_empty() {
                 let _ = write!(summary.caption, " Tried: {}.", tried.join("; "));
             }
@@ -44,14 +41,9 @@ impl Exporter for Latex {
 fn table(out: &mut String, table: &Table) {
     let layout: String = table.columns.iter().map(|c| if c.numeric { 'r' } else { 'l' }).collect();
     let head: Vec<String> = table.columns.iter().map(|c| text(&c.title)).collect();
-    // A wide table shrinks to the line, a narrow one keeps its size.
-    let (open, close) = match table.columns.len() {
-        0..=4 => ("", ""),
-        _ => ("\\resizebox{\\linewidth}{!}{%\n", "}"),
-    };
     let _ = write!(
         out,
-        "\n\\begin{{table}}\n\\centering\n\\caption{{{}}}\n{open}\\begin{{tabular}}{{{layout}}}\n\\toprule\n{} \\\\\n\\midrule\n",
+        "\n\\begin{{table}}\n\\centering\n\\caption{{{}}}\n% A wide table shrinks to the line, a narrow one keeps its size.\n\\begin{{adjustbox}}{{max width=\\linewidth}}\n\\begin{{tabular}}{{{layout}}}\n\\toprule\n{} \\\\\n\\midrule\n",
         text(&table.caption),
         head.join(" & ")
     );
@@ -59,14 +51,14 @@ fn table(out: &mut String, table: &Table) {
         let cells: Vec<String> = row.iter().map(cell).collect();
         let _ = writeln!(out, "{} \\\\", cells.join(" & "));
     }
-    let _ = write!(out, "\\bottomrule\n\\end{{tabular}}{close}\n\\end{{table}}\n");
+    let _ = write!(out, "\\bottomrule\n\\end{{tabular}}\n\\end{{adjustbox}}\n\\end{{table}}\n");
 }
 
 fn cell(cell: &Cell) -> String {
-    match &cell.note {
-        Some(note) => format!("{} {{\\scriptsize {}}}", text(&cell.main), text(note)),
-        None => text(&cell.main),
+    if cell.notes.is_empty() {
+        return text(&cell.main);
     }
+    format!("{} {{\\scriptsize {}}}", text(&cell.main), text(&cell.notes.join(" ")))
 }
 
 /// Plain text as LaTeX that prints it unchanged.

@@ -31,17 +31,21 @@ fn verdicts(out: &mut String, report: &Report) {
             let sentence = text(&verdict.sentence);
             // The first readout is the one the model is deployed with.
             let sentence = if i == 0 { format!("**{sentence}**") } else { sentence };
-            let _ = write!(out, "\n{sentence}\n\n");
+            let gap = if verdict.evidence.is_empty() { "" } else { "\n" };
+            let _ = write!(out, "\n{sentence}\n{gap}");
             for line in &verdict.evidence {
                 let _ = writeln!(out, "- {}", text(line));
             }
         }
     }
+    let _ = write!(out, "\n{}\n", text(verdict::HOW_TO_READ));
 }
 
 fn tables(out: &mut String, report: &Report) {
-    for (setting, models) in facts::by_setting(&report.models) {
+    if !report.models.is_empty() {
         out.push_str("\n## Accuracy\n");
+    }
+    for (setting, models) in facts::by_setting(&report.models) {
         table(out, &table::summary(&setting, &models));
     }
     if report.models.iter().any(|m| !m.readouts.is_empty()) {
@@ -107,10 +111,8 @@ fn line(out: &mut String, cells: impl Iterator<Item = String>) {
 }
 
 fn cell(cell: &Cell) -> String {
-    match &cell.note {
-        Some(note) => format!("{} {}", text(&cell.main), text(note)),
-        None => text(&cell.main),
-    }
+    let parts: Vec<String> = std::iter::once(&cell.main).chain(&cell.notes).map(|part| text(part)).collect();
+    parts.join(" ")
 }
 
 /// Plain text as Markdown that shows it unchanged, in a table as well: no markup, no HTML, one line.

@@ -29,14 +29,14 @@ pub(crate) fn accuracy(setting: &str, models: &[&Evaluation]) -> Drawing {
 
 fn describe(rows: &[(&Evaluation, &ReadoutResult)]) -> String {
     let row = |(model, readout): &(&Evaluation, &ReadoutResult)| {
-        let ready_made =
-            readout.ready_made_accuracy.map_or("not run".to_owned(), |a| words::percent(a.value));
+        let share = |a: Option<Accuracy>| a.map_or("not run".to_owned(), |a| words::percent(a.value));
         format!(
-            "{}, readout {}: clean {}, ready-made {ready_made}, white-box {}.",
+            "{}, readout {}: clean {}, ready-made {}, white-box {}.",
             model.model,
             readout.name,
             words::percent(readout.clean_accuracy.value),
-            words::percent(readout.white_box_accuracy.value)
+            share(readout.ready_made_accuracy),
+            share(facts::white_box(readout))
         )
     };
     if rows.is_empty() {
@@ -48,12 +48,11 @@ fn describe(rows: &[(&Evaluation, &ReadoutResult)]) -> String {
 
 fn draw(rows: &[(&Evaluation, &ReadoutResult)], layout: Layout) -> Picture {
     let wide = layout == Layout::Wide;
-    let (left, right) = if wide { (190.0, 620.0) } else { (10.0, 222.0) };
+    let (left, right) = if wide { (190.0, 620.0) } else { (14.0, 202.0) };
     let key = |i: usize| html! { (mark(i, &format!("fill-{}", CLASSES[i]), (8.0, -4.0), 4.5)) };
     let mut entries: Vec<(String, Markup)> = (0..3).map(|i| (NAMES[i].to_owned(), key(i))).collect();
     entries.push(("gap".to_owned(), rect("gap", (0.0, -10.0), 16.0, 12.0)));
-    let (legend, legend_height) =
-        legend(&entries, 16.0, (if wide { left } else { 2.0 }, 0.0), layout.width());
+    let (legend, legend_height) = legend(&entries, 16.0, (2.0, 0.0), layout.width());
 
     let top = legend_height + 26.0;
     let head = if wide { 0.0 } else { 20.0 }; // a narrow row has its name above
@@ -79,8 +78,7 @@ fn draw(rows: &[(&Evaluation, &ReadoutResult)], layout: Layout) -> Picture {
 fn lanes(model: &Evaluation, readout: &ReadoutResult, (left, right): (f64, f64), y: f64) -> Markup {
     let place = |fraction: f64| left + (right - left) * fraction.clamp(0.0, 1.0);
     let lane = |i: usize| y + LANE * (i as f64 + 0.5);
-    let accuracies =
-        [Some(readout.clean_accuracy), readout.ready_made_accuracy, Some(readout.white_box_accuracy)];
+    let accuracies = [Some(readout.clean_accuracy), readout.ready_made_accuracy, facts::white_box(readout)];
     let gap = facts::gap(readout, model.count).is_some_and(|gap| gap > 0);
     html! {
         @if let (true, Some(ready_made)) = (gap, readout.ready_made_accuracy) {

@@ -120,12 +120,11 @@ fn table(setting: &str, rows: &[Row]) -> Table {
 
 fn draw(rows: &[Row], keys: &[Key], layout: Layout) -> Picture {
     let wide = layout == Layout::Wide;
-    let (left, right) = if wide { (190.0, 750.0) } else { (4.0, 330.0) };
+    let (left, right) = if wide { (190.0, 738.0) } else { (14.0, 322.0) };
     let (row_height, head) = if wide { (44.0, 0.0) } else { (58.0, 20.0) };
     let top = 22.0;
     let bottom = top + 10.0 + row_height * rows.len() as f64;
-    let (legend, legend_height) =
-        explain(keys, (if wide { left } else { 4.0 }, bottom + 4.0), layout.width(), rows);
+    let (legend, legend_height) = explain(keys, (left, bottom + 4.0), layout.width(), rows);
     let body = html! {
         (percent_axis(left, right, top, bottom - 4.0))
         @for (i, row) in rows.iter().enumerate() {

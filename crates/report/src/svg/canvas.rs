@@ -24,7 +24,9 @@ pub(crate) fn text(class: &str, (x, y): (f64, f64), says: &str) -> Markup {
 
 /// Text shortened to `width`; in full it appears when pointed at.
 pub(crate) fn text_within(class: &str, (x, y): (f64, f64), says: &str, width: f64) -> Markup {
-    let room = (width / CHARACTER).floor() as usize;
+    // Ticks are set in smaller type.
+    let character = if class.starts_with("tick") { 0.92 * CHARACTER } else { CHARACTER };
+    let room = (width / character).floor() as usize;
     if says.chars().count() <= room {
         return text(class, (x, y), says);
     }
@@ -33,7 +35,7 @@ pub(crate) fn text_within(class: &str, (x, y): (f64, f64), says: &str, width: f6
 }
 
 /// The width of a character of chart text, on the generous side: there is no font to measure with.
-const CHARACTER: f64 = 6.3;
+const CHARACTER: f64 = 6.4;
 
 /// About how wide a text of a chart is.
 pub(crate) fn width(says: &str) -> f64 {
@@ -66,8 +68,8 @@ pub(crate) fn legend(
     let (mut x, mut line) = (left, 0.0);
     let mut placed = Vec::new();
     for (says, key) in entries {
-        let full = key_width + 6.0 + width(says) + 14.0;
-        if x > left && x + full > right + 14.0 {
+        let full = key_width + 6.0 + width(says) + 18.0;
+        if x > left && x + full > right + 18.0 {
             x = left;
             line += 1.0;
         }

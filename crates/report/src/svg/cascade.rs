@@ -11,10 +11,8 @@ pub(crate) fn cascade(model: &Evaluation, readout: &ReadoutResult) -> Drawing {
     Drawing {
         title: format!("{}, readout {}: accuracy after each attack", model.model, readout.name),
         caption: format!(
-            "{}, readout {}: {}. From top to bottom in the order of the cascade; the lighter end of a bar is \
+            "{}. From top to bottom in the order of the cascade; the end of a bar in another colour is \
              what that attack broke.",
-            model.model,
-            readout.name,
             facts::setting(model)
         ),
         description: describe(readout),
@@ -44,20 +42,19 @@ pub(super) fn class(kind: Kind) -> &'static str {
 
 fn draw(model: &Evaluation, readout: &ReadoutResult, layout: Layout) -> Picture {
     let wide = layout == Layout::Wide;
-    let (left, right) = if wide { (290.0, 640.0) } else { (2.0, 238.0) };
+    let (left, right) = if wide { (290.0, 640.0) } else { (14.0, 238.0) };
     let swatch = |class: &str| rect(class, (0.0, -10.0), 14.0, 11.0);
-    let mut entries = vec![("left".to_owned(), swatch("fill-robust"))];
+    let mut entries = vec![("still correct".to_owned(), swatch("fill-robust"))];
     for kind in [Kind::ReadyMade, Kind::Adaptive, Kind::BlackBox] {
         if readout.attacks.iter().any(|a| Kind::of(a) == kind) {
             let says = format!("broken, {}", kind.name());
             entries.push((says, swatch(&format!("fill-{}", class(kind)))));
         }
     }
-    let (legend, legend_height) =
-        legend(&entries, 14.0, (if wide { left } else { 2.0 }, 0.0), layout.width());
+    let (legend, legend_height) = legend(&entries, 14.0, (2.0, 0.0), layout.width());
 
     let top = legend_height + 26.0;
-    let (row, head) = if wide { (36.0, 0.0) } else { (44.0, 20.0) };
+    let (row, head) = if wide { (36.0, 0.0) } else { (50.0, 24.0) };
     let bottom = top + 10.0 + row * (readout.attacks.len() + 1) as f64;
     let steps = steps(readout);
     let body = html! {
@@ -65,7 +62,7 @@ fn draw(model: &Evaluation, readout: &ReadoutResult, layout: Layout) -> Picture 
         (percent_axis(left, right, top, bottom - 4.0))
         @for (i, step) in steps.iter().enumerate() {
             @let y = top + 8.0 + row * i as f64;
-            (label(step.attack, y, if wide { left - 16.0 } else { layout.width() }, wide))
+            (label(step.attack, (left, y), if wide { left - 16.0 } else { layout.width() }, wide))
             (bar(step, (left, right), y + head, model.count))
         }
     };
@@ -91,19 +88,19 @@ fn steps(readout: &ReadoutResult) -> Vec<Step<'_>> {
     steps
 }
 
-fn label(attack: Option<&AttackResult>, y: f64, room: f64, wide: bool) -> Markup {
+fn label(attack: Option<&AttackResult>, (left, y): (f64, f64), room: f64, wide: bool) -> Markup {
     match (attack, wide) {
         (None, true) => text("label strong", (0.0, y + 18.0), "clean"),
-        (None, false) => text("label strong halo", (2.0, y + 14.0), "clean"),
+        (None, false) => text("label strong halo", (left, y + 20.0), "clean"),
         (Some(a), true) => html! {
             (text_within("label strong", (0.0, y + 12.0), &a.name, room))
-            (text_within("tick", (0.0, y + 27.0), facts::estimator(a), room * 1.08))
+            (text_within("tick", (0.0, y + 27.0), facts::estimator(a), room))
         },
         (Some(a), false) => html! {
-            text.label.halo x="2" y=(y + 14.0) {
+            text.label.halo x=(left) y=(y + 20.0) {
                 title { (facts::attack_in_words(a)) }
                 tspan.strong { (a.name) }
-                tspan.tick dx="5" { (shorten(facts::estimator(a), 50usize.saturating_sub(a.name.chars().count()))) }
+                tspan.tick dx="5" { (shorten(facts::estimator(a), 48usize.saturating_sub(a.name.chars().count()))) }
             }
         },
     }

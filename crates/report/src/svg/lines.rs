@@ -14,9 +14,7 @@ const HEIGHT: f64 = 260.0;
 pub(crate) fn lines(figure: &Figure) -> Drawing {
     let left_out = figure.series.iter().flat_map(|s| &s.points).filter(|p| !drawn(figure, **p)).count();
     let mut caption = figure.caption.clone();
-    if figure.series.iter().any(|s| s.band.is_some()) {
-        caption.push_str(" Bands as stated in the data below.");
-    }
+
     if left_out > 0 {
         caption
             .push_str(&format!(" {left_out} points that this scale cannot show are in the data below only."));

@@ -9,6 +9,8 @@ pub(crate) struct Axis {
     scale: Scale,
     low: f64,
     high: f64,
+    /// Whether it counts something (iterates, steps): few enough counts are all labelled.
+    counts: bool,
     /// Positions of `low` and `high` in the drawing.
     from: f64,
     to: f64,
@@ -18,13 +20,15 @@ impl Axis {
     /// An axis over all drawable `values`, widened to round numbers on a linear scale. Without any, 0 to 1.
     pub(crate) fn new(scale: Scale, values: impl Iterator<Item = f64>, from: f64, to: f64) -> Self {
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+        let mut counts = true;
         for value in values.filter(|v| drawable(scale, *v)) {
             (low, high) = (low.min(value), high.max(value));
+            counts &= value.fract() == 0.0;
         }
         if low > high {
             (low, high) = if scale == Scale::Log { (0.1, 1.0) } else { (0.0, 1.0) };
         }
-        let mut axis = Axis { scale, low, high, from, to };
+        let mut axis = Axis { scale, low, high, counts, from, to };
         axis.widen();
         axis
     }
@@ -45,17 +49,17 @@ impl Axis {
                     let room = if self.high == 0.0 { 1.0 } else { 0.5 * self.high.abs() };
                     (self.low, self.high) = (self.low - room, self.high + room);
                 }
-                // A range that nearly starts at zero starts at zero.
-                if self.low > 0.0 && self.low < 0.25 * self.high {
-                    self.low = 0.0;
-                }
             }
         }
     }
 
-    /// Widens a linear axis to whole steps, so that the grid encloses the data.
+    /// Widens a linear axis to whole steps, so that the grid encloses the data; one that nearly starts at
+    /// zero starts there.
     pub(crate) fn over_whole_steps(mut self) -> Self {
         if self.scale == Scale::Linear {
+            if self.low > 0.0 && self.low < 0.25 * self.high {
+                self.low = 0.0;
+            }
             let step = step(self.low, self.high);
             self.low = (self.low / step + 1e-9).floor() * step;
             self.high = (self.high / step - 1e-9).ceil() * step;
@@ -80,7 +84,8 @@ impl Axis {
     pub(crate) fn ticks(&self) -> Vec<(f64, String)> {
         match self.scale {
             Scale::Linear => {
-                let step = step(self.low, self.high);
+                let few = self.counts && self.high - self.low <= 12.0;
+                let step = if few { 1.0 } else { step(self.low, self.high) };
                 let first = (self.low / step - 1e-9).ceil() as i64;
                 let last = (self.high / step + 1e-9).floor() as i64;
                 (first..=last.min(first + 20))
@@ -152,7 +157,7 @@ mod tests {
     fn linear_ticks_are_round() {
         let axis = Axis::new(Scale::Linear, [1.0, 8.0].into_iter(), 0.0, 100.0).over_whole_steps();
         let labels: Vec<String> = axis.ticks().into_iter().map(|t| t.1).collect();
-        assert_eq!(labels, ["0", "2", "4", "6", "8"]);
+        assert_eq!(labels, ["0", "1", "2", "3", "4", "5", "6", "7", "8"]);
         assert_eq!(axis.place(8.0), Some(100.0));
         assert_eq!(axis.place(f64::NAN), None);
     }

@@ -1,0 +1,271 @@
+//! Projected gradient descent (PGD): steepest ascent on a loss, projected back onto the budget after each step
+//! (Madry et al. 2018, arXiv 1706.06083).
+//!
+//! Every gradient comes with the logits at its point, so whether that point is already misclassified is known
+//! for free. An example that is leaves the batch at once and its image is kept; the work goes to those that
+//! still resist. The last iterate of the last restart is not looked at by the attack: whoever runs it
+//! evaluates the returned image anyway.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use super::budget::Budget;
+use super::random::Noise;
+use super::{Attack, Attempt, Targets, WhiteBox};
+use crate::batch::{Images, predictions, put_rows, select};
+use crate::loss::{CrossEntropy, Margin, Objective};
+
+/// The loss that PGD ascends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PgdLoss {
+    /// [`CrossEntropy`].
+    #[default]
+    CrossEntropy,
+    /// [`Margin`].
+    Margin,
+}
+
+impl PgdLoss {
+    /// The objective for these examples. It is made anew for each set of examples still under attack.
+    fn objective(self, labels: Vec<usize>) -> Box<dyn Objective> {
+        match self {
+            Self::CrossEntropy => Box::new(CrossEntropy { labels }),
+            Self::Margin => Box::new(Margin { labels }),
+        }
+    }
+}
+
+/// How PGD searches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PgdConfig {
+    /// Gradient steps of each restart, at least 1.
+    pub steps: usize,
+    /// Length of a step, in units of pixel intensity and of the budget's norm. `None` is ε/4: 2/255 at 8/255.
+    pub step_size: Option<f64>,
+    /// Independent tries, at least 1. Each meets only the examples that withstood those before it.
+    pub restarts: usize,
+    /// Whether to start uniformly in the ball, clipped to \[0, 1\], rather than at the image itself.
+    pub random_start: bool,
+    /// The loss to ascend.
+    pub objective: PgdLoss,
+    /// Whether an example stops at its first misclassified iterate. If not, all steps are taken and the last
+    /// iterate is returned whatever the others did, as in the textbook and in adversarial training.
+    pub keep_first: bool,
+}
+
+impl Default for PgdConfig {
+    /// PGD-10 with a uniform start and steps of ε/4, on the cross-entropy.
+    fn default() -> Self {
+        Self {
+            steps: 10,
+            step_size: None,
+            restarts: 1,
+            random_start: true,
+            objective: PgdLoss::CrossEntropy,
+            keep_first: true,
+        }
+    }
+}
+
+/// Why a PGD configuration was refused.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum PgdError {
+    /// No steps, or no tries.
+    #[error(
+        "PGD needs at least one step and one restart, and has {steps} and {restarts}: ask for pgd-10, say"
+    )]
+    Nothing {
+        /// Steps asked for.
+        steps: usize,
+        /// Restarts asked for.
+        restarts: usize,
+    },
+    /// A step size that leads nowhere.
+    #[error("the step size of PGD must be finite and positive, and is {0}: leave it out for eps/4")]
+    StepSize(f64),
+}
+
+/// The attack. Deterministic given the run's seed and the example's index.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pgd {
+    config: PgdConfig,
+}
+
+impl Pgd {
+    /// Checks the configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`PgdError`] if there are no steps or no restarts, or if the step size is not finite and positive.
+    pub fn new(config: PgdConfig) -> Result<Self, PgdError> {
+        if config.steps == 0 || config.restarts == 0 {
+            return Err(PgdError::Nothing { steps: config.steps, restarts: config.restarts });
+        }
+        match config.step_size {
+            Some(size) if !(size.is_finite() && size > 0.0) => Err(PgdError::StepSize(size)),
+            _ => Ok(Self { config }),
+        }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &PgdConfig {
+        &self.config
+    }
+
+    /// One try from a given start `[N, C, H, W]`, which is projected onto the budget first. For comparison
+    /// with other codes: draw the start as they do. Restarts and random start are left aside.
+    pub fn run_from(
+        &self,
+        victim: &dyn WhiteBox,
+        targets: &Targets<'_>,
+        budget: &Budget,
+        start: &Images,
+    ) -> Attempt {
+        let start = budget.project(targets.images, start);
+        self.search(victim, targets, budget, 1, |_, rows| select(&start, rows))
+    }
+
+    /// The search from the points that `start(restart, rows)` gives.
+    fn search(
+        &self,
+        victim: &dyn WhiteBox,
+        targets: &Targets<'_>,
+        budget: &Budget,
+        restarts: usize,
+        start: impl Fn(usize, &[usize]) -> Images,
+    ) -> Attempt {
+        let step_size = self.config.step_size.unwrap_or(budget.eps() / 4.0);
+        let mut attempt = Attempt::nothing(targets);
+        let mut standing: Vec<usize> = (0..targets.labels.len()).collect();
+        for restart in 0..restarts {
+            if standing.is_empty() {
+                break;
+            }
+            let mut current = start(restart, &standing);
+            let mut clean = select(targets.images, &standing);
+            for _ in 0..self.config.steps {
+                let objective = self.config.objective.objective(labels_of(targets, &standing));
+                let answer = victim.value_and_gradient(&current, objective.as_ref());
+                let mut gradient = answer.gradient;
+                if self.config.keep_first {
+                    let kept = attempt.keep_fooled(targets, &mut standing, &current, &answer.logits);
+                    if standing.is_empty() {
+                        break;
+                    }
+                    if kept.len() < current.dims()[0] {
+                        current = select(&current, &kept);
+                        clean = select(&clean, &kept);
+                        gradient = select(&gradient, &kept);
+                    }
+                }
+                current = budget.project(&clean, &(current + budget.ascent_step(&gradient, step_size)));
+            }
+            if standing.is_empty() {
+                break;
+            }
+            attempt.images = put_rows(&attempt.images, &standing, &current);
+            if restart + 1 < restarts {
+                let logits = victim.logits(&current);
+                attempt.keep_fooled(targets, &mut standing, &current, &logits);
+            }
+        }
+        attempt
+    }
+}
+
+impl Attempt {
+    /// Stores the images of those `standing` examples whose logits are wrong or not finite, and lets them
+    /// leave. Returns which rows of `current` remain.
+    fn keep_fooled(
+        &mut self,
+        targets: &Targets<'_>,
+        standing: &mut Vec<usize>,
+        current: &Images,
+        logits: &crate::batch::Logits,
+    ) -> Vec<usize> {
+        let answers = predictions(logits);
+        let (kept, fooled): (Vec<usize>, Vec<usize>) =
+            (0..standing.len()).partition(|&k| answers[k] == Some(targets.labels[standing[k]]));
+        if !fooled.is_empty() {
+            let rows: Vec<usize> = fooled.iter().map(|&k| standing[k]).collect();
+            self.images = put_rows(&self.images, &rows, &select(current, &fooled));
+            rows.iter().for_each(|&row| self.claimed[row] = true);
+            *standing = kept.iter().map(|&k| standing[k]).collect();
+        }
+        kept
+    }
+}
+
+impl Attack for Pgd {
+    fn name(&self) -> String {
+        self.to_string()
+    }
+
+    fn settings(&self) -> String {
+        format!("{:?}", self.config)
+    }
+
+    fn attempt(&self, victim: &dyn WhiteBox, targets: &Targets<'_>, budget: &Budget) -> Attempt {
+        let [_, channels, height, width] = targets.images.dims();
+        self.search(victim, targets, budget, self.config.restarts, |restart, rows| {
+            let clean = select(targets.images, rows);
+            if !self.config.random_start {
+                return clean;
+            }
+            let indices: Vec<usize> = rows.iter().map(|&row| targets.indices[row]).collect();
+            let noise = Noise::new(targets.seed, "pgd start", restart).in_ball(
+                budget,
+                &indices,
+                [channels, height, width],
+                &clean.device(),
+            );
+            budget.project(&clean, &(clean.clone() + noise))
+        })
+    }
+}
+
+impl fmt::Display for Pgd {
+    /// `pgd-10`, with restarts `pgd-10x5`, on the margin `pgd-10-margin`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pgd-{}", self.config.steps)?;
+        if self.config.restarts > 1 {
+            write!(f, "x{}", self.config.restarts)?;
+        }
+        match self.config.objective {
+            PgdLoss::CrossEntropy => Ok(()),
+            PgdLoss::Margin => write!(f, "-margin"),
+        }
+    }
+}
+
+fn labels_of(targets: &Targets<'_>, rows: &[usize]) -> Vec<usize> {
+    rows.iter().map(|&row| targets.labels[row]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configurations_that_lead_nowhere_are_refused() {
+        let ok = PgdConfig::default();
+        assert!(Pgd::new(PgdConfig { steps: 0, ..ok.clone() }).is_err());
+        assert!(Pgd::new(PgdConfig { restarts: 0, ..ok.clone() }).is_err());
+        for size in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(Pgd::new(PgdConfig { step_size: Some(size), ..ok.clone() }).is_err());
+        }
+        assert!(Pgd::new(ok).is_ok());
+    }
+
+    #[test]
+    fn names_say_what_was_done() {
+        let name = |steps, restarts, objective| {
+            Pgd::new(PgdConfig { steps, restarts, objective, ..PgdConfig::default() }).unwrap().name()
+        };
+        assert_eq!(name(10, 1, PgdLoss::CrossEntropy), "pgd-10");
+        assert_eq!(name(10, 5, PgdLoss::CrossEntropy), "pgd-10x5");
+        assert_eq!(name(10, 1, PgdLoss::Margin), "pgd-10-margin");
+        assert_eq!(name(50, 2, PgdLoss::Margin), "pgd-50x2-margin");
+    }
+}

@@ -1,0 +1,211 @@
+//! Random numbers that belong to an example.
+//!
+//! Every example has a generator of its own, a function of (seed, purpose, index in the data set, restart)
+//! and of nothing else. So the numbers that an example meets depend neither on its batch, nor on the order of
+//! the examples, nor on threads, and a run that was interrupted goes on with the same numbers. The generator
+//! is ChaCha with 8 rounds, keyed by those four values: its output is the same on every machine.
+
+use burn::tensor::Device;
+use rand::RngCore;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use super::budget::{Budget, Norm};
+use crate::batch::{Images, from_vec};
+
+/// The random numbers of one example.
+#[derive(Debug, Clone)]
+pub struct ExampleRng(ChaCha8Rng);
+
+impl ExampleRng {
+    /// The generator for the example at `index` of its data set. Another `purpose` (such as `pgd start`) or
+    /// `restart` gives an independent stream.
+    pub fn new(seed: u64, purpose: &str, index: usize, restart: usize) -> Self {
+        let words = [seed, fnv1a(purpose.as_bytes()), index as u64, restart as u64];
+        let mut key = [0; 32];
+        for (bytes, word) in key.chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        Self(ChaCha8Rng::from_seed(key))
+    }
+
+    /// A float64 uniform in \[0, 1), a multiple of 2⁻⁵³.
+    pub fn unit(&mut self) -> f64 {
+        (self.0.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+
+    /// A number uniform between `low` and `high`.
+    pub fn uniform(&mut self, low: f64, high: f64) -> f64 {
+        low + (high - low) * self.unit()
+    }
+
+    /// A standard normal number (Box and Muller 1958).
+    pub fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.unit()).cos()
+    }
+}
+
+/// For whatever else the `rand` crate can draw.
+impl RngCore for ExampleRng {
+    fn next_u32(&mut self) -> u32 {
+        self.0.next_u32()
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        self.0.fill_bytes(bytes);
+    }
+}
+
+/// Noise for a batch of images, each example's from its own [`ExampleRng`].
+///
+/// `indices` are the examples' places in their data set, `[C, H, W]` the shape of an image; the results have
+/// the shape `[N, C, H, W]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Noise<'a> {
+    seed: u64,
+    purpose: &'a str,
+    restart: usize,
+}
+
+impl<'a> Noise<'a> {
+    /// Noise for this purpose and restart.
+    pub fn new(seed: u64, purpose: &'a str, restart: usize) -> Self {
+        Self { seed, purpose, restart }
+    }
+
+    /// Independent entries, uniform between `low` and `high`.
+    pub fn uniform(
+        &self,
+        indices: &[usize],
+        shape: [usize; 3],
+        low: f64,
+        high: f64,
+        device: &Device,
+    ) -> Images {
+        self.fill(indices, shape, device, |rng, image| {
+            image.iter_mut().for_each(|entry| *entry = rng.uniform(low, high) as f32);
+        })
+    }
+
+    /// Independent standard normal entries.
+    pub fn normal(&self, indices: &[usize], shape: [usize; 3], device: &Device) -> Images {
+        self.fill(indices, shape, device, |rng, image| {
+            image.iter_mut().for_each(|entry| *entry = rng.normal() as f32);
+        })
+    }
+
+    /// Perturbations uniform in the ball of `budget`: in a cube for L∞; for L2 a uniform direction with length
+    /// ε·u^(1/CHW), u uniform in \[0, 1).
+    pub fn in_ball(&self, budget: &Budget, indices: &[usize], shape: [usize; 3], device: &Device) -> Images {
+        let eps = budget.eps();
+        match budget.norm() {
+            Norm::Linf => self.uniform(indices, shape, -eps, eps, device),
+            Norm::L2 => self.fill(indices, shape, device, |rng, image| {
+                let direction: Vec<f64> = image.iter().map(|_| rng.normal()).collect();
+                let length = direction.iter().map(|entry| entry * entry).sum::<f64>().sqrt();
+                let radius = eps * rng.unit().powf(1.0 / image.len() as f64);
+                for (entry, part) in image.iter_mut().zip(direction) {
+                    *entry = if length > 0.0 { (radius * part / length) as f32 } else { 0.0 };
+                }
+            }),
+        }
+    }
+
+    /// Lets each example's generator fill its image.
+    fn fill(
+        &self,
+        indices: &[usize],
+        [channels, height, width]: [usize; 3],
+        device: &Device,
+        draw: impl Fn(&mut ExampleRng, &mut [f32]),
+    ) -> Images {
+        let size = channels * height * width;
+        let mut values = vec![0.0; indices.len() * size];
+        for (image, &index) in values.chunks_exact_mut(size.max(1)).zip(indices) {
+            draw(&mut ExampleRng::new(self.seed, self.purpose, index, self.restart), image);
+        }
+        from_vec(values, [indices.len(), channels, height, width], device)
+    }
+}
+
+/// The 64-bit FNV-1a hash: a fixed function of the bytes, unlike the standard library's hashers, which may
+/// change from one Rust release to the next.
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{select, to_vec};
+
+    #[test]
+    fn the_hash_has_its_published_values() {
+        // Fowler, Noll, Vo: test vectors of the reference implementation.
+        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
+    }
+
+    #[test]
+    fn the_stream_never_changes() {
+        // Written down once: results of earlier runs can be repeated only while these hold.
+        let mut rng = ExampleRng::new(0, "pgd start", 7, 0);
+        let first: Vec<u64> = (0..3).map(|_| rng.next_u64()).collect();
+        assert_eq!(first, STREAM);
+    }
+
+    #[test]
+    fn each_of_the_four_keys_matters() {
+        let first = |seed, purpose, index, restart| ExampleRng::new(seed, purpose, index, restart).next_u64();
+        let reference = first(1, "a", 2, 3);
+        assert_eq!(reference, first(1, "a", 2, 3));
+        for other in [first(2, "a", 2, 3), first(1, "b", 2, 3), first(1, "a", 3, 3), first(1, "a", 2, 4)] {
+            assert_ne!(reference, other);
+        }
+    }
+
+    #[test]
+    fn noise_does_not_depend_on_the_batch() {
+        let device = Device::default();
+        let noise = Noise::new(5, "test", 1);
+        let budget = Budget::new(Norm::L2, 0.5).unwrap();
+        let many = noise.in_ball(&budget, &[4, 9, 2], [3, 4, 4], &device);
+        let one = noise.in_ball(&budget, &[9], [3, 4, 4], &device);
+        assert_eq!(to_vec(select(&many, &[1])), to_vec(one));
+    }
+
+    #[test]
+    fn noise_has_the_right_distribution() {
+        let device = Device::default();
+        let n = 20_000;
+        let indices: Vec<usize> = (0..n).collect();
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let square = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>() / values.len() as f64;
+        let numbers = |images: Images| to_vec(images).into_iter().map(f64::from).collect::<Vec<_>>();
+        let noise = Noise::new(3, "moments", 0);
+
+        let uniform = numbers(noise.uniform(&indices, [1, 1, 1], -2.0, 2.0, &device));
+        assert!(mean(&uniform).abs() < 0.03 && (square(&uniform) - 4.0 / 3.0).abs() < 0.03);
+        let normal = numbers(noise.normal(&indices, [1, 1, 1], &device));
+        assert!(mean(&normal).abs() < 0.03 && (square(&normal) - 1.0).abs() < 0.04);
+
+        // In a ball of dimension d the squared radius has mean ε²·d/(d+2).
+        let budget = Budget::new(Norm::L2, 2.0).unwrap();
+        let ball = numbers(noise.in_ball(&budget, &indices, [3, 1, 1], &device));
+        let radii: Vec<f64> =
+            ball.chunks(3).map(|row| row.iter().map(|v| v * v).sum::<f64>().sqrt()).collect();
+        assert!(radii.iter().all(|&radius| radius <= 2.0 + 1e-6));
+        assert!((square(&radii) - 4.0 * 3.0 / 5.0).abs() < 0.03, "{}", square(&radii));
+    }
+
+    const STREAM: [u64; 3] =
+        [8_658_260_561_946_371_721, 6_671_434_634_485_169_791, 5_249_823_534_069_427_917];
+}

@@ -1,0 +1,233 @@
+//! A DEQ as it is deployed, and as attacks see it.
+//!
+//! [`Deployment`] says how a DEQ is used: solver, tail, readout, and the gradient it was trained with. A
+//! [`Victim`] is a model, a readout and a gradient estimator, and implements the two traits that attacks know.
+//! The product of readouts and estimators is the grid of adaptive attacks.
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::attack::{Classifier, ValueAndGradient, WhiteBox};
+use crate::batch::{Images, Logits};
+use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved};
+use crate::loss::Objective;
+use crate::model::cell::{BoundCell, Cell, Counted};
+use crate::model::deq::{Deq, Head, Stem};
+use crate::model::layers::Phase;
+use crate::readout::{Readout, Tail};
+use crate::solve::{SolverConfig, SolverError, Trajectory, solve};
+use crate::state::State;
+use crate::work::{Work, WorkCounter};
+
+/// How a DEQ is used: what its model file holds beside the weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deployment {
+    /// The forward solver.
+    #[serde(default)]
+    pub solver: SolverConfig,
+    /// The solver of the backward equation u = Jᵀu + v.
+    #[serde(default = "backward")]
+    pub backward: SolverConfig,
+    /// The applications of f after the solver.
+    #[serde(default = "tail")]
+    pub tail: Tail,
+    /// The readout that answers.
+    #[serde(default = "readout")]
+    pub readout: Readout,
+    /// The gradient that the model was trained with: ready-made attacks use it.
+    #[serde(default = "training_gradient")]
+    pub training_gradient: Estimator,
+}
+
+fn backward() -> SolverConfig {
+    SolverConfig::broyden(7)
+}
+
+fn tail() -> Tail {
+    Tail::EXACT
+}
+
+fn readout() -> Readout {
+    Readout::Final
+}
+
+fn training_gradient() -> Estimator {
+    Estimator::Exact
+}
+
+impl Default for Deployment {
+    fn default() -> Self {
+        Self::exact()
+    }
+}
+
+impl Deployment {
+    /// Of a model trained with the exact gradient.
+    pub fn exact() -> Self {
+        Self {
+            solver: SolverConfig::default(),
+            backward: backward(),
+            tail: tail(),
+            readout: readout(),
+            training_gradient: training_gradient(),
+        }
+    }
+
+    /// Of a model trained with the unrolled (phantom) gradient.
+    pub fn unrolled() -> Self {
+        Self { tail: Tail::UNROLLED, training_gradient: Estimator::unrolled(), ..Self::exact() }
+    }
+
+    /// Whether the settings make sense.
+    ///
+    /// # Errors
+    ///
+    /// If a solver's settings are out of range.
+    pub fn validate(&self) -> Result<(), SolverError> {
+        self.solver.validate()?;
+        self.backward.validate()
+    }
+}
+
+/// A batch after its forward solve.
+pub struct Forward {
+    /// The cell with the batch's injection.
+    pub cell: Counted,
+    /// z_1..z_T.
+    pub trajectory: Trajectory,
+}
+
+/// A model behind a readout, attacked through a gradient estimator.
+pub struct Victim<'a, S: Stem, C: Cell, H: Head> {
+    model: &'a Deq<S, C, H>,
+    deployment: &'a Deployment,
+    readout: Readout,
+    estimator: Estimator,
+    counter: WorkCounter,
+}
+
+impl<'a, S: Stem, C: Cell, H: Head> Victim<'a, S, C, H> {
+    /// The model as it is deployed, attacked through the gradient it was trained with: what a ready-made
+    /// attack sees.
+    pub fn ready_made(model: &'a Deq<S, C, H>, deployment: &'a Deployment) -> Self {
+        Self::new(model, deployment, deployment.readout, deployment.training_gradient.clone())
+    }
+
+    /// The model behind a readout, attacked through an estimator.
+    pub fn new(
+        model: &'a Deq<S, C, H>,
+        deployment: &'a Deployment,
+        readout: Readout,
+        estimator: Estimator,
+    ) -> Self {
+        Self { model, deployment, readout, estimator, counter: WorkCounter::default() }
+    }
+
+    /// Solves for the fixed points of a batch of images, in at most `steps` steps.
+    pub fn forward(&self, images: &Images, steps: usize) -> Forward {
+        let injection = self.model.stem.forward(images.clone(), &Phase::Evaluate);
+        forward(&self.model.cell, &injection, &self.solver(steps), &self.counter)
+    }
+
+    fn solver(&self, steps: usize) -> SolverConfig {
+        SolverConfig { steps, ..self.deployment.solver.clone() }
+    }
+
+    /// Logits of a readout for a solved batch.
+    fn read(&self, forward: &Forward) -> Logits {
+        let head = |state: State| self.model.head.forward(state, &Phase::Evaluate);
+        self.readout.logits(&forward.cell, &forward.trajectory, &self.deployment.tail, &head)
+    }
+
+    /// The estimator's reading on a batch, and the estimated gradient `[N, C, H, W]` of its sum with respect
+    /// to the images.
+    pub fn gradient(&self, images: &Images, objective: &dyn Objective) -> (Reading, Images, Forward) {
+        let images = images.clone().autodiff().require_grad();
+        let injection = self.model.stem.forward(images.clone(), &Phase::Evaluate);
+        let steps = self.deployment.solver.steps;
+        let plain = injection.clone().inner();
+        let forward = forward(&self.model.cell, &plain, &self.solver(steps), &self.counter);
+        let mut cotangents = Cotangents::attack();
+        let mut solved = Solved {
+            cell: &forward.cell,
+            trajectory: &forward.trajectory,
+            tail: self.deployment.tail,
+            backward: &self.deployment.backward,
+            head: &mut PlainHead(&self.model.head),
+            objective,
+        };
+        let reading = self.estimator.pull_back(&mut solved, 1.0, &mut cotangents);
+        let gradient = cotangents.into_parts().0.and_then(|cotangent| {
+            let gradients = (injection * cotangent).sum().backward();
+            images.grad(&gradients)
+        });
+        let gradient = gradient.unwrap_or_else(|| images.inner().zeros_like());
+        (reading, gradient, forward)
+    }
+}
+
+/// Binds the cell and solves from z_0 = 0.
+pub(crate) fn forward<C: Cell>(
+    cell: &C,
+    injection: &crate::state::Injection,
+    solver: &SolverConfig,
+    counter: &WorkCounter,
+) -> Forward {
+    let [n, _] = injection.dims();
+    let device: Device = injection.device();
+    let cell_at = Counted::new(cell.bind(injection), counter.clone());
+    let start = State::zeros([n, cell.state_dim()], &device);
+    let trajectory = solve(&cell_at, start, solver);
+    Forward { cell: cell_at, trajectory }
+}
+
+impl<S: Stem, C: Cell, H: Head> Classifier for Victim<'_, S, C, H> {
+    fn classes(&self) -> usize {
+        self.model.head.classes()
+    }
+
+    fn logits(&self, images: &Images) -> Logits {
+        let steps = self.readout.steps(self.deployment.solver.steps);
+        self.read(&self.forward(images, steps))
+    }
+
+    fn work(&self) -> Work {
+        self.counter.total()
+    }
+}
+
+impl<S: Stem, C: Cell, H: Head> WhiteBox for Victim<'_, S, C, H> {
+    fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
+        let (reading, gradient, forward) = self.gradient(images, objective);
+        if self.estimator.reads(self.readout, &self.deployment.tail) {
+            return ValueAndGradient { logits: reading.logits, values: reading.values, gradient };
+        }
+        let logits = self.read(&forward);
+        let values = objective.values(logits.clone());
+        ValueAndGradient { logits, values, gradient }
+    }
+}
+
+/// A head in use: its parameters are constants.
+struct PlainHead<'a, H>(&'a H);
+
+impl<H: Head> ReadHead for PlainHead<'_, H> {
+    fn read(&mut self, state: &State, objective: &dyn Objective, weight: f64) -> (Reading, State) {
+        let tracked = state.clone().autodiff().require_grad();
+        let logits = self.0.forward(tracked.clone(), &Phase::Evaluate);
+        let plain = logits.clone().inner();
+        let (values, derivative) = objective.values_and_derivative(&plain);
+        let gradients = (logits * (derivative * weight)).sum().backward();
+        let cotangent = tracked.grad(&gradients).unwrap_or_else(|| state.zeros_like());
+        (Reading { logits: plain, values }, cotangent)
+    }
+}
+
+/// The cell of a solved batch, for those who need more of it than a gradient.
+impl Forward {
+    /// The bound cell.
+    pub fn bound(&self) -> &dyn BoundCell {
+        &self.cell
+    }
+}

@@ -1,0 +1,186 @@
+//! The cascade: attacks in order, each on the survivors of those before it, each success verified.
+
+use std::time::Instant;
+
+use super::error::EvaluateError;
+use super::journal::{Fingerprint, Journal};
+use super::ledger::{Cost, Findings, Ledger, Outcome};
+use super::observer::Observer;
+use super::points::Points;
+use crate::attack::{Attack, Budget, Classifier, Targets, WhiteBox};
+use crate::batch::{Images, from_vec, predictions, select, to_vec};
+use crate::work::Work;
+
+/// One attack through one gradient estimator.
+pub struct Entry<'a> {
+    /// The attack.
+    pub attack: Box<dyn Attack>,
+    /// The gradient estimator behind `victim`, as it should stand in the record; `none` for a black-box attack.
+    pub estimator: String,
+    /// Whether the estimator is the model's own training gradient on its final state.
+    pub ready_made: bool,
+    /// What the attack sees: the deployed readout's logits with the estimator's gradients.
+    pub victim: &'a dyn WhiteBox,
+}
+
+impl Entry<'_> {
+    /// `attack/estimator`.
+    pub(super) fn label(&self) -> String {
+        format!("{}/{}", self.attack.name(), self.estimator)
+    }
+}
+
+/// Attacks on one readout.
+pub struct Cascade<'a> {
+    /// The readout's name in the record.
+    pub readout: String,
+    /// The deployed model: its forward pass decides what is broken.
+    pub judge: &'a dyn Classifier,
+    /// The attacks, the ready-made ones first.
+    pub entries: Vec<Entry<'a>>,
+}
+
+/// How to evaluate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settings {
+    /// The budget of the perturbations.
+    pub budget: Budget,
+    /// Seed of all random numbers.
+    pub seed: u64,
+    /// Most examples in a batch. Changes speed and memory, not results.
+    pub batch_size: usize,
+}
+
+/// Evaluates the points.
+///
+/// With a journal, every batch is kept as soon as it is done, and what the journal holds already is not done
+/// again. When the observer cancels, the outcome says so and the journal can be resumed.
+///
+/// Seconds and work of an attack include the verification of its images.
+///
+/// # Errors
+///
+/// [`EvaluateError`] if the cascade, the settings or the points do not fit together, if an attack or the judge
+/// breaks its contract, or if the journal belongs to another run or cannot be read or written.
+pub fn run(
+    cascade: &Cascade<'_>,
+    points: &Points,
+    settings: &Settings,
+    observer: &dyn Observer,
+    mut journal: Option<&mut Journal>,
+) -> Result<Outcome, EvaluateError> {
+    check(cascade, points, settings)?;
+    let mut ledger = Ledger::new(points, cascade.entries.len());
+    if let Some(journal) = journal.as_deref_mut() {
+        journal.replay(&Fingerprint::new(cascade, points, settings), &mut ledger)?;
+    }
+    for stage in 0..=cascade.entries.len() {
+        let pending = ledger.pending(stage);
+        let label = if stage == 0 { "clean".to_owned() } else { cascade.entries[stage - 1].label() };
+        observer.stage(&label, ledger.attempted(stage) + pending.len());
+        if ledger.attempted(stage) > 0 {
+            observer.advance(ledger.attempted(stage), &ledger.note(stage));
+        }
+        for rows in pending.chunks(settings.batch_size) {
+            if observer.cancelled() {
+                return Ok(ledger.outcome(cascade, false));
+            }
+            let findings = match stage {
+                0 => classify(cascade, points, rows)?,
+                _ => attack(cascade, stage, points, settings, rows)?,
+            };
+            if let Some(journal) = journal.as_deref_mut() {
+                journal.append(&findings, points.images().dims())?;
+            }
+            ledger.enter(&findings);
+            observer.advance(rows.len(), &ledger.note(stage));
+        }
+    }
+    Ok(ledger.outcome(cascade, true))
+}
+
+/// What can be known to be wrong before anything is run.
+fn check(cascade: &Cascade<'_>, points: &Points, settings: &Settings) -> Result<(), EvaluateError> {
+    if settings.batch_size == 0 {
+        return Err(EvaluateError::BatchSize);
+    }
+    let classes = cascade.judge.classes();
+    if let Some(row) = points.labels().iter().position(|&label| label >= classes) {
+        return Err(EvaluateError::Label {
+            index: points.indices()[row],
+            label: points.labels()[row],
+            classes,
+        });
+    }
+    match cascade.entries.windows(2).find(|pair| !pair[0].ready_made && pair[1].ready_made) {
+        Some(pair) => {
+            Err(EvaluateError::ReadyMadeOrder { ready_made: pair[1].label(), before: pair[0].label() })
+        }
+        None => Ok(()),
+    }
+}
+
+/// The clean pass over one batch.
+fn classify(cascade: &Cascade<'_>, points: &Points, rows: &[usize]) -> Result<Findings, EvaluateError> {
+    let (predictions, cost) = judge(cascade.judge, &select(points.images(), rows))?;
+    let claimed = vec![false; rows.len()];
+    Ok(Findings { stage: 0, rows: rows.to_vec(), predictions, claimed, images: Vec::new(), cost })
+}
+
+/// One attack on one batch, verified.
+fn attack(
+    cascade: &Cascade<'_>,
+    stage: usize,
+    points: &Points,
+    settings: &Settings,
+    rows: &[usize],
+) -> Result<Findings, EvaluateError> {
+    let entry = &cascade.entries[stage - 1];
+    let clean = select(points.images(), rows);
+    let labels: Vec<usize> = rows.iter().map(|&row| points.labels()[row]).collect();
+    let indices: Vec<usize> = rows.iter().map(|&row| points.indices()[row]).collect();
+    let targets = Targets { images: &clean, labels: &labels, indices: &indices, seed: settings.seed };
+
+    let started = Instant::now();
+    let before = entry.victim.work();
+    let attempt = entry.attack.attempt(entry.victim, &targets, &settings.budget);
+    let (given, returned) = (clean.dims(), attempt.images.dims());
+    if given != returned || attempt.claimed.len() != rows.len() {
+        let claims = attempt.claimed.len();
+        return Err(EvaluateError::Shape { attack: entry.label(), given, returned, claims });
+    }
+    // Through the host and back: what is judged is what is stored, with no graph or lazy operation attached.
+    let images = to_vec(attempt.images);
+    let spent = entry.victim.work() - before;
+    let seconds = started.elapsed().as_secs_f64();
+
+    let stored = from_vec(images.clone(), given, &clean.device());
+    let distances = settings.budget.distances(&clean, &stored);
+    let limit = settings.budget.eps() + settings.budget.slack(given);
+    if let Some(k) = distances.iter().position(|&distance| distance > limit) {
+        return Err(EvaluateError::OutsideBudget {
+            attack: entry.label(),
+            index: indices[k],
+            distance: distances[k],
+            budget: settings.budget,
+        });
+    }
+    // Victim and judge may share a work counter, so the two are never measured at the same time.
+    let (predictions, verified) = judge(cascade.judge, &stored)?;
+    let cost = Cost { seconds: seconds + verified.seconds, work: spent + verified.work };
+    Ok(Findings { stage, rows: rows.to_vec(), predictions, claimed: attempt.claimed, images, cost })
+}
+
+/// The judge's classes, and what they took.
+fn judge(judge: &dyn Classifier, images: &Images) -> Result<(Vec<Option<usize>>, Cost), EvaluateError> {
+    let started = Instant::now();
+    let before: Work = judge.work();
+    let logits = judge.logits(images);
+    let (examples, classes) = (images.dims()[0], judge.classes());
+    if logits.dims() != [examples, classes] {
+        return Err(EvaluateError::Logits { returned: logits.dims(), examples, classes });
+    }
+    let classes = predictions(&logits);
+    let cost = Cost { seconds: started.elapsed().as_secs_f64(), work: judge.work() - before };
+    Ok((classes, cost))
+}

@@ -1,0 +1,84 @@
+//! What can go wrong in an evaluation.
+
+use thiserror::Error;
+
+use super::journal::JournalError;
+use crate::attack::Budget;
+
+/// Why an evaluation stopped.
+#[derive(Debug, Error)]
+pub enum EvaluateError {
+    /// A batch size of zero.
+    #[error("the batch size is 0: use at least 1")]
+    BatchSize,
+    /// A label that the model has no class for.
+    #[error(
+        "example {index} has label {label}, but the model has {classes} classes (0 to {}): evaluate on the data \
+         set that it was trained for", .classes.saturating_sub(1)
+    )]
+    Label {
+        /// The example's index in its data set.
+        index: usize,
+        /// Its label.
+        label: usize,
+        /// Classes of the model.
+        classes: usize,
+    },
+    /// A ready-made attack after another one: its accuracy would not be that of the ready-made attacks alone.
+    #[error(
+        "ready-made attack {ready_made} stands after {before} in the cascade, so that the ready-made accuracy \
+         would be wrong: put the ready-made attacks first"
+    )]
+    ReadyMadeOrder {
+        /// The attack out of place, as `attack/estimator`.
+        ready_made: String,
+        /// The one before it.
+        before: String,
+    },
+    /// An attack returned another number of images, or of claims, than it was given, or images of another shape.
+    #[error(
+        "{attack} was given images of shape {given:?} and returned shape {returned:?} with {claims} claims: this \
+         is a bug in the attack, please report it"
+    )]
+    Shape {
+        /// The attack, as `attack/estimator`.
+        attack: String,
+        /// Shape of the images it was given.
+        given: [usize; 4],
+        /// Shape of the images it returned.
+        returned: [usize; 4],
+        /// Number of claims it returned.
+        claims: usize,
+    },
+    /// An attack returned an image outside the budget.
+    #[error(
+        "{attack} returned an image for example {index} at distance {distance} (infinite: outside [0, 1] or not a \
+         number), outside the budget {budget}: this is a bug in the attack, please report it"
+    )]
+    OutsideBudget {
+        /// The attack, as `attack/estimator`.
+        attack: String,
+        /// The example's index in its data set.
+        index: usize,
+        /// Distance from the unperturbed image.
+        distance: f64,
+        /// The budget.
+        budget: Budget,
+    },
+    /// The judge returned logits of the wrong shape.
+    #[error(
+        "the model returned logits of shape {returned:?} for {examples} images and {classes} classes: this is a \
+         bug in the model, please report it"
+    )]
+    Logits {
+        /// Shape returned.
+        returned: [usize; 2],
+        /// Number of images.
+        examples: usize,
+        /// Classes of the model.
+        classes: usize,
+    },
+    /// The journal could not be read or written, or belongs to another run.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}

@@ -1,0 +1,282 @@
+//! The journal: what an evaluation has done so far, in a folder, so that it can be resumed.
+//!
+//! `journal.json` says which run the folder belongs to. Each batch adds one file, `batch-000000.safetensors`
+//! and so on: the rows, the judge's classes on the stored images, the attack's claims, the images, and in the
+//! metadata the stage and its cost. A file is written under another name and then renamed, so that it is there
+//! whole or not at all. Batches may be of any size: a run may be resumed with another batch size.
+//!
+//! Two runs must not use one folder at the same time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::cascade::{Cascade, Settings};
+use super::ledger::{Cost, Findings, Ledger};
+use super::points::Points;
+use super::save::{Field, classes_to_i64, write_atomically};
+use crate::attack::random::fnv1a;
+use crate::batch::to_vec;
+use crate::work::Work;
+
+/// Version of the folder's layout.
+const VERSION: u32 = 1;
+
+/// Why a journal cannot be used.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    /// The folder or one of its files cannot be read or written.
+    #[error("cannot use the journal at {}: {source}; check the path, its permissions and the free space", .path.display())]
+    File {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{} is not a valid journal file ({problem}): delete {} and start again, or give another folder", .path.display(), .path.parent().unwrap_or(.path).display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The folder belongs to a run with other settings, points, attacks or model.
+    #[error(
+        "the journal in {} belongs to another run: its {part} is {journal}, and here it is {here}; resume with \
+         what it was begun with, or give another folder", .folder.display()
+    )]
+    OtherRun {
+        /// The folder.
+        folder: PathBuf,
+        /// What differs.
+        part: String,
+        /// Its value in the journal.
+        journal: String,
+        /// Its value in this run.
+        here: String,
+    },
+}
+
+/// A folder that holds what is done.
+#[derive(Debug)]
+pub struct Journal {
+    folder: PathBuf,
+    model: String,
+    batches: usize,
+}
+
+/// What a run's result depends on, part by part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Fingerprint {
+    version: u32,
+    parts: BTreeMap<String, String>,
+}
+
+impl Fingerprint {
+    /// Of everything but the model, which the journal's owner names.
+    pub fn new(cascade: &Cascade<'_>, points: &Points, settings: &Settings) -> Self {
+        let hash = |bytes: Vec<u8>| format!("{:016x}", fnv1a(&bytes));
+        let numbers = |numbers: &[usize]| numbers.iter().flat_map(|&n| (n as u64).to_le_bytes()).collect();
+        let pixels = to_vec(points.images().clone()).into_iter().flat_map(f32::to_le_bytes).collect();
+        let mut parts = BTreeMap::from([
+            ("readout".to_owned(), cascade.readout.clone()),
+            ("norm".to_owned(), settings.budget.norm().to_string()),
+            ("eps".to_owned(), settings.budget.eps().to_string()),
+            ("seed".to_owned(), settings.seed.to_string()),
+            ("number of classes".to_owned(), cascade.judge.classes().to_string()),
+            ("number of attacks".to_owned(), cascade.entries.len().to_string()),
+            ("shape of the images".to_owned(), format!("{:?}", points.images().dims())),
+            ("choice of examples (hash of their indices)".to_owned(), hash(numbers(points.indices()))),
+            ("hash of the labels".to_owned(), hash(numbers(points.labels()))),
+            ("hash of the images".to_owned(), hash(pixels)),
+        ]);
+        for (k, entry) in cascade.entries.iter().enumerate() {
+            let kind = if entry.ready_made { ", ready-made" } else { "" };
+            let value = format!("{} with {}{kind}", entry.label(), entry.attack.settings());
+            parts.insert(format!("attack {}", k + 1), value);
+        }
+        Self { version: VERSION, parts }
+    }
+
+    /// The first part that differs: its name, and its value in both.
+    fn difference(&self, other: &Self) -> Option<(String, String, String)> {
+        if self.version != other.version {
+            let part = "format version".to_owned();
+            return Some((part, self.version.to_string(), other.version.to_string()));
+        }
+        let value = |of: &Self, part: &String| of.parts.get(part).cloned().unwrap_or("absent".to_owned());
+        self.parts
+            .keys()
+            .chain(other.parts.keys())
+            .find(|&part| self.parts.get(part) != other.parts.get(part))
+            .map(|part| (part.clone(), value(self, part), value(other, part)))
+    }
+}
+
+impl Journal {
+    /// The journal in `folder`, which is made if it is not there. `model` says what is evaluated, for example
+    /// as a hash of the model's file: a journal is resumed only for the model that it was begun with.
+    ///
+    /// Each cascade (each readout) needs a folder of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::File`] if the folder cannot be made.
+    pub fn open(folder: impl Into<PathBuf>, model: impl Into<String>) -> Result<Self, JournalError> {
+        let folder = folder.into();
+        fs::create_dir_all(&folder).map_err(at(&folder))?;
+        Ok(Self { folder, model: model.into(), batches: 0 })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Binds the journal to a run, and enters what it holds.
+    pub(super) fn replay(
+        &mut self,
+        fingerprint: &Fingerprint,
+        ledger: &mut Ledger<'_>,
+    ) -> Result<(), JournalError> {
+        let mut here = fingerprint.clone();
+        here.parts.insert("model".to_owned(), self.model.clone());
+        let path = self.folder.join("journal.json");
+        self.batches = 0;
+        if !path.try_exists().map_err(at(&path))? {
+            // Batches without the file that says whose they are cannot be trusted.
+            if self.batch(0).try_exists().map_err(at(&path))? {
+                return Err(corrupt(&path, "it is missing"));
+            }
+            let text = serde_json::to_string_pretty(&here).map_err(|error| corrupt(&path, error))?;
+            return write_atomically(&path, text.as_bytes()).map_err(at(&path));
+        }
+        let text = fs::read_to_string(&path).map_err(at(&path))?;
+        let journal: Fingerprint = serde_json::from_str(&text).map_err(|error| corrupt(&path, error))?;
+        if let Some((part, journal, here)) = journal.difference(&here) {
+            return Err(JournalError::OtherRun { folder: self.folder.clone(), part, journal, here });
+        }
+        loop {
+            let path = self.batch(self.batches);
+            let bytes = match fs::read(&path) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(at(&path)(error)),
+            };
+            let findings = decode(&bytes).map_err(|problem| corrupt(&path, problem))?;
+            if !ledger.accepts(&findings) {
+                return Err(corrupt(&path, "it does not follow from the batches before it"));
+            }
+            ledger.enter(&findings);
+            self.batches += 1;
+        }
+    }
+
+    /// Keeps the findings of one more batch, of images `[_, C, H, W]`.
+    pub(super) fn append(&mut self, findings: &Findings, shape: [usize; 4]) -> Result<(), JournalError> {
+        let path = self.batch(self.batches);
+        let bytes = encode(findings, shape).map_err(|problem| corrupt(&path, problem))?;
+        write_atomically(&path, &bytes).map_err(at(&path))?;
+        self.batches += 1;
+        Ok(())
+    }
+
+    fn batch(&self, number: usize) -> PathBuf {
+        self.folder.join(format!("batch-{number:06}.safetensors"))
+    }
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> JournalError {
+    move |source| JournalError::File { path: path.to_owned(), source }
+}
+
+fn corrupt(path: &Path, problem: impl ToString) -> JournalError {
+    JournalError::Corrupt { path: path.to_owned(), problem: problem.to_string() }
+}
+
+fn encode(findings: &Findings, [_, channels, height, width]: [usize; 4]) -> Result<Vec<u8>, String> {
+    let n = findings.rows.len();
+    let rows: Vec<i64> = findings.rows.iter().map(|&row| row as i64).collect();
+    let claimed: Vec<u8> = findings.claimed.iter().map(|&claim| u8::from(claim)).collect();
+    // The clean pass stores no images.
+    let images = if findings.stage == 0 { 0 } else { n };
+    let fields = vec![
+        ("rows", Field::i64(&rows, vec![n])),
+        ("predictions", Field::i64(&classes_to_i64(&findings.predictions), vec![n])),
+        ("claimed", Field::u8(claimed, vec![n])),
+        ("images", Field::f32(&findings.images, vec![images, channels, height, width])),
+    ];
+    let metadata = HashMap::from([
+        ("stage".to_owned(), findings.stage.to_string()),
+        ("seconds".to_owned(), findings.cost.seconds.to_string()),
+        ("cell_evaluations".to_owned(), findings.cost.work.cell_evaluations.to_string()),
+        ("vjps".to_owned(), findings.cost.work.vjps.to_string()),
+    ]);
+    safetensors::tensor::serialize(fields, Some(metadata)).map_err(|error| error.to_string())
+}
+
+fn decode(bytes: &[u8]) -> Result<Findings, String> {
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
+    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    let metadata = header.metadata().clone().unwrap_or_default();
+    fn number<T: std::str::FromStr>(metadata: &HashMap<String, String>, name: &str) -> Result<T, String> {
+        let text = metadata.get(name).ok_or_else(|| format!("it lacks `{name}`"))?;
+        text.parse().map_err(|_| format!("its `{name}` is `{text}`"))
+    }
+    let content = |name: &str, dtype: Dtype| {
+        let tensor = file.tensor(name).map_err(|error| error.to_string())?;
+        if tensor.dtype() == dtype { Ok(tensor.data()) } else { Err(format!("`{name}` has the wrong type")) }
+    };
+    let integers = |name: &str| -> Result<Vec<i64>, String> {
+        let (words, _) = content(name, Dtype::I64)?.as_chunks::<8>();
+        Ok(words.iter().map(|word| i64::from_le_bytes(*word)).collect())
+    };
+    let rows = integers("rows")?.into_iter().map(usize::try_from).collect::<Result<_, _>>();
+    let (words, _) = content("images", Dtype::F32)?.as_chunks::<4>();
+    Ok(Findings {
+        stage: number(&metadata, "stage")?,
+        rows: rows.map_err(|_| "a row is negative".to_owned())?,
+        predictions: integers("predictions")?.into_iter().map(|class| usize::try_from(class).ok()).collect(),
+        claimed: content("claimed", Dtype::U8)?.iter().map(|&claim| claim != 0).collect(),
+        images: words.iter().map(|word| f32::from_le_bytes(*word)).collect(),
+        cost: Cost {
+            seconds: number(&metadata, "seconds")?,
+            work: Work {
+                cell_evaluations: number(&metadata, "cell_evaluations")?,
+                vjps: number(&metadata, "vjps")?,
+            },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_read_back_to_the_bit() {
+        let findings = Findings {
+            stage: 2,
+            rows: vec![3, 0],
+            predictions: vec![None, Some(7)],
+            claimed: vec![true, false],
+            images: vec![0.1, 0.2, 0.3, 1.0],
+            cost: Cost { seconds: 0.1 + 0.2, work: Work { cell_evaluations: 17, vjps: u64::MAX } },
+        };
+        assert_eq!(decode(&encode(&findings, [9, 1, 1, 2]).unwrap()), Ok(findings));
+    }
+
+    #[test]
+    fn files_of_another_kind_are_refused() {
+        assert!(decode(b"").is_err());
+        assert!(decode(b"not a safetensors file at all").is_err());
+        let fields = vec![("rows", Field::i64(&[0], vec![1]))];
+        assert!(decode(&safetensors::tensor::serialize(fields, None).unwrap()).is_err());
+    }
+}

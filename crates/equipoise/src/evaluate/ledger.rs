@@ -1,0 +1,239 @@
+//! The ledger: what is known of every point, and what each stage of the cascade has cost.
+//!
+//! It changes in one way only, by entering the findings of a batch. A resumed run enters the batches of its
+//! journal and then goes on, so it cannot arrive anywhere else than an uninterrupted one.
+
+use equipoise_record::{Accuracy, AttackResult, ExampleResult, ReadoutResult};
+
+use super::cascade::Cascade;
+use super::points::Points;
+use crate::batch::{Images, from_vec, to_vec};
+use crate::work::Work;
+
+/// What one batch of one stage found.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Findings {
+    /// 0 for the clean pass, k for the k-th attack of the cascade.
+    pub stage: usize,
+    /// The points, as positions among the points under evaluation.
+    pub rows: Vec<usize>,
+    /// The judge's class for each, `None` where its logits are not finite.
+    pub predictions: Vec<Option<usize>>,
+    /// Where the attack claimed success.
+    pub claimed: Vec<bool>,
+    /// The adversarial images, row by row; empty for the clean pass.
+    pub images: Vec<f32>,
+    /// What it took.
+    pub cost: Cost,
+}
+
+/// What something took.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Cost {
+    /// Wall-clock seconds.
+    pub seconds: f64,
+    /// Cell evaluations and vector-Jacobian products.
+    pub work: Work,
+}
+
+/// How an evaluation ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The record. If the run is not complete it covers what was done: attacks that were not finished are left
+    /// out, points that were not classified yet count as misclassified, and the white-box accuracy lacks the
+    /// attacks still to come. Such numbers are not results.
+    pub result: ReadoutResult,
+    /// `[N, C, H, W]`: the verified adversarial image of each broken point; elsewhere the last attack's last
+    /// try, or the unperturbed image where the point was not attacked.
+    pub adversarial: Images,
+    /// The judge's class on each unperturbed image, `None` where its logits are not finite.
+    pub clean_predictions: Vec<Option<usize>>,
+    /// The judge's class on each image of `adversarial`.
+    pub adversarial_predictions: Vec<Option<usize>>,
+    /// Whether everything was run; false if the observer cancelled.
+    pub complete: bool,
+}
+
+/// The state of one point.
+#[derive(Debug, Clone, Default)]
+struct PointState {
+    /// Stages that it has gone through.
+    reached: usize,
+    /// The judge's class on the unperturbed image.
+    clean: Option<usize>,
+    /// The judge's class on the image stored last.
+    last: Option<usize>,
+    /// Whether the unperturbed image is classified correctly.
+    correct: bool,
+    /// The stage that broke it.
+    broken_by: Option<usize>,
+    /// Whether logits were not finite, on the clean or on the adversarial image.
+    non_finite: bool,
+}
+
+/// The counts of one stage.
+#[derive(Debug, Clone, Default)]
+struct Tally {
+    attempted: usize,
+    broken: usize,
+    unconfirmed: usize,
+    cost: Cost,
+}
+
+pub(super) struct Ledger<'a> {
+    points: &'a Points,
+    states: Vec<PointState>,
+    /// Row-major content of the adversarial images.
+    images: Vec<f32>,
+    tallies: Vec<Tally>,
+}
+
+impl<'a> Ledger<'a> {
+    /// A ledger for the clean pass and `attacks` attacks.
+    pub fn new(points: &'a Points, attacks: usize) -> Self {
+        Self {
+            points,
+            states: vec![PointState::default(); points.len()],
+            images: to_vec(points.images().clone()),
+            tallies: vec![Tally::default(); attacks + 1],
+        }
+    }
+
+    /// The points that this stage has still to meet, in order. All earlier stages must be done.
+    pub fn pending(&self, stage: usize) -> Vec<usize> {
+        let meets = |state: &PointState| {
+            state.reached == stage && (stage == 0 || state.correct && state.broken_by.is_none())
+        };
+        (0..self.states.len()).filter(|&row| meets(&self.states[row])).collect()
+    }
+
+    /// How many points the stage has met so far.
+    pub fn attempted(&self, stage: usize) -> usize {
+        self.tallies[stage].attempted
+    }
+
+    /// How the stage stands, in words.
+    pub fn note(&self, stage: usize) -> String {
+        let Tally { attempted, broken, unconfirmed, .. } = &self.tallies[stage];
+        match (stage, unconfirmed) {
+            (0, _) => format!("{} of {attempted} correct", attempted - broken),
+            (_, 0) => format!("{broken} of {attempted} broken"),
+            _ => format!("{broken} of {attempted} broken, {unconfirmed} claims not confirmed"),
+        }
+    }
+
+    /// Whether these findings can come next: each point met by this stage once, in its turn.
+    pub fn accepts(&self, findings: &Findings) -> bool {
+        let n = findings.rows.len();
+        let size = self.image_size();
+        let expected = if findings.stage == 0 { 0 } else { n * size };
+        let pending: std::collections::HashSet<usize> = match findings.stage < self.tallies.len() {
+            true => self.pending(findings.stage).into_iter().collect(),
+            false => return false,
+        };
+        let earlier_done = (0..findings.stage).all(|stage| self.pending(stage).is_empty());
+        let mut distinct = std::collections::HashSet::new();
+        findings.predictions.len() == n
+            && findings.claimed.len() == n
+            && findings.images.len() == expected
+            && earlier_done
+            && findings.rows.iter().all(|row| pending.contains(row) && distinct.insert(row))
+    }
+
+    /// Enters the findings of a batch.
+    pub fn enter(&mut self, findings: &Findings) {
+        let size = self.image_size();
+        let tally = &mut self.tallies[findings.stage];
+        tally.cost.seconds += findings.cost.seconds;
+        tally.cost.work = tally.cost.work + findings.cost.work;
+        for (k, &row) in findings.rows.iter().enumerate() {
+            let state = &mut self.states[row];
+            let prediction = findings.predictions[k];
+            let correct = prediction == Some(self.points.labels()[row]);
+            state.reached = findings.stage + 1;
+            state.last = prediction;
+            state.non_finite |= prediction.is_none();
+            tally.attempted += 1;
+            tally.broken += usize::from(!correct);
+            tally.unconfirmed += usize::from(findings.claimed[k] && correct);
+            if findings.stage == 0 {
+                state.clean = prediction;
+                state.correct = correct;
+            } else {
+                self.images[row * size..][..size].copy_from_slice(&findings.images[k * size..][..size]);
+                if !correct {
+                    state.broken_by = Some(findings.stage);
+                }
+            }
+        }
+    }
+
+    /// The record of what is in the ledger.
+    pub fn outcome(self, cascade: &Cascade<'_>, complete: bool) -> Outcome {
+        let n = self.states.len();
+        let share = |survives: &dyn Fn(&PointState) -> bool| {
+            Accuracy::new(self.states.iter().filter(|state| survives(state)).count(), n)
+        };
+        let after = |stage: usize| {
+            share(&|state: &PointState| {
+                state.correct && state.broken_by.is_none_or(|breaker| breaker > stage)
+            })
+        };
+        let finished = (0..self.tallies.len()).take_while(|&stage| self.pending(stage).is_empty()).count();
+        let attacks: Vec<AttackResult> = cascade
+            .entries
+            .iter()
+            .zip(1..finished)
+            .map(|(entry, stage)| {
+                let tally = &self.tallies[stage];
+                AttackResult {
+                    name: entry.attack.name(),
+                    estimator: entry.estimator.clone(),
+                    ready_made: entry.ready_made,
+                    accuracy: after(stage),
+                    attempted: tally.attempted,
+                    broken: tally.broken,
+                    unconfirmed: tally.unconfirmed,
+                    seconds: tally.cost.seconds,
+                    cell_evaluations: tally.cost.work.cell_evaluations,
+                    vjps: tally.cost.work.vjps,
+                }
+            })
+            .collect();
+        let ready_made = cascade.entries.iter().take_while(|entry| entry.ready_made).count();
+        let examples = self
+            .states
+            .iter()
+            .enumerate()
+            .map(|(row, state)| ExampleResult {
+                index: self.points.indices()[row],
+                label: self.points.labels()[row],
+                clean_correct: state.correct,
+                robust: state.correct && state.broken_by.is_none(),
+                broken_by: state.broken_by.map(|stage| cascade.entries[stage - 1].label()),
+                non_finite: state.non_finite,
+            })
+            .collect();
+        let result = ReadoutResult {
+            name: cascade.readout.clone(),
+            clean_accuracy: after(0),
+            ready_made_accuracy: (ready_made > 0 && ready_made < finished).then(|| after(ready_made)),
+            white_box_accuracy: after(self.tallies.len()),
+            attacks,
+            examples,
+        };
+        let images = self.points.images();
+        Outcome {
+            result,
+            clean_predictions: self.states.iter().map(|state| state.clean).collect(),
+            adversarial_predictions: self.states.iter().map(|state| state.last).collect(),
+            adversarial: from_vec(self.images, images.dims(), &images.device()),
+            complete,
+        }
+    }
+
+    fn image_size(&self) -> usize {
+        let [_, channels, height, width] = self.points.images().dims();
+        channels * height * width
+    }
+}

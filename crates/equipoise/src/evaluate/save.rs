@@ -1,0 +1,154 @@
+//! Files of adversarial images, in the safetensors format, and the small pieces that writing them takes.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensorError, View};
+use thiserror::Error;
+
+use super::ledger::Outcome;
+use super::points::Points;
+use crate::attack::Budget;
+use crate::batch::to_vec;
+
+/// Why adversarial images could not be saved.
+#[derive(Debug, Error)]
+pub enum SaveError {
+    /// The file could not be written.
+    #[error("cannot write {}: {source}; check the path, its permissions and the free space", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The images could not be laid out.
+    #[error("cannot lay out the adversarial images: {0}")]
+    Layout(#[from] SafeTensorError),
+}
+
+/// Writes `STEM.safetensors` and returns its path. For N points it holds
+///
+/// - `x` `[N, C, H, W]` float32: [`Outcome::adversarial`],
+/// - `y` `[N]` int64: true classes,
+/// - `index` `[N]` int64: indices in the data set's split,
+/// - `clean_prediction`, `adversarial_prediction` `[N]` int64: the deployed model's class on the unperturbed
+///   image and on `x`, −1 where its logits are not finite,
+/// - `broken` `[N]` uint8: 1 where an attack broke the point, that is where `x` is a verified adversarial
+///   image of an image that was classified correctly,
+///
+/// and in its metadata `readout`, `norm`, `eps`, and the `version` of this layout.
+///
+/// # Errors
+///
+/// [`SaveError`] if the file cannot be written. An earlier file of this name is replaced whole or not at all.
+///
+/// # Panics
+///
+/// If `outcome` is not of these points.
+pub fn save_adversarial(
+    stem: impl AsRef<Path>,
+    points: &Points,
+    budget: &Budget,
+    outcome: &Outcome,
+) -> Result<PathBuf, SaveError> {
+    let shape = outcome.adversarial.dims();
+    assert_eq!(shape, points.images().dims(), "the outcome is of these points");
+    let n = points.len();
+    let integers = |numbers: &[usize]| numbers.iter().map(|&number| number as i64).collect::<Vec<_>>();
+    let broken =
+        outcome.result.examples.iter().map(|example| u8::from(example.broken_by.is_some())).collect();
+    let clean = classes_to_i64(&outcome.clean_predictions);
+    let adversarial = classes_to_i64(&outcome.adversarial_predictions);
+    let fields = vec![
+        ("x", Field::f32(&to_vec(outcome.adversarial.clone()), shape.to_vec())),
+        ("y", Field::i64(&integers(points.labels()), vec![n])),
+        ("index", Field::i64(&integers(points.indices()), vec![n])),
+        ("clean_prediction", Field::i64(&clean, vec![n])),
+        ("adversarial_prediction", Field::i64(&adversarial, vec![n])),
+        ("broken", Field::u8(broken, vec![n])),
+    ];
+    let metadata = HashMap::from([
+        ("version".to_owned(), "1".to_owned()),
+        ("readout".to_owned(), outcome.result.name.clone()),
+        ("norm".to_owned(), budget.norm().to_string()),
+        ("eps".to_owned(), budget.eps().to_string()),
+    ]);
+    let bytes = safetensors::tensor::serialize(fields, Some(metadata))?;
+    // Not `with_extension`: a stem such as `adversarial-0.03` has none.
+    let mut path = stem.as_ref().as_os_str().to_owned();
+    path.push(".safetensors");
+    let path = PathBuf::from(path);
+    match write_atomically(&path, &bytes) {
+        Ok(()) => Ok(path),
+        Err(source) => Err(SaveError::File { path, source }),
+    }
+}
+
+/// Classes as int64, −1 for none.
+pub(super) fn classes_to_i64(classes: &[Option<usize>]) -> Vec<i64> {
+    classes.iter().map(|class| class.map_or(-1, |class| class as i64)).collect()
+}
+
+/// Writes a file so that it is there whole or not at all: under another name beside it, then renamed.
+pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    let part = path.with_file_name(name);
+    let mut file = fs::File::create(&part)?;
+    file.write_all(bytes)?;
+    // On disk before it gets its name: a crash must not leave an empty file under it.
+    file.sync_all()?;
+    drop(file);
+    fs::rename(&part, path)
+}
+
+/// A tensor on its way into a safetensors file.
+pub(super) struct Field {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Field {
+    pub fn f32(values: &[f32], shape: Vec<usize>) -> Self {
+        Self {
+            dtype: Dtype::F32,
+            shape,
+            bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        }
+    }
+
+    pub fn i64(values: &[i64], shape: Vec<usize>) -> Self {
+        Self {
+            dtype: Dtype::I64,
+            shape,
+            bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        }
+    }
+
+    pub fn u8(bytes: Vec<u8>, shape: Vec<usize>) -> Self {
+        Self { dtype: Dtype::U8, shape, bytes }
+    }
+}
+
+impl View for Field {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
