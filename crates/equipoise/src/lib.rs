@@ -17,5 +17,7 @@ pub mod loss;
 pub mod gradient;
 pub mod attack;
 pub mod deployed;
+pub mod network;
+pub mod checkpoint;
 pub mod evaluate;
 pub mod problems;

@@ -6,4 +6,3 @@ pub mod init;
 pub mod layers;
 pub mod parameters;
 pub mod mdeq;
-

@@ -1,0 +1,220 @@
+//! One model in one `.safetensors` file, its configuration in the file's metadata.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+
+use super::state_dict::{Entry, StateDict, StateDictError, load_state_dict, state_dict};
+use crate::deployed::Deployment;
+use crate::model::mdeq::ConfigError;
+use crate::network::{Architecture, Network};
+use crate::solve::SolverError;
+
+/// The version of the model file format that this build writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// The key of the file's metadata under which ours stands, as JSON.
+const KEY: &str = "equipoise";
+
+/// Everything about a model but its weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// Version of the format.
+    pub format_version: u32,
+    /// A short name for tables.
+    pub name: String,
+    /// What kind of model, and its sizes.
+    pub architecture: Architecture,
+    /// How it is used.
+    pub deployment: Deployment,
+    /// The recipe that it was trained with, as the training command recorded it; null if unknown.
+    #[serde(default)]
+    pub training: serde_json::Value,
+    /// The data it was trained on, in words ("CIFAR-10 (JPEG), train"); empty if unknown.
+    #[serde(default)]
+    pub data: String,
+}
+
+/// A model with its metadata.
+#[derive(Debug, Clone)]
+pub struct ModelFile {
+    /// Everything but the weights.
+    pub metadata: Metadata,
+    /// The weights, in place.
+    pub network: Network,
+}
+
+/// Why a model file cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelFileError {
+    /// The file system said no.
+    #[error("{path}: cannot {action}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not a safetensors file, or a broken one.
+    #[error("{path}: not a readable .safetensors file ({problem}); is it complete?")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What the reader said.
+        problem: String,
+    },
+    /// A safetensors file without our metadata.
+    #[error("{path}: no Equipoise model ({problem}); use `equipoise import` for weights from elsewhere")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What is missing or wrong.
+        problem: String,
+    },
+    /// A file of a later version.
+    #[error("{path}: format version {found}; this build reads up to {FORMAT_VERSION}: use a newer build")]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// The configuration contradicts itself.
+    #[error("{path}: {source}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ConfigError,
+    },
+    /// A solver's settings are out of range.
+    #[error("{path}: {source}")]
+    Solver {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: SolverError,
+    },
+    /// Names, shapes or values of the weights.
+    #[error("{path}: {source}")]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        source: StateDictError,
+    },
+}
+
+impl ModelFile {
+    /// Reads a model.
+    ///
+    /// # Errors
+    ///
+    /// If the file is missing, broken, of another kind, or if its weights do not fit its configuration; the
+    /// message names the file and what to do.
+    pub fn read(path: &Path, device: &Device) -> Result<Self, ModelFileError> {
+        let bytes = fs::read(path).map_err(|source| io_error(path, "read", source))?;
+        let malformed = |problem: String| ModelFileError::Malformed { path: path.to_owned(), problem };
+        let foreign = |problem: String| ModelFileError::Foreign { path: path.to_owned(), problem };
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| malformed(e.to_string()))?;
+        let text = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
+        let text = text.ok_or_else(|| foreign(format!("its metadata has no key `{KEY}`")))?;
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u32,
+        }
+        let version: Version = serde_json::from_str(text).map_err(|e| foreign(e.to_string()))?;
+        if version.format_version > FORMAT_VERSION {
+            return Err(ModelFileError::Version { path: path.to_owned(), found: version.format_version });
+        }
+        let metadata: Metadata = serde_json::from_str(text).map_err(|e| foreign(e.to_string()))?;
+        let solver = |source| ModelFileError::Solver { path: path.to_owned(), source };
+        metadata.deployment.validate().map_err(solver)?;
+
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| malformed(e.to_string()))?;
+        let mut dict = StateDict::new();
+        for (name, view) in tensors.tensors() {
+            if view.dtype() != Dtype::F32 {
+                return Err(malformed(format!("tensor {name} is {:?}, not F32", view.dtype())));
+            }
+            let chunks = view.data().chunks_exact(4);
+            let values = chunks.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            dict.insert(name, Entry { shape: view.shape().to_vec(), values });
+        }
+        let config = |source| ModelFileError::Config { path: path.to_owned(), source };
+        let network = metadata.architecture.init(0, device).map_err(config)?;
+        let weights = |source| ModelFileError::Weights { path: path.to_owned(), source };
+        let network = network.with_weights(dict).map_err(weights)?;
+        Ok(Self { metadata, network })
+    }
+
+    /// Writes the model, to a temporary file that is then renamed.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written; nothing half-written stays behind.
+    pub fn write(&self, path: &Path) -> Result<(), ModelFileError> {
+        let dict = self.network.weights();
+        let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = dict
+            .into_iter()
+            .map(|(name, entry)| {
+                (name, entry.shape, entry.values.iter().flat_map(|value| value.to_le_bytes()).collect())
+            })
+            .collect();
+        let other = |problem: String| io_error(path, "write", io::Error::other(problem));
+        let mut views = Vec::with_capacity(bytes.len());
+        for (name, shape, data) in &bytes {
+            let view = TensorView::new(Dtype::F32, shape.clone(), data);
+            views.push((name.clone(), view.map_err(|e| other(e.to_string()))?));
+        }
+        let json = serde_json::to_string(&self.metadata).map_err(|e| other(e.to_string()))?;
+        let metadata = HashMap::from([(KEY.to_owned(), json)]);
+        let content = safetensors::serialize(views, Some(metadata)).map_err(|e| other(e.to_string()))?;
+        write_atomically(path, &content)
+    }
+}
+
+/// Writes a file whole or not at all: to a temporary file beside it, then renamed.
+pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), ModelFileError> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    let result = fs::write(&partial, content).and_then(|()| fs::rename(&partial, path));
+    result.map_err(|source| {
+        // Whatever was written is of no use; failing to remove it would hide the real error.
+        let _ = fs::remove_file(&partial);
+        io_error(path, "write", source)
+    })
+}
+
+pub(crate) fn io_error(path: &Path, action: &'static str, source: io::Error) -> ModelFileError {
+    ModelFileError::Io { path: path.to_owned(), action, source }
+}
+
+impl Network {
+    /// The weights by state-dict name.
+    pub fn weights(&self) -> StateDict {
+        match self {
+            Self::Mdeq(model) => state_dict(model),
+        }
+    }
+
+    /// The network with other weights.
+    ///
+    /// # Errors
+    ///
+    /// If names or shapes do not match exactly, or a value is not finite.
+    pub fn with_weights(self, weights: StateDict) -> Result<Self, StateDictError> {
+        match self {
+            Self::Mdeq(model) => load_state_dict(model, weights).map(Self::Mdeq),
+        }
+    }
+}

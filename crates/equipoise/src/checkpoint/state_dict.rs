@@ -1,0 +1,156 @@
+//! Modules as state dicts: parameters by the names that PyTorch gives them.
+//!
+//! The path of a parameter through Burn's modules is its name: struct fields and list indices, without the
+//! variants of enums. An MDEQ drops the three parts that it is made of (`stem.`, `cell.`, `head.`), its cell
+//! being called `fullstage` as in the release.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Tensor, TensorData};
+
+/// One tensor: its shape and its float32 content in row-major order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Shape; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// Row-major content.
+    pub values: Vec<f32>,
+}
+
+/// Tensors by name.
+pub type StateDict = BTreeMap<String, Entry>;
+
+/// Why a state dict does not fit a model. Lists everything that is wrong at once.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("the weights do not fit the model: {}", self.lines().join("; "))]
+pub struct StateDictError {
+    /// Names that the model has and the state dict has not.
+    pub missing: Vec<String>,
+    /// Names that the state dict has and the model has not.
+    pub unexpected: Vec<String>,
+    /// Names whose shapes differ: expected and found.
+    pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
+    /// Names whose tensors hold a number that is not finite.
+    pub not_finite: Vec<String>,
+}
+
+impl StateDictError {
+    /// One line for each kind of problem.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut list = |what: &str, names: Vec<String>| {
+            if !names.is_empty() {
+                lines.push(format!("{what}: {}", names.join(", ")));
+            }
+        };
+        list("missing", self.missing.clone());
+        list("unexpected", self.unexpected.clone());
+        let shape = |(name, expected, found): &(String, Vec<usize>, Vec<usize>)| {
+            format!("{name} (expected {expected:?}, found {found:?})")
+        };
+        list("wrong shape", self.misshapen.iter().map(shape).collect());
+        list("NaN or infinite", self.not_finite.clone());
+        lines
+    }
+}
+
+/// The parameters of a module by name.
+pub fn state_dict<M: Module>(module: &M) -> StateDict {
+    struct Collect(Path, StateDict);
+    impl ModuleVisitor for Collect {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.0.enter(name, container);
+        }
+        fn exit_module(&mut self, _name: &str, container: &str) {
+            self.0.exit(container);
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let tensor = param.val().inner();
+            let entry = Entry { shape: tensor.dims().to_vec(), values: crate::batch::to_vec(tensor) };
+            self.1.insert(self.0.name(), entry);
+        }
+    }
+    let mut collect = Collect(Path::default(), StateDict::new());
+    module.visit(&mut collect);
+    collect.1
+}
+
+/// The module with its parameters replaced by those of a state dict. Counters of batch normalisation
+/// (`num_batches_tracked`) are passed over: nothing here uses them.
+///
+/// # Errors
+///
+/// If names or shapes do not match exactly, or a value is not finite; the error lists all of them.
+pub fn load_state_dict<M: Module>(module: M, mut tensors: StateDict) -> Result<M, StateDictError> {
+    struct Replace {
+        path: Path,
+        tensors: StateDict,
+        missing: Vec<String>,
+        misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
+    }
+    impl ModuleMapper for Replace {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
+        }
+        fn exit_module(&mut self, _name: &str, container: &str) {
+            self.path.exit(container);
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let name = self.path.name();
+            let shape = param.dims();
+            match self.tensors.remove(&name) {
+                None => self.missing.push(name),
+                Some(entry) if entry.shape != shape => {
+                    self.misshapen.push((name, shape.to_vec(), entry.shape));
+                }
+                Some(entry) => {
+                    return param
+                        .map(|old| Tensor::from_data(TensorData::new(entry.values, shape), &old.device()));
+                }
+            }
+            param
+        }
+    }
+    tensors.retain(|name, _| !name.ends_with("num_batches_tracked"));
+    let broken = |(name, entry): (&String, &Entry)| {
+        entry.values.iter().any(|value| !value.is_finite()).then(|| name.clone())
+    };
+    let not_finite: Vec<String> = tensors.iter().filter_map(broken).collect();
+    let mut replace = Replace { path: Path::default(), tensors, missing: Vec::new(), misshapen: Vec::new() };
+    let module = module.map(&mut replace);
+    let Replace { tensors, missing, misshapen, .. } = replace;
+    let unexpected: Vec<String> = tensors.into_keys().collect();
+    if missing.is_empty() && unexpected.is_empty() && misshapen.is_empty() && not_finite.is_empty() {
+        return Ok(module);
+    }
+    Err(StateDictError { missing, unexpected, misshapen, not_finite })
+}
+
+/// Where a visitor is.
+#[derive(Default)]
+struct Path(Vec<String>);
+
+impl Path {
+    fn enter(&mut self, name: &str, container: &str) {
+        if !container.starts_with("Enum:") {
+            self.0.push(name.to_owned());
+        }
+    }
+
+    fn exit(&mut self, container: &str) {
+        if !container.starts_with("Enum:") {
+            self.0.pop();
+        }
+    }
+
+    /// The state-dict name of the parameter here.
+    fn name(&self) -> String {
+        let path = self.0.join(".");
+        match path.split_once('.') {
+            Some(("stem" | "head", rest)) => rest.to_owned(),
+            Some(("cell", rest)) => format!("fullstage.{rest}"),
+            _ => path,
+        }
+    }
+}
