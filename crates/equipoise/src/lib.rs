@@ -20,4 +20,5 @@ pub mod deployed;
 pub mod network;
 pub mod checkpoint;
 pub mod evaluate;
+pub mod train;
 pub mod problems;

@@ -16,6 +16,7 @@ mod spec;
 mod unrolled;
 
 pub use spec::{SpecError, parse_list};
+pub use unrolled::pull_back_from;
 
 use burn::optim::GradientsParams;
 
@@ -66,7 +67,8 @@ impl Estimator {
         match self {
             Self::Exact => exact::pull_back(at, weight, cotangents),
             Self::Unrolled { state, tail } => {
-                unrolled::pull_back(at, at.trajectory.choose(*state), tail, weight, cotangents)
+                let start = at.trajectory.choose(*state);
+                pull_back_from(at.cell, start, tail, at.head, at.objective, weight, cotangents)
             }
             Self::Ensemble(members) => {
                 let share = 1.0 / members.len() as f64;
