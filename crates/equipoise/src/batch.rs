@@ -60,7 +60,7 @@ pub fn indices(rows: &[usize], device: &Device) -> Tensor<1, Int> {
 ///
 /// If the tensor does not hold float32: everything in this crate does.
 pub fn to_vec<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().into_vec::<f32>().expect("the library computes in float32")
+    tensor.into_data().try_into_vec::<f32>().expect("the library computes in float32")
 }
 
 /// A tensor from row-major content.
