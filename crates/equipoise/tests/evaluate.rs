@@ -105,11 +105,13 @@ fn verdicts_accuracies_and_attribution_are_right() {
     assert_eq!(work.vjps, first.vjps + second.vjps);
     assert!(result.attacks.iter().all(|attack| attack.seconds > 0.0));
 
-    // The images: verified where broken, untouched where never attacked.
+    // The images: verified where broken, the last try where not, untouched where never attacked.
     let answers = predictions(&linear.logits(&outcome.adversarial));
     assert_eq!(answers, outcome.adversarial_predictions);
     for (row, example) in result.examples.iter().enumerate() {
         assert_eq!(answers[row] == Some(example.label), example.robust);
+        let changed = to_vec(select(&outcome.adversarial, &[row])) != to_vec(select(points.images(), &[row]));
+        assert_eq!(changed, example.clean_correct);
     }
     let tail: Vec<usize> = (90..100).collect();
     assert_eq!(to_vec(select(&outcome.adversarial, &tail)), to_vec(select(points.images(), &tail)));
@@ -411,8 +413,9 @@ fn a_run_interrupted_anywhere_ends_the_same() {
     let points = bench.points();
     let settings = Settings { batch_size: 7, ..settings() };
     let watch = Watch::default();
+    let before = bench.linear.counter.total();
     let reference = bench.run(&points, &settings, &watch, None).unwrap();
-    let whole = bench.linear.counter.total();
+    let whole = bench.linear.counter.total() - before;
     for (label, total, done) in watch.stages.borrow().iter() {
         assert_eq!(total, done, "{label}");
     }

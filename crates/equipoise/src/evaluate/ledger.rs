@@ -158,7 +158,8 @@ impl<'a> Ledger<'a> {
             let correct = prediction == Some(self.points.labels()[row]);
             state.reached = findings.stage + 1;
             state.last = prediction;
-            state.non_finite |= prediction.is_none();
+            // Such a point meets no further stage, so this is never taken back.
+            state.non_finite = prediction.is_none();
             tally.attempted += 1;
             tally.broken += usize::from(!correct);
             tally.unconfirmed += usize::from(findings.claimed[k] && correct);
