@@ -3,5 +3,5 @@
 mod model_file;
 mod state_dict;
 
-pub use model_file::{Metadata, ModelFile, ModelFileError};
+pub use model_file::{FORMAT_VERSION, Metadata, ModelFile, ModelFileError};
 pub use state_dict::{Entry, StateDict, StateDictError, load_state_dict, state_dict};

@@ -55,7 +55,9 @@ pub enum CheckpointError {
     #[error(transparent)]
     Model(#[from] ModelFileError),
     /// Another run's checkpoint.
-    #[error("{path}: belongs to a run with another {what}; use the same settings to resume, or another folder")]
+    #[error(
+        "{path}: belongs to a run with another {what}; use the same settings to resume, or another folder"
+    )]
     OtherRun {
         /// Where.
         path: PathBuf,

@@ -13,8 +13,6 @@ mod order;
 mod trainer;
 
 pub use checkpoint::{CheckpointError, Progress};
-pub use config::{
-    Adversary, Augment, OptimizerConfig, Schedule, TrainConfig, TrainConfigError, Warmup,
-};
+pub use config::{Adversary, Augment, OptimizerConfig, Schedule, TrainConfig, TrainConfigError, Warmup};
 pub use gradients::{StepGradients, gradients};
 pub use trainer::{EpochReport, Observer, Outcome, Plan, Silent, StepReport, TrainError, train};

@@ -4,7 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use burn::optim::{AdamConfig, ModuleOptimizer, MomentumConfig, SgdConfig, decay::WeightDecayConfig};
+use burn::module::Module;
+use burn::optim::decay::WeightDecayConfig;
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::Device;
 use equipoise_dataset::Dataset;
 use serde::{Deserialize, Serialize};
@@ -222,10 +225,18 @@ impl<'a> Run<'a> {
         let network = metadata.architecture.init(plan.seed, device)?;
         let unfit = |problem: String| Err(TrainError::Data { data: data.name.clone(), problem });
         if data.shape != metadata.architecture.image() {
-            return unfit(format!("images are {:?}, the model takes {:?}", data.shape, metadata.architecture.image()));
+            return unfit(format!(
+                "images are {:?}, the model takes {:?}",
+                data.shape,
+                metadata.architecture.image()
+            ));
         }
         if data.classes != metadata.architecture.classes() {
-            return unfit(format!("{} classes, the model has {}", data.classes, metadata.architecture.classes()));
+            return unfit(format!(
+                "{} classes, the model has {}",
+                data.classes,
+                metadata.architecture.classes()
+            ));
         }
         if data.len() < config.development + config.batch_size {
             let problem = format!(
@@ -244,8 +255,14 @@ impl<'a> Run<'a> {
         let progress =
             Progress { step: 0, plan: plan.fingerprint(), epoch: Sums::default(), history: Vec::new() };
         let optimizer = build_optimizer(&config.optimizer);
-        let mut run =
-            Self { plan, device: device.clone(), network, optimizer, progress, counter: WorkCounter::default() };
+        let mut run = Self {
+            plan,
+            device: device.clone(),
+            network,
+            optimizer,
+            progress,
+            counter: WorkCounter::default(),
+        };
         if plan.resume {
             let (fingerprint, optimizer) = (plan.fingerprint(), build_optimizer(&config.optimizer));
             if let Some((model, optimizer, progress)) =
@@ -323,7 +340,8 @@ impl<'a> Run<'a> {
             return Err(TrainError::NonFinite { step: self.progress.step + 1, loss: mean });
         }
         let rate = self.learning_rate(self.progress.step);
-        let network = self.optimizer.step(rate, self.network.clone(), step.parameters);
+        // Burn's optimisers want parameters on autodiff; everything else here wants them off it.
+        let network = self.optimizer.step(rate, self.network.clone().train(), step.parameters).valid();
         self.network = step.moments.absorbed_into(network);
         self.progress.step += 1;
         self.progress.epoch.loss += loss;
@@ -347,7 +365,7 @@ impl<'a> Run<'a> {
         let estimator = adversary.gradient.as_ref().unwrap_or(&deployment.training_gradient);
         let victim = self.network.victim(deployment, Readout::Final, estimator.clone());
         let targets = Targets { images: &images, labels, indices, seed };
-        Ok(Pgd::new(adversary.pgd())?.run(&*victim, &targets, &budget).images)
+        Ok(Pgd::new(adversary.pgd())?.run(&*victim, &targets, &budget))
     }
 
     /// Ends an epoch: evaluates on the development split and writes the log.
