@@ -20,5 +20,6 @@ pub mod deployed;
 pub mod network;
 pub mod checkpoint;
 pub mod evaluate;
+pub mod defense;
 pub mod train;
 pub mod problems;
