@@ -45,7 +45,7 @@ pub(super) fn check_images(
     if classes < 2 {
         return wrong("classes", format!("{classes} classes; at least 2 are needed"));
     }
-    if c == 0 || h == 0 || w == 0 || h % factor != 0 || w % factor != 0 {
+    if c == 0 || h == 0 || w == 0 || !h.is_multiple_of(factor) || !w.is_multiple_of(factor) {
         let problem = format!("{c}×{h}×{w}: height and width must be positive multiples of {factor}");
         return wrong("image", problem);
     }

@@ -61,7 +61,7 @@ impl WideResNetConfig {
     ///
     /// Names the first field that does not fit, and what it must satisfy.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        if self.depth < 10 || (self.depth - 4) % 6 != 0 {
+        if self.depth < 10 || !(self.depth - 4).is_multiple_of(6) {
             let problem = format!("{} is not 6n + 4 with n at least 1, such as 34", self.depth);
             return Err(ConfigError { field: "depth", problem });
         }

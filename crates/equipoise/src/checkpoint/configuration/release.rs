@@ -33,11 +33,9 @@ pub(super) fn understand(tree: &Value) -> Result<Configuration, KeyError> {
     if at("MODEL.CONV_INJECTION").flag(false)? {
         return at("MODEL.CONV_INJECTION").wrong("true: only the identity injection is supported");
     }
-    if let Some(mode) = at("DEQ.STOP_MODE").text()? {
-        if mode != "rel" {
-            return at("DEQ.STOP_MODE")
-                .wrong(&format!("`{mode}`: only `rel`, relative residuals, is supported"));
-        }
+    if let Some(mode) = at("DEQ.STOP_MODE").text()?.filter(|mode| *mode != "rel") {
+        return at("DEQ.STOP_MODE")
+            .wrong(&format!("`{mode}`: only `rel`, relative residuals, is supported"));
     }
     let image = match at("MODEL.IMAGE_SIZE").sizes()?.as_slice() {
         // Width before height, as the release's comments have it.
