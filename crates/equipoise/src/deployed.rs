@@ -178,7 +178,7 @@ pub(crate) fn forward<C: Cell>(
     let [n, _] = injection.dims();
     let device: Device = injection.device();
     let cell_at = Counted::new(cell.bind(injection), counter.clone());
-    let start = State::zeros([n, cell.state_dim()], &device);
+    let start = State::zeros([n, cell.state_dim()], &device).cast(injection.dtype());
     let trajectory = solve(&cell_at, start, solver);
     Forward { cell: cell_at, trajectory }
 }

@@ -135,7 +135,9 @@ impl Estimator {
 
 /// An estimator that does not go with a solver.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("gradient estimator `{estimator}` follows Broyden's method, and the model solves by {method}; use exact or unrolled")]
+#[error(
+    "gradient estimator `{estimator}` follows Broyden's method, and the model solves by {method}; use exact or unrolled"
+)]
 pub struct EstimatorError {
     estimator: String,
     method: String,
@@ -163,10 +165,9 @@ fn mean_of_members(
     for (beta, states) in betas {
         readings.extend(adjoint::pull_back(at, &states, beta, weight * share, cotangents));
     }
-    let mean = readings.into_iter().reduce(|sum, term| Reading {
-        logits: sum.logits + term.logits,
-        values: sum.values + term.values,
-    });
+    let mean = readings
+        .into_iter()
+        .reduce(|sum, term| Reading { logits: sum.logits + term.logits, values: sum.values + term.values });
     let Reading { logits, values } = mean.expect("an ensemble has at least one member");
     Reading { logits: logits * share, values: values * share }
 }

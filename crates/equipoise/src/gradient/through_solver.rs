@@ -107,7 +107,7 @@ impl Path {
                 let moving: Vec<f32> = trajectory.steps().iter().map(took).collect();
                 path.moving.push(moving.contains(&0.0).then(|| {
                     let rows = moving.len();
-                    from_vec(moving, [rows, 1], &state.device())
+                    from_vec(moving, [rows, 1], &state.device()).cast(state.dtype())
                 }));
             }
             path.residuals.push(residual);
