@@ -8,8 +8,8 @@ mod report;
 mod train;
 mod write;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 use crate::error::Error;
 use crate::files;
@@ -49,7 +49,8 @@ fn usage(error: &clap::Error) -> Result<(), Error> {
             let lines = lines.filter(|line| !line.starts_with("For more information"));
             let message = lines.map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
             let message = message.strip_prefix("error: ").unwrap_or(&message).to_owned();
-            let command = std::env::args().nth(1).filter(|name| !name.starts_with('-')).unwrap_or_default();
+            let known = |name: &String| Cli::command().find_subcommand(name).is_some();
+            let command = std::env::args().skip(1).find(known).unwrap_or_default();
             Err(Error::Input(format!("{message}; see `equipoise {}`", format!("{command} --help").trim())))
         }
     }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use equipoise::checkpoint::ModelFileError;
 use equipoise::defense::DefenseError;
-use equipoise::evaluate::{EvaluateError, JournalError, PointsError, SaveError};
-use equipoise::train::{CheckpointError, TrainError};
+use equipoise::evaluate::{EvaluateError, PointsError, SaveError};
+use equipoise::train::TrainError;
 use equipoise_dataset::DatasetError;
 use equipoise_report::ReportError;
 
@@ -64,25 +64,22 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Input(_) | Self::Io { .. } | Self::Dataset(_) | Self::Model(_) | Self::Points(_) => 2,
-            Self::Interrupted(_) | Self::Internal(_) => 1,
-            Self::Defense(_) => 2,
+            Self::Interrupted(_) | Self::Internal(_) | Self::Save(_) => 1,
+            Self::Defense(error) => match error {
+                DefenseError::Cancelled | DefenseError::Attack(_) => 1,
+                _ => 2,
+            },
             Self::Train(error) => match error {
                 TrainError::NonFinite { .. } => 1,
-                TrainError::Checkpoint(CheckpointError::Malformed { .. }) => 2,
                 _ => 2,
             },
             Self::Evaluate(error) => match error {
-                EvaluateError::BatchSize | EvaluateError::Label { .. } => 2,
-                EvaluateError::Journal(JournalError::File { .. } | JournalError::OtherRun { .. }) => 2,
-                EvaluateError::Journal(JournalError::Corrupt { .. }) => 2,
+                EvaluateError::BatchSize | EvaluateError::Label { .. } | EvaluateError::Journal(_) => 2,
                 _ => 1,
             },
-            Self::Save(_) => 1,
             Self::Report(error) => match error {
-                ReportError::UnknownFormat(_) | ReportError::Write { .. } | ReportError::NotFinite { .. } => {
-                    2
-                }
-                _ => 1,
+                ReportError::Json(_) | ReportError::Csv(_) => 1,
+                _ => 2,
             },
         }
     }

@@ -22,6 +22,7 @@ pub fn start(verbosity: i8) {
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_ansi(io::stderr().is_terminal())
+        .with_level(verbosity > 0)
         .with_target(verbosity > 0)
         .without_time()
         .with_writer(|| BesideBars)

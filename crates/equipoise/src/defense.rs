@@ -34,6 +34,9 @@ pub enum DefenseError {
     /// There is nothing to choose by.
     #[error("no examples to choose an early readout on: give at least one, 200 say")]
     NoPoints,
+    /// The model has no iterates to read.
+    #[error("the model is a feedforward network: it has no states to read early; use the readout `final`")]
+    NoEquilibrium,
     /// A batch size of zero.
     #[error("the batch size is 0: use at least 1")]
     BatchSize,
@@ -81,6 +84,7 @@ pub fn choose_early(
 ) -> Result<EarlyChoice, DefenseError> {
     match network {
         Network::Mdeq(model) => choose(model, deployment, points, budget, seed, batch, observer),
+        Network::ResNet18(_) | Network::WideResNet(_) => Err(DefenseError::NoEquilibrium),
     }
 }
 

@@ -10,6 +10,7 @@ use equipoise::evaluate::Settings;
 use equipoise::readout::Readout;
 use equipoise_dataset::{Dataset, Source, Split};
 use equipoise_record::{Evaluation, FORMAT_VERSION};
+use equipoise_report::Format;
 use serde_json::json;
 
 use super::demo_recipes::{
@@ -80,6 +81,13 @@ fn prepare(out: &Path, resume: bool) -> Result<(), Error> {
                 fs::remove_dir_all(&folder).map_err(files::failed(&folder, "remove"))?;
             }
         }
+        for file in
+            [Format::Json, Format::Markdown, Format::Html].map(|format| out.join(write::file_name(format)))
+        {
+            if file.exists() {
+                fs::remove_file(&file).map_err(files::failed(&file, "remove"))?;
+            }
+        }
     }
     files::make_folder(out)?;
     let text = json!({ "equipoise": env!("CARGO_PKG_VERSION"), "command": command_line() });
@@ -123,7 +131,7 @@ fn evaluate(
         "data": "digits",
         "split": Split::Test.name(),
         "attacks": attacks,
-        "gradients": gradients,
+        "gradients": gradients.iter().map(evaluation::estimator_name).collect::<Vec<_>>(),
         "readouts": results.iter().map(|result| &result.name).collect::<Vec<_>>(),
         "early": configuration::early(chosen.as_ref()),
         "batch_size": BATCH,

@@ -31,7 +31,7 @@ pub struct Size {
 }
 
 /// The demo.
-pub const FULL: Size = Size { standard_epochs: 8, adversarial_epochs: 20, count: 200, attack: "pgd-20" };
+pub const FULL: Size = Size { standard_epochs: 8, adversarial_epochs: 12, count: 200, attack: "pgd-20" };
 /// The demo in a hurry.
 pub const QUICK: Size = Size { standard_epochs: 2, adversarial_epochs: 3, count: 40, attack: "pgd-10" };
 
