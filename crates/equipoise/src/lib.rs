@@ -22,4 +22,5 @@ pub mod network;
 pub mod checkpoint;
 pub mod trace;
 pub mod evaluate;
+pub mod train;
 pub mod problems;

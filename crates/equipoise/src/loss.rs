@@ -149,6 +149,13 @@ mod tests {
     }
 
     #[test]
+    fn among_equal_classes_the_margin_follows_one() {
+        let logits = from_vec(vec![1.0, 1.0, 0.0], [1, 3], &Device::default());
+        let derivative = to_vec(Margin { labels: vec![2] }.values_and_derivative(&logits).1);
+        assert!(derivative == [1.0, 0.0, -1.0] || derivative == [0.0, 1.0, -1.0], "{derivative:?}");
+    }
+
+    #[test]
     fn large_logits_do_not_overflow() {
         let logits = from_vec(vec![1e4, 0.0, -1e4], [1, 3], &Device::default());
         close(&to_vec(CrossEntropy { labels: vec![2] }.values(logits.clone())), &[2e4], 1e-2);

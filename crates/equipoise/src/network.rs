@@ -1,5 +1,6 @@
 //! Any model that the commands know, behind one type.
 
+use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
@@ -109,7 +110,7 @@ impl Architecture {
 }
 
 /// A model of any architecture.
-#[derive(Debug, Clone)]
+#[derive(Module, Debug)]
 pub enum Network {
     /// A multiscale DEQ.
     Mdeq(Mdeq),

@@ -3,7 +3,7 @@
 //! A [`Report`] holds evaluations ([`equipoise_record::Evaluation`]) and line charts ([`Figure`]);
 //! [`render`] makes text of it in one [`Format`], [`write_atomically`] puts text into a file. Nothing here
 //! computes an accuracy: everything shown is in the record, and what is concluded from it stands in
-//! [`verdict`], which states its rules.
+//! [`verdict()`], which states its rules.
 //!
 //! ```
 //! use equipoise_report::{Format, Report, render};

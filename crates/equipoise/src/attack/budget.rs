@@ -14,7 +14,8 @@ use thiserror::Error;
 use crate::batch::{Images, from_vec, to_vec};
 
 /// The norm in which perturbations are measured, over all pixels and channels of one image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Norm {
     /// L∞: the largest change of any intensity.
     Linf,

@@ -3,6 +3,8 @@
 //! It changes in one way only, by entering the findings of a batch. A resumed run enters the batches of its
 //! journal and then goes on, so it cannot arrive anywhere else than an uninterrupted one.
 
+use std::collections::HashSet;
+
 use equipoise_record::{Accuracy, AttackResult, ExampleResult, ReadoutResult};
 
 use super::cascade::Cascade;
@@ -71,6 +73,13 @@ struct PointState {
     non_finite: bool,
 }
 
+impl PointState {
+    /// Whether no attack will meet the point any more: misclassified when clean, or broken.
+    fn has_left(&self) -> bool {
+        self.reached > 0 && !(self.correct && self.broken_by.is_none())
+    }
+}
+
 /// The counts of one stage.
 #[derive(Debug, Clone, Default)]
 struct Tally {
@@ -101,10 +110,8 @@ impl<'a> Ledger<'a> {
 
     /// The points that this stage has still to meet, in order. All earlier stages must be done.
     pub fn pending(&self, stage: usize) -> Vec<usize> {
-        let meets = |state: &PointState| {
-            state.reached == stage && (stage == 0 || state.correct && state.broken_by.is_none())
-        };
-        (0..self.states.len()).filter(|&row| meets(&self.states[row])).collect()
+        let meets = |row: &usize| self.states[*row].reached == stage && !self.states[*row].has_left();
+        (0..self.states.len()).filter(meets).collect()
     }
 
     /// How many points the stage has met so far.
@@ -124,20 +131,19 @@ impl<'a> Ledger<'a> {
 
     /// Whether these findings can come next: each point met by this stage once, in its turn.
     pub fn accepts(&self, findings: &Findings) -> bool {
+        let stage = findings.stage;
         let n = findings.rows.len();
-        let size = self.image_size();
-        let expected = if findings.stage == 0 { 0 } else { n * size };
-        let pending: std::collections::HashSet<usize> = match findings.stage < self.tallies.len() {
-            true => self.pending(findings.stage).into_iter().collect(),
-            false => return false,
-        };
-        let earlier_done = (0..findings.stage).all(|stage| self.pending(stage).is_empty());
-        let mut distinct = std::collections::HashSet::new();
-        findings.predictions.len() == n
+        let pixels = if stage == 0 { 0 } else { n * self.image_size() };
+        let mut met = HashSet::new();
+        stage < self.tallies.len()
+            && findings.predictions.len() == n
             && findings.claimed.len() == n
-            && findings.images.len() == expected
-            && earlier_done
-            && findings.rows.iter().all(|row| pending.contains(row) && distinct.insert(row))
+            && findings.images.len() == pixels
+            && self.states.iter().all(|state| state.reached >= stage || state.has_left())
+            && findings.rows.iter().all(|&row| {
+                let state = self.states.get(row);
+                state.is_some_and(|state| state.reached == stage && !state.has_left()) && met.insert(row)
+            })
     }
 
     /// Enters the findings of a batch.
@@ -152,7 +158,8 @@ impl<'a> Ledger<'a> {
             let correct = prediction == Some(self.points.labels()[row]);
             state.reached = findings.stage + 1;
             state.last = prediction;
-            state.non_finite |= prediction.is_none();
+            // Such a point meets no further stage, so this is never taken back.
+            state.non_finite = prediction.is_none();
             tally.attempted += 1;
             tally.broken += usize::from(!correct);
             tally.unconfirmed += usize::from(findings.claimed[k] && correct);

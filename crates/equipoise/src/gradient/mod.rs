@@ -17,6 +17,7 @@ mod spec;
 mod unrolled;
 
 pub use spec::{SpecError, parse_list};
+pub use unrolled::pull_back_from;
 
 use burn::optim::GradientsParams;
 
@@ -92,7 +93,7 @@ impl Estimator {
         match self {
             Self::Exact => vec![exact::read(at)],
             Self::Unrolled { state, tail } => {
-                vec![unrolled::read(at, at.trajectory.choose(*state), tail)]
+                vec![unrolled::read(at.cell, at.trajectory.choose(*state), tail)]
             }
             Self::Ensemble(members) | Self::Joint(members) => {
                 members.iter().flat_map(|member| member.reads_of(at)).collect()

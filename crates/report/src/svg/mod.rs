@@ -105,6 +105,8 @@ pub struct SvgFile {
 
 /// Every figure of a report as a file: those drawn from the records, then the report's own.
 pub fn svg_files(report: &Report) -> Vec<SvgFile> {
+    // A ground of its own: the reader's scheme need not be that of the page it is put into.
+    let ground = "svg{background:var(--card)}";
     let style = concat!(include_str!("../export/colours.css"), include_str!("chart.css"));
     drawings(report)
         .iter()
@@ -113,7 +115,7 @@ pub fn svg_files(report: &Report) -> Vec<SvgFile> {
             let svg = drawing.svg("figure", Layout::Wide).into_string();
             // The style sheet goes first inside the element; it holds no `<` or `&`, so it needs no escape.
             let contents = match svg.split_once('>') {
-                Some((open, rest)) => format!("{open}><style>{style}</style>{rest}\n"),
+                Some((open, rest)) => format!("{open}><style>{ground}{style}</style>{rest}\n"),
                 None => svg,
             };
             SvgFile { name: format!("{:02}-{}.svg", i + 1, slug(&drawing.title)), contents }

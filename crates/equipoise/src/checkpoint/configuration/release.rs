@@ -34,8 +34,7 @@ pub(super) fn understand(tree: &Value) -> Result<Configuration, KeyError> {
         return at("MODEL.CONV_INJECTION").wrong("true: only the identity injection is supported");
     }
     if let Some(mode) = at("DEQ.STOP_MODE").text()?.filter(|mode| *mode != "rel") {
-        return at("DEQ.STOP_MODE")
-            .wrong(&format!("`{mode}`: only `rel`, relative residuals, is supported"));
+        return at("DEQ.STOP_MODE").wrong(&format!("`{mode}`: only `rel`, relative residuals, is supported"));
     }
     let image = match at("MODEL.IMAGE_SIZE").sizes()?.as_slice() {
         // Width before height, as the release's comments have it.

@@ -1,0 +1,160 @@
+//! Checkpoints: a folder `step-N` with the weights, the optimiser's state and how far training has come.
+//!
+//! A checkpoint is written under a temporary name and renamed when it is whole; older ones are then removed.
+//! What is left after any interruption is a complete checkpoint, or none.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use burn::optim::ModuleOptimizer;
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::{ModelFile, ModelFileError};
+
+const MODEL: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.bpk";
+const PROGRESS: &str = "progress.json";
+
+/// How far training has come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps taken, over all epochs.
+    pub step: usize,
+    /// The recipe, data and seed that this run was started with, as JSON: a resumed run must have the same.
+    pub plan: serde_json::Value,
+    /// Sums over the steps of the current epoch.
+    pub epoch: super::trainer::Sums,
+    /// Reports of the epochs that are complete.
+    pub history: Vec<super::trainer::EpochReport>,
+}
+
+/// Why a checkpoint cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The file system said no.
+    #[error("{path}: cannot {action}: {source}; check the folder's permissions and free space")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of the checkpoint is broken.
+    #[error("{path}: not a readable checkpoint ({problem}); remove it to start anew")]
+    Malformed {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The model file of the checkpoint.
+    #[error(transparent)]
+    Model(#[from] ModelFileError),
+    /// Another run's checkpoint.
+    #[error(
+        "{path}: belongs to a run with another {what}; use the same settings to resume, or another folder"
+    )]
+    OtherRun {
+        /// Where.
+        path: PathBuf,
+        /// The first setting that differs.
+        what: String,
+    },
+}
+
+fn failed(path: &Path, action: &'static str) -> impl Fn(io::Error) -> CheckpointError {
+    let path = path.to_owned();
+    move |source| CheckpointError::Io { path: path.clone(), action, source }
+}
+
+/// Writes a checkpoint into a folder, and removes older ones.
+pub(super) fn write(
+    folder: &Path,
+    model: &ModelFile,
+    optimizer: &ModuleOptimizer,
+    progress: &Progress,
+) -> Result<(), CheckpointError> {
+    let name = format!("step-{:09}", progress.step);
+    let partial = folder.join(format!("{name}.partial"));
+    let complete = folder.join(&name);
+    if partial.exists() {
+        fs::remove_dir_all(&partial).map_err(failed(&partial, "remove"))?;
+    }
+    fs::create_dir_all(&partial).map_err(failed(&partial, "create"))?;
+    model.write(&partial.join(MODEL))?;
+    let path = partial.join(OPTIMIZER);
+    let other = |path: &Path, problem: String| failed(path, "write")(io::Error::other(problem));
+    optimizer.save(&path).map_err(|error| other(&path, error.to_string()))?;
+    let path = partial.join(PROGRESS);
+    let json = serde_json::to_vec(progress).map_err(|error| other(&path, error.to_string()))?;
+    fs::write(&path, json).map_err(failed(&path, "write"))?;
+    let older = all(folder)?;
+    if complete.exists() {
+        fs::remove_dir_all(&complete).map_err(failed(&complete, "replace"))?;
+    }
+    fs::rename(&partial, &complete).map_err(failed(&complete, "rename"))?;
+    for path in older.into_iter().filter(|path| *path != complete) {
+        fs::remove_dir_all(&path).map_err(failed(&path, "remove"))?;
+    }
+    Ok(())
+}
+
+/// Complete checkpoints in a folder, oldest first.
+fn all(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed(folder, "read"))? {
+        let path = entry.map_err(failed(folder, "read"))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let digits = name.strip_prefix("step-").unwrap_or_default();
+        if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The newest checkpoint of a folder, if it has one that belongs to this plan.
+pub(super) fn read(
+    folder: &Path,
+    plan: &serde_json::Value,
+    optimizer: ModuleOptimizer,
+    device: &Device,
+) -> Result<Option<(ModelFile, ModuleOptimizer, Progress)>, CheckpointError> {
+    if !folder.exists() {
+        return Ok(None);
+    }
+    let Some(path) = all(folder)?.pop() else { return Ok(None) };
+    let broken = |path: &Path, problem: String| CheckpointError::Malformed { path: path.to_owned(), problem };
+    let file = path.join(PROGRESS);
+    let text = fs::read(&file).map_err(failed(&file, "read"))?;
+    let progress: Progress =
+        serde_json::from_slice(&text).map_err(|error| broken(&file, error.to_string()))?;
+    if let Some(what) = difference(plan, &progress.plan) {
+        return Err(CheckpointError::OtherRun { path, what });
+    }
+    let model = ModelFile::read(&path.join(MODEL), device)?;
+    let file = path.join(OPTIMIZER);
+    let optimizer = optimizer.load(&file).map_err(|error| broken(&file, error.to_string()))?;
+    Ok(Some((model, optimizer, progress)))
+}
+
+/// The first place where two plans differ.
+fn difference(a: &serde_json::Value, b: &serde_json::Value) -> Option<String> {
+    use serde_json::Value::Object;
+    match (a, b) {
+        (Object(a), Object(b)) => {
+            let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
+            let null = serde_json::Value::Null;
+            keys.into_iter().find_map(|key| {
+                let inside = difference(a.get(key).unwrap_or(&null), b.get(key).unwrap_or(&null))?;
+                Some(if inside.is_empty() { key.clone() } else { format!("{key}.{inside}") })
+            })
+        }
+        _ => (a != b).then(String::new),
+    }
+}

@@ -1,0 +1,305 @@
+//! A training recipe: what is minimised, with which gradient, for how long.
+
+use serde::{Deserialize, Serialize};
+
+use crate::attack::{Budget, Norm, PgdConfig, PgdLoss};
+use crate::gradient::Estimator;
+
+/// A training recipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Passes over the training split.
+    pub epochs: usize,
+    /// Examples per step.
+    #[serde(default = "defaults::batch_size")]
+    pub batch_size: usize,
+    /// The optimiser.
+    #[serde(default)]
+    pub optimizer: OptimizerConfig,
+    /// How the learning rate falls.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// First steps without a solver; see [`Warmup`].
+    #[serde(default)]
+    pub warmup: Warmup,
+    /// Adversarial training; absent for standard training.
+    #[serde(default)]
+    pub adversary: Option<Adversary>,
+    /// Random horizontal flips and crops after padding by this many pixels; absent for none.
+    #[serde(default)]
+    pub augment: Option<Augment>,
+    /// Examples held out of the training split, the last ones, to watch training by.
+    #[serde(default = "defaults::development")]
+    pub development: usize,
+    /// A checkpoint is written at least every so many steps, and at the end of each epoch.
+    #[serde(default = "defaults::checkpoint_steps")]
+    pub checkpoint_steps: usize,
+}
+
+/// Adam (Kingma and Ba 2015) or SGD with momentum.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
+pub enum OptimizerConfig {
+    /// Adam with β = (0.9, 0.999).
+    Adam {
+        /// Learning rate at the start.
+        #[serde(default = "defaults::learning_rate")]
+        learning_rate: f64,
+        /// L2 penalty.
+        #[serde(default)]
+        weight_decay: f64,
+    },
+    /// Stochastic gradient descent.
+    Sgd {
+        /// Learning rate at the start.
+        learning_rate: f64,
+        /// L2 penalty.
+        #[serde(default)]
+        weight_decay: f64,
+        /// Momentum.
+        #[serde(default = "defaults::momentum")]
+        momentum: f64,
+    },
+}
+
+impl OptimizerConfig {
+    /// The learning rate at the start.
+    pub fn learning_rate(&self) -> f64 {
+        match *self {
+            Self::Adam { learning_rate, .. } | Self::Sgd { learning_rate, .. } => learning_rate,
+        }
+    }
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self::Adam { learning_rate: defaults::learning_rate(), weight_decay: 0.0 }
+    }
+}
+
+/// How the learning rate falls over the run.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Schedule {
+    /// Not at all.
+    Constant,
+    /// Along half a cosine to zero at the last step.
+    #[default]
+    Cosine,
+    /// Times `factor` at each of the given fractions of the run.
+    Steps {
+        /// Fractions of the run in (0, 1).
+        at: Vec<f64>,
+        /// Factor in (0, 1).
+        factor: f64,
+    },
+}
+
+impl Schedule {
+    /// The factor on the learning rate at a step, of a run of `total` steps.
+    pub fn factor(&self, step: usize, total: usize) -> f64 {
+        let done = step as f64 / total.max(1) as f64;
+        match self {
+            Self::Constant => 1.0,
+            Self::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
+            Self::Steps { at, factor } => factor.powi(at.iter().filter(|&&at| done >= at).count() as i32),
+        }
+    }
+}
+
+/// The first steps unroll a few weight-tied layers from z_0 = 0 instead of solving, on clean images: until the
+/// cell is near a contraction, a solver has nothing to find (Bai, Koltun and Kolter 2020).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Warmup {
+    /// Number of steps.
+    pub steps: usize,
+    /// Layers unrolled.
+    pub layers: usize,
+}
+
+impl Default for Warmup {
+    fn default() -> Self {
+        Self { steps: 0, layers: 4 }
+    }
+}
+
+/// PGD adversarial training (Madry et al. 2018): each step minimises the loss at what PGD finds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adversary {
+    /// Norm of the budget.
+    #[serde(default = "defaults::norm")]
+    pub norm: Norm,
+    /// Radius of the budget, such as `"8/255"`.
+    #[serde(default = "defaults::eps", with = "eps_text")]
+    pub eps: f64,
+    /// Step size, such as `"2/255"`; a quarter of the radius when absent.
+    #[serde(default, with = "optional_eps_text")]
+    pub step_size: Option<f64>,
+    /// PGD steps.
+    #[serde(default = "defaults::pgd_steps")]
+    pub steps: usize,
+    /// Gradient estimator of the inner attack; the training gradient when absent.
+    #[serde(default)]
+    pub gradient: Option<Estimator>,
+}
+
+impl Adversary {
+    /// The budget.
+    ///
+    /// # Errors
+    ///
+    /// If the radius is negative or not finite.
+    pub fn budget(&self) -> Result<Budget, crate::attack::BudgetError> {
+        Budget::new(self.norm, self.eps)
+    }
+
+    /// The inner attack: the textbook form, which takes all its steps.
+    pub fn pgd(&self) -> PgdConfig {
+        PgdConfig {
+            steps: self.steps,
+            step_size: self.step_size,
+            restarts: 1,
+            random_start: true,
+            objective: PgdLoss::CrossEntropy,
+            keep_first: false,
+        }
+    }
+}
+
+/// Random flips and crops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Augment {
+    /// Pixels of zero padding before a random crop of the original size.
+    pub crop: usize,
+    /// Whether to flip left and right at random.
+    pub flip: bool,
+}
+
+mod defaults {
+    use crate::attack::Norm;
+    pub fn batch_size() -> usize {
+        64
+    }
+    pub fn development() -> usize {
+        500
+    }
+    pub fn checkpoint_steps() -> usize {
+        200
+    }
+    pub fn learning_rate() -> f64 {
+        1e-3
+    }
+    pub fn momentum() -> f64 {
+        0.9
+    }
+    pub fn norm() -> Norm {
+        Norm::Linf
+    }
+    pub fn eps() -> f64 {
+        8.0 / 255.0
+    }
+    pub fn pgd_steps() -> usize {
+        10
+    }
+}
+
+/// Radii as fractions of 255, as people write them.
+mod eps_text {
+    use crate::attack::Budget;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    pub enum Written {
+        Number(f64),
+        Text(String),
+    }
+
+    impl Written {
+        pub fn value<E: serde::de::Error>(self) -> Result<f64, E> {
+            match self {
+                Self::Number(number) => Ok(number),
+                Self::Text(text) => Budget::parse_eps(&text).map_err(E::custom),
+            }
+        }
+    }
+
+    pub fn serialize<S: Serializer>(eps: &f64, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_f64(*eps)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        Written::deserialize(from)?.value()
+    }
+}
+
+mod optional_eps_text {
+    use super::eps_text::Written;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(eps: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
+        eps.serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+        Option::<Written>::deserialize(from)?.map(Written::value).transpose()
+    }
+}
+
+/// A recipe that makes no sense.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("training recipe: {0}")]
+pub struct TrainConfigError(pub(crate) String);
+
+impl TrainConfig {
+    /// Standard training with default settings.
+    pub fn standard(epochs: usize) -> Self {
+        Self {
+            epochs,
+            batch_size: defaults::batch_size(),
+            optimizer: OptimizerConfig::default(),
+            schedule: Schedule::default(),
+            warmup: Warmup::default(),
+            adversary: None,
+            augment: None,
+            development: defaults::development(),
+            checkpoint_steps: defaults::checkpoint_steps(),
+        }
+    }
+
+    /// Whether the recipe makes sense.
+    ///
+    /// # Errors
+    ///
+    /// Names the setting and its range.
+    pub fn validate(&self) -> Result<(), TrainConfigError> {
+        let wrong = |problem: String| Err(TrainConfigError(problem));
+        if self.epochs == 0 || self.batch_size == 0 || self.checkpoint_steps == 0 {
+            return wrong("epochs, batch_size and checkpoint_steps must be at least 1".into());
+        }
+        let rate = self.optimizer.learning_rate();
+        if !(rate > 0.0 && rate.is_finite()) {
+            return wrong(format!("learning_rate {rate} must be positive"));
+        }
+        if self.warmup.steps > 0 && self.warmup.layers == 0 {
+            return wrong("warmup.layers must be at least 1".into());
+        }
+        if let Schedule::Steps { at, factor } = &self.schedule {
+            let inside = |x: &f64| *x > 0.0 && *x < 1.0;
+            if !at.iter().all(inside) || !inside(factor) {
+                return wrong("schedule.steps: `at` and `factor` must lie in (0, 1)".into());
+            }
+        }
+        if let Some(adversary) = &self.adversary {
+            adversary.budget().map_err(|error| TrainConfigError(format!("adversary: {error}")))?;
+            if adversary.steps == 0 {
+                return wrong("adversary.steps must be at least 1".into());
+            }
+        }
+        Ok(())
+    }
+}

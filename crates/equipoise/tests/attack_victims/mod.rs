@@ -1,0 +1,164 @@
+//! Victims whose robustness is known, shared by the tests of attacks and of the evaluation.
+#![allow(dead_code, reason = "each test binary uses some of it")]
+
+use burn::tensor::{Device, Tensor};
+use equipoise::attack::{Budget, Classifier, ExampleRng, Noise, Norm, ValueAndGradient, WhiteBox};
+use equipoise::batch::{Images, Logits, from_vec, predictions, to_vec};
+use equipoise::loss::Objective;
+use equipoise::work::{Work, WorkCounter};
+
+/// `[C, H, W]` of the test images.
+pub const SHAPE: [usize; 3] = [3, 4, 4];
+/// Pixels of a test image.
+pub const SIZE: usize = SHAPE[0] * SHAPE[1] * SHAPE[2];
+
+/// Logits W x + b. One evaluation counts as a cell evaluation, one gradient as an evaluation and a VJP.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    pub classes: usize,
+    /// `[K, D]`, row-major.
+    pub weights: Vec<f32>,
+    pub bias: Vec<f32>,
+    pub counter: WorkCounter,
+}
+
+impl Linear {
+    /// Standard normal weights, and biases that make the classes about equally likely on images around 0.5.
+    pub fn random(classes: usize, seed: u64) -> Self {
+        let mut rng = ExampleRng::new(seed, "weights", 0, 0);
+        let weights: Vec<f32> = (0..classes * SIZE).map(|_| rng.normal() as f32).collect();
+        let bias = weights.chunks(SIZE).map(|row| -0.5 * row.iter().sum::<f32>()).collect();
+        Self { classes, weights, bias, counter: WorkCounter::default() }
+    }
+
+    /// w_j − w_y in float64, and the margin z_j − z_y at `x`.
+    fn margin(&self, x: &[f32], y: usize, j: usize) -> (Vec<f64>, f64) {
+        let row = |class: usize| &self.weights[class * SIZE..][..SIZE];
+        let slope: Vec<f64> = row(j).iter().zip(row(y)).map(|(&a, &b)| f64::from(a) - f64::from(b)).collect();
+        let offset = f64::from(self.bias[j]) - f64::from(self.bias[y]);
+        let value = slope.iter().zip(x).map(|(w, &x)| w * f64::from(x)).sum::<f64>() + offset;
+        (slope, value)
+    }
+
+    /// The largest margin max_{j≠y} z_j − z_y that can be reached within the budget. Exact for L∞ (each pixel
+    /// goes to its own end); for L2 exact where no pixel reaches 0 or 1, else an upper bound.
+    pub fn worst_margin(&self, x: &[f32], y: usize, budget: &Budget) -> f64 {
+        let eps = budget.eps();
+        (0..self.classes)
+            .filter(|&j| j != y)
+            .map(|j| {
+                let (slope, value) = self.margin(x, y, j);
+                let gain = match budget.norm() {
+                    Norm::L2 => eps * slope.iter().map(|w| w * w).sum::<f64>().sqrt(),
+                    Norm::Linf => slope
+                        .iter()
+                        .zip(x)
+                        .map(|(w, &x)| {
+                            let x = f64::from(x);
+                            w * if *w > 0.0 { eps.min(1.0 - x) } else { -eps.min(x) }
+                        })
+                        .sum(),
+                };
+                value + gain
+            })
+            .fold(f64::NEG_INFINITY, f64::max)
+    }
+
+    /// Whether each image can be broken within the budget.
+    pub fn breakable(&self, images: &Images, labels: &[usize], budget: &Budget) -> Vec<bool> {
+        to_vec(images.clone())
+            .chunks(SIZE)
+            .zip(labels)
+            .map(|(x, &y)| {
+                let margin = self.worst_margin(x, y, budget);
+                assert!(margin.abs() > 1e-4, "a point on the edge tests nothing but rounding: {margin}");
+                margin > 0.0
+            })
+            .collect()
+    }
+
+    fn matrix(&self, device: &Device) -> Tensor<3> {
+        from_vec(self.weights.clone(), [1, self.classes, SIZE], device)
+    }
+}
+
+impl Classifier for Linear {
+    fn classes(&self) -> usize {
+        self.classes
+    }
+
+    fn logits(&self, images: &Images) -> Logits {
+        // Not `matmul`: its kernel for a single row differs from that for several.
+        let n = images.dims()[0];
+        self.counter.evaluated(n);
+        let device = images.device();
+        let products = images.clone().reshape([n, 1, SIZE]) * self.matrix(&device);
+        let bias = from_vec(self.bias.clone(), [1, self.classes], &device);
+        products.sum_dim(2).reshape([n, self.classes]) + bias
+    }
+
+    fn work(&self) -> Work {
+        self.counter.total()
+    }
+}
+
+impl WhiteBox for Linear {
+    fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
+        let n = images.dims()[0];
+        let logits = self.logits(images);
+        let (values, derivative) = objective.values_and_derivative(&logits);
+        self.counter.pulled_back(n);
+        let gradient = (derivative.reshape([n, self.classes, 1]) * self.matrix(&images.device())).sum_dim(1);
+        ValueAndGradient { logits, values, gradient: gradient.reshape(images.dims()) }
+    }
+}
+
+/// A victim whose answers are changed on the way.
+pub struct Altered<'a, L, G> {
+    pub inner: &'a Linear,
+    pub logits: L,
+    pub gradient: G,
+}
+
+impl<L: Fn(&Images, Logits) -> Logits, G> Classifier for Altered<'_, L, G> {
+    fn classes(&self) -> usize {
+        self.inner.classes
+    }
+
+    fn logits(&self, images: &Images) -> Logits {
+        (self.logits)(images, self.inner.logits(images))
+    }
+
+    fn work(&self) -> Work {
+        self.inner.work()
+    }
+}
+
+impl<L: Fn(&Images, Logits) -> Logits, G: Fn(Images) -> Images> WhiteBox for Altered<'_, L, G> {
+    fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
+        let answer = self.inner.value_and_gradient(images, objective);
+        let logits = (self.logits)(images, answer.logits);
+        ValueAndGradient { logits, gradient: (self.gradient)(answer.gradient), ..answer }
+    }
+}
+
+/// Honest logits.
+pub fn honest(_images: &Images, logits: Logits) -> Logits {
+    logits
+}
+
+/// An estimator that sees nothing.
+pub fn zero(gradient: Images) -> Images {
+    gradient.zeros_like()
+}
+
+/// N images uniform between `low` and `high`.
+pub fn images(n: usize, seed: u64, low: f64, high: f64) -> Images {
+    let indices: Vec<usize> = (0..n).collect();
+    Noise::new(seed, "images", 0).uniform(&indices, SHAPE, low, high, &Device::default())
+}
+
+/// What the victim says of the images: labels that are all correct.
+pub fn labels(victim: &Linear, images: &Images) -> Vec<usize> {
+    predictions(&victim.logits(images)).into_iter().map(|class| class.expect("finite")).collect()
+}

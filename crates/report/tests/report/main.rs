@@ -1,0 +1,8 @@
+//! Reports on small records written out by hand, so that every number in them can be checked by eye.
+
+mod figures;
+mod formats;
+mod page;
+mod records;
+mod verdicts;
+mod writing;
