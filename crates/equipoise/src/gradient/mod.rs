@@ -10,6 +10,7 @@
 //! | [`exact`](Estimator::Exact) | z* is a fixed point and the backward solve converged | 1 evaluation, one VJP per backward step and one more |
 //! | [`unrolled`](Estimator::Unrolled) | in the limit of many steps from a fixed point of a contraction; for few steps it is the phantom gradient | l + k evaluations, l + k VJPs |
 //! | [`ensemble`](Estimator::Ensemble) | when all its members are | the sum of its members', from one trajectory |
+//! | [`joint`](Estimator::Joint) | for the mean of its members' logits, when all its members are | the same |
 
 mod exact;
 mod spec;
@@ -43,6 +44,10 @@ pub enum Estimator {
     },
     /// The mean of the members' gradients, all from one trajectory.
     Ensemble(Vec<Estimator>),
+    /// The gradient of one loss, read at the **mean of the members' logits** and pulled back through all of
+    /// them. Members are `exact` or `unrolled`. The adaptive attack on the readout `ensemble-logits`; with
+    /// `unrolled:state=2..8,lead=1,steps=0` and the final state as members it is the release's `Funroll-es-0`.
+    Joint(Vec<Estimator>),
 }
 
 impl Estimator {
@@ -65,10 +70,8 @@ impl Estimator {
     /// Reads the loss, and pulls `weight` times it back into `cotangents`.
     pub fn pull_back(&self, at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> Reading {
         match self {
-            Self::Exact => exact::pull_back(at, weight, cotangents),
-            Self::Unrolled { state, tail } => {
-                let start = at.trajectory.choose(*state);
-                pull_back_from(at.cell, start, tail, at.head, at.objective, weight, cotangents)
+            Self::Exact | Self::Unrolled { .. } | Self::Joint(_) => {
+                joint(self.reads_of(at), at, weight, cotangents)
             }
             Self::Ensemble(members) => {
                 let share = 1.0 / members.len() as f64;
@@ -84,6 +87,46 @@ impl Estimator {
             }
         }
     }
+
+    /// The states that are read, with the way back from them.
+    fn reads_of<'a>(&self, at: &Solved<'a>) -> Vec<Read<'a>> {
+        match self {
+            Self::Exact => vec![exact::read(at)],
+            Self::Unrolled { state, tail } => {
+                vec![unrolled::read(at.cell, at.trajectory.choose(*state), tail)]
+            }
+            Self::Ensemble(members) | Self::Joint(members) => {
+                members.iter().flat_map(|member| member.reads_of(at)).collect()
+            }
+        }
+    }
+}
+
+/// A state where a loss is read, and the way from its cotangent to the injection's.
+struct Read<'a> {
+    state: State,
+    back: Box<dyn PullBack + 'a>,
+}
+
+/// From the cotangent of a state that was read to those of what it was computed from.
+trait PullBack {
+    fn pull_back(self: Box<Self>, cotangent: State, cotangents: &mut Cotangents);
+}
+
+/// One loss at the mean of the logits of some states, pulled back through all of them.
+fn joint(reads: Vec<Read<'_>>, at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> Reading {
+    let (states, backs): (Vec<_>, Vec<_>) = reads.into_iter().map(|read| (read.state, read.back)).unzip();
+    let (reading, derivatives) = match states.as_slice() {
+        [state] => {
+            let (reading, derivative) = at.head.read(state, at.objective, weight);
+            (reading, vec![derivative])
+        }
+        states => at.head.read_mean(states, at.objective, weight),
+    };
+    for (back, derivative) in backs.into_iter().zip(derivatives) {
+        back.pull_back(derivative, cotangents);
+    }
+    reading
 }
 
 /// A solved batch, and how losses are read from states.
@@ -115,6 +158,48 @@ pub struct Reading {
 pub trait ReadHead {
     /// The loss at a state, and `weight` times its derivative `[N, D]` with respect to that state.
     fn read(&mut self, state: &State, objective: &dyn Objective, weight: f64) -> (Reading, State);
+
+    /// The loss at the mean of several states' logits, and `weight` times its derivative with respect to each
+    /// state.
+    ///
+    /// As provided, it reads every state twice: once for its logits, with weight 0, and once for the derivative
+    /// with the other states' logits held fixed. A head that can do both at once should.
+    fn read_mean(
+        &mut self,
+        states: &[State],
+        objective: &dyn Objective,
+        weight: f64,
+    ) -> (Reading, Vec<State>) {
+        let logits: Vec<Logits> =
+            states.iter().map(|state| self.read(state, objective, 0.0).0.logits).collect();
+        let count = states.len() as f64;
+        let mean = logits.iter().cloned().reduce(|sum, term| sum + term);
+        let mean = mean.expect("a mean of at least one state") / count;
+        let derivatives = states
+            .iter()
+            .zip(logits)
+            .map(|(state, own)| {
+                let others = mean.clone() - own / count;
+                self.read(state, &MeanWith { objective, others, count }, weight).1
+            })
+            .collect();
+        (Reading { values: objective.values(mean.clone()), logits: mean }, derivatives)
+    }
+}
+
+/// An objective at the mean of logits of which all but one are held fixed.
+struct MeanWith<'a> {
+    objective: &'a dyn Objective,
+    /// The others' share of the mean.
+    others: Logits,
+    count: f64,
+}
+
+impl Objective for MeanWith<'_> {
+    fn values(&self, logits: Logits) -> Values {
+        let others = if logits.is_autodiff() { self.others.clone().autodiff() } else { self.others.clone() };
+        self.objective.values(logits / self.count + others)
+    }
 }
 
 /// What estimators add up: the injection's cotangent, and the parameters' if this is training.

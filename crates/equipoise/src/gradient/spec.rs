@@ -1,7 +1,7 @@
 //! Estimators as strings, as commands and file formats write them.
 //!
 //! `exact` · `unrolled:state=t,lead=l,steps=k,damping=λ` (every key optional: best, 1, 9, 0.5) ·
-//! `ensemble(member,member,...)`, where `state=a..b` stands for one member for each state. Lists are separated
+//! `ensemble(member,member,...)` · `joint(member,member,...)`, where `state=a..b` stands for one member for each state. Lists are separated
 //! by commas; a part without a name of its own (`lead=2`) belongs to the estimator before it.
 
 use std::fmt;
@@ -32,12 +32,14 @@ impl fmt::Display for Estimator {
             Self::Unrolled { state, tail: Tail { lead, steps, damping } } => {
                 write!(f, "unrolled:state={state},lead={lead},steps={steps},damping={damping}")
             }
-            Self::Ensemble(members) => {
-                let members: Vec<String> = members.iter().map(ToString::to_string).collect();
-                write!(f, "ensemble({})", members.join(","))
-            }
+            Self::Ensemble(members) => write!(f, "ensemble({})", joined(members)),
+            Self::Joint(members) => write!(f, "joint({})", joined(members)),
         }
     }
+}
+
+fn joined(members: &[Estimator]) -> String {
+    members.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 impl FromStr for Estimator {
@@ -109,6 +111,13 @@ fn parse_one(spec: &str) -> Result<Vec<Estimator>, SpecError> {
     if let Some(members) = spec.strip_prefix("ensemble(").and_then(|rest| rest.strip_suffix(')')) {
         return Ok(vec![Estimator::Ensemble(parse_list(members)?)]);
     }
+    if let Some(members) = spec.strip_prefix("joint(").and_then(|rest| rest.strip_suffix(')')) {
+        let members = parse_list(members)?;
+        if members.iter().any(|member| matches!(member, Estimator::Ensemble(_) | Estimator::Joint(_))) {
+            return Err(SpecError::new(spec, "members of `joint` must be exact or unrolled"));
+        }
+        return Ok(vec![Estimator::Joint(members)]);
+    }
     let (name, keys) = spec.split_once(':').unwrap_or((spec, ""));
     let keys: Vec<&str> = keys.split(',').filter(|key| !key.is_empty()).collect();
     match name {
@@ -117,7 +126,7 @@ fn parse_one(spec: &str) -> Result<Vec<Estimator>, SpecError> {
         "unrolled" => parse_unrolled(spec, &keys),
         _ => Err(SpecError::new(
             spec,
-            "unknown; use exact, unrolled:state=T,lead=L,steps=K,damping=D or ensemble(..)",
+            "unknown; use exact, unrolled:state=T,lead=L,steps=K,damping=D, ensemble(..) or joint(..)",
         )),
     }
 }
@@ -187,6 +196,8 @@ mod tests {
             "unrolled:state=3,lead=1,steps=5,damping=1",
             "unrolled:state=best,lead=1,steps=9,damping=0.5",
             "ensemble(exact,unrolled:state=2,lead=1,steps=0,damping=0.5)",
+            "joint(exact,unrolled:state=2,lead=1,steps=0,damping=0.5)",
+            "ensemble(joint(exact,exact),exact)",
         ] {
             assert_eq!(spec.parse::<Estimator>().unwrap().to_string(), spec);
         }
@@ -209,6 +220,7 @@ mod tests {
             ("unrolled:damping=0", "must be in (0, 1]"),
             ("unrolled:lead=0,steps=0", "no gradient"),
             ("ensemble(exact", "without its `)`"),
+            ("joint(ensemble(exact))", "must be exact or unrolled"),
             ("exact,exact", "one estimator expected"),
         ] {
             let message = spec.parse::<Estimator>().unwrap_err().to_string();

@@ -12,6 +12,7 @@ use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved, pull_bac
 use crate::loss::Objective;
 use crate::model::cell::{Cell, Counted};
 use crate::model::deq::{Deq, Head, Stem};
+use crate::model::feedforward::Feedforward;
 use crate::model::layers::{BatchMoments, Phase};
 use crate::model::parameters::accumulate_module;
 use crate::readout::Tail;
@@ -84,6 +85,23 @@ pub fn gradients<S: Stem, C: Cell, H: Head>(
         merge(&mut parameters, &mut cell, &model.cell);
     }
     StepGradients { logits: reading.logits, values: reading.values, parameters, moments }
+}
+
+/// The same for a baseline, whose gradient is the true one.
+pub fn feedforward_gradients<M: Feedforward>(
+    model: &M,
+    images: &Images,
+    objective: &dyn Objective,
+) -> StepGradients {
+    let moments = BatchMoments::default();
+    let model = model.clone().train();
+    let logits = model.forward(images.clone(), &Phase::Train(&moments));
+    let plain = logits.clone().inner();
+    let (values, derivative) = objective.values_and_derivative(&plain);
+    let weight = 1.0 / plain.dims()[0] as f64;
+    let mut parameters = GradientsParams::new();
+    accumulate_module(&mut parameters, (logits * (derivative * weight)).sum().backward(), &model);
+    StepGradients { logits: plain, values, parameters, moments }
 }
 
 /// Moves a module's gradients from one collection to another.
