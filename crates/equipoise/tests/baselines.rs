@@ -5,17 +5,21 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::tensor::Device;
+use burn::module::{ModuleMapper, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor};
 use common::{Fixture, relative_error, worst_cosine};
-use equipoise::batch::to_vec;
+use equipoise::batch::{Images, to_vec};
 use equipoise::checkpoint::StateDict;
 use equipoise::deployed::Deployment;
 use equipoise::gradient::Estimator;
 use equipoise::loss::CrossEntropy;
+use equipoise::model::feedforward::Feedforward;
 use equipoise::model::resnet::ResNet18Config;
 use equipoise::model::wide_resnet::WideResNetConfig;
 use equipoise::network::{Architecture, Network};
 use equipoise::readout::Readout;
+use equipoise::train::{StepGradients, feedforward_gradients};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 
@@ -100,4 +104,45 @@ fn sizes_that_do_not_fit_are_refused_by_name() {
         assert!(message.contains(field), "{message}");
     }
     assert!(Architecture::named("mdeq-small").unwrap().with_width(3).is_none());
+}
+
+/// A small step against the training gradient lowers the mean loss by the step times the gradient's square.
+#[test]
+fn training_gradients_point_uphill() {
+    struct Descend<'a>(&'a GradientsParams, f64, f64);
+    impl ModuleMapper for Descend<'_> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let Some(gradient) = self.0.get::<D>(param.id) else { return param };
+            self.2 += common::inner(&gradient, &gradient);
+            param.map(|value| value - gradient * self.1)
+        }
+    }
+    let fixture = Fixture::read(&Path::new(FIXTURES).join("baselines.safetensors"));
+    let (images, objective) = (fixture.tensor("x"), CrossEntropy { labels: fixture.labels() });
+    for (name, architecture) in architectures() {
+        let descend = |step: f64| {
+            let (before, after, square) = match network(&architecture) {
+                Network::ResNet18(model) => descent(model, &images, &objective, step),
+                Network::WideResNet(model) => descent(model, &images, &objective, step),
+                Network::Mdeq(_) => unreachable!(),
+            };
+            (before - after) / (step * square)
+        };
+        let ratio = descend(1e-5);
+        assert!((ratio - 1.0).abs() < 0.1, "{name}: the loss fell {ratio} times as far as predicted");
+    }
+
+    fn descent<M: Feedforward>(
+        model: M,
+        images: &Images,
+        objective: &CrossEntropy,
+        step: f64,
+    ) -> (f64, f64, f64) {
+        let mean = |step: &StepGradients| common::entries(&step.values.clone().mean())[0];
+        let before = feedforward_gradients(&model, images, objective);
+        let mut descend = Descend(&before.parameters, step, 0.0);
+        let moved = model.map(&mut descend);
+        let after = feedforward_gradients(&moved, images, objective);
+        (mean(&before), mean(&after), descend.2)
+    }
 }
