@@ -154,6 +154,7 @@ impl<'a, S: Stem, C: Cell, H: Head> Victim<'a, S, C, H> {
             trajectory: &forward.trajectory,
             tail: self.deployment.tail,
             backward: &self.deployment.backward,
+            readout: self.readout,
             head: &mut PlainHead(&self.model.head),
             objective,
         };
@@ -177,7 +178,7 @@ pub(crate) fn forward<C: Cell>(
     let [n, _] = injection.dims();
     let device: Device = injection.device();
     let cell_at = Counted::new(cell.bind(injection), counter.clone());
-    let start = State::zeros([n, cell.state_dim()], &device);
+    let start = State::zeros([n, cell.state_dim()], &device).cast(injection.dtype());
     let trajectory = solve(&cell_at, start, solver);
     Forward { cell: cell_at, trajectory }
 }

@@ -22,5 +22,6 @@ pub mod network;
 pub mod checkpoint;
 pub mod trace;
 pub mod evaluate;
+pub mod defense;
 pub mod train;
 pub mod problems;

@@ -3,8 +3,9 @@
 
 mod common;
 
-use burn::tensor::Device;
-use common::{double, entries, inner, normal, relative_error, uniform};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Tensor};
+use common::{double, entries, inner, normal, relative_error, uniform, worst_cosine};
 use equipoise::attack::{Classifier, WhiteBox};
 use equipoise::batch::{Images, select, to_vec};
 use equipoise::deployed::{Deployment, Victim};
@@ -138,10 +139,124 @@ fn work_is_what_the_algorithms_say() {
     assert_eq!(victim.work().cell_evaluations / 2, 4);
 }
 
+/// The model and everything it computes in float64.
+fn in_float64(model: &Mdeq) -> Mdeq {
+    struct Double;
+    impl ModuleMapper for Double {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(double)
+        }
+    }
+    model.clone().map(&mut Double)
+}
+
+/// The one estimator that is the gradient of what is deployed, whatever the solver did: after three steps or
+/// eight, converged or not, behind every readout, with the tail or without.
+#[test]
+fn through_solver_is_the_gradient_of_the_deployed_function() {
+    let (model, exact) = tiny();
+    let model = in_float64(&model);
+    let images = double(uniform([4, 1, 8, 8], 8));
+    let objective = CrossEntropy { labels: labels(4) };
+    // A tolerance between the examples' residuals after five steps: some of them stop early.
+    let victim = Victim::ready_made(&model, &exact);
+    let forward = victim.forward(&images, 8);
+    let mut residuals: Vec<f64> = forward.trajectory.relative_residuals().iter().map(|r| r[4]).collect();
+    residuals.sort_by(f64::total_cmp);
+    let tolerance = (residuals[1] + residuals[2]) / 2.0;
+    let loose = Deployment { solver: SolverConfig::broyden(8).with_tolerance(tolerance), ..exact.clone() };
+    let unrolled = Deployment { tail: Tail { lead: 1, steps: 2, damping: 0.5 }, ..exact.clone() };
+    let short = Deployment { solver: SolverConfig::broyden(3), ..exact.clone() };
+    for (name, deployment) in [("exact", exact), ("loose", loose), ("unrolled", unrolled), ("short", short)] {
+        for readout in READOUTS {
+            let victim = Victim::new(&model, &deployment, readout, Estimator::ThroughSolver);
+            let (reading, gradient, forward) = victim.gradient(&images, &objective);
+            if name == "loose" {
+                let steps = forward.trajectory.steps();
+                assert!(steps.iter().any(|&steps| steps < 8), "{steps:?}: nobody stopped early");
+            }
+            assert!(relative_error(&reading.logits, &victim.logits(&images)) < 1e-12);
+            let direction = double(normal([4, 1, 8, 8], 9));
+            let step = 1e-6;
+            let loss = |step: f64| {
+                let moved = images.clone() + direction.clone() * step;
+                let logits = victim.logits(&moved);
+                entries(&objective.values(logits)).iter().sum::<f64>()
+            };
+            let measured = (loss(step) - loss(-step)) / (2.0 * step);
+            let predicted = inner(&gradient, &direction);
+            let scale = inner(&gradient, &gradient).sqrt();
+            let error = (measured - predicted).abs() / scale;
+            assert!(error < 1e-3, "{name} {readout}: measured {measured}, predicted {predicted}, {error}");
+        }
+    }
+}
+
+/// Where everything has converged, all estimators mean the same.
+#[test]
+fn all_estimators_agree_on_a_contraction() {
+    let model = linear_deq(9, 4, 0.6, &mut Init::new(2, &Device::default()));
+    let solver = SolverConfig::broyden(30).with_tolerance(1e-5);
+    let deployment = Deployment { solver: solver.clone(), backward: solver, ..Deployment::exact() };
+    let images = uniform([3, 1, 3, 3], 1);
+    let objective = CrossEntropy { labels: vec![0, 1, 2] };
+    let gradient = |spec: &str| {
+        let victim = Victim::new(&model, &deployment, Readout::Final, spec.parse().unwrap());
+        victim.gradient(&images, &objective).1
+    };
+    let truth = gradient("through-solver");
+    for spec in [
+        "exact",
+        "unrolled:state=best,lead=30,steps=0",
+        "adjoint:state=last",
+        "adjoint:state=best",
+        "ensemble(exact,adjoint:state=last,unrolled:state=best,lead=30,steps=0)",
+        "joint(exact,exact)",
+    ] {
+        let cosine = worst_cosine(&gradient(spec), &truth);
+        assert!(cosine > 0.99, "{spec}: {cosine}");
+    }
+}
+
+#[test]
+fn adjoints_of_one_ensemble_share_their_pass() {
+    let (model, mut deployment) = tiny();
+    deployment.solver.tolerance = 0.0;
+    let images = uniform([2, 1, 8, 8], 5);
+    let objective = CrossEntropy { labels: labels(2) };
+    let run = |spec: &str| {
+        let victim = Victim::new(&model, &deployment, Readout::Final, spec.parse().unwrap());
+        let gradient = victim.gradient(&images, &objective).1;
+        (gradient, victim.work().cell_evaluations / 2, victim.work().vjps / 2)
+    };
+    // Forward 9; then one evaluation per state, products along the way and one at each state read.
+    let (together, evaluations, vjps) = run("ensemble(adjoint:state=1..8)");
+    assert_eq!((evaluations, vjps), (9 + 8, 7 - 1 + 1 + 8));
+    let alone = (1..=8).map(|t| run(&format!("adjoint:state={t}")).0).reduce(|a, b| a + b).unwrap() / 8.0;
+    assert!(relative_error(&together, &alone) < 1e-5);
+    let (_, evaluations, vjps) = run("through-solver");
+    // The tail's application and z_0..z_7 once more.
+    assert_eq!((evaluations, vjps), (9 + 1 + 8, 1 + 8));
+}
+
+#[test]
+fn adjoint_and_through_solver_follow_broyden_only() {
+    let estimator: Estimator = "ensemble(exact,adjoint:state=2)".parse().unwrap();
+    assert!(estimator.check(&SolverConfig::broyden(8)).is_ok());
+    let message = estimator.check(&SolverConfig::anderson(8)).unwrap_err().to_string();
+    assert!(message.contains("Anderson"), "{message}");
+}
+
 const READOUTS: [Readout; 4] =
     [Readout::Final, Readout::Early(3), Readout::EnsembleStates, Readout::EnsembleLogits];
-const ESTIMATORS: [&str; 3] =
-    ["exact", "unrolled:state=4,lead=1,steps=2", "ensemble(unrolled:state=1..8,lead=1,steps=0)"];
+const ESTIMATORS: [&str; 6] = [
+    "exact",
+    "unrolled:state=4,lead=1,steps=2",
+    "ensemble(unrolled:state=1..8,lead=1,steps=0)",
+    "adjoint:state=best",
+    "through-solver",
+    "joint(exact,unrolled:state=3,lead=1,steps=0)",
+];
 
 /// Logits and gradients of every readout × estimator, as bits.
 fn everything(images: &Images, labels: &[usize]) -> Vec<Vec<Vec<u32>>> {

@@ -7,7 +7,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
-use common::{Fixture, relative_error, worst_cosine};
+use common::{Fixture, median_cosine, relative_error, worst_cosine};
 use equipoise::attack::Classifier;
 use equipoise::batch::{Images, predictions, to_vec};
 use equipoise::checkpoint::{Configuration, ModelFile, import};
@@ -251,6 +251,37 @@ fn float64() {
     release.close("float64 gradient", &gradient, &expected.tensor("grad.fixed_point"), 1e-2);
     eprintln!("float64 gradient at the fixed point: worst cosine {cosine:.8}");
     assert!(cosine > 0.999, "{cosine}");
+}
+
+/// Adjoints at every t and gradients through the solver, from the same float64 computation.
+#[test]
+fn float64_estimators() {
+    let Some(folder) = folder("two-branch") else { return };
+    let expected = Fixture::read(&folder.join("float64.safetensors"));
+    let Some(release) = releases().into_iter().find(|release| release.name == "two-branch") else { return };
+    // The fixture's iteration takes all its steps.
+    let deployment =
+        Deployment { solver: SolverConfig::broyden(8).with_tolerance(0.0), ..Deployment::exact() };
+    let gradient = |deployment: &Deployment, readout: &str, estimator: &str| {
+        let readout = readout.parse().unwrap();
+        let victim = Victim::new(release.model(), deployment, readout, estimator.parse().unwrap());
+        let (reading, gradient, _) = victim.gradient(&release.images(), &release.loss());
+        (reading.values, gradient)
+    };
+    for t in 1..=8 {
+        let (_, found) = gradient(&deployment, "final", &format!("adjoint:state={t},beta=1"));
+        let cosine = median_cosine(&found, &expected.tensor(&format!("grad.adjoint.state{t}")));
+        let truth = median_cosine(&found, &expected.tensor("grad.fixed_point"));
+        eprintln!("adjoint at {t}: median cosine {cosine:.6}, to the fixed point's gradient {truth:.3}");
+        assert!(cosine > 0.999, "adjoint at {t}: {cosine}");
+    }
+    for (name, readout) in [("final8", "final"), ("early8", "early(8)"), ("early3", "early(3)")] {
+        let (loss, found) = gradient(&deployment, readout, "through-solver");
+        let cosine = median_cosine(&found, &expected.tensor(&format!("grad.through-solver.{name}")));
+        let error = relative_error(&loss, &expected.tensor(&format!("loss.through-solver.{name}")));
+        eprintln!("through-solver {name}: median cosine {cosine:.6}, loss error {error:.1e}");
+        assert!(cosine > 0.999 && error < 1e-3, "{name}: {cosine}, {error}");
+    }
 }
 
 #[test]

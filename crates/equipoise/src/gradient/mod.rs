@@ -9,11 +9,15 @@
 //! |---|---|---|
 //! | [`exact`](Estimator::Exact) | z* is a fixed point and the backward solve converged | 1 evaluation, one VJP per backward step and one more |
 //! | [`unrolled`](Estimator::Unrolled) | in the limit of many steps from a fixed point of a contraction; for few steps it is the phantom gradient | l + k evaluations, l + k VJPs |
+//! | [`adjoint`](Estimator::Adjoint) | in the limit of many steps, where the forward iteration converges | t evaluations and t − 1 VJPs up to the largest t, and one VJP for each t read; low-rank products as in the solver |
+//! | [`through-solver`](Estimator::ThroughSolver) | always (almost everywhere): it differentiates what is deployed | T evaluations and T VJPs, and the tail's; keeps 4 T vectors of the state's size and one linearisation at a time |
 //! | [`ensemble`](Estimator::Ensemble) | when all its members are | the sum of its members', from one trajectory |
 //! | [`joint`](Estimator::Joint) | for the mean of its members' logits, when all its members are | the same |
 
+mod adjoint;
 mod exact;
 mod spec;
+mod through_solver;
 mod unrolled;
 
 pub use spec::{SpecError, parse_list};
@@ -25,7 +29,7 @@ use crate::batch::{Logits, Values};
 use crate::loss::Objective;
 use crate::model::cell::{BoundCell, Linearization};
 use crate::readout::{Readout, Tail};
-use crate::solve::{SolverConfig, StateChoice, Trajectory};
+use crate::solve::{Method, SolverConfig, StateChoice, Trajectory};
 use crate::state::{Injection, State};
 
 /// How ∂loss/∂x is obtained.
@@ -42,6 +46,17 @@ pub enum Estimator {
         /// The applications.
         tail: Tail,
     },
+    /// The simultaneous adjoint (the paper's section 4.1): along the forward Broyden iteration, an adjoint state
+    /// that shares its inverse-Jacobian estimate; the gradient at z_t is u_tᵀ ∂f(z_t; x)/∂x.
+    Adjoint {
+        /// Where it is read off.
+        state: StateChoice,
+        /// β: the length of its steps.
+        beta: f64,
+    },
+    /// Reverse mode through the whole Broyden iteration, low-rank updates included, and the deployed readout: the
+    /// true gradient of the deployed function.
+    ThroughSolver,
     /// The mean of the members' gradients, all from one trajectory.
     Ensemble(Vec<Estimator>),
     /// The gradient of one loss, read at the **mean of the members' logits** and pulled back through all of
@@ -63,7 +78,26 @@ impl Estimator {
             Self::Unrolled { state: StateChoice::Best, tail } => {
                 readout == Readout::Final && tail.dampings().eq(deployed.dampings())
             }
+            Self::ThroughSolver => true,
             _ => false,
+        }
+    }
+
+    /// Whether this estimator can follow a forward solver.
+    ///
+    /// # Errors
+    ///
+    /// `adjoint` and `through-solver` follow Broyden's method only.
+    pub fn check(&self, solver: &SolverConfig) -> Result<(), EstimatorError> {
+        match self {
+            Self::Exact | Self::Unrolled { .. } => Ok(()),
+            Self::Adjoint { .. } | Self::ThroughSolver => match solver.method {
+                Method::Broyden => Ok(()),
+                other => Err(EstimatorError { estimator: self.to_string(), method: format!("{other:?}") }),
+            },
+            Self::Ensemble(members) | Self::Joint(members) => {
+                members.iter().try_for_each(|member| member.check(solver))
+            }
         }
     }
 
@@ -73,18 +107,12 @@ impl Estimator {
             Self::Exact | Self::Unrolled { .. } | Self::Joint(_) => {
                 joint(self.reads_of(at), at, weight, cotangents)
             }
-            Self::Ensemble(members) => {
-                let share = 1.0 / members.len() as f64;
-                let mut readings = members.iter().map(|member| {
-                    let Reading { logits, values } = member.pull_back(at, weight * share, cotangents);
-                    Reading { logits: logits * share, values: values * share }
-                });
-                let first = readings.next().expect("an ensemble has at least one member");
-                readings.fold(first, |sum, term| Reading {
-                    logits: sum.logits + term.logits,
-                    values: sum.values + term.values,
-                })
+            Self::Adjoint { state, beta } => {
+                let mut readings = adjoint::pull_back(at, &[*state], *beta, weight, cotangents);
+                readings.pop().expect("one state, one reading")
             }
+            Self::ThroughSolver => through_solver::pull_back(at, weight, cotangents),
+            Self::Ensemble(members) => mean_of_members(members, at, weight, cotangents),
         }
     }
 
@@ -93,13 +121,55 @@ impl Estimator {
         match self {
             Self::Exact => vec![exact::read(at)],
             Self::Unrolled { state, tail } => {
-                vec![unrolled::read(at.cell, at.trajectory.choose(*state), tail)]
+                vec![unrolled::read(at, at.trajectory.choose(*state), tail)]
             }
             Self::Ensemble(members) | Self::Joint(members) => {
                 members.iter().flat_map(|member| member.reads_of(at)).collect()
             }
+            Self::Adjoint { .. } | Self::ThroughSolver => {
+                unreachable!("the parser admits only exact and unrolled as members of a joint gradient")
+            }
         }
     }
+}
+
+/// An estimator that does not go with a solver.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error(
+    "gradient estimator `{estimator}` follows Broyden's method, and the model solves by {method}; use exact or unrolled"
+)]
+pub struct EstimatorError {
+    estimator: String,
+    method: String,
+}
+
+/// Members' gradients and readings, averaged. Adjoints of one β share one pass along the trajectory.
+fn mean_of_members(
+    members: &[Estimator],
+    at: &mut Solved<'_>,
+    weight: f64,
+    cotangents: &mut Cotangents,
+) -> Reading {
+    let share = 1.0 / members.len() as f64;
+    let mut readings = Vec::with_capacity(members.len());
+    let mut betas: Vec<(f64, Vec<StateChoice>)> = Vec::new();
+    for member in members {
+        match member {
+            Estimator::Adjoint { state, beta } => match betas.iter_mut().find(|(known, _)| known == beta) {
+                Some((_, states)) => states.push(*state),
+                None => betas.push((*beta, vec![*state])),
+            },
+            member => readings.push(member.pull_back(at, weight * share, cotangents)),
+        }
+    }
+    for (beta, states) in betas {
+        readings.extend(adjoint::pull_back(at, &states, beta, weight * share, cotangents));
+    }
+    let mean = readings
+        .into_iter()
+        .reduce(|sum, term| Reading { logits: sum.logits + term.logits, values: sum.values + term.values });
+    let Reading { logits, values } = mean.expect("an ensemble has at least one member");
+    Reading { logits: logits * share, values: values * share }
 }
 
 /// A state where a loss is read, and the way from its cotangent to the injection's.
@@ -139,6 +209,8 @@ pub struct Solved<'a> {
     pub tail: Tail,
     /// How backward equations are solved.
     pub backward: &'a SolverConfig,
+    /// The deployed readout.
+    pub readout: Readout,
     /// Reads a loss at a state.
     pub head: &'a mut dyn ReadHead,
     /// The loss.

@@ -9,16 +9,17 @@ use super::{Evaluated, Memory};
 use crate::batch::{dot, select};
 use crate::state::State;
 
+/// The memory of Broyden's method: B, and the last point.
 #[derive(Default)]
-pub(super) struct Broyden {
+pub struct Broyden {
     /// The rank-one corrections u, v of B, oldest first, each `[N, D]`.
     corrections: Vec<(State, State)>,
     previous: Option<(State, State)>,
 }
 
 impl Broyden {
-    /// B x.
-    fn product(&self, x: &State) -> State {
+    /// B x, `[N, D]`.
+    pub fn product(&self, x: &State) -> State {
         let mut sum = x.clone().neg();
         for (u, v) in &self.corrections {
             sum = sum + u.clone() * dot(v, x);
@@ -26,8 +27,8 @@ impl Broyden {
         sum
     }
 
-    /// Bᵀ x.
-    fn transposed_product(&self, x: &State) -> State {
+    /// Bᵀ x, `[N, D]`.
+    pub fn transposed_product(&self, x: &State) -> State {
         let mut sum = x.clone().neg();
         for (u, v) in &self.corrections {
             sum = sum + v.clone() * dot(u, x);
@@ -36,9 +37,15 @@ impl Broyden {
     }
 }
 
-impl Memory for Broyden {
-    fn next(&mut self, current: &Evaluated) -> State {
-        let Evaluated { state, residual, .. } = current;
+impl Broyden {
+    /// The rank-one corrections (u, v) so far, oldest first.
+    pub fn corrections(&self) -> &[(State, State)] {
+        &self.corrections
+    }
+
+    /// Takes in a point z with g = f(z) − z, correcting B if there was one before, and returns B g: the step is
+    /// its negative.
+    pub fn direction(&mut self, state: &State, residual: &State) -> State {
         let mut direction = self.product(residual);
         if let Some((previous_state, previous_residual)) = self.previous.take() {
             let v = self.transposed_product(&(state.clone() - previous_state));
@@ -49,7 +56,13 @@ impl Memory for Broyden {
             self.corrections.push((u, v));
         }
         self.previous = Some((state.clone(), residual.clone()));
-        state.clone() - direction
+        direction
+    }
+}
+
+impl Memory for Broyden {
+    fn next(&mut self, current: &Evaluated) -> State {
+        current.state.clone() - self.direction(&current.state, &current.residual)
     }
 
     fn select(&mut self, rows: &[usize]) {
@@ -64,7 +77,8 @@ impl Memory for Broyden {
     }
 }
 
-fn finite_or_zero(x: State) -> State {
+/// The same with 0 in place of what is not a finite number.
+pub(crate) fn finite_or_zero(x: State) -> State {
     let broken = x.clone().is_finite().bool_not();
     x.mask_fill(broken, 0.0)
 }

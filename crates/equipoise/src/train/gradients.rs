@@ -15,7 +15,7 @@ use crate::model::deq::{Deq, Head, Stem};
 use crate::model::feedforward::Feedforward;
 use crate::model::layers::{BatchMoments, Phase};
 use crate::model::parameters::accumulate_module;
-use crate::readout::Tail;
+use crate::readout::{Readout, Tail};
 use crate::state::State;
 use crate::work::WorkCounter;
 
@@ -66,6 +66,7 @@ pub fn gradients<S: Stem, C: Cell, H: Head>(
                 trajectory: &forward.trajectory,
                 tail: deployment.tail,
                 backward: &deployment.backward,
+                readout: Readout::Final,
                 head: &mut reader,
                 objective,
             };
@@ -87,20 +88,21 @@ pub fn gradients<S: Stem, C: Cell, H: Head>(
     StepGradients { logits: reading.logits, values: reading.values, parameters, moments }
 }
 
-/// The same for a baseline, whose gradient is the true one.
+/// Gradients of the mean of an objective for a model without an equilibrium: plain reverse mode.
 pub fn feedforward_gradients<M: Feedforward>(
     model: &M,
     images: &Images,
     objective: &dyn Objective,
 ) -> StepGradients {
     let moments = BatchMoments::default();
-    let model = model.clone().train();
-    let logits = model.forward(images.clone(), &Phase::Train(&moments));
+    let tracked = model.clone().train();
+    let logits = tracked.forward(images.clone(), &Phase::Train(&moments));
     let plain = logits.clone().inner();
     let (values, derivative) = objective.values_and_derivative(&plain);
-    let weight = 1.0 / plain.dims()[0] as f64;
+    let [n, _] = plain.dims();
+    let gradients = (logits * (derivative / n as f64)).sum().backward();
     let mut parameters = GradientsParams::new();
-    accumulate_module(&mut parameters, (logits * (derivative * weight)).sum().backward(), &model);
+    accumulate_module(&mut parameters, gradients, &tracked);
     StepGradients { logits: plain, values, parameters, moments }
 }
 

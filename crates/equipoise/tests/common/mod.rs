@@ -87,8 +87,8 @@ impl Fixture {
     }
 }
 
-/// The smallest cosine between rows of two tensors.
-pub fn worst_cosine<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> f64 {
+/// Cosines between the rows of two tensors, ascending.
+pub fn cosines<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Vec<f64> {
     assert_eq!(a.dims(), b.dims());
     let n = a.dims()[0];
     let (a, b) = (entries(a), entries(b));
@@ -97,5 +97,19 @@ pub fn worst_cosine<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> f64 {
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
     };
-    a.chunks(size).zip(b.chunks(size)).map(cosine).fold(f64::INFINITY, f64::min)
+    let mut cosines: Vec<f64> = a.chunks(size).zip(b.chunks(size)).map(cosine).collect();
+    cosines.sort_by(f64::total_cmp);
+    cosines
+}
+
+/// The smallest cosine between rows of two tensors.
+pub fn worst_cosine<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> f64 {
+    cosines(a, b)[0]
+}
+
+/// The median cosine between rows of two tensors.
+pub fn median_cosine<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> f64 {
+    let cosines = cosines(a, b);
+    let middle = cosines.len() / 2;
+    if cosines.len() % 2 == 1 { cosines[middle] } else { (cosines[middle - 1] + cosines[middle]) / 2.0 }
 }
