@@ -8,6 +8,7 @@
 mod block;
 mod cell;
 mod config;
+mod fused;
 mod fusion;
 mod head;
 mod stem;

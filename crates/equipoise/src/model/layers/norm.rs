@@ -45,6 +45,11 @@ impl GroupNorm {
         }
     }
 
+    /// Number of groups.
+    pub fn groups(&self) -> usize {
+        self.groups
+    }
+
     /// Normalises `[N, C, H, W]`, and returns what the vector-Jacobian products need.
     pub fn forward(&self, x: Tensor<4>) -> (Tensor<4>, GroupNormTape) {
         let [n, c, h, w] = x.dims();

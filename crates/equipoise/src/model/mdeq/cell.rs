@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 
 use super::block::{Block, BlockCotangents, BlockTape, BoundBlock};
 use super::config::MdeqConfig;
+use super::fused::{self, Prepared};
 use super::fusion::{FusePath, PathTape, PostFuse, PostTape};
 use crate::batch;
 use crate::model::cell::{BoundCell, Cell, FixedPointMap, Linearization};
@@ -33,6 +34,8 @@ pub struct MdeqCell {
     pub post_fuse_layers: Vec<PostFuse>,
     #[module(skip)]
     layout: Layout,
+    #[module(skip)]
+    prepared: Prepared,
 }
 
 impl MdeqCell {
@@ -46,12 +49,19 @@ impl MdeqCell {
             .map(|to| (0..fused).map(|from| FusePath::new(from, to, config, init)).collect())
             .collect();
         let post_fuse_layers = (0..fused).map(|i| PostFuse::new(config.channels[i], config, init)).collect();
-        Self { branches, fuse_layers, post_fuse_layers, layout: config.layout() }
+        let (layout, prepared) = (config.layout(), Prepared::default());
+        Self { branches, fuse_layers, post_fuse_layers, layout, prepared }
     }
 
     /// How the branches lie in the flat state.
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// The cell bound to an injection, evaluated in Burn operations even where [`Cell::bind`] would pick the
+    /// fused kernels: the reference for their tests and benchmarks, and what can itself be differentiated.
+    pub fn bind_composed(&self, injection: &Injection) -> Box<dyn BoundCell> {
+        Box::new(self.bound(injection))
     }
 
     fn bound(&self, injection: &Injection) -> BoundMdeq {
@@ -73,8 +83,12 @@ impl Cell for MdeqCell {
         self.layout.dim()
     }
 
+    /// Fused kernels for plain float32 tensors on the flex CPU device, Burn operations for all others.
     fn bind(&self, injection: &Injection) -> Box<dyn BoundCell> {
-        Box::new(self.bound(injection))
+        match fused::bind(self, &self.prepared, injection) {
+            Some(bound) => bound,
+            None => self.bind_composed(injection),
+        }
     }
 }
 

@@ -1,0 +1,311 @@
+//! The MDEQ cell over the fused kernels of `equipoise-kernels`.
+//!
+//! They serve plain float32 tensors on the flex CPU device, without copying states. Whatever is tracked by
+//! autodiff, on another device or in another precision goes through the composed cell instead.
+
+use std::sync::{Arc, Mutex};
+
+use burn::backend::{Flex, flex::FlexTensor};
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor};
+use equipoise_kernels::{
+    BlockParameters, Cell as Kernels, CellParameters, NormParameters, PathParameters, PostParameters,
+    StepParameters, Tape,
+};
+
+use super::block::fold_gradient;
+use super::cell::MdeqCell;
+use super::fusion::{ConvNorm, FusePath};
+use crate::batch::{self, from_vec, to_vec};
+use crate::model::cell::{BoundCell, FixedPointMap, Linearization};
+use crate::model::layers::{GroupNorm, WeightNormConv2d};
+use crate::model::parameters::accumulate;
+use crate::state::{Injection, State};
+
+/// The kernels made from a cell's parameters, kept for as long as the parameters stay the same: a solve binds
+/// the cell anew, but its weights rarely change in between. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Prepared(Arc<Mutex<Option<Entry>>>);
+
+/// Kernels, and the parameters that they were made from. Holding on to these tensors means that nobody can
+/// change them in place, so a parameter at the same address is the same parameter.
+#[derive(Debug)]
+struct Entry {
+    parameters: Vec<FlexTensor>,
+    weights: Arc<Weights>,
+}
+
+#[derive(Debug)]
+struct Weights {
+    kernels: Kernels,
+    /// Zeros in the shapes of the cell's parameters.
+    zeros: CellParameters,
+}
+
+/// The cell bound to an injection, if the kernels can serve it.
+pub fn bind(cell: &MdeqCell, prepared: &Prepared, injection: &Injection) -> Option<Box<dyn BoundCell>> {
+    let plain = plain(injection)?;
+    let weights = prepared.weights(cell)?;
+    Some(Box::new(FusedMdeq { cell: cell.clone(), weights, plain, injection: injection.clone() }))
+}
+
+impl Prepared {
+    fn weights(&self, cell: &MdeqCell) -> Option<Arc<Weights>> {
+        let parameters = parameters(cell)?;
+        let mut entry = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(entry) = &*entry
+            && entry.parameters.len() == parameters.len()
+            && entry.parameters.iter().zip(&parameters).all(|(a, b)| same(a, b))
+        {
+            return Some(entry.weights.clone());
+        }
+        let numbers = numbers(cell);
+        let weights = Arc::new(Weights { kernels: Kernels::new(&numbers), zeros: numbers.zeros_like() });
+        *entry = Some(Entry { parameters, weights: weights.clone() });
+        Some(weights)
+    }
+}
+
+fn same(a: &FlexTensor, b: &FlexTensor) -> bool {
+    std::ptr::eq(numbers_of(a), numbers_of(b))
+}
+
+/// A tensor on the flex device in float32, contiguous; `None` for any other.
+fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
+    let tensor = tensor.clone().try_into_primitive::<Flex>().ok()?;
+    if tensor.dtype() != burn::tensor::DType::F32 {
+        return None;
+    }
+    Some(if tensor.as_slice::<f32>().is_some() { tensor } else { tensor.to_contiguous() })
+}
+
+fn numbers_of(tensor: &FlexTensor) -> &[f32] {
+    tensor.as_slice().expect("`plain` makes tensors contiguous and float32")
+}
+
+/// All parameters of the cell, if all of them are plain.
+fn parameters(cell: &MdeqCell) -> Option<Vec<FlexTensor>> {
+    struct Collect(Option<Vec<FlexTensor>>);
+    impl ModuleVisitor for Collect {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let tensor = plain(&param.val());
+            self.0 = self.0.take().and_then(|mut all| {
+                all.push(tensor?);
+                Some(all)
+            });
+        }
+    }
+    let mut collect = Collect(Some(Vec::new()));
+    cell.visit(&mut collect);
+    collect.0
+}
+
+/// The cell as plain numbers, weight normalisation folded.
+fn numbers(cell: &MdeqCell) -> CellParameters {
+    let norm = |norm: &GroupNorm| NormParameters {
+        groups: norm.groups(),
+        affine: match (&norm.weight, &norm.bias) {
+            (Some(weight), Some(bias)) => Some((to_vec(weight.val()), to_vec(bias.val()))),
+            _ => None,
+        },
+    };
+    let folded = |conv: &WeightNormConv2d| to_vec(conv.kernel().weight().clone());
+    let step = |step: &ConvNorm| {
+        let weight = step.conv.weight.val();
+        StepParameters { outputs: weight.dims()[0], conv: to_vec(weight), norm: norm(&step.gnorm) }
+    };
+    let path = |path: &FusePath| match path {
+        FusePath::Down(down) => PathParameters::Down(down.net.iter().map(step).collect()),
+        FusePath::Up(up) => PathParameters::Up(step(&up.net)),
+    };
+    let blocks = cell.branches.iter().map(|branch| {
+        let block = &branch.blocks[0];
+        BlockParameters {
+            inner: block.conv1.weight_v.dims()[0],
+            conv1: folded(&block.conv1),
+            gn1: norm(&block.gn1),
+            conv2: folded(&block.conv2),
+            gn2: norm(&block.gn2),
+            gn3: norm(&block.gn3),
+        }
+    });
+    CellParameters {
+        branches: cell.layout().branches().to_vec(),
+        blocks: blocks.collect(),
+        paths: cell.fuse_layers.iter().map(|row| row.iter().map(|p| p.as_ref().map(path)).collect()).collect(),
+        post: cell
+            .post_fuse_layers
+            .iter()
+            .map(|post| PostParameters { conv: folded(&post.conv), norm: norm(&post.gnorm) })
+            .collect(),
+    }
+}
+
+/// Adds gradients of plain numbers to those of the cell's parameters.
+fn accumulate_numbers(cell: &MdeqCell, numbers: CellParameters, device: &Device, into: &mut GradientsParams) {
+    fn folded(conv: &WeightNormConv2d, gradient: Vec<f32>, device: &Device, into: &mut GradientsParams) {
+        fold_gradient(conv, from_vec(gradient, conv.weight_v.dims(), device), into);
+    }
+    fn affine(norm: &GroupNorm, gradient: NormParameters, device: &Device, into: &mut GradientsParams) {
+        let parameters = (&norm.weight, &norm.bias);
+        if let ((Some(weight), Some(bias)), Some((dw, db))) = (parameters, gradient.affine) {
+            accumulate(into, weight.id, from_vec(dw, weight.dims(), device));
+            accumulate(into, bias.id, from_vec(db, bias.dims(), device));
+        }
+    }
+    fn step(step: &ConvNorm, gradient: StepParameters, device: &Device, into: &mut GradientsParams) {
+        let weight = &step.conv.weight;
+        accumulate(into, weight.id, from_vec(gradient.conv, weight.dims(), device));
+        affine(&step.gnorm, gradient.norm, device, into);
+    }
+    for (branch, gradient) in cell.branches.iter().zip(numbers.blocks) {
+        let block = &branch.blocks[0];
+        folded(&block.conv1, gradient.conv1, device, into);
+        folded(&block.conv2, gradient.conv2, device, into);
+        affine(&block.gn1, gradient.gn1, device, into);
+        affine(&block.gn2, gradient.gn2, device, into);
+        affine(&block.gn3, gradient.gn3, device, into);
+    }
+    let paths = cell.fuse_layers.iter().flatten().zip(numbers.paths.into_iter().flatten());
+    for (path, gradient) in paths {
+        match (path, gradient) {
+            (Some(FusePath::Up(up)), Some(PathParameters::Up(gradient))) => {
+                step(&up.net, gradient, device, into);
+            }
+            (Some(FusePath::Down(down)), Some(PathParameters::Down(gradients))) => {
+                for (layer, gradient) in down.net.iter().zip(gradients) {
+                    step(layer, gradient, device, into);
+                }
+            }
+            _ => {}
+        }
+    }
+    for (post, gradient) in cell.post_fuse_layers.iter().zip(numbers.post) {
+        folded(&post.conv, gradient.conv, device, into);
+        affine(&post.gnorm, gradient.norm, device, into);
+    }
+}
+
+/// The bound cell.
+struct FusedMdeq {
+    cell: MdeqCell,
+    weights: Arc<Weights>,
+    injection: Injection,
+    plain: FlexTensor,
+}
+
+impl FusedMdeq {
+    /// A result, `[N, D]`, on the device of the arguments.
+    fn tensor(&self, values: Vec<f32>, columns: usize) -> Tensor<2> {
+        let rows = values.len() / columns;
+        from_vec(values, [rows, columns], &self.injection.device())
+    }
+}
+
+impl FixedPointMap for FusedMdeq {
+    fn apply(&self, state: &State) -> State {
+        let Some(plain) = plain(state) else {
+            return self.cell.bind_composed(&self.injection).apply(state);
+        };
+        let state = numbers_of(&plain);
+        let mut out = vec![0.0; state.len()];
+        self.weights.kernels.forward(state, numbers_of(&self.plain), &mut out);
+        self.tensor(out, self.weights.kernels.state_dim())
+    }
+
+    fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_> {
+        let injection = batch::select(&self.injection, rows);
+        let plain = plain(&injection).expect("rows of a plain tensor are plain");
+        Box::new(Self { cell: self.cell.clone(), weights: self.weights.clone(), injection, plain })
+    }
+}
+
+impl BoundCell for FusedMdeq {
+    fn linearize(&self, state: &State) -> Box<dyn Linearization> {
+        let Some(plain) = plain(state) else {
+            return self.cell.bind_composed(&self.injection).linearize(state);
+        };
+        let state_numbers = numbers_of(&plain);
+        let mut out = vec![0.0; state_numbers.len()];
+        let tape = self.weights.kernels.linearize(state_numbers, numbers_of(&self.plain), &mut out);
+        let value = self.tensor(out, self.weights.kernels.state_dim());
+        Box::new(FusedLinearization {
+            cell: self.cell.clone(),
+            weights: self.weights.clone(),
+            state: state.clone(),
+            injection: self.injection.clone(),
+            value,
+            tape,
+        })
+    }
+}
+
+/// The cell linearised at a state.
+struct FusedLinearization {
+    cell: MdeqCell,
+    weights: Arc<Weights>,
+    /// Where it was linearised, for cotangents that the kernels cannot serve.
+    state: State,
+    injection: Injection,
+    value: State,
+    tape: Tape,
+}
+
+impl FusedLinearization {
+    fn composed(&self) -> Box<dyn Linearization> {
+        self.cell.bind_composed(&self.injection).linearize(&self.state)
+    }
+
+    fn state_like(&self, values: Vec<f32>) -> State {
+        from_vec(values, self.state.dims(), &self.state.device())
+    }
+
+    fn injection_like(&self, values: Vec<f32>) -> Injection {
+        from_vec(values, self.injection.dims(), &self.injection.device())
+    }
+
+    fn zeros(like: &Tensor<2>) -> Vec<f32> {
+        vec![0.0; like.dims().iter().product()]
+    }
+}
+
+impl Linearization for FusedLinearization {
+    fn value(&self) -> &State {
+        &self.value
+    }
+
+    fn vjp_state(&self, cotangent: &State) -> State {
+        let Some(plain) = plain(cotangent) else { return self.composed().vjp_state(cotangent) };
+        let mut state = Self::zeros(&self.state);
+        self.tape.vjp(numbers_of(&plain), &mut state, None);
+        self.state_like(state)
+    }
+
+    fn vjp(&self, cotangent: &State) -> (State, Injection) {
+        let Some(plain) = plain(cotangent) else { return self.composed().vjp(cotangent) };
+        let (mut state, mut injection) = (Self::zeros(&self.state), Self::zeros(&self.injection));
+        self.tape.vjp(numbers_of(&plain), &mut state, Some(&mut injection));
+        (self.state_like(state), self.injection_like(injection))
+    }
+
+    fn vjp_parameters(&self, cotangent: &State, into: &mut GradientsParams) -> (State, Injection) {
+        let Some(plain) = plain(cotangent) else { return self.composed().vjp_parameters(cotangent, into) };
+        let (mut state, mut injection) = (Self::zeros(&self.state), Self::zeros(&self.injection));
+        let mut numbers = self.weights.zeros.clone();
+        self.tape.vjp_parameters(numbers_of(&plain), &mut state, &mut injection, &mut numbers);
+        accumulate_numbers(&self.cell, numbers, &self.state.device(), into);
+        (self.state_like(state), self.injection_like(injection))
+    }
+
+    fn select(&self, rows: &[usize]) -> Box<dyn Linearization> {
+        Box::new(Self {
+            cell: self.cell.clone(),
+            weights: self.weights.clone(),
+            state: batch::select(&self.state, rows),
+            injection: batch::select(&self.injection, rows),
+            value: batch::select(&self.value, rows),
+            tape: self.tape.select(rows),
+        })
+    }
+}

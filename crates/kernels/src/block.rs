@@ -1,0 +1,292 @@
+//! The residual block of one branch: h = ReLU(GN1(conv1(z))), h = GN2(conv2(h) + injection),
+//! out = GN3(ReLU(h + z)).
+//!
+//! Its hidden image has E times the channels and is the largest thing in a cell, so blocks work on as few
+//! examples at a time as keep it in the second level cache.
+
+use pulp::Arch;
+
+use crate::capture::Capture;
+use crate::layer::{Conv, Counter, Norm, Planes};
+use crate::norm::{CotangentSums, Moments, Normalise, PullBack, RectifyInPlace, Source, Then};
+use crate::parameters::BlockParameters;
+use crate::passes::{FromChannels, ToChannels};
+use crate::plane::Plane;
+use crate::stack::{Dense, DenseMut, Stack};
+
+/// Floats of hidden images that are worked on together.
+const HIDDEN: usize = 192 * 1024;
+
+/// A block in use.
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub conv1: Conv,
+    pub gn1: Norm,
+    pub conv2: Conv,
+    pub gn2: Norm,
+    pub gn3: Norm,
+    /// The branch, without and with a border.
+    pub plain: Plane,
+    pub bordered: Plane,
+    /// The hidden image.
+    pub hidden: Plane,
+    hidden_plain: Plane,
+    /// Examples that are worked on together.
+    together: usize,
+}
+
+/// What the block keeps of an evaluation.
+#[derive(Debug, Clone)]
+pub(crate) struct BlockTape {
+    /// z, bordered.
+    pub z: Stack,
+    /// conv1(z), empty if nothing is kept.
+    hidden: Stack,
+    /// conv2(h) + injection.
+    mixed: Stack,
+    /// ReLU(h + z).
+    residual: Stack,
+    moments: [Stack; 3],
+}
+
+/// Memory to work in.
+#[derive(Debug)]
+pub(crate) struct BlockScratch {
+    /// The hidden image, or its cotangent; bordered.
+    hidden: Stack,
+    /// The block's output, bordered.
+    pub out: Stack,
+    /// The cotangent of the block's output, plain.
+    pub at: Stack,
+    /// The cotangent at the residual, plain.
+    residual: Stack,
+    /// The cotangent at conv2's output, bordered.
+    mixed: Stack,
+    sums: Vec<f32>,
+}
+
+impl Block {
+    pub fn new(shape: [usize; 3], parameters: &BlockParameters, counter: &mut Counter) -> Self {
+        let [channels, height, width] = shape;
+        let inner = parameters.inner;
+        let (plain, bordered) = (Plane::plain(shape), Plane::bordered(shape));
+        let hidden = Plane::bordered([inner, height, width]);
+        let around = Planes { x: bordered, y: hidden, u: hidden, dx: plain };
+        let conv1 = counter.conv(3, 1, &parameters.conv1, around);
+        let around = Planes { x: hidden, y: plain, u: bordered, dx: hidden };
+        let conv2 = counter.conv(3, 1, &parameters.conv2, around);
+        Self {
+            conv1,
+            gn1: counter.norm(inner, &parameters.gn1),
+            conv2,
+            gn2: counter.norm(channels, &parameters.gn2),
+            gn3: counter.norm(channels, &parameters.gn3),
+            plain,
+            bordered,
+            hidden,
+            hidden_plain: Plane::plain([inner, height, width]),
+            together: (HIDDEN / hidden.len()).max(1),
+        }
+    }
+
+    /// A tape for some examples, and whether it is to be kept.
+    pub fn tape(&self, count: usize, keep: bool) -> BlockTape {
+        let moments = |plane: Plane| Stack::new(2 * plane.stride(), count);
+        BlockTape {
+            z: Stack::of(self.bordered, count),
+            hidden: if keep { Stack::of(self.hidden_plain, count) } else { Stack::default() },
+            mixed: Stack::of(self.plain, count),
+            residual: Stack::of(self.plain, count),
+            moments: [moments(self.hidden), moments(self.plain), moments(self.plain)],
+        }
+    }
+
+    pub fn scratch(&self, count: usize) -> BlockScratch {
+        BlockScratch {
+            hidden: Stack::of(self.hidden, self.together.min(count)),
+            out: Stack::of(self.bordered, count),
+            at: Stack::of(self.plain, count),
+            residual: Stack::of(self.plain, self.together.min(count)),
+            mixed: Stack::of(self.bordered, self.together.min(count)),
+            sums: vec![0.0; 2 * self.hidden.stride()],
+        }
+    }
+
+    /// Evaluates the block for `count` examples into the scratch's `out`.
+    pub fn forward(
+        &self,
+        arch: Arch,
+        count: usize,
+        state: Dense<'_>,
+        injection: Option<Dense<'_>>,
+        tape: &mut BlockTape,
+        scratch: &mut BlockScratch,
+    ) {
+        let BlockTape { z, hidden: kept, mixed, residual, moments: [first, second, third] } = tape;
+        for start in (0..count).step_by(self.together) {
+            let here = self.together.min(count - start);
+            for example in start..start + here {
+                let out = z.at_mut(example);
+                arch.dispatch(FromChannels { dense: state.at(example), out, plane: self.bordered, add: false });
+            }
+            self.conv1.apply(arch, z.from(start), scratch.hidden.from_mut(0), here);
+            for example in start..start + here {
+                let image = scratch.hidden.at_mut(example - start);
+                self.gn1.norm.moments(arch, self.hidden, image, first.at_mut(example));
+                let map = self.gn1.norm.map(first.at(example));
+                let keep = (!kept.is_empty()).then(|| kept.at_mut(example));
+                arch.dispatch(RectifyInPlace { plane: self.hidden, image, map: &map, keep });
+            }
+            self.conv2.apply(arch, scratch.hidden.from(0), mixed.from_mut(start), here);
+            for example in start..start + here {
+                let plane = self.plain;
+                if let Some(injection) = &injection {
+                    let out = mixed.at_mut(example);
+                    arch.dispatch(FromChannels { dense: injection.at(example), out, plane, add: true });
+                }
+                self.gn2.norm.moments(arch, plane, mixed.at(example), second.at_mut(example));
+                let map = self.gn2.norm.map(second.at(example));
+                arch.dispatch(Normalise {
+                    x: mixed.at(example),
+                    plane,
+                    map: &map,
+                    out: residual.at_mut(example),
+                    out_plane: plane,
+                    then: Then::AddRectify(z.at(example), self.bordered),
+                });
+                self.gn3.norm.moments(arch, plane, residual.at(example), third.at_mut(example));
+                self.output(arch, residual.at(example), third.at(example), scratch.out.at_mut(example));
+            }
+        }
+    }
+
+    /// GN3: the block's output, bordered, from its residual.
+    fn output(&self, arch: Arch, residual: &[f32], moments: &[f32], out: &mut [f32]) {
+        let map = self.gn3.norm.map(moments);
+        let (plane, out_plane) = (self.plain, self.bordered);
+        arch.dispatch(Normalise { x: residual, plane, map: &map, out, out_plane, then: Then::Store });
+    }
+
+    /// Pulls the cotangents in the scratch's `at` back to the state, and to the injection if it is wanted;
+    /// `capture` gets what parameter gradients need.
+    #[allow(clippy::too_many_arguments)]
+    pub fn pull_back(
+        &self,
+        arch: Arch,
+        branch: usize,
+        count: usize,
+        tape: &BlockTape,
+        scratch: &mut BlockScratch,
+        mut state: DenseMut<'_>,
+        mut injection: Option<DenseMut<'_>>,
+        mut capture: Option<&mut Capture>,
+    ) {
+        let BlockTape { z: _, hidden: kept, mixed, residual, moments: [first, second, third] } = tape;
+        let plane = self.plain;
+        for start in (0..count).step_by(self.together) {
+            let here = self.together.min(count - start);
+            for example in start..start + here {
+                let BlockScratch { at, residual: at_residual, mixed: at_mixed, sums, .. } = &mut *scratch;
+                let sums = &mut sums[..2 * plane.stride()];
+                let (u, x) = (at.at_mut(example), residual.at(example));
+                let moments = Moments::of(third.at(example));
+                let (u_plane, x_plane) = (plane, plane);
+                arch.dispatch(CotangentSums { u, u_plane, x, x_plane, moments, rectified: None, sums });
+                if let Some(capture) = capture.as_deref_mut() {
+                    capture.norm(&self.gn3, example, third.at(example), sums);
+                }
+                arch.dispatch(PullBack {
+                    u: Source::At(at.at(example), plane),
+                    x,
+                    x_plane,
+                    moments,
+                    coefficients: &self.gn3.norm.pullback(plane, third.at(example), sums),
+                    out: at_residual.at_mut(example - start),
+                    out_plane: plane,
+                    rectified: true,
+                });
+                let (u, x) = (at_residual.at_mut(example - start), mixed.at(example));
+                let moments = Moments::of(second.at(example));
+                arch.dispatch(CotangentSums { u, u_plane, x, x_plane, moments, rectified: None, sums });
+                if let Some(capture) = capture.as_deref_mut() {
+                    capture.norm(&self.gn2, example, second.at(example), sums);
+                }
+                arch.dispatch(PullBack {
+                    u: Source::At(at_residual.at(example - start), plane),
+                    x,
+                    x_plane,
+                    moments,
+                    coefficients: &self.gn2.norm.pullback(plane, second.at(example), sums),
+                    out: at_mixed.at_mut(example - start),
+                    out_plane: self.bordered,
+                    rectified: false,
+                });
+                if let Some(injection) = &mut injection {
+                    let (image, dense) = (at_mixed.at(example - start), injection.at(example));
+                    arch.dispatch(ToChannels { image, plane: self.bordered, dense });
+                }
+            }
+            self.conv2.pull_back(arch, scratch.mixed.from(0), scratch.hidden.from_mut(0), here, false);
+            for example in start..start + here {
+                let BlockScratch { hidden, sums, .. } = &mut *scratch;
+                let map = self.gn1.norm.map(first.at(example));
+                let (x, x_plane) = (kept.at(example), self.hidden_plain);
+                let moments = Moments::of(first.at(example));
+                arch.dispatch(CotangentSums {
+                    u: hidden.at_mut(example - start),
+                    u_plane: self.hidden,
+                    x,
+                    x_plane,
+                    moments,
+                    rectified: Some(&map),
+                    sums,
+                });
+                if let Some(capture) = capture.as_deref_mut() {
+                    capture.norm(&self.gn1, example, first.at(example), sums);
+                }
+                arch.dispatch(PullBack {
+                    u: Source::Output,
+                    x,
+                    x_plane,
+                    moments,
+                    coefficients: &self.gn1.norm.pullback(self.hidden, first.at(example), sums),
+                    out: hidden.at_mut(example - start),
+                    out_plane: self.hidden,
+                    rectified: false,
+                });
+                if let Some(capture) = capture.as_deref_mut() {
+                    let captured = &mut capture.blocks[branch];
+                    captured.at_hidden.at_mut(example).copy_from_slice(hidden.at(example - start));
+                    captured.at_mixed.at_mut(example).copy_from_slice(scratch.mixed.at(example - start));
+                    arch.dispatch(Normalise {
+                        x,
+                        plane: x_plane,
+                        map: &map,
+                        out: captured.hidden.at_mut(example),
+                        out_plane: self.hidden,
+                        then: Then::Rectify,
+                    });
+                    let out = captured.out.at_mut(example);
+                    self.output(arch, residual.at(example), third.at(example), out);
+                }
+            }
+            self.conv1.pull_back(arch, scratch.hidden.from(0), scratch.residual.from_mut(0), here, true);
+            for example in start..start + here {
+                let image = scratch.residual.at(example - start);
+                arch.dispatch(ToChannels { image, plane, dense: state.at(example) });
+            }
+        }
+    }
+}
+
+impl BlockTape {
+    pub fn stacks(&self) -> Vec<&Stack> {
+        let Self { z, hidden, mixed, residual, moments: [first, second, third] } = self;
+        vec![z, hidden, mixed, residual, first, second, third]
+    }
+
+    pub fn stacks_mut(&mut self) -> Vec<&mut Stack> {
+        let Self { z, hidden, mixed, residual, moments: [first, second, third] } = self;
+        vec![z, hidden, mixed, residual, first, second, third]
+    }
+}

@@ -1,0 +1,148 @@
+//! What a cell is made of, as plain numbers; and, in the same shape, the gradients of these numbers.
+//!
+//! Weight normalisation is folded by the caller. Kernels have PyTorch's layout `[Cout, Cin, k, k]`.
+
+/// A group normalisation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NormParameters {
+    /// Number of groups; divides the channels.
+    pub groups: usize,
+    /// γ and β, each `[C]`, when affine.
+    pub affine: Option<(Vec<f32>, Vec<f32>)>,
+}
+
+/// A residual block of C channels, E·C inside: h = ReLU(GN1(conv1(z))), h = GN2(conv2(h) + injection),
+/// out = GN3(ReLU(h + z)).
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockParameters {
+    /// E·C.
+    pub inner: usize,
+    /// `[E·C, C, 3, 3]`.
+    pub conv1: Vec<f32>,
+    /// Of E·C channels.
+    pub gn1: NormParameters,
+    /// `[C, E·C, 3, 3]`.
+    pub conv2: Vec<f32>,
+    /// Of C channels.
+    pub gn2: NormParameters,
+    /// Of C channels.
+    pub gn3: NormParameters,
+}
+
+/// A convolution and a normalisation on the way from one branch to another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepParameters {
+    /// Channels after it.
+    pub outputs: usize,
+    /// `[Cout, Cin, 3, 3]` in a downward path, `[Cout, Cin, 1, 1]` in an upward one.
+    pub conv: Vec<f32>,
+    /// Of Cout channels.
+    pub norm: NormParameters,
+}
+
+/// The way from one branch to another.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PathParameters {
+    /// To a coarser branch: each step halves the resolution; ReLU between steps.
+    Down(Vec<StepParameters>),
+    /// To a finer branch: 1×1 convolution, normalisation, nearest-neighbour upsampling.
+    Up(StepParameters),
+}
+
+/// What follows the sum over branches: ReLU, 1×1 convolution, normalisation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PostParameters {
+    /// `[C, C, 1, 1]`.
+    pub conv: Vec<f32>,
+    /// Of C channels.
+    pub norm: NormParameters,
+}
+
+/// A whole cell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CellParameters {
+    /// C, H, W of each branch; each half as high and wide as the one before.
+    pub branches: Vec<[usize; 3]>,
+    /// One per branch.
+    pub blocks: Vec<BlockParameters>,
+    /// `paths[i][j]` leads from branch j to branch i, `None` where i = j. Empty with one branch.
+    pub paths: Vec<Vec<Option<PathParameters>>>,
+    /// One per branch. Empty with one branch.
+    pub post: Vec<PostParameters>,
+}
+
+impl NormParameters {
+    fn fill_zero(&mut self) {
+        if let Some((weight, bias)) = &mut self.affine {
+            weight.fill(0.0);
+            bias.fill(0.0);
+        }
+    }
+
+    pub(crate) fn check(&self, channels: usize, what: &str) {
+        assert!(
+            self.groups > 0 && channels % self.groups == 0,
+            "{what}: {} groups do not divide {channels} channels",
+            self.groups
+        );
+        if let Some((weight, bias)) = &self.affine {
+            assert_eq!([weight.len(), bias.len()], [channels; 2], "{what}: affine map of {channels} channels");
+        }
+    }
+}
+
+impl StepParameters {
+    fn fill_zero(&mut self) {
+        self.conv.fill(0.0);
+        self.norm.fill_zero();
+    }
+}
+
+impl CellParameters {
+    /// The same shapes, all numbers zero: where gradients are added up.
+    pub fn zeros_like(&self) -> Self {
+        let mut zeros = self.clone();
+        for block in &mut zeros.blocks {
+            block.conv1.fill(0.0);
+            block.conv2.fill(0.0);
+            block.gn1.fill_zero();
+            block.gn2.fill_zero();
+            block.gn3.fill_zero();
+        }
+        for path in zeros.paths.iter_mut().flatten().flatten() {
+            match path {
+                PathParameters::Down(steps) => steps.iter_mut().for_each(StepParameters::fill_zero),
+                PathParameters::Up(step) => step.fill_zero(),
+            }
+        }
+        for post in &mut zeros.post {
+            post.conv.fill(0.0);
+            post.norm.fill_zero();
+        }
+        zeros
+    }
+
+    /// Kernels and normalisations in a fixed order: that of the cell's own.
+    pub(crate) fn parts_mut(&mut self) -> (Vec<&mut Vec<f32>>, Vec<&mut NormParameters>) {
+        let (mut kernels, mut norms) = (Vec::new(), Vec::new());
+        for block in &mut self.blocks {
+            kernels.extend([&mut block.conv1, &mut block.conv2]);
+            norms.extend([&mut block.gn1, &mut block.gn2, &mut block.gn3]);
+        }
+        for path in self.paths.iter_mut().flatten().flatten() {
+            let steps = match path {
+                PathParameters::Down(steps) => steps.as_mut_slice(),
+                PathParameters::Up(step) => std::slice::from_mut(step),
+            };
+            for step in steps {
+                kernels.push(&mut step.conv);
+                norms.push(&mut step.norm);
+            }
+        }
+        for post in &mut self.post {
+            kernels.push(&mut post.conv);
+            norms.push(&mut post.norm);
+        }
+        (kernels, norms)
+    }
+}

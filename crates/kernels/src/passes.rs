@@ -1,0 +1,205 @@
+//! Small passes over images: changes of layout, rectification, sums.
+
+use pulp::{Simd, WithSimd};
+
+use crate::norm::{relu, relu_vjp};
+use crate::plane::{LANES, Plane};
+
+/// From C, H, W order, dense, to a plane: its interior is set (padding channels to zero), or added to.
+pub(crate) struct FromChannels<'a> {
+    pub dense: &'a [f32],
+    pub out: &'a mut [f32],
+    pub plane: Plane,
+    pub add: bool,
+}
+
+impl WithSimd for FromChannels<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { dense, out, plane, add } = self;
+        let Plane { channels, height, width, .. } = plane;
+        let panels = plane.stride() / LANES;
+        for y in 0..height {
+            let row = plane.row_mut(out, y);
+            for panel in 0..panels {
+                let present = LANES.min(channels - panel * LANES);
+                // Blocks of pixels, so that each channel's cache line is used up while it is there.
+                for first in (0..width).step_by(LANES) {
+                    let count = LANES.min(width - first);
+                    let mut block = [[0.0; LANES]; LANES];
+                    for channel in 0..present {
+                        let from = ((panel * LANES + channel) * height + y) * width + first;
+                        let from = &dense[from..from + count];
+                        if let Some(from) = from.first_chunk::<LANES>() {
+                            for i in 0..LANES {
+                                block[i][channel] = from[i];
+                            }
+                        } else {
+                            for (i, value) in from.iter().enumerate() {
+                                block[i][channel] = *value;
+                            }
+                        }
+                    }
+                    for (i, block) in block[..count].iter().enumerate() {
+                        let to = &mut row[(first + i) * panels + panel];
+                        if add {
+                            for i in 0..LANES {
+                                to[i] += block[i];
+                            }
+                        } else {
+                            *to = *block;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// From a plane to C, H, W order, dense.
+pub(crate) struct ToChannels<'a> {
+    pub image: &'a [f32],
+    pub plane: Plane,
+    pub dense: &'a mut [f32],
+}
+
+impl WithSimd for ToChannels<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { image, plane, dense } = self;
+        let Plane { channels, height, width, .. } = plane;
+        let panels = plane.stride() / LANES;
+        for y in 0..height {
+            let row = plane.row(image, y);
+            for panel in 0..panels {
+                let present = LANES.min(channels - panel * LANES);
+                for first in (0..width).step_by(LANES) {
+                    let count = LANES.min(width - first);
+                    let mut block = [[0.0; LANES]; LANES];
+                    for (i, block) in block[..count].iter_mut().enumerate() {
+                        *block = row[(first + i) * panels + panel];
+                    }
+                    for channel in 0..present {
+                        let to = ((panel * LANES + channel) * height + y) * width + first;
+                        let to = &mut dense[to..to + count];
+                        if let Some(to) = to.first_chunk_mut::<LANES>() {
+                            for i in 0..LANES {
+                                to[i] = block[i][channel];
+                            }
+                        } else {
+                            for (i, value) in to.iter_mut().enumerate() {
+                                *value = block[i][channel];
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// out = x, or out += x, between planes of one shape.
+pub(crate) struct Copy<'a> {
+    pub x: &'a [f32],
+    pub plane: Plane,
+    pub out: &'a mut [f32],
+    pub out_plane: Plane,
+    pub add: bool,
+}
+
+impl WithSimd for Copy<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { x, plane, out, out_plane, add } = self;
+        for y in 0..plane.height {
+            let (from, to) = (plane.row(x, y), out_plane.row_mut(out, y));
+            if !add {
+                to.copy_from_slice(from);
+                continue;
+            }
+            for (to, from) in to.iter_mut().zip(from) {
+                for i in 0..LANES {
+                    to[i] += from[i];
+                }
+            }
+        }
+    }
+}
+
+/// ReLU in place, over everything.
+pub(crate) struct Rectify<'a>(pub &'a mut [f32]);
+
+impl WithSimd for Rectify<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for x in self.0.as_chunks_mut::<LANES>().0 {
+            for x in x {
+                *x = relu(*x);
+            }
+        }
+    }
+}
+
+/// uᵀ ∂ReLU in place, from the ReLU's output.
+pub(crate) struct RectifyVjp<'a> {
+    pub output: &'a [f32],
+    pub u: &'a mut [f32],
+}
+
+impl WithSimd for RectifyVjp<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let output = self.output.as_chunks::<LANES>().0;
+        for (u, output) in self.u.as_chunks_mut::<LANES>().0.iter_mut().zip(output) {
+            for i in 0..LANES {
+                u[i] = relu_vjp(output[i], u[i]);
+            }
+        }
+    }
+}
+
+/// The transpose of nearest-neighbour upsampling: out = the sums of x over factor × factor cells.
+pub(crate) struct Downsum<'a> {
+    pub x: &'a [f32],
+    pub plane: Plane,
+    pub factor: usize,
+    pub out: &'a mut [f32],
+    pub out_plane: Plane,
+}
+
+impl WithSimd for Downsum<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { x, plane, factor, out, out_plane } = self;
+        let panels = plane.stride() / LANES;
+        for y in 0..out_plane.height {
+            let to = out_plane.row_mut(out, y);
+            to.fill([0.0; LANES]);
+            for copy in 0..factor {
+                let from = plane.row(x, y * factor + copy);
+                let cells = from.chunks_exact(factor * panels);
+                for (to, cell) in to.chunks_exact_mut(panels).zip(cells) {
+                    for pixel in cell.chunks_exact(panels) {
+                        for (to, from) in to.iter_mut().zip(pixel) {
+                            for i in 0..LANES {
+                                to[i] += from[i];
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What follows the sum over branches: ReLU, 1×1 convolution, normalisation.
+
+use pulp::Arch;
+
+use crate::capture::Capture;
+use crate::layer::{Conv, Counter, Norm, Planes};
+use crate::norm::{CotangentSums, Moments, Normalise, PullBack, Source, Then};
+use crate::parameters::PostParameters;
+use crate::passes::{FromChannels, Rectify, RectifyVjp, ToChannels};
+use crate::plane::Plane;
+use crate::stack::{Dense, DenseMut, Stack};
+
+/// Post-fusion of one branch.
+#[derive(Debug)]
+pub(crate) struct Post {
+    pub conv: Conv,
+    pub norm: Norm,
+    plane: Plane,
+}
+
+/// What it keeps.
+#[derive(Debug, Clone)]
+pub(crate) struct PostTape {
+    /// The sum, and after [`Post::forward`] its ReLU; plain.
+    pub rectified: Stack,
+    convolved: Stack,
+    moments: Stack,
+}
+
+/// Memory to work in.
+#[derive(Debug)]
+pub(crate) struct PostScratch {
+    /// The output, or its cotangent; plain.
+    out: Stack,
+    /// The cotangent of the sum, plain.
+    pub at_sum: Stack,
+    sums: Vec<f32>,
+}
+
+impl Post {
+    pub fn new(shape: [usize; 3], parameters: &PostParameters, counter: &mut Counter) -> Self {
+        let plane = Plane::plain(shape);
+        let planes = Planes { x: plane, y: plane, u: plane, dx: plane };
+        Self {
+            conv: counter.conv(1, 1, &parameters.conv, planes),
+            norm: counter.norm(shape[0], &parameters.norm),
+            plane,
+        }
+    }
+
+    pub fn tape(&self, count: usize) -> PostTape {
+        PostTape {
+            rectified: Stack::of(self.plane, count),
+            convolved: Stack::of(self.plane, count),
+            moments: Stack::new(2 * self.plane.stride(), count),
+        }
+    }
+
+    pub fn scratch(&self, count: usize) -> PostScratch {
+        PostScratch {
+            out: Stack::of(self.plane, count),
+            at_sum: Stack::of(self.plane, count),
+            sums: vec![0.0; 2 * self.plane.stride()],
+        }
+    }
+
+    /// From the sum in the tape to the output.
+    pub fn forward(
+        &self,
+        arch: Arch,
+        count: usize,
+        tape: &mut PostTape,
+        scratch: &mut PostScratch,
+        mut output: DenseMut<'_>,
+    ) {
+        let PostTape { rectified, convolved, moments } = tape;
+        let plane = self.plane;
+        for example in 0..count {
+            arch.dispatch(Rectify(rectified.at_mut(example)));
+        }
+        self.conv.apply(arch, rectified.from(0), convolved.from_mut(0), count);
+        for example in 0..count {
+            let x = convolved.at(example);
+            self.norm.norm.moments(arch, plane, x, moments.at_mut(example));
+            let map = &self.norm.norm.map(moments.at(example));
+            let out = scratch.out.at_mut(example);
+            arch.dispatch(Normalise { x, plane, map, out, out_plane: plane, then: Then::Store });
+            let dense = output.at(example);
+            arch.dispatch(ToChannels { image: scratch.out.at(example), plane, dense });
+        }
+    }
+
+    /// From the output's cotangent to the scratch's `at_sum`.
+    pub fn pull_back(
+        &self,
+        arch: Arch,
+        count: usize,
+        cotangent: Dense<'_>,
+        tape: &PostTape,
+        scratch: &mut PostScratch,
+        branch: usize,
+        mut capture: Option<&mut Capture>,
+    ) {
+        let PostTape { rectified, convolved, moments: stored } = tape;
+        let plane = self.plane;
+        let PostScratch { out: at, at_sum, sums } = scratch;
+        for example in 0..count {
+            let dense = cotangent.at(example);
+            arch.dispatch(FromChannels { dense, out: at.at_mut(example), plane, add: false });
+            let x = convolved.at(example);
+            let moments = Moments::of(stored.at(example));
+            let u = at.at_mut(example);
+            let (u_plane, x_plane) = (plane, plane);
+            arch.dispatch(CotangentSums { u, u_plane, x, x_plane, moments, rectified: None, sums });
+            if let Some(capture) = capture.as_deref_mut() {
+                capture.norm(&self.norm, example, stored.at(example), sums);
+            }
+            arch.dispatch(PullBack {
+                u: Source::Output,
+                x,
+                x_plane,
+                moments,
+                coefficients: &self.norm.norm.pullback(plane, stored.at(example), sums),
+                out: at.at_mut(example),
+                out_plane: plane,
+                rectified: false,
+            });
+            if let Some(capture) = capture.as_deref_mut() {
+                capture.post[branch].at_mut(example).copy_from_slice(at.at(example));
+            }
+        }
+        self.conv.pull_back(arch, at.from(0), at_sum.from_mut(0), count, false);
+        for example in 0..count {
+            arch.dispatch(RectifyVjp { output: rectified.at(example), u: at_sum.at_mut(example) });
+        }
+    }
+}
+
+impl PostTape {
+    pub fn stacks(&self) -> Vec<&Stack> {
+        vec![&self.rectified, &self.convolved, &self.moments]
+    }
+
+    pub fn stacks_mut(&mut self) -> Vec<&mut Stack> {
+        vec![&mut self.rectified, &mut self.convolved, &mut self.moments]
+    }
+}
