@@ -150,6 +150,7 @@ fn joint_gradients_do_not_depend_on_how_heads_are_read_or_on_the_batch() {
         trajectory: &forward.trajectory,
         tail: deployment.tail,
         backward: &deployment.backward,
+        readout: Readout::Final,
         head: &mut OneByOne(&deq.head),
         objective: &objective,
     };
