@@ -8,13 +8,19 @@ use std::path::PathBuf;
 use burn::tensor::{Device, Tensor};
 use common::{Fixture, relative_error, worst_cosine};
 use equipoise::attack::Classifier;
+use equipoise::batch::{select, to_vec};
 use equipoise::checkpoint::{
     Configuration, ModelFile, export_pytorch, export_safetensors, import, read_pytorch,
 };
 use equipoise::deployed::{Deployment, Victim};
-use equipoise::gradient::Estimator;
+use equipoise::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved};
+use equipoise::loss::{CrossEntropy, Objective};
+use equipoise::model::deq::{Head, Stem};
+use equipoise::model::layers::Phase;
+use equipoise::model::mdeq::MdeqHead;
 use equipoise::network::Network;
 use equipoise::readout::{Readout, Tail};
+use equipoise::state::State;
 use equipoise::trace::{TraceOptions, trace_file};
 
 const NAMES: [&str; 3] = ["two-branch", "three-branch", "single-scale"];
@@ -110,5 +116,55 @@ fn exports_come_back_the_same() {
             assert_eq!(again.network.weights(), weights);
             assert_eq!(again.metadata, file.metadata);
         }
+    }
+}
+
+/// A head that reads one state at a time, and leaves means of several to what the trait provides.
+struct OneByOne<'a>(&'a MdeqHead);
+
+impl ReadHead for OneByOne<'_> {
+    fn read(&mut self, state: &State, objective: &dyn Objective, weight: f64) -> (Reading, State) {
+        let tracked = state.clone().autodiff().require_grad();
+        let logits = self.0.forward(tracked.clone(), &Phase::Evaluate);
+        let plain = logits.clone().inner();
+        let (values, derivative) = objective.values_and_derivative(&plain);
+        let gradients = (logits * (derivative * weight)).sum().backward();
+        (Reading { logits: plain, values }, tracked.grad(&gradients).unwrap())
+    }
+}
+
+#[test]
+fn joint_gradients_do_not_depend_on_how_heads_are_read_or_on_the_batch() {
+    let (file, fixture) = (model("two-branch"), Fixture::read(&folder("two-branch").join("io.safetensors")));
+    let Network::Mdeq(deq) = &file.network else { unreachable!() };
+    let deployment = &file.metadata.deployment;
+    let joint: Estimator = GRADIENTS[5].parse().unwrap();
+    let victim = Victim::new(deq, deployment, Readout::Final, joint.clone());
+    let (images, labels) = (fixture.tensor::<4>("x"), fixture.labels());
+    let objective = CrossEntropy { labels: labels.clone() };
+    let (expected, gradient, forward) = victim.gradient(&images, &objective);
+
+    let mut cotangents = Cotangents::attack();
+    let mut solved = Solved {
+        cell: &forward.cell,
+        trajectory: &forward.trajectory,
+        tail: deployment.tail,
+        backward: &deployment.backward,
+        readout: Readout::Final,
+        head: &mut OneByOne(&deq.head),
+        objective: &objective,
+    };
+    let reading = joint.pull_back(&mut solved, 1.0, &mut cotangents);
+    let tracked = images.clone().autodiff().require_grad();
+    let injection = deq.stem.forward(tracked.clone(), &Phase::Evaluate);
+    let product = (injection * cotangents.into_parts().0.unwrap()).sum();
+    close("joint logits", &reading.logits, &expected.logits, 1e-6);
+    close("joint values", &reading.values, &expected.values, 1e-6);
+    close("joint gradient", &tracked.grad(&product.backward()).unwrap(), &gradient, 1e-5);
+
+    for (row, &label) in labels.iter().enumerate() {
+        let objective = CrossEntropy { labels: vec![label] };
+        let (_, alone, _) = victim.gradient(&select(&images, &[row]), &objective);
+        assert_eq!(to_vec(alone), to_vec(select(&gradient, &[row])));
     }
 }

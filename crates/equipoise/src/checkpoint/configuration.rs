@@ -5,6 +5,7 @@
 //! `MODEL` key is the release's.
 
 mod release;
+mod yaml;
 
 use std::fs;
 use std::path::Path;
@@ -42,9 +43,7 @@ impl Configuration {
         let tree: Value = match ending {
             "toml" => toml::from_str(&text).map_err(|e| whole(e.to_string().replace('\n', " ")))?,
             "json" => serde_json::from_str(&text).map_err(|e| whole(e.to_string()))?,
-            "yaml" | "yml" => {
-                serde_saphyr::from_str(&text).map_err(|e| whole(e.to_string().replace('\n', " ")))?
-            }
+            "yaml" | "yml" => yaml::parse(&text).map_err(|e| whole(e.replace('\n', " ")))?,
             _ => return Err(whole(format!("ending `{ending}`: use .toml, .json, .yaml or .yml"))),
         };
         if tree.get("MODEL").is_some() { release::understand(&tree) } else { ours(tree) }.map_err(key)

@@ -133,7 +133,11 @@ fn numbers(cell: &MdeqCell) -> CellParameters {
     CellParameters {
         branches: cell.layout().branches().to_vec(),
         blocks: blocks.collect(),
-        paths: cell.fuse_layers.iter().map(|row| row.iter().map(|p| p.as_ref().map(path)).collect()).collect(),
+        paths: cell
+            .fuse_layers
+            .iter()
+            .map(|row| row.iter().map(|p| p.as_ref().map(path)).collect())
+            .collect(),
         post: cell
             .post_fuse_layers
             .iter()
