@@ -4,69 +4,32 @@ mod common;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
+use common::cells::{cell, configurations, inputs};
 use common::{double, inner, normal, relative_error};
 use equipoise::batch::{select, to_vec};
-use equipoise::model::cell::Cell;
-use equipoise::model::mdeq::{MdeqCell, MdeqConfig};
+use equipoise::model::cell::{BoundCell, Cell};
+use equipoise::model::mdeq::MdeqCell;
+use equipoise::state::Injection;
 use equipoise::model::parameters::accumulate_module;
 use equipoise::state::State;
 
-fn configurations() -> Vec<MdeqConfig> {
-    let small = MdeqConfig {
-        channels: vec![4, 8],
-        head_channels: vec![2, 2],
-        final_channels: 8,
-        groups: 2,
-        expansion: 2,
-        image: [3, 8, 8],
-        ..MdeqConfig::small()
-    };
-    vec![
-        MdeqConfig { channels: vec![4], head_channels: vec![2], ..small.clone() },
-        MdeqConfig { post_affine: true, downsample_times: 0, ..small.clone() },
-        MdeqConfig {
-            channels: vec![4, 4, 6, 8],
-            head_channels: vec![2; 4],
-            image: [3, 16, 16],
-            fuse_affine: false,
-            block_affine: false,
-            ..small.clone()
-        },
-        MdeqConfig { image: [1, 8, 16], ..small },
-    ]
-}
-
-/// A cell with weights large enough that every path matters, and affine maps that are not the identity.
-fn cell(config: &MdeqConfig) -> MdeqCell {
-    struct Shake(u64);
-    impl ModuleMapper for Shake {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            self.0 += 1;
-            let noise = normal(param.dims(), self.0) * 0.2;
-            param.map(|value| value + noise)
-        }
-    }
-    config.init(1, &Device::default()).unwrap().cell.map(&mut Shake(100))
-}
-
-fn inputs(cell: &MdeqCell) -> (State, State, State) {
-    let dim = cell.layout().dim();
-    let injected: usize = cell.layout().branches()[0].iter().product();
-    (normal([3, dim], 5), normal([3, injected], 6), normal([3, dim], 7))
-}
+/// The two ways to evaluate a cell whose products are written by hand.
+type Bind = fn(&MdeqCell, &Injection) -> Box<dyn BoundCell>;
+const WAYS: [Bind; 2] = [|cell, x| cell.bind(x), |cell, x| cell.bind_composed(x)];
 
 #[test]
 fn state_and_injection_products_match_autodiff() {
     for config in configurations() {
         let cell = cell(&config);
-        let (z, x, u) = inputs(&cell);
-        let (by_hand, injection) = cell.bind(&x).linearize(&z).vjp(&u);
-
-        let (tz, tx) = (z.autodiff().require_grad(), x.autodiff().require_grad());
+        let (z, x, u) = inputs(&cell, 3);
+        let (tz, tx) = (z.clone().autodiff().require_grad(), x.clone().autodiff().require_grad());
         let gradients = (cell.apply(tz.clone(), tx.clone()) * u.clone()).sum().backward();
-        assert!(relative_error(&by_hand, &tz.grad(&gradients).unwrap()) < 1e-4, "{config:?}");
-        assert!(relative_error(&injection, &tx.grad(&gradients).unwrap()) < 1e-4, "{config:?}");
+        for bind in WAYS {
+            let (by_hand, injection) = bind(&cell, &x).linearize(&z).vjp(&u);
+            assert!(relative_error(&by_hand, &tz.grad(&gradients).unwrap()) < 1e-4, "{config:?}");
+            assert!(relative_error(&injection, &tx.grad(&gradients).unwrap()) < 1e-4, "{config:?}");
+        }
     }
 }
 
@@ -88,17 +51,18 @@ fn parameter_products_match_autodiff() {
     }
     for config in configurations() {
         let cell = cell(&config);
-        let (z, x, u) = inputs(&cell);
-        let mut by_hand = GradientsParams::new();
-        cell.bind(&x).linearize(&z).vjp_parameters(&u, &mut by_hand);
-
+        let (z, x, u) = inputs(&cell, 3);
         let tracked = cell.clone().train();
-        let gradients = (tracked.apply(z, x) * u).sum().backward();
+        let gradients = (tracked.apply(z.clone(), x.clone()) * u.clone()).sum().backward();
         let mut by_autodiff = GradientsParams::new();
         accumulate_module(&mut by_autodiff, gradients, &tracked);
-        let mut compare = Compare { by_hand: &by_hand, by_autodiff: &by_autodiff, compared: 0 };
-        cell.visit(&mut compare);
-        assert_eq!(compare.compared, by_hand.len(), "{config:?}");
+        for bind in WAYS {
+            let mut by_hand = GradientsParams::new();
+            bind(&cell, &x).linearize(&z).vjp_parameters(&u, &mut by_hand);
+            let mut compare = Compare { by_hand: &by_hand, by_autodiff: &by_autodiff, compared: 0 };
+            cell.visit(&mut compare);
+            assert_eq!(compare.compared, by_hand.len(), "{config:?}");
+        }
     }
 }
 
@@ -133,7 +97,7 @@ fn products_match_differences() {
     };
     for config in configurations() {
         let cell = cell(&config);
-        let (z, x, u) = inputs(&cell);
+        let (z, x, u) = inputs(&cell, 3);
         let mut parameters = GradientsParams::new();
         let (dz, dx) = cell.bind(&x).linearize(&z).vjp_parameters(&u, &mut parameters);
         let length = |v: &State| inner(v, v).sqrt();
@@ -166,7 +130,7 @@ fn products_match_differences() {
 fn rows_are_independent() {
     let config = &configurations()[2];
     let cell = cell(config);
-    let (z, x, u) = inputs(&cell);
+    let (z, x, u) = inputs(&cell, 3);
     let (state, injection) = cell.bind(&x).linearize(&z).vjp(&u);
     let value = cell.bind(&x).apply(&z);
     for row in 0..3 {

@@ -23,17 +23,17 @@ pub(crate) struct GroupNorm {
     affine: Option<(Vec<f32>, Vec<f32>)>,
 }
 
-/// Mean and 1/σ by channel, zero in the padding: `[2, stride]` floats of a tape.
+/// The mean by channel, of a tape that holds mean and 1/σ by channel, zero in the padding: `[2, stride]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Moments<'a> {
     mean: &'a [Lane],
-    inverse: &'a [Lane],
+
 }
 
 impl<'a> Moments<'a> {
     pub fn of(stored: &'a [f32]) -> Self {
-        let (mean, inverse) = stored.split_at(stored.len() / 2);
-        Self { mean: mean.as_chunks().0, inverse: inverse.as_chunks().0 }
+        let (mean, _) = stored.split_at(stored.len() / 2);
+        Self { mean: mean.as_chunks().0 }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What several test files share.
 #![allow(dead_code)]
 
+pub mod cells;
+
 use burn::tensor::FloatDType;
 use burn::tensor::{Device, Tensor};
 use equipoise::batch::from_vec;
