@@ -6,8 +6,9 @@ use burn::tensor::Device;
 use equipoise::attack::{self, Budget, Norm};
 use equipoise::checkpoint::ModelFile;
 use equipoise::gradient::{Estimator, parse_list};
+use equipoise::network::Network;
 use equipoise::readout::Readout;
-use equipoise::solve::StateChoice;
+use equipoise::solve::{Method, SolverConfig, StateChoice};
 use equipoise_dataset::{Dataset, Source, Split};
 
 use crate::error::{Error, input};
@@ -19,24 +20,47 @@ pub fn budget(eps: &str, norm: &str) -> Result<Budget, Error> {
     Budget::new(norm, eps).map_err(|error| input(format!("--eps: {error}")))
 }
 
-/// `--attacks`: names that the library knows, each once.
+/// `--attacks`: names and sets that the library knows, each attack once.
 pub fn attacks(list: &str) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
     for name in list.split(',') {
-        let name = attack::parse(name).map_err(|error| input(format!("--attacks: {error}")))?.name();
-        if !names.contains(&name) {
-            names.push(name);
+        for attack in attack::set(name).map_err(|error| input(format!("--attacks: {error}")))? {
+            if !names.contains(&attack.name()) {
+                names.push(attack.name());
+            }
         }
     }
     Ok(names)
 }
 
+/// Whether a model of so many classes can be attacked by all of these.
+pub fn check_attacks(names: &[String], classes: usize) -> Result<(), Error> {
+    for name in names {
+        let attack = attack::parse(name).map_err(input)?;
+        attack.check(classes).map_err(|error| input(format!("--attacks: {error}")))?;
+    }
+    Ok(())
+}
+
+/// Whether the model has states to read and gradients to choose from.
+fn is_equilibrium(model: &ModelFile) -> bool {
+    matches!(model.network, Network::Mdeq(_))
+}
+
 /// `--gradients`, each once and without the training gradient, which the ready-made attacks use already. Without
 /// a list, the usual ones.
 pub fn gradients(list: Option<&str>, model: &ModelFile) -> Result<Vec<Estimator>, Error> {
+    if !is_equilibrium(model) {
+        return match list.map(str::trim) {
+            None | Some("none") => Ok(Vec::new()),
+            Some(list) => Err(input(format!(
+                "--gradients {list}: the model is a feedforward network and has one gradient only; leave this out"
+            ))),
+        };
+    }
     let deployment = &model.metadata.deployment;
     let steps = deployment.solver.steps;
-    let usual = usual_gradients(steps);
+    let usual = usual_gradients(&deployment.solver);
     let list = list.unwrap_or(&usual);
     let given = match list.trim() {
         "none" => Vec::new(),
@@ -45,6 +69,7 @@ pub fn gradients(list: Option<&str>, model: &ModelFile) -> Result<Vec<Estimator>
     let mut estimators: Vec<Estimator> = Vec::new();
     for estimator in given {
         check_states(&estimator, steps)?;
+        estimator.check(&deployment.solver).map_err(|error| input(format!("--gradients: {error}")))?;
         if estimator != deployment.training_gradient && !estimators.contains(&estimator) {
             estimators.push(estimator);
         }
@@ -52,24 +77,34 @@ pub fn gradients(list: Option<&str>, model: &ModelFile) -> Result<Vec<Estimator>
     Ok(estimators)
 }
 
-/// Exact, unrolled from an early, a middle and the last iterate, and all iterates together: in this order, from
-/// what is usually strong to what is usually dear.
-fn usual_gradients(steps: usize) -> String {
+/// Exact, unrolled from an early, a middle and the last iterate, all iterates together, and the two that follow
+/// Broyden's method where that is the solver: from what is usually strong to what is usually dear.
+fn usual_gradients(solver: &SolverConfig) -> String {
+    let steps = solver.steps;
     let mut states = vec![steps.div_ceil(4), steps.div_ceil(2), steps];
     states.dedup();
-    let unrolled = states.iter().map(|t| format!("unrolled:state={t},lead=1,steps=4"));
     let mut list = vec!["exact".to_owned()];
-    list.extend(unrolled);
+    list.extend(states.iter().map(|t| format!("unrolled:state={t},lead=1,steps=4")));
     list.push(format!("ensemble(unrolled:state=1..{steps},lead=1,steps=0)"));
+    if solver.method == Method::Broyden {
+        list.extend(["adjoint".to_owned(), "through-solver".to_owned()]);
+    }
     list.join(",")
 }
 
 fn check_states(estimator: &Estimator, steps: usize) -> Result<(), Error> {
     match estimator {
-        Estimator::Unrolled { state: StateChoice::At(t), .. } if *t > steps => Err(input(format!(
-            "--gradients: {estimator}: the model's solver takes {steps} steps; choose a state in 1..={steps}"
-        ))),
-        Estimator::Ensemble(members) => members.iter().try_for_each(|member| check_states(member, steps)),
+        Estimator::Unrolled { state: StateChoice::At(t), .. }
+        | Estimator::Adjoint { state: StateChoice::At(t), .. }
+            if *t > steps =>
+        {
+            Err(input(format!(
+                "--gradients: {estimator}: the model's solver takes {steps} steps; choose a state in 1..={steps}"
+            )))
+        }
+        Estimator::Ensemble(members) | Estimator::Joint(members) => {
+            members.iter().try_for_each(|member| check_states(member, steps))
+        }
         _ => Ok(()),
     }
 }
@@ -84,7 +119,8 @@ pub enum ReadoutChoice {
 }
 
 /// `--readouts`, each once.
-pub fn readouts(list: &str, steps: usize) -> Result<Vec<ReadoutChoice>, Error> {
+pub fn readouts(list: &str, model: &ModelFile) -> Result<Vec<ReadoutChoice>, Error> {
+    let steps = model.metadata.deployment.solver.steps;
     let mut choices = Vec::new();
     for name in list.split(',').map(str::trim) {
         let choice = match name {
@@ -99,6 +135,11 @@ pub fn readouts(list: &str, steps: usize) -> Result<Vec<ReadoutChoice>, Error> {
         {
             return Err(input(format!(
                 "--readouts: {name}: the model's solver takes {steps} steps; choose T in 1..={steps}"
+            )));
+        }
+        if !is_equilibrium(model) && choice != ReadoutChoice::Fixed(Readout::Final) {
+            return Err(input(format!(
+                "--readouts {name}: the model is a feedforward network and has one readout only; use final"
             )));
         }
         if !choices.contains(&choice) {

@@ -102,14 +102,21 @@ pub fn run(
         })
         .collect();
     let judge = network.victim(deployment, readout, training);
+    // Black-box attacks come last: their queries are many, and what they find beyond all gradients says most.
     let mut entries = Vec::new();
+    let mut black_box = Vec::new();
     for (ready_made, estimator, victim) in &victims {
         for name in grid.attacks {
             let attack = attack::parse(name).map_err(input)?;
             let (estimator, victim) = (estimator.clone(), victim.as_ref());
-            entries.push(Entry { attack, estimator, ready_made: *ready_made, victim });
+            if attack.needs_gradients() {
+                entries.push(Entry { attack, estimator, ready_made: *ready_made, victim });
+            } else if *ready_made {
+                black_box.push(Entry { attack, estimator: "none".into(), ready_made: false, victim });
+            }
         }
     }
+    entries.append(&mut black_box);
     let cascade = Cascade { readout: readout.to_string(), judge: &*judge, entries };
     let name = file_name(readout);
     let mut journal = Journal::open(grid.folder.join("journal").join(&name), grid.hash)
@@ -136,7 +143,11 @@ pub fn run(
 /// The estimator as a string that reads back as the same; members that differ by consecutive states alone are
 /// written as one range.
 pub fn estimator_name(estimator: &Estimator) -> String {
-    let Estimator::Ensemble(members) = estimator else { return estimator.to_string() };
+    let (kind, members) = match estimator {
+        Estimator::Ensemble(members) => ("ensemble", members),
+        Estimator::Joint(members) => ("joint", members),
+        _ => return estimator.to_string(),
+    };
     let mut names = Vec::new();
     let mut rest = members.as_slice();
     while let [first, others @ ..] = rest {
@@ -159,7 +170,7 @@ pub fn estimator_name(estimator: &Estimator) -> String {
         });
         rest = &rest[length..];
     }
-    format!("ensemble({})", names.join(","))
+    format!("{kind}({})", names.join(","))
 }
 
 /// `early(5)` as `early-5`: parentheses are trouble in a shell.

@@ -112,7 +112,7 @@ fn evaluate(
     let points = evaluation::points(test, 0, setup)?;
     let mut chosen = None;
     let mut results = Vec::new();
-    for choice in args::readouts(READOUTS, model.metadata.deployment.solver.steps)? {
+    for choice in args::readouts(READOUTS, model)? {
         let readout = match choice {
             ReadoutChoice::Fixed(readout) => readout,
             ReadoutChoice::Early => {

@@ -107,8 +107,9 @@ fn check(flags: &Evaluate, setup: &Setup) -> Result<Checked, Error> {
         return Err(input("--batch-size 0: use at least 1"));
     }
     let (model, hash) = args::model(&flags.model, &setup.device)?;
+    args::check_attacks(&attacks, model.metadata.architecture.classes())?;
     let gradients = args::gradients(flags.gradients.as_deref(), &model)?;
-    let readouts = args::readouts(&flags.readouts, model.metadata.deployment.solver.steps)?;
+    let readouts = args::readouts(&flags.readouts, &model)?;
     if !flags.resume && files::has_content(&flags.out.join("journal"))? {
         return Err(input(format!(
             "{}: the folder holds the journal of an evaluation; add --resume to go on with it, or give another --out",

@@ -5,6 +5,7 @@ use std::path::Path;
 use equipoise::attack::Norm;
 use equipoise::deployed::Deployment;
 use equipoise::gradient::Estimator;
+use equipoise::network::Architecture;
 use equipoise::readout::Tail;
 use equipoise::solve::StateChoice;
 use equipoise::train::{Adversary, OptimizerConfig, TrainConfig};
@@ -66,6 +67,9 @@ fn resolve(flags: &Train, draft: Draft, setup: &Setup) -> Result<(Recipe, Datase
         (None, Some(data)) => Data { count: flags.count.or(data.count), ..data },
         (None, None) => return Err(nothing("data", "--data digits, say", &flags.out, flags.resume)),
     };
+    if flags.gradient.is_some() && !matches!(model, Architecture::Mdeq(_)) {
+        return Err(input("--gradient: a feedforward network has one gradient only; leave this out"));
+    }
     let deployment = deployment(flags.gradient.as_deref(), draft.deployment)?;
     let draft_has_train = draft.train.is_some();
     let mut config = draft.train.unwrap_or_else(|| TrainConfig::standard(EPOCHS));

@@ -10,7 +10,7 @@ use clap::Args;
                   cifar10:data/cifar10-jpeg --attacks pgd-10,pgd-50x5 --readouts final,early,ensemble-states \
                   --gradients exact,unrolled:state=4,lead=1,steps=4 --out runs/e\n\nFor each readout the ready-made \
                   attacks come first: those through the gradient that the model was trained with. Then each attack \
-                  goes through each of --gradients. A point once broken is not attacked again."
+                  goes through each of --gradients, and black-box attacks come last. A point once broken is not attacked again."
 )]
 pub struct Evaluate {
     /// The model file
@@ -31,12 +31,13 @@ pub struct Evaluate {
     /// Evaluate the first N images only
     #[arg(long, value_name = "N")]
     pub count: Option<usize>,
-    /// Attacks, separated by commas, such as pgd-10, pgd-50x5 (5 restarts), pgd-10-margin
+    /// Attacks, separated by commas: pgd-10, pgd-50x5 (5 restarts), pgd-10-margin, apgd-ce, apgd-dlr, apgd-t,
+    /// fab, fab-t, square, and the sets autoattack, autoattack-plus, whitebox
     #[arg(long, value_name = "LIST", default_value = "pgd-10")]
     pub attacks: String,
     /// Gradient estimators, separated by commas: exact, unrolled:state=T,lead=L,steps=K,damping=D,
-    /// ensemble(..); `none` for ready-made attacks alone [default: exact, unrolled at several states, an
-    /// ensemble of all states]
+    /// adjoint:state=T,beta=B, through-solver, ensemble(..), joint(..); `none` for ready-made attacks alone
+    /// [default: exact, unrolled at three states, an ensemble of all states, adjoint, through-solver]
     #[arg(long, value_name = "LIST")]
     pub gradients: Option<String>,
     /// Readouts, separated by commas: final, early(T), early (T chosen on training images held out),

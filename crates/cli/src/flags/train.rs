@@ -24,7 +24,8 @@ pub struct Train {
     /// Train on the first N images only
     #[arg(long, value_name = "N")]
     pub count: Option<usize>,
-    /// Architecture by name: mdeq-digits, mdeq-small, single-scale, mdeq-large, mdeq-xl
+    /// Architecture by name: mdeq-digits, mdeq-small, single-scale, mdeq-large, mdeq-xl, resnet18,
+    /// wrn-34-10
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
     /// A recipe: TOML with the tables [model], [deployment], [train] and [data]; flags override it

@@ -90,7 +90,7 @@ impl Attempt {
     }
 }
 
-/// An attack that needs gradients.
+/// An attack.
 ///
 /// What it finds for an example must not depend on the other examples of its batch.
 pub trait Attack: Send + Sync {
@@ -112,6 +112,12 @@ pub trait Attack: Send + Sync {
     fn check(&self, classes: usize) -> Result<(), TooFewClasses> {
         let _ = classes;
         Ok(())
+    }
+
+    /// Whether it asks for gradients. A black-box attack asks for logits alone, so one gradient estimator is as
+    /// good as another.
+    fn needs_gradients(&self) -> bool {
+        true
     }
 
     /// Searches, and says which images it believes to be misclassified.

@@ -232,6 +232,10 @@ impl Attack for Square {
         at_least(2, "square", classes)
     }
 
+    fn needs_gradients(&self) -> bool {
+        false
+    }
+
     fn attempt(&self, victim: &dyn WhiteBox, targets: &Targets<'_>, budget: &Budget) -> Attempt {
         self.attempt_black_box(victim, targets, budget)
     }
