@@ -6,8 +6,11 @@ use crate::error::{Error, input};
 use crate::flags::Global;
 use crate::log;
 
+/// How a device is opened.
+type Open = fn() -> Device;
+
 /// The devices of this build. GPU devices come with cargo features, one more line each.
-const DEVICES: &[(&str, fn() -> Device)] = &[("cpu", Device::flex)];
+const DEVICES: &[(&str, Open)] = &[("cpu", Device::flex)];
 
 /// What commands need to know of the machine.
 #[derive(Debug, Clone)]

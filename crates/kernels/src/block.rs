@@ -127,7 +127,12 @@ impl Block {
             let here = self.together.min(count - start);
             for example in start..start + here {
                 let out = z.at_mut(example);
-                arch.dispatch(FromChannels { dense: state.at(example), out, plane: self.bordered, add: false });
+                arch.dispatch(FromChannels {
+                    dense: state.at(example),
+                    out,
+                    plane: self.bordered,
+                    add: false,
+                });
             }
             self.conv1.apply(arch, z.from(start), scratch.hidden.from_mut(0), here);
             for example in start..start + here {

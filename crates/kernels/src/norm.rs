@@ -27,7 +27,6 @@ pub(crate) struct GroupNorm {
 #[derive(Clone, Copy)]
 pub(crate) struct Moments<'a> {
     mean: &'a [Lane],
-
 }
 
 impl<'a> Moments<'a> {

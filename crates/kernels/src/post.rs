@@ -91,6 +91,7 @@ impl Post {
     }
 
     /// From the output's cotangent to the scratch's `at_sum`.
+    #[allow(clippy::too_many_arguments)]
     pub fn pull_back(
         &self,
         arch: Arch,

@@ -35,6 +35,7 @@ impl Stack {
     }
 
     /// The images from one on.
+    #[allow(clippy::wrong_self_convention)] // the mutable twin of `from`
     pub fn from_mut(&mut self, example: usize) -> ImagesMut<'_> {
         ImagesMut { data: &mut self.data[example * self.each..], stride: self.each }
     }

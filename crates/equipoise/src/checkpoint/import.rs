@@ -57,7 +57,7 @@ pub enum ImportError {
         /// The checkpoint.
         path: PathBuf,
         /// All that does not fit, by name.
-        source: StateDictError,
+        source: Box<StateDictError>,
     },
 }
 
@@ -90,7 +90,7 @@ pub fn import(
         // The TRADES code builds a second first stage that its forward pass never uses.
         weights.retain(|name, _| !name.starts_with("sub_block1."));
     }
-    let misfit = |source| ImportError::Weights { path: checkpoint.to_owned(), source };
+    let misfit = |source| ImportError::Weights { path: checkpoint.to_owned(), source: Box::new(source) };
     let network = architecture.init(0, device)?.with_weights(weights).map_err(misfit)?;
     let metadata = Metadata {
         format_version: FORMAT_VERSION,

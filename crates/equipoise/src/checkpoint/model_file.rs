@@ -109,7 +109,7 @@ pub enum ModelFileError {
         /// The file.
         path: PathBuf,
         /// What does not fit.
-        source: StateDictError,
+        source: Box<StateDictError>,
     },
 }
 
@@ -142,7 +142,7 @@ impl ModelFile {
         let dict = from_safetensors(&bytes).map_err(malformed)?;
         let config = |source| ModelFileError::Config { path: path.to_owned(), source };
         let network = metadata.architecture.init(0, device).map_err(config)?;
-        let weights = |source| ModelFileError::Weights { path: path.to_owned(), source };
+        let weights = |source| ModelFileError::Weights { path: path.to_owned(), source: Box::new(source) };
         let network = network.with_weights(dict).map_err(weights)?;
         Ok(Self { metadata, network })
     }

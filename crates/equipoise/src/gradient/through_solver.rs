@@ -66,12 +66,11 @@ fn read(at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> (Readi
         Readout::Early(_) => unreachable!("handled above"),
     };
     let at_best = tail.pull_back(at_final, cotangents);
-    for t in 1..=steps {
-        let here: Vec<usize> =
-            (0..at.trajectory.best().len()).filter(|&row| at.trajectory.best()[row] == t).collect();
+    for (t, state) in states.iter_mut().enumerate() {
+        let best = at.trajectory.best().iter().enumerate();
+        let here: Vec<usize> = best.filter(|&(_, &best)| best == t).map(|(row, _)| row).collect();
         if !here.is_empty() {
-            let part = put_rows(&at_best.zeros_like(), &here, &select(&at_best, &here));
-            add(&mut states[t], part);
+            add(state, put_rows(&at_best.zeros_like(), &here, &select(&at_best, &here)));
         }
     }
     (reading, states)
