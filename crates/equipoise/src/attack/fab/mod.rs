@@ -309,6 +309,23 @@ mod tests {
     }
 
     #[test]
+    fn later_restarts_begin_half_of_eps_away() {
+        use crate::attack::Norm;
+        let attack = Fab::new(FabConfig::default()).unwrap();
+        let images = crate::batch::from_vec(vec![0.5; 48], [1, 3, 4, 4], &burn::tensor::Device::default());
+        let targets = Targets { images: &images, labels: &[0], indices: &[3], seed: 7 };
+        for norm in [Norm::Linf, Norm::L2] {
+            let budget = Budget::new(norm, 0.2).unwrap();
+            let start = |counts| attack.start(&[0.5; 48], &targets, 0, counts, &budget);
+            assert_eq!(start((0, 5)), [0.5; 48]);
+            assert!((norm.distance(&[0.5; 48], &start((1, 1))) - 0.1).abs() < 1e-6);
+            assert_eq!(start((1, 1)), start((1, 1)));
+            assert_ne!(start((1, 1)), start((2, 2)));
+            assert_ne!(start((1, 1)), start((1, 3)), "another target, another start");
+        }
+    }
+
+    #[test]
     fn two_classes_suffice() {
         let attack = Fab::new(FabConfig::default()).unwrap();
         assert_eq!(attack.check(2), Ok(()));
