@@ -3,8 +3,11 @@
 mod demo;
 mod demo_recipes;
 mod evaluate;
+mod export;
+mod import;
 mod info;
 mod report;
+mod trace;
 mod train;
 mod write;
 
@@ -27,6 +30,9 @@ pub fn run() -> Result<(), Error> {
         Command::Demo(flags) => demo::run(flags, &setup),
         Command::Train(flags) => train::run(flags, &setup),
         Command::Evaluate(flags) => evaluate::run(flags, &setup),
+        Command::Trace(flags) => trace::run(flags, &setup),
+        Command::Import(flags) => import::run(flags, &setup),
+        Command::Export(flags) => export::run(flags, &setup),
         Command::Info(flags) => info::run(flags, &setup),
         Command::Report(flags) => report::run(flags),
     }

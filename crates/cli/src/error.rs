@@ -3,9 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
-use equipoise::checkpoint::ModelFileError;
+use equipoise::checkpoint::{ImportError, ModelFileError};
 use equipoise::defense::DefenseError;
 use equipoise::evaluate::{EvaluateError, PointsError, SaveError};
+use equipoise::trace::TraceError;
 use equipoise::train::TrainError;
 use equipoise_dataset::DatasetError;
 use equipoise_report::ReportError;
@@ -50,6 +51,12 @@ pub enum Error {
     /// Adversarial images that could not be written.
     #[error(transparent)]
     Save(#[from] SaveError),
+    /// Weights from elsewhere.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// A trace.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
     /// A report.
     #[error(transparent)]
     Report(#[from] ReportError),
@@ -64,6 +71,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Input(_) | Self::Io { .. } | Self::Dataset(_) | Self::Model(_) | Self::Points(_) => 2,
+            Self::Import(_) | Self::Trace(_) => 2,
             Self::Interrupted(_) | Self::Internal(_) | Self::Save(_) => 1,
             Self::Defense(error) => match error {
                 DefenseError::Cancelled | DefenseError::Attack(_) => 1,
@@ -74,7 +82,10 @@ impl Error {
                 _ => 2,
             },
             Self::Evaluate(error) => match error {
-                EvaluateError::BatchSize | EvaluateError::Label { .. } | EvaluateError::Journal(_) => 2,
+                EvaluateError::BatchSize
+                | EvaluateError::Label { .. }
+                | EvaluateError::Classes(_)
+                | EvaluateError::Journal(_) => 2,
                 _ => 1,
             },
             Self::Report(error) => match error {

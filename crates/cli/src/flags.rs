@@ -2,14 +2,20 @@
 
 mod demo;
 mod evaluate;
+mod export;
+mod import;
 mod info;
 mod report;
+mod trace;
 mod train;
 
 pub use demo::Demo;
 pub use evaluate::Evaluate;
+pub use export::Export;
+pub use import::Import;
 pub use info::Info;
 pub use report::Report;
+pub use trace::Trace;
 pub use train::Train;
 
 use clap::{Args, Parser, Subcommand};
@@ -56,6 +62,9 @@ pub enum Command {
     Demo(Demo),
     Train(Train),
     Evaluate(Evaluate),
+    Trace(Trace),
+    Import(Import),
+    Export(Export),
     Info(Info),
     Report(Report),
 }
