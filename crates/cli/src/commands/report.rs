@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use equipoise_record::{Collection, Evaluation, FORMAT_VERSION};
-use equipoise_report::{Format, Report as Contents, render, write_atomically};
+use equipoise_report::{Format, Report as Contents, render, svg_files, write_atomically};
 use serde_json::Value;
 
 use super::{print, write};
@@ -14,7 +14,10 @@ use crate::flags::Report;
 
 /// Runs the command.
 pub fn run(flags: &Report) -> Result<(), Error> {
-    let formats = flags.format.split(',').map(str::parse).collect::<Result<Vec<Format>, _>>()?;
+    // Figures are several files, so they are no format of a report.
+    let (figures, formats): (Vec<&str>, Vec<&str>) =
+        flags.format.split(',').map(str::trim).partition(|&format| format == "svg");
+    let formats = formats.into_iter().map(str::parse).collect::<Result<Vec<Format>, _>>()?;
     let mut models = Vec::new();
     for path in &flags.results {
         models.extend(read(path)?);
@@ -22,12 +25,16 @@ pub fn run(flags: &Report) -> Result<(), Error> {
     let title = flags.title.clone().unwrap_or_else(|| write::title(&models));
     let report = Contents { title, models, figures: Vec::new(), command: Some(command_line()) };
     let targets: Vec<(Format, PathBuf)> = match formats.as_slice() {
-        [format] if names_a_file(&flags.out) => vec![(*format, flags.out.clone())],
+        [format] if figures.is_empty() && names_a_file(&flags.out) => vec![(*format, flags.out.clone())],
         formats => formats.iter().map(|&format| (format, flags.out.join(write::file_name(format)))).collect(),
     };
     let mut texts = Vec::new();
     for (format, path) in targets {
         texts.push((render(format, &report)?, path));
+    }
+    if !figures.is_empty() {
+        let files = svg_files(&report).into_iter();
+        texts.extend(files.map(|file| (file.contents, flags.out.join(file.name))));
     }
     for (text, path) in texts {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
