@@ -29,7 +29,10 @@ pub fn run(flags: &Info, setup: &Setup) -> Result<(), Error> {
         return print(&format!("{text}\n"));
     }
     let mut text = String::new();
-    lines(&mut text, &facts, 0);
+    // What one asks first comes first.
+    for key in ["name", "parameters", "data", "architecture", "deployment", "training", "file", "sha256"] {
+        lines(&mut text, &json!({ key: facts[key] }), 0);
+    }
     print(&text)
 }
 
