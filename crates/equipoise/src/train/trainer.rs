@@ -19,7 +19,7 @@ use super::gradients::{feedforward_gradients, gradients};
 use super::order::{epoch_seed, shuffled};
 use crate::attack::{Attack, ExampleRng, Pgd, PgdError, Targets};
 use crate::batch::{Images, from_vec, predictions, to_vec};
-use crate::checkpoint::{Metadata, ModelFile, ModelFileError};
+use crate::checkpoint::{Metadata, ModelFile, ModelFileError, write_atomically};
 use crate::deployed::Deployment;
 use crate::loss::CrossEntropy;
 use crate::model::mdeq::ConfigError;
@@ -393,11 +393,7 @@ impl<'a> Run<'a> {
             .filter_map(|report| serde_json::to_string(report).ok())
             .map(|line| line + "\n")
             .collect();
-        fs::write(&path, lines.concat()).map_err(|source| CheckpointError::Io {
-            path,
-            action: "write",
-            source,
-        })?;
+        write_atomically(&path, lines.concat().as_bytes())?;
         Ok(report)
     }
 
