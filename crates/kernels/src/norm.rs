@@ -8,11 +8,9 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::plane::{LANES, Plane};
+use crate::tile::multiply_add;
 
 const EPSILON: f64 = 1e-5;
-
-/// One panel of channels.
-type Lane = [f32; LANES];
 
 /// Group normalisation of the channels of a plane.
 #[derive(Debug, Clone)]
@@ -26,13 +24,13 @@ pub(crate) struct GroupNorm {
 /// The mean by channel, of a tape that holds mean and 1/σ by channel, zero in the padding: `[2, stride]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Moments<'a> {
-    mean: &'a [Lane],
+    mean: &'a [f32],
 }
 
 impl<'a> Moments<'a> {
     pub fn of(stored: &'a [f32]) -> Self {
         let (mean, _) = stored.split_at(stored.len() / 2);
-        Self { mean: mean.as_chunks().0 }
+        Self { mean }
     }
 }
 
@@ -41,12 +39,6 @@ impl<'a> Moments<'a> {
 pub(crate) struct Map {
     scale: Vec<f32>,
     shift: Vec<f32>,
-}
-
-impl Map {
-    fn lanes(&self) -> (&[Lane], &[Lane]) {
-        (self.scale.as_chunks().0, self.shift.as_chunks().0)
-    }
 }
 
 /// The coefficients of a vector-Jacobian product: u ↦ a·u + b·(x − mean) + c by channel.
@@ -144,6 +136,30 @@ impl GroupNorm {
     }
 }
 
+/// A row as vectors. Rows are whole panels, and a panel is whole vectors.
+#[inline(always)]
+pub(crate) fn vectors<S: Simd>(row: &[f32]) -> &[S::f32s] {
+    S::as_simd_f32s(row).0
+}
+
+#[inline(always)]
+pub(crate) fn vectors_mut<S: Simd>(row: &mut [f32]) -> &mut [S::f32s] {
+    S::as_mut_simd_f32s(row).0
+}
+
+/// ReLU that keeps what is not a number.
+#[inline(always)]
+pub(crate) fn relu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    relu_vjp(simd, x, x)
+}
+
+/// uᵀ ∂ReLU, from the output of the ReLU or anything with its sign.
+#[inline(always)]
+pub(crate) fn relu_vjp<S: Simd>(simd: S, output: S::f32s, u: S::f32s) -> S::f32s {
+    let zero = simd.splat_f32s(0.0);
+    simd.select_f32s(simd.less_than_or_equal_f32s(output, zero), zero, u)
+}
+
 /// Sums by channel: of x, or of (x − centre)².
 struct ChannelSums<'a> {
     plane: Plane,
@@ -152,95 +168,68 @@ struct ChannelSums<'a> {
     sums: &'a mut [f32],
 }
 
-/// Channels that are summed together in registers.
-const WIDE: usize = 4;
+/// Vectors of channels that are summed together in registers.
+const WIDE: usize = 5;
 
 impl WithSimd for ChannelSums<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { plane, image, centre, sums } = self;
-        let panels = plane.stride() / LANES;
-        let sums = sums.as_chunks_mut::<LANES>().0;
-        sums.fill([0.0; LANES]);
+        sums.fill(0.0);
+        let sums = vectors_mut::<S>(sums);
+        let centre = centre.map(vectors::<S>);
+        let count = sums.len();
         for y in 0..plane.height {
-            let row = plane.row(image, y);
-            let mut panel = 0;
-            while panel < panels {
-                let wide = if panel + WIDE <= panels { WIDE } else { 1 };
-                let centre = centre.map(|centre| centre.as_chunks::<LANES>().0);
-                match wide {
-                    WIDE => channel_sums::<WIDE>(row, panels, panel, centre, sums),
-                    _ => channel_sums::<1>(row, panels, panel, centre, sums),
-                }
-                panel += wide;
+            let row = vectors::<S>(plane.row(image, y));
+            let mut at = 0;
+            while at + WIDE <= count {
+                channel_sums::<S, WIDE>(simd, row, count, at, centre, sums);
+                at += WIDE;
+            }
+            while at < count {
+                channel_sums::<S, 1>(simd, row, count, at, centre, sums);
+                at += 1;
             }
         }
     }
 }
 
-/// Adds one row's sums of `W` panels.
+/// Adds one row's sums of `W` of each pixel's `count` vectors.
 #[inline(always)]
-fn channel_sums<const W: usize>(
-    row: &[Lane],
-    panels: usize,
-    panel: usize,
-    centre: Option<&[Lane]>,
-    sums: &mut [Lane],
+fn channel_sums<S: Simd, const W: usize>(
+    simd: S,
+    row: &[S::f32s],
+    count: usize,
+    at: usize,
+    centre: Option<&[S::f32s]>,
+    sums: &mut [S::f32s],
 ) {
-    let mut sum = [[0.0; LANES]; W];
+    let mut sum = [simd.splat_f32s(0.0); W];
     match centre {
         None => {
-            for pixel in row.chunks_exact(panels) {
-                let pixel: &[Lane; W] = pixel[panel..].first_chunk().unwrap();
-                for (sum, x) in sum.iter_mut().zip(pixel) {
-                    for (sum, x) in sum.iter_mut().zip(x) {
-                        *sum += x;
-                    }
+            for pixel in row.chunks_exact(count) {
+                let pixel = &pixel[at..at + W];
+                for i in 0..W {
+                    sum[i] = simd.add_f32s(sum[i], pixel[i]);
                 }
             }
         }
         Some(centre) => {
-            let centre: &[Lane; W] = centre[panel..].first_chunk().unwrap();
-            for pixel in row.chunks_exact(panels) {
-                let pixel: &[Lane; W] = pixel[panel..].first_chunk().unwrap();
-                for ((sum, x), centre) in sum.iter_mut().zip(pixel).zip(centre) {
-                    for ((sum, x), centre) in sum.iter_mut().zip(x).zip(centre) {
-                        let d = x - centre;
-                        *sum += d * d;
-                    }
+            let mut centres = [simd.splat_f32s(0.0); W];
+            centres.copy_from_slice(&centre[at..at + W]);
+            for pixel in row.chunks_exact(count) {
+                let pixel = &pixel[at..at + W];
+                for i in 0..W {
+                    let distance = simd.sub_f32s(pixel[i], centres[i]);
+                    sum[i] = multiply_add(simd, distance, distance, sum[i]);
                 }
             }
         }
     }
-    for (total, sum) in sums[panel..].iter_mut().zip(&sum) {
-        for (total, sum) in total.iter_mut().zip(sum) {
-            *total += sum;
-        }
-    }
-}
-
-/// ReLU that keeps what is not a number.
-#[inline(always)]
-pub(crate) fn relu(x: f32) -> f32 {
-    if x <= 0.0 { 0.0 } else { x }
-}
-
-/// uᵀ ∂ReLU, from the output of the ReLU or anything with its sign.
-#[inline(always)]
-pub(crate) fn relu_vjp(output: f32, u: f32) -> f32 {
-    if output <= 0.0 { 0.0 } else { u }
-}
-
-/// out\[pixel\] = f(x\[pixel\], scale, shift) by channel, over a row.
-#[inline(always)]
-fn map_row(x: &[Lane], map: &Map, mut f: impl FnMut(usize, &Lane, &Lane, &Lane)) {
-    let (scale, shift) = map.lanes();
-    for (pixel, x) in x.chunks_exact(scale.len()).enumerate() {
-        for (panel, ((x, a), b)) in x.iter().zip(scale).zip(shift).enumerate() {
-            f(pixel * scale.len() + panel, x, a, b);
-        }
+    for (total, sum) in sums[at..].iter_mut().zip(sum) {
+        *total = simd.add_f32s(*total, sum);
     }
 }
 
@@ -256,20 +245,18 @@ impl WithSimd for RectifyInPlace<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { plane, image, map, mut keep } = self;
-        let (scale, shift) = map.lanes();
+        let (scale, shift) = (vectors::<S>(&map.scale), vectors::<S>(&map.shift));
         let kept = Plane::plain([plane.channels, plane.height, plane.width]);
         for y in 0..plane.height {
             let row = plane.row_mut(image, y);
             if let Some(keep) = keep.as_deref_mut() {
                 kept.row_mut(keep, y).copy_from_slice(row);
             }
-            for pixel in row.chunks_exact_mut(scale.len()) {
+            for pixel in vectors_mut::<S>(row).chunks_exact_mut(scale.len()) {
                 for ((x, a), b) in pixel.iter_mut().zip(scale).zip(shift) {
-                    for ((x, a), b) in x.iter_mut().zip(a).zip(b) {
-                        *x = relu(*x * a + b);
-                    }
+                    *x = relu(simd, multiply_add(simd, *x, *a, *b));
                 }
             }
         }
@@ -277,6 +264,7 @@ impl WithSimd for RectifyInPlace<'_> {
 }
 
 /// What is done with a normalised image.
+#[derive(Clone, Copy)]
 pub(crate) enum Then<'a> {
     /// out = normalised.
     Store,
@@ -304,58 +292,50 @@ impl WithSimd for Normalise<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { x, plane, map, out, out_plane, then } = self;
+        let (scale, shift) = (vectors::<S>(&map.scale), vectors::<S>(&map.shift));
         for y in 0..plane.height {
-            let row = plane.row(x, y);
+            let row = vectors::<S>(plane.row(x, y));
             if let Then::Upsample(factor) = then {
-                let panels = plane.stride() / LANES;
                 for copy in 0..factor {
-                    let to = out_plane.row_mut(out, y * factor + copy);
-                    map_row(row, map, |at, x, a, b| {
-                        let (pixel, panel) = (at / panels, at % panels);
-                        let first = pixel * factor * panels + panel;
-                        for repeat in 0..factor {
-                            let to = &mut to[first + repeat * panels];
-                            for i in 0..LANES {
-                                to[i] += x[i] * a[i] + b[i];
+                    let to = vectors_mut::<S>(out_plane.row_mut(out, y * factor + copy));
+                    let cells = to.chunks_exact_mut(factor * scale.len());
+                    for (pixel, cell) in row.chunks_exact(scale.len()).zip(cells) {
+                        for to in cell.chunks_exact_mut(scale.len()) {
+                            for (((to, x), a), b) in to.iter_mut().zip(pixel).zip(scale).zip(shift) {
+                                *to = simd.add_f32s(*to, multiply_add(simd, *x, *a, *b));
                             }
                         }
-                    });
+                    }
                 }
                 continue;
             }
-            let to = out_plane.row_mut(out, y);
-            let to = &mut to[..row.len()];
+            let to = vectors_mut::<S>(out_plane.row_mut(out, y));
+            let pixels = to.chunks_exact_mut(scale.len()).zip(row.chunks_exact(scale.len()));
             match then {
-                Then::Store => map_row(row, map, |at, x, a, b| {
-                    let to = &mut to[at];
-                    for i in 0..LANES {
-                        to[i] = x[i] * a[i] + b[i];
-                    }
-                }),
-                Then::Rectify => map_row(row, map, |at, x, a, b| {
-                    let to = &mut to[at];
-                    for i in 0..LANES {
-                        to[i] = relu(x[i] * a[i] + b[i]);
-                    }
-                }),
                 Then::AddRectify(other, other_plane) => {
-                    let other = &other_plane.row(other, y)[..row.len()];
-                    map_row(row, map, |at, x, a, b| {
-                        let (to, other) = (&mut to[at], &other[at]);
-                        for i in 0..LANES {
-                            to[i] = relu(x[i] * a[i] + b[i] + other[i]);
+                    let other = vectors::<S>(other_plane.row(other, y)).chunks_exact(scale.len());
+                    for ((to, x), other) in pixels.zip(other) {
+                        let terms = to.iter_mut().zip(x).zip(other).zip(scale).zip(shift);
+                        for ((((to, x), other), a), b) in terms {
+                            let sum = simd.add_f32s(multiply_add(simd, *x, *a, *b), *other);
+                            *to = relu(simd, sum);
                         }
-                    });
-                }
-                Then::Accumulate => map_row(row, map, |at, x, a, b| {
-                    let to = &mut to[at];
-                    for i in 0..LANES {
-                        to[i] += x[i] * a[i] + b[i];
                     }
-                }),
-                Then::Upsample(_) => {}
+                }
+                _ => {
+                    for (to, x) in pixels {
+                        for (((to, x), a), b) in to.iter_mut().zip(x).zip(scale).zip(shift) {
+                            let value = multiply_add(simd, *x, *a, *b);
+                            *to = match then {
+                                Then::Rectify => relu(simd, value),
+                                Then::Accumulate => simd.add_f32s(*to, value),
+                                _ => value,
+                            };
+                        }
+                    }
+                }
             }
         }
     }
@@ -378,49 +358,75 @@ impl WithSimd for CotangentSums<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { u, u_plane, x, x_plane, moments, rectified, sums } = self;
-        let panels = u_plane.stride() / LANES;
+        sums.fill(0.0);
         let (plain, centred) = sums.split_at_mut(u_plane.stride());
-        let (plain, centred) = (plain.as_chunks_mut::<LANES>().0, centred.as_chunks_mut::<LANES>().0);
-        plain.fill([0.0; LANES]);
-        centred.fill([0.0; LANES]);
-        let mean = moments.mean;
+        let (plain, centred) = (vectors_mut::<S>(plain), vectors_mut::<S>(centred));
+        let mean = vectors::<S>(moments.mean);
+        let map = rectified.map(|map| (vectors::<S>(&map.scale), vectors::<S>(&map.shift)));
+        let count = plain.len();
         for y in 0..u_plane.height {
-            let x = x_plane.row(x, y);
-            let u = u_plane.row_mut(u, y);
-            for panel in 0..panels {
-                let (mut first, mut second) = ([0.0; LANES], [0.0; LANES]);
-                let mean = &mean[panel];
-                match rectified {
-                    None => {
-                        for (u, x) in u.chunks_exact(panels).zip(x.chunks_exact(panels)) {
-                            let (u, x) = (&u[panel], &x[panel]);
-                            for i in 0..LANES {
-                                first[i] += u[i];
-                                second[i] += u[i] * (x[i] - mean[i]);
-                            }
-                        }
-                    }
-                    Some(map) => {
-                        let (scale, shift) = map.lanes();
-                        let (scale, shift) = (&scale[panel], &shift[panel]);
-                        for (u, x) in u.chunks_exact_mut(panels).zip(x.chunks_exact(panels)) {
-                            let (u, x) = (&mut u[panel], &x[panel]);
-                            for i in 0..LANES {
-                                u[i] = relu_vjp(x[i] * scale[i] + shift[i], u[i]);
-                                first[i] += u[i];
-                                second[i] += u[i] * (x[i] - mean[i]);
-                            }
-                        }
-                    }
-                }
-                for i in 0..LANES {
-                    plain[panel][i] += first[i];
-                    centred[panel][i] += second[i];
+            let x = vectors::<S>(x_plane.row(x, y));
+            let u = vectors_mut::<S>(u_plane.row_mut(u, y));
+            let mut at = 0;
+            while at + WIDE <= count {
+                cotangent_sums::<S, WIDE>(simd, u, x, count, at, mean, map, plain, centred);
+                at += WIDE;
+            }
+            while at < count {
+                cotangent_sums::<S, 1>(simd, u, x, count, at, mean, map, plain, centred);
+                at += 1;
+            }
+        }
+    }
+}
+
+/// Adds one row's sums of `W` of each pixel's `count` vectors.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn cotangent_sums<S: Simd, const W: usize>(
+    simd: S,
+    u: &mut [S::f32s],
+    x: &[S::f32s],
+    count: usize,
+    at: usize,
+    mean: &[S::f32s],
+    map: Option<(&[S::f32s], &[S::f32s])>,
+    plain: &mut [S::f32s],
+    centred: &mut [S::f32s],
+) {
+    let zero = simd.splat_f32s(0.0);
+    let (mut first, mut second, mut means) = ([zero; W], [zero; W], [zero; W]);
+    means.copy_from_slice(&mean[at..at + W]);
+    let pixels = u.chunks_exact_mut(count).zip(x.chunks_exact(count));
+    match map {
+        None => {
+            for (u, x) in pixels {
+                let (u, x) = (&u[at..at + W], &x[at..at + W]);
+                for i in 0..W {
+                    first[i] = simd.add_f32s(first[i], u[i]);
+                    second[i] = multiply_add(simd, u[i], simd.sub_f32s(x[i], means[i]), second[i]);
                 }
             }
         }
+        Some((scale, shift)) => {
+            let (mut scales, mut shifts) = ([zero; W], [zero; W]);
+            scales.copy_from_slice(&scale[at..at + W]);
+            shifts.copy_from_slice(&shift[at..at + W]);
+            for (u, x) in pixels {
+                let (u, x) = (&mut u[at..at + W], &x[at..at + W]);
+                for i in 0..W {
+                    u[i] = relu_vjp(simd, multiply_add(simd, x[i], scales[i], shifts[i]), u[i]);
+                    first[i] = simd.add_f32s(first[i], u[i]);
+                    second[i] = multiply_add(simd, u[i], simd.sub_f32s(x[i], means[i]), second[i]);
+                }
+            }
+        }
+    }
+    for i in 0..W {
+        plain[at + i] = simd.add_f32s(plain[at + i], first[i]);
+        centred[at + i] = simd.add_f32s(centred[at + i], second[i]);
     }
 }
 
@@ -449,27 +455,23 @@ impl WithSimd for PullBack<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { u, x, x_plane, moments, coefficients, out, out_plane, rectified } = self;
-        let a = coefficients.a.as_chunks::<LANES>().0;
-        let panels = a.len();
-        let b = &coefficients.b.as_chunks::<LANES>().0[..panels];
-        let c = &coefficients.c.as_chunks::<LANES>().0[..panels];
-        let mean = &moments.mean[..panels];
+        let a = vectors::<S>(&coefficients.a);
+        let (b, c) = (&vectors::<S>(&coefficients.b)[..a.len()], &vectors::<S>(&coefficients.c)[..a.len()]);
+        let mean = &vectors::<S>(moments.mean)[..a.len()];
         for y in 0..out_plane.height {
-            let x = x_plane.row(x, y);
+            let x = vectors::<S>(x_plane.row(x, y));
             let out = out_plane.row_mut(out, y);
             if let Source::At(u, plane) = u {
                 out.copy_from_slice(plane.row(u, y));
             }
-            for (out, x) in out.chunks_exact_mut(panels).zip(x.chunks_exact(panels)) {
-                for panel in 0..panels {
-                    let (out, x) = (&mut out[panel], &x[panel]);
-                    let (a, b, c, mean) = (&a[panel], &b[panel], &c[panel], &mean[panel]);
-                    for i in 0..LANES {
-                        let value = a[i] * out[i] + (b[i] * (x[i] - mean[i]) + c[i]);
-                        out[i] = if rectified { relu_vjp(x[i], value) } else { value };
-                    }
+            let out = vectors_mut::<S>(out);
+            for (out, x) in out.chunks_exact_mut(a.len()).zip(x.chunks_exact(a.len())) {
+                for (i, (out, x)) in out.iter_mut().zip(x).enumerate() {
+                    let rest = multiply_add(simd, b[i], simd.sub_f32s(*x, mean[i]), c[i]);
+                    let value = multiply_add(simd, a[i], *out, rest);
+                    *out = if rectified { relu_vjp(simd, *x, value) } else { value };
                 }
             }
         }

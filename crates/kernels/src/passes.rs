@@ -2,7 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::norm::{relu, relu_vjp};
+use crate::norm::{relu, relu_vjp, vectors, vectors_mut};
 use crate::plane::{LANES, Plane};
 
 /// From C, H, W order, dense, to a plane: its interior is set (padding channels to zero), or added to.
@@ -22,7 +22,7 @@ impl WithSimd for FromChannels<'_> {
         let Plane { channels, height, width, .. } = plane;
         let panels = plane.stride() / LANES;
         for y in 0..height {
-            let row = plane.row_mut(out, y);
+            let row = plane.row_mut(out, y).as_chunks_mut::<LANES>().0;
             for panel in 0..panels {
                 let present = LANES.min(channels - panel * LANES);
                 // Blocks of pixels, so that each channel's cache line is used up while it is there.
@@ -74,7 +74,7 @@ impl WithSimd for ToChannels<'_> {
         let Plane { channels, height, width, .. } = plane;
         let panels = plane.stride() / LANES;
         for y in 0..height {
-            let row = plane.row(image, y);
+            let row = plane.row(image, y).as_chunks::<LANES>().0;
             for panel in 0..panels {
                 let present = LANES.min(channels - panel * LANES);
                 for first in (0..width).step_by(LANES) {
@@ -115,7 +115,7 @@ impl WithSimd for Copy<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { x, plane, out, out_plane, add } = self;
         for y in 0..plane.height {
             let (from, to) = (plane.row(x, y), out_plane.row_mut(out, y));
@@ -123,10 +123,8 @@ impl WithSimd for Copy<'_> {
                 to.copy_from_slice(from);
                 continue;
             }
-            for (to, from) in to.iter_mut().zip(from) {
-                for i in 0..LANES {
-                    to[i] += from[i];
-                }
+            for (to, from) in vectors_mut::<S>(to).iter_mut().zip(vectors::<S>(from)) {
+                *to = simd.add_f32s(*to, *from);
             }
         }
     }
@@ -139,11 +137,9 @@ impl WithSimd for Rectify<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        for x in self.0.as_chunks_mut::<LANES>().0 {
-            for x in x {
-                *x = relu(*x);
-            }
+    fn with_simd<S: Simd>(self, simd: S) {
+        for x in vectors_mut::<S>(self.0) {
+            *x = relu(simd, *x);
         }
     }
 }
@@ -158,12 +154,9 @@ impl WithSimd for RectifyVjp<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let output = self.output.as_chunks::<LANES>().0;
-        for (u, output) in self.u.as_chunks_mut::<LANES>().0.iter_mut().zip(output) {
-            for i in 0..LANES {
-                u[i] = relu_vjp(output[i], u[i]);
-            }
+    fn with_simd<S: Simd>(self, simd: S) {
+        for (u, output) in vectors_mut::<S>(self.u).iter_mut().zip(vectors::<S>(self.output)) {
+            *u = relu_vjp(simd, *output, *u);
         }
     }
 }
@@ -181,21 +174,20 @@ impl WithSimd for Downsum<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { x, plane, factor, out, out_plane } = self;
-        let panels = plane.stride() / LANES;
+        let count = plane.stride() / S::F32_LANES;
         for y in 0..out_plane.height {
             let to = out_plane.row_mut(out, y);
-            to.fill([0.0; LANES]);
+            to.fill(0.0);
+            let to = vectors_mut::<S>(to);
             for copy in 0..factor {
-                let from = plane.row(x, y * factor + copy);
-                let cells = from.chunks_exact(factor * panels);
-                for (to, cell) in to.chunks_exact_mut(panels).zip(cells) {
-                    for pixel in cell.chunks_exact(panels) {
+                let from = vectors::<S>(plane.row(x, y * factor + copy));
+                let cells = from.chunks_exact(factor * count);
+                for (to, cell) in to.chunks_exact_mut(count).zip(cells) {
+                    for pixel in cell.chunks_exact(count) {
                         for (to, from) in to.iter_mut().zip(pixel) {
-                            for i in 0..LANES {
-                                to[i] += from[i];
-                            }
+                            *to = simd.add_f32s(*to, *from);
                         }
                     }
                 }

@@ -63,14 +63,14 @@ impl Plane {
     }
 
     /// Row y of an image, without the border.
-    pub fn row<'a>(&self, image: &'a [f32], y: usize) -> &'a [[f32; LANES]] {
+    pub fn row<'a>(&self, image: &'a [f32], y: usize) -> &'a [f32] {
         let start = self.offset(y, 0);
-        image[start..start + self.row_len()].as_chunks().0
+        &image[start..start + self.row_len()]
     }
 
     /// Row y of an image, without the border.
-    pub fn row_mut<'a>(&self, image: &'a mut [f32], y: usize) -> &'a mut [[f32; LANES]] {
+    pub fn row_mut<'a>(&self, image: &'a mut [f32], y: usize) -> &'a mut [f32] {
         let start = self.offset(y, 0);
-        image[start..start + self.row_len()].as_chunks_mut().0
+        &mut image[start..start + self.row_len()]
     }
 }
