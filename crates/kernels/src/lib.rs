@@ -11,7 +11,7 @@
 //! Instruction sets are chosen when the program runs: AVX-512, AVX2, NEON, or none.
 
 // Tiles of registers are arrays indexed together with pointers and with one another: a range says it plainest.
-#![allow(clippy::needless_range_loop)]
+#![allow(clippy::needless_range_loop, clippy::type_complexity)]
 
 mod plane;
 mod tile;
