@@ -16,7 +16,12 @@ const TOLERANCE: f64 = 1e-5;
 
 fn sizes() -> Vec<MdeqConfig> {
     let mut sizes = configurations();
-    sizes.extend([MdeqConfig::digits(), MdeqConfig::single_scale(), MdeqConfig::small(), MdeqConfig::large()]);
+    sizes.extend([
+        MdeqConfig::digits(),
+        MdeqConfig::single_scale(),
+        MdeqConfig::small(),
+        MdeqConfig::large(),
+    ]);
     sizes
 }
 

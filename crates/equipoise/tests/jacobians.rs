@@ -10,8 +10,8 @@ use common::{double, inner, normal, relative_error};
 use equipoise::batch::{select, to_vec};
 use equipoise::model::cell::{BoundCell, Cell};
 use equipoise::model::mdeq::MdeqCell;
-use equipoise::state::Injection;
 use equipoise::model::parameters::accumulate_module;
+use equipoise::state::Injection;
 use equipoise::state::State;
 
 /// The two ways to evaluate a cell whose products are written by hand.

@@ -74,7 +74,7 @@ fn flops(parameters: &CellParameters) -> f64 {
     for (i, block) in parameters.blocks.iter().enumerate() {
         terms += (block.conv1.len() + block.conv2.len()) * area(i);
     }
-    for (_, row) in parameters.paths.iter().enumerate() {
+    for row in &parameters.paths {
         for (j, path) in row.iter().enumerate() {
             match path {
                 Some(PathParameters::Up(step)) => terms += step.conv.len() * area(j),
@@ -148,7 +148,8 @@ impl Random {
     fn numbers(&mut self, count: usize, deviation: f32) -> Vec<f32> {
         (0..count)
             .map(|_| {
-                self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                self.0 =
+                    self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 ((self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0) * 3_f32.sqrt() * deviation
             })
             .collect()

@@ -90,12 +90,21 @@ impl Cell {
     /// If the parameters' shapes contradict each other: a branch that is not half as high and wide as the one
     /// before it, groups that do not divide their channels, a kernel of the wrong length, a missing path.
     pub fn new(parameters: &CellParameters) -> Self {
+        Self::with_arch(parameters, Arch::new())
+    }
+
+    /// Prepares a cell for an instruction set.
+    pub(crate) fn with_arch(parameters: &CellParameters, arch: Arch) -> Self {
         let CellParameters { branches: shapes, blocks, paths, post } = parameters;
         assert!(!shapes.is_empty(), "a cell has at least one branch");
         assert_eq!(blocks.len(), shapes.len(), "one block per branch");
         for pair in shapes.windows(2) {
             let [_, height, width] = pair[1];
-            assert_eq!(pair[0][1..], [2 * height, 2 * width], "each branch has half the resolution of the last");
+            assert_eq!(
+                pair[0][1..],
+                [2 * height, 2 * width],
+                "each branch has half the resolution of the last"
+            );
         }
         let fused = if shapes.len() > 1 { shapes.len() } else { 0 };
         assert!(paths.len() == fused && paths.iter().all(|row| row.len() == fused), "one path per pair");
@@ -137,7 +146,8 @@ impl Cell {
                     .collect()
             })
             .collect();
-        let post = shapes.iter().zip(post).map(|(&shape, post)| Post::new(shape, post, &mut counter)).collect();
+        let post =
+            shapes.iter().zip(post).map(|(&shape, post)| Post::new(shape, post, &mut counter)).collect();
         assert_eq!(counter.norms(), norms.len());
         let mut dim = 0;
         let branches = shapes
@@ -149,7 +159,7 @@ impl Cell {
             })
             .collect();
         Self(Arc::new(Inner {
-            arch: Arch::new(),
+            arch,
             blocks,
             paths,
             post,
@@ -185,7 +195,14 @@ impl Cell {
             let mut scratch = self.scratch(size);
             let Scratch { tape, blocks, paths, post, out: plain, .. } = &mut scratch;
             let mut work = Work { blocks, paths, post, out: plain };
-            self.0.forward(here, self.rows(state, first, here), self.injected(injection, first, here), out, tape, &mut work);
+            self.0.forward(
+                here,
+                self.rows(state, first, here),
+                self.injected(injection, first, here),
+                out,
+                tape,
+                &mut work,
+            );
             self.return_scratch(scratch);
         });
     }
@@ -382,7 +399,15 @@ impl Inner {
         for (i, post) in self.post.iter().enumerate() {
             let cotangent = self.dense(u, i);
             let plane = self.blocks[i].plain;
-            post.pull_back(arch, count, cotangent, &tape.post[i], &mut work.post[i], i, capture.as_deref_mut());
+            post.pull_back(
+                arch,
+                count,
+                cotangent,
+                &tape.post[i],
+                &mut work.post[i],
+                i,
+                capture.as_deref_mut(),
+            );
             let at_sum = &work.post[i].at_sum;
             for (j, path) in self.paths[i].iter().enumerate() {
                 // Every branch receives something of the first sum, so that is what sets it.
@@ -430,7 +455,12 @@ impl Inner {
         Capture {
             blocks: self.blocks.iter().map(block).collect(),
             steps,
-            post: self.blocks.iter().take(self.post.len()).map(|block| Stack::of(block.plain, count)).collect(),
+            post: self
+                .blocks
+                .iter()
+                .take(self.post.len())
+                .map(|block| Stack::of(block.plain, count))
+                .collect(),
             norms: self.norms.iter().map(|stride| Stack::new(2 * stride, count)).collect(),
         }
     }
@@ -440,7 +470,8 @@ impl Inner {
         let both = || tapes.iter().zip(captures);
         let mut jobs = Vec::new();
         for (i, block) in self.blocks.iter().enumerate() {
-            let chunks = both().map(|(tape, c)| (&tape.blocks[i].z, &c.blocks[i].at_hidden, tape.count)).collect();
+            let chunks =
+                both().map(|(tape, c)| (&tape.blocks[i].z, &c.blocks[i].at_hidden, tape.count)).collect();
             jobs.push(Job { conv: &block.conv1, chunks });
             let chunks =
                 both().map(|(tape, c)| (&c.blocks[i].hidden, &c.blocks[i].at_mixed, tape.count)).collect();
@@ -493,7 +524,13 @@ impl Tape {
     /// # Panics
     ///
     /// If the lengths are not those of the tape's examples, or `into` not of the cell's shapes.
-    pub fn vjp_parameters(&self, u: &[f32], state: &mut [f32], injection: &mut [f32], into: &mut CellParameters) {
+    pub fn vjp_parameters(
+        &self,
+        u: &[f32],
+        state: &mut [f32],
+        injection: &mut [f32],
+        into: &mut CellParameters,
+    ) {
         let captures = self.run(u, state, Some(injection), true);
         let cell = &*self.cell.0;
         let (mut kernels, mut norms) = into.parts_mut();
@@ -543,10 +580,21 @@ impl Tape {
         Self { cell: self.cell.clone(), chunks, count: rows.len() }
     }
 
-    fn run(&self, u: &[f32], state: &mut [f32], injection: Option<&mut [f32]>, capture: bool) -> Vec<Capture> {
+    fn run(
+        &self,
+        u: &[f32],
+        state: &mut [f32],
+        injection: Option<&mut [f32]>,
+        capture: bool,
+    ) -> Vec<Capture> {
         let cell = &*self.cell.0;
         let (dim, injected) = (self.cell.state_dim(), self.cell.injection_dim());
-        assert_eq!(u.len(), self.count * dim, "a cotangent of {dim} numbers for each of {} examples", self.count);
+        assert_eq!(
+            u.len(),
+            self.count * dim,
+            "a cotangent of {dim} numbers for each of {} examples",
+            self.count
+        );
         assert_eq!(state.len(), u.len(), "a result as long as the cotangent");
         let mut work = Vec::with_capacity(self.chunks.len());
         let (mut state, mut injection) = (state, injection);

@@ -100,9 +100,8 @@ impl Conv {
 
     /// dx (+)= uᵀ ∂conv/∂x for several examples.
     pub fn pull_back(&self, arch: Arch, u: Images<'_>, dx: ImagesMut<'_>, count: usize, accumulate: bool) {
-        let weights = self
-            .backward_weights
-            .get_or_init(|| Packed::new(&self.kernel, self.shape, &self.backward, true));
+        let weights =
+            self.backward_weights.get_or_init(|| Packed::new(&self.kernel, self.shape, &self.backward, true));
         convolve(arch, &self.backward, weights, u, dx, count, accumulate);
     }
 }

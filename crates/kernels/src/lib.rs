@@ -3,12 +3,15 @@
 //! A [`Cell`] is made of plain numbers ([`CellParameters`]), and evaluates f(z; x), or evaluates it and keeps a
 //! [`Tape`] for vector-Jacobian products with respect to state, injection and parameters.
 //!
-//! What makes it fast: examples are images in H, W, C order with a border of zeros ([`plane`]); a convolution is
-//! a sum over taps and channels straight from the image, its result held in registers ([`tile`], [`conv`]);
+//! What makes it fast: examples are images in H, W, C order with a border of zeros (`plane`); a convolution is
+//! a sum over taps and channels straight from the image, its result held in registers (`tile`, `conv`);
 //! everything around the convolutions is fused into passes over memory that is still in the second level cache
-//! ([`norm`], [`passes`]); and a task carries a few examples through a whole cell ([`cell`]).
+//! (`norm`, `passes`); and a task carries a few examples through a whole cell (`cell`).
 //!
 //! Instruction sets are chosen when the program runs: AVX-512, AVX2, NEON, or none.
+
+// Loops over registers and lanes say what they mean by index.
+#![allow(clippy::needless_range_loop)]
 
 mod plane;
 mod tile;
@@ -24,7 +27,11 @@ mod fusion;
 mod post;
 mod weights;
 mod cell;
+mod broyden;
+#[cfg(test)]
+mod tests;
 
+pub use broyden::{BroydenStep, Correction, broyden_step};
 pub use cell::{Cell, Tape};
 pub use parameters::{
     BlockParameters, CellParameters, NormParameters, PathParameters, PostParameters, StepParameters,

@@ -81,12 +81,16 @@ impl NormParameters {
 
     pub(crate) fn check(&self, channels: usize, what: &str) {
         assert!(
-            self.groups > 0 && channels % self.groups == 0,
+            self.groups > 0 && channels.is_multiple_of(self.groups),
             "{what}: {} groups do not divide {channels} channels",
             self.groups
         );
         if let Some((weight, bias)) = &self.affine {
-            assert_eq!([weight.len(), bias.len()], [channels; 2], "{what}: affine map of {channels} channels");
+            assert_eq!(
+                [weight.len(), bias.len()],
+                [channels; 2],
+                "{what}: affine map of {channels} channels"
+            );
         }
     }
 }

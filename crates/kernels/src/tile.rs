@@ -130,7 +130,8 @@ pub(crate) unsafe fn outer<S: Simd, const M: usize, const P: usize, const V: usi
     debug_assert_eq!(V * S::F32_LANES, LANES);
     // SAFETY: all pointers stay within the ranges that the caller vouches for.
     unsafe {
-        let at = |i: usize, p: usize, v: usize| y.add((i * P + p) * LANES + v * S::F32_LANES).cast::<S::f32s>();
+        let at =
+            |i: usize, p: usize, v: usize| y.add((i * P + p) * LANES + v * S::F32_LANES).cast::<S::f32s>();
         let mut sum = [[[simd.splat_f32s(0.0); V]; P]; M];
         for i in 0..M {
             for p in 0..P {

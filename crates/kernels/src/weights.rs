@@ -77,7 +77,14 @@ fn sum(arch: Arch, job: &Job<'_>, piece: &Piece) -> Vec<f32> {
         for example in 0..count {
             moved.extend(pixels.iter().map(|&(from, to)| (from + example * x_len, to + example * u_len)));
         }
-        arch.dispatch(Sum { conv: job.conv, x: x.from(0).data, u: u.from(0).data, pixels: &moved, piece, sum: &mut sum });
+        arch.dispatch(Sum {
+            conv: job.conv,
+            x: x.images(0).data,
+            u: u.images(0).data,
+            pixels: &moved,
+            piece,
+            sum: &mut sum,
+        });
     }
     sum
 }

@@ -5,8 +5,12 @@
 //! was Δz = −B g, the numerator is −B g at the new point, so each step needs only one product with B and one
 //! with Bᵀ. The first step is z_1 = f(z_0).
 
+use burn::backend::flex::FlexTensor;
+use equipoise_kernels::{BroydenStep, broyden_step};
+
 use super::{Evaluated, Memory};
-use crate::batch::{dot, select};
+use crate::batch::{dot, from_vec, select};
+use crate::plain::{numbers_of, plain};
 use crate::state::State;
 
 #[derive(Default)]
@@ -36,20 +40,42 @@ impl Broyden {
     }
 }
 
+impl Broyden {
+    /// The step in one fused pass per example; `None` if some tensor is not plain.
+    fn fused(&mut self, current: &Evaluated) -> Option<State> {
+        let Evaluated { state, residual, .. } = current;
+        let [n, dim] = state.dims();
+        let device = state.device();
+        let (z, g) = (plain(state)?, plain(residual)?);
+        let previous = match &self.previous {
+            Some((z, g)) => Some((plain(z)?, plain(g)?)),
+            None => None,
+        };
+        let held: Vec<(FlexTensor, FlexTensor)> =
+            self.corrections.iter().map(|(u, v)| Some((plain(u)?, plain(v)?))).collect::<Option<_>>()?;
+        let corrections: Vec<_> = held.iter().map(|(u, v)| (numbers_of(u), numbers_of(v))).collect();
+        let (next, correction) = broyden_step(&BroydenStep {
+            dim,
+            corrections: &corrections,
+            state: numbers_of(&z),
+            residual: numbers_of(&g),
+            previous: previous.as_ref().map(|(z, g)| (numbers_of(z), numbers_of(g))),
+        });
+        let tensor = |values| from_vec(values, [n, dim], &device);
+        if let Some((u, v)) = correction {
+            self.corrections.push((tensor(u), tensor(v)));
+        }
+        Some(tensor(next))
+    }
+}
+
 impl Memory for Broyden {
     fn next(&mut self, current: &Evaluated) -> State {
-        let Evaluated { state, residual, .. } = current;
-        let mut direction = self.product(residual);
-        if let Some((previous_state, previous_residual)) = self.previous.take() {
-            let v = self.transposed_product(&(state.clone() - previous_state));
-            let change = residual.clone() - previous_residual;
-            let u = direction.clone().neg() / dot(&v, &change);
-            let (u, v) = (finite_or_zero(u), finite_or_zero(v));
-            direction = direction + u.clone() * dot(&v, residual);
-            self.corrections.push((u, v));
+        if let Some(next) = self.fused(current) {
+            self.previous = Some((current.state.clone(), current.residual.clone()));
+            return next;
         }
-        self.previous = Some((state.clone(), residual.clone()));
-        state.clone() - direction
+        self.composed(current)
     }
 
     fn select(&mut self, rows: &[usize]) {
@@ -64,7 +90,66 @@ impl Memory for Broyden {
     }
 }
 
+impl Broyden {
+    /// The step in tensor operations, for any device and for what is tracked.
+    fn composed(&mut self, current: &Evaluated) -> State {
+        let Evaluated { state, residual, .. } = current;
+        let mut direction = self.product(residual);
+        if let Some((previous_state, previous_residual)) = self.previous.take() {
+            let v = self.transposed_product(&(state.clone() - previous_state));
+            let change = residual.clone() - previous_residual;
+            let u = direction.clone().neg() / dot(&v, &change);
+            let (u, v) = (finite_or_zero(u), finite_or_zero(v));
+            direction = direction + u.clone() * dot(&v, residual);
+            self.corrections.push((u, v));
+        }
+        self.previous = Some((state.clone(), residual.clone()));
+        state.clone() - direction
+    }
+}
+
 fn finite_or_zero(x: State) -> State {
     let broken = x.clone().is_finite().bool_not();
     x.mask_fill(broken, 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::to_vec;
+    use burn::tensor::Device;
+
+    /// A few steps on a linear map, both ways.
+    #[test]
+    fn fused_steps_are_the_composed_ones() {
+        let device = Device::default();
+        let (n, dim) = (3, 77);
+        let numbers = |seed: usize| -> State {
+            let entry = |i: usize| ((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5;
+            from_vec((0..n * dim).map(entry).collect(), [n, dim], &device)
+        };
+        let (slope, offset) = (numbers(1) * 0.8, numbers(2));
+        let (mut fused, mut composed) = (Broyden::default(), Broyden::default());
+        let mut state = numbers(3);
+        for step in 0..6 {
+            let value = state.clone() * slope.clone() + offset.clone();
+            let residual = value.clone() - state.clone();
+            let current = Evaluated { state, value, residual };
+            let next = fused.fused(&current).expect("plain tensors");
+            fused.previous = Some((current.state.clone(), current.residual.clone()));
+            let expected = composed.composed(&current);
+            for (a, b) in to_vec(next.clone()).iter().zip(to_vec(expected)) {
+                assert!((a - b).abs() < 1e-4, "step {step}: {a} and {b}");
+            }
+            assert_eq!(fused.corrections.len(), step);
+            state = next;
+        }
+        // The same point again: Δg is zero, u is not finite, and the correction is none.
+        let value = state.clone() * slope + offset;
+        let residual = value.clone() - state.clone();
+        let current = Evaluated { state, value, residual };
+        fused.previous = Some((current.state.clone(), current.residual.clone()));
+        assert!(to_vec(fused.fused(&current).unwrap()).iter().all(|x| x.is_finite()));
+        assert!(to_vec(fused.corrections.last().unwrap().0.clone()).iter().all(|x| x.is_finite()));
+    }
 }
