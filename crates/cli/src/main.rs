@@ -1,2 +1,34 @@
-//! The equipoise command.
-fn main() {}
+//! The `equipoise` command: flags to validated arguments to commands.
+//!
+//! [`flags`] is what clap reads, raw; each file in [`commands`] turns its flags into checked arguments before it
+//! starts anything, then calls the library. Results go to files, what a user would pipe to stdout, everything
+//! else to stderr. Exit codes: 0 done, 1 failed or interrupted, 2 bad usage or bad input.
+
+mod args;
+mod commands;
+mod configuration;
+mod error;
+mod evaluation;
+mod files;
+mod flags;
+mod interrupt;
+mod log;
+mod progress;
+mod recipe;
+mod setup;
+mod training;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    log::one_line_panics();
+    // A panic is a bug of ours. Its message is printed already; what is left is the exit code.
+    match std::panic::catch_unwind(commands::run) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            log::error(&error);
+            ExitCode::from(error.exit_code())
+        }
+        Err(_) => ExitCode::FAILURE,
+    }
+}

@@ -7,7 +7,7 @@
 //! Losses and gradients follow the same rule: losses are per example, and gradients are of the **sum** over
 //! the batch.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
 /// Images `[N, C, H, W]`, float32, intensities in \[0, 1\]. Normalisation, if any, is inside the model.
 pub type Images = Tensor<4>;
@@ -54,13 +54,10 @@ pub fn indices(rows: &[usize], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(rows, [n]), device)
 }
 
-/// The content of a float tensor in row-major order.
-///
-/// # Panics
-///
-/// If the tensor does not hold float32: everything in this crate does.
+/// The content of a float tensor in row-major order, in float32 whatever the tensor holds.
 pub fn to_vec<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().try_into_vec::<f32>().expect("the library computes in float32")
+    let data = tensor.cast(FloatDType::F32).into_data();
+    data.try_into_vec::<f32>().expect("just cast to float32")
 }
 
 /// A tensor from row-major content.

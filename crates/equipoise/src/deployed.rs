@@ -4,7 +4,7 @@
 //! [`Victim`] is a model, a readout and a gradient estimator, and implements the two traits that attacks know.
 //! The product of readouts and estimators is the grid of adaptive attacks.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::attack::{Classifier, ValueAndGradient, WhiteBox};
@@ -154,6 +154,7 @@ impl<'a, S: Stem, C: Cell, H: Head> Victim<'a, S, C, H> {
             trajectory: &forward.trajectory,
             tail: self.deployment.tail,
             backward: &self.deployment.backward,
+            readout: self.readout,
             head: &mut PlainHead(&self.model.head),
             objective,
         };
@@ -177,7 +178,7 @@ pub(crate) fn forward<C: Cell>(
     let [n, _] = injection.dims();
     let device: Device = injection.device();
     let cell_at = Counted::new(cell.bind(injection), counter.clone());
-    let start = State::zeros([n, cell.state_dim()], &device);
+    let start = State::zeros([n, cell.state_dim()], &device).cast(injection.dtype());
     let trajectory = solve(&cell_at, start, solver);
     Forward { cell: cell_at, trajectory }
 }
@@ -221,6 +222,29 @@ impl<H: Head> ReadHead for PlainHead<'_, H> {
         let gradients = (logits * (derivative * weight)).sum().backward();
         let cotangent = tracked.grad(&gradients).unwrap_or_else(|| state.zeros_like());
         (Reading { logits: plain, values }, cotangent)
+    }
+
+    fn read_mean(
+        &mut self,
+        states: &[State],
+        objective: &dyn Objective,
+        weight: f64,
+    ) -> (Reading, Vec<State>) {
+        // The head is per example, so several states of one batch pass through it as one larger batch.
+        let count = states.len();
+        let tracked = Tensor::cat(states.to_vec(), 0).autodiff().require_grad();
+        let logits = self.0.forward(tracked.clone(), &Phase::Evaluate);
+        let [rows, classes] = logits.dims();
+        let mean = logits.reshape([count, rows / count, classes]).mean_dim(0);
+        let mean = mean.reshape([rows / count, classes]);
+        let plain = mean.clone().inner();
+        let (values, derivative) = objective.values_and_derivative(&plain);
+        let gradients = (mean * (derivative * weight)).sum().backward();
+        let derivatives = match tracked.grad(&gradients) {
+            Some(gradient) => gradient.chunk(count, 0),
+            None => states.iter().map(State::zeros_like).collect(),
+        };
+        (Reading { logits: plain, values }, derivatives)
     }
 }
 

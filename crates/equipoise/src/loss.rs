@@ -5,7 +5,7 @@
 
 use burn::tensor::{Int, Tensor, activation};
 
-use crate::batch::{Logits, Values, indices};
+use crate::batch::{Logits, Values, indices, to_vec};
 
 /// A function of the logits, differentiable almost everywhere, one value per example.
 pub trait Objective {
@@ -72,6 +72,109 @@ impl Objective for Margin {
     }
 }
 
+/// The difference of two logits, z_t − z_y: positive where the target class beats the true one. Linear in the
+/// logits, so that its gradient is the normal of the boundary between the two classes (FAB follows it).
+///
+/// # Panics
+///
+/// If there is not one label and one target per example, or if one of them is not a class.
+#[derive(Debug, Clone)]
+pub struct TargetMargin {
+    /// True class y of each example.
+    pub labels: Vec<usize>,
+    /// Target class t of each example.
+    pub targets: Vec<usize>,
+}
+
+impl Objective for TargetMargin {
+    fn values(&self, logits: Logits) -> Values {
+        excess(&logits, &self.targets, &self.labels)
+    }
+}
+
+/// Added to the denominators of the difference of logits ratio, as in the reference implementation.
+const DLR_FLOOR: f64 = 1e-12;
+
+/// Difference of logits ratio, −(z_y − max_{j≠y} z_j) / (z_π1 − z_π3 + 1e-12), where π sorts the logits from the
+/// largest down (Croce and Hein 2020, arXiv 2003.01690, equation 6). Positive exactly where the example is
+/// misclassified, like the margin, but unchanged when the logits are scaled or shifted. Needs three classes.
+///
+/// # Panics
+///
+/// If there is not one label per example, if a label is not a class, or if there are fewer than three classes.
+#[derive(Debug, Clone)]
+pub struct Dlr {
+    /// True class of each example.
+    pub labels: Vec<usize>,
+}
+
+impl Objective for Dlr {
+    fn values(&self, logits: Logits) -> Values {
+        let [_, classes] = logits.dims();
+        assert!(classes >= 3, "the DLR loss needs at least three classes");
+        let ranking = rank(&logits);
+        let rivals: Vec<usize> = ranking
+            .iter()
+            .zip(&self.labels)
+            .map(|(order, &label)| if order[0] == label { order[1] } else { order[0] })
+            .collect();
+        let (first, third) = (ranked(&ranking, 0), ranked(&ranking, 2));
+        excess(&logits, &rivals, &self.labels) / (excess(&logits, &first, &third) + DLR_FLOOR)
+    }
+}
+
+/// Targeted difference of logits ratio, −(z_y − z_t) / (z_π1 − ½(z_π3 + z_π4) + 1e-12), where π sorts the logits
+/// from the largest down (Croce and Hein 2020, arXiv 2003.01690, equation 7). Needs four classes.
+///
+/// # Panics
+///
+/// If there is not one label and one target per example, if one of them is not a class, or if there are fewer
+/// than four classes.
+#[derive(Debug, Clone)]
+pub struct TargetedDlr {
+    /// True class y of each example.
+    pub labels: Vec<usize>,
+    /// Target class t of each example.
+    pub targets: Vec<usize>,
+}
+
+impl Objective for TargetedDlr {
+    fn values(&self, logits: Logits) -> Values {
+        let [_, classes] = logits.dims();
+        assert!(classes >= 4, "the targeted DLR loss needs at least four classes");
+        let ranking = rank(&logits);
+        let [first, third, fourth] = [0, 2, 3].map(|place| ranked(&ranking, place));
+        let spread = (excess(&logits, &first, &third) + excess(&logits, &first, &fourth)) * 0.5;
+        excess(&logits, &self.targets, &self.labels) / (spread + DLR_FLOOR)
+    }
+}
+
+/// z_a − z_b for each example.
+fn excess(logits: &Logits, a: &[usize], b: &[usize]) -> Values {
+    let pick = |classes: &[usize]| logits.clone().gather(1, column(classes, logits));
+    (pick(a) - pick(b)).squeeze_dim::<1>(1)
+}
+
+/// The classes of each example from the largest logit down, ties to the lower class. Found on the host: the
+/// order is constant between ties, so a derivative need not know how it was found.
+fn rank(logits: &Logits) -> Vec<Vec<usize>> {
+    let [_, classes] = logits.dims();
+    let plain = if logits.is_autodiff() { logits.clone().inner() } else { logits.clone() };
+    to_vec(plain)
+        .chunks(classes)
+        .map(|row| {
+            let mut order: Vec<usize> = (0..classes).collect();
+            order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+            order
+        })
+        .collect()
+}
+
+/// The class in this place (0 for the largest logit) of each example's ranking.
+fn ranked(ranking: &[Vec<usize>], place: usize) -> Vec<usize> {
+    ranking.iter().map(|order| order[place]).collect()
+}
+
 /// Labels as a column `[N, 1]` beside the logits.
 fn column(labels: &[usize], logits: &Logits) -> Tensor<2, Int> {
     let [n, classes] = logits.dims();
@@ -95,9 +198,21 @@ mod tests {
         from_vec(LOGITS.to_vec(), [3, 4], &Device::default())
     }
 
-    fn objectives() -> [Box<dyn Objective>; 2] {
-        let labels = LABELS.to_vec();
-        [Box::new(CrossEntropy { labels: labels.clone() }), Box::new(Margin { labels })]
+    const TARGETS: [usize; 3] = [0, 2, 1];
+
+    fn objectives() -> [Box<dyn Objective>; 5] {
+        objectives_for(&LABELS, &TARGETS)
+    }
+
+    fn objectives_for(labels: &[usize], targets: &[usize]) -> [Box<dyn Objective>; 5] {
+        let (labels, targets) = (labels.to_vec(), targets.to_vec());
+        [
+            Box::new(CrossEntropy { labels: labels.clone() }),
+            Box::new(Margin { labels: labels.clone() }),
+            Box::new(Dlr { labels: labels.clone() }),
+            Box::new(TargetedDlr { labels: labels.clone(), targets: targets.clone() }),
+            Box::new(TargetMargin { labels, targets }),
+        ]
     }
 
     fn close(a: &[f32], b: &[f64], tolerance: f64) {
@@ -109,7 +224,7 @@ mod tests {
 
     #[test]
     fn values_are_those_of_the_definitions() {
-        let [cross_entropy, margin] = objectives();
+        let [cross_entropy, margin, dlr, targeted, difference] = objectives();
         let expected: Vec<f64> = LOGITS
             .chunks(4)
             .zip(LABELS)
@@ -117,11 +232,48 @@ mod tests {
             .collect();
         close(&to_vec(cross_entropy.values(logits())), &expected, 1e-6);
         close(&to_vec(margin.values(logits())), &[1.0 - 3.0, 0.4 - 0.1, 5.0 + 1.0], 1e-6);
+        // Sorted: 3, 1, 0.5, -2; 0.4, 0.2, 0.1, -0.3; 5, 4, 2, -1.
+        close(&to_vec(dlr.values(logits())), &[-2.0 / 2.5, 0.3 / 0.3, 6.0 / 3.0], 1e-6);
+        let expected = [-2.0 / (3.0 + 0.75), -0.4 / (0.4 + 0.1), 5.0 / (5.0 - 0.5)];
+        close(&to_vec(targeted.values(logits())), &expected, 1e-6);
+        close(&to_vec(difference.values(logits())), &[1.0 - 3.0, -0.3 - 0.1, 4.0 + 1.0], 1e-6);
+    }
+
+    #[test]
+    fn ratios_do_not_see_scale_or_shift() {
+        let [_, _, dlr, targeted, _] = objectives();
+        for objective in [dlr, targeted] {
+            let expected: Vec<f64> = to_vec(objective.values(logits())).into_iter().map(f64::from).collect();
+            close(&to_vec(objective.values(logits() * 64.0 + 3.0)), &expected, 1e-5);
+        }
+    }
+
+    #[test]
+    fn equal_logits_give_a_ratio_of_zero() {
+        let flat = from_vec(vec![0.5; 4], [1, 4], &Device::default());
+        for objective in objectives_for(&[1], &[2]).iter().skip(2) {
+            let (values, derivative) = objective.values_and_derivative(&flat);
+            assert_eq!(to_vec(values), [0.0]);
+            assert!(to_vec(derivative).iter().all(|entry| entry.is_finite()));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "at least three classes")]
+    fn two_classes_have_no_ratio() {
+        Dlr { labels: vec![0] }.values(from_vec(vec![1.0, 2.0], [1, 2], &Device::default()));
+    }
+
+    #[test]
+    #[should_panic(expected = "at least four classes")]
+    fn three_classes_have_no_targeted_ratio() {
+        let logits = from_vec(vec![1.0, 2.0, 3.0], [1, 3], &Device::default());
+        TargetedDlr { labels: vec![0], targets: vec![1] }.values(logits);
     }
 
     #[test]
     fn derivatives_meet_finite_differences() {
-        let step = 1e-2;
+        let step = 2e-3;
         for objective in objectives() {
             let (values, derivative) = objective.values_and_derivative(&logits());
             assert_eq!(to_vec(values), to_vec(objective.values(logits())));
@@ -166,8 +318,7 @@ mod tests {
     fn an_example_does_not_see_its_batch() {
         for (k, y) in LABELS.into_iter().enumerate() {
             let row = from_vec(LOGITS[4 * k..][..4].to_vec(), [1, 4], &Device::default());
-            let alone: [Box<dyn Objective>; 2] =
-                [Box::new(CrossEntropy { labels: vec![y] }), Box::new(Margin { labels: vec![y] })];
+            let alone = objectives_for(&[y], &TARGETS[k..=k]);
             for (alone, together) in alone.iter().zip(objectives()) {
                 let (value, derivative) = alone.values_and_derivative(&row);
                 let (values, derivatives) = together.values_and_derivative(&logits());

@@ -6,33 +6,60 @@ use serde::{Deserialize, Serialize};
 
 use crate::attack::WhiteBox;
 use crate::deployed::{Deployment, Victim};
+use crate::feedforward::FeedforwardVictim;
 use crate::gradient::Estimator;
+use crate::model::init::Init;
 use crate::model::mdeq::{ConfigError, Mdeq, MdeqConfig};
+use crate::model::resnet::{ResNet18, ResNet18Config};
+use crate::model::wide_resnet::{WideResNet, WideResNetConfig};
 use crate::readout::Readout;
 
 /// What kind of model, and its sizes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
+#[serde(tag = "kind")]
 pub enum Architecture {
     /// A multiscale DEQ, single-scale with one branch.
+    #[serde(rename = "mdeq")]
     Mdeq(MdeqConfig),
+    /// A ResNet-18 for small images.
+    #[serde(rename = "resnet18")]
+    ResNet18(ResNet18Config),
+    /// A wide residual network; 34-10 unless it says otherwise.
+    #[serde(rename = "wrn-34-10")]
+    WideResNet(WideResNetConfig),
 }
 
 impl Architecture {
     /// An architecture by the name that commands use.
     pub fn named(name: &str) -> Option<Self> {
-        MdeqConfig::named(name).map(Self::Mdeq)
+        match name {
+            "resnet18" => Some(Self::ResNet18(ResNet18Config::new(64))),
+            "wrn-34-10" => Some(Self::WideResNet(WideResNetConfig::new(10))),
+            _ => MdeqConfig::named(name).map(Self::Mdeq),
+        }
     }
 
     /// The names that [`Self::named`] knows.
     pub fn names() -> Vec<&'static str> {
-        MdeqConfig::NAMES.to_vec()
+        MdeqConfig::NAMES.into_iter().chain(["resnet18", "wrn-34-10"]).collect()
     }
 
     /// The same for other images and classes.
     pub fn for_data(self, image: [usize; 3], classes: usize) -> Self {
         match self {
             Self::Mdeq(config) => Self::Mdeq(MdeqConfig { image, classes, ..config }),
+            Self::ResNet18(config) => Self::ResNet18(ResNet18Config { image, classes, ..config }),
+            Self::WideResNet(config) => Self::WideResNet(WideResNetConfig { image, classes, ..config }),
+        }
+    }
+
+    /// The same with another width: channels of a ResNet-18's first stage, or a wide network's widening factor.
+    /// `None` for a DEQ, whose branches have a width each.
+    pub fn with_width(self, width: usize) -> Option<Self> {
+        match self {
+            Self::Mdeq(_) => None,
+            Self::ResNet18(config) => Some(Self::ResNet18(ResNet18Config { width, ..config })),
+            Self::WideResNet(config) => Some(Self::WideResNet(WideResNetConfig { width, ..config })),
         }
     }
 
@@ -40,6 +67,8 @@ impl Architecture {
     pub fn image(&self) -> [usize; 3] {
         match self {
             Self::Mdeq(config) => config.image,
+            Self::ResNet18(config) => config.image,
+            Self::WideResNet(config) => config.image,
         }
     }
 
@@ -47,6 +76,21 @@ impl Architecture {
     pub fn classes(&self) -> usize {
         match self {
             Self::Mdeq(config) => config.classes,
+            Self::ResNet18(config) => config.classes,
+            Self::WideResNet(config) => config.classes,
+        }
+    }
+
+    /// Whether the sizes fit together.
+    ///
+    /// # Errors
+    ///
+    /// Names the first field that does not fit.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        match self {
+            Self::Mdeq(config) => config.validate(),
+            Self::ResNet18(config) => config.validate(),
+            Self::WideResNet(config) => config.validate(),
         }
     }
 
@@ -56,8 +100,11 @@ impl Architecture {
     ///
     /// If the sizes contradict each other.
     pub fn init(&self, seed: u64, device: &Device) -> Result<Network, ConfigError> {
+        let mut init = Init::new(seed, device);
         match self {
             Self::Mdeq(config) => config.init(seed, device).map(Network::Mdeq),
+            Self::ResNet18(config) => config.init(&mut init).map(Network::ResNet18),
+            Self::WideResNet(config) => config.init(&mut init).map(Network::WideResNet),
         }
     }
 }
@@ -67,10 +114,15 @@ impl Architecture {
 pub enum Network {
     /// A multiscale DEQ.
     Mdeq(Mdeq),
+    /// A ResNet-18.
+    ResNet18(ResNet18),
+    /// A wide residual network.
+    WideResNet(WideResNet),
 }
 
 impl Network {
-    /// The model behind a readout, attacked through an estimator.
+    /// The model behind a readout, attacked through an estimator. A feedforward network has one readout and one
+    /// gradient, whatever is asked for.
     pub fn victim<'a>(
         &'a self,
         deployment: &'a Deployment,
@@ -79,6 +131,8 @@ impl Network {
     ) -> Box<dyn WhiteBox + 'a> {
         match self {
             Self::Mdeq(model) => Box::new(Victim::new(model, deployment, readout, estimator)),
+            Self::ResNet18(model) => Box::new(FeedforwardVictim::new(model)),
+            Self::WideResNet(model) => Box::new(FeedforwardVictim::new(model)),
         }
     }
 }

@@ -27,38 +27,38 @@ pub struct BroydenStep<'a> {
 /// A correction u, v of B, each `[N, D]`.
 pub type Correction = (Vec<f32>, Vec<f32>);
 
-/// z − B g, `[N, D]`, with B corrected first if there was a step before: by the u and v that are returned,
-/// vᵀ = Δzᵀ B and u = −B g / (vᵀ Δg), entries that are not finite set to 0.
+/// B g, `[N, D]`, of which the step is the negative; with B corrected first if there was a step before, by the
+/// u and v that are returned: vᵀ = Δzᵀ B and u = −B g / (vᵀ Δg), entries that are not finite set to 0.
 ///
 /// # Panics
 ///
 /// If the slices do not have the same length, or D does not divide it.
-pub fn broyden_step(step: &BroydenStep<'_>) -> (Vec<f32>, Option<Correction>) {
+pub fn broyden_direction(step: &BroydenStep<'_>) -> (Vec<f32>, Option<Correction>) {
     let &BroydenStep { dim, corrections, state, residual, previous } = step;
     let len = state.len();
     assert!(dim > 0 && len.is_multiple_of(dim), "a state of {dim} numbers per example");
     let vectors = corrections.iter().copied().chain(previous).flat_map(|(a, b)| [a, b]);
     assert!(vectors.chain([residual]).all(|x| x.len() == len), "slices as long as the state, {len}");
     let arch = Arch::new();
-    let mut next = vec![0.0; len];
+    let mut direction = vec![0.0; len];
     let count = if previous.is_some() { len } else { 0 };
     let (mut u, mut v) = (vec![0.0; count], vec![0.0; count]);
-    let mut rows: Vec<_> = next.chunks_exact_mut(dim).map(|next| (next, None)).collect();
+    let mut rows: Vec<_> = direction.chunks_exact_mut(dim).map(|direction| (direction, None)).collect();
     for ((_, correction), pair) in rows.iter_mut().zip(u.chunks_exact_mut(dim).zip(v.chunks_exact_mut(dim))) {
         *correction = Some(pair);
     }
-    rows.into_par_iter().enumerate().for_each(|(example, (next, correction))| {
-        arch.dispatch(Row { step, example, next, correction });
+    rows.into_par_iter().enumerate().for_each(|(example, (direction, correction))| {
+        arch.dispatch(Row { step, example, direction, correction });
     });
-    (next, previous.map(|_| (u, v)))
+    (direction, previous.map(|_| (u, v)))
 }
 
 /// One example's step.
 struct Row<'a> {
     step: &'a BroydenStep<'a>,
     example: usize,
-    /// B g on the way, then the next state.
-    next: &'a mut [f32],
+    /// B g.
+    direction: &'a mut [f32],
     correction: Option<(&'a mut [f32], &'a mut [f32])>,
 }
 
@@ -67,10 +67,10 @@ impl WithSimd for Row<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { step, example, next, correction } = self;
+        let Self { step, example, direction, correction } = self;
         let rows = example * step.dim..(example + 1) * step.dim;
         let (state, residual) = (&step.state[rows.clone()], &step.residual[rows.clone()]);
-        low_rank(simd, step.corrections.iter().copied(), example, residual, next);
+        low_rank(simd, step.corrections.iter().copied(), example, residual, direction);
         if let (Some((previous_state, previous_residual)), Some((u, v))) = (step.previous, correction) {
             let (previous_state, previous_residual) =
                 (&previous_state[rows.clone()], &previous_residual[rows]);
@@ -83,17 +83,14 @@ impl WithSimd for Row<'_> {
                 *to = a - b;
             }
             let scale = dot(simd, v, u);
-            for (u, direction) in u.iter_mut().zip(&*next) {
-                *u = finite_or_zero(-direction / scale);
+            for (u, along) in u.iter_mut().zip(&*direction) {
+                *u = finite_or_zero(-along / scale);
             }
             for v in v.iter_mut() {
                 *v = finite_or_zero(*v);
             }
             let along = dot(simd, v, residual);
-            add(simd, next, u, along);
-        }
-        for (next, state) in next.iter_mut().zip(state) {
-            *next = state - *next;
+            add(simd, direction, u, along);
         }
     }
 }

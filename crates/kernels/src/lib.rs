@@ -10,8 +10,8 @@
 //!
 //! Instruction sets are chosen when the program runs: AVX-512, AVX2, NEON, or none.
 
-// Loops over registers and lanes say what they mean by index.
-#![allow(clippy::needless_range_loop)]
+// Tiles of registers are arrays indexed together with pointers and with one another: a range says it plainest.
+#![allow(clippy::needless_range_loop, clippy::type_complexity)]
 
 mod plane;
 mod tile;
@@ -31,7 +31,7 @@ mod broyden;
 #[cfg(test)]
 mod tests;
 
-pub use broyden::{BroydenStep, Correction, broyden_step};
+pub use broyden::{BroydenStep, Correction, broyden_direction};
 pub use cell::{Cell, Tape};
 pub use parameters::{
     BlockParameters, CellParameters, NormParameters, PathParameters, PostParameters, StepParameters,

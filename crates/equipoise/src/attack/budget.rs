@@ -45,6 +45,20 @@ impl FromStr for Norm {
     }
 }
 
+impl Norm {
+    /// The distance between two images, in float64. Pixels that are not a number count as unchanged.
+    pub(super) fn distance(self, original: &[f32], pixels: &[f32]) -> f64 {
+        match self {
+            Self::L2 => distance_l2(original, pixels),
+            Self::Linf => original
+                .iter()
+                .zip(pixels)
+                .map(|(&x, &pixel)| (f64::from(finite_or(pixel, x)) - f64::from(x)).abs())
+                .fold(0.0, f64::max),
+        }
+    }
+}
+
 /// Why a budget was refused.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum BudgetError {
@@ -120,7 +134,12 @@ impl Budget {
     ///
     /// `images`, `perturbed` and the result `[N, C, H, W]`.
     pub fn project(&self, images: &Images, perturbed: &Images) -> Images {
-        combine(images, perturbed, |original, pixels| match self.norm {
+        combine(images, perturbed, |original, pixels| self.project_example(original, pixels))
+    }
+
+    /// [`Self::project`] for the pixels of one example, in place.
+    pub(super) fn project_example(&self, original: &[f32], pixels: &mut [f32]) {
+        match self.norm {
             Norm::Linf => {
                 for (pixel, &x) in pixels.iter_mut().zip(original) {
                     let centre = f64::from(x);
@@ -139,7 +158,7 @@ impl Budget {
                     *pixel = round_towards(x, (centre + scale * change).clamp(0.0, 1.0));
                 }
             }
-        })
+        }
     }
 
     /// The perturbation of size `step` along which a linear function of slope `gradient` rises fastest:
@@ -155,27 +174,30 @@ impl Budget {
     pub fn ascent_step(&self, gradient: &Images, step: f64) -> Images {
         let shape = gradient.dims();
         let mut entries = to_vec(gradient.clone());
-        for entry in &mut entries {
+        rows(&mut entries, shape).for_each(|example| self.ascent_example(example, step));
+        from_vec(entries, shape, &gradient.device())
+    }
+
+    /// [`Self::ascent_step`] for the gradient of one example, in place.
+    pub(super) fn ascent_example(&self, gradient: &mut [f32], step: f64) {
+        for entry in gradient.iter_mut() {
             *entry = finite_or(*entry, 0.0);
         }
         match self.norm {
             Norm::Linf => {
-                for entry in &mut entries {
+                for entry in gradient {
                     *entry = if *entry == 0.0 { 0.0 } else { (step as f32).copysign(*entry) };
                 }
             }
             Norm::L2 => {
-                for example in rows(&mut entries, shape) {
-                    let length = example.iter().map(|&entry| f64::from(entry).powi(2)).sum::<f64>().sqrt();
-                    if length > 0.0 {
-                        for entry in example {
-                            *entry = (step * (f64::from(*entry) / length)) as f32;
-                        }
+                let length = gradient.iter().map(|&entry| f64::from(entry).powi(2)).sum::<f64>().sqrt();
+                if length > 0.0 {
+                    for entry in gradient {
+                        *entry = (step * (f64::from(*entry) / length)) as f32;
                     }
                 }
             }
         }
-        from_vec(entries, shape, &gradient.device())
     }
 
     /// Whether each image lies in \[0, 1\] and within ε of its original, up to a few float32 roundings: 2⁻²²
@@ -214,14 +236,7 @@ impl Budget {
                 if p.iter().any(|pixel| !(0.0..=1.0).contains(pixel)) {
                     return f64::INFINITY;
                 }
-                match self.norm {
-                    Norm::L2 => distance_l2(x, p),
-                    Norm::Linf => x
-                        .iter()
-                        .zip(p.iter())
-                        .map(|(&x, &p)| (f64::from(p) - f64::from(x)).abs())
-                        .fold(0.0, f64::max),
-                }
+                self.norm.distance(x, p)
             })
             .collect()
     }

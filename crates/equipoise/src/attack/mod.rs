@@ -5,14 +5,23 @@
 //! attacks is the product readout × estimator × attack.
 
 mod budget;
+mod classes;
 mod names;
-mod pgd;
 pub(crate) mod random;
+mod board;
+mod pgd;
+mod apgd;
+mod fab;
+mod square;
 
+pub use apgd::{Apgd, ApgdConfig, ApgdError, ApgdLoss, checkpoints};
 pub use budget::{Budget, BudgetError, Norm};
-pub use names::{UnknownAttack, parse};
+pub use classes::TooFewClasses;
+pub use fab::{Fab, FabConfig, FabError, Nearest};
+pub use names::{UnknownAttack, parse, set};
 pub use pgd::{Pgd, PgdConfig, PgdError, PgdLoss};
 pub use random::{ExampleRng, Noise};
+pub use square::{Square, SquareConfig, SquareError, square_share};
 
 use crate::batch::{Images, Logits, Values};
 use crate::loss::Objective;
@@ -81,7 +90,7 @@ impl Attempt {
     }
 }
 
-/// An attack that needs gradients.
+/// An attack.
 ///
 /// What it finds for an example must not depend on the other examples of its batch.
 pub trait Attack: Send + Sync {
@@ -92,6 +101,23 @@ pub trait Attack: Send + Sync {
     /// same settings find the same images. The name, unless there is more to say.
     fn settings(&self) -> String {
         self.name()
+    }
+
+    /// Whether a model of so many classes can be attacked this way.
+    ///
+    /// # Errors
+    ///
+    /// [`TooFewClasses`], which names the attacks that remain possible. To be asked before
+    /// [`Self::attempt`], which may panic with the same message.
+    fn check(&self, classes: usize) -> Result<(), TooFewClasses> {
+        let _ = classes;
+        Ok(())
+    }
+
+    /// Whether it asks for gradients. A black-box attack asks for logits alone, so one gradient estimator is as
+    /// good as another.
+    fn needs_gradients(&self) -> bool {
+        true
     }
 
     /// Searches, and says which images it believes to be misclassified.

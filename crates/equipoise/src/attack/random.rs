@@ -44,6 +44,32 @@ impl ExampleRng {
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
+
+    /// A whole number uniform below `count`, and 0 if that is 0.
+    pub(crate) fn below(&mut self, count: usize) -> usize {
+        // Rounding can reach the end only for counts near 2⁵³.
+        ((self.unit() * count as f64) as usize).min(count.saturating_sub(1))
+    }
+
+    /// −1 or 1, equally likely.
+    pub(crate) fn sign(&mut self) -> f64 {
+        if self.unit() < 0.5 { -1.0 } else { 1.0 }
+    }
+
+    /// A perturbation of `size` pixels and length `radius` in the given norm: uniform entries scaled to the
+    /// largest for L∞, normal entries scaled to the Euclidean length for L2.
+    pub(crate) fn on_sphere(&mut self, norm: Norm, size: usize, radius: f64) -> Vec<f32> {
+        let direction: Vec<f64> = match norm {
+            Norm::Linf => (0..size).map(|_| self.uniform(-1.0, 1.0)).collect(),
+            Norm::L2 => (0..size).map(|_| self.normal()).collect(),
+        };
+        let length = match norm {
+            Norm::Linf => direction.iter().fold(0.0, |longest: f64, entry| longest.max(entry.abs())),
+            Norm::L2 => direction.iter().map(|entry| entry * entry).sum::<f64>().sqrt(),
+        };
+        let scale = if length > 0.0 { radius / length } else { 0.0 };
+        direction.into_iter().map(|entry| (scale * entry) as f32).collect()
+    }
 }
 
 /// For whatever else the `rand` crate can draw.
@@ -170,6 +196,27 @@ mod tests {
         for other in [first(2, "a", 2, 3), first(1, "b", 2, 3), first(1, "a", 3, 3), first(1, "a", 2, 4)] {
             assert_ne!(reference, other);
         }
+    }
+
+    #[test]
+    fn a_perturbation_on_the_sphere_has_its_length() {
+        let mut rng = ExampleRng::new(1, "sphere", 0, 0);
+        for (norm, radius) in [(Norm::Linf, 0.1), (Norm::L2, 2.0)] {
+            let perturbation = rng.on_sphere(norm, 48, radius);
+            assert!((norm.distance(&[0.0; 48], &perturbation) - radius).abs() < 1e-6);
+            assert!(perturbation.iter().any(|&entry| entry > 0.0) && perturbation.iter().any(|&e| e < 0.0));
+        }
+    }
+
+    #[test]
+    fn numbers_below_a_count_reach_all_of_them() {
+        let mut rng = ExampleRng::new(1, "below", 0, 0);
+        let mut met = [0; 5];
+        (0..5000).for_each(|_| met[rng.below(5)] += 1);
+        assert!(met.iter().all(|count| (850..1150).contains(count)), "{met:?}");
+        assert_eq!((rng.below(1), rng.below(0)), (0, 0));
+        let ups = (0..5000).filter(|_| rng.sign() > 0.0).count();
+        assert!((2300..2700).contains(&ups), "{ups}");
     }
 
     #[test]

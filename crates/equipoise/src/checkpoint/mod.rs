@@ -1,7 +1,17 @@
-//! Model files: one `.safetensors` per model, tensors by state-dict name, everything else as JSON metadata.
+//! Model files: one `.safetensors` per model, tensors by state-dict name, everything else as JSON metadata; and
+//! models from and for PyTorch.
 
 mod model_file;
 mod state_dict;
+mod configuration;
+mod pytorch;
+mod import;
+mod export;
 
+pub use configuration::Configuration;
+pub use export::{export_pytorch, export_safetensors};
+pub use import::{ImportError, import};
 pub use model_file::{FORMAT_VERSION, Metadata, ModelFile, ModelFileError};
+pub(crate) use model_file::{io_error, write_atomically};
+pub use pytorch::read_pytorch;
 pub use state_dict::{Entry, StateDict, StateDictError, load_state_dict, state_dict};

@@ -109,7 +109,7 @@ pub enum ModelFileError {
         /// The file.
         path: PathBuf,
         /// What does not fit.
-        source: StateDictError,
+        source: Box<StateDictError>,
     },
 }
 
@@ -139,19 +139,10 @@ impl ModelFile {
         let solver = |source| ModelFileError::Solver { path: path.to_owned(), source };
         metadata.deployment.validate().map_err(solver)?;
 
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| malformed(e.to_string()))?;
-        let mut dict = StateDict::new();
-        for (name, view) in tensors.tensors() {
-            if view.dtype() != Dtype::F32 {
-                return Err(malformed(format!("tensor {name} is {:?}, not F32", view.dtype())));
-            }
-            let chunks = view.data().chunks_exact(4);
-            let values = chunks.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-            dict.insert(name, Entry { shape: view.shape().to_vec(), values });
-        }
+        let dict = from_safetensors(&bytes).map_err(malformed)?;
         let config = |source| ModelFileError::Config { path: path.to_owned(), source };
         let network = metadata.architecture.init(0, device).map_err(config)?;
-        let weights = |source| ModelFileError::Weights { path: path.to_owned(), source };
+        let weights = |source| ModelFileError::Weights { path: path.to_owned(), source: Box::new(source) };
         let network = network.with_weights(dict).map_err(weights)?;
         Ok(Self { metadata, network })
     }
@@ -162,24 +153,38 @@ impl ModelFile {
     ///
     /// If the file cannot be written; nothing half-written stays behind.
     pub fn write(&self, path: &Path) -> Result<(), ModelFileError> {
-        let dict = self.network.weights();
-        let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = dict
-            .into_iter()
-            .map(|(name, entry)| {
-                (name, entry.shape, entry.values.iter().flat_map(|value| value.to_le_bytes()).collect())
-            })
-            .collect();
         let other = |problem: String| io_error(path, "write", io::Error::other(problem));
-        let mut views = Vec::with_capacity(bytes.len());
-        for (name, shape, data) in &bytes {
-            let view = TensorView::new(Dtype::F32, shape.clone(), data);
-            views.push((name.clone(), view.map_err(|e| other(e.to_string()))?));
-        }
         let json = serde_json::to_string(&self.metadata).map_err(|e| other(e.to_string()))?;
-        let metadata = HashMap::from([(KEY.to_owned(), json)]);
-        let content = safetensors::serialize(views, Some(metadata)).map_err(|e| other(e.to_string()))?;
+        let content = to_safetensors(&self.network.weights(), (KEY, json)).map_err(other)?;
         write_atomically(path, &content)
     }
+}
+
+/// The tensors of a safetensors file. They must be float32.
+pub(super) fn from_safetensors(bytes: &[u8]) -> Result<StateDict, String> {
+    let tensors = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
+    let mut dict = StateDict::new();
+    for (name, view) in tensors.tensors() {
+        if view.dtype() != Dtype::F32 {
+            return Err(format!("tensor {name} is {:?}, not F32", view.dtype()));
+        }
+        let chunks = view.data().chunks_exact(4);
+        let values = chunks.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        dict.insert(name, Entry { shape: view.shape().to_vec(), values });
+    }
+    Ok(dict)
+}
+
+/// A safetensors file with one key of metadata.
+pub(super) fn to_safetensors(dict: &StateDict, (key, text): (&str, String)) -> Result<Vec<u8>, String> {
+    let bytes: Vec<Vec<u8>> = dict.values().map(Entry::to_le_bytes).collect();
+    let mut views = Vec::with_capacity(bytes.len());
+    for ((name, entry), data) in dict.iter().zip(&bytes) {
+        let view = TensorView::new(Dtype::F32, entry.shape.clone(), data).map_err(|e| e.to_string())?;
+        views.push((name.clone(), view));
+    }
+    let metadata = HashMap::from([(key.to_owned(), text)]);
+    safetensors::serialize(views, Some(metadata)).map_err(|e| e.to_string())
 }
 
 /// Writes a file whole or not at all: to a temporary file beside it, then renamed.
@@ -204,6 +209,8 @@ impl Network {
     pub fn weights(&self) -> StateDict {
         match self {
             Self::Mdeq(model) => state_dict(model),
+            Self::ResNet18(model) => state_dict(model),
+            Self::WideResNet(model) => state_dict(model),
         }
     }
 
@@ -215,6 +222,8 @@ impl Network {
     pub fn with_weights(self, weights: StateDict) -> Result<Self, StateDictError> {
         match self {
             Self::Mdeq(model) => load_state_dict(model, weights).map(Self::Mdeq),
+            Self::ResNet18(model) => load_state_dict(model, weights).map(Self::ResNet18),
+            Self::WideResNet(model) => load_state_dict(model, weights).map(Self::WideResNet),
         }
     }
 }

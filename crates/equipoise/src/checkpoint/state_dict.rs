@@ -18,6 +18,13 @@ pub struct Entry {
     pub values: Vec<f32>,
 }
 
+impl Entry {
+    /// The content, little-endian.
+    pub fn to_le_bytes(&self) -> Vec<u8> {
+        self.values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+}
+
 /// Tensors by name.
 pub type StateDict = BTreeMap<String, Entry>;
 

@@ -112,6 +112,9 @@ fn check(cascade: &Cascade<'_>, points: &Points, settings: &Settings) -> Result<
             classes,
         });
     }
+    for entry in &cascade.entries {
+        entry.attack.check(classes)?;
+    }
     match cascade.entries.windows(2).find(|pair| !pair[0].ready_made && pair[1].ready_made) {
         Some(pair) => {
             Err(EvaluateError::ReadyMadeOrder { ready_made: pair[1].label(), before: pair[0].label() })

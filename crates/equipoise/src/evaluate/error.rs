@@ -24,6 +24,9 @@ pub enum EvaluateError {
         /// Classes of the model.
         classes: usize,
     },
+    /// An attack whose loss needs more classes than the model has.
+    #[error(transparent)]
+    Classes(#[from] crate::attack::TooFewClasses),
     /// A ready-made attack after another one: its accuracy would not be that of the ready-made attacks alone.
     #[error(
         "ready-made attack {ready_made} stands after {before} in the cascade, so that the ready-made accuracy \

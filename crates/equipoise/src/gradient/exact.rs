@@ -5,28 +5,38 @@
 //! exact-trained model, at z* itself. Exact when z* is a fixed point and the backward solve has converged;
 //! otherwise the paper's misalignment.
 
-use super::{Cotangents, Reading, Solved};
+use super::{Cotangents, PullBack, Read, Solved};
 use crate::batch;
 use crate::model::cell::{FixedPointMap, Linearization};
 use crate::readout::damped;
-use crate::solve::{StateChoice, solve};
+use crate::solve::{SolverConfig, StateChoice, solve};
 use crate::state::State;
 
-pub(super) fn pull_back(at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> Reading {
+/// The linearisation at the last application of f.
+struct Implicit<'a> {
+    linearization: Box<dyn Linearization>,
+    backward: &'a SolverConfig,
+}
+
+pub(super) fn read<'a>(at: &Solved<'a>) -> Read<'a> {
     let mut dampings: Vec<f64> = at.tail.dampings().collect();
     let last = dampings.pop();
     let best = at.trajectory.choose(StateChoice::Best);
     let point = dampings.into_iter().fold(best, |a, damping| damped(&a, at.cell.apply(&a), damping));
     let linearization = at.cell.linearize(&point);
-    let read_at = match last {
+    let state = match last {
         Some(damping) => damped(&point, linearization.value().clone(), damping),
         None => point,
     };
-    let (reading, v) = at.head.read(&read_at, at.objective, weight);
-    let adjoint = AdjointMap { linearization: Borrowed::Given(&*linearization), v: v.clone() };
-    let u = solve(&adjoint, v.zeros_like(), at.backward).choose(StateChoice::Best);
-    cotangents.through(&*linearization, &u);
-    reading
+    Read { state, back: Box::new(Implicit { linearization, backward: at.backward }) }
+}
+
+impl PullBack for Implicit<'_> {
+    fn pull_back(self: Box<Self>, v: State, cotangents: &mut Cotangents) {
+        let adjoint = AdjointMap { linearization: Borrowed::Given(&*self.linearization), v: v.clone() };
+        let u = solve(&adjoint, v.zeros_like(), self.backward).choose(StateChoice::Best);
+        cotangents.through(&*self.linearization, &u);
+    }
 }
 
 /// u ↦ Jᵀu + v, whose fixed point is the adjoint state.

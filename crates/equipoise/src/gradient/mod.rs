@@ -9,10 +9,15 @@
 //! |---|---|---|
 //! | [`exact`](Estimator::Exact) | z* is a fixed point and the backward solve converged | 1 evaluation, one VJP per backward step and one more |
 //! | [`unrolled`](Estimator::Unrolled) | in the limit of many steps from a fixed point of a contraction; for few steps it is the phantom gradient | l + k evaluations, l + k VJPs |
+//! | [`adjoint`](Estimator::Adjoint) | in the limit of many steps, where the forward iteration converges | t evaluations and t − 1 VJPs up to the largest t, and one VJP for each t read; low-rank products as in the solver |
+//! | [`through-solver`](Estimator::ThroughSolver) | always (almost everywhere): it differentiates what is deployed | T evaluations and T VJPs, and the tail's; keeps 4 T vectors of the state's size and one linearisation at a time |
 //! | [`ensemble`](Estimator::Ensemble) | when all its members are | the sum of its members', from one trajectory |
+//! | [`joint`](Estimator::Joint) | for the mean of its members' logits, when all its members are | the same |
 
+mod adjoint;
 mod exact;
 mod spec;
+mod through_solver;
 mod unrolled;
 
 pub use spec::{SpecError, parse_list};
@@ -24,7 +29,7 @@ use crate::batch::{Logits, Values};
 use crate::loss::Objective;
 use crate::model::cell::{BoundCell, Linearization};
 use crate::readout::{Readout, Tail};
-use crate::solve::{SolverConfig, StateChoice, Trajectory};
+use crate::solve::{Method, SolverConfig, StateChoice, Trajectory};
 use crate::state::{Injection, State};
 
 /// How ∂loss/∂x is obtained.
@@ -41,8 +46,23 @@ pub enum Estimator {
         /// The applications.
         tail: Tail,
     },
+    /// The simultaneous adjoint (the paper's section 4.1): along the forward Broyden iteration, an adjoint state
+    /// that shares its inverse-Jacobian estimate; the gradient at z_t is u_tᵀ ∂f(z_t; x)/∂x.
+    Adjoint {
+        /// Where it is read off.
+        state: StateChoice,
+        /// β: the length of its steps.
+        beta: f64,
+    },
+    /// Reverse mode through the whole Broyden iteration, low-rank updates included, and the deployed readout: the
+    /// true gradient of the deployed function.
+    ThroughSolver,
     /// The mean of the members' gradients, all from one trajectory.
     Ensemble(Vec<Estimator>),
+    /// The gradient of one loss, read at the **mean of the members' logits** and pulled back through all of
+    /// them. Members are `exact` or `unrolled`. The adaptive attack on the readout `ensemble-logits`; with
+    /// `unrolled:state=2..8,lead=1,steps=0` and the final state as members it is the release's `Funroll-es-0`.
+    Joint(Vec<Estimator>),
 }
 
 impl Estimator {
@@ -58,32 +78,125 @@ impl Estimator {
             Self::Unrolled { state: StateChoice::Best, tail } => {
                 readout == Readout::Final && tail.dampings().eq(deployed.dampings())
             }
+            Self::ThroughSolver => true,
             _ => false,
+        }
+    }
+
+    /// Whether this estimator can follow a forward solver.
+    ///
+    /// # Errors
+    ///
+    /// `adjoint` and `through-solver` follow Broyden's method only.
+    pub fn check(&self, solver: &SolverConfig) -> Result<(), EstimatorError> {
+        match self {
+            Self::Exact | Self::Unrolled { .. } => Ok(()),
+            Self::Adjoint { .. } | Self::ThroughSolver => match solver.method {
+                Method::Broyden => Ok(()),
+                other => Err(EstimatorError { estimator: self.to_string(), method: format!("{other:?}") }),
+            },
+            Self::Ensemble(members) | Self::Joint(members) => {
+                members.iter().try_for_each(|member| member.check(solver))
+            }
         }
     }
 
     /// Reads the loss, and pulls `weight` times it back into `cotangents`.
     pub fn pull_back(&self, at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> Reading {
         match self {
-            Self::Exact => exact::pull_back(at, weight, cotangents),
-            Self::Unrolled { state, tail } => {
-                let start = at.trajectory.choose(*state);
-                pull_back_from(at.cell, start, tail, at.head, at.objective, weight, cotangents)
+            Self::Exact | Self::Unrolled { .. } | Self::Joint(_) => {
+                joint(self.reads_of(at), at, weight, cotangents)
             }
-            Self::Ensemble(members) => {
-                let share = 1.0 / members.len() as f64;
-                let mut readings = members.iter().map(|member| {
-                    let Reading { logits, values } = member.pull_back(at, weight * share, cotangents);
-                    Reading { logits: logits * share, values: values * share }
-                });
-                let first = readings.next().expect("an ensemble has at least one member");
-                readings.fold(first, |sum, term| Reading {
-                    logits: sum.logits + term.logits,
-                    values: sum.values + term.values,
-                })
+            Self::Adjoint { state, beta } => {
+                let mut readings = adjoint::pull_back(at, &[*state], *beta, weight, cotangents);
+                readings.pop().expect("one state, one reading")
+            }
+            Self::ThroughSolver => through_solver::pull_back(at, weight, cotangents),
+            Self::Ensemble(members) => mean_of_members(members, at, weight, cotangents),
+        }
+    }
+
+    /// The states that are read, with the way back from them.
+    fn reads_of<'a>(&self, at: &Solved<'a>) -> Vec<Read<'a>> {
+        match self {
+            Self::Exact => vec![exact::read(at)],
+            Self::Unrolled { state, tail } => {
+                vec![unrolled::read(at, at.trajectory.choose(*state), tail)]
+            }
+            Self::Ensemble(members) | Self::Joint(members) => {
+                members.iter().flat_map(|member| member.reads_of(at)).collect()
+            }
+            Self::Adjoint { .. } | Self::ThroughSolver => {
+                unreachable!("the parser admits only exact and unrolled as members of a joint gradient")
             }
         }
     }
+}
+
+/// An estimator that does not go with a solver.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error(
+    "gradient estimator `{estimator}` follows Broyden's method, and the model solves by {method}; use exact or unrolled"
+)]
+pub struct EstimatorError {
+    estimator: String,
+    method: String,
+}
+
+/// Members' gradients and readings, averaged. Adjoints of one β share one pass along the trajectory.
+fn mean_of_members(
+    members: &[Estimator],
+    at: &mut Solved<'_>,
+    weight: f64,
+    cotangents: &mut Cotangents,
+) -> Reading {
+    let share = 1.0 / members.len() as f64;
+    let mut readings = Vec::with_capacity(members.len());
+    let mut betas: Vec<(f64, Vec<StateChoice>)> = Vec::new();
+    for member in members {
+        match member {
+            Estimator::Adjoint { state, beta } => match betas.iter_mut().find(|(known, _)| known == beta) {
+                Some((_, states)) => states.push(*state),
+                None => betas.push((*beta, vec![*state])),
+            },
+            member => readings.push(member.pull_back(at, weight * share, cotangents)),
+        }
+    }
+    for (beta, states) in betas {
+        readings.extend(adjoint::pull_back(at, &states, beta, weight * share, cotangents));
+    }
+    let mean = readings
+        .into_iter()
+        .reduce(|sum, term| Reading { logits: sum.logits + term.logits, values: sum.values + term.values });
+    let Reading { logits, values } = mean.expect("an ensemble has at least one member");
+    Reading { logits: logits * share, values: values * share }
+}
+
+/// A state where a loss is read, and the way from its cotangent to the injection's.
+struct Read<'a> {
+    state: State,
+    back: Box<dyn PullBack + 'a>,
+}
+
+/// From the cotangent of a state that was read to those of what it was computed from.
+trait PullBack {
+    fn pull_back(self: Box<Self>, cotangent: State, cotangents: &mut Cotangents);
+}
+
+/// One loss at the mean of the logits of some states, pulled back through all of them.
+fn joint(reads: Vec<Read<'_>>, at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> Reading {
+    let (states, backs): (Vec<_>, Vec<_>) = reads.into_iter().map(|read| (read.state, read.back)).unzip();
+    let (reading, derivatives) = match states.as_slice() {
+        [state] => {
+            let (reading, derivative) = at.head.read(state, at.objective, weight);
+            (reading, vec![derivative])
+        }
+        states => at.head.read_mean(states, at.objective, weight),
+    };
+    for (back, derivative) in backs.into_iter().zip(derivatives) {
+        back.pull_back(derivative, cotangents);
+    }
+    reading
 }
 
 /// A solved batch, and how losses are read from states.
@@ -96,6 +209,8 @@ pub struct Solved<'a> {
     pub tail: Tail,
     /// How backward equations are solved.
     pub backward: &'a SolverConfig,
+    /// The deployed readout.
+    pub readout: Readout,
     /// Reads a loss at a state.
     pub head: &'a mut dyn ReadHead,
     /// The loss.
@@ -115,6 +230,48 @@ pub struct Reading {
 pub trait ReadHead {
     /// The loss at a state, and `weight` times its derivative `[N, D]` with respect to that state.
     fn read(&mut self, state: &State, objective: &dyn Objective, weight: f64) -> (Reading, State);
+
+    /// The loss at the mean of several states' logits, and `weight` times its derivative with respect to each
+    /// state.
+    ///
+    /// As provided, it reads every state twice: once for its logits, with weight 0, and once for the derivative
+    /// with the other states' logits held fixed. A head that can do both at once should.
+    fn read_mean(
+        &mut self,
+        states: &[State],
+        objective: &dyn Objective,
+        weight: f64,
+    ) -> (Reading, Vec<State>) {
+        let logits: Vec<Logits> =
+            states.iter().map(|state| self.read(state, objective, 0.0).0.logits).collect();
+        let count = states.len() as f64;
+        let mean = logits.iter().cloned().reduce(|sum, term| sum + term);
+        let mean = mean.expect("a mean of at least one state") / count;
+        let derivatives = states
+            .iter()
+            .zip(logits)
+            .map(|(state, own)| {
+                let others = mean.clone() - own / count;
+                self.read(state, &MeanWith { objective, others, count }, weight).1
+            })
+            .collect();
+        (Reading { values: objective.values(mean.clone()), logits: mean }, derivatives)
+    }
+}
+
+/// An objective at the mean of logits of which all but one are held fixed.
+struct MeanWith<'a> {
+    objective: &'a dyn Objective,
+    /// The others' share of the mean.
+    others: Logits,
+    count: f64,
+}
+
+impl Objective for MeanWith<'_> {
+    fn values(&self, logits: Logits) -> Values {
+        let others = if logits.is_autodiff() { self.others.clone().autodiff() } else { self.others.clone() };
+        self.objective.values(logits / self.count + others)
+    }
 }
 
 /// What estimators add up: the injection's cotangent, and the parameters' if this is training.

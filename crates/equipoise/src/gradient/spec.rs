@@ -1,7 +1,8 @@
 //! Estimators as strings, as commands and file formats write them.
 //!
 //! `exact` · `unrolled:state=t,lead=l,steps=k,damping=λ` (every key optional: best, 1, 9, 0.5) ·
-//! `ensemble(member,member,...)`, where `state=a..b` stands for one member for each state. Lists are separated
+//! `adjoint:state=t,beta=β` (last, 1) · `through-solver` ·
+//! `ensemble(member,member,...)` · `joint(member,member,...)`, where `state=a..b` stands for one member for each state. Lists are separated
 //! by commas; a part without a name of its own (`lead=2`) belongs to the estimator before it.
 
 use std::fmt;
@@ -32,12 +33,16 @@ impl fmt::Display for Estimator {
             Self::Unrolled { state, tail: Tail { lead, steps, damping } } => {
                 write!(f, "unrolled:state={state},lead={lead},steps={steps},damping={damping}")
             }
-            Self::Ensemble(members) => {
-                let members: Vec<String> = members.iter().map(ToString::to_string).collect();
-                write!(f, "ensemble({})", members.join(","))
-            }
+            Self::Adjoint { state, beta } => write!(f, "adjoint:state={state},beta={beta}"),
+            Self::ThroughSolver => f.write_str("through-solver"),
+            Self::Ensemble(members) => write!(f, "ensemble({})", joined(members)),
+            Self::Joint(members) => write!(f, "joint({})", joined(members)),
         }
     }
+}
+
+fn joined(members: &[Estimator]) -> String {
+    members.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 impl FromStr for Estimator {
@@ -109,15 +114,26 @@ fn parse_one(spec: &str) -> Result<Vec<Estimator>, SpecError> {
     if let Some(members) = spec.strip_prefix("ensemble(").and_then(|rest| rest.strip_suffix(')')) {
         return Ok(vec![Estimator::Ensemble(parse_list(members)?)]);
     }
+    if let Some(members) = spec.strip_prefix("joint(").and_then(|rest| rest.strip_suffix(')')) {
+        let members = parse_list(members)?;
+        let plain = |member: &Estimator| matches!(member, Estimator::Exact | Estimator::Unrolled { .. });
+        if !members.iter().all(plain) {
+            return Err(SpecError::new(spec, "members of `joint` must be exact or unrolled"));
+        }
+        return Ok(vec![Estimator::Joint(members)]);
+    }
     let (name, keys) = spec.split_once(':').unwrap_or((spec, ""));
     let keys: Vec<&str> = keys.split(',').filter(|key| !key.is_empty()).collect();
     match name {
         "exact" if keys.is_empty() => Ok(vec![Estimator::Exact]),
-        "exact" => Err(SpecError::new(spec, "`exact` takes no settings")),
+        "through-solver" if keys.is_empty() => Ok(vec![Estimator::ThroughSolver]),
+        "exact" | "through-solver" => Err(SpecError::new(spec, format!("`{name}` takes no settings"))),
         "unrolled" => parse_unrolled(spec, &keys),
+        "adjoint" => parse_adjoint(spec, &keys),
         _ => Err(SpecError::new(
             spec,
-            "unknown; use exact, unrolled:state=T,lead=L,steps=K,damping=D or ensemble(..)",
+            "unknown; use exact, unrolled:state=T,lead=L,steps=K,damping=D, adjoint:state=T,beta=B, \
+             through-solver, ensemble(..) or joint(..)",
         )),
     }
 }
@@ -150,6 +166,24 @@ fn parse_unrolled(spec: &str, keys: &[&str]) -> Result<Vec<Estimator>, SpecError
         return Err(SpecError::new(spec, "lead and steps are both 0: no gradient would reach the image"));
     }
     Ok(states.into_iter().map(|state| Estimator::Unrolled { state, tail }).collect())
+}
+
+fn parse_adjoint(spec: &str, keys: &[&str]) -> Result<Vec<Estimator>, SpecError> {
+    let (mut states, mut beta) = (vec![StateChoice::Last], 1.0);
+    for key in keys {
+        match key.split_once('=') {
+            Some(("state", value)) => states = parse_states(spec, value)?,
+            Some(("beta", value)) => match value.parse::<f64>() {
+                Ok(value) if value > 0.0 && value.is_finite() => beta = value,
+                _ => return Err(SpecError::new(spec, format!("beta={value} must be positive"))),
+            },
+            _ => {
+                let problem = format!("unknown setting `{key}`; it has state and beta");
+                return Err(SpecError::new(spec, problem));
+            }
+        }
+    }
+    Ok(states.into_iter().map(|state| Estimator::Adjoint { state, beta }).collect())
 }
 
 /// `best`, `last`, `t` or `a..b`, both ends included.
@@ -186,7 +220,11 @@ mod tests {
             "exact",
             "unrolled:state=3,lead=1,steps=5,damping=1",
             "unrolled:state=best,lead=1,steps=9,damping=0.5",
+            "adjoint:state=4,beta=0.5",
+            "through-solver",
             "ensemble(exact,unrolled:state=2,lead=1,steps=0,damping=0.5)",
+            "joint(exact,unrolled:state=2,lead=1,steps=0,damping=0.5)",
+            "ensemble(joint(exact,exact),exact)",
         ] {
             assert_eq!(spec.parse::<Estimator>().unwrap().to_string(), spec);
         }
@@ -209,6 +247,7 @@ mod tests {
             ("unrolled:damping=0", "must be in (0, 1]"),
             ("unrolled:lead=0,steps=0", "no gradient"),
             ("ensemble(exact", "without its `)`"),
+            ("joint(ensemble(exact))", "must be exact or unrolled"),
             ("exact,exact", "one estimator expected"),
         ] {
             let message = spec.parse::<Estimator>().unwrap_err().to_string();

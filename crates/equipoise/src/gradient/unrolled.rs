@@ -1,10 +1,59 @@
 //! Reverse mode through a few applications of f, from a detached state.
 
-use super::{Cotangents, ReadHead, Reading};
+use super::{Cotangents, PullBack, Read, ReadHead, Reading, Solved};
 use crate::loss::Objective;
-use crate::model::cell::BoundCell;
+use crate::model::cell::{BoundCell, Linearization};
 use crate::readout::{Tail, damped};
 use crate::state::State;
+
+/// Some applications of f: their linearisations and dampings, in order, and the state at their end.
+pub(super) struct Tape {
+    applications: Vec<(Box<dyn Linearization>, f64)>,
+    end: State,
+}
+
+impl Tape {
+    /// Applies `tail` from `start`.
+    pub(super) fn record(cell: &dyn BoundCell, start: State, tail: &Tail) -> Self {
+        let mut end = start;
+        let mut applications = Vec::new();
+        for damping in tail.dampings() {
+            let linearization = cell.linearize(&end);
+            end = damped(&end, linearization.value().clone(), damping);
+            applications.push((linearization, damping));
+        }
+        Self { applications, end }
+    }
+
+    /// The state after the applications.
+    pub(super) fn end(&self) -> &State {
+        &self.end
+    }
+
+    /// Pulls the cotangent of the end back to that of the start.
+    pub(super) fn pull_back(self, mut u: State, cotangents: &mut Cotangents) -> State {
+        for (linearization, damping) in self.applications.into_iter().rev() {
+            let through = if damping == 1.0 { u.clone() } else { u.clone() * damping };
+            let back = cotangents.through(&*linearization, &through);
+            u = if damping == 1.0 { back } else { u * (1.0 - damping) + back };
+        }
+        u
+    }
+}
+
+pub(super) fn read<'a>(at: &Solved<'a>, start: State, tail: &Tail) -> Read<'a> {
+    let tape = Tape::record(at.cell, start, tail);
+    Read { state: tape.end.clone(), back: Box::new(Detached(tape)) }
+}
+
+/// The start is detached: its cotangent goes nowhere.
+struct Detached(Tape);
+
+impl PullBack for Detached {
+    fn pull_back(self: Box<Self>, cotangent: State, cotangents: &mut Cotangents) {
+        self.0.pull_back(cotangent, cotangents);
+    }
+}
 
 /// Applies `tail` from `start` (detached), reads the loss at the end, and pulls `weight` times it back into
 /// `cotangents`. Keeps one linearisation per application.
@@ -17,18 +66,8 @@ pub fn pull_back_from(
     weight: f64,
     cotangents: &mut Cotangents,
 ) -> Reading {
-    let mut state = start;
-    let mut tape = Vec::new();
-    for damping in tail.dampings() {
-        let linearization = cell.linearize(&state);
-        state = damped(&state, linearization.value().clone(), damping);
-        tape.push((linearization, damping));
-    }
-    let (reading, mut u) = head.read(&state, objective, weight);
-    for (linearization, damping) in tape.into_iter().rev() {
-        let through = if damping == 1.0 { u.clone() } else { u.clone() * damping };
-        let back = cotangents.through(&*linearization, &through);
-        u = if damping == 1.0 { back } else { u * (1.0 - damping) + back };
-    }
+    let tape = Tape::record(cell, start, tail);
+    let (reading, derivative) = head.read(tape.end(), objective, weight);
+    tape.pull_back(derivative, cotangents);
     reading
 }

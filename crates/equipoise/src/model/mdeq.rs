@@ -1,8 +1,8 @@
 //! The multiscale DEQ (Bai, Koltun and Kolter 2020), with as many branches as wanted.
 //!
 //! Branch i works at C_i channels and at 1/2^i of the injection's resolution. The cell applies one residual
-//! [`Block`](block::Block) to each branch, then sums each branch with all others brought to its shape
-//! ([`Fusion`](fusion::FusePath)), then mixes channels once more. With one branch the block alone is left:
+//! [`Block`] to each branch, then sums each branch with all others brought to its shape
+//! ([`FusePath`]), then mixes channels once more. With one branch the block alone is left:
 //! the single-scale cell. Names are those of a released state dict.
 
 mod block;

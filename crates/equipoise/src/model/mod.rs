@@ -6,3 +6,6 @@ pub mod init;
 pub mod layers;
 pub mod parameters;
 pub mod mdeq;
+pub mod feedforward;
+pub mod resnet;
+pub mod wide_resnet;

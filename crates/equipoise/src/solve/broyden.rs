@@ -6,23 +6,24 @@
 //! with Bᵀ. The first step is z_1 = f(z_0).
 
 use burn::backend::flex::FlexTensor;
-use equipoise_kernels::{BroydenStep, broyden_step};
+use equipoise_kernels::{BroydenStep, broyden_direction};
 
 use super::{Evaluated, Memory};
 use crate::batch::{dot, from_vec, select};
 use crate::plain::{numbers_of, plain};
 use crate::state::State;
 
+/// The memory of Broyden's method: B, and the last point.
 #[derive(Default)]
-pub(super) struct Broyden {
+pub struct Broyden {
     /// The rank-one corrections u, v of B, oldest first, each `[N, D]`.
     corrections: Vec<(State, State)>,
     previous: Option<(State, State)>,
 }
 
 impl Broyden {
-    /// B x.
-    fn product(&self, x: &State) -> State {
+    /// B x, `[N, D]`.
+    pub fn product(&self, x: &State) -> State {
         let mut sum = x.clone().neg();
         for (u, v) in &self.corrections {
             sum = sum + u.clone() * dot(v, x);
@@ -30,8 +31,8 @@ impl Broyden {
         sum
     }
 
-    /// Bᵀ x.
-    fn transposed_product(&self, x: &State) -> State {
+    /// Bᵀ x, `[N, D]`.
+    pub fn transposed_product(&self, x: &State) -> State {
         let mut sum = x.clone().neg();
         for (u, v) in &self.corrections {
             sum = sum + v.clone() * dot(u, x);
@@ -41,41 +42,65 @@ impl Broyden {
 }
 
 impl Broyden {
-    /// The step in one fused pass per example; `None` if some tensor is not plain.
-    fn fused(&mut self, current: &Evaluated) -> Option<State> {
-        let Evaluated { state, residual, .. } = current;
+    /// The rank-one corrections (u, v) so far, oldest first.
+    pub fn corrections(&self) -> &[(State, State)] {
+        &self.corrections
+    }
+
+    /// Takes in a point z with g = f(z) − z, correcting B if there was one before, and returns B g: the step is
+    /// its negative.
+    pub fn direction(&mut self, state: &State, residual: &State) -> State {
+        let Some(direction) = self.fused(state, residual) else {
+            return self.composed(state, residual);
+        };
+        self.previous = Some((state.clone(), residual.clone()));
+        direction
+    }
+
+    /// The direction in one fused pass per example; `None` if some tensor is not plain.
+    fn fused(&mut self, state: &State, residual: &State) -> Option<State> {
         let [n, dim] = state.dims();
-        let device = state.device();
         let (z, g) = (plain(state)?, plain(residual)?);
         let previous = match &self.previous {
             Some((z, g)) => Some((plain(z)?, plain(g)?)),
             None => None,
         };
-        let held: Vec<(FlexTensor, FlexTensor)> =
-            self.corrections.iter().map(|(u, v)| Some((plain(u)?, plain(v)?))).collect::<Option<_>>()?;
+        let held = self.corrections.iter().map(|(u, v)| Some((plain(u)?, plain(v)?)));
+        let held: Vec<(FlexTensor, FlexTensor)> = held.collect::<Option<_>>()?;
         let corrections: Vec<_> = held.iter().map(|(u, v)| (numbers_of(u), numbers_of(v))).collect();
-        let (next, correction) = broyden_step(&BroydenStep {
+        let (direction, correction) = broyden_direction(&BroydenStep {
             dim,
             corrections: &corrections,
             state: numbers_of(&z),
             residual: numbers_of(&g),
             previous: previous.as_ref().map(|(z, g)| (numbers_of(z), numbers_of(g))),
         });
-        let tensor = |values| from_vec(values, [n, dim], &device);
+        let tensor = |values| from_vec(values, [n, dim], &state.device());
         if let Some((u, v)) = correction {
             self.corrections.push((tensor(u), tensor(v)));
         }
-        Some(tensor(next))
+        Some(tensor(direction))
+    }
+
+    /// The direction in tensor operations, for any device and for what is tracked.
+    fn composed(&mut self, state: &State, residual: &State) -> State {
+        let mut direction = self.product(residual);
+        if let Some((previous_state, previous_residual)) = self.previous.take() {
+            let v = self.transposed_product(&(state.clone() - previous_state));
+            let change = residual.clone() - previous_residual;
+            let u = direction.clone().neg() / dot(&v, &change);
+            let (u, v) = (finite_or_zero(u), finite_or_zero(v));
+            direction = direction + u.clone() * dot(&v, residual);
+            self.corrections.push((u, v));
+        }
+        self.previous = Some((state.clone(), residual.clone()));
+        direction
     }
 }
 
 impl Memory for Broyden {
     fn next(&mut self, current: &Evaluated) -> State {
-        if let Some(next) = self.fused(current) {
-            self.previous = Some((current.state.clone(), current.residual.clone()));
-            return next;
-        }
-        self.composed(current)
+        current.state.clone() - self.direction(&current.state, &current.residual)
     }
 
     fn select(&mut self, rows: &[usize]) {
@@ -90,25 +115,8 @@ impl Memory for Broyden {
     }
 }
 
-impl Broyden {
-    /// The step in tensor operations, for any device and for what is tracked.
-    fn composed(&mut self, current: &Evaluated) -> State {
-        let Evaluated { state, residual, .. } = current;
-        let mut direction = self.product(residual);
-        if let Some((previous_state, previous_residual)) = self.previous.take() {
-            let v = self.transposed_product(&(state.clone() - previous_state));
-            let change = residual.clone() - previous_residual;
-            let u = direction.clone().neg() / dot(&v, &change);
-            let (u, v) = (finite_or_zero(u), finite_or_zero(v));
-            direction = direction + u.clone() * dot(&v, residual);
-            self.corrections.push((u, v));
-        }
-        self.previous = Some((state.clone(), residual.clone()));
-        state.clone() - direction
-    }
-}
-
-fn finite_or_zero(x: State) -> State {
+/// The same with 0 in place of what is not a finite number.
+pub(crate) fn finite_or_zero(x: State) -> State {
     let broken = x.clone().is_finite().bool_not();
     x.mask_fill(broken, 0.0)
 }
@@ -129,27 +137,25 @@ mod tests {
             from_vec((0..n * dim).map(entry).collect(), [n, dim], &device)
         };
         let (slope, offset) = (numbers(1) * 0.8, numbers(2));
+        let residual_at = |state: &State| state.clone() * slope.clone() + offset.clone() - state.clone();
         let (mut fused, mut composed) = (Broyden::default(), Broyden::default());
         let mut state = numbers(3);
         for step in 0..6 {
-            let value = state.clone() * slope.clone() + offset.clone();
-            let residual = value.clone() - state.clone();
-            let current = Evaluated { state, value, residual };
-            let next = fused.fused(&current).expect("plain tensors");
-            fused.previous = Some((current.state.clone(), current.residual.clone()));
-            let expected = composed.composed(&current);
-            for (a, b) in to_vec(next.clone()).iter().zip(to_vec(expected)) {
+            let residual = residual_at(&state);
+            let found = fused.direction(&state, &residual);
+            let expected = composed.composed(&state, &residual);
+            for (a, b) in to_vec(found.clone()).iter().zip(to_vec(expected)) {
                 assert!((a - b).abs() < 1e-4, "step {step}: {a} and {b}");
             }
             assert_eq!(fused.corrections.len(), step);
-            state = next;
+            state = state - found;
         }
         // The same point again: Δg is zero, u is not finite, and the correction is none.
-        let value = state.clone() * slope + offset;
-        let residual = value.clone() - state.clone();
-        let current = Evaluated { state, value, residual };
-        fused.previous = Some((current.state.clone(), current.residual.clone()));
-        assert!(to_vec(fused.fused(&current).unwrap()).iter().all(|x| x.is_finite()));
-        assert!(to_vec(fused.corrections.last().unwrap().0.clone()).iter().all(|x| x.is_finite()));
+        let residual = residual_at(&state);
+        for _ in 0..2 {
+            let direction = fused.direction(&state, &residual);
+            assert!(to_vec(direction).iter().all(|x| x.is_finite()));
+        }
+        assert!(to_vec(fused.corrections[6].0.clone()).iter().all(|x| *x == 0.0));
     }
 }

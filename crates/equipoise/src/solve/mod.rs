@@ -14,7 +14,9 @@ mod broyden;
 mod picard;
 mod trajectory;
 
-pub use trajectory::{StateChoice, StopReason, Trajectory};
+pub use broyden::Broyden;
+pub(crate) use broyden::finite_or_zero;
+pub use trajectory::{Evaluation, StateChoice, StopReason, Trajectory};
 
 use serde::{Deserialize, Serialize};
 
@@ -220,13 +222,14 @@ const PATIENCE: usize = 30;
 /// that example stops.
 pub fn solve(map: &dyn FixedPointMap, start: State, config: &SolverConfig) -> Trajectory {
     let count = start.dims()[0];
-    let mut record = trajectory::Recorder::new(count, config.steps);
     let mut active: Vec<usize> = (0..count).collect();
     let mut memory = config.start();
     let mut current = Evaluated::at(map, start);
+    let first = Evaluation { state: current.state.clone(), value: current.value.clone() };
+    let mut record = trajectory::Recorder::new(first.clone(), config.steps);
     record.first(&residual_norms(&current, config.scope));
     let mut selected = None;
-    let mut full: Option<State> = None;
+    let mut full = first;
     for _ in 0..config.steps {
         if active.is_empty() {
             break;
@@ -234,12 +237,11 @@ pub fn solve(map: &dyn FixedPointMap, start: State, config: &SolverConfig) -> Tr
         let here: &dyn FixedPointMap = selected.as_deref().unwrap_or(map);
         let next = memory.next(&current);
         current = Evaluated::at(here, next);
-        let states = match &full {
-            None => current.state.clone(),
-            Some(previous) => put_rows(previous, &active, &current.state),
+        full = Evaluation {
+            state: put_rows(&full.state, &active, &current.state),
+            value: put_rows(&full.value, &active, &current.value),
         };
-        full = Some(states.clone());
-        record.step(states, &active, &residual_norms(&current, config.scope));
+        record.step(full.clone(), &active, &residual_norms(&current, config.scope));
         let staying = record.staying(&active, config.tolerance);
         if staying.len() < active.len() && !staying.is_empty() {
             memory.select(&staying);

@@ -75,10 +75,21 @@ impl TryFrom<String> for StateChoice {
     }
 }
 
+/// A state with f there, both `[N, D]`.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    /// z.
+    pub state: State,
+    /// f(z).
+    pub value: State,
+}
+
 /// The iterates z_1..z_T of N examples, and what is known about them.
 #[derive(Debug, Clone)]
 pub struct Trajectory {
+    start: Evaluation,
     states: Vec<State>,
+    values: Vec<State>,
     relative: Vec<Vec<f64>>,
     absolute: Vec<Vec<f64>>,
     best: Vec<usize>,
@@ -100,6 +111,15 @@ impl Trajectory {
     /// z_t, `[N, D]`, t from 1. Beyond T, the last.
     pub fn state(&self, t: usize) -> &State {
         &self.states[t.clamp(1, self.states.len()) - 1]
+    }
+
+    /// z_t and f(z_t), t from 0: what the solver saw, so that estimators that follow its path need not evaluate
+    /// the cell again.
+    pub fn evaluation(&self, t: usize) -> Evaluation {
+        match t.min(self.states.len()) {
+            0 => self.start.clone(),
+            t => Evaluation { state: self.states[t - 1].clone(), value: self.values[t - 1].clone() },
+        }
     }
 
     /// All iterates, z_1 first.
@@ -168,9 +188,12 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    pub(super) fn new(count: usize, limit: usize) -> Self {
+    pub(super) fn new(start: Evaluation, limit: usize) -> Self {
+        let count = start.state.dims()[0];
         let trajectory = Trajectory {
+            start,
             states: Vec::with_capacity(limit),
+            values: Vec::with_capacity(limit),
             relative: vec![Vec::with_capacity(limit); count],
             absolute: vec![Vec::with_capacity(limit); count],
             best: vec![1; count],
@@ -185,9 +208,10 @@ impl Recorder {
         self.first = norms.iter().copied().map(relative).collect();
     }
 
-    /// One more state of all examples, with the residual norms of the active ones.
-    pub(super) fn step(&mut self, states: State, active: &[usize], norms: &[(f64, f64)]) {
-        self.trajectory.states.push(states);
+    /// One more state of all examples, with f there and the residual norms of the active ones.
+    pub(super) fn step(&mut self, now: Evaluation, active: &[usize], norms: &[(f64, f64)]) {
+        self.trajectory.states.push(now.state);
+        self.trajectory.values.push(now.value);
         let t = self.trajectory.states.len();
         for (&example, &norms) in active.iter().zip(norms) {
             let relative = relative(norms);
@@ -234,6 +258,8 @@ impl Recorder {
     pub(super) fn finish(mut self) -> Trajectory {
         let last = self.trajectory.states.last().expect("a solve takes at least one step").clone();
         self.trajectory.states.resize(self.limit, last);
+        let last = self.trajectory.values.last().expect("as many values as states").clone();
+        self.trajectory.values.resize(self.limit, last);
         for series in self.trajectory.relative.iter_mut().chain(&mut self.trajectory.absolute) {
             let last = *series.last().expect("every example takes at least one step");
             series.resize(self.limit, last);

@@ -12,9 +12,10 @@ use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved, pull_bac
 use crate::loss::Objective;
 use crate::model::cell::{Cell, Counted};
 use crate::model::deq::{Deq, Head, Stem};
+use crate::model::feedforward::Feedforward;
 use crate::model::layers::{BatchMoments, Phase};
 use crate::model::parameters::accumulate_module;
-use crate::readout::Tail;
+use crate::readout::{Readout, Tail};
 use crate::state::State;
 use crate::work::WorkCounter;
 
@@ -65,6 +66,7 @@ pub fn gradients<S: Stem, C: Cell, H: Head>(
                 trajectory: &forward.trajectory,
                 tail: deployment.tail,
                 backward: &deployment.backward,
+                readout: Readout::Final,
                 head: &mut reader,
                 objective,
             };
@@ -84,6 +86,24 @@ pub fn gradients<S: Stem, C: Cell, H: Head>(
         merge(&mut parameters, &mut cell, &model.cell);
     }
     StepGradients { logits: reading.logits, values: reading.values, parameters, moments }
+}
+
+/// Gradients of the mean of an objective for a model without an equilibrium: plain reverse mode.
+pub fn feedforward_gradients<M: Feedforward>(
+    model: &M,
+    images: &Images,
+    objective: &dyn Objective,
+) -> StepGradients {
+    let moments = BatchMoments::default();
+    let tracked = model.clone().train();
+    let logits = tracked.forward(images.clone(), &Phase::Train(&moments));
+    let plain = logits.clone().inner();
+    let (values, derivative) = objective.values_and_derivative(&plain);
+    let [n, _] = plain.dims();
+    let gradients = (logits * (derivative / n as f64)).sum().backward();
+    let mut parameters = GradientsParams::new();
+    accumulate_module(&mut parameters, gradients, &tracked);
+    StepGradients { logits: plain, values, parameters, moments }
 }
 
 /// Moves a module's gradients from one collection to another.

@@ -14,5 +14,5 @@ mod trainer;
 
 pub use checkpoint::{CheckpointError, Progress};
 pub use config::{Adversary, Augment, OptimizerConfig, Schedule, TrainConfig, TrainConfigError, Warmup};
-pub use gradients::{StepGradients, gradients};
+pub use gradients::{StepGradients, feedforward_gradients, gradients};
 pub use trainer::{EpochReport, Observer, Outcome, Plan, Silent, StepReport, TrainError, train};

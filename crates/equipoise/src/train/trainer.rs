@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use super::augment::augment;
 use super::checkpoint::{self, CheckpointError, Progress};
 use super::config::{OptimizerConfig, TrainConfig, TrainConfigError};
-use super::gradients::gradients;
+use super::gradients::{feedforward_gradients, gradients};
 use super::order::{epoch_seed, shuffled};
 use crate::attack::{Attack, ExampleRng, Pgd, PgdError, Targets};
 use crate::batch::{Images, from_vec, predictions, to_vec};
-use crate::checkpoint::{Metadata, ModelFile, ModelFileError};
+use crate::checkpoint::{Metadata, ModelFile, ModelFileError, write_atomically};
 use crate::deployed::Deployment;
 use crate::loss::CrossEntropy;
 use crate::model::mdeq::ConfigError;
@@ -328,9 +328,12 @@ impl<'a> Run<'a> {
             images = self.perturbed(images, &labels, indices, epoch_seed(self.plan.seed, epoch))?;
         }
         let objective = CrossEntropy { labels: labels.clone() };
-        let step = {
-            let Network::Mdeq(model) = &self.network;
-            gradients(model, self.deployment(), warmup, &images, &objective, &self.counter)
+        let step = match &self.network {
+            Network::Mdeq(model) => {
+                gradients(model, self.deployment(), warmup, &images, &objective, &self.counter)
+            }
+            Network::ResNet18(model) => feedforward_gradients(model, &images, &objective),
+            Network::WideResNet(model) => feedforward_gradients(model, &images, &objective),
         };
         let predicted = predictions(&step.logits);
         let correct = predicted.iter().zip(&labels).filter(|(found, label)| **found == Some(**label)).count();
@@ -390,11 +393,7 @@ impl<'a> Run<'a> {
             .filter_map(|report| serde_json::to_string(report).ok())
             .map(|line| line + "\n")
             .collect();
-        fs::write(&path, lines.concat()).map_err(|source| CheckpointError::Io {
-            path,
-            action: "write",
-            source,
-        })?;
+        write_atomically(&path, lines.concat().as_bytes())?;
         Ok(report)
     }
 

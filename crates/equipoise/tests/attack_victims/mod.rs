@@ -113,6 +113,80 @@ impl WhiteBox for Linear {
     }
 }
 
+/// Logits W₂ tanh(W₁ (x − ½)) with weights from a seed: a small victim that is not linear, its gradient written out.
+#[derive(Debug, Clone)]
+pub struct TwoLayer {
+    classes: usize,
+    size: usize,
+    first: Vec<f32>,
+    second: Vec<f32>,
+    pub counter: WorkCounter,
+}
+
+/// Hidden units of [`TwoLayer`].
+const HIDDEN: usize = 16;
+
+impl TwoLayer {
+    /// On the test images.
+    pub fn random(classes: usize, seed: u64) -> Self {
+        Self::shaped(classes, SHAPE, seed)
+    }
+
+    /// On images of this shape.
+    pub fn shaped(classes: usize, shape: [usize; 3], seed: u64) -> Self {
+        let size = shape.iter().product();
+        let mut rng = ExampleRng::new(seed, "two layers", 0, 0);
+        let mut draw = |count, scale: f64| (0..count).map(|_| (rng.normal() * scale) as f32).collect();
+        let first = draw(HIDDEN * size, 1.5 / (size as f64 / 12.0).sqrt());
+        Self { classes, size, first, second: draw(classes * HIDDEN, 1.0), counter: WorkCounter::default() }
+    }
+
+    /// Hidden values `[N, H, 1]`.
+    fn hidden(&self, images: &Images) -> Tensor<3> {
+        let n = images.dims()[0];
+        let weights = from_vec(self.first.clone(), [1, HIDDEN, self.size], &images.device());
+        ((images.clone() - 0.5).reshape([n, 1, self.size]) * weights).sum_dim(2).tanh()
+    }
+
+    fn head(&self, hidden: Tensor<3>) -> Logits {
+        let n = hidden.dims()[0];
+        let weights = from_vec(self.second.clone(), [1, self.classes, HIDDEN], &hidden.device());
+        (hidden.reshape([n, 1, HIDDEN]) * weights).sum_dim(2).reshape([n, self.classes])
+    }
+}
+
+impl Classifier for TwoLayer {
+    fn classes(&self) -> usize {
+        self.classes
+    }
+
+    fn logits(&self, images: &Images) -> Logits {
+        self.counter.evaluated(images.dims()[0]);
+        self.head(self.hidden(images))
+    }
+
+    fn work(&self) -> Work {
+        self.counter.total()
+    }
+}
+
+impl WhiteBox for TwoLayer {
+    fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
+        let n = images.dims()[0];
+        self.counter.evaluated(n);
+        self.counter.pulled_back(n);
+        let (device, hidden) = (images.device(), self.hidden(images));
+        let logits = self.head(hidden.clone());
+        let (values, derivative) = objective.values_and_derivative(&logits);
+        let second = from_vec(self.second.clone(), [1, self.classes, HIDDEN], &device);
+        let first = from_vec(self.first.clone(), [1, HIDDEN, self.size], &device);
+        let back = (derivative.reshape([n, self.classes, 1]) * second).sum_dim(1).reshape([n, HIDDEN, 1]);
+        let back = back * (hidden.clone() * hidden).neg().add_scalar(1.0);
+        let gradient = (back * first).sum_dim(1).reshape(images.dims());
+        ValueAndGradient { logits, values, gradient }
+    }
+}
+
 /// A victim whose answers are changed on the way.
 pub struct Altered<'a, L, G> {
     pub inner: &'a Linear,
@@ -154,8 +228,13 @@ pub fn zero(gradient: Images) -> Images {
 
 /// N images uniform between `low` and `high`.
 pub fn images(n: usize, seed: u64, low: f64, high: f64) -> Images {
+    images_of(n, SHAPE, seed, low, high)
+}
+
+/// The same in another shape.
+pub fn images_of(n: usize, shape: [usize; 3], seed: u64, low: f64, high: f64) -> Images {
     let indices: Vec<usize> = (0..n).collect();
-    Noise::new(seed, "images", 0).uniform(&indices, SHAPE, low, high, &Device::default())
+    Noise::new(seed, "images", 0).uniform(&indices, shape, low, high, &Device::default())
 }
 
 /// What the victim says of the images: labels that are all correct.

@@ -52,3 +52,66 @@ pub fn inner<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> f64 {
     let (a, b) = (entries(a), entries(b));
     a.iter().zip(&b).map(|(a, b)| a * b).sum()
 }
+
+/// Float and integer tensors of a safetensors file, by name.
+pub struct Fixture(std::collections::HashMap<String, (Vec<usize>, Vec<f32>)>);
+
+impl Fixture {
+    pub fn read(path: &std::path::Path) -> Self {
+        let bytes = std::fs::read(path).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let content = |view: &safetensors::tensor::TensorView<'_>| match view.dtype() {
+            safetensors::Dtype::F32 => {
+                view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+            }
+            safetensors::Dtype::I64 => view
+                .data()
+                .chunks_exact(8)
+                .map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f32)
+                .collect(),
+            other => panic!("{other:?} in a fixture"),
+        };
+        let tensors = file.tensors();
+        Self(tensors.iter().map(|(k, v)| (k.clone(), (v.shape().to_vec(), content(v)))).collect())
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    pub fn tensor<const D: usize>(&self, name: &str) -> Tensor<D> {
+        let (shape, values) = self.0.get(name).unwrap_or_else(|| panic!("the fixture has {name}"));
+        from_vec(values.clone(), shape.as_slice().try_into().expect(name), &Device::default())
+    }
+
+    pub fn labels(&self) -> Vec<usize> {
+        self.0["y"].1.iter().map(|&label| label as usize).collect()
+    }
+}
+
+/// Cosines between the rows of two tensors, ascending.
+pub fn cosines<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Vec<f64> {
+    assert_eq!(a.dims(), b.dims());
+    let n = a.dims()[0];
+    let (a, b) = (entries(a), entries(b));
+    let size = a.len() / n;
+    let cosine = |(a, b): (&[f64], &[f64])| {
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+    };
+    let mut cosines: Vec<f64> = a.chunks(size).zip(b.chunks(size)).map(cosine).collect();
+    cosines.sort_by(f64::total_cmp);
+    cosines
+}
+
+/// The smallest cosine between rows of two tensors.
+pub fn worst_cosine<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> f64 {
+    cosines(a, b)[0]
+}
+
+/// The median cosine between rows of two tensors.
+pub fn median_cosine<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> f64 {
+    let cosines = cosines(a, b);
+    let middle = cosines.len() / 2;
+    if cosines.len() % 2 == 1 { cosines[middle] } else { (cosines[middle - 1] + cosines[middle]) / 2.0 }
+}

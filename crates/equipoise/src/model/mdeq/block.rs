@@ -153,10 +153,10 @@ pub fn fold_gradient(conv: &WeightNormConv2d, cotangent: Tensor<4>, into: &mut G
 
 /// Adds the gradients of a group normalisation's affine map, where it has one.
 pub fn affine_gradient(norm: &GroupNorm, tape: &GroupNormTape, u: Tensor<4>, into: &mut GradientsParams) {
-    if let (Some(weight), Some(bias)) = (&norm.weight, &norm.bias) {
-        if let Some((dw, db)) = norm.vjp_affine(tape, u) {
-            accumulate(into, weight.id, dw);
-            accumulate(into, bias.id, db);
-        }
+    if let (Some(weight), Some(bias)) = (&norm.weight, &norm.bias)
+        && let Some((dw, db)) = norm.vjp_affine(tape, u)
+    {
+        accumulate(into, weight.id, dw);
+        accumulate(into, bias.id, db);
     }
 }

@@ -175,7 +175,7 @@ impl MdeqConfig {
         if let Some(c) = self.channels.iter().find(|&&c| c % self.groups != 0) {
             return wrong("channels", format!("{c} is not divisible by the {} groups", self.groups));
         }
-        if self.groups % 2 != 0 && self.branches() > 1 {
+        if !self.groups.is_multiple_of(2) && self.branches() > 1 {
             return wrong(
                 "groups",
                 format!("{} is odd; the normalisation after fusion halves it", self.groups),

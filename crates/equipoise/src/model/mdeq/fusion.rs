@@ -27,6 +27,7 @@ pub struct ConvNorm {
 
 /// The way from one branch to another.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // A model holds a dozen of them.
 pub enum FusePath {
     /// To a coarser branch.
     Down(Downsample),

@@ -1,0 +1,192 @@
+//! From text to checked values: what several commands read alike.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use equipoise::attack::{self, Budget, Norm};
+use equipoise::checkpoint::ModelFile;
+use equipoise::gradient::{Estimator, parse_list};
+use equipoise::network::Network;
+use equipoise::readout::Readout;
+use equipoise::solve::{Method, SolverConfig, StateChoice};
+use equipoise_dataset::{Dataset, Source, Split};
+
+use crate::error::{Error, input};
+
+/// `--eps` and `--norm`.
+pub fn budget(eps: &str, norm: &str) -> Result<Budget, Error> {
+    let norm: Norm = norm.parse().map_err(|error| input(format!("--norm: {error}")))?;
+    let eps = Budget::parse_eps(eps).map_err(|error| input(format!("--eps {eps}: {error}")))?;
+    Budget::new(norm, eps).map_err(|error| input(format!("--eps: {error}")))
+}
+
+/// `--attacks`: names and sets that the library knows, each attack once.
+pub fn attacks(list: &str) -> Result<Vec<String>, Error> {
+    let mut names = Vec::new();
+    for name in list.split(',') {
+        for attack in attack::set(name).map_err(|error| input(format!("--attacks: {error}")))? {
+            if !names.contains(&attack.name()) {
+                names.push(attack.name());
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// Whether a model of so many classes can be attacked by all of these.
+pub fn check_attacks(names: &[String], classes: usize) -> Result<(), Error> {
+    for name in names {
+        let attack = attack::parse(name).map_err(input)?;
+        attack.check(classes).map_err(|error| input(format!("--attacks: {error}")))?;
+    }
+    Ok(())
+}
+
+/// Whether the model has states to read and gradients to choose from.
+fn is_equilibrium(model: &ModelFile) -> bool {
+    matches!(model.network, Network::Mdeq(_))
+}
+
+/// `--gradients`, each once and without the training gradient, which the ready-made attacks use already. Without
+/// a list, the usual ones.
+pub fn gradients(list: Option<&str>, model: &ModelFile) -> Result<Vec<Estimator>, Error> {
+    if !is_equilibrium(model) {
+        return match list.map(str::trim) {
+            None | Some("none") => Ok(Vec::new()),
+            Some(list) => Err(input(format!(
+                "--gradients {list}: the model is a feedforward network and has one gradient only; leave this out"
+            ))),
+        };
+    }
+    let deployment = &model.metadata.deployment;
+    let steps = deployment.solver.steps;
+    let usual = usual_gradients(&deployment.solver);
+    let list = list.unwrap_or(&usual);
+    let given = match list.trim() {
+        "none" => Vec::new(),
+        list => parse_list(list).map_err(|error| input(format!("--gradients: {error}")))?,
+    };
+    let mut estimators: Vec<Estimator> = Vec::new();
+    for estimator in given {
+        check_states(&estimator, steps)?;
+        estimator.check(&deployment.solver).map_err(|error| input(format!("--gradients: {error}")))?;
+        if estimator != deployment.training_gradient && !estimators.contains(&estimator) {
+            estimators.push(estimator);
+        }
+    }
+    Ok(estimators)
+}
+
+/// Exact, unrolled from an early, a middle and the last iterate, all iterates together, and the two that follow
+/// Broyden's method where that is the solver: from what is usually strong to what is usually dear.
+fn usual_gradients(solver: &SolverConfig) -> String {
+    let steps = solver.steps;
+    let mut states = vec![steps.div_ceil(4), steps.div_ceil(2), steps];
+    states.dedup();
+    let mut list = vec!["exact".to_owned()];
+    list.extend(states.iter().map(|t| format!("unrolled:state={t},lead=1,steps=4")));
+    list.push(format!("ensemble(unrolled:state=1..{steps},lead=1,steps=0)"));
+    if solver.method == Method::Broyden {
+        list.extend(["adjoint".to_owned(), "through-solver".to_owned()]);
+    }
+    list.join(",")
+}
+
+fn check_states(estimator: &Estimator, steps: usize) -> Result<(), Error> {
+    match estimator {
+        Estimator::Unrolled { state: StateChoice::At(t), .. }
+        | Estimator::Adjoint { state: StateChoice::At(t), .. }
+            if *t > steps =>
+        {
+            Err(input(format!(
+                "--gradients: {estimator}: the model's solver takes {steps} steps; choose a state in 1..={steps}"
+            )))
+        }
+        Estimator::Ensemble(members) | Estimator::Joint(members) => {
+            members.iter().try_for_each(|member| check_states(member, steps))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A readout, or the wish to have one chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadoutChoice {
+    /// This one.
+    Fixed(Readout),
+    /// `early(t)` with t chosen on held-out training images.
+    Early,
+}
+
+/// `--readouts`, each once.
+pub fn readouts(list: &str, model: &ModelFile) -> Result<Vec<ReadoutChoice>, Error> {
+    let steps = model.metadata.deployment.solver.steps;
+    let mut choices = Vec::new();
+    for name in list.split(',').map(str::trim) {
+        let choice = match name {
+            "early" => ReadoutChoice::Early,
+            name => ReadoutChoice::Fixed(
+                name.parse()
+                    .map_err(|error| input(format!("--readouts: {error}; or early, to have T chosen")))?,
+            ),
+        };
+        if let ReadoutChoice::Fixed(Readout::Early(t)) = choice
+            && t > steps
+        {
+            return Err(input(format!(
+                "--readouts: {name}: the model's solver takes {steps} steps; choose T in 1..={steps}"
+            )));
+        }
+        if !is_equilibrium(model) && choice != ReadoutChoice::Fixed(Readout::Final) {
+            return Err(input(format!(
+                "--readouts {name}: the model is a feedforward network and has one readout only; use final"
+            )));
+        }
+        if !choices.contains(&choice) {
+            choices.push(choice);
+        }
+    }
+    Ok(choices)
+}
+
+/// One split of `--data`, its first `count` images.
+pub fn dataset(source: &Source, split: Split, count: Option<usize>) -> Result<Dataset, Error> {
+    if count == Some(0) {
+        return Err(input("--count 0: give at least 1, or leave it out for all images"));
+    }
+    let data = source.load(split)?;
+    if let Some(count) = count
+        && count > data.len()
+    {
+        tracing::warn!("{} has {} images in its {split} split: all are used", data.name, data.len());
+    }
+    Ok(data.take(count.unwrap_or(usize::MAX)))
+}
+
+/// `--model`, and the SHA-256 of the file.
+pub fn model(path: &Path, device: &Device) -> Result<(ModelFile, String), Error> {
+    let file = ModelFile::read(path, device)?;
+    Ok((file, crate::files::sha256(path)?))
+}
+
+/// Whether images fit a model.
+pub fn check_fit(data: &Dataset, source: &Source, model: &ModelFile) -> Result<(), Error> {
+    let architecture = &model.metadata.architecture;
+    if data.shape != architecture.image() {
+        return Err(input(format!(
+            "{source}: the images are {:?} (channels, height, width), but the model takes {:?}; give the data set \
+             that it was trained for",
+            data.shape,
+            architecture.image()
+        )));
+    }
+    if let Some(row) = data.labels.iter().position(|&label| label >= architecture.classes()) {
+        return Err(input(format!(
+            "{source}, image {row}: label {} is outside 0..={}, the classes of the model; give the data set that it \
+             was trained for",
+            data.labels[row],
+            architecture.classes() - 1
+        )));
+    }
+    Ok(())
+}

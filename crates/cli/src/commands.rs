@@ -1,0 +1,68 @@
+//! The commands: each file checks its flags, then does the work.
+
+mod demo;
+mod demo_recipes;
+mod evaluate;
+mod export;
+mod import;
+mod info;
+mod report;
+mod trace;
+mod train;
+mod write;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
+use crate::error::Error;
+use crate::files;
+use crate::flags::{Cli, Command};
+use crate::setup::Setup;
+
+/// Reads the command line and runs what it asks for.
+pub fn run() -> Result<(), Error> {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let setup = Setup::new(&cli.global)?;
+    match &cli.command {
+        Command::Demo(flags) => demo::run(flags, &setup),
+        Command::Train(flags) => train::run(flags, &setup),
+        Command::Evaluate(flags) => evaluate::run(flags, &setup),
+        Command::Trace(flags) => trace::run(flags, &setup),
+        Command::Import(flags) => import::run(flags, &setup),
+        Command::Export(flags) => export::run(flags, &setup),
+        Command::Info(flags) => info::run(flags, &setup),
+        Command::Report(flags) => report::run(flags),
+    }
+}
+
+/// Help goes to stdout; a mistake becomes one line.
+fn usage(error: &clap::Error) -> Result<(), Error> {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // clap knows whether stdout takes colours; a reader who left is no error.
+            let _ = error.print();
+            Ok(())
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(Error::Input(
+            "no command: try `equipoise demo`, or `equipoise --help` for all commands".into(),
+        )),
+        _ => {
+            let text = error.render().to_string();
+            let lines = text.lines().take_while(|line| !line.starts_with("Usage:"));
+            let lines = lines.filter(|line| !line.starts_with("For more information"));
+            let message = lines.map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+            let message = message.strip_prefix("error: ").unwrap_or(&message).to_owned();
+            let known = |name: &String| Cli::command().find_subcommand(name).is_some();
+            let command = std::env::args().skip(1).find(known).unwrap_or_default();
+            Err(Error::Input(format!("{message}; see `equipoise {}`", format!("{command} --help").trim())))
+        }
+    }
+}
+
+/// For messages: prints a text to stdout.
+fn print(text: &str) -> Result<(), Error> {
+    files::print(text)
+}

@@ -1,0 +1,153 @@
+//! `demo`: the paper's question on embedded digits, in two minutes.
+
+use std::fs;
+use std::path::Path;
+
+use equipoise::attack::{Budget, Norm};
+use equipoise::checkpoint::ModelFile;
+use equipoise::deployed::Deployment;
+use equipoise::evaluate::Settings;
+use equipoise::readout::Readout;
+use equipoise_dataset::{Dataset, Source, Split};
+use equipoise_record::{Evaluation, FORMAT_VERSION};
+use equipoise_report::Format;
+use serde_json::json;
+
+use super::demo_recipes::{
+    ARCHITECTURE, BATCH, DEVELOPMENT, EPS, FULL, GRADIENTS, QUICK, READOUTS, Size, recipes,
+};
+use super::{print, write};
+use crate::args::{self, ReadoutChoice};
+use crate::configuration::{self, command_line};
+use crate::error::{Error, input};
+use crate::evaluation::{self, Grid};
+use crate::flags::Demo;
+use crate::recipe::{Data, Recipe, architecture};
+use crate::setup::Setup;
+use crate::{files, interrupt, training};
+
+/// Says that a folder is the demo's own, to be replaced by the next one.
+const MARK: &str = "demo.json";
+
+/// Runs the command.
+pub fn run(flags: &Demo, setup: &Setup) -> Result<(), Error> {
+    let size = if flags.quick { QUICK } else { FULL };
+    prepare(&flags.out, flags.resume)?;
+    interrupt::listen();
+    let training = Source::Digits.load(Split::Train)?;
+    let test = Source::Digits.load(Split::Test)?.take(size.count);
+    let mut models = Vec::new();
+    for (name, config) in recipes(size) {
+        let recipe = Recipe {
+            name: name.to_owned(),
+            seed: setup.seed(),
+            model: architecture(ARCHITECTURE)?.for_data(training.shape, training.classes),
+            deployment: Deployment::exact(),
+            data: Data { spec: "digits".into(), count: None },
+            train: config,
+        };
+        let folder = flags.out.join(name);
+        let outcome = training::run(&recipe, &training, &folder, true, setup)?;
+        if !outcome.complete {
+            return Err(interrupted());
+        }
+        let hash = files::sha256(&folder.join("model.safetensors"))?;
+        models.push(evaluate(&outcome.model, &hash, &folder, &training, &test, size, setup)?);
+    }
+    let summary = write::summary(&models);
+    write::results(&flags.out, "Equipoise demo: two digit classifiers under attack".into(), models)?;
+    tracing::info!("open {}", flags.out.join("report.html").display());
+    print(&summary)
+}
+
+fn interrupted() -> Error {
+    Error::Interrupted(format!("go on with `{} --resume`", command_line()))
+}
+
+/// An empty folder that bears the mark. The leftovers of an earlier demo are removed, anything else is not
+/// touched.
+fn prepare(out: &Path, resume: bool) -> Result<(), Error> {
+    let mark = out.join(MARK);
+    if files::has_content(out)? && !mark.exists() {
+        return Err(input(format!(
+            "{}: the folder holds something else than a demo; give another --out",
+            out.display()
+        )));
+    }
+    if !resume {
+        for (name, _) in recipes(QUICK) {
+            let folder = out.join(name);
+            if folder.exists() {
+                fs::remove_dir_all(&folder).map_err(files::failed(&folder, "remove"))?;
+            }
+        }
+        for file in
+            [Format::Json, Format::Markdown, Format::Html].map(|format| out.join(write::file_name(format)))
+        {
+            if file.exists() {
+                fs::remove_file(&file).map_err(files::failed(&file, "remove"))?;
+            }
+        }
+    }
+    files::make_folder(out)?;
+    let text = json!({ "equipoise": env!("CARGO_PKG_VERSION"), "command": command_line() });
+    Ok(equipoise_report::write_atomically(mark, format!("{text}\n"))?)
+}
+
+/// One model behind all readouts.
+fn evaluate(
+    model: &ModelFile,
+    hash: &str,
+    folder: &Path,
+    training: &Dataset,
+    test: &Dataset,
+    size: Size,
+    setup: &Setup,
+) -> Result<Evaluation, Error> {
+    let attacks = args::attacks(size.attack)?;
+    let gradients = args::gradients(Some(GRADIENTS), model)?;
+    let budget = Budget::new(Norm::Linf, EPS).map_err(input)?;
+    let settings = Settings { budget, seed: setup.seed(), batch_size: BATCH };
+    let grid = Grid { model, hash, attacks: &attacks, gradients: &gradients, settings, folder, save: false };
+    let points = evaluation::points(test, 0, setup)?;
+    let mut chosen = None;
+    let mut results = Vec::new();
+    for choice in args::readouts(READOUTS, model)? {
+        let readout = match choice {
+            ReadoutChoice::Fixed(readout) => readout,
+            ReadoutChoice::Early => {
+                let choice = evaluation::choose(&grid, training, DEVELOPMENT, setup)?;
+                let choice = choice.ok_or_else(interrupted)?;
+                let readout = Readout::Early(choice.t);
+                chosen = Some((choice, DEVELOPMENT));
+                readout
+            }
+        };
+        let result = evaluation::run(&grid, readout, &points, test.classes, setup)?;
+        results.push(result.ok_or_else(interrupted)?);
+    }
+    let Some(first) = results.first() else { return Err(Error::Internal("the demo has no readouts".into())) };
+    let details = json!({
+        "data": "digits",
+        "split": Split::Test.name(),
+        "attacks": attacks,
+        "gradients": gradients.iter().map(evaluation::estimator_name).collect::<Vec<_>>(),
+        "readouts": results.iter().map(|result| &result.name).collect::<Vec<_>>(),
+        "early": configuration::early(chosen.as_ref()),
+        "batch_size": BATCH,
+    });
+    let evaluation = Evaluation {
+        version: FORMAT_VERSION,
+        model: model.metadata.name.clone(),
+        configuration: configuration::record(setup, &model.metadata, hash, details),
+        dataset: format!("{}, {}", test.name, Split::Test),
+        norm: budget.norm().to_string(),
+        eps: budget.eps(),
+        seed: settings.seed,
+        count: test.len(),
+        clean_accuracy: first.clean_accuracy,
+        readouts: results,
+    };
+    write::results(folder, write::title(std::slice::from_ref(&evaluation)), vec![evaluation.clone()])?;
+    Ok(evaluation)
+}

@@ -1,0 +1,50 @@
+//! The numbers of the demo: what is trained for how long, and how hard it is attacked.
+
+use equipoise::attack::Norm;
+use equipoise::train::{Adversary, OptimizerConfig, TrainConfig};
+
+/// The architecture of both models.
+pub const ARCHITECTURE: &str = "mdeq-digits";
+/// Radius of training and evaluation, L∞. Digits have 8×8 pixels of 17 grey levels, 1/16 apart.
+pub const EPS: f64 = 0.15;
+/// Images of the training split held out, to watch training by and to choose `early` on.
+pub const DEVELOPMENT: usize = 97;
+/// Behind what the models are evaluated.
+pub const READOUTS: &str = "final,early,ensemble-states";
+/// The estimators beside the training gradient.
+pub const GRADIENTS: &str = "unrolled:state=2,lead=1,steps=4,unrolled:state=4,lead=1,steps=4,\
+                             ensemble(unrolled:state=1..8,lead=1,steps=0)";
+/// Images per batch of the evaluation.
+pub const BATCH: usize = 100;
+
+/// What `--quick` changes.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// Epochs of the standard model.
+    pub standard_epochs: usize,
+    /// Epochs of the adversarially trained model.
+    pub adversarial_epochs: usize,
+    /// Test images evaluated.
+    pub count: usize,
+    /// The attack.
+    pub attack: &'static str,
+}
+
+/// The demo.
+pub const FULL: Size = Size { standard_epochs: 8, adversarial_epochs: 12, count: 200, attack: "pgd-20" };
+/// The demo in a hurry.
+pub const QUICK: Size = Size { standard_epochs: 2, adversarial_epochs: 3, count: 40, attack: "pgd-10" };
+
+/// Both recipes, with the names of the models.
+pub fn recipes(size: Size) -> [(&'static str, TrainConfig); 2] {
+    let standard = TrainConfig {
+        optimizer: OptimizerConfig::Adam { learning_rate: 3e-3, weight_decay: 0.0 },
+        batch_size: 64,
+        development: DEVELOPMENT,
+        ..TrainConfig::standard(size.standard_epochs)
+    };
+    let adversary = Adversary { norm: Norm::Linf, eps: EPS, step_size: None, steps: 5, gradient: None };
+    let adversarial =
+        TrainConfig { epochs: size.adversarial_epochs, adversary: Some(adversary), ..standard.clone() };
+    [("standard", standard), ("pgd-at", adversarial)]
+}

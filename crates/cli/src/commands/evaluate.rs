@@ -1,0 +1,161 @@
+//! `evaluate`: a model file and a data set to robust accuracies.
+
+use equipoise::checkpoint::ModelFile;
+use equipoise::evaluate::Settings;
+use equipoise::gradient::Estimator;
+use equipoise::readout::Readout;
+use equipoise_dataset::{Dataset, Source, Split};
+use equipoise_record::{Evaluation, FORMAT_VERSION};
+use serde_json::json;
+
+use super::{print, write};
+use crate::args::{self, ReadoutChoice};
+use crate::configuration::{self, command_line};
+use crate::error::{Error, input};
+use crate::evaluation::{self, Grid};
+use crate::flags::Evaluate;
+use crate::setup::Setup;
+use crate::{files, interrupt};
+
+/// Flags, checked.
+struct Checked {
+    model: ModelFile,
+    hash: String,
+    data: Dataset,
+    split: Split,
+    /// The training split, where `early` is to be chosen.
+    training: Option<Dataset>,
+    attacks: Vec<String>,
+    gradients: Vec<Estimator>,
+    readouts: Vec<ReadoutChoice>,
+    settings: Settings,
+}
+
+/// Runs the command.
+pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
+    let checked = check(flags, setup)?;
+    let Checked { model, hash, data, split, training, attacks, gradients, readouts, settings } = &checked;
+    files::make_folder(&flags.out)?;
+    interrupt::listen();
+    let interrupted = || Error::Interrupted(format!("go on with `{} --resume`", command_line()));
+    let grid = Grid {
+        model,
+        hash,
+        attacks,
+        gradients,
+        settings: *settings,
+        folder: &flags.out,
+        save: flags.save_adversarial,
+    };
+    let points = evaluation::points(data, 0, setup)?;
+    let mut chosen = None;
+    let mut results: Vec<equipoise_record::ReadoutResult> = Vec::new();
+    for choice in readouts {
+        let readout = match (choice, training) {
+            (ReadoutChoice::Fixed(readout), _) => *readout,
+            (ReadoutChoice::Early, None) => return Err(Error::Internal("no training split".into())),
+            (ReadoutChoice::Early, Some(training)) => {
+                let choice = evaluation::choose(&grid, training, flags.development, setup)?;
+                let choice = choice.ok_or_else(interrupted)?;
+                let readout = Readout::Early(choice.t);
+                chosen = Some((choice, flags.development.min(training.len())));
+                readout
+            }
+        };
+        if results.iter().any(|result| result.name == readout.to_string()) {
+            continue;
+        }
+        let result = evaluation::run(&grid, readout, &points, data.classes, setup)?;
+        results.push(result.ok_or_else(interrupted)?);
+    }
+    let Some(first) = results.first() else { return Err(input("--readouts: give at least one")) };
+    let details = json!({
+        "data": flags.data,
+        "split": split.name(),
+        "attacks": attacks,
+        "gradients": gradients.iter().map(evaluation::estimator_name).collect::<Vec<_>>(),
+        "readouts": results.iter().map(|result| &result.name).collect::<Vec<_>>(),
+        "early": configuration::early(chosen.as_ref()),
+        "batch_size": settings.batch_size,
+    });
+    let evaluation = Evaluation {
+        version: FORMAT_VERSION,
+        model: model.metadata.name.clone(),
+        configuration: configuration::record(setup, &model.metadata, hash, details),
+        dataset: format!("{}, {split}", data.name),
+        norm: settings.budget.norm().to_string(),
+        eps: settings.budget.eps(),
+        seed: settings.seed,
+        count: data.len(),
+        clean_accuracy: first.clean_accuracy,
+        readouts: results,
+    };
+    let models = vec![evaluation];
+    let summary = write::summary(&models);
+    write::results(&flags.out, write::title(&models), models)?;
+    tracing::info!("{} written", flags.out.join("report.html").display());
+    print(&summary)
+}
+
+/// Everything that can be wrong is found here, before anything is written.
+fn check(flags: &Evaluate, setup: &Setup) -> Result<Checked, Error> {
+    let budget = args::budget(&flags.eps, &flags.norm)?;
+    let attacks = args::attacks(&flags.attacks)?;
+    let split: Split = flags.split.parse()?;
+    let source: Source = flags.data.parse()?;
+    if flags.batch_size == 0 {
+        return Err(input("--batch-size 0: use at least 1"));
+    }
+    let (model, hash) = args::model(&flags.model, &setup.device)?;
+    args::check_attacks(&attacks, model.metadata.architecture.classes())?;
+    let gradients = args::gradients(flags.gradients.as_deref(), &model)?;
+    let readouts = args::readouts(&flags.readouts, &model)?;
+    if !flags.resume && files::has_content(&flags.out.join("journal"))? {
+        return Err(input(format!(
+            "{}: the folder holds the journal of an evaluation; add --resume to go on with it, or give another --out",
+            flags.out.display()
+        )));
+    }
+    let data = args::dataset(&source, split, flags.count)?;
+    args::check_fit(&data, &source, &model)?;
+    let training = if readouts.contains(&ReadoutChoice::Early) {
+        Some(development(flags, &source, split, &data, &model)?)
+    } else {
+        None
+    };
+    let settings = Settings { budget, seed: setup.seed(), batch_size: flags.batch_size };
+    Ok(Checked { model, hash, data, split, training, attacks, gradients, readouts, settings })
+}
+
+/// The training split, whose last images must not be among those evaluated.
+fn development(
+    flags: &Evaluate,
+    source: &Source,
+    split: Split,
+    data: &Dataset,
+    model: &ModelFile,
+) -> Result<Dataset, Error> {
+    let instead = "choose t yourself, as early(T)";
+    if let Source::Npz(path) = source
+        && path.is_file()
+    {
+        return Err(input(format!(
+            "--readouts early: {source} is a single file without a training split to choose t on; {instead}, or give \
+             a folder with train.npz and test.npz"
+        )));
+    }
+    let training = source.load(Split::Train)?;
+    args::check_fit(&training, source, model)?;
+    if flags.development == 0 {
+        return Err(input(format!("--development 0: give at least 1, or {instead}")));
+    }
+    if split == Split::Train && data.len() + flags.development > training.len() {
+        return Err(input(format!(
+            "--readouts early: its {} development images would be among the {} evaluated; evaluate the test split, \
+             lower --count, or {instead}",
+            flags.development,
+            data.len()
+        )));
+    }
+    Ok(training)
+}

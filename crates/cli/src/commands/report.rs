@@ -1,0 +1,78 @@
+//! `report`: records to tables and pages.
+
+use std::path::{Path, PathBuf};
+
+use equipoise_record::{Collection, Evaluation, FORMAT_VERSION};
+use equipoise_report::{Format, Report as Contents, render, svg_files, write_atomically};
+use serde_json::Value;
+
+use super::{print, write};
+use crate::configuration::command_line;
+use crate::error::{Error, input};
+use crate::files;
+use crate::flags::Report;
+
+/// Runs the command.
+pub fn run(flags: &Report) -> Result<(), Error> {
+    // Figures are several files, so they are no format of a report.
+    let (figures, formats): (Vec<&str>, Vec<&str>) =
+        flags.format.split(',').map(str::trim).partition(|&format| format == "svg");
+    let formats = formats.into_iter().map(str::parse).collect::<Result<Vec<Format>, _>>()?;
+    let mut models = Vec::new();
+    for path in &flags.results {
+        models.extend(read(path)?);
+    }
+    let title = flags.title.clone().unwrap_or_else(|| write::title(&models));
+    let report = Contents { title, models, figures: Vec::new(), command: Some(command_line()) };
+    let targets: Vec<(Format, PathBuf)> = match formats.as_slice() {
+        [format] if figures.is_empty() && names_a_file(&flags.out) => vec![(*format, flags.out.clone())],
+        formats => formats.iter().map(|&format| (format, flags.out.join(write::file_name(format)))).collect(),
+    };
+    let mut texts = Vec::new();
+    for (format, path) in targets {
+        texts.push((render(format, &report)?, path));
+    }
+    if !figures.is_empty() {
+        let files = svg_files(&report).into_iter();
+        texts.extend(files.map(|file| (file.contents, flags.out.join(file.name))));
+    }
+    for (text, path) in texts {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            files::make_folder(folder)?;
+        }
+        write_atomically(&path, text)?;
+        print(&format!("{}\n", path.display()))?;
+    }
+    Ok(())
+}
+
+/// A path with an extension, unless there is a folder of that name.
+fn names_a_file(path: &Path) -> bool {
+    path.extension().is_some() && !path.is_dir()
+}
+
+/// The models of a results file: one, or a collection.
+fn read(path: &Path) -> Result<Vec<Evaluation>, Error> {
+    let text = files::read_text(path)?;
+    let wrong = |error: serde_json::Error| {
+        input(format!(
+            "{}: not a results file of equipoise ({error}); give results.json as evaluate or demo wrote it",
+            path.display()
+        ))
+    };
+    let value: Value = serde_json::from_str(&text).map_err(wrong)?;
+    if let Some(version) = value.get("version").and_then(Value::as_u64)
+        && version > u64::from(FORMAT_VERSION)
+    {
+        return Err(input(format!(
+            "{}: format version {version}, and this build reads up to {FORMAT_VERSION}; use a newer build",
+            path.display()
+        )));
+    }
+    // From the text, not the value: then errors name line and column.
+    if value.get("models").is_some() {
+        Ok(serde_json::from_str::<Collection>(&text).map_err(wrong)?.models)
+    } else {
+        Ok(vec![serde_json::from_str::<Evaluation>(&text).map_err(wrong)?])
+    }
+}

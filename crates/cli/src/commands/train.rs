@@ -1,0 +1,162 @@
+//! `train`: recipe and flags to a model file.
+
+use std::path::Path;
+
+use equipoise::attack::Norm;
+use equipoise::deployed::Deployment;
+use equipoise::gradient::Estimator;
+use equipoise::network::Architecture;
+use equipoise::readout::Tail;
+use equipoise::solve::StateChoice;
+use equipoise::train::{Adversary, OptimizerConfig, TrainConfig};
+use equipoise_dataset::{Dataset, Source, Split};
+
+use super::print;
+use crate::args;
+use crate::error::{Error, input};
+use crate::flags::Train;
+use crate::recipe::{Data, Draft, Recipe, architecture};
+use crate::setup::Setup;
+use crate::{files, interrupt, training};
+
+/// Epochs when nobody says.
+const EPOCHS: usize = 10;
+
+/// Runs the command.
+pub fn run(flags: &Train, setup: &Setup) -> Result<(), Error> {
+    let draft = draft(flags)?;
+    if !flags.resume && files::has_content(&flags.out)? {
+        return Err(input(format!(
+            "{}: the folder is not empty; add --resume to go on with its run, or give another --out",
+            flags.out.display()
+        )));
+    }
+    let (recipe, data) = resolve(flags, draft, setup)?;
+    interrupt::listen();
+    let outcome = training::run(&recipe, &data, &flags.out, flags.resume, setup)?;
+    if !outcome.complete {
+        return Err(Error::Interrupted(format!(
+            "a checkpoint is kept; go on with `equipoise train --resume --out {}`",
+            flags.out.display()
+        )));
+    }
+    let model = flags.out.join("model.safetensors");
+    tracing::info!("{} written", model.display());
+    print(&format!("{}\n", model.display()))
+}
+
+/// The recipe file: the one given, or that of the run which is resumed.
+fn draft(flags: &Train) -> Result<Draft, Error> {
+    let own = flags.out.join("recipe.toml");
+    match &flags.config {
+        Some(path) => Draft::read(path),
+        None if flags.resume && flags.model.is_none() && own.exists() => Draft::read(&own),
+        None => Ok(Draft::default()),
+    }
+}
+
+/// Flags over the recipe over defaults.
+fn resolve(flags: &Train, draft: Draft, setup: &Setup) -> Result<(Recipe, Dataset), Error> {
+    let model = match (&flags.model, draft.model) {
+        (Some(name), _) => architecture(name).map_err(|error| input(format!("--model: {error}")))?,
+        (None, Some(model)) => model,
+        (None, None) => return Err(nothing("model", "--model mdeq-small, say", &flags.out, flags.resume)),
+    };
+    let data = match (&flags.data, draft.data) {
+        (Some(spec), _) => Data { spec: spec.clone(), count: flags.count },
+        (None, Some(data)) => Data { count: flags.count.or(data.count), ..data },
+        (None, None) => return Err(nothing("data", "--data digits, say", &flags.out, flags.resume)),
+    };
+    if flags.gradient.is_some() && !matches!(model, Architecture::Mdeq(_)) {
+        return Err(input("--gradient: a feedforward network has one gradient only; leave this out"));
+    }
+    let deployment = deployment(flags.gradient.as_deref(), draft.deployment)?;
+    let draft_has_train = draft.train.is_some();
+    let mut config = draft.train.unwrap_or_else(|| TrainConfig::standard(EPOCHS));
+    override_config(&mut config, flags)?;
+    config.validate().map_err(input)?;
+    let source: Source = data.spec.parse()?;
+    let images = args::dataset(&source, Split::Train, data.count)?;
+    if !draft_has_train && flags.development.is_none() {
+        config.development = config.development.min(images.len() / 10);
+    }
+    let model = model.for_data(images.shape, images.classes);
+    let kind = if config.adversary.is_some() { "pgd-at" } else { "standard" };
+    let name = flags.name.clone().or(draft.name);
+    let name = name.unwrap_or_else(|| match &flags.model {
+        Some(architecture) => format!("{architecture}-{kind}"),
+        None => kind.to_owned(),
+    });
+    let seed = setup.seed.or(draft.seed).unwrap_or(0);
+    Ok((Recipe { name, seed, model, deployment, data, train: config }, images))
+}
+
+fn nothing(what: &str, example: &str, out: &Path, resume: bool) -> Error {
+    let place = match resume {
+        true => format!(" and {} holds no recipe.toml to go on with", out.display()),
+        false => String::new(),
+    };
+    input(format!("no {what} was given{place}: add {example}, or a recipe with the table [{what}]"))
+}
+
+/// The training gradient is deployed with the tail that belongs to it.
+fn deployment(gradient: Option<&str>, draft: Option<Deployment>) -> Result<Deployment, Error> {
+    let deployment = draft.unwrap_or_default();
+    let Some(spec) = gradient else { return Ok(deployment) };
+    let estimator: Estimator = spec.parse().map_err(|error| input(format!("--gradient: {error}")))?;
+    let tail = match &estimator {
+        Estimator::Exact => Tail::EXACT,
+        Estimator::Unrolled { state: StateChoice::Best, tail } => *tail,
+        _ => {
+            return Err(input(format!(
+                "--gradient {spec}: models are trained through exact or unrolled from the best state; use one of \
+                 these"
+            )));
+        }
+    };
+    Ok(Deployment { tail, training_gradient: estimator, ..deployment })
+}
+
+fn override_config(config: &mut TrainConfig, flags: &Train) -> Result<(), Error> {
+    let set = |value: &mut usize, flag: Option<usize>| *value = flag.unwrap_or(*value);
+    set(&mut config.epochs, flags.epochs);
+    set(&mut config.batch_size, flags.batch_size);
+    set(&mut config.development, flags.development);
+    set(&mut config.checkpoint_steps, flags.checkpoint_steps);
+    if let Some(rate) = flags.lr {
+        match &mut config.optimizer {
+            OptimizerConfig::Adam { learning_rate, .. } | OptimizerConfig::Sgd { learning_rate, .. } => {
+                *learning_rate = rate;
+            }
+        }
+    }
+    match flags.adversary.as_deref() {
+        None => {}
+        Some("none") => config.adversary = None,
+        Some("pgd") => {
+            config.adversary.get_or_insert(Adversary {
+                norm: Norm::Linf,
+                eps: 8.0 / 255.0,
+                step_size: None,
+                steps: 7,
+                gradient: None,
+            });
+        }
+        Some(other) => return Err(input(format!("--adversary {other}: unknown; use pgd or none"))),
+    }
+    let given = flags.eps.is_some() || flags.norm.is_some() || flags.pgd_steps.is_some();
+    match &mut config.adversary {
+        Some(adversary) => {
+            let eps = flags.eps.clone().unwrap_or_else(|| adversary.eps.to_string());
+            let norm = flags.norm.clone().unwrap_or_else(|| adversary.norm.to_string());
+            let budget = args::budget(&eps, &norm)?;
+            (adversary.eps, adversary.norm) = (budget.eps(), budget.norm());
+            set(&mut adversary.steps, flags.pgd_steps);
+        }
+        None if given => {
+            return Err(input("--eps, --norm and --pgd-steps belong to an adversary: add --adversary pgd"));
+        }
+        None => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! What evaluations leave behind: `results.json`, `results.md`, `report.html`, and a table on stdout.
+
+use std::path::Path;
+
+use equipoise_record::{Accuracy, Evaluation};
+use equipoise_report::{Format, Report, render, verdicts, write_atomically};
+
+use crate::configuration::command_line;
+use crate::error::Error;
+
+/// The files of a report in a folder, by format.
+pub fn file_name(format: Format) -> String {
+    match format {
+        Format::Html => "report.html".to_owned(),
+        format => format!("results.{}", format.extension()),
+    }
+}
+
+/// Writes the three usual files into a folder.
+pub fn results(folder: &Path, title: String, models: Vec<Evaluation>) -> Result<(), Error> {
+    let report = Report { title, models, figures: Vec::new(), command: Some(command_line()) };
+    // Everything is laid out before anything is written.
+    let formats = [Format::Json, Format::Markdown, Format::Html];
+    let texts = formats.map(|format| render(format, &report));
+    for (format, text) in formats.into_iter().zip(texts) {
+        write_atomically(folder.join(file_name(format)), text?)?;
+    }
+    Ok(())
+}
+
+/// A title for some models.
+pub fn title(models: &[Evaluation]) -> String {
+    match models {
+        [one] => format!("Robustness of {}", one.model),
+        several => format!("Robustness of {} models", several.len()),
+    }
+}
+
+/// The table and the verdicts, as Markdown.
+pub fn summary(models: &[Evaluation]) -> String {
+    let percent = |a: Accuracy| format!("{:.1}%", 100.0 * a.value);
+    let header = ["Model", "Readout", "Clean", "Ready-made", "White-box"].map(str::to_owned);
+    let mut rows = vec![header];
+    for model in models {
+        for readout in &model.readouts {
+            rows.push([
+                model.model.clone(),
+                readout.name.clone(),
+                percent(readout.clean_accuracy),
+                readout.ready_made_accuracy.map_or("-".to_owned(), percent),
+                percent(readout.white_box_accuracy),
+            ]);
+        }
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 5] = std::array::from_fn(width);
+    let mut text = String::new();
+    for (number, row) in rows.iter().enumerate() {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(widths)
+            .enumerate()
+            .map(|(column, (cell, width))| match column {
+                0 | 1 => format!("{cell:<width$}"),
+                _ => format!("{cell:>width$}"),
+            })
+            .collect();
+        text += &format!("| {} |\n", cells.join(" | "));
+        if number == 0 {
+            let rules: Vec<String> = widths
+                .iter()
+                .enumerate()
+                .map(|(column, &width)| match column {
+                    0 | 1 => "-".repeat(width),
+                    _ => format!("{}:", "-".repeat(width - 1)),
+                })
+                .collect();
+            text += &format!("| {} |\n", rules.join(" | "));
+        }
+    }
+    for verdict in models.iter().flat_map(verdicts) {
+        text += &format!("\n{}: {}\n", verdict.finding.label(), verdict.sentence);
+    }
+    text
+}

@@ -1,0 +1,48 @@
+//! Everything needed to repeat a run, as it stands in `results.json`.
+
+use equipoise::checkpoint::Metadata;
+use equipoise::defense::EarlyChoice;
+use serde_json::{Value, json};
+
+use crate::setup::Setup;
+
+/// The command line that repeats this run. `--resume` is left out: it says how a run came to its end, not what it
+/// is, and a resumed run has the same record as one that was not interrupted.
+pub fn command_line() -> String {
+    let arguments = std::env::args().skip(1).filter(|argument| argument != "--resume");
+    std::iter::once("equipoise".to_owned()).chain(arguments.map(|a| quoted(&a))).collect::<Vec<_>>().join(" ")
+}
+
+/// Quoted for a POSIX shell where that is needed.
+fn quoted(argument: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+.,:/@%".contains(c);
+    if !argument.is_empty() && argument.chars().all(plain) {
+        argument.to_owned()
+    } else {
+        format!("'{}'", argument.replace('\'', "'\\''"))
+    }
+}
+
+/// What the record says of the run.
+pub fn record(setup: &Setup, model: &Metadata, hash: &str, details: Value) -> Value {
+    let mut record = json!({
+        "equipoise": env!("CARGO_PKG_VERSION"),
+        "command": command_line(),
+        "device": setup.device_name,
+        "threads": setup.threads,
+        "model": model,
+        "model_sha256": hash,
+    });
+    if let (Some(record), Value::Object(details)) = (record.as_object_mut(), details) {
+        record.extend(details);
+    }
+    record
+}
+
+/// How `early` was chosen, or null.
+pub fn early(choice: Option<&(EarlyChoice, usize)>) -> Value {
+    choice.map_or(Value::Null, |(choice, count)| {
+        let accuracies: Vec<f64> = choice.robust_accuracy.iter().map(|accuracy| accuracy.value).collect();
+        json!({ "t": choice.t, "development_images": count, "robust_accuracy_by_t": accuracies })
+    })
+}

@@ -1,0 +1,50 @@
+//! Files and folders: making them, hashing them, saying who they belong to.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+
+/// An [`Error::Io`].
+pub fn failed(path: &Path, action: &'static str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Io { path: path.to_owned(), action, source }
+}
+
+/// Makes a folder and those above it.
+pub fn make_folder(path: &Path) -> Result<(), Error> {
+    fs::create_dir_all(path).map_err(failed(path, "make this folder"))
+}
+
+/// Whether there is a folder with anything in it.
+pub fn has_content(path: &Path) -> Result<bool, Error> {
+    match fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.next().is_some()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed(path, "use as a folder")(error)),
+    }
+}
+
+/// The SHA-256 of a file, in hexadecimal.
+pub fn sha256(path: &Path) -> Result<String, Error> {
+    let bytes = fs::read(path).map_err(failed(path, "read"))?;
+    Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Reads a text file.
+pub fn read_text(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(failed(path, "read"))
+}
+
+/// To stdout. Whoever reads it may stop reading.
+pub fn print(text: &str) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(failed(Path::new("standard output"), "write")(error))
+        }
+        _ => Ok(()),
+    }
+}

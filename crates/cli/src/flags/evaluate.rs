@@ -1,0 +1,62 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Attack a model in every way asked for and count what survives
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  equipoise evaluate --model runs/pgd-at/model.safetensors --data digits --count 100 \
+                  --eps 0.1 --out runs/pgd-at/evaluation\n  equipoise evaluate --model m.safetensors --data \
+                  cifar10:data/cifar10-jpeg --attacks pgd-10,pgd-50x5 --readouts final,early,ensemble-states \
+                  --gradients exact,unrolled:state=4,lead=1,steps=4 --out runs/e\n\nFor each readout the ready-made \
+                  attacks come first: those through the gradient that the model was trained with. Then each attack \
+                  goes through each of --gradients, and black-box attacks come last. A point once broken is not attacked again."
+)]
+pub struct Evaluate {
+    /// The model file
+    #[arg(long, value_name = "FILE")]
+    pub model: PathBuf,
+    /// digits, cifar10:PATH, fashion-mnist[:PATH], folder:PATH or npz:PATH
+    #[arg(long, value_name = "SPEC")]
+    pub data: String,
+    /// Folder for results.json, results.md, report.html and the journal
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Go on with an evaluation that was interrupted
+    #[arg(long)]
+    pub resume: bool,
+    /// train or test
+    #[arg(long, value_name = "NAME", default_value = "test")]
+    pub split: String,
+    /// Evaluate the first N images only
+    #[arg(long, value_name = "N")]
+    pub count: Option<usize>,
+    /// Attacks, separated by commas: pgd-10, pgd-50x5 (5 restarts), pgd-10-margin, apgd-ce, apgd-dlr, apgd-t,
+    /// fab, fab-t, square, and the sets autoattack, autoattack-plus, whitebox
+    #[arg(long, value_name = "LIST", default_value = "pgd-10")]
+    pub attacks: String,
+    /// Gradient estimators, separated by commas: exact, unrolled:state=T,lead=L,steps=K,damping=D,
+    /// adjoint:state=T,beta=B, through-solver, ensemble(..), joint(..); `none` for ready-made attacks alone
+    /// [default: exact, unrolled at three states, an ensemble of all states, adjoint, through-solver]
+    #[arg(long, value_name = "LIST")]
+    pub gradients: Option<String>,
+    /// Readouts, separated by commas: final, early(T), early (T chosen on training images held out),
+    /// ensemble-states, ensemble-logits
+    #[arg(long, value_name = "LIST", default_value = "final")]
+    pub readouts: String,
+    /// Radius of the perturbations, such as 8/255
+    #[arg(long, value_name = "X", default_value = "8/255", allow_hyphen_values = true)]
+    pub eps: String,
+    /// Norm of the radius: linf or l2
+    #[arg(long, value_name = "NORM", default_value = "linf")]
+    pub norm: String,
+    /// Images per batch; changes speed and memory, not results
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub batch_size: usize,
+    /// Training images to choose `early` on, the last ones of the training split
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub development: usize,
+    /// Write the adversarial images too, as safetensors and npz
+    #[arg(long)]
+    pub save_adversarial: bool,
+}

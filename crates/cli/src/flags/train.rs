@@ -1,0 +1,67 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Train a model, standard or adversarially, with checkpoints
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  equipoise train --data digits --model mdeq-digits --epochs 8 --out runs/standard\n  \
+                  equipoise train --data cifar10:data/cifar10-jpeg --model mdeq-small --adversary pgd --eps 8/255 \
+                  --out runs/pgd-at\n  equipoise train --config recipe.toml --out runs/mine\n  \
+                  equipoise train --resume --out runs/mine\n\nThe folder gets model.safetensors, log.jsonl (a line per \
+                  epoch), recipe.toml (everything that was decided) and a checkpoint, step-N."
+)]
+pub struct Train {
+    /// Folder for the model, its log, its recipe and checkpoints
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Go on from the folder's last checkpoint, with the folder's own recipe unless another is given
+    #[arg(long)]
+    pub resume: bool,
+    /// digits, cifar10:PATH, fashion-mnist[:PATH], folder:PATH or npz:PATH
+    #[arg(long, value_name = "SPEC")]
+    pub data: Option<String>,
+    /// Train on the first N images only
+    #[arg(long, value_name = "N")]
+    pub count: Option<usize>,
+    /// Architecture by name: mdeq-digits, mdeq-small, single-scale, mdeq-large, mdeq-xl, resnet18,
+    /// wrn-34-10
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// A recipe: TOML with the tables [model], [deployment], [train] and [data]; flags override it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The model's name in tables [default: architecture and kind of training]
+    #[arg(long, value_name = "TEXT")]
+    pub name: Option<String>,
+    /// Training gradient: exact, or unrolled[:lead=L,steps=K,damping=D], which is then deployed too
+    #[arg(long, value_name = "SPEC")]
+    pub gradient: Option<String>,
+    /// Passes over the training images
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// Images per step
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
+    /// Learning rate at the start
+    #[arg(long, value_name = "X")]
+    pub lr: Option<f64>,
+    /// Images held out to watch training by, the last ones
+    #[arg(long, value_name = "N")]
+    pub development: Option<usize>,
+    /// Steps between checkpoints; one is written after every epoch anyway
+    #[arg(long, value_name = "N")]
+    pub checkpoint_steps: Option<usize>,
+    /// pgd for adversarial training (PGD-AT), none for standard training
+    #[arg(long, value_name = "KIND")]
+    pub adversary: Option<String>,
+    /// Radius that the adversary may move an image, such as 8/255
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    pub eps: Option<String>,
+    /// Norm of the radius: linf or l2
+    #[arg(long, value_name = "NORM")]
+    pub norm: Option<String>,
+    /// Steps of the adversary
+    #[arg(long, value_name = "N")]
+    pub pgd_steps: Option<usize>,
+}

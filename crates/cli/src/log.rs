@@ -1,0 +1,64 @@
+//! What goes to stderr: log lines that do not tear progress bars, and errors as one line each.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::LazyLock;
+
+use indicatif::MultiProgress;
+use tracing::level_filters::LevelFilter;
+
+use crate::error::Error;
+
+/// All progress bars of this process; they step aside for every line that is written.
+pub static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Starts logging. 0 is the usual amount, below it errors alone, above it what helps to find a fault.
+pub fn start(verbosity: i8) {
+    let level = match verbosity {
+        ..0 => LevelFilter::ERROR,
+        0 => LevelFilter::INFO,
+        1 => LevelFilter::DEBUG,
+        2.. => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(io::stderr().is_terminal())
+        .with_level(verbosity > 0)
+        .with_target(verbosity > 0)
+        .without_time()
+        .with_writer(|| BesideBars)
+        .init();
+}
+
+struct BesideBars;
+
+impl Write for BesideBars {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        BARS.suspend(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// `error: ...`, always one line.
+pub fn error(error: &Error) {
+    line(&error.to_string());
+}
+
+/// A panic is a bug of ours, and reads like any other error.
+pub fn one_line_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let payload = info.payload();
+        let message = payload.downcast_ref::<&str>().copied();
+        let message = message.or(payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("panic");
+        let place = info.location().map(|at| format!(" ({}:{})", at.file(), at.line())).unwrap_or_default();
+        line(&format!("internal failure: {message}{place}; please report it with the command line"));
+    }));
+}
+
+fn line(message: &str) {
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    // If stderr is gone there is nowhere to say so.
+    let _ = BARS.suspend(|| writeln!(io::stderr(), "error: {message}"));
+}

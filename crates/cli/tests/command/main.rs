@@ -1,0 +1,6 @@
+//! The command as a user meets it: exit codes, messages, files, interruptions.
+
+mod bad_input;
+mod results;
+mod resume;
+mod support;

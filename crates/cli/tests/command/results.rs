@@ -1,0 +1,211 @@
+//! What the commands leave behind, and what they say.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{folder, run, succeed, train_tiny};
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn has(value: &Value, fields: &[&str]) {
+    for field in fields {
+        assert!(value.get(field).is_some(), "no {field} in {value}");
+    }
+}
+
+fn fraction(value: &Value, field: &str) {
+    let inside = |value: &Value| (0.0..=1.0).contains(&value.as_f64().unwrap());
+    assert!(inside(&value[field]), "{field}");
+    let interval = value[format!("{field}_interval")].as_array().unwrap();
+    assert!(interval.len() == 2 && interval.iter().all(inside), "{field}");
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let folder = folder();
+    for command in ["demo", "train", "evaluate", "info", "report"] {
+        let help = succeed(folder.path(), &format!("{command} --help"));
+        assert!(help.contains("Example") && help.contains(&format!("equipoise {command} ")), "{help}");
+        for option in ["--device", "--seed", "--threads"] {
+            assert!(help.contains(option), "{command}: {option}");
+        }
+    }
+    assert!(succeed(folder.path(), "--help").contains("Example"));
+    assert!(succeed(folder.path(), "--version").starts_with("equipoise "));
+}
+
+#[test]
+fn an_evaluation_leaves_what_the_contract_says() {
+    let folder = folder();
+    let at = folder.path();
+    train_tiny(at);
+    for file in ["model.safetensors", "log.jsonl", "recipe.toml"] {
+        assert!(at.join("model").join(file).exists(), "{file}");
+    }
+    let evaluate = "evaluate --model model/model.safetensors --data digits --split test --count 12 --attacks \
+                    pgd-3,pgd-2-margin --gradients unrolled:state=2,lead=1,steps=1,exact --readouts \
+                    final,early(2),ensemble-states,ensemble-logits --eps 8/255 --norm linf --out out \
+                    --save-adversarial --seed 3";
+    let stdout = succeed(at, evaluate);
+    assert!(stdout.contains("| tiny") && stdout.contains("| ensemble-logits"), "{stdout}");
+    assert!(stdout.contains("readout final: "), "{stdout}");
+
+    let record = json(&at.join("out/results.json"));
+    has(&record, &["version", "configuration", "seed", "count", "readouts", "model", "dataset"]);
+    fraction(&record, "clean_accuracy");
+    assert_eq!((record["seed"].as_u64(), record["count"].as_u64()), (Some(3), Some(12)));
+    assert_eq!(record["dataset"], "Digits, test");
+    let configuration = &record["configuration"];
+    has(
+        configuration,
+        &["command", "equipoise", "model", "attacks", "gradients", "readouts", "threads", "device"],
+    );
+    assert!(configuration["command"].as_str().unwrap().starts_with("equipoise evaluate --model "));
+    let readouts = record["readouts"].as_array().unwrap();
+    let names: Vec<&str> = readouts.iter().map(|readout| readout["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["final", "early(2)", "ensemble-states", "ensemble-logits"]);
+    for readout in readouts {
+        for field in ["clean_accuracy", "ready_made_accuracy", "white_box_accuracy"] {
+            fraction(readout, field);
+        }
+        let attacks = readout["attacks"].as_array().unwrap();
+        // The training gradient is exact: it is not tried twice.
+        let tried: Vec<(&str, &str, bool)> = attacks
+            .iter()
+            .map(|attack| {
+                has(attack, &["accuracy", "accuracy_interval", "seconds", "cell_evaluations", "vjps"]);
+                let text = |field: &str| attack[field].as_str().unwrap();
+                (text("name"), text("estimator"), attack["ready_made"].as_bool().unwrap())
+            })
+            .collect();
+        let unrolled = "unrolled:state=2,lead=1,steps=1,damping=0.5";
+        assert_eq!(
+            tried,
+            [
+                ("pgd-3", "exact", true),
+                ("pgd-2-margin", "exact", true),
+                ("pgd-3", unrolled, false),
+                ("pgd-2-margin", unrolled, false)
+            ]
+        );
+        let examples = readout["examples"].as_array().unwrap();
+        assert_eq!(examples.len(), 12);
+        has(&examples[0], &["index", "label", "clean_correct", "robust", "broken_by"]);
+    }
+    for file in ["results.md", "report.html", "adversarial-early-2.safetensors", "adversarial-final.npz"] {
+        assert!(at.join("out").join(file).exists(), "{file}");
+    }
+
+    // The images saved are those that were judged: as data, they give the white-box accuracy of the record.
+    let again = "evaluate --model model/model.safetensors --data npz:out/adversarial-final.npz --eps 0 --attacks pgd-1 \
+                 --gradients none --out again";
+    succeed(at, again);
+    let saved = json(&at.join("again/results.json"));
+    assert_eq!(saved["clean_accuracy"], record["readouts"][0]["white_box_accuracy"]);
+
+    // A report of both, as files and as a single file.
+    let reports =
+        "report --results out/results.json again/results.json --out both --format html,csv,latex,json";
+    assert_eq!(succeed(at, reports).lines().count(), 4);
+    assert_eq!(json(&at.join("both/results.json"))["models"].as_array().unwrap().len(), 2);
+    succeed(at, "report --results both/results.json --out table.tex --format latex");
+    assert!(fs::read_to_string(at.join("table.tex")).unwrap().contains("tabular"));
+}
+
+#[test]
+fn a_model_says_what_it_is() {
+    let folder = folder();
+    let at = folder.path();
+    train_tiny(at);
+    let plain = succeed(at, "info --model model/model.safetensors");
+    assert!(plain.contains("parameters: ") && plain.contains("channels: [4]"), "{plain}");
+    let facts: Value =
+        serde_json::from_str(&succeed(at, "info --json --model model/model.safetensors")).unwrap();
+    assert_eq!(facts["name"], "tiny");
+    assert_eq!(facts["architecture"]["image"], serde_json::json!([1, 8, 8]));
+    assert_eq!(facts["training"]["recipe"]["epochs"], 2);
+    assert!(facts["parameters"].as_u64().unwrap() > 100);
+}
+
+#[test]
+fn a_recipe_left_behind_trains_the_same_model() {
+    let folder = folder();
+    let at = folder.path();
+    train_tiny(at);
+    succeed(at, "train --config model/recipe.toml --out again");
+    let read = |name: &str| fs::read(at.join(name)).unwrap();
+    assert!(read("model/model.safetensors") == read("again/model.safetensors"));
+    assert!(read("model/recipe.toml") == read("again/recipe.toml"));
+}
+
+#[test]
+fn flags_stand_above_the_recipe() {
+    let folder = folder();
+    let at = folder.path();
+    train_tiny(at);
+    succeed(
+        at,
+        "train --config recipe.toml --out out --epochs 1 --batch-size 24 --lr 0.01 --adversary pgd --eps 0.1 --norm l2 \
+         --pgd-steps 2 --gradient unrolled:steps=3 --count 24 --development 0 --name other --seed 9",
+    );
+    let facts: Value =
+        serde_json::from_str(&succeed(at, "info --json --model out/model.safetensors")).unwrap();
+    let recipe = &facts["training"]["recipe"];
+    assert_eq!((&facts["name"], facts["training"]["seed"].as_u64()), (&Value::from("other"), Some(9)));
+    assert_eq!((recipe["epochs"].as_u64(), recipe["batch_size"].as_u64()), (Some(1), Some(24)));
+    assert_eq!(recipe["optimizer"]["learning_rate"], 0.01);
+    assert_eq!((&recipe["adversary"]["eps"], &recipe["adversary"]["norm"]), (&0.1.into(), &"l2".into()));
+    assert_eq!(recipe["adversary"]["steps"], 2);
+    let unrolled = "unrolled:state=best,lead=1,steps=3,damping=0.5";
+    assert_eq!(facts["deployment"]["training_gradient"], unrolled);
+    assert_eq!(facts["deployment"]["tail"]["steps"], 3);
+    // What a model was trained with is what its ready-made attacks use.
+    succeed(at, "evaluate --model out/model.safetensors --data digits --count 4 --attacks pgd-1 --out e");
+    let attacks = &json(&at.join("e/results.json"))["readouts"][0]["attacks"];
+    assert_eq!((&attacks[0]["estimator"], &attacks[0]["ready_made"]), (&unrolled.into(), &true.into()));
+    assert_eq!(attacks[1]["estimator"], "exact");
+}
+
+#[test]
+fn black_box_attacks_come_once_and_last() {
+    let folder = folder();
+    let at = folder.path();
+    train_tiny(at);
+    succeed(
+        at,
+        "evaluate --model model/model.safetensors --data digits --count 4 --attacks square-5,apgd-ce-2,fab-t-2 \
+         --gradients adjoint,through-solver --out out",
+    );
+    let record = json(&at.join("out/results.json"));
+    let tried: Vec<String> = record["readouts"][0]["attacks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|attack| {
+            format!("{}/{}", attack["name"].as_str().unwrap(), attack["estimator"].as_str().unwrap())
+        })
+        .collect();
+    let expected = [
+        "apgd-ce-2/exact",
+        "fab-t-2/exact",
+        "apgd-ce-2/adjoint:state=last,beta=1",
+        "fab-t-2/adjoint:state=last,beta=1",
+        "apgd-ce-2/through-solver",
+        "fab-t-2/through-solver",
+        "square-5/none",
+    ];
+    assert_eq!(tried, expected);
+}
+
+#[test]
+fn quiet_means_quiet() {
+    let folder = folder();
+    let at = folder.path();
+    train_tiny(at);
+    let output = run(at, "train --config recipe.toml --out quiet --quiet");
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}

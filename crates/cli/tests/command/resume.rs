@@ -1,0 +1,125 @@
+//! Interrupted and resumed is the same as never interrupted.
+
+#![cfg(unix)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+use crate::support::{RECIPE, command, folder, refuse, run, succeed, train_tiny};
+
+/// Waits until something below `at` has this name.
+fn wait_for(child: &mut Child, at: &Path, name: &str) {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(60) {
+        let entries = fs::read_dir(at).into_iter().flatten().flatten();
+        let whole = |found: &str| found.starts_with(name) && !found.contains(".part");
+        if entries.into_iter().any(|entry| whole(&entry.file_name().to_string_lossy())) {
+            return;
+        }
+        assert!(child.try_wait().unwrap().is_none(), "it ended before {name} was there");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    panic!("no {name} after a minute");
+}
+
+fn interrupt(child: &Child) {
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+}
+
+fn assert_same_tensors(a: &Path, b: &Path) {
+    let (a, b) = (fs::read(a).unwrap(), fs::read(b).unwrap());
+    let (a, b) = (SafeTensors::deserialize(&a).unwrap(), SafeTensors::deserialize(&b).unwrap());
+    assert_eq!(a.len(), b.len());
+    assert!(a.len() > 5);
+    for (name, view) in a.tensors() {
+        assert!(view.data() == b.tensor(&name).unwrap().data(), "{name} differs");
+    }
+}
+
+#[test]
+fn training_ends_with_the_same_weights() {
+    let folder = folder();
+    let at = folder.path();
+    let longer = RECIPE.replace("epochs = 2", "epochs = 40");
+    fs::write(at.join("recipe.toml"), format!("seed = 5\n{longer}")).unwrap();
+    succeed(at, "train --config recipe.toml --out whole");
+
+    let mut killed = command(at, "train --config recipe.toml --out killed").spawn().unwrap();
+    wait_for(&mut killed, &at.join("killed"), "step-00000000");
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert!(!at.join("killed/model.safetensors").exists());
+    let again = "train --config recipe.toml --out killed";
+    refuse(at, again, 2, &["not empty", "--resume"]);
+    refuse(at, &format!("{again} --resume --seed 6"), 2, &["seed"]);
+    // The folder's own recipe is enough.
+    succeed(at, "train --resume --out killed");
+    assert_same_tensors(&at.join("whole/model.safetensors"), &at.join("killed/model.safetensors"));
+
+    let mut stopped = command(at, "train --config recipe.toml --out stopped").spawn().unwrap();
+    wait_for(&mut stopped, &at.join("stopped"), "step-00000000");
+    interrupt(&stopped);
+    let output = stopped.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("error: interrupted") && stderr.contains("train --resume --out stopped"),
+        "{stderr}"
+    );
+    succeed(at, "train --resume --out stopped");
+    assert_same_tensors(&at.join("whole/model.safetensors"), &at.join("stopped/model.safetensors"));
+    // Resuming what is done changes nothing.
+    succeed(at, "train --resume --out stopped");
+    assert_same_tensors(&at.join("whole/model.safetensors"), &at.join("stopped/model.safetensors"));
+}
+
+/// The record without what a clock says.
+fn record(path: &Path) -> Value {
+    let mut record: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    for readout in record["readouts"].as_array_mut().unwrap() {
+        for attack in readout["attacks"].as_array_mut().unwrap() {
+            attack["seconds"] = Value::Null;
+        }
+    }
+    record
+}
+
+#[test]
+fn an_evaluation_ends_with_the_same_record() {
+    let evaluate = "evaluate --model model.safetensors --data digits --count 24 --batch-size 1 --eps 0.2 --readouts \
+                    final,early --development 8 --attacks pgd-10 --out out";
+    let folders = [folder(), folder(), folder()];
+    let [whole, killed, stopped] = folders.each_ref().map(|folder| folder.path());
+    train_tiny(whole);
+    fs::rename(whole.join("model/model.safetensors"), whole.join("model.safetensors")).unwrap();
+    for other in [killed, stopped] {
+        fs::copy(whole.join("model.safetensors"), other.join("model.safetensors")).unwrap();
+    }
+    succeed(whole, evaluate);
+
+    let mut child = command(killed, evaluate).spawn().unwrap();
+    wait_for(&mut child, &killed.join("out/journal/final"), "batch-000010");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!killed.join("out/results.json").exists());
+    refuse(killed, evaluate, 2, &["journal", "--resume"]);
+    refuse(killed, &format!("{evaluate} --resume --seed 1"), 2, &["another run", "seed"]);
+    succeed(killed, &format!("{evaluate} --resume"));
+    assert_eq!(record(&whole.join("out/results.json")), record(&killed.join("out/results.json")));
+
+    let mut child = command(stopped, evaluate).spawn().unwrap();
+    wait_for(&mut child, &stopped.join("out/journal/final"), "batch-000010");
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("error: interrupted") && stderr.contains("--resume"), "{stderr}");
+    let output = run(stopped, &format!("{evaluate} --resume"));
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(record(&whole.join("out/results.json")), record(&stopped.join("out/results.json")));
+}

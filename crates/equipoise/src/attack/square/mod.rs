@@ -1,0 +1,266 @@
+//! Square Attack: random search without gradients (Andriushchenko et al. 2020, arXiv 1912.00049).
+//!
+//! A query changes a square of the best image so far and keeps the change if the margin gains by it. As the
+//! attack asks for logits only, masked gradients do not touch it: where it beats a white-box attack, that
+//! attack's gradients are at fault. Unlike in the reference implementation every example draws its own squares,
+//! so that its batch does not matter, and their places reach the last row and column, as in the paper.
+
+mod l2;
+mod linf;
+mod schedule;
+
+use std::fmt;
+
+use thiserror::Error;
+
+pub use schedule::square_share;
+
+use super::board::Board;
+use super::classes::{at_least, enough_classes};
+use super::names::write_name;
+use super::{Attack, Attempt, Budget, Classifier, ExampleRng, Norm, Targets, TooFewClasses, WhiteBox};
+use crate::batch::{predictions, to_vec};
+use crate::loss::{Margin, Objective};
+
+/// How Square searches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SquareConfig {
+    /// Queries of each restart after the one about its start, at least 1.
+    pub queries: usize,
+    /// Independent tries, at least 1. Each meets only the examples that withstood those before it.
+    pub restarts: usize,
+    /// The share p of the pixels in the first squares; see [`square_share`].
+    pub share: f64,
+}
+
+impl Default for SquareConfig {
+    /// Square of the standard version: 5,000 queries, one restart, p = 0.8.
+    fn default() -> Self {
+        Self { queries: 5000, restarts: 1, share: 0.8 }
+    }
+}
+
+/// Why a Square configuration was refused.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum SquareError {
+    /// No queries, or no tries.
+    #[error(
+        "Square needs at least one query and one restart, and has {queries} and {restarts}: ask for square, say"
+    )]
+    Nothing {
+        /// Queries asked for.
+        queries: usize,
+        /// Restarts asked for.
+        restarts: usize,
+    },
+    /// A share that is none.
+    #[error(
+        "the first squares cover a share of the image between 0 and 1, and not {0}: the usual one is 0.8"
+    )]
+    Share(f64),
+}
+
+/// The attack. Deterministic given the run's seed and the example's index.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Square {
+    config: SquareConfig,
+}
+
+/// What the proposals for one example depend on.
+struct Scene<'a> {
+    clean: &'a [f32],
+    shape: [usize; 3],
+    eps: f64,
+}
+
+impl Scene<'_> {
+    /// Index of a pixel.
+    fn at(&self, channel: usize, row: usize, column: usize) -> usize {
+        let [_, height, width] = self.shape;
+        (channel * height + row) * width + column
+    }
+
+    /// Row and column of the pixel with this index.
+    fn row_and_column(&self, index: usize) -> (usize, usize) {
+        let [_, height, width] = self.shape;
+        (index / width % height, index % width)
+    }
+
+    /// Top and left of a square of this side.
+    fn place(&self, side: usize, rng: &mut ExampleRng) -> (usize, usize) {
+        let [_, height, width] = self.shape;
+        (rng.below(height + 1 - side), rng.below(width + 1 - side))
+    }
+
+    /// The clean image with this change, scaled to the length ε.
+    fn with_length_eps(&self, change: Vec<f64>) -> Vec<f32> {
+        let length = change.iter().map(|d| d * d).sum::<f64>().sqrt();
+        let scale = if length > 0.0 { self.eps / length } else { 0.0 };
+        self.clean.iter().zip(change).map(|(&x, d)| (f64::from(x) + scale * d) as f32).collect()
+    }
+}
+
+/// The state of one example.
+struct Search {
+    row: usize,
+    rng: ExampleRng,
+    best: Vec<f32>,
+    /// Margin at the best image.
+    margin: f32,
+}
+
+impl Square {
+    /// Checks the configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`SquareError`] if there is nothing to do, or if the share is not between 0 and 1.
+    pub fn new(config: SquareConfig) -> Result<Self, SquareError> {
+        let SquareConfig { queries, restarts, share } = config;
+        if queries == 0 || restarts == 0 {
+            return Err(SquareError::Nothing { queries, restarts });
+        }
+        if !(share > 0.0 && share <= 1.0) {
+            return Err(SquareError::Share(share));
+        }
+        Ok(Self { config })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &SquareConfig {
+        &self.config
+    }
+
+    /// [`Attack::attempt`] on a victim that can only be asked for its answer.
+    ///
+    /// # Panics
+    ///
+    /// If the victim has fewer than two classes; see [`Attack::check`].
+    pub fn attempt_black_box(
+        &self,
+        victim: &dyn Classifier,
+        targets: &Targets<'_>,
+        budget: &Budget,
+    ) -> Attempt {
+        enough_classes(self, victim.classes());
+        let mut board = Board::new(targets);
+        for restart in 0..self.config.restarts {
+            let searches = board
+                .standing()
+                .into_iter()
+                .map(|row| {
+                    let rng = ExampleRng::new(targets.seed, "square", targets.indices[row], restart);
+                    Search { row, rng, best: Vec::new(), margin: f32::NEG_INFINITY }
+                })
+                .collect();
+            self.search(victim, targets, budget, &mut board, searches);
+        }
+        board.finish()
+    }
+
+    /// One restart.
+    fn search(
+        &self,
+        victim: &dyn Classifier,
+        targets: &Targets<'_>,
+        budget: &Budget,
+        board: &mut Board,
+        mut searches: Vec<Search>,
+    ) {
+        // The first question is about the starts.
+        for question in 0..=self.config.queries {
+            if searches.is_empty() {
+                break;
+            }
+            let proposals: Vec<Vec<f32>> =
+                searches.iter_mut().map(|search| self.propose(board, budget, question, search)).collect();
+            let labels: Vec<usize> = searches.iter().map(|search| targets.labels[search.row]).collect();
+            let logits = victim.logits(&board.batch(proposals.iter().map(Vec::as_slice)));
+            let answers = predictions(&logits).into_iter().zip(&labels);
+            let fooled: Vec<bool> = answers.map(|(class, &label)| class != Some(label)).collect();
+            let margins = to_vec(Margin { labels }.values(logits));
+            for (((search, proposal), margin), fooled) in
+                searches.iter_mut().zip(proposals).zip(margins).zip(fooled)
+            {
+                if fooled {
+                    board.keep(search.row, &proposal, true);
+                } else if margin > search.margin {
+                    (search.best, search.margin) = (proposal, margin);
+                }
+            }
+            searches.retain(|search| !board.claimed(search.row));
+        }
+        for search in searches {
+            board.keep(search.row, &search.best, false);
+        }
+    }
+
+    /// The next image to ask about: the start, and then the best image with a square changed.
+    fn propose(&self, board: &Board, budget: &Budget, question: usize, search: &mut Search) -> Vec<f32> {
+        let scene = Scene { clean: board.clean(search.row), shape: board.image_shape(), eps: budget.eps() };
+        let rng = &mut search.rng;
+        let [_, height, width] = scene.shape;
+        let side = |least| {
+            let share = square_share(self.config.share, question.saturating_sub(1));
+            schedule::side(share, [height, width], least)
+        };
+        let mut image = match (budget.norm(), question) {
+            (Norm::Linf, 0) => linf::stripes(&scene, rng),
+            (Norm::Linf, _) => linf::push(&scene, &search.best, side(1), rng),
+            (Norm::L2, 0) => l2::tiles(&scene, rng),
+            // A bump needs a middle: sides are odd, and at least three.
+            (Norm::L2, _) => {
+                let odd = (side(3) / 2 * 2 + 1).min(height).min(width);
+                l2::shift(&scene, &search.best, odd, rng)
+            }
+        };
+        budget.project_example(scene.clean, &mut image);
+        image
+    }
+}
+
+impl Attack for Square {
+    fn name(&self) -> String {
+        self.to_string()
+    }
+
+    fn settings(&self) -> String {
+        format!("{:?}", self.config)
+    }
+
+    fn check(&self, classes: usize) -> Result<(), TooFewClasses> {
+        at_least(2, "square", classes)
+    }
+
+    fn needs_gradients(&self) -> bool {
+        false
+    }
+
+    fn attempt(&self, victim: &dyn WhiteBox, targets: &Targets<'_>, budget: &Budget) -> Attempt {
+        self.attempt_black_box(victim, targets, budget)
+    }
+}
+
+impl fmt::Display for Square {
+    /// `square`; with another number of queries `square-1000`, with restarts `square-5000x2`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let usual = SquareConfig::default().queries;
+        write_name(f, "square", (self.config.queries, usual), self.config.restarts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configurations_that_lead_nowhere_are_refused() {
+        let ok = SquareConfig::default();
+        assert!(Square::new(SquareConfig { queries: 0, ..ok.clone() }).is_err());
+        assert!(Square::new(SquareConfig { restarts: 0, ..ok.clone() }).is_err());
+        for share in [0.0, -0.5, 1.5, f64::NAN] {
+            assert!(Square::new(SquareConfig { share, ..ok.clone() }).is_err());
+        }
+        assert!(Square::new(ok).is_ok());
+    }
+}

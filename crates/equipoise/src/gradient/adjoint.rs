@@ -1,0 +1,75 @@
+//! The simultaneous adjoint (paper, section 4.1): forward and backward equations solved together.
+//!
+//! Along the forward Broyden iteration, u_0 = 0 and
+//! u_{t+1} = u_t − β B_tᵀ (J_g(z_t)ᵀ u_t + ∂loss/∂z(z_t)), with J_g = J − I and the loss read through the head at
+//! z_t. B_t is the inverse-Jacobian estimate of the forward iteration, which costs nothing more. The fixed point
+//! is u = (I − J)^{-T} ∂loss/∂z. The gradient at t is u_tᵀ ∂f(z_t; x)/∂x, so one pass serves every t.
+//!
+//! The pass follows the stored trajectory, with f(z_t) as the solver saw it, so that B_t is the solver's own.
+
+use super::{Cotangents, Reading, Solved};
+use crate::batch;
+use crate::solve::{Broyden, Evaluation, StateChoice};
+use crate::state::State;
+
+/// Pulls `weight` times the loss at each of the chosen states back, in one pass; one reading per state.
+pub(super) fn pull_back(
+    at: &mut Solved<'_>,
+    states: &[StateChoice],
+    beta: f64,
+    weight: f64,
+    cotangents: &mut Cotangents,
+) -> Vec<Reading> {
+    // Which t each example is read off at, for each choice.
+    let rows = at.trajectory.best().len();
+    let read_at: Vec<Vec<usize>> = states
+        .iter()
+        .map(|state| match *state {
+            StateChoice::At(t) => vec![t.min(at.trajectory.len()); rows],
+            StateChoice::Last => vec![at.trajectory.len(); rows],
+            StateChoice::Best => at.trajectory.best().to_vec(),
+        })
+        .collect();
+    let last = read_at.iter().flatten().copied().max().unwrap_or(0);
+    let mut readings: Vec<Option<Reading>> = vec![None; states.len()];
+    let mut memory = Broyden::default();
+    let mut u: Option<State> = None;
+    for t in 0..=last {
+        let Evaluation { state, value } = at.trajectory.evaluation(t);
+        // At z_0 nothing is read and u_0 = 0: no product with J is needed.
+        let linearization = (t > 0).then(|| at.cell.linearize(&state));
+        let (reading, loss) = at.head.read(&state, at.objective, weight);
+        for (reads, into) in read_at.iter().zip(&mut readings) {
+            let here: Vec<usize> = (0..rows).filter(|&row| reads[row] == t).collect();
+            if here.is_empty() {
+                continue;
+            }
+            *into = Some(match into.take() {
+                None => reading.clone(),
+                Some(held) => Reading {
+                    logits: batch::put_rows(&held.logits, &here, &batch::select(&reading.logits, &here)),
+                    values: batch::put_rows(&held.values, &here, &batch::select(&reading.values, &here)),
+                },
+            });
+            if let (Some(u), Some(linearization)) = (&u, &linearization) {
+                // The other examples are read elsewhere: they contribute nothing here.
+                let mine = batch::put_rows(&u.zeros_like(), &here, &batch::select(u, &here));
+                cotangents.through(&**linearization, &mine);
+            }
+        }
+        if t == last {
+            break;
+        }
+        memory.direction(&state, &(value - state.clone()));
+        let gradient = match (&u, &linearization) {
+            (Some(u), Some(linearization)) => linearization.vjp_state(u) - u.clone() + loss,
+            _ => loss,
+        };
+        let step = memory.transposed_product(&gradient) * beta;
+        u = Some(match u {
+            None => step.neg(),
+            Some(u) => u - step,
+        });
+    }
+    readings.into_iter().map(|reading| reading.expect("every choice lies within the trajectory")).collect()
+}

@@ -1,0 +1,134 @@
+//! AutoAttack beside the reference implementation of Croce and Hein, on a small ResNet-18 and 50 images.
+//!
+//! The fixtures lie outside the repository; where they are absent these tests say so and pass. The two
+//! implementations draw different random numbers, so what is compared are counts, within two points of 50 for every
+//! attack alone and for the standard cascade.
+//!
+//! What an attack finds for a point depends on nothing but the point, so the cascade's results hold for each
+//! attack alone as well, and only the points that an attack did not meet in the cascade remain to be done.
+
+mod common;
+
+use std::path::Path;
+use std::time::Instant;
+
+use burn::tensor::Device;
+use common::Fixture;
+use equipoise::attack::{self, Budget, Norm, Targets, WhiteBox};
+use equipoise::batch::{Images, predictions, select};
+use equipoise::checkpoint::{Configuration, import};
+use equipoise::deployed::Deployment;
+use equipoise::evaluate::{Cascade, Entry, Points, Quiet, Settings, run};
+use equipoise::gradient::Estimator;
+use equipoise::network::Architecture;
+use equipoise::readout::Readout;
+
+/// Points by which a count may differ.
+const SLACK: usize = 2;
+const SEED: u64 = 0;
+
+#[test]
+fn linf() {
+    compare(Norm::Linf, 8.0 / 255.0, "Linf");
+}
+
+#[test]
+fn l2() {
+    compare(Norm::L2, 0.5, "L2");
+}
+
+fn compare(norm: Norm, eps: f64, key: &str) {
+    let folder =
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/parity/resnet-w8-autoattack"));
+    if !folder.is_dir() {
+        eprintln!("skipped: there are no parity fixtures beside the repository (shared/parity)");
+        return;
+    }
+    let expected = Fixture::read(&folder.join("io.safetensors"));
+    let architecture = Architecture::named("resnet18").unwrap().with_width(8).unwrap();
+    let configuration = Configuration { architecture, deployment: Deployment::default() };
+    let file = import(&folder.join("checkpoint.pth"), configuration, "resnet18", &Device::default()).unwrap();
+    let victim = file.network.victim(&file.metadata.deployment, Readout::Final, Estimator::Exact);
+    let victim = victim.as_ref();
+    let (images, labels): (Images, Vec<usize>) = (expected.tensor("x"), expected.labels());
+    let budget = Budget::new(norm, eps).unwrap();
+
+    let started = Instant::now();
+    let entry = |attack| Entry { attack, estimator: "exact".to_owned(), ready_made: false, victim };
+    let entries: Vec<Entry<'_>> = attack::set("autoattack").unwrap().into_iter().map(entry).collect();
+    let cascade = Cascade { readout: "final".to_owned(), judge: victim, entries };
+    let points = Points::new((0..labels.len()).collect(), images.clone(), labels.clone()).unwrap();
+    let settings = Settings { budget, seed: SEED, batch_size: 50 };
+    let outcome = run(&cascade, &points, &settings, &Quiet, None).unwrap();
+    let examples = &outcome.result.examples;
+    let standard: Vec<bool> = examples.iter().map(|example| example.robust).collect();
+    eprintln!("{key} standard: {:.1} s", started.elapsed().as_secs_f64());
+
+    for (place, entry) in cascade.entries.iter().enumerate() {
+        let name = entry.attack.name();
+        // Broken in the cascade before this attack came to it.
+        let unmet: Vec<usize> = (0..labels.len())
+            .filter(|&row| {
+                let earlier = |label: &String| {
+                    cascade.entries[..place].iter().any(|e| *label == format!("{}/exact", e.attack.name()))
+                };
+                examples[row].broken_by.as_ref().is_some_and(earlier)
+            })
+            .collect();
+        let mut robust: Vec<bool> = examples
+            .iter()
+            .map(|example| example.robust || example.broken_by.is_some())
+            .zip(examples.iter().map(|example| example.broken_by == Some(format!("{name}/exact"))))
+            .map(|(correct, broken)| correct && !broken)
+            .collect();
+        // The cascade's later attacks say nothing of this one: it had met those points, and failed.
+        let started = Instant::now();
+        for (row, survived) in unmet.iter().zip(alone(&name, victim, &images, &labels, &unmet, &budget)) {
+            robust[*row] = survived;
+        }
+        eprintln!("{key} {name}: {} more points, {:.1} s", unmet.len(), started.elapsed().as_secs_f64());
+        check(key, &name, &robust, &expected);
+    }
+    check(key, "standard", &standard, &expected);
+}
+
+/// Which of these points survive an attack.
+fn alone(
+    name: &str,
+    victim: &dyn WhiteBox,
+    images: &Images,
+    labels: &[usize],
+    rows: &[usize],
+    budget: &Budget,
+) -> Vec<bool> {
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    let clean = select(images, rows);
+    let labels: Vec<usize> = rows.iter().map(|&row| labels[row]).collect();
+    let targets = Targets { images: &clean, labels: &labels, indices: rows, seed: SEED };
+    let found = attack::parse(name).unwrap().run(victim, &targets, budget);
+    assert!(budget.contains(&clean, &found).into_iter().all(|inside| inside));
+    predictions(&victim.logits(&found)).into_iter().zip(labels).map(|(class, y)| class == Some(y)).collect()
+}
+
+fn check(key: &str, name: &str, robust: &[bool], expected: &Fixture) {
+    let reference: Vec<bool> = burn_rows(expected, &format!("{key}.{name}.robust"));
+    let rows =
+        |which: &dyn Fn(usize) -> bool| (0..robust.len()).filter(|&row| which(row)).collect::<Vec<_>>();
+    let ours = rows(&|row| robust[row]);
+    let theirs = rows(&|row| reference[row]);
+    let only_ours = rows(&|row| robust[row] && !reference[row]);
+    let only_theirs = rows(&|row| reference[row] && !robust[row]);
+    eprintln!(
+        "{key} {name}: {} of {} survive, {} in the reference; only here {only_ours:?}, only there {only_theirs:?}",
+        ours.len(),
+        robust.len(),
+        theirs.len(),
+    );
+    assert!(ours.len().abs_diff(theirs.len()) <= SLACK, "{key} {name}: {ours:?} against {theirs:?}");
+}
+
+fn burn_rows(expected: &Fixture, name: &str) -> Vec<bool> {
+    common::entries(&expected.tensor::<1>(name)).into_iter().map(|flag| flag > 0.5).collect()
+}

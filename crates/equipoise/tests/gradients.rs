@@ -1,0 +1,298 @@
+//! Gradient estimators against finite differences and known answers, and their independence of batch and
+//! threads.
+
+mod common;
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Tensor};
+use common::{double, entries, inner, normal, relative_error, uniform, worst_cosine};
+use equipoise::attack::{Classifier, WhiteBox};
+use equipoise::batch::{Images, select, to_vec};
+use equipoise::deployed::{Deployment, Victim};
+use equipoise::gradient::Estimator;
+use equipoise::loss::{CrossEntropy, Objective};
+use equipoise::model::cell::Cell;
+use equipoise::model::deq::{Head, Stem};
+use equipoise::model::init::Init;
+use equipoise::model::layers::Phase;
+use equipoise::model::mdeq::{Mdeq, MdeqConfig};
+use equipoise::problems::linear_deq;
+use equipoise::readout::{Readout, Tail};
+use equipoise::solve::SolverConfig;
+
+fn tiny() -> (Mdeq, Deployment) {
+    let config = MdeqConfig {
+        channels: vec![8, 8],
+        head_channels: vec![2, 4],
+        final_channels: 12,
+        image: [1, 8, 8],
+        ..MdeqConfig::digits()
+    };
+    (config.init(5, &Device::default()).unwrap(), Deployment::exact())
+}
+
+fn labels(count: usize) -> Vec<usize> {
+    (0..count).map(|i| (3 * i + 1) % 10).collect()
+}
+
+/// On a linear contraction z* = (I − A)⁻¹ x, so the loss is a function that can be differenced in float64.
+#[test]
+fn the_exact_gradient_is_exact_on_a_contraction() {
+    let model = linear_deq(9, 4, 0.8, &mut Init::new(2, &Device::default()));
+    let solver = SolverConfig::broyden(80).with_tolerance(1e-6);
+    let deployment = Deployment { solver: solver.clone(), backward: solver, ..Deployment::exact() };
+    let images = uniform([3, 1, 3, 3], 1);
+    let objective = CrossEntropy { labels: vec![0, 1, 2] };
+    let victim = Victim::ready_made(&model, &deployment);
+    let gradient = victim.value_and_gradient(&images, &objective).gradient;
+
+    let loss = |images: &Images| -> f64 {
+        // Far more iterations than float64 needs at contraction 0.8.
+        let injection = double(images.clone()).flatten::<2>(1, 3);
+        let cell = equipoise::problems::LinearCell { matrix: model.cell.matrix.clone().map(double) };
+        let mut z = injection.zeros_like();
+        for _ in 0..200 {
+            z = cell.apply(z, injection.clone());
+        }
+        let head = equipoise::problems::LinearHead {
+            classifier: equipoise::model::layers::Dense {
+                weight: model.head.classifier.weight.clone().map(double),
+                bias: model.head.classifier.bias.clone().map(double),
+            },
+        };
+        entries(&objective.values(head.forward(z, &Phase::Evaluate))).iter().sum()
+    };
+    let direction = normal([3, 1, 3, 3], 2);
+    let step = 1e-5;
+    let moved = |step: f64| double(images.clone()) + double(direction.clone()) * step;
+    let measured = (loss(&moved(step)) - loss(&moved(-step))) / (2.0 * step);
+    let predicted = inner(&gradient, &direction);
+    assert!((measured - predicted).abs() < 1e-3 * measured.abs(), "{measured} {predicted}");
+}
+
+/// Unrolling from a detached state is an ordinary function of the image: autodiff through it is the answer.
+#[test]
+fn the_unrolled_gradient_is_that_of_its_own_applications() {
+    let (model, deployment) = tiny();
+    let images = uniform([4, 1, 8, 8], 3);
+    let objective = CrossEntropy { labels: labels(4) };
+    for (state, lead, steps, damping) in [("3", 1, 2, 0.5), ("best", 1, 3, 1.0), ("1", 2, 0, 0.5)] {
+        let spec = format!("unrolled:state={state},lead={lead},steps={steps},damping={damping}");
+        let estimator: Estimator = spec.parse().unwrap();
+        let victim = Victim::new(&model, &deployment, Readout::Final, estimator);
+        let (reading, gradient, forward) = victim.gradient(&images, &objective);
+
+        let tracked = images.clone().autodiff().require_grad();
+        let injection = model.stem.forward(tracked.clone(), &Phase::Evaluate);
+        let mut a = forward.trajectory.choose(state.parse().unwrap());
+        for damping in (Tail { lead, steps, damping }).dampings() {
+            a = a.clone() * (1.0 - damping) + model.cell.apply(a, injection.clone()) * damping;
+        }
+        let logits = model.head.forward(a, &Phase::Evaluate);
+        assert!(relative_error(&reading.logits, &logits.clone().inner()) < 1e-5);
+        let gradients = objective.values(logits).sum().backward();
+        let expected = tracked.grad(&gradients).unwrap();
+        assert!(relative_error(&gradient, &expected) < 1e-4, "{spec}");
+    }
+}
+
+#[test]
+fn an_ensemble_is_the_mean_of_its_members() {
+    let (model, deployment) = tiny();
+    let images = uniform([3, 1, 8, 8], 4);
+    let objective = CrossEntropy { labels: labels(3) };
+    let gradient = |spec: &str| {
+        let victim = Victim::new(&model, &deployment, Readout::Final, spec.parse().unwrap());
+        (victim.gradient(&images, &objective).1, victim.work())
+    };
+    let members = ["exact", "unrolled:state=2,lead=1,steps=1", "unrolled:state=5,lead=1,steps=0"];
+    let (together, work) = gradient(&format!("ensemble({})", members.join(",")));
+    let alone: Vec<_> = members.iter().map(|member| gradient(member)).collect();
+    let mean = alone.iter().map(|(gradient, _)| gradient.clone()).reduce(|a, b| a + b).unwrap() / 3.0;
+    assert!(relative_error(&together, &mean) < 1e-5);
+    // One trajectory serves all: two forward solves are saved.
+    let solve = 3 * (deployment.solver.steps as u64 + 1);
+    let sum: u64 = alone.iter().map(|(_, work)| work.cell_evaluations).sum();
+    assert_eq!(work.cell_evaluations, sum - 2 * solve);
+}
+
+#[test]
+fn work_is_what_the_algorithms_say() {
+    let (model, mut deployment) = tiny();
+    deployment.solver.tolerance = 0.0;
+    deployment.backward.tolerance = 0.0;
+    let images = uniform([2, 1, 8, 8], 5);
+    let objective = CrossEntropy { labels: labels(2) };
+    let work = |spec: &str| {
+        let victim = Victim::new(&model, &deployment, Readout::Final, spec.parse().unwrap());
+        victim.gradient(&images, &objective);
+        let work = victim.work();
+        (work.cell_evaluations / 2, work.vjps / 2)
+    };
+    // Forward: z_0 and 8 steps. Exact: one linearisation; v and 7 backward steps, and the injection.
+    assert_eq!(work("exact"), (9 + 1, 8 + 1));
+    assert_eq!(work("unrolled:state=best,lead=1,steps=9"), (9 + 10, 10));
+    assert_eq!(work("ensemble(unrolled:state=1..8,lead=1,steps=0)"), (9 + 8, 8));
+    // An early readout needs only the steps up to its state.
+    let victim = Victim::new(&model, &deployment, Readout::Early(3), Estimator::Exact);
+    victim.logits(&images);
+    assert_eq!(victim.work().cell_evaluations / 2, 4);
+}
+
+/// The model and everything it computes in float64.
+fn in_float64(model: &Mdeq) -> Mdeq {
+    struct Double;
+    impl ModuleMapper for Double {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(double)
+        }
+    }
+    model.clone().map(&mut Double)
+}
+
+/// The one estimator that is the gradient of what is deployed, whatever the solver did: after three steps or
+/// eight, converged or not, behind every readout, with the tail or without.
+#[test]
+fn through_solver_is_the_gradient_of_the_deployed_function() {
+    let (model, exact) = tiny();
+    let model = in_float64(&model);
+    let images = double(uniform([4, 1, 8, 8], 8));
+    let objective = CrossEntropy { labels: labels(4) };
+    // A tolerance between the examples' residuals after five steps: some of them stop early.
+    let victim = Victim::ready_made(&model, &exact);
+    let forward = victim.forward(&images, 8);
+    let mut residuals: Vec<f64> = forward.trajectory.relative_residuals().iter().map(|r| r[4]).collect();
+    residuals.sort_by(f64::total_cmp);
+    let tolerance = (residuals[1] + residuals[2]) / 2.0;
+    let loose = Deployment { solver: SolverConfig::broyden(8).with_tolerance(tolerance), ..exact.clone() };
+    let unrolled = Deployment { tail: Tail { lead: 1, steps: 2, damping: 0.5 }, ..exact.clone() };
+    let short = Deployment { solver: SolverConfig::broyden(3), ..exact.clone() };
+    for (name, deployment) in [("exact", exact), ("loose", loose), ("unrolled", unrolled), ("short", short)] {
+        for readout in READOUTS {
+            let victim = Victim::new(&model, &deployment, readout, Estimator::ThroughSolver);
+            let (reading, gradient, forward) = victim.gradient(&images, &objective);
+            if name == "loose" {
+                let steps = forward.trajectory.steps();
+                assert!(steps.iter().any(|&steps| steps < 8), "{steps:?}: nobody stopped early");
+            }
+            assert!(relative_error(&reading.logits, &victim.logits(&images)) < 1e-12);
+            let direction = double(normal([4, 1, 8, 8], 9));
+            let step = 1e-6;
+            let loss = |step: f64| {
+                let moved = images.clone() + direction.clone() * step;
+                let logits = victim.logits(&moved);
+                entries(&objective.values(logits)).iter().sum::<f64>()
+            };
+            let measured = (loss(step) - loss(-step)) / (2.0 * step);
+            let predicted = inner(&gradient, &direction);
+            let scale = inner(&gradient, &gradient).sqrt();
+            let error = (measured - predicted).abs() / scale;
+            assert!(error < 1e-3, "{name} {readout}: measured {measured}, predicted {predicted}, {error}");
+        }
+    }
+}
+
+/// Where everything has converged, all estimators mean the same.
+#[test]
+fn all_estimators_agree_on_a_contraction() {
+    let model = linear_deq(9, 4, 0.6, &mut Init::new(2, &Device::default()));
+    let solver = SolverConfig::broyden(30).with_tolerance(1e-5);
+    let deployment = Deployment { solver: solver.clone(), backward: solver, ..Deployment::exact() };
+    let images = uniform([3, 1, 3, 3], 1);
+    let objective = CrossEntropy { labels: vec![0, 1, 2] };
+    let gradient = |spec: &str| {
+        let victim = Victim::new(&model, &deployment, Readout::Final, spec.parse().unwrap());
+        victim.gradient(&images, &objective).1
+    };
+    let truth = gradient("through-solver");
+    for spec in [
+        "exact",
+        "unrolled:state=best,lead=30,steps=0",
+        "adjoint:state=last",
+        "adjoint:state=best",
+        "ensemble(exact,adjoint:state=last,unrolled:state=best,lead=30,steps=0)",
+        "joint(exact,exact)",
+    ] {
+        let cosine = worst_cosine(&gradient(spec), &truth);
+        assert!(cosine > 0.99, "{spec}: {cosine}");
+    }
+}
+
+#[test]
+fn adjoints_of_one_ensemble_share_their_pass() {
+    let (model, mut deployment) = tiny();
+    deployment.solver.tolerance = 0.0;
+    let images = uniform([2, 1, 8, 8], 5);
+    let objective = CrossEntropy { labels: labels(2) };
+    let run = |spec: &str| {
+        let victim = Victim::new(&model, &deployment, Readout::Final, spec.parse().unwrap());
+        let gradient = victim.gradient(&images, &objective).1;
+        (gradient, victim.work().cell_evaluations / 2, victim.work().vjps / 2)
+    };
+    // Forward 9; then one evaluation per state, products along the way and one at each state read.
+    let (together, evaluations, vjps) = run("ensemble(adjoint:state=1..8)");
+    assert_eq!((evaluations, vjps), (9 + 8, 7 - 1 + 1 + 8));
+    let alone = (1..=8).map(|t| run(&format!("adjoint:state={t}")).0).reduce(|a, b| a + b).unwrap() / 8.0;
+    assert!(relative_error(&together, &alone) < 1e-5);
+    let (_, evaluations, vjps) = run("through-solver");
+    // The tail's application and z_0..z_7 once more.
+    assert_eq!((evaluations, vjps), (9 + 1 + 8, 1 + 8));
+}
+
+#[test]
+fn adjoint_and_through_solver_follow_broyden_only() {
+    let estimator: Estimator = "ensemble(exact,adjoint:state=2)".parse().unwrap();
+    assert!(estimator.check(&SolverConfig::broyden(8)).is_ok());
+    let message = estimator.check(&SolverConfig::anderson(8)).unwrap_err().to_string();
+    assert!(message.contains("Anderson"), "{message}");
+}
+
+const READOUTS: [Readout; 4] =
+    [Readout::Final, Readout::Early(3), Readout::EnsembleStates, Readout::EnsembleLogits];
+const ESTIMATORS: [&str; 6] = [
+    "exact",
+    "unrolled:state=4,lead=1,steps=2",
+    "ensemble(unrolled:state=1..8,lead=1,steps=0)",
+    "adjoint:state=best",
+    "through-solver",
+    "joint(exact,unrolled:state=3,lead=1,steps=0)",
+];
+
+/// Logits and gradients of every readout × estimator, as bits.
+fn everything(images: &Images, labels: &[usize]) -> Vec<Vec<Vec<u32>>> {
+    let (model, deployment) = tiny();
+    let objective = CrossEntropy { labels: labels.to_vec() };
+    let mut results = vec![Vec::new(); labels.len()];
+    for readout in READOUTS {
+        for estimator in ESTIMATORS {
+            let victim = Victim::new(&model, &deployment, readout, estimator.parse().unwrap());
+            let answer = victim.value_and_gradient(images, &objective);
+            for (row, result) in results.iter_mut().enumerate() {
+                let logits = to_vec(select(&answer.logits, &[row]));
+                let gradient = to_vec(select(&answer.gradient, &[row]));
+                result.push(logits.iter().chain(&gradient).map(|x| x.to_bits()).collect());
+            }
+        }
+    }
+    results
+}
+
+#[test]
+fn an_example_alone_is_the_example_in_a_batch_of_64() {
+    let images = uniform([64, 1, 8, 8], 6);
+    let together = everything(&images, &labels(64));
+    for row in [0, 1, 31, 63] {
+        let alone = everything(&select(&images, &[row]), &labels(64)[row..=row]);
+        assert_eq!(alone[0], together[row], "row {row}");
+    }
+}
+
+#[test]
+fn threads_change_nothing() {
+    let images = uniform([9, 1, 8, 8], 7);
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| everything(&images, &labels(9)))
+    };
+    assert_eq!(with(1), with(2));
+}
