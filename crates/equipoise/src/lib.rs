@@ -8,6 +8,7 @@
 //! The modules stand in the order in which data flow through them; each uses only those above it.
 
 pub mod batch;
+mod plain;
 pub mod state;
 pub mod work;
 pub mod model;

@@ -134,7 +134,7 @@ impl Block {
                     add: false,
                 });
             }
-            self.conv1.apply(arch, z.from(start), scratch.hidden.from_mut(0), here);
+            self.conv1.apply(arch, z.images(start), scratch.hidden.images_mut(0), here);
             for example in start..start + here {
                 let image = scratch.hidden.at_mut(example - start);
                 self.gn1.norm.moments(arch, self.hidden, image, first.at_mut(example));
@@ -142,7 +142,7 @@ impl Block {
                 let keep = (!kept.is_empty()).then(|| kept.at_mut(example));
                 arch.dispatch(RectifyInPlace { plane: self.hidden, image, map: &map, keep });
             }
-            self.conv2.apply(arch, scratch.hidden.from(0), mixed.from_mut(start), here);
+            self.conv2.apply(arch, scratch.hidden.images(0), mixed.images_mut(start), here);
             for example in start..start + here {
                 let plane = self.plain;
                 if let Some(injection) = &injection {
@@ -231,7 +231,7 @@ impl Block {
                     arch.dispatch(ToChannels { image, plane: self.bordered, dense });
                 }
             }
-            self.conv2.pull_back(arch, scratch.mixed.from(0), scratch.hidden.from_mut(0), here, false);
+            self.conv2.pull_back(arch, scratch.mixed.images(0), scratch.hidden.images_mut(0), here, false);
             for example in start..start + here {
                 let BlockScratch { hidden, sums, .. } = &mut *scratch;
                 let map = self.gn1.norm.map(first.at(example));
@@ -275,7 +275,7 @@ impl Block {
                     self.output(arch, residual.at(example), third.at(example), out);
                 }
             }
-            self.conv1.pull_back(arch, scratch.hidden.from(0), scratch.residual.from_mut(0), here, true);
+            self.conv1.pull_back(arch, scratch.hidden.images(0), scratch.residual.images_mut(0), here, true);
             for example in start..start + here {
                 let image = scratch.residual.at(example - start);
                 arch.dispatch(ToChannels { image, plane, dense: state.at(example) });

@@ -90,6 +90,11 @@ impl Cell {
     /// If the parameters' shapes contradict each other: a branch that is not half as high and wide as the one
     /// before it, groups that do not divide their channels, a kernel of the wrong length, a missing path.
     pub fn new(parameters: &CellParameters) -> Self {
+        Self::with_arch(parameters, Arch::new())
+    }
+
+    /// Prepares a cell for an instruction set.
+    pub(crate) fn with_arch(parameters: &CellParameters, arch: Arch) -> Self {
         let CellParameters { branches: shapes, blocks, paths, post } = parameters;
         assert!(!shapes.is_empty(), "a cell has at least one branch");
         assert_eq!(blocks.len(), shapes.len(), "one block per branch");
@@ -154,7 +159,7 @@ impl Cell {
             })
             .collect();
         Self(Arc::new(Inner {
-            arch: Arch::new(),
+            arch,
             blocks,
             paths,
             post,

@@ -270,23 +270,19 @@ impl Pass<'_> {
             + ((self.taps.start + taps.start) * self.weights.channels + channels.start) * LANES;
         let weights = &self.weights.data[start..];
         let total = self.count * group.pixels.len();
-        let (mut example, mut pixel) = (0, 0);
+        let mut pixels = (0..self.count).flat_map(|example| group.pixels.iter().map(move |p| (example, p)));
         let mut done = 0;
         while done < total {
             let count = M.min(total - done);
             let mut rows = Rows { input: [0; M], output: [0; M], count };
             for i in 0..M {
-                let (input, output) = group.pixels[pixel];
-                rows.input[i] = input + example * self.x.stride + channels.start;
-                rows.output[i] = output + example * self.y_stride + panel * LANES;
-                if i + 1 < count || done + count < total {
-                    pixel += 1;
-                    if pixel == group.pixels.len() {
-                        (example, pixel) = (example + 1, 0);
-                    }
-                    if i + 1 >= count {
-                        break;
-                    }
+                if i < count
+                    && let Some((example, (input, output))) = pixels.next()
+                {
+                    rows.input[i] = input + example * self.x.stride + channels.start;
+                    rows.output[i] = output + example * self.y_stride + panel * LANES;
+                } else {
+                    (rows.input[i], rows.output[i]) = (rows.input[i - 1], rows.output[i - 1]);
                 }
             }
             tile::<S, M, P, V>(
@@ -319,11 +315,12 @@ fn tile<S: Simd, const M: usize, const P: usize, const V: usize>(
     y: &mut [f32],
     accumulate: bool,
 ) {
-    let reach = taps.iter().copied().max().unwrap_or(0) + channels;
-    debug_assert!(rows.input.iter().all(|input| input + reach <= x.len()));
+    debug_assert!({
+        let reach = taps.iter().copied().max().unwrap_or(0) + channels;
+        rows.input.iter().all(|input| input + reach <= x.len())
+    });
     debug_assert!(rows.output.iter().all(|output| output + P * LANES <= y.len()));
     debug_assert!((P - 1) * panel_stride + taps.len() * channels * LANES <= weights.len());
-    let _ = reach;
     // SAFETY: `convolve` has checked the largest offsets of the walk against both images and the weights'
     // length against their shape; `y` is borrowed exclusively.
     unsafe {

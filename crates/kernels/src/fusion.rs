@@ -113,7 +113,7 @@ impl Path {
         for (number, step) in self.steps.iter().enumerate() {
             let StepTape { convolved, moments } = &mut tape[number];
             let input = if number == 0 { branch } else { &scratch[number].input };
-            step.conv.apply(arch, input.from(0), convolved.from_mut(0), count);
+            step.conv.apply(arch, input.images(0), convolved.images_mut(0), count);
             let plane = step.conv.planes.y;
             for example in 0..count {
                 let x = convolved.at(example);
@@ -206,7 +206,7 @@ impl Path {
                 Some(before) => (&mut before.at, false),
                 None => (&mut *into, accumulate),
             };
-            step.conv.pull_back(arch, at.from(0), out.from_mut(0), count, accumulate);
+            step.conv.pull_back(arch, at.images(0), out.images_mut(0), count, accumulate);
         }
     }
 }

@@ -27,7 +27,11 @@ mod fusion;
 mod post;
 mod weights;
 mod cell;
+mod broyden;
+#[cfg(test)]
+mod tests;
 
+pub use broyden::{BroydenStep, Correction, broyden_direction};
 pub use cell::{Cell, Tape};
 pub use parameters::{
     BlockParameters, CellParameters, NormParameters, PathParameters, PostParameters, StepParameters,

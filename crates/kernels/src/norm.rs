@@ -384,7 +384,7 @@ impl WithSimd for CotangentSums<'_> {
 
 /// Adds one row's sums of `W` of each pixel's `count` vectors.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, clippy::type_complexity)]
 fn cotangent_sums<S: Simd, const W: usize>(
     simd: S,
     u: &mut [S::f32s],

@@ -78,7 +78,7 @@ impl Post {
         for example in 0..count {
             arch.dispatch(Rectify(rectified.at_mut(example)));
         }
-        self.conv.apply(arch, rectified.from(0), convolved.from_mut(0), count);
+        self.conv.apply(arch, rectified.images(0), convolved.images_mut(0), count);
         for example in 0..count {
             let x = convolved.at(example);
             self.norm.norm.moments(arch, plane, x, moments.at_mut(example));
@@ -130,7 +130,7 @@ impl Post {
                 capture.post[branch].at_mut(example).copy_from_slice(at.at(example));
             }
         }
-        self.conv.pull_back(arch, at.from(0), at_sum.from_mut(0), count, false);
+        self.conv.pull_back(arch, at.images(0), at_sum.images_mut(0), count, false);
         for example in 0..count {
             arch.dispatch(RectifyVjp { output: rectified.at(example), u: at_sum.at_mut(example) });
         }

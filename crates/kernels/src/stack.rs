@@ -30,13 +30,12 @@ impl Stack {
     }
 
     /// The images from one on.
-    pub fn from(&self, example: usize) -> Images<'_> {
+    pub fn images(&self, example: usize) -> Images<'_> {
         Images { data: &self.data[example * self.each..], stride: self.each }
     }
 
     /// The images from one on.
-    #[allow(clippy::wrong_self_convention)] // the mutable twin of `from`
-    pub fn from_mut(&mut self, example: usize) -> ImagesMut<'_> {
+    pub fn images_mut(&mut self, example: usize) -> ImagesMut<'_> {
         ImagesMut { data: &mut self.data[example * self.each..], stride: self.each }
     }
 

@@ -79,8 +79,8 @@ fn sum(arch: Arch, job: &Job<'_>, piece: &Piece) -> Vec<f32> {
         }
         arch.dispatch(Sum {
             conv: job.conv,
-            x: x.from(0).data,
-            u: u.from(0).data,
+            x: x.images(0).data,
+            u: u.images(0).data,
             pixels: &moved,
             piece,
             sum: &mut sum,

@@ -5,8 +5,12 @@
 //! was Δz = −B g, the numerator is −B g at the new point, so each step needs only one product with B and one
 //! with Bᵀ. The first step is z_1 = f(z_0).
 
+use burn::backend::flex::FlexTensor;
+use equipoise_kernels::{BroydenStep, broyden_direction};
+
 use super::{Evaluated, Memory};
-use crate::batch::{dot, select};
+use crate::batch::{dot, from_vec, select};
+use crate::plain::{numbers_of, plain};
 use crate::state::State;
 
 /// The memory of Broyden's method: B, and the last point.
@@ -46,6 +50,40 @@ impl Broyden {
     /// Takes in a point z with g = f(z) − z, correcting B if there was one before, and returns B g: the step is
     /// its negative.
     pub fn direction(&mut self, state: &State, residual: &State) -> State {
+        let Some(direction) = self.fused(state, residual) else {
+            return self.composed(state, residual);
+        };
+        self.previous = Some((state.clone(), residual.clone()));
+        direction
+    }
+
+    /// The direction in one fused pass per example; `None` if some tensor is not plain.
+    fn fused(&mut self, state: &State, residual: &State) -> Option<State> {
+        let [n, dim] = state.dims();
+        let (z, g) = (plain(state)?, plain(residual)?);
+        let previous = match &self.previous {
+            Some((z, g)) => Some((plain(z)?, plain(g)?)),
+            None => None,
+        };
+        let held = self.corrections.iter().map(|(u, v)| Some((plain(u)?, plain(v)?)));
+        let held: Vec<(FlexTensor, FlexTensor)> = held.collect::<Option<_>>()?;
+        let corrections: Vec<_> = held.iter().map(|(u, v)| (numbers_of(u), numbers_of(v))).collect();
+        let (direction, correction) = broyden_direction(&BroydenStep {
+            dim,
+            corrections: &corrections,
+            state: numbers_of(&z),
+            residual: numbers_of(&g),
+            previous: previous.as_ref().map(|(z, g)| (numbers_of(z), numbers_of(g))),
+        });
+        let tensor = |values| from_vec(values, [n, dim], &state.device());
+        if let Some((u, v)) = correction {
+            self.corrections.push((tensor(u), tensor(v)));
+        }
+        Some(tensor(direction))
+    }
+
+    /// The direction in tensor operations, for any device and for what is tracked.
+    fn composed(&mut self, state: &State, residual: &State) -> State {
         let mut direction = self.product(residual);
         if let Some((previous_state, previous_residual)) = self.previous.take() {
             let v = self.transposed_product(&(state.clone() - previous_state));
@@ -81,4 +119,43 @@ impl Memory for Broyden {
 pub(crate) fn finite_or_zero(x: State) -> State {
     let broken = x.clone().is_finite().bool_not();
     x.mask_fill(broken, 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::to_vec;
+    use burn::tensor::Device;
+
+    /// A few steps on a linear map, both ways.
+    #[test]
+    fn fused_steps_are_the_composed_ones() {
+        let device = Device::default();
+        let (n, dim) = (3, 77);
+        let numbers = |seed: usize| -> State {
+            let entry = |i: usize| ((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5;
+            from_vec((0..n * dim).map(entry).collect(), [n, dim], &device)
+        };
+        let (slope, offset) = (numbers(1) * 0.8, numbers(2));
+        let residual_at = |state: &State| state.clone() * slope.clone() + offset.clone() - state.clone();
+        let (mut fused, mut composed) = (Broyden::default(), Broyden::default());
+        let mut state = numbers(3);
+        for step in 0..6 {
+            let residual = residual_at(&state);
+            let found = fused.direction(&state, &residual);
+            let expected = composed.composed(&state, &residual);
+            for (a, b) in to_vec(found.clone()).iter().zip(to_vec(expected)) {
+                assert!((a - b).abs() < 1e-4, "step {step}: {a} and {b}");
+            }
+            assert_eq!(fused.corrections.len(), step);
+            state = state - found;
+        }
+        // The same point again: Δg is zero, u is not finite, and the correction is none.
+        let residual = residual_at(&state);
+        for _ in 0..2 {
+            let direction = fused.direction(&state, &residual);
+            assert!(to_vec(direction).iter().all(|x| x.is_finite()));
+        }
+        assert!(to_vec(fused.corrections[6].0.clone()).iter().all(|x| *x == 0.0));
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use burn::backend::{Flex, flex::FlexTensor};
+use burn::backend::flex::FlexTensor;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
@@ -21,6 +21,7 @@ use crate::batch::{self, from_vec, to_vec};
 use crate::model::cell::{BoundCell, FixedPointMap, Linearization};
 use crate::model::layers::{GroupNorm, WeightNormConv2d};
 use crate::model::parameters::accumulate;
+use crate::plain::{numbers_of, plain};
 use crate::state::{Injection, State};
 
 /// The kernels made from a cell's parameters, kept for as long as the parameters stay the same: a solve binds
@@ -69,19 +70,6 @@ impl Prepared {
 
 fn same(a: &FlexTensor, b: &FlexTensor) -> bool {
     std::ptr::eq(numbers_of(a), numbers_of(b))
-}
-
-/// A tensor on the flex device in float32, contiguous; `None` for any other.
-fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
-    let tensor = tensor.clone().try_into_primitive::<Flex>().ok()?;
-    if tensor.dtype() != burn::tensor::DType::F32 {
-        return None;
-    }
-    Some(if tensor.as_slice::<f32>().is_some() { tensor } else { tensor.to_contiguous() })
-}
-
-fn numbers_of(tensor: &FlexTensor) -> &[f32] {
-    tensor.as_slice().expect("`plain` makes tensors contiguous and float32")
 }
 
 /// All parameters of the cell, if all of them are plain.

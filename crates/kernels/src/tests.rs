@@ -1,0 +1,259 @@
+//! Tests of what callers cannot see: every instruction set that the machine has, and the adjoint identities of
+//! single convolutions. Whole cells are compared with the composed cell by the tests of `equipoise`.
+//!
+//! They run under Miri, which knows no vector extensions and so takes the scalar path.
+
+use pulp::Arch;
+
+use crate::conv::{Images, ImagesMut, Packed, Walk, convolve};
+use crate::layer::{Counter, Planes};
+use crate::plane::Plane;
+use crate::stack::Stack;
+use crate::weights::{Job, accumulate};
+use crate::{
+    BlockParameters, Cell, CellParameters, NormParameters, PathParameters, PostParameters, StepParameters,
+};
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    fn numbers(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.next()).collect()
+    }
+
+    /// Images whose borders and padding channels are zero.
+    fn images(&mut self, plane: Plane, count: usize) -> Stack {
+        let mut stack = Stack::of(plane, count);
+        for example in 0..count {
+            for y in 0..plane.height {
+                for x in 0..plane.width {
+                    let at = plane.offset(y, x);
+                    stack.at_mut(example)[at..at + plane.channels].fill_with(|| self.next());
+                }
+            }
+        }
+        stack
+    }
+}
+
+/// Every instruction set that pulp and this machine know.
+fn archs() -> Vec<Arch> {
+    #[allow(unused_mut)]
+    let mut archs = vec![Arch::Scalar, Arch::new()];
+    #[cfg(target_arch = "x86_64")]
+    archs.extend(pulp::x86::V3::try_new().map(Arch::V3));
+    archs
+}
+
+/// Size, stride, channels in and out, height and width of the output.
+const SHAPES: [(usize, usize, [usize; 2], [usize; 2]); 7] = [
+    (3, 1, [3, 5], [4, 3]),
+    (3, 1, [20, 40], [3, 2]),
+    (3, 2, [4, 17], [2, 3]),
+    (3, 2, [33, 6], [1, 1]),
+    (1, 1, [6, 50], [2, 2]),
+    (1, 1, [1, 1], [1, 1]),
+    (3, 1, [330, 16], [1, 2]),
+];
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+}
+
+#[test]
+fn convolutions_are_the_sums_that_define_them() {
+    let mut random = Random(1);
+    for (size, stride, [input, output], [height, width]) in SHAPES {
+        let x_plane = Plane::bordered([input, height * stride, width * stride]);
+        let y_plane = Plane::plain([output, height, width]);
+        let kernel = random.numbers(output * input * size * size);
+        let walk = Walk::forward(size, stride, x_plane, y_plane);
+        let packed = Packed::new(&kernel, [output, input, size * size], &walk, false);
+        let x = random.images(x_plane, 3);
+        for arch in archs() {
+            let mut y = Stack::of(y_plane, 3);
+            convolve(arch, &walk, &packed, x.images(0), y.images_mut(0), 3, false);
+            for example in 0..3 {
+                for row in 0..height {
+                    for column in 0..width {
+                        for n in 0..output {
+                            let mut sum = 0.0;
+                            for tap in 0..size * size {
+                                let at = match size {
+                                    3 => {
+                                        x_plane.raw_offset(row * stride + tap / 3, column * stride + tap % 3)
+                                    }
+                                    _ => x_plane.offset(row, column),
+                                };
+                                for k in 0..input {
+                                    let weight = kernel[(n * input + k) * size * size + tap];
+                                    sum += f64::from(weight) * f64::from(x.at(example)[at + k]);
+                                }
+                            }
+                            let found = y.at(example)[y_plane.offset(row, column) + n];
+                            assert!(
+                                (f64::from(found) - sum).abs() < 1e-4,
+                                "{size} {stride} {input} {output}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// ⟨u, conv(x)⟩ = ⟨convᵀ(u), x⟩ = ⟨kernel's gradient, kernel⟩.
+#[test]
+fn gradients_of_convolutions_are_adjoint() {
+    let mut random = Random(2);
+    for (size, stride, [input, output], [height, width]) in SHAPES {
+        let kernel = random.numbers(output * input * size * size);
+        let small = Plane::plain([output, height, width]);
+        let planes = Planes {
+            x: Plane::bordered([input, height * stride, width * stride]),
+            y: small,
+            u: if size == 3 { Plane::bordered([output, height, width]) } else { small },
+            dx: Plane::bordered([input, height * stride, width * stride]),
+        };
+        let conv = Counter::default().conv(size, stride, &kernel, planes);
+        let x = random.images(planes.x, 2);
+        let u = random.images(planes.u, 2);
+        for arch in archs() {
+            let mut y = Stack::of(planes.y, 2);
+            conv.apply(arch, x.images(0), y.images_mut(0), 2);
+            let mut dx = Stack::of(planes.dx, 2);
+            conv.pull_back(arch, u.images(0), dx.images_mut(0), 2, false);
+            conv.pull_back(arch, u.images(0), dx.images_mut(0), 2, true);
+            let mut gradient = vec![0.0; kernel.len()];
+            let jobs = [Job { conv: &conv, chunks: vec![(&x, &u, 1), (&x, &u, 2)] }];
+            accumulate(arch, &jobs, &mut [&mut gradient]);
+            let mut forward = 0.0;
+            let mut of_first = 0.0;
+            for example in 0..2 {
+                for row in 0..height {
+                    let at = |plane: Plane, stack: &Stack| plane.row(stack.at(example), row).to_vec();
+                    let term = dot(&at(planes.y, &y), &at(planes.u, &u));
+                    forward += term;
+                    of_first += if example == 0 { term } else { 0.0 };
+                }
+            }
+            let backward = dot(dx.images(0).data, x.images(0).data) / 2.0;
+            let scale = forward.abs().max(10.0);
+            assert!((forward - backward).abs() < 1e-4 * scale, "{size} {stride}: {forward} {backward}");
+            let expected = forward + of_first;
+            let found = dot(&gradient, &kernel);
+            assert!((found - expected).abs() < 1e-4 * scale, "{size} {stride}: {found} {expected}");
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "input_end")]
+fn short_images_are_refused() {
+    let (x, y) = (Plane::bordered([4, 4, 4]), Plane::plain([4, 4, 4]));
+    let walk = Walk::forward(3, 1, x, y);
+    let packed = Packed::new(&[0.0; 4 * 4 * 9], [4, 4, 9], &walk, false);
+    let image = vec![0.0; x.len() - 16];
+    let mut out = vec![0.0; y.len()];
+    let (x, y) = (Images { data: &image, stride: x.len() }, ImagesMut { data: &mut out, stride: y.len() });
+    convolve(Arch::new(), &walk, &packed, x, y, 1, false);
+}
+
+/// Two branches, 6 and 10 channels.
+fn parameters() -> CellParameters {
+    let mut random = Random(3);
+    let branches = vec![[6, 4, 4], [10, 2, 2]];
+    let norm = |channels: usize, random: &mut Random| NormParameters {
+        groups: 2,
+        affine: Some((random.numbers(channels), random.numbers(channels))),
+    };
+    let blocks = branches
+        .iter()
+        .map(|&[c, _, _]| BlockParameters {
+            inner: 3 * c,
+            conv1: random.numbers(27 * c * c),
+            gn1: norm(3 * c, &mut random),
+            conv2: random.numbers(27 * c * c),
+            gn2: norm(c, &mut random),
+            gn3: norm(c, &mut random),
+        })
+        .collect();
+    let mut step = |from: usize, to: usize, area: usize| StepParameters {
+        outputs: to,
+        conv: random.numbers(from * to * area),
+        norm: norm(to, &mut random),
+    };
+    let paths = vec![
+        vec![None, Some(PathParameters::Up(step(10, 6, 1)))],
+        vec![Some(PathParameters::Down(vec![step(6, 10, 9)])), None],
+    ];
+    let post = branches
+        .iter()
+        .map(|&[c, _, _]| PostParameters {
+            conv: random.numbers(c * c),
+            norm: NormParameters { groups: 1, affine: None },
+        })
+        .collect();
+    CellParameters { branches, blocks, paths, post }
+}
+
+/// Value, products with respect to state and injection, and the gradient of the first kernel.
+fn everything(cell: &Cell, count: usize) -> [Vec<f32>; 4] {
+    let mut random = Random(4);
+    let state = random.numbers(count * cell.state_dim());
+    let injection = random.numbers(count * cell.injection_dim());
+    let u = random.numbers(state.len());
+    let mut value = vec![0.0; state.len()];
+    let tape = cell.linearize(&state, &injection, &mut value);
+    let mut alone = vec![0.0; state.len()];
+    cell.forward(&state, &injection, &mut alone);
+    assert_eq!(value, alone);
+    let (mut at_state, mut at_injection) = (vec![0.0; state.len()], vec![0.0; injection.len()]);
+    let mut gradients = parameters().zeros_like();
+    tape.vjp_parameters(&u, &mut at_state, &mut at_injection, &mut gradients);
+    let mut again = vec![0.0; state.len()];
+    tape.vjp(&u, &mut again, None);
+    assert_eq!(at_state, again);
+    [value, at_state, at_injection, gradients.blocks.swap_remove(0).conv1]
+}
+
+#[test]
+fn instruction_sets_agree() {
+    let expected = everything(&Cell::new(&parameters()), 2);
+    for arch in archs() {
+        let found = everything(&Cell::with_arch(&parameters(), arch), 2);
+        for (found, expected) in found.iter().zip(&expected) {
+            let difference: Vec<f32> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
+            let error = (dot(&difference, &difference) / dot(expected, expected)).sqrt();
+            assert!(error < 1e-5, "{arch:?}: {error}");
+        }
+    }
+}
+
+/// To the bit, sums over the batch included.
+#[test]
+#[cfg_attr(miri, ignore = "starts threads; what they do is tested above")]
+fn threads_change_nothing() {
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| everything(&Cell::new(&parameters()), 7))
+    };
+    let expected = run(1);
+    for threads in [2, 3, 7] {
+        assert_eq!(run(threads), expected, "{threads} threads");
+    }
+}
+
+#[test]
+#[should_panic(expected = "an output of")]
+fn outputs_of_the_wrong_length_are_refused() {
+    let cell = Cell::new(&parameters());
+    let mut out = vec![0.0; cell.state_dim() + 1];
+    cell.forward(&vec![0.0; cell.state_dim()], &vec![0.0; cell.injection_dim()], &mut out);
+}
