@@ -167,6 +167,16 @@ fn data_that_does_not_fit_is_refused() {
 }
 
 #[test]
+fn dropout_is_refused_rather_than_ignored() {
+    let data = Source::Digits.load(Split::Train).unwrap().take(100);
+    let folder = tempfile::tempdir().unwrap();
+    let mut plan = plan(&data, folder.path());
+    plan.metadata.architecture = Architecture::Mdeq(MdeqConfig { dropout: 0.2, ..architecture() });
+    let message = train(&plan, &Device::default(), &Silent).unwrap_err().to_string();
+    assert!(message.contains("dropout"), "{message}");
+}
+
+#[test]
 fn the_training_gradient_may_be_an_estimator_of_any_kind() {
     let device = Device::default();
     let model = architecture().init(3, &device).unwrap();

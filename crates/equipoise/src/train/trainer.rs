@@ -23,7 +23,7 @@ use crate::checkpoint::{Metadata, ModelFile, ModelFileError, write_atomically};
 use crate::deployed::Deployment;
 use crate::loss::CrossEntropy;
 use crate::model::mdeq::ConfigError;
-use crate::network::Network;
+use crate::network::{Architecture, Network};
 use crate::readout::Readout;
 use crate::solve::SolverError;
 use crate::work::WorkCounter;
@@ -219,6 +219,19 @@ impl<'a> Run<'a> {
         let Plan { metadata, config, data, .. } = plan;
         config.validate()?;
         metadata.deployment.validate()?;
+        match &metadata.architecture {
+            // Training without it would be another recipe than the one asked for.
+            Architecture::Mdeq(mdeq) if mdeq.dropout > 0.0 => {
+                let problem =
+                    format!("variational dropout ({}) is not supported yet: set dropout = 0", mdeq.dropout);
+                return Err(TrainConfigError(problem).into());
+            }
+            Architecture::ResNet18(_) | Architecture::WideResNet(_) if config.warmup.steps > 0 => {
+                let problem = "warmup: a feedforward network has no solver to warm up for; set steps = 0";
+                return Err(TrainConfigError(problem.into()).into());
+            }
+            _ => {}
+        }
         if let Some(adversary) = &config.adversary {
             Pgd::new(adversary.pgd())?;
         }

@@ -32,7 +32,8 @@ pub struct MdeqConfig {
     /// Whether the normalisation after fusion has an affine map.
     #[serde(default)]
     pub post_affine: bool,
-    /// Rate of the variational dropout in training.
+    /// Rate of the variational dropout in training. Without effect on a model in use; training refuses it until it
+    /// is supported.
     #[serde(default)]
     pub dropout: f64,
     /// C, H, W of the images.
