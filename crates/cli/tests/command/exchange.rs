@@ -1,0 +1,114 @@
+//! Models from PyTorch and back, and traces of what they compute.
+
+use std::fs;
+use std::path::Path;
+
+use safetensors::SafeTensors;
+
+use crate::support::{folder, refuse, succeed};
+
+/// Copies the library's two-branch fixture: a PyTorch checkpoint, its configuration, images with labels and what a
+/// plain PyTorch implementation computes on them.
+fn fixture(into: &Path) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../equipoise/tests/fixtures");
+    for (name, file) in [
+        ("two-branch", "checkpoint.pth.tar"),
+        ("two-branch", "config.json"),
+        ("two-branch", "io.safetensors"),
+    ] {
+        fs::copy(from.join(name).join(file), into.join(file)).unwrap();
+    }
+    fs::copy(from.join("three-branch/config.json"), into.join("three.json")).unwrap();
+}
+
+const IMPORT: &str =
+    "import --from checkpoint.pth.tar --arch mdeq --config config.json --name m --out m.safetensors";
+
+fn floats(path: &Path, name: &str) -> (Vec<usize>, Vec<f32>) {
+    let bytes = fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let view = file.tensor(name).unwrap();
+    let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+    (view.shape().to_vec(), values.collect())
+}
+
+#[test]
+fn a_checkpoint_goes_in_and_comes_out_the_same() {
+    let folder = folder();
+    let at = folder.path();
+    fixture(at);
+    succeed(at, IMPORT);
+    for ending in ["pth", "safetensors"] {
+        let again = format!("again-{ending}.safetensors");
+        succeed(at, &format!("export --model m.safetensors --out weights.{ending}"));
+        succeed(
+            at,
+            &format!(
+                "import --from weights.{ending} --arch mdeq --config config.json --name m --out {again}"
+            ),
+        );
+        assert_eq!(fs::read(at.join("m.safetensors")).unwrap(), fs::read(at.join(again)).unwrap());
+    }
+    refuse(at, "export --model m.safetensors --out weights.txt", 2, &["weights.txt", ".pth"]);
+}
+
+#[test]
+fn a_trace_holds_what_the_contract_says() {
+    let folder = folder();
+    let at = folder.path();
+    fixture(at);
+    succeed(at, IMPORT);
+    let spec = "unrolled:state=3,lead=1,steps=2,damping=1";
+    succeed(
+        at,
+        &format!(
+            "trace --model m.safetensors --input io.safetensors --output t.safetensors --gradient exact --gradient {spec}"
+        ),
+    );
+    let (n, steps) = (floats(&at.join("io.safetensors"), "x").0[0], 8);
+    let output = at.join("t.safetensors");
+    let dim = 8 * 4 * 4 + 8 * 2 * 2; // two branches of 8 channels at 4×4 and 2×2
+    for (name, shape) in [
+        ("states", vec![n, steps, dim]),
+        ("residual.relative", vec![n, steps]),
+        ("residual.absolute", vec![n, steps]),
+        ("logits.state", vec![n, steps, 4]),
+        ("logits.final", vec![n, 4]),
+        ("gradient.exact", vec![n, 3, 8, 8]),
+        ("loss.exact", vec![n]),
+        (&format!("gradient.{spec}"), vec![n, 3, 8, 8]),
+        (&format!("loss.{spec}"), vec![n]),
+    ] {
+        let (found, values) = floats(&output, name);
+        assert_eq!(found, shape, "{name}");
+        assert!(values.iter().all(|value| value.is_finite()), "{name}");
+    }
+    let bytes = fs::read(output).unwrap();
+    let best = SafeTensors::deserialize(&bytes).unwrap();
+    let best = best.tensor("best").unwrap();
+    assert_eq!((best.dtype(), best.shape()), (safetensors::Dtype::I64, [n].as_slice()));
+}
+
+#[test]
+fn what_does_not_fit_is_named_and_nothing_is_written() {
+    let folder = folder();
+    let at = folder.path();
+    fixture(at);
+    let import = "import --from checkpoint.pth.tar --arch mdeq --out no.safetensors";
+    refuse(at, &format!("{import} --config three.json"), 2, &["missing: fullstage.branches.2.", "weights"]);
+    refuse(at, import, 2, &["--config"]);
+    refuse(at, "import --from checkpoint.pth.tar --arch vgg --out no.safetensors", 2, &["vgg", "resnet18"]);
+    assert!(!at.join("no.safetensors").exists());
+
+    succeed(at, IMPORT);
+    let trace = "trace --model m.safetensors --input io.safetensors --output no.safetensors";
+    refuse(at, &format!("{trace} --gradient exakt"), 2, &["exakt"]);
+    refuse(at, &format!("{trace} --scope all"), 2, &["--scope all"]);
+    refuse(
+        at,
+        "trace --model m.safetensors --input m.safetensors --output no.safetensors",
+        2,
+        &["m.safetensors", "x", "missing"],
+    );
+    assert!(!at.join("no.safetensors").exists());
+}
