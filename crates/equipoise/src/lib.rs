@@ -7,6 +7,7 @@
 //!
 //! The modules stand in the order in which data flow through them; each uses only those above it.
 
+mod files;
 pub mod batch;
 mod plain;
 pub mod state;

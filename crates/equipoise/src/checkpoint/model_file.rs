@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::state_dict::{Entry, StateDict, StateDictError, load_state_dict, state_dict};
 use crate::deployed::Deployment;
+use crate::files;
 use crate::model::mdeq::ConfigError;
 use crate::network::{Architecture, Network};
 use crate::solve::SolverError;
@@ -187,17 +188,9 @@ pub(super) fn to_safetensors(dict: &StateDict, (key, text): (&str, String)) -> R
     safetensors::serialize(views, Some(metadata)).map_err(|e| e.to_string())
 }
 
-/// Writes a file whole or not at all: to a temporary file beside it, then renamed.
+/// Writes a file whole or not at all.
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), ModelFileError> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let result = fs::write(&partial, content).and_then(|()| fs::rename(&partial, path));
-    result.map_err(|source| {
-        // Whatever was written is of no use; failing to remove it would hide the real error.
-        let _ = fs::remove_file(&partial);
-        io_error(path, "write", source)
-    })
+    files::write_atomically(path, content).map_err(|source| io_error(path, "write", source))
 }
 
 pub(crate) fn io_error(path: &Path, action: &'static str, source: io::Error) -> ModelFileError {

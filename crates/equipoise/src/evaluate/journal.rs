@@ -19,9 +19,10 @@ use thiserror::Error;
 use super::cascade::{Cascade, Settings};
 use super::ledger::{Cost, Findings, Ledger};
 use super::points::Points;
-use super::save::{Field, classes_to_i64, write_atomically};
+use super::save::{Field, classes_to_i64};
 use crate::attack::random::fnv1a;
 use crate::batch::to_vec;
+use crate::files::write_atomically;
 use crate::work::Work;
 
 /// Version of the folder's layout.

@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensorError, View};
@@ -13,6 +12,7 @@ use super::ledger::Outcome;
 use super::points::Points;
 use crate::attack::Budget;
 use crate::batch::to_vec;
+use crate::files::write_atomically;
 
 /// Why adversarial images could not be saved.
 #[derive(Debug, Error)]
@@ -91,19 +91,6 @@ pub fn save_adversarial(
 /// Classes as int64, −1 for none.
 pub(super) fn classes_to_i64(classes: &[Option<usize>]) -> Vec<i64> {
     classes.iter().map(|class| class.map_or(-1, |class| class as i64)).collect()
-}
-
-/// Writes a file so that it is there whole or not at all: under another name beside it, then renamed.
-pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let part = path.with_file_name(name);
-    let mut file = fs::File::create(&part)?;
-    file.write_all(bytes)?;
-    // On disk before it gets its name: a crash must not leave an empty file under it.
-    file.sync_all()?;
-    drop(file);
-    fs::rename(&part, path)
 }
 
 /// A tensor on its way into a safetensors file.

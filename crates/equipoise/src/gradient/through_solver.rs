@@ -115,18 +115,6 @@ impl Path {
         path
     }
 
-    /// B_t x, with the first t corrections.
-    fn product(&self, t: usize, x: &State) -> State {
-        let terms = self.memory.corrections()[..t].iter();
-        terms.fold(x.clone().neg(), |sum, (u, v)| sum + u.clone() * dot(v, x))
-    }
-
-    /// B_tᵀ x.
-    fn transposed_product(&self, t: usize, x: &State) -> State {
-        let terms = self.memory.corrections()[..t].iter();
-        terms.fold(x.clone().neg(), |sum, (u, v)| sum + v.clone() * dot(u, x))
-    }
-
     /// Runs the iteration backwards from the cotangents of z_0..z_T.
     fn pull_back(self, at: &Solved<'_>, mut states: Vec<Option<State>>, cotangents: &mut Cotangents) {
         let steps = self.directions.len();
@@ -149,10 +137,10 @@ impl Path {
                 let along = v.clone() * s_bar;
                 add(&mut residuals[t], along.clone().neg());
                 // p_t = B_t g_{t+1}
-                add(&mut residuals[t + 1], along + self.transposed_product(t, &p_bar));
+                add(&mut residuals[t + 1], along + self.memory.transposed_product_at(t, &p_bar));
                 // v_t = −B_tᵀ d_t
                 let d = &self.directions[t];
-                direction = Some(self.product(t, &v_bar).neg());
+                direction = Some(self.memory.product_at(t, &v_bar).neg());
                 for (k, (u_k, v_k)) in corrections[..t].iter().enumerate() {
                     let (u_bar, v_bar_k) = &mut bars[k];
                     add(u_bar, p_bar.clone() * dot(v_k, g_next) - d.clone() * dot(v_k, &v_bar));
@@ -178,7 +166,7 @@ impl Path {
                 Some(direction) => direction - moved,
             };
             // d_t = B_t g_t
-            add(&mut residuals[t], self.transposed_product(t, &d_bar));
+            add(&mut residuals[t], self.memory.transposed_product_at(t, &d_bar));
             let g = &self.residuals[t];
             for (k, (u_k, v_k)) in corrections[..t].iter().enumerate() {
                 let (u_bar, v_bar) = &mut bars[k];

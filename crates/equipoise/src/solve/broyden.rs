@@ -24,24 +24,26 @@ pub struct Broyden {
 impl Broyden {
     /// B x, `[N, D]`.
     pub fn product(&self, x: &State) -> State {
-        let mut sum = x.clone().neg();
-        for (u, v) in &self.corrections {
-            sum = sum + u.clone() * dot(v, x);
-        }
-        sum
+        self.product_at(self.corrections.len(), x)
     }
 
     /// Bᵀ x, `[N, D]`.
     pub fn transposed_product(&self, x: &State) -> State {
-        let mut sum = x.clone().neg();
-        for (u, v) in &self.corrections {
-            sum = sum + v.clone() * dot(u, x);
-        }
-        sum
+        self.transposed_product_at(self.corrections.len(), x)
     }
-}
 
-impl Broyden {
+    /// B_t x, `[N, D]`: with the first t corrections.
+    pub fn product_at(&self, t: usize, x: &State) -> State {
+        let terms = self.corrections[..t].iter();
+        terms.fold(x.clone().neg(), |sum, (u, v)| sum + u.clone() * dot(v, x))
+    }
+
+    /// B_tᵀ x, `[N, D]`: with the first t corrections.
+    pub fn transposed_product_at(&self, t: usize, x: &State) -> State {
+        let terms = self.corrections[..t].iter();
+        terms.fold(x.clone().neg(), |sum, (u, v)| sum + v.clone() * dot(u, x))
+    }
+
     /// The rank-one corrections (u, v) so far, oldest first.
     pub fn corrections(&self) -> &[(State, State)] {
         &self.corrections
