@@ -7,8 +7,10 @@
 //! All accuracies are fractions in \[0, 1\]; beside each stands its 95% Wilson interval.
 
 mod accuracy;
+mod flag;
 
 pub use accuracy::{Accuracy, Interval, wilson_interval};
+pub use flag::{Evidence, Flag};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -61,6 +63,9 @@ pub struct ReadoutResult {
     pub attacks: Vec<AttackResult>,
     /// Every example, in the order of the data set.
     pub examples: Vec<ExampleResult>,
+    /// Checks for gradient obfuscation, raised or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<Flag>,
 }
 
 /// One attack through one gradient estimator.

@@ -131,6 +131,7 @@ fn readout(name: &str, clean: usize, attacks: &[(&str, &str, bool, usize)]) -> R
         white_box_accuracy: Accuracy::new(left, COUNT),
         attacks,
         examples,
+        flags: Vec::new(),
     }
 }
 

@@ -228,6 +228,7 @@ impl<'a> Ledger<'a> {
             white_box_accuracy: after(self.tallies.len()),
             attacks,
             examples,
+            flags: Vec::new(),
         };
         let images = self.points.images();
         Outcome {

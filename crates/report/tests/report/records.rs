@@ -88,6 +88,7 @@ pub fn readout(name: &str, count: usize, clean: usize, attacks: &[Attack]) -> Re
         white_box_accuracy: Accuracy::new(left, count),
         attacks,
         examples: (0..count).map(example).collect(),
+        flags: Vec::new(),
     }
 }
 
