@@ -21,7 +21,7 @@ use equipoise::model::parameters::accumulate_module;
 use equipoise::network::Architecture;
 use equipoise::solve::{SolverConfig, StateChoice, solve};
 use equipoise::train::{
-    Adversary, Augment, EpochReport, Observer, Outcome, Plan, Silent, StepReport, TrainConfig, TrainError,
+    Adversary, Augment, EpochReport, Observer, Outcome, Plan, Silent, StepOptions, StepReport, TrainConfig, TrainError,
     Warmup, gradients, train,
 };
 use equipoise_dataset::{Dataset, Source, Split};
@@ -46,7 +46,8 @@ fn gradients_match_autodiff_through_the_whole_model() {
     let (images, labels) = (uniform([6, 1, 8, 8], 1), vec![0, 1, 2, 3, 4, 5]);
     let objective = CrossEntropy { labels };
     let deployment = Deployment::unrolled();
-    let found = gradients(&model, &deployment, None, &images, &objective, &Default::default());
+    let found = gradients(&model, &deployment, &StepOptions::default(), &images, &objective, &Default::default());
+    let found = found.unwrap();
 
     let tracked = model.clone().train();
     let moments = BatchMoments::default();
@@ -82,8 +83,7 @@ fn gradients_match_autodiff_through_the_whole_model() {
 }
 
 fn plan<'a>(data: &'a Dataset, folder: &Path) -> Plan<'a> {
-    let adversary =
-        Adversary { norm: "linf".parse().unwrap(), eps: 0.1, step_size: None, steps: 2, gradient: None };
+    let adversary = Adversary { eps: 0.1, steps: 2, ..Adversary::default() };
     let config = TrainConfig {
         batch_size: 16,
         development: 20,
@@ -167,24 +167,14 @@ fn data_that_does_not_fit_is_refused() {
 }
 
 #[test]
-fn dropout_is_refused_rather_than_ignored() {
-    let data = Source::Digits.load(Split::Train).unwrap().take(100);
-    let folder = tempfile::tempdir().unwrap();
-    let mut plan = plan(&data, folder.path());
-    plan.metadata.architecture = Architecture::Mdeq(MdeqConfig { dropout: 0.2, ..architecture() });
-    let message = train(&plan, &Device::default(), &Silent).unwrap_err().to_string();
-    assert!(message.contains("dropout"), "{message}");
-}
-
-#[test]
 fn the_training_gradient_may_be_an_estimator_of_any_kind() {
     let device = Device::default();
     let model = architecture().init(3, &device).unwrap();
     let objective = CrossEntropy { labels: vec![1, 2] };
     let estimator: Estimator = "ensemble(exact,unrolled:state=2..3,lead=1,steps=1)".parse().unwrap();
     let deployment = Deployment { training_gradient: estimator, ..Deployment::exact() };
-    let step =
-        gradients(&model, &deployment, None, &uniform([2, 1, 8, 8], 4), &objective, &Default::default());
+    let (images, options) = (uniform([2, 1, 8, 8], 4), StepOptions::default());
+    let step = gradients(&model, &deployment, &options, &images, &objective, &Default::default()).unwrap();
     assert_eq!(step.logits.dims(), [2, 10]);
     assert!(step.parameters.len() > 30);
 }

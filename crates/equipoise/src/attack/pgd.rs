@@ -126,6 +126,24 @@ impl Pgd {
         self.search(victim, targets, budget, 1, |_, rows| select(&start, rows))
     }
 
+    /// All steps of ascent on an objective of these images, from a given start that is projected onto the budget
+    /// first: the inner maximisation of adversarial training on a loss of its own. Returns the last iterate,
+    /// `[N, C, H, W]`. Restarts, random start and the configured loss are left aside.
+    pub fn ascend(
+        &self,
+        victim: &dyn WhiteBox,
+        images: &Images,
+        budget: &Budget,
+        start: &Images,
+        objective: &dyn Objective,
+    ) -> Images {
+        let step_size = self.config.step_size.unwrap_or(budget.eps() / 4.0);
+        (0..self.config.steps).fold(budget.project(images, start), |current, _| {
+            let gradient = victim.value_and_gradient(&current, objective).gradient;
+            budget.project(images, &(current + budget.ascent_step(&gradient, step_size)))
+        })
+    }
+
     /// The search from the points that `start(restart, rows)` gives.
     fn search(
         &self,
