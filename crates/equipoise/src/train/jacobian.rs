@@ -24,7 +24,7 @@ pub struct JacobianTerm {
 }
 
 /// What it adds to a step.
-pub(super) struct JacobianGradients {
+pub struct JacobianGradients {
     /// Mean over batch and probes of ‖vᵀJ‖² / D, without the weight.
     pub estimate: f64,
     /// `weight` times the estimate's derivative with respect to the injection, `[N, I]`.
@@ -53,8 +53,9 @@ impl JacobianTerm {
         Self { weight, probes: (0..count).map(probe).collect() }
     }
 
-    /// The estimate at a state, and its gradients; `None` if the cell's product cannot be differentiated.
-    pub(super) fn gradients<C: Cell>(
+    /// The estimate at a state `[N, D]`, which is held fixed, and its gradients; `None` if the cell's product cannot be
+    /// differentiated.
+    pub fn gradients<C: Cell>(
         &self,
         cell: &C,
         state: &State,

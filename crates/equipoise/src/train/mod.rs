@@ -24,6 +24,6 @@ pub use config::{
     Schedule, TrainConfig, TrainConfigError, Warmup,
 };
 pub use gradients::{StepGradients, StepOptions, UnsupportedCell, feedforward_gradients, gradients};
-pub use jacobian::JacobianTerm;
+pub use jacobian::{JacobianGradients, JacobianTerm};
 pub use trades::{TradesPass, trades_gradients};
 pub use trainer::{Best, EpochReport, Observer, Outcome, Plan, Silent, StepReport, TrainError, train};
