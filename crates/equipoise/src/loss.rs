@@ -364,7 +364,7 @@ mod tests {
         };
         let rows = || own.chunks(4).zip(other.chunks(4));
         let expected: Vec<f64> = rows().map(|(own, other)| kl(other, own)).collect();
-        assert!(expected.iter().all(|&divergence| divergence > 0.1));
+        assert!(expected.iter().all(|&divergence| divergence > 0.01));
         close(&to_vec(KlFrom { reference: elsewhere() }.values(logits())), &expected, 1e-5);
         let trades = TradesClean { labels: LABELS.to_vec(), perturbed: elsewhere(), beta: 6.0 };
         let natural = to_vec(CrossEntropy { labels: LABELS.to_vec() }.values(logits()));

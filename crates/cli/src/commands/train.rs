@@ -41,6 +41,14 @@ pub fn run(flags: &Train, setup: &Setup) -> Result<(), Error> {
     }
     let model = flags.out.join("model.safetensors");
     tracing::info!("{} written", model.display());
+    if outcome.history.len() < recipe.train.epochs {
+        tracing::info!(
+            "stopped early, after epoch {} of {}: no better one for {} epochs",
+            outcome.history.len(),
+            recipe.train.epochs,
+            recipe.train.early_stopping.map_or(0, |rule| rule.patience)
+        );
+    }
     if let Some(best) = outcome.best {
         let (path, epochs) = (flags.out.join("best.safetensors"), outcome.history.len());
         tracing::info!("best held-out accuracy after epoch {} of {epochs}: {}", best.epoch, path.display());

@@ -43,9 +43,12 @@ fn an_evaluation_leaves_what_the_contract_says() {
     let folder = folder();
     let at = folder.path();
     train_tiny(at);
-    for file in ["model.safetensors", "log.jsonl", "recipe.toml"] {
+    for file in ["model.safetensors", "log.jsonl", "steps.jsonl", "recipe.toml"] {
         assert!(at.join("model").join(file).exists(), "{file}");
     }
+    let steps = fs::read_to_string(at.join("model/steps.jsonl")).unwrap();
+    assert_eq!(steps.lines().count(), 6);
+    has(&serde_json::from_str(steps.lines().last().unwrap()).unwrap(), &["step", "loss", "gradient_norm"]);
     let evaluate = "evaluate --model model/model.safetensors --data digits --split test --count 12 --attacks \
                     pgd-3,pgd-2-margin --gradients unrolled:state=2,lead=1,steps=1,exact --readouts \
                     final,early(2),ensemble-states,ensemble-logits --eps 8/255 --norm linf --out out \
