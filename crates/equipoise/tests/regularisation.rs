@@ -56,10 +56,8 @@ fn the_estimate_is_of_the_frobenius_norm() {
     let probes = (0..dim).map(|i| unit(i, (dim as f64).sqrt())).collect();
     let found = JacobianTerm { weight: 1.0, probes }.gradients(&cell, &z, &x, None).unwrap();
     let linearization = cell.bind(&x).linearize(&z);
-    let squares: f64 = (0..dim)
-        .map(|i| linearization.vjp_state(&unit(i, 1.0)))
-        .map(|row| inner(&row, &row))
-        .sum();
+    let squares: f64 =
+        (0..dim).map(|i| linearization.vjp_state(&unit(i, 1.0))).map(|row| inner(&row, &row)).sum();
     let expected = squares / 2.0 / dim as f64;
     assert!((found.estimate / expected - 1.0).abs() < 1e-4, "{} {expected}", found.estimate);
 
@@ -87,7 +85,8 @@ fn gradients_match_differences_of_the_estimate() {
 
         let estimate = |cell: &MdeqCell, x: &State, mask: Option<&Mask>| {
             let linearization = cell.bind_composed_masked(x, mask).linearize(&z);
-            let squares = probes.iter().map(|v| linearization.vjp_state(v)).map(|p| inner(&p, &p)).sum::<f64>();
+            let squares =
+                probes.iter().map(|v| linearization.vjp_state(v)).map(|p| inner(&p, &p)).sum::<f64>();
             squares / (2 * 2 * cell.state_dim()) as f64
         };
         let here = estimate(&wide, &x, mask.as_ref());
@@ -108,9 +107,8 @@ fn gradients_match_differences_of_the_estimate() {
         assert_eq!(along.0.len(), along.1.len());
         assert!(along.0.len() >= 6, "only {} parameters compared", along.0.len());
         for (id, predicted, length) in along.0 {
-            let nudged = |step| {
-                estimate(&cell.clone().map(&mut Nudge { id: Some(id), step }), &x, mask.as_ref())
-            };
+            let nudged =
+                |step| estimate(&cell.clone().map(&mut Nudge { id: Some(id), step }), &x, mask.as_ref());
             agree(format!("parameter {id}"), predicted, nudged(STEP), nudged(-STEP), length.max(1e-3));
         }
     }
@@ -121,7 +119,14 @@ fn gradients_match_differences_of_the_estimate() {
 #[test]
 fn a_step_adds_the_weighted_term() {
     let device = Device::default();
-    let config = MdeqConfig { channels: vec![4, 4], head_channels: vec![2, 2], final_channels: 8, groups: 2, expansion: 1, ..MdeqConfig::digits() };
+    let config = MdeqConfig {
+        channels: vec![4, 4],
+        head_channels: vec![2, 2],
+        final_channels: 8,
+        groups: 2,
+        expansion: 1,
+        ..MdeqConfig::digits()
+    };
     let model = config.init(3, &device).unwrap();
     let (images, objective) = (uniform([3, 1, 8, 8], 1), CrossEntropy { labels: vec![0, 1, 2] });
     let step = |weight: Option<f64>| {
@@ -136,7 +141,9 @@ fn a_step_adds_the_weighted_term() {
     struct Linear<'a>([&'a GradientsParams; 3], usize);
     impl ModuleVisitor for Linear<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let [Some(none), Some(once), Some(twice)] = self.0.map(|of| of.get::<D>(param.id)) else { return };
+            let [Some(none), Some(once), Some(twice)] = self.0.map(|of| of.get::<D>(param.id)) else {
+                return;
+            };
             let (first, second) = (once.clone() - none, twice.clone() - once);
             if inner(&first, &first) < 1e-10 {
                 return;
@@ -160,7 +167,8 @@ fn cells_that_cannot_are_refused() {
     let model = linear_deq(9, 3, 0.5, &mut Init::new(1, &device));
     let (images, objective) = (uniform([2, 1, 3, 3], 1), CrossEntropy { labels: vec![0, 1] });
     let refused = |options: StepOptions<'_>| {
-        let step = gradients(&model, &Deployment::exact(), &options, &images, &objective, &Default::default());
+        let step =
+            gradients(&model, &Deployment::exact(), &options, &images, &objective, &Default::default());
         step.err().unwrap().to_string()
     };
     let jacobian = Some(JacobianTerm::draw(1.0, 1, &[0, 1], 9, 1, &device));

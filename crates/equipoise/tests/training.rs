@@ -49,7 +49,8 @@ fn gradients_match_autodiff_through_the_whole_model() {
     let (images, labels) = (uniform([6, 1, 8, 8], 1), vec![0, 1, 2, 3, 4, 5]);
     let objective = CrossEntropy { labels };
     let deployment = Deployment::unrolled();
-    let found = gradients(&model, &deployment, &StepOptions::default(), &images, &objective, &Default::default());
+    let found =
+        gradients(&model, &deployment, &StepOptions::default(), &images, &objective, &Default::default());
     let found = found.unwrap();
 
     let tracked = model.clone().train();
@@ -155,7 +156,8 @@ fn full_plan<'a>(data: &'a Dataset, folder: &Path) -> Plan<'a> {
     plan.metadata.architecture = Architecture::Mdeq(MdeqConfig { dropout: 0.2, ..architecture() });
     let config = &mut plan.config;
     config.epochs = 3;
-    config.adversary = Some(Adversary { kind: AdversaryKind::Trades, eps: 0.1, steps: 2, ..Adversary::default() });
+    config.adversary =
+        Some(Adversary { kind: AdversaryKind::Trades, eps: 0.1, steps: 2, ..Adversary::default() });
     config.clip_norm = Some(0.5);
     config.jacobian =
         Some(JacobianRegularisation { weight: 0.5, frequency: 0.5, probes: 2, epochs: Some(2) });
@@ -190,7 +192,8 @@ fn a_run_with_everything_is_resumed_to_the_bit() {
     }
     let regularised = steps.iter().filter(|line| line["jacobian"].as_f64() > Some(0.0)).count();
     assert!((1..8).contains(&regularised), "{regularised} of 8 steps");
-    let budgets: std::collections::BTreeSet<_> = steps.iter().map(|line| line["solver_steps"].as_u64()).collect();
+    let budgets: std::collections::BTreeSet<_> =
+        steps.iter().map(|line| line["solver_steps"].as_u64()).collect();
     assert!(budgets.len() > 3, "{budgets:?}");
     assert_eq!(lines(whole.path(), "log.jsonl").last().unwrap()["best_epoch"], best.epoch);
 
@@ -289,7 +292,12 @@ fn trades_lowers_its_loss_and_learns() {
         batch_size: 50,
         development: 100,
         optimizer: OptimizerConfig::Adam { learning_rate: 3e-3, weight_decay: 0.0 },
-        adversary: Some(Adversary { kind: AdversaryKind::Trades, eps: 0.1, steps: 3, ..Adversary::default() }),
+        adversary: Some(Adversary {
+            kind: AdversaryKind::Trades,
+            eps: 0.1,
+            steps: 3,
+            ..Adversary::default()
+        }),
         ..TrainConfig::standard(5)
     };
     let history = train(&plan, &Device::default(), &Silent).unwrap().history;
@@ -326,7 +334,11 @@ fn a_run_stops_when_it_no_longer_gets_better() {
     plan.config.adversary = None;
     let outcome = train(&plan, &Device::default(), &Silent).unwrap();
     let best = outcome.best.unwrap();
-    assert!(outcome.complete && outcome.history.len() == best.epoch + 2, "{best:?} {}", outcome.history.len());
+    assert!(
+        outcome.complete && outcome.history.len() == best.epoch + 2,
+        "{best:?} {}",
+        outcome.history.len()
+    );
     assert!(outcome.history.len() < 6);
     for name in ["best.safetensors", "model.safetensors"] {
         ModelFile::read(&folder.path().join(name), &Device::default()).unwrap();
@@ -439,7 +451,8 @@ fn a_joint_gradient_notes_each_state_once() {
         let training_gradient: Estimator = estimator.parse().unwrap();
         let deployment = Deployment { training_gradient, ..Deployment::exact() };
         let options = StepOptions::default();
-        let step = gradients(&model, &deployment, &options, &images, &objective, &Default::default()).unwrap();
+        let step =
+            gradients(&model, &deployment, &options, &images, &objective, &Default::default()).unwrap();
         state_dict(&Network::Mdeq(step.moments.absorbed_into(model.clone())))
     };
     let (single, double) = (after("exact"), after("joint(exact,exact)"));

@@ -285,7 +285,11 @@ impl Cell {
         assert_eq!(injection.len(), count * injected, "{what}: {injected} for each of {count} examples");
         if let Some(mask) = mask {
             let factors = self.mask_dim();
-            assert_eq!(mask.len(), count * factors, "a mask of {factors} factors for each of {count} examples");
+            assert_eq!(
+                mask.len(),
+                count * factors,
+                "a mask of {factors} factors for each of {count} examples"
+            );
         }
         count
     }

@@ -259,7 +259,12 @@ fn threads_change_nothing() {
 fn masks_of_the_wrong_length_are_refused() {
     let cell = Cell::new(&parameters());
     let mut out = vec![0.0; cell.state_dim()];
-    cell.forward_masked(&vec![0.0; cell.state_dim()], &vec![0.0; cell.injection_dim()], Some(&[1.0]), &mut out);
+    cell.forward_masked(
+        &vec![0.0; cell.state_dim()],
+        &vec![0.0; cell.injection_dim()],
+        Some(&[1.0]),
+        &mut out,
+    );
 }
 
 #[test]

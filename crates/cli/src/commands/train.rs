@@ -175,7 +175,9 @@ fn override_config(config: &mut TrainConfig, flags: &Train) -> Result<(), Error>
             adversary.beta = flags.beta.or(adversary.beta);
         }
         None if given => {
-            return Err(input("--eps, --norm, --pgd-steps and --beta belong to an adversary: add --adversary pgd or trades"));
+            return Err(input(
+                "--eps, --norm, --pgd-steps and --beta belong to an adversary: add --adversary pgd or trades",
+            ));
         }
         None => {}
     }

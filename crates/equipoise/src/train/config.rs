@@ -412,7 +412,9 @@ impl TrainConfig {
             }
             if let Some(beta) = adversary.beta {
                 if adversary.kind != AdversaryKind::Trades {
-                    return wrong("adversary.beta belongs to kind = \"trades\"; remove it or change the kind".into());
+                    return wrong(
+                        "adversary.beta belongs to kind = \"trades\"; remove it or change the kind".into(),
+                    );
                 }
                 if !positive(beta) {
                     return wrong(format!("adversary.beta {beta} must be positive"));
@@ -426,7 +428,9 @@ impl TrainConfig {
         }
         if let Some(JacobianRegularisation { weight, frequency, probes, .. }) = self.jacobian {
             if !positive(weight) {
-                return wrong(format!("jacobian.weight {weight} must be positive; leave [jacobian] out for none"));
+                return wrong(format!(
+                    "jacobian.weight {weight} must be positive; leave [jacobian] out for none"
+                ));
             }
             if !(positive(frequency) && frequency <= 1.0) {
                 return wrong(format!("jacobian.frequency {frequency} must be in (0, 1]"));
@@ -450,7 +454,9 @@ impl TrainConfig {
                 return wrong("early_stopping.patience must be at least 1 epoch".into());
             }
             if self.development == 0 {
-                return wrong("early_stopping needs held-out examples to watch: set development, 500 say".into());
+                return wrong(
+                    "early_stopping needs held-out examples to watch: set development, 500 say".into(),
+                );
             }
         }
         Ok(())
@@ -470,7 +476,9 @@ impl TrainConfig {
         let wrong = |problem: String| Err(TrainConfigError(problem));
         if !matches!(architecture, Architecture::Mdeq(_)) {
             let what = match self {
-                _ if self.warmup.steps > 0 => Some("warmup: a feedforward network has no solver to warm up for"),
+                _ if self.warmup.steps > 0 => {
+                    Some("warmup: a feedforward network has no solver to warm up for")
+                }
                 _ if self.jacobian.is_some() => {
                     Some("jacobian: a feedforward network has no fixed point to regularise at")
                 }

@@ -203,7 +203,8 @@ impl<H: Head> ReadHead for TrainedHead<'_, H> {
         objective: &dyn Objective,
         weight: f64,
     ) -> (Reading, Vec<State>) {
-        let tracked: Vec<State> = states.iter().map(|state| state.clone().autodiff().require_grad()).collect();
+        let tracked: Vec<State> =
+            states.iter().map(|state| state.clone().autodiff().require_grad()).collect();
         // Each state is a batch of its own to batch normalisation: one pass for each.
         let phase = Phase::Train(self.moments);
         let logits = tracked.iter().map(|state| self.head.forward(state.clone(), &phase));
@@ -212,7 +213,8 @@ impl<H: Head> ReadHead for TrainedHead<'_, H> {
         let plain = mean.clone().inner();
         let (values, derivative) = objective.values_and_derivative(&plain);
         let gradients = (mean * (derivative * weight)).sum().backward();
-        let cotangent = |state: &State| state.grad(&gradients).unwrap_or_else(|| state.clone().inner().zeros_like());
+        let cotangent =
+            |state: &State| state.grad(&gradients).unwrap_or_else(|| state.clone().inner().zeros_like());
         let cotangents = tracked.iter().map(cotangent).collect();
         accumulate_module(&mut self.gradients, gradients, self.head);
         (Reading { logits: plain, values }, cotangents)

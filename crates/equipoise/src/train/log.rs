@@ -50,9 +50,8 @@ impl StepLog {
     /// Adds a step.
     pub fn write(&mut self, report: &StepReport) -> Result<(), CheckpointError> {
         let line = serde_json::to_string(report).map_err(std::io::Error::other);
-        line.and_then(|line| self.file.write_all(format!("{line}\n").as_bytes())).map_err(|source| {
-            CheckpointError::Io { path: self.path.clone(), action: "write", source }
-        })
+        line.and_then(|line| self.file.write_all(format!("{line}\n").as_bytes()))
+            .map_err(|source| CheckpointError::Io { path: self.path.clone(), action: "write", source })
     }
 }
 

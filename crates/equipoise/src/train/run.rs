@@ -91,9 +91,7 @@ impl<'a> Run<'a> {
         })?;
         let fingerprint = plan.fingerprint();
         let found = match plan.resume {
-            true => {
-                checkpoint::read(&plan.folder, &fingerprint, build_optimizer(&config.optimizer), device)?
-            }
+            true => checkpoint::read(&plan.folder, &fingerprint, build_optimizer(&config.optimizer), device)?,
             false => None,
         };
         let (network, optimizer, progress) = match found {
@@ -233,7 +231,9 @@ impl<'a> Run<'a> {
         let clean = self.images(indices, Some(epoch));
         let objective = CrossEntropy { labels: labels.to_vec() };
         let adversary = self.plan.config.adversary.as_ref().filter(|_| warmup.is_none());
-        let Some(adversary) = adversary else { return Ok(self.pass(&clean, &objective, &options(Pass::Main))?) };
+        let Some(adversary) = adversary else {
+            return Ok(self.pass(&clean, &objective, &options(Pass::Main))?);
+        };
         let images = self.perturbed(adversary, &clean, labels, indices, seed)?;
         Ok(match adversary.kind {
             AdversaryKind::Pgd => self.pass(&images, &objective, &options(Pass::Main))?,
@@ -265,7 +265,8 @@ impl<'a> Run<'a> {
 
     /// Dropout masks: for each example and channel 0 with probability p, 1/(1 − p) otherwise.
     fn mask(&self, indices: &[usize], seed: u64, pass: Pass) -> Option<Mask> {
-        let (Architecture::Mdeq(config), Network::Mdeq(model)) = (&self.plan.metadata.architecture, &self.network)
+        let (Architecture::Mdeq(config), Network::Mdeq(model)) =
+            (&self.plan.metadata.architecture, &self.network)
         else {
             return None;
         };
