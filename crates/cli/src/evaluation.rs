@@ -12,7 +12,6 @@ use equipoise::evaluate::{
 };
 use equipoise::gradient::Estimator;
 use equipoise::readout::Readout;
-use equipoise::solve::StateChoice;
 use equipoise_dataset::{Dataset, NpyArray, write_npz};
 use equipoise_record::ReadoutResult;
 
@@ -98,7 +97,7 @@ pub fn run(
         .chain(grid.gradients.iter().map(|estimator| (false, estimator.clone())))
         .map(|(ready_made, estimator)| {
             let victim = network.victim(deployment, readout, estimator.clone());
-            (ready_made, estimator_name(&estimator), victim)
+            (ready_made, estimator.to_string(), victim)
         })
         .collect();
     let judge = network.victim(deployment, readout, training);
@@ -138,39 +137,6 @@ pub fn run(
         )?;
     }
     Ok(Some(outcome.result))
-}
-
-/// The estimator as a string that reads back as the same; members that differ by consecutive states alone are
-/// written as one range.
-pub fn estimator_name(estimator: &Estimator) -> String {
-    let (kind, members) = match estimator {
-        Estimator::Ensemble(members) => ("ensemble", members),
-        Estimator::Joint(members) => ("joint", members),
-        _ => return estimator.to_string(),
-    };
-    let mut names = Vec::new();
-    let mut rest = members.as_slice();
-    while let [first, others @ ..] = rest {
-        let Estimator::Unrolled { state: StateChoice::At(from), tail } = first else {
-            names.push(estimator_name(first));
-            rest = others;
-            continue;
-        };
-        let follows = |(k, member): (usize, &Estimator)| {
-            *member == Estimator::Unrolled { state: StateChoice::At(from + k), tail: *tail }
-        };
-        let length = rest.iter().enumerate().take_while(|&(k, member)| follows((k, member))).count();
-        let name = first.to_string();
-        names.push(match length {
-            1 => name,
-            _ => {
-                let range = format!("state={from}..{}", from + length - 1);
-                name.replacen(&format!("state={from}"), &range, 1)
-            }
-        });
-        rest = &rest[length..];
-    }
-    format!("{kind}({})", names.join(","))
 }
 
 /// `early(5)` as `early-5`: parentheses are trouble in a shell.
@@ -249,27 +215,6 @@ impl Observer for Watch<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_ensembles_are_short_and_read_back() {
-        for (given, name) in [
-            ("exact", "exact"),
-            (
-                "ensemble(unrolled:state=1..8,lead=1,steps=0)",
-                "ensemble(unrolled:state=1..8,lead=1,steps=0,damping=0.5)",
-            ),
-            (
-                "ensemble(exact,unrolled:state=3,unrolled:state=5..6,unrolled:state=best)",
-                "ensemble(exact,unrolled:state=3,lead=1,steps=9,damping=0.5,\
-                 unrolled:state=5..6,lead=1,steps=9,damping=0.5,\
-                 unrolled:state=best,lead=1,steps=9,damping=0.5)",
-            ),
-        ] {
-            let estimator: Estimator = given.parse().unwrap();
-            assert_eq!(estimator_name(&estimator), name);
-            assert_eq!(name.parse::<Estimator>().unwrap(), estimator);
-        }
-    }
 
     #[test]
     fn folders_of_readouts_have_no_parentheses() {

@@ -7,7 +7,9 @@ use std::cell::{Cell, RefCell};
 use std::fs;
 
 use attack_victims::{Altered, Linear, SIZE, honest, images, labels, zero};
-use equipoise::attack::{self, Attack, Attempt, Budget, Classifier, Norm, Targets, WhiteBox};
+use equipoise::attack::{
+    self, Attack, Attempt, Beat, Budget, Classifier, Norm, Pulse, Queries, Targets, WhiteBox,
+};
 use equipoise::batch::{Images, Logits, from_vec, predictions, select, to_vec};
 use equipoise::evaluate::{
     Cascade, Entry, EvaluateError, Journal, JournalError, Observer, Outcome, Points, PointsError, Quiet,
@@ -237,7 +239,16 @@ impl<F: Fn(&Targets<'_>) -> Attempt + Send + Sync> Attack for Cheat<F> {
     fn name(&self) -> String {
         "cheat".to_owned()
     }
-    fn attempt(&self, _: &dyn WhiteBox, targets: &Targets<'_>, _: &Budget) -> Attempt {
+    fn queries(&self, _: usize) -> Queries {
+        Queries::default()
+    }
+    fn attempt_with(
+        &self,
+        _: &dyn WhiteBox,
+        targets: &Targets<'_>,
+        _: &Budget,
+        _: &dyn Pulse,
+    ) -> Attempt {
         (self.0)(targets)
     }
 }

@@ -131,7 +131,7 @@ fn evaluate(
         "data": "digits",
         "split": Split::Test.name(),
         "attacks": attacks,
-        "gradients": gradients.iter().map(evaluation::estimator_name).collect::<Vec<_>>(),
+        "gradients": gradients.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "readouts": results.iter().map(|result| &result.name).collect::<Vec<_>>(),
         "early": configuration::early(chosen.as_ref()),
         "batch_size": BATCH,

@@ -73,7 +73,7 @@ pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
         "data": flags.data,
         "split": split.name(),
         "attacks": attacks,
-        "gradients": gradients.iter().map(evaluation::estimator_name).collect::<Vec<_>>(),
+        "gradients": gradients.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "readouts": results.iter().map(|result| &result.name).collect::<Vec<_>>(),
         "early": configuration::early(chosen.as_ref()),
         "batch_size": settings.batch_size,
