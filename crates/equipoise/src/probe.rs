@@ -336,3 +336,128 @@ fn median(of: &[(f64, bool)]) -> f64 {
 fn evidence(name: &str, value: f64) -> Evidence {
     Evidence { name: name.to_owned(), value: value.is_finite().then_some(value) }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::batch::from_vec;
+    use crate::evaluate::{Cascade, Entry, Quiet, run};
+    use crate::network::Architecture;
+
+    /// An untrained model, and points labelled as it sees them.
+    fn setting() -> (Network, Points) {
+        let network = Architecture::named("mdeq-digits").unwrap().init(3, &Device::default()).unwrap();
+        let pixels = (0..12 * 64).map(|k| ((k * 37 + k / 64 * 11) % 97) as f32 / 96.0).collect();
+        let images = from_vec(pixels, [12, 1, 8, 8], &Device::default());
+        let deployment = Deployment::exact();
+        let victim = network.victim(&deployment, Readout::Final, deployment.training_gradient.clone());
+        let labels = predictions(&victim.logits(&images)).into_iter().map(|class| class.unwrap_or(0)).collect();
+        drop(victim);
+        (network, Points::new((0..12).collect(), images, labels).unwrap())
+    }
+
+    fn found(readout: Readout, eps: f64, batch_size: usize, count: usize) -> Vec<Flag> {
+        let (network, points) = setting();
+        let deployment = Deployment::exact();
+        let victim = network.victim(&deployment, readout, deployment.training_gradient.clone());
+        let settings = Settings { budget: Budget::new(Norm::Linf, eps).unwrap(), seed: 1, batch_size };
+        let attack = crate::attack::parse("pgd-2").unwrap();
+        let entry = Entry { attack, estimator: "exact".into(), ready_made: true, victim: &*victim };
+        let cascade = Cascade { readout: readout.to_string(), judge: &*victim, entries: vec![entry] };
+        let outcome = run(&cascade, &points, &settings, &Quiet, None).unwrap();
+        let subject = Subject { network: &network, deployment: &deployment, readout, classes: 10 };
+        flags(&subject, &points, &outcome, &settings, count, &Quiet).unwrap()
+    }
+
+    fn value(flag: &Flag, name: &str) -> f64 {
+        let found = flag.evidence.iter().find(|evidence| evidence.name == name);
+        found.and_then(|evidence| evidence.value).unwrap_or_else(|| panic!("no {name} in {flag:?}"))
+    }
+
+    #[test]
+    fn neither_batches_nor_names_change() {
+        let flags = found(Readout::Final, 0.05, 12, 8);
+        assert_eq!(flags, found(Readout::Final, 0.05, 3, 8));
+        let names: Vec<&str> = flags.iter().map(|flag| flag.name.as_str()).collect();
+        let expected = [
+            "zero-or-non-finite-gradients",
+            "loss-not-monotone-in-eps",
+            "survives-unbounded-budget",
+            "results-move-with-solver-budget",
+            "residual-inflated-by-attack",
+        ];
+        assert_eq!(names, expected);
+        assert_eq!(value(&flags[0], "points examined"), 8.0);
+        // Labels are what the model answers, so that with its own solver it is always right.
+        assert_eq!(value(&flags[3], "accuracy on unperturbed images with 8 solver steps"), 1.0);
+        assert!(value(&flags[4], "median relative residual on unperturbed images") > 0.0);
+    }
+
+    #[test]
+    fn without_a_perturbation_nothing_moves() {
+        let flags = found(Readout::Final, 0.0, 12, 12);
+        let losses: Vec<f64> = flags[1].evidence.iter().filter_map(|evidence| evidence.value).collect();
+        // All budgets are one.
+        assert_eq!((losses.len(), flags[1].raised), (1, false));
+        let [clean, attacked] = ["unperturbed", "attacked"]
+            .map(|kind| value(&flags[4], &format!("median relative residual on {kind} images")));
+        assert_eq!((clean, flags[4].raised), (attacked, false));
+    }
+
+    #[test]
+    fn a_readout_before_the_end_does_not_ask_for_more_steps() {
+        let flags = found(Readout::Early(3), 0.05, 12, 4);
+        assert!(flags.iter().all(|flag| flag.name != "results-move-with-solver-budget"));
+        assert_eq!(flags.len(), 4);
+        assert!(found(Readout::Final, 0.05, 12, 0).is_empty());
+    }
+
+    #[test]
+    fn gradients_that_vanish_are_seen() {
+        // A classifier so loud that its softmax is 1 to the last bit has no cross-entropy gradient.
+        let (network, points) = setting();
+        struct Loud<'a>(&'a dyn WhiteBox);
+        impl crate::attack::Classifier for Loud<'_> {
+            fn classes(&self) -> usize {
+                self.0.classes()
+            }
+            fn logits(&self, images: &Images) -> crate::batch::Logits {
+                self.0.logits(images) * 1e9
+            }
+        }
+        impl WhiteBox for Loud<'_> {
+            fn value_and_gradient(
+                &self,
+                images: &Images,
+                _: &dyn Objective,
+            ) -> crate::attack::ValueAndGradient {
+                let logits = crate::attack::Classifier::logits(self, images);
+                let values = logits.clone().sum_dim(1).flatten(0, 1) * 0.0;
+                crate::attack::ValueAndGradient { logits, values, gradient: images.zeros_like() }
+            }
+        }
+        let deployment = Deployment::exact();
+        let victim = network.victim(&deployment, Readout::Final, deployment.training_gradient.clone());
+        let subject =
+            Subject { network: &network, deployment: &deployment, readout: Readout::Final, classes: 10 };
+        let settings =
+            Settings { budget: Budget::new(Norm::Linf, 1e-9).unwrap(), seed: 1, batch_size: 5 };
+        let rows: Vec<usize> = (0..12).collect();
+        let bench = Bench {
+            subject: &subject,
+            points: &points,
+            adversarial: points.images(),
+            settings: &settings,
+            rows: &rows,
+            observer: &Quiet,
+            victim: &Loud(&*victim),
+        };
+        let flag = bench.gradients().unwrap();
+        assert!(flag.raised, "{flag:?}");
+        assert_eq!(value(&flag, "points with a gradient of zero"), 12.0);
+        let unbounded = bench.unbounded().unwrap();
+        assert_eq!(unbounded.raised, value(&unbounded, "points that survive") > 0.0);
+    }
+}

@@ -18,10 +18,10 @@ use clap::Args;
                   T/4, T/2,\n       3T/4, T with steps=4; adjoint at T/2, 3T/4, T; ensembles of the unrolled and of the \
                   adjoint\n       gradients at all states; those of --gradients\n  3. fab-t through the first of these, \
                   or the training gradient if there is no other\n  4. square\nWhat a model does not admit is left out \
-                  and recorded: adjoint and through-solver need Broyden's method,\napgd-t four classes; a feedforward \
-                  network has one gradient. With --time-limit ready-made attacks come\nfirst and have half of the time; \
-                  among them, and then among the others, the next is the one that promises\nthe most broken points per \
-                  second: the share that attacks of its kind or through its gradient have broken\nso far (from 1 of 20 \
+                  and recorded: adjoint and through-solver need Broyden's method, apgd-t four classes; a feedforward \
+                  network has one gradient. With --time-limit ready-made attacks come first and have half of the time; \
+                  among them, and then among the others, the next is the one that promises the most broken points per \
+                  second: the share that attacks of its kind or through its gradient have broken so far (from 1 of 20 \
                   before any), over the work that a point costs which withstands."
 )]
 pub struct Evaluate {
