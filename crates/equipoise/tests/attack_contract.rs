@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use attack_victims::{Altered, Linear, SIZE, TwoLayer, attempt, honest, images, labels, zero};
 use equipoise::attack::{
-    self, Attack, Attempt, Budget, Classifier, Norm, Targets, ValueAndGradient, WhiteBox,
+    self, Attack, Budget, Classifier, Norm, Targets, ValueAndGradient, WhiteBox,
 };
 use equipoise::batch::{Images, Logits, predictions, select, to_vec};
 use equipoise::loss::Objective;

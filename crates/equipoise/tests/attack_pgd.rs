@@ -4,9 +4,9 @@ mod attack_victims;
 
 use attack_victims::{Altered, Linear, SIZE, attempt, honest, images, labels, wrong, zero};
 use equipoise::attack::{
-    Attack, Attempt, Budget, Classifier, Norm, Pgd, PgdConfig, PgdLoss, Targets, WhiteBox,
+    Attack, Budget, Classifier, Norm, Pgd, PgdConfig, PgdLoss, Targets, WhiteBox,
 };
-use equipoise::batch::{Images, predictions, select, to_vec};
+use equipoise::batch::{Images, select, to_vec};
 use equipoise::loss::CrossEntropy;
 
 const EPS: f64 = 8.0 / 255.0;
