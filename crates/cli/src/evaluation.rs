@@ -131,14 +131,8 @@ pub fn run(
     let watch = Watch::new(&label, setup);
     let work = battery.tries.iter().map(|planned| planned.work).collect();
     let limit = grid.time_limit.map(|seconds| TimeLimit { seconds, work });
-    let mut outcome = evaluate::run_within(
-        &cascade,
-        points,
-        &grid.settings,
-        limit.as_ref(),
-        &watch,
-        Some(&mut journal),
-    )?;
+    let mut outcome =
+        evaluate::run_within(&cascade, points, &grid.settings, limit.as_ref(), &watch, Some(&mut journal))?;
     if !outcome.complete {
         return Ok(None);
     }

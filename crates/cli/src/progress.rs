@@ -34,7 +34,13 @@ impl Progress {
             bar.set_prefix(label.to_owned());
             bar
         });
-        Self { label: label.to_owned(), total, bar, last_line: Cell::new(Instant::now()), begun: Cell::new(None) }
+        Self {
+            label: label.to_owned(),
+            total,
+            bar,
+            last_line: Cell::new(Instant::now()),
+            begun: Cell::new(None),
+        }
     }
 
     /// Where the work stands, and a note on how it goes.
@@ -50,7 +56,8 @@ impl Progress {
     fn show(&self, position: usize, reached: usize, note: &str) {
         let (since, from) = self.begun.get().unwrap_or((Instant::now(), reached));
         self.begun.set(Some((since, from)));
-        let left = time_left(since.elapsed(), reached.saturating_sub(from), self.total.saturating_sub(reached));
+        let left =
+            time_left(since.elapsed(), reached.saturating_sub(from), self.total.saturating_sub(reached));
         let note = left.map_or(note.to_owned(), |left| format!("{note}, {left} left"));
         match &self.bar {
             Some(bar) => {

@@ -188,9 +188,8 @@ impl Battery {
     /// This and another: ready-made attacks first, black-box attacks last, each once.
     pub fn with(mut self, other: Self) -> Self {
         for planned in other.tries {
-            let same = |known: &Planned| {
-                (&known.attack, &known.estimator) == (&planned.attack, &planned.estimator)
-            };
+            let same =
+                |known: &Planned| (&known.attack, &known.estimator) == (&planned.attack, &planned.estimator);
             if !self.tries.iter().any(same) {
                 self.tries.push(planned);
             }
@@ -214,8 +213,8 @@ impl Battery {
             return self.leave_out(name, estimator, &error);
         }
         let queries = attack.queries(subject.classes);
-        let work = queries.gradients as f64 * subject.work(estimator)
-            + queries.logits as f64 * subject.work(None);
+        let work =
+            queries.gradients as f64 * subject.work(estimator) + queries.logits as f64 * subject.work(None);
         let ready_made = estimator == Some(&subject.deployment.training_gradient);
         self.tries.push(Planned { attack: name.to_owned(), estimator: estimator.cloned(), ready_made, work });
     }
@@ -282,7 +281,8 @@ mod tests {
             assert!(gradients.contains(&expected), "{expected} is not in {gradients:?}");
         }
         // What fits the readout first, then the cheap first.
-        let subject = Subject { network: &network, deployment: &deployment, readout: Readout::Final, classes: 10 };
+        let subject =
+            Subject { network: &network, deployment: &deployment, readout: Readout::Final, classes: 10 };
         let works: Vec<f64> =
             subject.gradients(&[]).iter().skip(1).map(|estimator| subject.work(Some(estimator))).collect();
         assert!(works.is_sorted(), "{works:?}");
@@ -324,9 +324,10 @@ mod tests {
         let battery = white_box(&network, &deployment, Readout::Final, 3);
         assert!(labels(&battery).iter().all(|label| !label.contains("adjoint") && !label.contains("apgd-t")));
         let reason = |name: &str| {
-            let found = battery.left_out.iter().find(|left_out| {
-                left_out.estimator.contains(name) || left_out.attack == name
-            });
+            let found = battery
+                .left_out
+                .iter()
+                .find(|left_out| left_out.estimator.contains(name) || left_out.attack == name);
             found.map(|left_out| left_out.reason.clone()).unwrap_or_default()
         };
         assert!(reason("through-solver").contains("Anderson"), "{}", reason("through-solver"));
@@ -348,7 +349,8 @@ mod tests {
     #[test]
     fn named_attacks_join_in_their_places() {
         let (network, deployment) = (network("mdeq-digits"), Deployment::exact());
-        let subject = Subject { network: &network, deployment: &deployment, readout: Readout::Final, classes: 10 };
+        let subject =
+            Subject { network: &network, deployment: &deployment, readout: Readout::Final, classes: 10 };
         let named = ["pgd-50".to_owned(), "square".to_owned(), "square-100".to_owned()];
         let gradients = ["adjoint:state=1".parse().unwrap()];
         let product = Battery::product(&subject, &named, &gradients);

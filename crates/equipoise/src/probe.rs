@@ -270,12 +270,13 @@ impl Bench<'_> {
             .flat_map(|by_steps| [0, 2].map(|k| (by_steps[k] - by_steps[1]).abs()))
             .fold(0.0, f64::max);
         let percent = |shares: [f64; 3]| shares.map(|share| format!("{:.1}%", 100.0 * share)).join(", ");
-        let evidence = budgets.iter().zip(clean.iter().zip(&attacked)).flat_map(|(steps, (clean, attacked))| {
-            [
-                evidence(&format!("accuracy on unperturbed images with {steps} solver steps"), *clean),
-                evidence(&format!("accuracy on attacked images with {steps} solver steps"), *attacked),
-            ]
-        });
+        let evidence =
+            budgets.iter().zip(clean.iter().zip(&attacked)).flat_map(|(steps, (clean, attacked))| {
+                [
+                    evidence(&format!("accuracy on unperturbed images with {steps} solver steps"), *clean),
+                    evidence(&format!("accuracy on attacked images with {steps} solver steps"), *attacked),
+                ]
+            });
         Ok(Flag {
             name: name.to_owned(),
             raised: moved > MOVE,
@@ -301,8 +302,9 @@ impl Bench<'_> {
             Ok(clean.into_iter().zip(attacked).collect())
         })?;
         let (clean, attacked): (Vec<(f64, bool)>, Vec<(f64, bool)>) = found.into_iter().unzip();
-        let converged =
-            |of: &[(f64, bool)]| of.iter().filter(|(_, converged)| *converged).count() as f64 / of.len() as f64;
+        let converged = |of: &[(f64, bool)]| {
+            of.iter().filter(|(_, converged)| *converged).count() as f64 / of.len() as f64
+        };
         let (before, after) = (median(&clean), median(&attacked));
         let (settled, unsettled) = (converged(&clean), converged(&attacked));
         Ok(Flag {
@@ -353,7 +355,8 @@ mod tests {
         let images = from_vec(pixels, [12, 1, 8, 8], &Device::default());
         let deployment = Deployment::exact();
         let victim = network.victim(&deployment, Readout::Final, deployment.training_gradient.clone());
-        let labels = predictions(&victim.logits(&images)).into_iter().map(|class| class.unwrap_or(0)).collect();
+        let labels =
+            predictions(&victim.logits(&images)).into_iter().map(|class| class.unwrap_or(0)).collect();
         drop(victim);
         (network, Points::new((0..12).collect(), images, labels).unwrap())
     }
@@ -442,8 +445,7 @@ mod tests {
         let victim = network.victim(&deployment, Readout::Final, deployment.training_gradient.clone());
         let subject =
             Subject { network: &network, deployment: &deployment, readout: Readout::Final, classes: 10 };
-        let settings =
-            Settings { budget: Budget::new(Norm::Linf, 1e-9).unwrap(), seed: 1, batch_size: 5 };
+        let settings = Settings { budget: Budget::new(Norm::Linf, 1e-9).unwrap(), seed: 1, batch_size: 5 };
         let rows: Vec<usize> = (0..12).collect();
         let bench = Bench {
             subject: &subject,

@@ -5,8 +5,8 @@ mod attack_victims;
 
 use attack_victims::{Altered, Linear, SEED, SIZE, TwoLayer, attempt, images, labels, wrong, zero};
 use equipoise::attack::{
-    self, Apgd, ApgdConfig, ApgdLoss, Budget, Classifier, Fab, FabConfig, Norm, Queries,
-    Square, SquareConfig, Targets, WhiteBox, checkpoints, square_share,
+    self, Apgd, ApgdConfig, ApgdLoss, Budget, Classifier, Fab, FabConfig, Norm, Queries, Square,
+    SquareConfig, Targets, WhiteBox, checkpoints, square_share,
 };
 use equipoise::batch::{Images, predictions, to_vec};
 use equipoise::loss::{CrossEntropy, Objective};
@@ -239,7 +239,8 @@ fn broken_examples_cost_nothing_more() {
     assert_eq!(spent("fab-10", &tiny), (1 + 10 * (3 + 1), 10 * 3));
     assert_eq!(spent("square-10x2", &tiny), (22, 0));
     // Which is what they say beforehand for a point that withstands.
-    for name in ["pgd-5", "pgd-5x3-margin", "apgd-ce-10", "apgd-dlr-10x3", "apgd-t-10", "fab-t-10", "fab-10"] {
+    for name in ["pgd-5", "pgd-5x3-margin", "apgd-ce-10", "apgd-dlr-10x3", "apgd-t-10", "fab-t-10", "fab-10"]
+    {
         let Queries { gradients, logits } = attack::parse(name).unwrap().queries(4);
         assert_eq!(spent(name, &tiny), ((gradients + logits) as u64, gradients as u64), "{name}");
     }

@@ -6,9 +6,7 @@ mod attack_victims;
 use std::cell::RefCell;
 
 use attack_victims::{Altered, Linear, SIZE, TwoLayer, attempt, honest, images, labels, zero};
-use equipoise::attack::{
-    self, Attack, Budget, Classifier, Norm, Targets, ValueAndGradient, WhiteBox,
-};
+use equipoise::attack::{self, Attack, Budget, Classifier, Norm, Targets, ValueAndGradient, WhiteBox};
 use equipoise::batch::{Images, Logits, predictions, select, to_vec};
 use equipoise::loss::Objective;
 

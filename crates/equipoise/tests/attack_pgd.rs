@@ -3,9 +3,7 @@
 mod attack_victims;
 
 use attack_victims::{Altered, Linear, SIZE, attempt, honest, images, labels, wrong, zero};
-use equipoise::attack::{
-    Attack, Budget, Classifier, Norm, Pgd, PgdConfig, PgdLoss, Targets, WhiteBox,
-};
+use equipoise::attack::{Attack, Budget, Classifier, Norm, Pgd, PgdConfig, PgdLoss, Targets, WhiteBox};
 use equipoise::batch::{Images, select, to_vec};
 use equipoise::loss::CrossEntropy;
 

@@ -244,13 +244,7 @@ impl<F: Fn(&Targets<'_>) -> Attempt + Send + Sync> Attack for Cheat<F> {
     fn queries(&self, _: usize) -> Queries {
         Queries::default()
     }
-    fn attempt_with(
-        &self,
-        _: &dyn WhiteBox,
-        targets: &Targets<'_>,
-        _: &Budget,
-        _: &dyn Pulse,
-    ) -> Attempt {
+    fn attempt_with(&self, _: &dyn WhiteBox, targets: &Targets<'_>, _: &Budget, _: &dyn Pulse) -> Attempt {
         (self.0)(targets)
     }
 }

@@ -142,11 +142,18 @@ pub(crate) fn not_tried(model: &Evaluation, readout: &ReadoutResult) -> Option<T
     let plan = readout.plan.as_ref().filter(|plan| !plan.not_tried.is_empty())?;
     let limit = plan.time_limit.map_or(String::new(), |seconds| {
         let seconds = words::seconds(seconds);
-        format!(" The attacks were given {seconds}: with more time, or on a faster machine, more may be broken.")
+        format!(
+            " The attacks were given {seconds}: with more time, or on a faster machine, more may be broken."
+        )
     });
-    let row = |not: &NotTried| vec![not.attack.clone().into(), not.estimator.clone().into(), not.reason.clone().into()];
+    let row = |not: &NotTried| {
+        vec![not.attack.clone().into(), not.estimator.clone().into(), not.reason.clone().into()]
+    };
     Some(Table {
-        caption: format!("{}, readout {}: not tried, or not on all images.{limit}", model.model, readout.name),
+        caption: format!(
+            "{}, readout {}: not tried, or not on all images.{limit}",
+            model.model, readout.name
+        ),
         columns: columns(&["Attack", "Gradient", "Why"], &[]),
         rows: plan.not_tried.iter().map(row).collect(),
     })

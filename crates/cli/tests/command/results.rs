@@ -229,7 +229,9 @@ fn the_white_box_battery_is_recorded_with_its_plan_and_flags() {
     let output = run(at, &format!("{evaluate} --out out"));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{stderr}");
-    for line in ["pgd-10 through exact (ready-made)", "apgd-t through through-solver; ", "tiny, final: square"] {
+    for line in
+        ["pgd-10 through exact (ready-made)", "apgd-t through through-solver; ", "tiny, final: square"]
+    {
         assert!(stderr.contains(line), "{line}: {stderr}");
     }
     let record = json(&at.join("out/results.json"));

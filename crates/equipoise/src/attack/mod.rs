@@ -20,8 +20,8 @@ pub use budget::{Budget, BudgetError, Norm};
 pub use classes::TooFewClasses;
 pub use fab::{Fab, FabConfig, FabError, Nearest};
 pub use names::{UnknownAttack, parse, set};
-pub use pulse::{Beat, Pulse, Steady};
 pub use pgd::{Pgd, PgdConfig, PgdError, PgdLoss};
+pub use pulse::{Beat, Pulse, Steady};
 pub use random::{ExampleRng, Noise};
 pub use square::{Square, SquareConfig, SquareError, square_share};
 

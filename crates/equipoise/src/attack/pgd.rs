@@ -11,8 +11,8 @@ use std::fmt;
 use thiserror::Error;
 
 use super::budget::Budget;
-use super::random::Noise;
 use super::pulse::{Count, Pulse, Steady};
+use super::random::Noise;
 use super::{Attack, Attempt, Queries, Targets, WhiteBox};
 use crate::batch::{Images, predictions, put_rows, select};
 use crate::loss::{CrossEntropy, Margin, Objective};

@@ -83,12 +83,7 @@ pub(super) struct Fingerprint {
 
 impl Fingerprint {
     /// Of everything but the model, which the journal's owner names.
-    pub fn new(
-        cascade: &Cascade<'_>,
-        points: &Points,
-        settings: &Settings,
-        time_limit: Option<f64>,
-    ) -> Self {
+    pub fn new(cascade: &Cascade<'_>, points: &Points, settings: &Settings, time_limit: Option<f64>) -> Self {
         let hash = |bytes: Vec<u8>| format!("{:016x}", fnv1a(&bytes));
         let numbers = |numbers: &[usize]| numbers.iter().flat_map(|&n| (n as u64).to_le_bytes()).collect();
         let pixels = to_vec(points.images().clone()).into_iter().flat_map(f32::to_le_bytes).collect();

@@ -77,13 +77,14 @@ impl TimeLimit {
 fn expected_share(cascade: &Cascade<'_>, ledger: &Ledger<'_>, entry: usize) -> f64 {
     let candidate = &cascade.entries[entry];
     let name = candidate.attack.name();
-    let (met, broken) = ledger.order().iter().zip(1..).skip(1).fold(PRIOR, |(met, broken), (&done, stage)| {
-        let done = &cascade.entries[done];
-        if done.attack.name() != name && done.estimator != candidate.estimator {
-            return (met, broken);
-        }
-        let (here, here_broken) = ledger.met_and_broken(stage);
-        (met + here as f64, broken + here_broken as f64)
-    });
+    let (met, broken) =
+        ledger.order().iter().zip(1..).skip(1).fold(PRIOR, |(met, broken), (&done, stage)| {
+            let done = &cascade.entries[done];
+            if done.attack.name() != name && done.estimator != candidate.estimator {
+                return (met, broken);
+            }
+            let (here, here_broken) = ledger.met_and_broken(stage);
+            (met + here as f64, broken + here_broken as f64)
+        });
     broken / met
 }
