@@ -20,7 +20,7 @@ use crate::stack::{Dense, DenseMut, Stack};
 use crate::weights::{self, Job};
 
 /// Examples of one chunk, at most.
-const CHUNK: usize = 4;
+const CHUNK: usize = 16;
 /// Chunks that memory is kept for between calls.
 const SPARE: usize = 64;
 
@@ -109,7 +109,7 @@ impl Cell {
         let fused = if shapes.len() > 1 { shapes.len() } else { 0 };
         assert!(paths.len() == fused && paths.iter().all(|row| row.len() == fused), "one path per pair");
         assert_eq!(post.len(), fused, "one post-fusion per branch");
-        let mut counter = Counter::default();
+        let mut counter = Counter::new(arch);
         let mut norms = Vec::new();
         let mut note = |norm: &crate::parameters::NormParameters, channels: usize, what: &str| {
             norm.check(channels, what);

@@ -16,6 +16,7 @@
 mod plane;
 mod tile;
 mod conv;
+mod winograd;
 mod norm;
 mod passes;
 mod parameters;
