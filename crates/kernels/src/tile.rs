@@ -110,14 +110,15 @@ pub(crate) unsafe fn gather<S: Simd, const M: usize, const P: usize, const V: us
     }
 }
 
-/// For each of `M` rows i and column n of `P` panels: y\[i\]\[n\] (+)= Σ over channels k of x\[i\]\[k\] · w\[k, n\].
+/// For each of `M` rows i and column n of `P` panels: y\[i\]\[n\] (+)= Σ over channels k of x\[i\]\[k\] · w\[k\]\[n\].
 ///
-/// Rows are `x_stride` and `y_stride` apart, panels of weights `[channels, LANES]` are `panel_stride` apart.
+/// Rows are `x_stride` and `y_stride` apart. Meanwhile `channels * LANES` floats at `ahead`, which may lie
+/// anywhere, are fetched into the cache.
 ///
 /// # Safety
 ///
 /// `channels` floats must be readable in each of `M` rows of x, `P * LANES` be readable and writable in each of
-/// `M` rows of y, and `channels * LANES` be readable at each panel. `y` must not overlap the others.
+/// `M` rows of y, and `channels * P * LANES` be readable at `weights`. `y` must not overlap the others.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(crate) unsafe fn product<S: Simd, const M: usize, const P: usize, const V: usize>(
@@ -125,11 +126,11 @@ pub(crate) unsafe fn product<S: Simd, const M: usize, const P: usize, const V: u
     x: *const f32,
     x_stride: usize,
     weights: *const f32,
-    panel_stride: usize,
     channels: usize,
     y: *mut f32,
     y_stride: usize,
     accumulate: bool,
+    ahead: *const f32,
 ) {
     debug_assert_eq!(V * S::F32_LANES, LANES);
     // SAFETY: all pointers stay within the ranges that the caller vouches for.
@@ -148,10 +149,11 @@ pub(crate) unsafe fn product<S: Simd, const M: usize, const P: usize, const V: u
             }
         }
         for k in 0..channels {
+            prefetch(ahead.wrapping_add(k * LANES));
             let mut column = [[simd.splat_f32s(0.0); V]; P];
             for p in 0..P {
                 for v in 0..V {
-                    let at = weights.add(p * panel_stride + k * LANES + v * S::F32_LANES);
+                    let at = weights.add((k * P + p) * LANES + v * S::F32_LANES);
                     column[p][v] = at.cast::<S::f32s>().read_unaligned();
                 }
             }
@@ -172,6 +174,19 @@ pub(crate) unsafe fn product<S: Simd, const M: usize, const P: usize, const V: u
             }
         }
     }
+}
+
+/// Fetches what lies at an address into the cache, where the instruction set can. Any address will do.
+#[inline(always)]
+fn prefetch(address: *const f32) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: every x86-64 processor has the instruction, and it does not fault.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = address;
 }
 
 /// y\[i\]\[n\] += Σ over pixels (p, q) of x\[p + i\] · u\[q + n\], for M rows i and the columns n of `P` panels:

@@ -27,10 +27,15 @@ use crate::tile::{multiply_add, product};
 const A: f32 = std::f32::consts::FRAC_1_SQRT_2;
 const B: f32 = std::f32::consts::SQRT_2;
 
-/// Tiles that are worked on together, at most: each weight that is read serves that many.
-const TILES: usize = 64;
-/// Floats of transformed patches that are worked on together, roughly.
-const PATCHES: usize = 80 * 1024;
+/// Tiles that are worked on together: each weight that is read serves that many.
+const TILES: usize = 32;
+/// Twice as many for a kernel of more numbers than this, which comes from memory each time.
+const WIDE_KERNEL: usize = 1 << 21;
+/// Floats of transformed patches that are worked on together. Where the outputs are more than the inputs, it
+/// pays to have all channels at once, so that products need not be added up in memory; where they are fewer, the
+/// products are small, and patches had better stay in the second level cache.
+const WIDENING: usize = 300 * 1024;
+const NARROWING: usize = 80 * 1024;
 /// Floats between the images of two points, beyond their size: neighbours must not share a set of a cache.
 const APART: usize = 16;
 
@@ -42,9 +47,15 @@ pub(crate) struct Winograd {
     /// From a bordered plane.
     x: Plane,
     y: Plane,
-    /// `[panel, point, channel, LANES outputs]`, outputs beyond the last zero.
+    /// In the order in which it is read: `[group, part, point, channel, output]`, where a group has the outputs
+    /// of `together` panels (the last one may have fewer) and a part has `depth` channels (likewise). Outputs
+    /// beyond the last are zero.
     kernel: Vec<f32>,
     panels: usize,
+    together: usize,
+    depth: usize,
+    /// Tiles that are worked on together, at most: each weight that is read serves that many.
+    tiles: usize,
 }
 
 /// Memory to work in.
@@ -89,37 +100,31 @@ impl Winograd {
         assert!(x.border() == 1 && [x.channels, y.channels] == [channels, outputs]);
         assert_eq!([x.height, x.width], [y.height, y.width]);
         let panels = outputs.div_ceil(LANES);
+        let together = arch.dispatch(PanelsTogether);
+        let tiles = if kernel.len() > WIDE_KERNEL { 2 * TILES } else { TILES };
+        let room = if channels > outputs { NARROWING } else { WIDENING };
+        let most = (room / (points * tiles) / LANES * LANES).max(2 * LANES);
+        let depth = x.stride().div_ceil(x.stride().div_ceil(most)).next_multiple_of(LANES);
         let mut data = vec![0.0; panels * points * channels * LANES];
-        data.par_chunks_mut(points * channels * LANES).enumerate().for_each(|(panel, out)| {
-            let outputs = panel * LANES..outputs.min((panel + 1) * LANES);
+        data.par_chunks_mut(together * points * channels * LANES).enumerate().for_each(|(group, out)| {
+            let outputs = group * together * LANES..outputs.min((group + 1) * together * LANES);
             arch.dispatch(TransformKernel {
                 side,
                 kernel,
                 channels,
+                depth,
                 outputs,
                 strides,
                 flip: transposed,
                 out,
             });
         });
-        Self { side, x, y, kernel: data, panels }
-    }
-
-    fn points(&self) -> usize {
-        (self.side + 2) * (self.side + 2)
+        Self { side, x, y, kernel: data, panels, together, depth, tiles }
     }
 
     /// Tiles of one image.
     fn tiles(&self) -> usize {
         self.y.height * self.y.width / (self.side * self.side)
-    }
-
-    /// Channels whose patches are transformed together, padded.
-    fn depth(&self, tiles: usize) -> usize {
-        let all = self.x.stride();
-        let most = (PATCHES / self.points() / tiles / LANES * LANES).max(2 * LANES);
-        let parts = all.div_ceil(most);
-        all.div_ceil(parts).next_multiple_of(LANES)
     }
 
     /// y (+)= conv(x) for `count` examples.
@@ -135,8 +140,8 @@ impl Winograd {
         assert!(self.x.len() + (count - 1) * x.stride <= x.data.len(), "input images");
         assert!(self.y.len() + (count - 1) * y.stride <= y.data.len(), "output images");
         let total = count * self.tiles();
-        for first in (0..total).step_by(TILES) {
-            let tiles = first..total.min(first + TILES);
+        for first in (0..total).step_by(self.tiles) {
+            let tiles = first..total.min(first + self.tiles);
             let (data, y_stride) = (&mut *y.data, y.stride);
             arch.dispatch(Block { conv: self, tiles, x: &x, y: data, y_stride, accumulate });
         }
@@ -185,7 +190,8 @@ impl Block<'_> {
         let conv = self.conv;
         // Rows beyond the last tile hold what was there before; their products are never read.
         let rows = self.tiles.len().next_multiple_of(R);
-        let depth = conv.depth(rows);
+        let depth = conv.depth;
+        debug_assert_eq!(conv.together, P);
         let (channels, points) = (conv.x.channels, N * N);
         let patch_stride = rows * depth + APART;
         let parts = conv.x.stride().div_ceil(depth);
@@ -195,7 +201,6 @@ impl Block<'_> {
         let Workspace { mut patches, mut products } = WORKSPACE.take();
         grow(&mut patches, points * patch_stride);
         grow(&mut products, group_len * if parts > 1 { groups } else { 1 });
-        let panel_stride = points * channels * LANES;
         for part in 0..parts {
             let from = part * depth;
             let padded = depth.min(conv.x.stride() - from);
@@ -222,30 +227,32 @@ impl Block<'_> {
                 let present = P.min(conv.panels - panel);
                 let out = if parts > 1 { group * group_len } else { 0 };
                 let out = &mut products[out..out + group_len];
-                for point in 0..points {
-                    let weights = panel * panel_stride + (point * channels + from) * LANES;
-                    let weights = &conv.kernel[weights..];
-                    assert!((present - 1) * panel_stride + here * LANES <= weights.len());
+                let width = present * LANES;
+                let start = panel * LANES * points * channels + from * points * width;
+                let weights = &conv.kernel[start..start + points * here * width];
+                for (point, weights) in weights.chunks_exact(here * width).enumerate() {
                     let x = &patches[point * patch_stride..][..rows * depth];
                     let out = &mut out[point * product_stride..][..rows * P * LANES];
-                    for row in (0..rows).step_by(R) {
-                        let x = &x[row * depth..][..R * depth];
-                        let out = &mut out[row * P * LANES..][..R * P * LANES];
-                        let accumulate = part > 0;
-                        // SAFETY: R rows of x and out were just taken, and the weights' length was checked.
+                    for (row, (x, out)) in
+                        x.chunks_exact(R * depth).zip(out.chunks_exact_mut(R * P * LANES)).enumerate()
+                    {
+                        let ahead =
+                            weights.as_ptr().wrapping_add((present + row.min(present - 1)) * here * LANES);
+                        // SAFETY: R rows of x and out were just taken, and `here` rows of the weights.
                         unsafe {
                             let (x, w, y) = (x.as_ptr(), weights.as_ptr(), out.as_mut_ptr());
+                            let accumulate = part > 0;
                             if present == P {
                                 product::<S, R, P, V>(
                                     simd,
                                     x,
                                     depth,
                                     w,
-                                    panel_stride,
                                     here,
                                     y,
                                     P * LANES,
                                     accumulate,
+                                    ahead,
                                 );
                             } else {
                                 product::<S, R, 1, V>(
@@ -253,11 +260,11 @@ impl Block<'_> {
                                     x,
                                     depth,
                                     w,
-                                    panel_stride,
                                     here,
                                     y,
                                     P * LANES,
                                     accumulate,
+                                    ahead,
                                 );
                             }
                         }
@@ -416,11 +423,24 @@ fn to_pixels<S: Simd, const N: usize, const M: usize>(simd: S, m: [S::f32s; N]) 
     y
 }
 
-/// G g Gᵀ of one panel of a kernel.
+/// The panels that [`Block`] multiplies with at a time.
+struct PanelsTogether;
+
+impl WithSimd for PanelsTogether {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        if S::F32_LANES == 16 { 2 } else { 1 }
+    }
+}
+
+/// G g Gᵀ of a few panels of a kernel.
 struct TransformKernel<'a> {
     side: usize,
     kernel: &'a [f32],
     channels: usize,
+    depth: usize,
     outputs: Range<usize>,
     /// Of a channel and of an output.
     strides: (usize, usize),
@@ -444,11 +464,19 @@ impl TransformKernel<'_> {
     /// In double precision: a rounding here is an error in every result.
     #[inline(always)]
     fn run<const N: usize>(self) {
-        let Self { kernel, channels, outputs, strides: (per_channel, per_output), flip, out, .. } = self;
+        let Self { kernel, channels, depth, outputs, strides: (per_channel, per_output), flip, out, .. } =
+            self;
         let matrix: [[f64; 3]; N] = std::array::from_fn(|point| kernel_row(N, point));
-        for channel in 0..channels {
+        let panels = outputs.len().div_ceil(LANES);
+        for (channel, panel) in
+            (0..channels).flat_map(|channel| (0..panels).map(move |panel| (channel, panel)))
+        {
+            let outputs = outputs.start + panel * LANES..outputs.end.min(outputs.start + (panel + 1) * LANES);
+            let part = channel / depth * depth;
+            let here = depth.min(channels - part);
+            let start = (part * N * N + channel - part) * panels * LANES + panel * LANES;
             let mut taps = [[0.0; LANES]; 9];
-            for (lane, output) in outputs.clone().enumerate() {
+            for (lane, output) in outputs.enumerate() {
                 let from = &kernel[output * per_output + channel * per_channel..][..9];
                 for (tap, weight) in from.iter().enumerate() {
                     taps[if flip { 8 - tap } else { tap }][lane] = f64::from(*weight);
@@ -466,7 +494,7 @@ impl TransformKernel<'_> {
             }
             for i in 0..N {
                 for j in 0..N {
-                    let to = &mut out[((i * N + j) * channels + channel) * LANES..][..LANES];
+                    let to = &mut out[start + (i * N + j) * here * panels * LANES..][..LANES];
                     for lane in 0..LANES {
                         let sum = matrix[j][0] * half[i][0][lane]
                             + matrix[j][1] * half[i][1][lane]
