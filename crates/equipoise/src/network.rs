@@ -107,6 +107,15 @@ impl Architecture {
             Self::WideResNet(config) => config.init(&mut init).map(Network::WideResNet),
         }
     }
+
+    /// How many numbers are trained. Builds the model to count them.
+    ///
+    /// # Errors
+    ///
+    /// If the sizes contradict each other.
+    pub fn parameter_count(&self) -> Result<usize, ConfigError> {
+        Ok(self.init(0, &Device::flex())?.parameter_count())
+    }
 }
 
 /// A model of any architecture.
@@ -121,6 +130,13 @@ pub enum Network {
 }
 
 impl Network {
+    /// How many numbers are trained: the running statistics of batch normalisations are not.
+    pub fn parameter_count(&self) -> usize {
+        let trained = |name: &str| !name.ends_with("running_mean") && !name.ends_with("running_var");
+        let weights = self.weights();
+        weights.iter().filter(|(name, _)| trained(name)).map(|(_, entry)| entry.values.len()).sum()
+    }
+
     /// The model behind a readout, attacked through an estimator. A feedforward network has one readout and one
     /// gradient, whatever is asked for.
     pub fn victim<'a>(

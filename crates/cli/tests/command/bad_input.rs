@@ -135,6 +135,7 @@ fn bad_flags() {
     refuse(at, "report --results recipe.toml --out out", 2, &["recipe.toml", "results.json"]);
     refuse(at, "report --results nothing.json --out out", 2, &["nothing.json"]);
     refuse(at, "report --results recipe.toml --out out --format pdf", 2, &["`pdf`", "html"]);
+    refuse(at, "info --model mdeq-huge", 2, &["mdeq-huge", "no such file", "mdeq-large"]);
     refuse(at, "info --model recipe.toml", 2, &["recipe.toml", "safetensors"]);
     nothing_written(at);
 }

@@ -131,6 +131,23 @@ fn a_model_says_what_it_is() {
     assert!(facts["parameters"].as_u64().unwrap() > 100);
 }
 
+/// The counts are those of the authors' release (MDEQ) and of the TRADES code (baselines).
+#[test]
+fn architectures_have_the_sizes_of_the_paper() {
+    let folder = folder();
+    let at = folder.path();
+    let listed: Value = serde_json::from_str(&succeed(at, "info --json")).unwrap();
+    let size = |name: &str| {
+        let found = listed.as_array().unwrap().iter().find(|entry| entry["name"] == name).unwrap();
+        found["parameters"].as_u64().unwrap()
+    };
+    assert_eq!((size("mdeq-large"), size("mdeq-xl")), (11_097_438, 48_792_098));
+    assert_eq!((size("resnet18"), size("wrn-34-10")), (11_173_962, 46_160_474));
+    let plain = succeed(at, "info --model mdeq-large");
+    assert!(plain.contains("resnet18: 0.99×") && plain.contains("final_channels: 1680"), "{plain}");
+    assert!(succeed(at, "info").contains("mdeq-xl"));
+}
+
 #[test]
 fn a_recipe_left_behind_trains_the_same_model() {
     let folder = folder();
