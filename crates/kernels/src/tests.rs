@@ -268,7 +268,7 @@ fn short_images_are_refused() {
 /// Two branches, 6 and 10 channels.
 fn parameters() -> CellParameters {
     let mut random = Random(3);
-    let branches = vec![[6, 4, 4], [10, 2, 2]];
+    let branches = vec![[6, 8, 8], [10, 4, 4]];
     let norm = |channels: usize, random: &mut Random| NormParameters {
         groups: 2,
         affine: Some((random.numbers(channels), random.numbers(channels))),

@@ -191,7 +191,7 @@ impl Block<'_> {
         // Rows beyond the last tile hold what was there before; their products are never read.
         let rows = self.tiles.len().next_multiple_of(R);
         let depth = conv.depth;
-        debug_assert_eq!(conv.together, P);
+        assert_eq!(conv.together, P, "a kernel laid out for another instruction set");
         let (channels, points) = (conv.x.channels, N * N);
         let patch_stride = rows * depth + APART;
         let parts = conv.x.stride().div_ceil(depth);
