@@ -9,6 +9,8 @@
 
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
+use crate::plain::{numbers_of, plain};
+
 /// Images `[N, C, H, W]`, float32, intensities in \[0, 1\]. Normalisation, if any, is inside the model.
 pub type Images = Tensor<4>;
 
@@ -38,6 +40,15 @@ pub fn put_rows<const D: usize>(full: &Tensor<D>, rows: &[usize], part: &Tensor<
     let n = full.dims()[0];
     if rows.len() == n && rows.iter().enumerate().all(|(k, &row)| k == row) {
         return part.clone();
+    }
+    if let (Some(all), Some(new)) = (plain(full), plain(part)) {
+        let each: usize = full.dims()[1..].iter().product();
+        let mut source: Vec<&[f32]> =
+            (0..n).map(|row| &numbers_of(&all)[row * each..(row + 1) * each]).collect();
+        for (k, &row) in rows.iter().enumerate() {
+            source[row] = &numbers_of(&new)[k * each..(k + 1) * each];
+        }
+        return from_vec(source.concat(), full.dims(), &full.device());
     }
     // One gather over [full; part]: row i of the result is row i of `full`, or the row of `part` that replaces it.
     let mut source: Vec<usize> = (0..n).collect();

@@ -8,8 +8,8 @@
 //! The modules stand in the order in which data flow through them; each uses only those above it.
 
 mod files;
-pub mod batch;
 mod plain;
+pub mod batch;
 pub mod state;
 pub mod work;
 pub mod model;

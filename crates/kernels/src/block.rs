@@ -14,8 +14,8 @@ use crate::passes::{FromChannels, ScaleChannels, ToChannels};
 use crate::plane::Plane;
 use crate::stack::{Dense, DenseMut, Stack};
 
-/// Floats of hidden images that are worked on together.
-const HIDDEN: usize = 192 * 1024;
+/// Pixels that are worked on together: as many as amortise reading a wide kernel.
+const TOGETHER: usize = 1024;
 
 /// A block in use.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Block {
             bordered,
             hidden,
             hidden_plain: Plane::plain([inner, height, width]),
-            together: (HIDDEN / hidden.len()).max(1),
+            together: (TOGETHER / (height * width)).clamp(1, 16),
         }
     }
 

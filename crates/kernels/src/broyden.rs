@@ -34,6 +34,19 @@ pub type Correction = (Vec<f32>, Vec<f32>);
 ///
 /// If the slices do not have the same length, or D does not divide it.
 pub fn broyden_direction(step: &BroydenStep<'_>) -> (Vec<f32>, Option<Correction>) {
+    run(step, false)
+}
+
+/// z − B g, `[N, D]`: the next state, with B corrected first as by [`broyden_direction`].
+///
+/// # Panics
+///
+/// If the slices do not have the same length, or D does not divide it.
+pub fn broyden_next(step: &BroydenStep<'_>) -> (Vec<f32>, Option<Correction>) {
+    run(step, true)
+}
+
+fn run(step: &BroydenStep<'_>, next: bool) -> (Vec<f32>, Option<Correction>) {
     let &BroydenStep { dim, corrections, state, residual, previous } = step;
     let len = state.len();
     assert!(dim > 0 && len.is_multiple_of(dim), "a state of {dim} numbers per example");
@@ -48,7 +61,7 @@ pub fn broyden_direction(step: &BroydenStep<'_>) -> (Vec<f32>, Option<Correction
         *correction = Some(pair);
     }
     rows.into_par_iter().enumerate().for_each(|(example, (direction, correction))| {
-        arch.dispatch(Row { step, example, direction, correction });
+        arch.dispatch(Row { step, example, direction, correction, next });
     });
     (direction, previous.map(|_| (u, v)))
 }
@@ -60,6 +73,8 @@ struct Row<'a> {
     /// B g.
     direction: &'a mut [f32],
     correction: Option<(&'a mut [f32], &'a mut [f32])>,
+    /// Whether `direction` is to become z − B g.
+    next: bool,
 }
 
 impl WithSimd for Row<'_> {
@@ -67,7 +82,7 @@ impl WithSimd for Row<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { step, example, direction, correction } = self;
+        let Self { step, example, direction, correction, next } = self;
         let rows = example * step.dim..(example + 1) * step.dim;
         let (state, residual) = (&step.state[rows.clone()], &step.residual[rows.clone()]);
         low_rank(simd, step.corrections.iter().copied(), example, residual, direction);
@@ -92,6 +107,49 @@ impl WithSimd for Row<'_> {
             let along = dot(simd, v, residual);
             add(simd, direction, u, along);
         }
+        if next {
+            for (direction, state) in direction.iter_mut().zip(state) {
+                *direction = state - *direction;
+            }
+        }
+    }
+}
+
+/// g = f − z, `[N, D]`, and ‖g‖ and ‖f‖ of each example, in one pass.
+///
+/// # Panics
+///
+/// If the slices do not have the same length, or D does not divide it.
+pub fn residuals(dim: usize, state: &[f32], value: &[f32]) -> (Vec<f32>, Vec<(f64, f64)>) {
+    assert!(dim > 0 && state.len().is_multiple_of(dim), "a state of {dim} numbers per example");
+    assert_eq!(value.len(), state.len(), "as many values as numbers of the state");
+    let arch = Arch::new();
+    let mut residual = vec![0.0; state.len()];
+    let rows =
+        residual.par_chunks_exact_mut(dim).zip(state.par_chunks_exact(dim)).zip(value.par_chunks_exact(dim));
+    let norms =
+        rows.map(|((residual, state), value)| arch.dispatch(Residual { residual, state, value })).collect();
+    (residual, norms)
+}
+
+/// One example's residual.
+struct Residual<'a> {
+    residual: &'a mut [f32],
+    state: &'a [f32],
+    value: &'a [f32],
+}
+
+impl WithSimd for Residual<'_> {
+    type Output = (f64, f64);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> (f64, f64) {
+        let Self { residual, state, value } = self;
+        for ((to, f), z) in residual.iter_mut().zip(value).zip(state) {
+            *to = f - z;
+        }
+        let norm = |x: &[f32]| f64::from(dot(simd, x, x)).sqrt();
+        (norm(residual), norm(value))
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct StepCapture {
 /// Of one chunk of examples.
 #[derive(Debug)]
 pub(crate) struct Capture {
+    /// Examples that it has room for.
+    pub capacity: usize,
     pub blocks: Vec<BlockCapture>,
     /// The steps of all paths, by target, then source, then step.
     pub steps: Vec<StepCapture>,

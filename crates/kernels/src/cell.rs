@@ -20,7 +20,7 @@ use crate::stack::{Dense, DenseMut, Stack};
 use crate::weights::{self, Job};
 
 /// Examples of one chunk, at most.
-const CHUNK: usize = 4;
+const CHUNK: usize = 16;
 /// Chunks that memory is kept for between calls.
 const SPARE: usize = 64;
 
@@ -50,6 +50,7 @@ struct Inner {
     norms: Vec<usize>,
     spare_scratch: Mutex<Vec<Scratch>>,
     spare_tapes: Mutex<Vec<ChunkTape>>,
+    spare_captures: Mutex<Vec<Capture>>,
 }
 
 /// What an evaluation leaves for its vector-Jacobian products.
@@ -111,7 +112,7 @@ impl Cell {
         let fused = if shapes.len() > 1 { shapes.len() } else { 0 };
         assert!(paths.len() == fused && paths.iter().all(|row| row.len() == fused), "one path per pair");
         assert_eq!(post.len(), fused, "one post-fusion per branch");
-        let mut counter = Counter::default();
+        let mut counter = Counter::new(arch);
         let mut norms = Vec::new();
         let mut note = |norm: &crate::parameters::NormParameters, channels: usize, what: &str| {
             norm.check(channels, what);
@@ -171,6 +172,7 @@ impl Cell {
             norms,
             spare_scratch: Mutex::default(),
             spare_tapes: Mutex::default(),
+            spare_captures: Mutex::default(),
         }))
     }
 
@@ -330,6 +332,14 @@ impl Cell {
         match spare.iter().position(|tape| tape.capacity >= count) {
             Some(at) => ChunkTape { count, ..spare.swap_remove(at) },
             None => self.0.new_tape(count, true),
+        }
+    }
+
+    fn capture(&self, count: usize) -> Capture {
+        let spare = &mut *self.0.spare_captures.lock().expect("no task panics while it holds this");
+        match spare.iter().position(|capture| capture.capacity >= count) {
+            Some(at) => spare.swap_remove(at),
+            None => self.0.new_capture(count),
         }
     }
 }
@@ -506,6 +516,7 @@ impl Inner {
             }
         }
         Capture {
+            capacity: count,
             blocks: self.blocks.iter().map(block).collect(),
             steps,
             post: self
@@ -598,6 +609,10 @@ impl Tape {
                 }
             }
         }
+        // Kept for the next time: fresh memory costs more than what is written to it.
+        let mut spare = cell.spare_captures.lock().expect("no task panics while it holds this");
+        let room = SPARE.saturating_sub(spare.len());
+        spare.extend(captures.into_iter().take(room));
     }
 
     /// The tape of some examples, in the given order.
@@ -676,7 +691,7 @@ impl Tape {
             .with_max_len(1)
             .map(|(tape, u, state, injection)| {
                 let mut scratch = self.cell.scratch(tape.count);
-                let mut capture = capture.then(|| cell.new_capture(tape.count));
+                let mut capture = capture.then(|| self.cell.capture(tape.count));
                 let Scratch { blocks, paths, post, out, .. } = &mut scratch;
                 let mut work = Work { blocks, paths, post, out };
                 cell.pull_back(tape.count, u, state, injection, tape, &mut work, capture.as_mut());

@@ -9,6 +9,7 @@ use crate::conv::{Images, ImagesMut, Packed, Walk, convolve};
 use crate::norm::GroupNorm;
 use crate::parameters::NormParameters;
 use crate::plane::Plane;
+use crate::winograd::Winograd;
 
 /// The planes that a convolution goes between.
 #[derive(Debug, Clone, Copy)]
@@ -31,13 +32,30 @@ pub(crate) struct Conv {
     pub planes: Planes,
     kernel: Vec<f32>,
     shape: [usize; 3],
-    forward: Walk,
-    forward_weights: Packed,
-    backward: Walk,
-    /// Packed when a vector-Jacobian product is first asked for.
-    backward_weights: OnceLock<Packed>,
+    forward: Method,
+    /// Made when a vector-Jacobian product is first asked for.
+    backward: OnceLock<Method>,
+    stride: usize,
     /// From the input to the plane of the output's cotangent: what weight gradients are summed over.
     pub gradient: Walk,
+}
+
+/// How a convolution or its data gradient is computed.
+#[derive(Debug)]
+enum Method {
+    /// Term by term.
+    Direct(Walk, Packed),
+    /// With fewer products: three by three, stride 1.
+    Winograd(Winograd),
+}
+
+impl Method {
+    fn apply(&self, arch: Arch, x: Images<'_>, y: ImagesMut<'_>, count: usize, accumulate: bool) {
+        match self {
+            Self::Direct(walk, weights) => convolve(arch, walk, weights, x, y, count, accumulate),
+            Self::Winograd(winograd) => winograd.apply(arch, x, y, count, accumulate),
+        }
+    }
 }
 
 /// A normalisation in use.
@@ -49,27 +67,37 @@ pub(crate) struct Norm {
 }
 
 /// Hands out numbers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counter {
+    arch: Arch,
     convs: usize,
     norms: usize,
 }
 
 impl Counter {
+    pub fn new(arch: Arch) -> Self {
+        Self { arch, convs: 0, norms: 0 }
+    }
+
     pub fn conv(&mut self, size: usize, stride: usize, kernel: &[f32], planes: Planes) -> Conv {
-        let Planes { x, y, u, dx } = planes;
+        let Planes { x, y, u, .. } = planes;
         let shape = [y.channels, x.channels, size * size];
-        let forward = Walk::forward(size, stride, x, y);
         let id = self.convs;
         self.convs += 1;
+        let forward = if winograd(size, stride, y) {
+            Method::Winograd(Winograd::new(self.arch, kernel, shape, false, [x, y]))
+        } else {
+            let walk = Walk::forward(size, stride, x, y);
+            let weights = Packed::new(kernel, shape, &walk, false);
+            Method::Direct(walk, weights)
+        };
         Conv {
             id,
             planes,
             shape,
-            forward_weights: Packed::new(kernel, shape, &forward, false),
             forward,
-            backward: Walk::backward(size, stride, u, dx),
-            backward_weights: OnceLock::new(),
+            backward: OnceLock::new(),
+            stride,
             gradient: Walk::forward(size, stride, x, u),
             kernel: kernel.to_vec(),
         }
@@ -87,21 +115,35 @@ impl Counter {
     }
 }
 
+/// Whether fewer products will do.
+fn winograd(size: usize, stride: usize, y: Plane) -> bool {
+    size == 3 && stride == 1 && Winograd::side(y).is_some()
+}
+
 impl Conv {
     /// Output, input channels and taps.
     pub fn shape(&self) -> [usize; 3] {
         self.shape
     }
 
-    /// y = conv(x), or y += conv(x), for several examples.
+    /// y = conv(x) for several examples.
     pub fn apply(&self, arch: Arch, x: Images<'_>, y: ImagesMut<'_>, count: usize) {
-        convolve(arch, &self.forward, &self.forward_weights, x, y, count, false);
+        self.forward.apply(arch, x, y, count, false);
     }
 
     /// dx (+)= uᵀ ∂conv/∂x for several examples.
+    #[allow(clippy::too_many_arguments)]
     pub fn pull_back(&self, arch: Arch, u: Images<'_>, dx: ImagesMut<'_>, count: usize, accumulate: bool) {
-        let weights =
-            self.backward_weights.get_or_init(|| Packed::new(&self.kernel, self.shape, &self.backward, true));
-        convolve(arch, &self.backward, weights, u, dx, count, accumulate);
+        let backward = self.backward.get_or_init(|| {
+            let Planes { y, u, dx, .. } = self.planes;
+            let size = if self.shape[2] == 9 { 3 } else { 1 };
+            if winograd(size, self.stride, y) {
+                return Method::Winograd(Winograd::new(arch, &self.kernel, self.shape, true, [u, dx]));
+            }
+            let walk = Walk::backward(size, self.stride, u, dx);
+            let weights = Packed::new(&self.kernel, self.shape, &walk, true);
+            Method::Direct(walk, weights)
+        });
+        backward.apply(arch, u, dx, count, accumulate);
     }
 }

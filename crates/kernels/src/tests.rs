@@ -10,6 +10,7 @@ use crate::layer::{Counter, Planes};
 use crate::plane::Plane;
 use crate::stack::Stack;
 use crate::weights::{Job, accumulate};
+use crate::winograd::Winograd;
 use crate::{
     BlockParameters, Cell, CellParameters, NormParameters, PathParameters, PostParameters, StepParameters,
 };
@@ -121,7 +122,7 @@ fn gradients_of_convolutions_are_adjoint() {
             u: if size == 3 { Plane::bordered([output, height, width]) } else { small },
             dx: Plane::bordered([input, height * stride, width * stride]),
         };
-        let conv = Counter::default().conv(size, stride, &kernel, planes);
+        let conv = Counter::new(Arch::new()).conv(size, stride, &kernel, planes);
         let x = random.images(planes.x, 2);
         let u = random.images(planes.u, 2);
         for arch in archs() {
@@ -153,6 +154,105 @@ fn gradients_of_convolutions_are_adjoint() {
     }
 }
 
+/// Channels in and out, height and width: tiles of 4×4 and of 2×2, several parts of channels, panels without a
+/// partner, more tiles than are worked on at once.
+const TILED: [([usize; 2], [usize; 2]); 7] = [
+    ([3, 5], [8, 4]),
+    ([20, 40], [4, 8]),
+    ([17, 32], [4, 4]),
+    ([6, 50], [6, 2]),
+    ([330, 16], [8, 8]),
+    ([33, 100], [2, 2]),
+    ([48, 16], [16, 16]),
+];
+
+/// Forward and as a data gradient, against sums in double precision; and the error that this costs, which
+/// `docs/performance.md` states: for uniform numbers, relative to the largest result, below 5e-6 on every instruction set.
+#[test]
+fn tiled_convolutions_are_the_sums_that_define_them() {
+    let mut random = Random(5);
+    for ([input, output], [height, width]) in TILED {
+        let kernel = random.numbers(output * input * 9);
+        for transposed in [false, true] {
+            let (from, to) = if transposed { (output, input) } else { (input, output) };
+            let x_plane = Plane::bordered([from, height, width]);
+            let y_plane = Plane::bordered([to, height, width]);
+            let x = random.images(x_plane, 3);
+            let mut expected = vec![0.0; 3 * height * width * to];
+            let places = (0..3 * height * width).map(|at| (at / (height * width), at % (height * width)));
+            for ((example, pixel), sums) in places.zip(expected.chunks_exact_mut(to)) {
+                for tap in 0..9 {
+                    let at = x_plane.raw_offset(pixel / width + tap / 3, pixel % width + tap % 3);
+                    for (n, sum) in sums.iter_mut().enumerate() {
+                        for k in 0..from {
+                            let weight = match transposed {
+                                false => kernel[(n * input + k) * 9 + tap],
+                                true => kernel[(k * input + n) * 9 + 8 - tap],
+                            };
+                            *sum += f64::from(weight) * f64::from(x.at(example)[at + k]);
+                        }
+                    }
+                }
+            }
+            let largest = expected.iter().fold(0.0_f64, |largest, sum| largest.max(sum.abs()));
+            for arch in archs() {
+                let conv = Winograd::new(arch, &kernel, [output, input, 9], transposed, [x_plane, y_plane]);
+                let mut y = Stack::of(y_plane, 3);
+                conv.apply(arch, x.images(0), y.images_mut(0), 3, false);
+                conv.apply(arch, x.images(1), y.images_mut(1), 1, true);
+                let places = (0..3 * height * width).map(|at| (at / (height * width), at % (height * width)));
+                for ((example, pixel), sums) in places.zip(expected.chunks_exact(to)) {
+                    let at = y_plane.offset(pixel / width, pixel % width);
+                    let times = if example == 1 { 2.0 } else { 1.0 };
+                    for (found, sum) in y.at(example)[at..].iter().zip(sums) {
+                        let error = (f64::from(*found) - times * sum).abs() / largest;
+                        assert!(error < 5e-6, "{arch:?} {input} {output} {height} {width}: {error:e}");
+                    }
+                }
+                // Nothing but the image is written to.
+                let border = y_plane.len() - (height * width) * y_plane.stride();
+                let zeros = y.at(2).iter().filter(|value| **value == 0.0).count();
+                assert!(zeros >= border + height * width * (y_plane.stride() - to));
+            }
+        }
+    }
+}
+
+/// To the bit: whether alone, with others, or cut into other blocks.
+#[test]
+fn tiled_examples_do_not_depend_on_their_batch() {
+    let mut random = Random(6);
+    for ([input, output], [height, width]) in TILED {
+        let kernel = random.numbers(output * input * 9);
+        let (x_plane, y_plane) =
+            (Plane::bordered([input, height, width]), Plane::plain([output, height, width]));
+        let x = random.images(x_plane, 32);
+        for arch in archs() {
+            let conv = Winograd::new(arch, &kernel, [output, input, 9], false, [x_plane, y_plane]);
+            let mut whole = Stack::of(y_plane, 32);
+            conv.apply(arch, x.images(0), whole.images_mut(0), 32, false);
+            for (start, count) in [(0, 1), (31, 1), (7, 3), (13, 19)] {
+                let mut part = Stack::of(y_plane, count);
+                conv.apply(arch, x.images(start), part.images_mut(0), count, false);
+                for example in 0..count {
+                    assert_eq!(part.at(example), whole.at(start + example));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "input images")]
+fn short_images_are_refused_by_tiles_too() {
+    let (x, y) = (Plane::bordered([4, 4, 4]), Plane::plain([4, 4, 4]));
+    let conv = Winograd::new(Arch::new(), &[0.0; 4 * 4 * 9], [4, 4, 9], false, [x, y]);
+    let image = vec![0.0; x.len() - 16];
+    let mut out = vec![0.0; y.len()];
+    let (x, y) = (Images { data: &image, stride: x.len() }, ImagesMut { data: &mut out, stride: y.len() });
+    conv.apply(Arch::new(), x, y, 1, false);
+}
+
 #[test]
 #[should_panic(expected = "input_end")]
 fn short_images_are_refused() {
@@ -168,7 +268,7 @@ fn short_images_are_refused() {
 /// Two branches, 6 and 10 channels.
 fn parameters() -> CellParameters {
     let mut random = Random(3);
-    let branches = vec![[6, 4, 4], [10, 2, 2]];
+    let branches = vec![[6, 8, 8], [10, 4, 4]];
     let norm = |channels: usize, random: &mut Random| NormParameters {
         groups: 2,
         affine: Some((random.numbers(channels), random.numbers(channels))),
@@ -251,6 +351,39 @@ fn threads_change_nothing() {
     let expected = run(1);
     for threads in [2, 3, 7] {
         assert_eq!(run(threads), expected, "{threads} threads");
+    }
+}
+
+/// To the bit, in chunks of any size.
+#[test]
+#[cfg_attr(miri, ignore = "starts threads; what they do is tested above")]
+fn batches_change_nothing() {
+    let cell = Cell::new(&parameters());
+    let mut random = Random(8);
+    let numbers = |each: usize, random: &mut Random| random.numbers(32 * each);
+    let (state, injection) =
+        (numbers(cell.state_dim(), &mut random), numbers(cell.injection_dim(), &mut random));
+    let u = numbers(cell.state_dim(), &mut random);
+    let run = |threads: usize, first: usize, count: usize| {
+        let rows = |data: &[f32]| {
+            let each = data.len() / 32;
+            data[first * each..(first + count) * each].to_vec()
+        };
+        let (mut value, mut at_state) = (rows(&state), rows(&state));
+        let mut at_injection = rows(&injection);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let tape = cell.linearize(&rows(&state), &rows(&injection), &mut value);
+            tape.vjp(&rows(&u), &mut at_state, Some(&mut at_injection));
+        });
+        [value, at_state, at_injection]
+    };
+    let whole = run(1, 0, 32);
+    for (threads, first, count) in [(2, 0, 32), (1, 4, 3), (2, 4, 3), (1, 31, 1), (2, 0, 1), (2, 9, 23)] {
+        for (part, whole) in run(threads, first, count).iter().zip(&whole) {
+            let each = whole.len() / 32;
+            assert_eq!(part[..], whole[first * each..(first + count) * each]);
+        }
     }
 }
 

@@ -110,6 +110,85 @@ pub(crate) unsafe fn gather<S: Simd, const M: usize, const P: usize, const V: us
     }
 }
 
+/// For each of `M` rows i and column n of `P` panels: y\[i\]\[n\] (+)= Σ over channels k of x\[i\]\[k\] · w\[k\]\[n\].
+///
+/// Rows are `x_stride` and `y_stride` apart. Meanwhile `channels * LANES` floats at `ahead`, which may lie
+/// anywhere, are fetched into the cache.
+///
+/// # Safety
+///
+/// `channels` floats must be readable in each of `M` rows of x, `P * LANES` be readable and writable in each of
+/// `M` rows of y, and `channels * P * LANES` be readable at `weights`. `y` must not overlap the others.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+pub(crate) unsafe fn product<S: Simd, const M: usize, const P: usize, const V: usize>(
+    simd: S,
+    x: *const f32,
+    x_stride: usize,
+    weights: *const f32,
+    channels: usize,
+    y: *mut f32,
+    y_stride: usize,
+    accumulate: bool,
+    ahead: *const f32,
+) {
+    debug_assert_eq!(V * S::F32_LANES, LANES);
+    // SAFETY: all pointers stay within the ranges that the caller vouches for.
+    unsafe {
+        let at = |i: usize, p: usize, v: usize| {
+            y.add(i * y_stride + p * LANES + v * S::F32_LANES).cast::<S::f32s>()
+        };
+        let mut sum = [[[simd.splat_f32s(0.0); V]; P]; M];
+        if accumulate {
+            for i in 0..M {
+                for p in 0..P {
+                    for v in 0..V {
+                        sum[i][p][v] = at(i, p, v).read_unaligned();
+                    }
+                }
+            }
+        }
+        for k in 0..channels {
+            prefetch(ahead.wrapping_add(k * LANES));
+            let mut column = [[simd.splat_f32s(0.0); V]; P];
+            for p in 0..P {
+                for v in 0..V {
+                    let at = weights.add((k * P + p) * LANES + v * S::F32_LANES);
+                    column[p][v] = at.cast::<S::f32s>().read_unaligned();
+                }
+            }
+            for i in 0..M {
+                let value = simd.splat_f32s(*x.add(i * x_stride + k));
+                for p in 0..P {
+                    for v in 0..V {
+                        sum[i][p][v] = multiply_add(simd, value, column[p][v], sum[i][p][v]);
+                    }
+                }
+            }
+        }
+        for i in 0..M {
+            for p in 0..P {
+                for v in 0..V {
+                    at(i, p, v).write_unaligned(sum[i][p][v]);
+                }
+            }
+        }
+    }
+}
+
+/// Fetches what lies at an address into the cache, where the instruction set can. Any address will do.
+#[inline(always)]
+fn prefetch(address: *const f32) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: every x86-64 processor has the instruction, and it does not fault.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = address;
+}
+
 /// y\[i\]\[n\] += Σ over pixels (p, q) of x\[p + i\] · u\[q + n\], for M rows i and the columns n of `P` panels:
 /// one tap's share of a weight gradient.
 ///

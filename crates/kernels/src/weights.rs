@@ -58,9 +58,14 @@ pub(crate) fn accumulate(arch: Arch, jobs: &[Job<'_>], kernels: &mut [&mut Vec<f
     let targets = kernels.iter_mut().enumerate().filter(|(id, _)| wanted.binary_search(id).is_ok());
     let work: Vec<_> = work.into_iter().zip(targets).collect();
     work.into_par_iter().for_each(|((job, pieces), (_, kernel))| {
-        for (piece, sum) in pieces {
-            scatter(job.conv, piece, &sum, kernel);
-        }
+        // The pieces of some outputs: a run of the kernel that no other piece touches.
+        let [_, inputs, area] = job.conv.shape();
+        let run = PANELS * LANES * inputs * area;
+        kernel.par_chunks_mut(run).enumerate().for_each(|(number, kernel)| {
+            for (piece, sum) in pieces.iter().filter(|(piece, _)| piece.panels.start == number * PANELS) {
+                scatter(job.conv, piece, sum, kernel);
+            }
+        });
     });
 }
 
@@ -89,7 +94,7 @@ fn sum(arch: Arch, job: &Job<'_>, piece: &Piece) -> Vec<f32> {
     sum
 }
 
-/// Adds a piece to a kernel `[Cout, Cin, k·k]`.
+/// Adds a piece to the outputs of a kernel `[Cout, Cin, k·k]` that it belongs to.
 fn scatter(conv: &Conv, piece: &Piece, sum: &[f32], kernel: &mut [f32]) {
     let [outputs, inputs, area] = conv.shape();
     let columns = piece.panels.len() * LANES;
@@ -97,7 +102,7 @@ fn scatter(conv: &Conv, piece: &Piece, sum: &[f32], kernel: &mut [f32]) {
     let first = piece.panels.start * LANES;
     for column in 0..columns.min(outputs - first) {
         for (row, input) in piece.inputs.clone().enumerate() {
-            let at = ((first + column) * inputs + input) * area;
+            let at = (column * inputs + input) * area;
             for (tap, weight) in kernel[at..at + area].iter_mut().enumerate() {
                 *weight += sum[(tap * rows + row) * columns + column];
             }

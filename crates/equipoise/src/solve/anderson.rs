@@ -7,7 +7,7 @@
 use burn::tensor::Tensor;
 
 use super::{Evaluated, Memory};
-use crate::batch::{dot, from_vec, select, to_vec};
+use crate::batch::{dot, from_vec, to_vec};
 use crate::state::State;
 
 pub(super) struct Anderson {
@@ -49,11 +49,7 @@ impl Anderson {
 
 impl Memory for Anderson {
     fn next(&mut self, current: &Evaluated) -> State {
-        self.remember(Evaluated {
-            state: current.state.clone(),
-            value: current.value.clone(),
-            residual: current.residual.clone(),
-        });
+        self.remember(current.clone());
         let count = self.history.len();
         let weights: Vec<Vec<f64>> = self
             .gram
@@ -83,11 +79,7 @@ impl Memory for Anderson {
 
     fn select(&mut self, rows: &[usize]) {
         for point in &mut self.history {
-            *point = Evaluated {
-                state: select(&point.state, rows),
-                value: select(&point.value, rows),
-                residual: select(&point.residual, rows),
-            };
+            *point = point.select(rows);
         }
         self.gram = rows.iter().map(|&row| self.gram[row].clone()).collect();
     }

@@ -6,7 +6,7 @@
 //! with Bᵀ. The first step is z_1 = f(z_0).
 
 use burn::backend::flex::FlexTensor;
-use equipoise_kernels::{BroydenStep, broyden_direction};
+use equipoise_kernels::{BroydenStep, Correction, broyden_direction, broyden_next};
 
 use super::{Evaluated, Memory};
 use crate::batch::{dot, from_vec, select};
@@ -52,15 +52,19 @@ impl Broyden {
     /// Takes in a point z with g = f(z) − z, correcting B if there was one before, and returns B g: the step is
     /// its negative.
     pub fn direction(&mut self, state: &State, residual: &State) -> State {
-        let Some(direction) = self.fused(state, residual) else {
-            return self.composed(state, residual);
-        };
-        self.previous = Some((state.clone(), residual.clone()));
-        direction
+        match self.fused(state, residual, broyden_direction) {
+            Some(direction) => direction,
+            None => self.composed(state, residual),
+        }
     }
 
-    /// The direction in one fused pass per example; `None` if some tensor is not plain.
-    fn fused(&mut self, state: &State, residual: &State) -> Option<State> {
+    /// The direction, or the next state, in one fused pass per example; `None` if some tensor is not plain.
+    fn fused(
+        &mut self,
+        state: &State,
+        residual: &State,
+        pass: fn(&BroydenStep<'_>) -> (Vec<f32>, Option<Correction>),
+    ) -> Option<State> {
         let [n, dim] = state.dims();
         let (z, g) = (plain(state)?, plain(residual)?);
         let previous = match &self.previous {
@@ -70,7 +74,7 @@ impl Broyden {
         let held = self.corrections.iter().map(|(u, v)| Some((plain(u)?, plain(v)?)));
         let held: Vec<(FlexTensor, FlexTensor)> = held.collect::<Option<_>>()?;
         let corrections: Vec<_> = held.iter().map(|(u, v)| (numbers_of(u), numbers_of(v))).collect();
-        let (direction, correction) = broyden_direction(&BroydenStep {
+        let (result, correction) = pass(&BroydenStep {
             dim,
             corrections: &corrections,
             state: numbers_of(&z),
@@ -81,7 +85,8 @@ impl Broyden {
         if let Some((u, v)) = correction {
             self.corrections.push((tensor(u), tensor(v)));
         }
-        Some(tensor(direction))
+        self.previous = Some((state.clone(), residual.clone()));
+        Some(tensor(result))
     }
 
     /// The direction in tensor operations, for any device and for what is tracked.
@@ -102,7 +107,10 @@ impl Broyden {
 
 impl Memory for Broyden {
     fn next(&mut self, current: &Evaluated) -> State {
-        current.state.clone() - self.direction(&current.state, &current.residual)
+        match self.fused(&current.state, &current.residual, broyden_next) {
+            Some(next) => next,
+            None => current.state.clone() - self.composed(&current.state, &current.residual),
+        }
     }
 
     fn select(&mut self, rows: &[usize]) {

@@ -18,10 +18,12 @@ pub use broyden::Broyden;
 pub(crate) use broyden::finite_or_zero;
 pub use trajectory::{Evaluation, StateChoice, StopReason, Trajectory};
 
+use equipoise_kernels::residuals;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{self, norm, put_rows, to_vec};
 use crate::model::cell::FixedPointMap;
+use crate::plain::{numbers_of, plain};
 use crate::state::State;
 
 /// Which solver, with its own settings.
@@ -179,6 +181,7 @@ impl SolverConfig {
 }
 
 /// A state with f and g = f − z there, for the examples still in the batch.
+#[derive(Clone)]
 pub struct Evaluated {
     /// z, `[N, D]`.
     pub state: State,
@@ -186,13 +189,22 @@ pub struct Evaluated {
     pub value: State,
     /// g(z) = f(z) − z, `[N, D]`.
     pub residual: State,
+    /// ‖g‖ and ‖f‖ of each example.
+    norms: Vec<(f64, f64)>,
 }
 
 impl Evaluated {
     fn at(map: &dyn FixedPointMap, state: State) -> Self {
         let value = map.apply(&state);
+        if let (Some(z), Some(f)) = (plain(&state), plain(&value)) {
+            let (residual, norms) = residuals(state.dims()[1], numbers_of(&z), numbers_of(&f));
+            let residual = batch::from_vec(residual, state.dims(), &state.device());
+            return Self { state, value, residual, norms };
+        }
         let residual = value.clone() - state.clone();
-        Self { state, value, residual }
+        let of = |state: &State| to_vec(norm(state)).into_iter().map(f64::from);
+        let norms = of(&residual).zip(of(&value)).collect();
+        Self { state, value, residual, norms }
     }
 
     fn select(&self, rows: &[usize]) -> Self {
@@ -200,6 +212,7 @@ impl Evaluated {
             state: batch::select(&self.state, rows),
             value: batch::select(&self.value, rows),
             residual: batch::select(&self.residual, rows),
+            norms: rows.iter().map(|&row| self.norms[row]).collect(),
         }
     }
 }
@@ -257,13 +270,13 @@ pub fn solve(map: &dyn FixedPointMap, start: State, config: &SolverConfig) -> Tr
 
 /// ‖g‖ and ‖f‖ of each example, or of the whole batch for each.
 fn residual_norms(current: &Evaluated, scope: StopScope) -> Vec<(f64, f64)> {
-    let norms = |state: &State| to_vec(norm(state)).into_iter().map(f64::from).collect::<Vec<_>>();
-    let (residual, value) = (norms(&current.residual), norms(&current.value));
     match scope {
-        StopScope::Example => residual.into_iter().zip(value).collect(),
+        StopScope::Example => current.norms.clone(),
         StopScope::Batch => {
-            let whole = |norms: &[f64]| norms.iter().map(|norm| norm * norm).sum::<f64>().sqrt();
-            vec![(whole(&residual), whole(&value)); residual.len()]
+            let sum =
+                |of: fn(&(f64, f64)) -> f64| current.norms.iter().map(|norms| of(norms).powi(2)).sum::<f64>();
+            let whole = (sum(|norms| norms.0).sqrt(), sum(|norms| norms.1).sqrt());
+            vec![whole; current.norms.len()]
         }
     }
 }
