@@ -27,3 +27,4 @@ pub mod evaluate;
 pub mod defense;
 pub mod train;
 pub mod problems;
+pub mod guide;

@@ -1,0 +1,45 @@
+//! The guide: the pages of `docs/guide`, whose examples are compiled and run with the tests.
+//!
+//! A page's last lines say where its links lead on GitHub; `links.md` comes before them and says where the same
+//! labels lead here.
+
+macro_rules! page {
+    ($name:ident, $file:literal) => {
+        #[doc = include_str!("links.md")]
+        #[doc = include_str!(concat!("../../../../docs/guide/", $file))]
+        pub mod $name {}
+    };
+}
+
+page!(contents, "README.md");
+page!(equilibrium, "equilibrium.md");
+page!(gradients_overview, "gradients.md");
+
+/// Gradient estimators, a page each.
+pub mod gradients {
+    page!(exact, "gradients/exact.md");
+    page!(unrolled, "gradients/unrolled.md");
+    page!(adjoint, "gradients/adjoint.md");
+    page!(through_solver, "gradients/through-solver.md");
+    page!(ensemble, "gradients/ensemble.md");
+    page!(joint, "gradients/joint.md");
+}
+
+page!(attacks_overview, "attacks.md");
+
+/// Attacks, a page each.
+pub mod attacks {
+    page!(pgd, "attacks/pgd.md");
+    page!(apgd, "attacks/apgd.md");
+    page!(fab, "attacks/fab.md");
+    page!(square, "attacks/square.md");
+    page!(autoattack, "attacks/autoattack.md");
+    page!(whitebox, "attacks/whitebox.md");
+}
+
+page!(defences, "defences.md");
+page!(training, "training.md");
+page!(diagnostics, "diagnostics.md");
+page!(report, "report.md");
+page!(own_cell, "own-cell.md");
+page!(pytorch, "pytorch.md");
