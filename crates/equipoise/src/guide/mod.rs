@@ -1,7 +1,8 @@
-//! The guide: the pages of `docs/guide`, whose examples are compiled and run with the tests.
-//!
-//! A page's last lines say where its links lead on GitHub; `links.md` comes before them and says where the same
-//! labels lead here.
+// The pages of `docs/guide`, so that their examples are compiled and run with the tests. A page's last lines say where
+// its links lead on GitHub; `links.md`, which comes before them, says where the same labels lead here: the first
+// definition of a label counts.
+#![doc = include_str!("links.md")]
+#![doc = include_str!("../../../../docs/guide/README.md")]
 
 macro_rules! page {
     ($name:ident, $file:literal) => {
@@ -11,7 +12,6 @@ macro_rules! page {
     };
 }
 
-page!(contents, "README.md");
 page!(equilibrium, "equilibrium.md");
 page!(gradients_overview, "gradients.md");
 
