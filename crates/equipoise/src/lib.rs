@@ -29,3 +29,4 @@ pub mod probe;
 pub mod defense;
 pub mod train;
 pub mod problems;
+pub mod guide;
