@@ -25,5 +25,6 @@ pub mod checkpoint;
 pub mod trace;
 pub mod evaluate;
 pub mod defense;
+pub mod diagnose;
 pub mod train;
 pub mod problems;

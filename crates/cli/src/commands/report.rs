@@ -23,7 +23,7 @@ pub fn run(flags: &Report) -> Result<(), Error> {
         models.extend(read(path)?);
     }
     let title = flags.title.clone().unwrap_or_else(|| write::title(&models));
-    let report = Contents { title, models, figures: Vec::new(), command: Some(command_line()) };
+    let report = Contents { title, models, diagnoses: Vec::new(), figures: Vec::new(), command: Some(command_line()) };
     let targets: Vec<(Format, PathBuf)> = match formats.as_slice() {
         [format] if figures.is_empty() && names_a_file(&flags.out) => vec![(*format, flags.out.clone())],
         formats => formats.iter().map(|&format| (format, flags.out.join(write::file_name(format)))).collect(),

@@ -96,6 +96,7 @@ pub fn report(models: Vec<Evaluation>) -> Report {
     Report {
         title: "Robustness of small models".into(),
         models,
+        diagnoses: Vec::new(),
         figures: Vec::new(),
         command: Some("equipoise evaluate --model m.safetensors --seed 7".into()),
     }
