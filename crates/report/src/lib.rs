@@ -14,6 +14,7 @@
 //! # Ok::<(), equipoise_report::ReportError>(())
 //! ```
 
+mod diagnosis;
 mod error;
 mod export;
 mod facts;
@@ -25,6 +26,7 @@ mod verdict;
 mod words;
 mod write;
 
+pub use diagnosis::{diagnosis_csv, diagnosis_summary};
 pub use error::ReportError;
 pub use figure::{Figure, Kind, Scale, Series};
 pub use format::Format;

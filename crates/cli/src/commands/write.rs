@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use equipoise_record::{Accuracy, Evaluation};
-use equipoise_report::{Format, Report, render, verdicts, write_atomically};
+use equipoise_record::{Accuracy, Diagnosis, Evaluation};
+use equipoise_report::{Format, Report, diagnosis_csv, render, verdicts, write_atomically};
 
 use crate::configuration::command_line;
 use crate::error::Error;
@@ -28,11 +28,42 @@ pub fn results(folder: &Path, title: String, models: Vec<Evaluation>) -> Result<
     Ok(())
 }
 
+/// Writes a diagnosis into a folder: `diagnosis.json`, a CSV file for each section, `report.md`, `report.html`.
+pub fn diagnosis(folder: &Path, diagnosis: Diagnosis) -> Result<(), Error> {
+    let mut files = diagnosis_csv(&diagnosis)?;
+    let title = title_of(&[], std::slice::from_ref(&diagnosis));
+    let report = Report { title, diagnoses: vec![diagnosis], command: Some(command_line()), ..Report::default() };
+    for (name, format) in [
+        ("diagnosis.json", Format::Json),
+        ("report.md", Format::Markdown),
+        ("report.html", Format::Html),
+    ] {
+        files.push((name.to_owned(), render(format, &report)?));
+    }
+    for (name, text) in files {
+        write_atomically(folder.join(name), text)?;
+    }
+    Ok(())
+}
+
 /// A title for some models.
 pub fn title(models: &[Evaluation]) -> String {
     match models {
         [one] => format!("Robustness of {}", one.model),
         several => format!("Robustness of {} models", several.len()),
+    }
+}
+
+/// A title for models and diagnoses.
+pub fn title_of(models: &[Evaluation], diagnoses: &[Diagnosis]) -> String {
+    if !models.is_empty() {
+        return title(models);
+    }
+    let names: Vec<&str> =
+        diagnoses.iter().flat_map(|d| &d.diagnosed).map(|model| model.model.as_str()).collect();
+    match names.as_slice() {
+        [one] => format!("Diagnosis of {one}"),
+        several => format!("Diagnosis of {} models", several.len()),
     }
 }
 

@@ -76,6 +76,7 @@ pub struct Measured<T> {
 }
 
 /// What is looked at: points, clean and attacked.
+#[derive(Clone)]
 pub struct Case<'a> {
     points: &'a Points,
     attacked: Images,
