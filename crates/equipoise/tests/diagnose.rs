@@ -116,8 +116,13 @@ fn residuals_of_a_linear_contraction_decay_as_its_powers() {
     for (t, (spread, mut expected)) in clean.by_iterate.iter().zip(expected.clone()).enumerate() {
         expected.sort_by(f64::total_cmp);
         let median = spread.median.unwrap();
-        assert!((median / expected[COUNT / 2] - 1.0).abs() < 1e-3, "t {}: {median} {expected:?}", t + 1);
-        assert!(spread.low.unwrap() >= expected[0] * 0.999 && spread.high.unwrap() <= expected[6] * 1.001);
+        // The residual is a difference of float32 numbers.
+        let near = |a: f64, b: f64| (a - b).abs() < 1e-3 * b + 1e-7;
+        assert!(near(median, expected[COUNT / 2]), "t {}: {median} {expected:?}", t + 1);
+        // Percentiles of seven numbers stand 0.6 from the ends.
+        let low = expected[0] + 0.6 * (expected[1] - expected[0]);
+        let high = expected[5] + 0.4 * (expected[6] - expected[5]);
+        assert!(near(spread.low.unwrap(), low) && near(spread.high.unwrap(), high), "t {}", t + 1);
     }
     let first: Vec<Option<usize>> = (0..COUNT)
         .map(|k| (0..horizon).find(|&t| expected[t][k] < 1e-2).map(|t| t + 1))
@@ -347,7 +352,18 @@ fn nothing_depends_on_the_batch() {
         )
     };
     let whole = everything(5);
-    assert!(whole == everything(2) && whole == everything(1), "{whole:?}");
+    for batch_size in [2, 1] {
+        let parts = everything(batch_size);
+        assert_eq!(parts.0, whole.0, "{batch_size}");
+        assert_eq!(parts.1, whole.1, "{batch_size}");
+        assert_eq!(parts.2, whole.2, "{batch_size}");
+        assert_eq!(parts.3, whole.3, "{batch_size}");
+        assert_eq!(parts.4, whole.4, "{batch_size}");
+        assert_eq!(parts.5, whole.5, "{batch_size}");
+        assert_eq!(parts.6, whole.6, "{batch_size}");
+        assert_eq!(parts.7, whole.7, "{batch_size}");
+        assert_eq!(parts.8, whole.8, "{batch_size}");
+    }
 }
 
 #[test]
@@ -364,13 +380,10 @@ fn work_is_counted_per_example() {
     assert_eq!((gallery.work.cell_evaluations, gallery.work.vjps), (2 * 2 * (5 + 3), 0));
     let alignment = diagnose::alignment(&model, &tight, &case).unwrap();
     assert!(alignment.work.vjps > 0);
-    // One solve for all estimators: without sharing it would be 5 for each of the 14 estimators and 5 truths alone.
-    let applications: u64 = 2 * 5 * (14 + 5) * 5;
-    let shared = alignment.work.cell_evaluations;
-    assert!(shared >= 2 * 5 * 5, "{shared}");
-    let again = diagnose::alignment(&model, &tight, &case).unwrap();
-    assert_eq!(again.work, alignment.work);
-    assert!(applications > 0);
+    // One solve for all estimators. Beyond it: exact 3 (the tail); unrolled 10, and at each of 4 states 1 and 5; adjoint
+    // to t: t; through-solver behind final 4 and the tail's 3, behind early(t): t.
+    let per_example = 5 + 3 + 10 + 4 * (1 + 5) + (1 + 2 + 3 + 4) + (4 + 3) + (1 + 2 + 3 + 4);
+    assert_eq!(alignment.work.cell_evaluations, 2 * 5 * per_example);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use equipoise_record::{Accuracy, Diagnosis, Evaluation};
-use equipoise_report::{Format, Report, diagnosis_csv, render, verdicts, write_atomically};
+use equipoise_report::{Format, Report, diagnosis_csv, render, verdict, verdicts, write_atomically};
 
 use crate::configuration::command_line;
 use crate::error::Error;
@@ -69,8 +69,15 @@ pub fn title_of(models: &[Evaluation], diagnoses: &[Diagnosis]) -> String {
 
 /// The table and the verdicts, as Markdown.
 pub fn summary(models: &[Evaluation]) -> String {
+    let verdicts = models.iter().flat_map(verdicts);
+    let verdicts = verdicts.map(|verdict| format!("\n{}: {}\n", verdict.finding.label(), verdict.sentence));
+    table(models) + &verdicts.collect::<String>()
+}
+
+/// Accuracies and the finding, a row for each model and readout, as Markdown.
+pub fn table(models: &[Evaluation]) -> String {
     let percent = |a: Accuracy| format!("{:.1}%", 100.0 * a.value);
-    let header = ["Model", "Readout", "Clean", "Ready-made", "White-box"].map(str::to_owned);
+    let header = ["Model", "Readout", "Clean", "Ready-made", "White-box", "Finding"].map(str::to_owned);
     let mut rows = vec![header];
     for model in models {
         for readout in &model.readouts {
@@ -80,11 +87,12 @@ pub fn summary(models: &[Evaluation]) -> String {
                 percent(readout.clean_accuracy),
                 readout.ready_made_accuracy.map_or("-".to_owned(), percent),
                 percent(readout.white_box_accuracy),
+                verdict(model, readout).finding.label().to_owned(),
             ]);
         }
     }
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 5] = std::array::from_fn(width);
+    let widths: [usize; 6] = std::array::from_fn(width);
     let mut text = String::new();
     for (number, row) in rows.iter().enumerate() {
         let cells: Vec<String> = row
@@ -92,7 +100,7 @@ pub fn summary(models: &[Evaluation]) -> String {
             .zip(widths)
             .enumerate()
             .map(|(column, (cell, width))| match column {
-                0 | 1 => format!("{cell:<width$}"),
+                0 | 1 | 5 => format!("{cell:<width$}"),
                 _ => format!("{cell:>width$}"),
             })
             .collect();
@@ -102,15 +110,12 @@ pub fn summary(models: &[Evaluation]) -> String {
                 .iter()
                 .enumerate()
                 .map(|(column, &width)| match column {
-                    0 | 1 => "-".repeat(width),
+                    0 | 1 | 5 => "-".repeat(width),
                     _ => format!("{}:", "-".repeat(width - 1)),
                 })
                 .collect();
             text += &format!("| {} |\n", rules.join(" | "));
         }
-    }
-    for verdict in models.iter().flat_map(verdicts) {
-        text += &format!("\n{}: {}\n", verdict.finding.label(), verdict.sentence);
     }
     text
 }

@@ -53,7 +53,7 @@ pub struct Diagnose {
     #[arg(long, value_name = "N")]
     pub horizon: Option<usize>,
     /// Power iterations on J at most
-    #[arg(long, value_name = "N", default_value_t = 60)]
+    #[arg(long, value_name = "N", default_value_t = 200)]
     pub power_iterations: usize,
     /// Random probes of the norm of J
     #[arg(long, value_name = "N", default_value_t = 4)]

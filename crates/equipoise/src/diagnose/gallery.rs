@@ -66,7 +66,8 @@ fn lay_out(
     let largest = changes.iter().fold(0.0, |largest: f64, change| largest.max(f64::from(change.abs())));
     // The largest change just reaches black or white; a whole number is easier to say.
     let scale = if largest > 0.0 { 0.5 / largest } else { 1.0 };
-    let scale = if scale > 1.0 { scale.floor() } else { scale };
+    // The largest change is ε only up to rounding.
+    let scale = if scale > 1.0 { (scale + 1e-3).floor() } else { scale };
     let byte = |intensity: f64| (255.0 * intensity).round().clamp(0.0, 255.0) as u8;
     let bytes = |pixels: &[f32]| pixels.iter().map(|&pixel| byte(f64::from(pixel))).collect::<Vec<u8>>();
     let answers = |view, row: usize| {

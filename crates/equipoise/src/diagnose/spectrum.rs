@@ -33,7 +33,7 @@ pub struct SpectrumConfig {
 
 impl Default for SpectrumConfig {
     fn default() -> Self {
-        Self { limit: 60, tolerance: 1e-2, probes: 4 }
+        Self { limit: 200, tolerance: 1e-2, probes: 4 }
     }
 }
 
@@ -78,10 +78,10 @@ struct Power {
     iterations: usize,
 }
 
-/// Where an example stands: three vectors of a power iteration that differ by one product each.
+/// Where an example stands.
 struct Walk {
     row: usize,
-    /// u of the last but one and of the last iteration, both divided by the norm of the first.
+    /// u before the last product and after it, divided by the same number. Empty at first.
     before: Vec<f64>,
     current: Vec<f64>,
     /// ln ‖Jᵀu‖ / ‖u‖ of each iteration.
@@ -159,8 +159,11 @@ fn products(linearization: &dyn Linearization, walks: &[Walk]) -> Vec<Vec<f64>> 
 }
 
 /// The dominant |λ| by the better of the two fits, whether it is one of a complex pair, and the fit's relative
-/// error. `before` is empty in the first iteration: then there is only one fit to try.
+/// error. Nothing in the first iteration, where `before` is empty.
 fn fit(before: &[f64], current: &[f64], product: &[f64]) -> Option<(f64, bool, f64)> {
+    if before.is_empty() {
+        return None;
+    }
     let (cc, cp, pp) = (dot(current, current), dot(current, product), dot(product, product));
     if !(cc > 0.0 && pp > 0.0 && pp.is_finite()) {
         return None;
@@ -169,9 +172,6 @@ fn fit(before: &[f64], current: &[f64], product: &[f64]) -> Option<(f64, bool, f
     let ratio = cp / cc;
     let single = ((pp - ratio * cp).max(0.0) / pp).sqrt();
     let one = (ratio.abs(), false, single);
-    if before.is_empty() {
-        return None;
-    }
     // Jᵀ²u = a Jᵀu + b u, by least squares over (current, before). `before` is first freed of its part along
     // `current`: what is left of it carries the second direction.
     let along = dot(before, current) / cc;

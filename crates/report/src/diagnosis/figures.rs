@@ -205,7 +205,7 @@ pub(super) fn sweep(diagnosis: &Diagnosis) -> Vec<Figure> {
             "Ready-made PGD-10 with steps of ε/4, run anew at every ε.",
             &|sweep| &sweep.eps,
         ),
-        figure("Accuracy by solver steps", "solver steps T", Scale::Log, transferred, &|sweep| {
+        figure("Accuracy by solver steps", "solver steps T", Scale::Linear, transferred, &|sweep| {
             &sweep.solver_steps
         }),
         figure("Accuracy by solver tolerance", "tolerance", Scale::Log, transferred, &|sweep| {

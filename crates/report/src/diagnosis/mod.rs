@@ -10,6 +10,7 @@ mod tables;
 
 pub use self::csv::diagnosis_csv;
 pub use summary::diagnosis_summary;
+pub(crate) use summary::findings;
 
 use crate::figure::Figure;
 use crate::table::Table;

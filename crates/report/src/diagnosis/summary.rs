@@ -4,21 +4,32 @@ use super::setting;
 use crate::words;
 use equipoise_record::{Diagnosis, ModelDiagnosis, Section, Spread, View};
 
-/// What was found, one sentence for each model; plain text.
-pub fn diagnosis_summary(diagnosis: &Diagnosis) -> Vec<String> {
-    diagnosis.diagnosed.iter().map(|model| sentence(diagnosis, model)).collect()
+/// What was found on one model: where, and in which clauses.
+pub(crate) struct Findings {
+    pub model: String,
+    pub setting: String,
+    pub clauses: Vec<String>,
 }
 
-fn sentence(diagnosis: &Diagnosis, model: &ModelDiagnosis) -> String {
-    let clauses: Vec<String> =
-        [accuracy(model), sweep(model), residual(model), alignment(model), landscape(model), spectrum(model)]
-            .into_iter()
-            .flatten()
-            .collect();
-    if clauses.is_empty() {
-        return format!("{} on {}: nothing was measured.", model.model, setting(diagnosis));
-    }
-    format!("{} on {}: {}.", model.model, setting(diagnosis), clauses.join("; "))
+/// What was found, one entry for each model.
+pub(crate) fn findings(diagnosis: &Diagnosis) -> Vec<Findings> {
+    let clauses = |model: &ModelDiagnosis| -> Vec<String> {
+        let all = [accuracy(model), sweep(model), residual(model), alignment(model), landscape(model), spectrum(model)];
+        let clauses: Vec<String> = all.into_iter().flatten().collect();
+        if clauses.is_empty() { vec!["nothing was measured".to_owned()] } else { clauses }
+    };
+    let findings = |model: &ModelDiagnosis| Findings {
+        model: model.model.clone(),
+        setting: setting(diagnosis),
+        clauses: clauses(model),
+    };
+    diagnosis.diagnosed.iter().map(findings).collect()
+}
+
+/// What was found, one sentence for each model; plain text.
+pub fn diagnosis_summary(diagnosis: &Diagnosis) -> Vec<String> {
+    let sentence = |f: Findings| format!("{} on {}: {}.", f.model, f.setting, f.clauses.join("; "));
+    findings(diagnosis).into_iter().map(sentence).collect()
 }
 
 fn result<T>(section: &Option<Section<T>>) -> Option<&T> {
@@ -26,7 +37,12 @@ fn result<T>(section: &Option<Section<T>>) -> Option<&T> {
 }
 
 fn median(spread: &Spread) -> String {
-    spread.median.map_or("unknown".to_owned(), words::number)
+    // Three digits are enough for a sentence; the tables have more.
+    spread.median.map_or("unknown".to_owned(), three)
+}
+
+fn three(number: f64) -> String {
+    words::number(format!("{number:.2e}").parse().unwrap_or(number))
 }
 
 fn accuracy(model: &ModelDiagnosis) -> Option<String> {
@@ -94,7 +110,7 @@ fn spectrum(model: &ModelDiagnosis) -> Option<String> {
         None => "the spectral radius of J is unknown: no power iteration converged".to_owned(),
         Some(radius) => format!(
             "the spectral radius of J is {} (median of the {converged} whose power iteration converged)",
-            words::number(radius)
+            three(radius)
         ),
     })
 }

@@ -180,12 +180,10 @@ fn findings(report: &Report) -> Markup {
             section id="findings" {
                 h2 { "Findings" }
                 @for one in &report.diagnoses {
-                    @for (says, model) in diagnosis::diagnosis_summary(one).iter().zip(&one.diagnosed) {
+                    @for finding in diagnosis::findings(one) {
                         article.finding-card {
-                            p {
-                                strong { (model.model) }
-                                (breakable(says.strip_prefix(&model.model).unwrap_or(says)))
-                            }
+                            p { strong { (finding.model) } " on " (breakable(&finding.setting)) }
+                            ul { @for clause in &finding.clauses { li { (breakable(clause)) } } }
                         }
                     }
                 }
@@ -434,6 +432,12 @@ fn glossary() -> Markup {
     }
 }
 
+/// The command that made a record, unless it is the report's own, which is shown already.
+fn command<'a>(configuration: &'a serde_json::Value, report: &Report) -> Option<&'a str> {
+    let command = configuration.get("command")?.as_str()?;
+    (report.command.as_deref() != Some(command)).then_some(command)
+}
+
 /// JSON with indents; a JSON value can always be written.
 fn pretty(value: &serde_json::Value) -> String {
     format!("{value:#}")
@@ -456,7 +460,7 @@ fn reproduce(report: &Report, configurations: &[String]) -> Markup {
                     dt { "Seed" } dd { (model.seed) }
                     dt { "Record format" } dd { (model.version) }
                 }
-                @if let Some(command) = model.configuration.get("command").and_then(|c| c.as_str()) {
+                @if let Some(command) = command(&model.configuration, report) {
                     pre tabindex="0" { code { (command) } }
                 }
                 details { summary { "Configuration and versions" } pre tabindex="0" { code { (configuration) } } }
@@ -470,7 +474,7 @@ fn reproduce(report: &Report, configurations: &[String]) -> Markup {
                     dt { "Seed" } dd { (one.seed) }
                     dt { "Record format" } dd { (one.version) }
                 }
-                @if let Some(command) = one.configuration.get("command").and_then(|c| c.as_str()) {
+                @if let Some(command) = command(&one.configuration, report) {
                     pre tabindex="0" { code { (command) } }
                 }
                 details {
