@@ -210,7 +210,7 @@ fn checks(models: &[Evaluation]) -> Markup {
                             li.raised[flag.raised] {
                                 span.state { @if flag.raised { "▲ raised" } @else { "clear" } }
                                 div {
-                                    p { strong { (flag.name) } " " (breakable(&flag.statement)) }
+                                    p { strong { (flag.name) ":" } " " (breakable(&flag.statement)) }
                                     @if !flag.evidence.is_empty() {
                                         details {
                                             summary { "Evidence" }
