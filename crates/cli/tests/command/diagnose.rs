@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{folder, refuse, succeed, train_tiny};
+use crate::support::{command, folder, refuse, succeed, train_tiny};
 
 const RESNET: &str = "name = \"resnet\"\n[model]\nkind = \"resnet18\"\nwidth = 2\n[train]\nepochs = 1\nbatch_size = 16\n\
                       development = 0\n[data]\nspec = \"digits\"\ncount = 16\n";
@@ -108,4 +108,44 @@ fn what_cannot_be_diagnosed_is_refused_before_anything_is_written() {
     }
     assert!(!at.join("out").exists());
     refuse(at, "report --out out", 2, &["results.json", "diagnosis.json"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_diagnosis_keeps_its_sections() {
+    use std::process::Command;
+    use std::time::{Duration, Instant};
+
+    let folder = folder();
+    let at = folder.path();
+    train_tiny(at);
+    let diagnose = "diagnose --model model/model.safetensors --data digits --count 300 --eps 0.1 --out out";
+    let child = command(at, diagnose).spawn().unwrap();
+    let finished = |section: &str| {
+        let entries = fs::read_dir(at.join("out/sections")).into_iter().flatten().flatten();
+        let name = format!("-{section}.json");
+        entries.map(|entry| entry.path()).find(|path| path.to_string_lossy().ends_with(&name))
+    };
+    let begun = Instant::now();
+    let residual = loop {
+        if let Some(path) = finished("residual") {
+            break path;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "no section after a minute");
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("interrupted") && stderr.contains("--out out --resume"), "{stderr}");
+    assert!(!at.join("out/diagnosis.json").exists() && finished("sweep").is_none());
+
+    let kept = fs::read_to_string(&residual).unwrap();
+    succeed(at, &format!("{diagnose} --sections residual,accuracy --resume"));
+    assert_eq!(fs::read_to_string(&residual).unwrap(), kept);
+    let record = json(&at.join("out/diagnosis.json"));
+    let seconds = |value: &Value| value["seconds"].as_f64().unwrap();
+    let kept: Value = serde_json::from_str(&kept).unwrap();
+    assert_eq!(seconds(&record["diagnosed"][0]["residual"]), seconds(&kept));
 }
