@@ -9,11 +9,11 @@ use equipoise::deployed::{Deployment, Victim};
 use equipoise::diagnose::{self, Case, DiagnoseError, Measured, Settings, SpectrumConfig};
 use equipoise::evaluate::{Observer, Points, Quiet};
 use equipoise::gradient::Estimator;
+use equipoise::model::deq::Deq;
 use equipoise::model::init::Init;
 use equipoise::model::mdeq::{Mdeq, MdeqConfig};
 use equipoise::network::{Architecture, Network};
 use equipoise::problems::{FlattenStem, LinearCell, LinearHead, linear_deq};
-use equipoise::model::deq::Deq;
 use equipoise::readout::{Readout, Tail};
 use equipoise::solve::SolverConfig;
 use equipoise_record::{Share, View};
@@ -124,9 +124,8 @@ fn residuals_of_a_linear_contraction_decay_as_its_powers() {
         let high = expected[5] + 0.4 * (expected[6] - expected[5]);
         assert!(near(spread.low.unwrap(), low) && near(spread.high.unwrap(), high), "t {}", t + 1);
     }
-    let first: Vec<Option<usize>> = (0..COUNT)
-        .map(|k| (0..horizon).find(|&t| expected[t][k] < 1e-2).map(|t| t + 1))
-        .collect();
+    let first: Vec<Option<usize>> =
+        (0..COUNT).map(|k| (0..horizon).find(|&t| expected[t][k] < 1e-2).map(|t| t + 1)).collect();
     assert_eq!(clean.never, Share::of(first.iter().map(Option::is_none)));
     for (t, reached) in clean.reached.iter().enumerate() {
         assert_eq!(*reached, Share::of(first.iter().map(|f| f.is_some_and(|f| f <= t + 1))), "t {}", t + 1);
@@ -288,12 +287,8 @@ fn the_curve_over_eps_ends_at_nothing_or_at_the_largest() {
     // The point at ε is PGD-10 as anybody would run it.
     let budget = case_budget(0.02);
     let attack = Pgd::new(PgdConfig::default()).unwrap();
-    let targets = Targets {
-        images: points.images(),
-        labels: points.labels(),
-        indices: points.indices(),
-        seed: 5,
-    };
+    let targets =
+        Targets { images: points.images(), labels: points.labels(), indices: points.indices(), seed: 5 };
     let attacked = predictions(&victim.logits(&attack.run(&victim, &targets, &budget)));
     let clean = predictions(&victim.logits(points.images()));
     let robust = attacked

@@ -11,6 +11,7 @@ mod accuracy;
 mod diagnosis;
 mod flag;
 mod gallery;
+mod plan;
 
 pub use accuracy::{Accuracy, Interval, wilson_interval};
 pub use diagnosis::{
@@ -20,6 +21,7 @@ pub use diagnosis::{
 };
 pub use flag::{Evidence, Flag};
 pub use gallery::{Answers, Gallery, GalleryItem};
+pub use plan::{NotTried, Plan, Try};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -75,6 +77,9 @@ pub struct ReadoutResult {
     /// Checks for gradient obfuscation, raised or not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<Flag>,
+    /// What was to be tried and what was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
 }
 
 /// One attack through one gradient estimator.

@@ -201,9 +201,7 @@ fn diagnose(
     let wanted = |name: &str| checked.sections.contains(&name).then(|| format!("{part}-{name}"));
     let deq = |what: &str| match network {
         Network::Mdeq(model) => Ok(model),
-        Network::ResNet18(_) | Network::WideResNet(_) => {
-            Err(format!("a feedforward network has no {what}"))
-        }
+        Network::ResNet18(_) | Network::WideResNet(_) => Err(format!("a feedforward network has no {what}")),
     };
     let equilibrium = |what: &str, run: &mut dyn FnMut(&Mdeq) -> Result<Value, Error>| match deq(what) {
         Ok(model) => run(model),
@@ -318,9 +316,7 @@ fn to_value<T: serde::Serialize>(section: &Section<T>) -> Result<Value, Error> {
 /// Somebody asked to stop: what is done waits to be resumed.
 fn stopped(error: DiagnoseError) -> Error {
     match error {
-        DiagnoseError::Cancelled => {
-            Error::Interrupted(format!("go on with `{} --resume`", command_line()))
-        }
+        DiagnoseError::Cancelled => Error::Interrupted(format!("go on with `{} --resume`", command_line())),
         error => input(error),
     }
 }

@@ -18,7 +18,8 @@ pub fn file_name(format: Format) -> String {
 
 /// Writes the three usual files into a folder.
 pub fn results(folder: &Path, title: String, models: Vec<Evaluation>) -> Result<(), Error> {
-    let report = Report { title, models, diagnoses: Vec::new(), figures: Vec::new(), command: Some(command_line()) };
+    let report =
+        Report { title, models, diagnoses: Vec::new(), figures: Vec::new(), command: Some(command_line()) };
     // Everything is laid out before anything is written.
     let formats = [Format::Json, Format::Markdown, Format::Html];
     let texts = formats.map(|format| render(format, &report));
@@ -32,12 +33,11 @@ pub fn results(folder: &Path, title: String, models: Vec<Evaluation>) -> Result<
 pub fn diagnosis(folder: &Path, diagnosis: Diagnosis) -> Result<(), Error> {
     let mut files = diagnosis_csv(&diagnosis)?;
     let title = title_of(&[], std::slice::from_ref(&diagnosis));
-    let report = Report { title, diagnoses: vec![diagnosis], command: Some(command_line()), ..Report::default() };
-    for (name, format) in [
-        ("diagnosis.json", Format::Json),
-        ("report.md", Format::Markdown),
-        ("report.html", Format::Html),
-    ] {
+    let report =
+        Report { title, diagnoses: vec![diagnosis], command: Some(command_line()), ..Report::default() };
+    for (name, format) in
+        [("diagnosis.json", Format::Json), ("report.md", Format::Markdown), ("report.html", Format::Html)]
+    {
         files.push((name.to_owned(), render(format, &report)?));
     }
     for (name, text) in files {

@@ -4,8 +4,7 @@ use clap::Args;
 
 /// Measure why a robust accuracy is what it is: residuals, gradients, loss, spectrum, sweeps
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  equipoise diagnose --model runs/standard/model.safetensors --model \
+#[command(after_help = "Examples:\n  equipoise diagnose --model runs/standard/model.safetensors --model \
                   runs/pgd-at/model.safetensors --data digits --eps 0.1 --out runs/diagnosis\n  equipoise diagnose \
                   --model m.safetensors --data cifar10:data/cifar10-jpeg --count 50 --sections residual,alignment \
                   --out runs/d\n\nSections:\n  residual   relative residual by iterate, steps to tolerance\n  accuracy   \
@@ -15,8 +14,7 @@ use clap::Args;
                   solver steps, tolerance and eps, down to 0%\n  gallery    images, perturbations, answers by \
                   iterate\n\nModels are shown side by side on the same images. The attack is PGD-10 through the gradient \
                   that a model was trained with. Sections that are done stay in the folder: --resume goes on from \
-                  them."
-)]
+                  them.")]
 pub struct Diagnose {
     /// The model files
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]

@@ -80,10 +80,19 @@ fn a_diagnosis_leaves_its_files_and_goes_on_from_its_sections() {
     );
 
     // One page of an evaluation and a diagnosis.
-    succeed(at, "evaluate --model model/model.safetensors --data digits --count 5 --attacks pgd-1 --gradients none --out e");
-    succeed(at, "report e/results.json whole/diagnosis.json --out both --format html,json,csv,markdown,latex");
+    succeed(
+        at,
+        "evaluate --model model/model.safetensors --data digits --count 5 --attacks pgd-1 --gradients none --out e",
+    );
+    succeed(
+        at,
+        "report e/results.json whole/diagnosis.json --out both --format html,json,csv,markdown,latex",
+    );
     let both = json(&at.join("both/results.json"));
-    assert_eq!((both["models"].as_array().unwrap().len(), both["diagnoses"].as_array().unwrap().len()), (1, 1));
+    assert_eq!(
+        (both["models"].as_array().unwrap().len(), both["diagnoses"].as_array().unwrap().len()),
+        (1, 1)
+    );
     assert!(at.join("both/residual.csv").exists() && at.join("both/results.csv").exists());
     // A collection reads back as it was written.
     succeed(at, "report both/results.json --out again --format json");

@@ -29,7 +29,11 @@ struct Named {
 fn estimators(steps: usize) -> Vec<Named> {
     let mut all = vec![
         Named { estimator: Estimator::Exact, family: "exact".into(), t: None },
-        Named { estimator: Estimator::unrolled(), family: "unrolled:state=best,lead=1,steps=9".into(), t: None },
+        Named {
+            estimator: Estimator::unrolled(),
+            family: "unrolled:state=best,lead=1,steps=9".into(),
+            t: None,
+        },
     ];
     for t in 1..=steps {
         let state = StateChoice::At(t);

@@ -84,17 +84,16 @@ fn lay_out(
             clean: bytes(&clean_pixels[part.clone()]),
             perturbation: change.iter().map(|&change| byte(0.5 + scale * f64::from(change))).collect(),
             attacked: bytes(&attacked_pixels[part.clone()]),
-            distance: case.settings.budget.norm().distance(&clean_pixels[part.clone()], &attacked_pixels[part]),
+            distance: case
+                .settings
+                .budget
+                .norm()
+                .distance(&clean_pixels[part.clone()], &attacked_pixels[part]),
             clean_answers: answers(View::Clean, row),
             attacked_answers: answers(View::Attacked, row),
         };
         case.observer.advance(1, "");
         item
     });
-    Ok(Gallery {
-        shape: [channels, height, width],
-        classes: classes.to_vec(),
-        scale,
-        items: items.collect(),
-    })
+    Ok(Gallery { shape: [channels, height, width], classes: classes.to_vec(), scale, items: items.collect() })
 }

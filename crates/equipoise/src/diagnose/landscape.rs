@@ -63,12 +63,7 @@ pub fn landscape(
 }
 
 /// Loss of each example, and whether it is classified correctly.
-fn read(
-    judge: &dyn WhiteBox,
-    images: &Images,
-    batch: &Batch,
-    objective: &dyn Objective,
-) -> Vec<(f64, bool)> {
+fn read(judge: &dyn WhiteBox, images: &Images, batch: &Batch, objective: &dyn Objective) -> Vec<(f64, bool)> {
     let logits = judge.logits(images);
     let answers = predictions(&logits);
     let right = answers.into_iter().zip(&batch.labels).map(|(answer, label)| answer == Some(*label));

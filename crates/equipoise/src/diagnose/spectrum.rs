@@ -278,8 +278,7 @@ mod tests {
 
     #[test]
     fn a_real_eigenvalue_is_found() {
-        let (modulus, complex, error) =
-            walk(|u| vec![0.9 * u[0], -0.5 * u[1], 0.2 * u[2], 0.1 * u[3]], 12);
+        let (modulus, complex, error) = walk(|u| vec![0.9 * u[0], -0.5 * u[1], 0.2 * u[2], 0.1 * u[3]], 12);
         assert!((modulus - 0.9).abs() < 1e-4 && !complex && error < 1e-3, "{modulus} {complex} {error}");
     }
 
@@ -296,8 +295,7 @@ mod tests {
 
     #[test]
     fn a_pair_of_opposite_signs_is_found() {
-        let (modulus, complex, error) =
-            walk(|u| vec![0.7 * u[0], -0.7 * u[1], 0.1 * u[2], 0.1 * u[3]], 8);
+        let (modulus, complex, error) = walk(|u| vec![0.7 * u[0], -0.7 * u[1], 0.1 * u[2], 0.1 * u[3]], 8);
         assert!((modulus - 0.7).abs() < 1e-4 && !complex && error < 1e-3, "{modulus} {complex} {error}");
     }
 

@@ -79,10 +79,7 @@ fn with_solvers<S: Stem, C: Cell, H: Head>(
 /// # Errors
 ///
 /// If the observer cancels.
-pub fn eps(
-    victim: &dyn WhiteBox,
-    case: &Case<'_>,
-) -> Result<Measured<Vec<SweepPoint>>, DiagnoseError> {
+pub fn eps(victim: &dyn WhiteBox, case: &Case<'_>) -> Result<Measured<Vec<SweepPoint>>, DiagnoseError> {
     let before = victim.work();
     let norm = case.settings.budget.norm();
     let [_, channels, height, width] = case.images(View::Clean).dims();

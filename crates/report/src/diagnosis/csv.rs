@@ -85,7 +85,11 @@ fn residual(diagnosis: &Diagnosis) -> Sheet {
         for view in &residual.views {
             let name = view.view.name();
             for (k, s) in view.by_iterate.iter().enumerate() {
-                sheet.row(&[text(&[&model.model, &name, &"relative residual", &(k + 1)]), spread(s), empty(5)]);
+                sheet.row(&[
+                    text(&[&model.model, &name, &"relative residual", &(k + 1)]),
+                    spread(s),
+                    empty(5),
+                ]);
             }
             for (k, s) in view.reached.iter().enumerate() {
                 sheet.row(&[text(&[&model.model, &name, &"reached", &(k + 1)]), empty(5), share(s)]);
@@ -122,7 +126,8 @@ fn alignment(diagnosis: &Diagnosis) -> Sheet {
     for (model, alignment) in results(diagnosis, |m| m.alignment.as_ref()) {
         for c in &alignment.cosines {
             let t = c.t.map_or(String::new(), |t| t.to_string());
-            let what = text(&[&model.model, &c.view.name(), &c.readout, &c.estimator, &c.family, &t, &c.zero]);
+            let what =
+                text(&[&model.model, &c.view.name(), &c.readout, &c.estimator, &c.family, &t, &c.zero]);
             sheet.row(&[what, spread(&c.cosine)]);
         }
     }
@@ -130,8 +135,7 @@ fn alignment(diagnosis: &Diagnosis) -> Sheet {
 }
 
 fn landscape(diagnosis: &Diagnosis) -> Sheet {
-    let mut sheet =
-        Sheet::new("landscape", &[&["model", "direction", "distance_in_eps"], &SPREAD, &SHARE]);
+    let mut sheet = Sheet::new("landscape", &[&["model", "direction", "distance_in_eps"], &SPREAD, &SHARE]);
     for (model, landscape) in results(diagnosis, |m| m.landscape.as_ref()) {
         for line in &landscape.lines {
             for p in &line.points {
@@ -172,8 +176,11 @@ fn sweep(diagnosis: &Diagnosis) -> Sheet {
             [("eps", &sweep.eps), ("solver steps", &sweep.solver_steps), ("tolerance", &sweep.tolerance)];
         for (setting, points) in all {
             for p in points {
-                let measures =
-                    [("clean", Some(&p.clean)), ("robust", Some(&p.robust)), ("transferred", p.transferred.as_ref())];
+                let measures = [
+                    ("clean", Some(&p.clean)),
+                    ("robust", Some(&p.robust)),
+                    ("transferred", p.transferred.as_ref()),
+                ];
                 for (measure, s) in measures.into_iter().filter_map(|(measure, s)| Some((measure, s?))) {
                     sheet.row(&[text(&[&model.model, &setting, &p.at, &measure]), share(s)]);
                 }

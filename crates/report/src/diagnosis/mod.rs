@@ -89,10 +89,7 @@ pub(crate) fn parts(diagnosis: &Diagnosis) -> Vec<Part> {
         .collect()
 }
 
-fn absent<T>(
-    diagnosis: &Diagnosis,
-    section: impl Fn(&ModelDiagnosis) -> Option<&Section<T>>,
-) -> Vec<String> {
+fn absent<T>(diagnosis: &Diagnosis, section: impl Fn(&ModelDiagnosis) -> Option<&Section<T>>) -> Vec<String> {
     let reason = |model: &ModelDiagnosis| {
         let reason = section(model)?.absent.as_ref()?;
         Some(format!("Not measured for {}: {reason}.", model.model))

@@ -14,7 +14,14 @@ pub(crate) struct Findings {
 /// What was found, one entry for each model.
 pub(crate) fn findings(diagnosis: &Diagnosis) -> Vec<Findings> {
     let clauses = |model: &ModelDiagnosis| -> Vec<String> {
-        let all = [accuracy(model), sweep(model), residual(model), alignment(model), landscape(model), spectrum(model)];
+        let all = [
+            accuracy(model),
+            sweep(model),
+            residual(model),
+            alignment(model),
+            landscape(model),
+            spectrum(model),
+        ];
         let clauses: Vec<String> = all.into_iter().flatten().collect();
         if clauses.is_empty() { vec!["nothing was measured".to_owned()] } else { clauses }
     };
@@ -48,9 +55,9 @@ fn three(number: f64) -> String {
 fn accuracy(model: &ModelDiagnosis) -> Option<String> {
     let accuracy = result(&model.accuracy)?;
     let best = accuracy.by_iterate.iter().max_by_key(|a| (a.robust.correct, a.t));
-    let best = best.filter(|best| best.robust.correct > accuracy.robust.correct).map(|best| {
-        format!(", {} if z_{} is read", words::percent(best.robust.accuracy.value), best.t)
-    });
+    let best = best
+        .filter(|best| best.robust.correct > accuracy.robust.correct)
+        .map(|best| format!(", {} if z_{} is read", words::percent(best.robust.accuracy.value), best.t));
     Some(format!(
         "{} correct when clean and {} after the ready-made PGD-10{}",
         words::percent(accuracy.clean.accuracy.value),
@@ -89,13 +96,11 @@ fn residual(model: &ModelDiagnosis) -> Option<String> {
 
 fn alignment(model: &ModelDiagnosis) -> Option<String> {
     let alignment = result(&model.alignment)?;
-    let trained = alignment.cosines.iter().find(|c| {
-        c.view == View::Clean && c.readout == "final" && c.estimator == model.training_gradient
-    })?;
-    Some(format!(
-        "the training gradient's cosine to the true one is {} (median)",
-        median(&trained.cosine)
-    ))
+    let trained = alignment
+        .cosines
+        .iter()
+        .find(|c| c.view == View::Clean && c.readout == "final" && c.estimator == model.training_gradient)?;
+    Some(format!("the training gradient's cosine to the true one is {} (median)", median(&trained.cosine)))
 }
 
 fn landscape(model: &ModelDiagnosis) -> Option<String> {

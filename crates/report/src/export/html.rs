@@ -260,7 +260,8 @@ fn diagnosed(one: &Diagnosis, galleries: &[Markup], ids: &mut Ids) -> Markup {
 /// What a diagnosis took, in words.
 fn costs(one: &Diagnosis) -> String {
     let (mut seconds, mut evaluations, mut vjps) = (0.0, 0, 0);
-    let mut add = |s: f64, e: u64, v: u64| (seconds, evaluations, vjps) = (seconds + s, evaluations + e, vjps + v);
+    let mut add =
+        |s: f64, e: u64, v: u64| (seconds, evaluations, vjps) = (seconds + s, evaluations + e, vjps + v);
     macro_rules! sections { ($model:ident: $($name:ident)*) => { $(
         if let Some(s) = &$model.$name { add(s.seconds, s.cell_evaluations, s.vjps) }
     )* } }
@@ -301,6 +302,9 @@ fn cascades(models: &[Evaluation], ids: &mut Ids) -> Markup {
                 @for readout in &model.readouts {
                     (drawing_above(&svg::cascade(model, readout), ids))
                     (table_of(&table::cascade(model, readout), &ids.next()))
+                    @if let Some(missing) = table::not_tried(model, readout) {
+                        (table_of(&missing, &ids.next()))
+                    }
                 }
             }
         }

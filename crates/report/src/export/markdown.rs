@@ -1,8 +1,8 @@
 //! Markdown in GitHub's flavour: verdict first, then tables; figures as tables of their points, folded.
 
 use super::Exporter;
-use crate::table::{Cell, Table};
 use crate::figure::Figure;
+use crate::table::{Cell, Table};
 use crate::{Report, ReportError, diagnosis, facts, table, verdict};
 use std::fmt::Write;
 
@@ -59,6 +59,7 @@ fn tables(out: &mut String, report: &Report) {
         for readout in &model.readouts {
             let _ = write!(out, "\n### {}, readout {}\n", text(&model.model), text(&readout.name));
             table(out, &table::cascade(model, readout));
+            table::not_tried(model, readout).iter().for_each(|missing| table(out, missing));
         }
     }
 }

@@ -53,7 +53,8 @@ fn measure(browser: &str, folder: &Path, width: u32) -> Value {
         .unwrap();
     let dom = String::from_utf8_lossy(&output.stdout).into_owned();
     let found = dom.split("<pre id=\"found\">").nth(1).and_then(|rest| rest.split("</pre>").next());
-    let found = found.unwrap_or_else(|| panic!("no measurement: {dom} {}", String::from_utf8_lossy(&output.stderr)));
+    let found =
+        found.unwrap_or_else(|| panic!("no measurement: {dom} {}", String::from_utf8_lossy(&output.stderr)));
     serde_json::from_str(found).unwrap_or_else(|error| panic!("{error}: {found}"))
 }
 

@@ -123,7 +123,10 @@ fn csv_has_a_row_for_each_number() {
     assert_eq!(rows("residual.csv").len(), 2 * (2 + 2 + 2));
     assert_eq!(rows("accuracy.csv").len(), 2 * 2 + 2 * 2);
     let sweep = rows("sweep.csv");
-    assert!(sweep.iter().any(|row| row.iter().take(6).eq(["deq", "eps", "1", "robust", "2", "10"])), "{sweep:?}");
+    assert!(
+        sweep.iter().any(|row| row.iter().take(6).eq(["deq", "eps", "1", "robust", "2", "10"])),
+        "{sweep:?}"
+    );
 }
 
 #[test]

@@ -3,9 +3,9 @@
 
 use equipoise_record::{
     Accuracy, Alignment, Answers, AttackResult, Cosine, Diagnosis, Evaluation, Evidence, ExampleResult,
-    FORMAT_VERSION, Flag, Gallery, GalleryItem, IterateAccuracies, IterateAccuracy, Landscape, Line, LinePoint,
-    ModelDiagnosis, ReadoutResult, Residual, ResidualView, Section, Share, Spectrum, SpectrumView, Spread, Sweep,
-    SweepPoint, View,
+    FORMAT_VERSION, Flag, Gallery, GalleryItem, IterateAccuracies, IterateAccuracy, Landscape, Line,
+    LinePoint, ModelDiagnosis, ReadoutResult, Residual, ResidualView, Section, Share, Spectrum, SpectrumView,
+    Spread, Sweep, SweepPoint, View,
 };
 use equipoise_report::Report;
 
@@ -94,6 +94,7 @@ pub fn readout(name: &str, count: usize, clean: usize, attacks: &[Attack]) -> Re
         attacks,
         examples: (0..count).map(example).collect(),
         flags: Vec::new(),
+        plan: None,
     }
 }
 
