@@ -2,6 +2,7 @@
 
 mod demo;
 mod demo_recipes;
+mod diagnose;
 mod evaluate;
 mod export;
 mod import;
@@ -30,6 +31,7 @@ pub fn run() -> Result<(), Error> {
         Command::Demo(flags) => demo::run(flags, &setup),
         Command::Train(flags) => train::run(flags, &setup),
         Command::Evaluate(flags) => evaluate::run(flags, &setup),
+        Command::Diagnose(flags) => diagnose::run(flags, &setup),
         Command::Trace(flags) => trace::run(flags, &setup),
         Command::Import(flags) => import::run(flags, &setup),
         Command::Export(flags) => export::run(flags, &setup),

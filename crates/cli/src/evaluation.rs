@@ -249,7 +249,7 @@ fn save(
 }
 
 /// A bar per stage, and a line when it is done.
-struct Watch<'a> {
+pub struct Watch<'a> {
     label: &'a str,
     quiet: bool,
     stage: RefCell<Option<Stage>>,
@@ -263,7 +263,8 @@ struct Stage {
 }
 
 impl<'a> Watch<'a> {
-    fn new(label: &'a str, setup: &Setup) -> Self {
+    /// Watches work on something that is called `label`.
+    pub fn new(label: &'a str, setup: &Setup) -> Self {
         Self { label, quiet: setup.quiet, stage: RefCell::new(None) }
     }
 }

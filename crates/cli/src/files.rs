@@ -29,8 +29,12 @@ pub fn has_content(path: &Path) -> Result<bool, Error> {
 
 /// The SHA-256 of a file, in hexadecimal.
 pub fn sha256(path: &Path) -> Result<String, Error> {
-    let bytes = fs::read(path).map_err(failed(path, "read"))?;
-    Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(digest(&fs::read(path).map_err(failed(path, "read"))?))
+}
+
+/// The SHA-256 of some bytes, in hexadecimal.
+pub fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads a text file.

@@ -1,6 +1,7 @@
 //! The command line as clap reads it: raw text, not yet checked. `commands` checks it.
 
 mod demo;
+mod diagnose;
 mod evaluate;
 mod export;
 mod import;
@@ -10,6 +11,7 @@ mod trace;
 mod train;
 
 pub use demo::Demo;
+pub use diagnose::Diagnose;
 pub use evaluate::Evaluate;
 pub use export::Export;
 pub use import::Import;
@@ -62,6 +64,7 @@ pub enum Command {
     Demo(Demo),
     Train(Train),
     Evaluate(Evaluate),
+    Diagnose(Diagnose),
     Trace(Trace),
     Import(Import),
     Export(Export),

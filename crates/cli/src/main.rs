@@ -15,6 +15,7 @@ mod interrupt;
 mod log;
 mod progress;
 mod recipe;
+mod sections;
 mod setup;
 mod training;
 

@@ -16,7 +16,7 @@ use crate::model::deq::{Deq, Head, Stem};
 use crate::model::layers::Phase;
 use crate::readout::{Readout, Tail};
 use crate::solve::{SolverConfig, SolverError, Trajectory, solve};
-use crate::state::State;
+use crate::state::{Injection, State};
 use crate::work::{Work, WorkCounter};
 
 /// How a DEQ is used: what its model file holds beside the weights.
@@ -134,8 +134,8 @@ impl<'a, S: Stem, C: Cell, H: Head> Victim<'a, S, C, H> {
         SolverConfig { steps, ..self.deployment.solver.clone() }
     }
 
-    /// Logits of a readout for a solved batch.
-    fn read(&self, forward: &Forward) -> Logits {
+    /// Logits `[N, K]` of the readout for a solved batch.
+    pub fn read(&self, forward: &Forward) -> Logits {
         let head = |state: State| self.model.head.forward(state, &Phase::Evaluate);
         self.readout.logits(&forward.cell, &forward.trajectory, &self.deployment.tail, &head)
     }
@@ -148,6 +148,31 @@ impl<'a, S: Stem, C: Cell, H: Head> Victim<'a, S, C, H> {
         let steps = self.deployment.solver.steps;
         let plain = injection.clone().inner();
         let forward = forward(&self.model.cell, &plain, &self.solver(steps), &self.counter);
+        let (reading, gradient) = self.pull_back(images, injection, &forward, objective);
+        (reading, gradient, forward)
+    }
+
+    /// The same for images that are solved already, by [`Self::forward`] with the deployed steps: several
+    /// estimators can share one trajectory. The stem is evaluated again.
+    pub fn gradient_from(
+        &self,
+        images: &Images,
+        forward: &Forward,
+        objective: &dyn Objective,
+    ) -> (Reading, Images) {
+        let images = images.clone().autodiff().require_grad();
+        let injection = self.model.stem.forward(images.clone(), &Phase::Evaluate);
+        self.pull_back(images, injection, forward, objective)
+    }
+
+    /// From a solved batch to the gradient at its tracked images, through their tracked injection.
+    fn pull_back(
+        &self,
+        images: Images,
+        injection: Injection,
+        forward: &Forward,
+        objective: &dyn Objective,
+    ) -> (Reading, Images) {
         let mut cotangents = Cotangents::attack();
         let mut solved = Solved {
             cell: &forward.cell,
@@ -164,14 +189,14 @@ impl<'a, S: Stem, C: Cell, H: Head> Victim<'a, S, C, H> {
             images.grad(&gradients)
         });
         let gradient = gradient.unwrap_or_else(|| images.inner().zeros_like());
-        (reading, gradient, forward)
+        (reading, gradient)
     }
 }
 
 /// Binds the cell and solves from z_0 = 0.
 pub(crate) fn forward<C: Cell>(
     cell: &C,
-    injection: &crate::state::Injection,
+    injection: &Injection,
     solver: &SolverConfig,
     counter: &WorkCounter,
 ) -> Forward {

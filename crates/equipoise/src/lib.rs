@@ -27,6 +27,7 @@ pub mod evaluate;
 pub mod battery;
 pub mod probe;
 pub mod defense;
+pub mod diagnose;
 pub mod train;
 pub mod problems;
 pub mod guide;

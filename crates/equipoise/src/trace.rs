@@ -125,7 +125,7 @@ fn trace_batch<S: Stem, C: Cell, H: Head>(
         .iter()
         .map(|(name, estimator)| {
             let victim = Victim::new(model, deployment, Readout::Final, estimator.clone());
-            let (reading, gradient, _) = victim.gradient(images, &objective);
+            let (reading, gradient) = victim.gradient_from(images, &forward, &objective);
             (name.clone(), gradient, reading.values)
         })
         .collect();

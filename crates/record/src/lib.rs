@@ -2,16 +2,25 @@
 //!
 //! An [`Evaluation`] is the content of `results.json`: who was attacked, with what, and what became of
 //! every single example. The library writes it, the report reads it, and other tools rely on its field
-//! names, so it stands in a crate of its own that needs nothing but serde.
+//! names, so it stands in a crate of its own that needs nothing but serde. A [`Diagnosis`] is the content of
+//! `diagnosis.json`: why those accuracies are what they are.
 //!
 //! All accuracies are fractions in \[0, 1\]; beside each stands its 95% Wilson interval.
 
 mod accuracy;
+mod diagnosis;
 mod flag;
+mod gallery;
 mod plan;
 
 pub use accuracy::{Accuracy, Interval, wilson_interval};
+pub use diagnosis::{
+    Alignment, Cosine, Diagnosis, IterateAccuracies, IterateAccuracy, Landscape, Line, LinePoint,
+    ModelDiagnosis, Residual, ResidualView, Section, Share, Spectrum, SpectrumView, Spread, Sweep, SweepPoint,
+    View,
+};
 pub use flag::{Evidence, Flag};
+pub use gallery::{Answers, Gallery, GalleryItem};
 pub use plan::{NotTried, Plan, Try};
 
 use serde::{Deserialize, Serialize};
@@ -129,4 +138,7 @@ pub struct Collection {
     pub version: u32,
     /// The evaluations, in the order that they should be shown.
     pub models: Vec<Evaluation>,
+    /// Diagnoses reported together with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnoses: Vec<Diagnosis>,
 }

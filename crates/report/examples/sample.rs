@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let report = Report {
         title: "Sample report (synthetic numbers)".into(),
         models: vec![flattered(), honest(), undefended()],
+        diagnoses: Vec::new(),
         figures: vec![residuals(), cosines()],
         command: Some(
             "equipoise evaluate --model pgd-at.safetensors --data cifar10:data/cifar10-jpeg --split test \\\n  \

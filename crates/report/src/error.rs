@@ -25,6 +25,17 @@ pub enum ReportError {
     /// The CSV writer failed.
     #[error("the record could not be written as CSV: {0}")]
     Csv(String),
+    /// Pixels of a gallery that do not make an image.
+    #[error(
+        "the gallery of model `{model}` holds no image of its own shape at image {index}: the record is damaged; \
+         diagnose the model again"
+    )]
+    Png {
+        /// The model's name.
+        model: String,
+        /// The image's index in its data set.
+        index: usize,
+    },
     /// A file could not be written.
     #[error("could not write {path}: {cause}; {advice}", path = .path.display())]
     Write {

@@ -1,7 +1,7 @@
 //! What every format needs to know of a record: its setting in words, its counts, its kinds of attack.
 
 use crate::{ReportError, words};
-use equipoise_record::{Accuracy, AttackResult, Evaluation, ReadoutResult};
+use equipoise_record::{Accuracy, AttackResult, Evaluation, Flag, ReadoutResult};
 
 /// Where a number comes from: data set, budget, count.
 pub(crate) fn setting(model: &Evaluation) -> String {
@@ -112,6 +112,19 @@ pub(crate) fn tried(readout: &ReadoutResult) -> String {
         (false, false) => white_box,
         (false, true) => format!("{white_box}; {black_box}"),
     }
+}
+
+/// The checks of every readout, by whose they are; those that found something first.
+pub(crate) fn checks(models: &[Evaluation]) -> Vec<(String, Vec<&Flag>)> {
+    let mut checks = Vec::new();
+    for model in models {
+        for readout in model.readouts.iter().filter(|readout| !readout.flags.is_empty()) {
+            let mut flags: Vec<&Flag> = readout.flags.iter().collect();
+            flags.sort_by_key(|flag| !flag.raised);
+            checks.push((format!("{}, readout {}", model.model, readout.name), flags));
+        }
+    }
+    checks
 }
 
 /// A NaN would be printed as a number in one format and as `null` in another: refuse it in all of them.

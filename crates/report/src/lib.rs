@@ -14,6 +14,7 @@
 //! # Ok::<(), equipoise_report::ReportError>(())
 //! ```
 
+mod diagnosis;
 mod error;
 mod export;
 mod facts;
@@ -25,6 +26,7 @@ mod verdict;
 mod words;
 mod write;
 
+pub use diagnosis::{diagnosis_csv, diagnosis_summary};
 pub use error::ReportError;
 pub use figure::{Figure, Kind, Scale, Series};
 pub use format::Format;
@@ -32,7 +34,7 @@ pub use svg::{SvgFile, svg_files};
 pub use verdict::{Finding, Verdict, verdict, verdicts};
 pub use write::write_atomically;
 
-use equipoise_record::Evaluation;
+use equipoise_record::{Diagnosis, Evaluation};
 
 /// What a report is made from.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -41,6 +43,8 @@ pub struct Report {
     pub title: String,
     /// The models, in the order that they should be shown. May be empty, for a report of figures alone.
     pub models: Vec<Evaluation>,
+    /// Diagnoses, shown after the evaluations.
+    pub diagnoses: Vec<Diagnosis>,
     /// Line charts beside those that every report draws from its records. JSON and CSV hold the record
     /// only and LaTeX tables only: there the figures are left out.
     pub figures: Vec<Figure>,

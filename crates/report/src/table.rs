@@ -42,11 +42,12 @@ impl<S: Into<String>> From<S> for Cell {
 }
 
 impl Cell {
-    fn noted(main: impl Into<String>, notes: Vec<String>) -> Self {
+    pub(crate) fn noted(main: impl Into<String>, notes: Vec<String>) -> Self {
         Cell { main: main.into(), notes }
     }
 
-    fn accuracy(a: Accuracy, count: usize) -> Self {
+    /// Percentage, interval and count.
+    pub(crate) fn accuracy(a: Accuracy, count: usize) -> Self {
         if count == 0 {
             return "no images".into();
         }

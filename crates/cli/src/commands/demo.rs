@@ -57,7 +57,7 @@ pub fn run(flags: &Demo, setup: &Setup) -> Result<(), Error> {
         let hash = files::sha256(&folder.join("model.safetensors"))?;
         models.push(evaluate(&outcome.model, &hash, &folder, &training, &test, size, setup)?);
     }
-    let summary = write::summary(&models);
+    let summary = write::table(&models);
     write::results(&flags.out, "Equipoise demo: two digit classifiers under attack".into(), models)?;
     tracing::info!("open {}", flags.out.join("report.html").display());
     print(&summary)

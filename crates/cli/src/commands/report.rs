@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use equipoise_record::{Collection, Evaluation, FORMAT_VERSION};
-use equipoise_report::{Format, Report as Contents, render, svg_files, write_atomically};
+use equipoise_record::{Collection, Diagnosis, Evaluation, FORMAT_VERSION};
+use equipoise_report::{Format, Report as Contents, diagnosis_csv, render, svg_files, write_atomically};
 use serde_json::Value;
 
 use super::{print, write};
@@ -18,19 +18,36 @@ pub fn run(flags: &Report) -> Result<(), Error> {
     let (figures, formats): (Vec<&str>, Vec<&str>) =
         flags.format.split(',').map(str::trim).partition(|&format| format == "svg");
     let formats = formats.into_iter().map(str::parse).collect::<Result<Vec<Format>, _>>()?;
-    let mut models = Vec::new();
-    for path in &flags.results {
-        models.extend(read(path)?);
+    let (mut models, mut diagnoses) = (Vec::new(), Vec::new());
+    let named = flags.results.iter().chain(&flags.records);
+    for path in named.clone() {
+        let found = read(path)?;
+        models.extend(found.models);
+        diagnoses.extend(found.diagnoses);
     }
-    let title = flags.title.clone().unwrap_or_else(|| write::title(&models));
-    let report = Contents { title, models, figures: Vec::new(), command: Some(command_line()) };
+    if named.count() == 0 {
+        return Err(input("no records: name results.json or diagnosis.json files"));
+    }
+    let title = flags.title.clone().unwrap_or_else(|| write::title_of(&models, &diagnoses));
+    let report = Contents { title, models, diagnoses, figures: Vec::new(), command: Some(command_line()) };
     let targets: Vec<(Format, PathBuf)> = match formats.as_slice() {
         [format] if figures.is_empty() && names_a_file(&flags.out) => vec![(*format, flags.out.clone())],
         formats => formats.iter().map(|&format| (format, flags.out.join(write::file_name(format)))).collect(),
     };
     let mut texts = Vec::new();
     for (format, path) in targets {
-        texts.push((render(format, &report)?, path));
+        // Every section of a diagnosis is a table of its own.
+        if format == Format::Csv {
+            for diagnosis in &report.diagnoses {
+                for (name, text) in diagnosis_csv(diagnosis)? {
+                    texts.push((text, path.with_file_name(name)));
+                }
+            }
+        }
+        // Without an evaluation its table would be a head alone.
+        if format != Format::Csv || !report.models.is_empty() {
+            texts.push((render(format, &report)?, path));
+        }
     }
     if !figures.is_empty() {
         let files = svg_files(&report).into_iter();
@@ -51,12 +68,13 @@ fn names_a_file(path: &Path) -> bool {
     path.extension().is_some() && !path.is_dir()
 }
 
-/// The models of a results file: one, or a collection.
-fn read(path: &Path) -> Result<Vec<Evaluation>, Error> {
+/// What a file holds: an evaluation, a diagnosis, or a collection of both.
+fn read(path: &Path) -> Result<Collection, Error> {
     let text = files::read_text(path)?;
     let wrong = |error: serde_json::Error| {
         input(format!(
-            "{}: not a results file of equipoise ({error}); give results.json as evaluate or demo wrote it",
+            "{}: not a results file of equipoise ({error}); give results.json as evaluate or demo wrote it, or \
+             diagnosis.json of diagnose",
             path.display()
         ))
     };
@@ -70,9 +88,12 @@ fn read(path: &Path) -> Result<Vec<Evaluation>, Error> {
         )));
     }
     // From the text, not the value: then errors name line and column.
+    let alone = |models, diagnoses| Collection { version: FORMAT_VERSION, models, diagnoses };
     if value.get("models").is_some() {
-        Ok(serde_json::from_str::<Collection>(&text).map_err(wrong)?.models)
+        serde_json::from_str::<Collection>(&text).map_err(wrong)
+    } else if value.get("diagnosed").is_some() {
+        Ok(alone(Vec::new(), vec![serde_json::from_str::<Diagnosis>(&text).map_err(wrong)?]))
     } else {
-        Ok(vec![serde_json::from_str::<Evaluation>(&text).map_err(wrong)?])
+        Ok(alone(vec![serde_json::from_str::<Evaluation>(&text).map_err(wrong)?], Vec::new()))
     }
 }

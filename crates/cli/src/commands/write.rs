@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use equipoise_record::{Accuracy, Evaluation};
-use equipoise_report::{Format, Report, render, verdicts, write_atomically};
+use equipoise_record::{Accuracy, Diagnosis, Evaluation};
+use equipoise_report::{Format, Report, diagnosis_csv, render, verdict, verdicts, write_atomically};
 
 use crate::configuration::command_line;
 use crate::error::Error;
@@ -18,12 +18,30 @@ pub fn file_name(format: Format) -> String {
 
 /// Writes the three usual files into a folder.
 pub fn results(folder: &Path, title: String, models: Vec<Evaluation>) -> Result<(), Error> {
-    let report = Report { title, models, figures: Vec::new(), command: Some(command_line()) };
+    let report =
+        Report { title, models, diagnoses: Vec::new(), figures: Vec::new(), command: Some(command_line()) };
     // Everything is laid out before anything is written.
     let formats = [Format::Json, Format::Markdown, Format::Html];
     let texts = formats.map(|format| render(format, &report));
     for (format, text) in formats.into_iter().zip(texts) {
         write_atomically(folder.join(file_name(format)), text?)?;
+    }
+    Ok(())
+}
+
+/// Writes a diagnosis into a folder: `diagnosis.json`, a CSV file for each section, `report.md`, `report.html`.
+pub fn diagnosis(folder: &Path, diagnosis: Diagnosis) -> Result<(), Error> {
+    let mut files = diagnosis_csv(&diagnosis)?;
+    let title = title_of(&[], std::slice::from_ref(&diagnosis));
+    let report =
+        Report { title, diagnoses: vec![diagnosis], command: Some(command_line()), ..Report::default() };
+    for (name, format) in
+        [("diagnosis.json", Format::Json), ("report.md", Format::Markdown), ("report.html", Format::Html)]
+    {
+        files.push((name.to_owned(), render(format, &report)?));
+    }
+    for (name, text) in files {
+        write_atomically(folder.join(name), text)?;
     }
     Ok(())
 }
@@ -36,10 +54,30 @@ pub fn title(models: &[Evaluation]) -> String {
     }
 }
 
+/// A title for models and diagnoses.
+pub fn title_of(models: &[Evaluation], diagnoses: &[Diagnosis]) -> String {
+    if !models.is_empty() {
+        return title(models);
+    }
+    let names: Vec<&str> =
+        diagnoses.iter().flat_map(|d| &d.diagnosed).map(|model| model.model.as_str()).collect();
+    match names.as_slice() {
+        [one] => format!("Diagnosis of {one}"),
+        several => format!("Diagnosis of {} models", several.len()),
+    }
+}
+
 /// The table and the verdicts, as Markdown.
 pub fn summary(models: &[Evaluation]) -> String {
+    let verdicts = models.iter().flat_map(verdicts);
+    let verdicts = verdicts.map(|verdict| format!("\n{}: {}\n", verdict.finding.label(), verdict.sentence));
+    table(models) + &verdicts.collect::<String>()
+}
+
+/// Accuracies and the finding, a row for each model and readout, as Markdown.
+pub fn table(models: &[Evaluation]) -> String {
     let percent = |a: Accuracy| format!("{:.1}%", 100.0 * a.value);
-    let header = ["Model", "Readout", "Clean", "Ready-made", "White-box"].map(str::to_owned);
+    let header = ["Model", "Readout", "Clean", "Ready-made", "White-box", "Finding"].map(str::to_owned);
     let mut rows = vec![header];
     for model in models {
         for readout in &model.readouts {
@@ -49,11 +87,12 @@ pub fn summary(models: &[Evaluation]) -> String {
                 percent(readout.clean_accuracy),
                 readout.ready_made_accuracy.map_or("-".to_owned(), percent),
                 percent(readout.white_box_accuracy),
+                verdict(model, readout).finding.label().to_owned(),
             ]);
         }
     }
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 5] = std::array::from_fn(width);
+    let widths: [usize; 6] = std::array::from_fn(width);
     let mut text = String::new();
     for (number, row) in rows.iter().enumerate() {
         let cells: Vec<String> = row
@@ -61,7 +100,7 @@ pub fn summary(models: &[Evaluation]) -> String {
             .zip(widths)
             .enumerate()
             .map(|(column, (cell, width))| match column {
-                0 | 1 => format!("{cell:<width$}"),
+                0 | 1 | 5 => format!("{cell:<width$}"),
                 _ => format!("{cell:>width$}"),
             })
             .collect();
@@ -71,15 +110,12 @@ pub fn summary(models: &[Evaluation]) -> String {
                 .iter()
                 .enumerate()
                 .map(|(column, &width)| match column {
-                    0 | 1 => "-".repeat(width),
+                    0 | 1 | 5 => "-".repeat(width),
                     _ => format!("{}:", "-".repeat(width - 1)),
                 })
                 .collect();
             text += &format!("| {} |\n", rules.join(" | "));
         }
-    }
-    for verdict in models.iter().flat_map(verdicts) {
-        text += &format!("\n{}: {}\n", verdict.finding.label(), verdict.sentence);
     }
     text
 }

@@ -47,7 +47,7 @@ impl FromStr for Norm {
 
 impl Norm {
     /// The distance between two images, in float64. Pixels that are not a number count as unchanged.
-    pub(super) fn distance(self, original: &[f32], pixels: &[f32]) -> f64 {
+    pub(crate) fn distance(self, original: &[f32], pixels: &[f32]) -> f64 {
         match self {
             Self::L2 => distance_l2(original, pixels),
             Self::Linf => original

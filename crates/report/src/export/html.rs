@@ -4,12 +4,12 @@
 //! It was preferred to `askama` because figures are drawn by code, and one language then serves the page
 //! and its SVG.
 
-use super::Exporter;
+use super::{Exporter, gallery};
 use crate::svg::{self, Drawing, Layout};
 use crate::table::{Cell, Table};
 use crate::verdict::{Finding, Verdict};
-use crate::{Report, ReportError, facts, table, verdict};
-use equipoise_record::Evaluation;
+use crate::{Report, ReportError, diagnosis, facts, table, verdict, words};
+use equipoise_record::{Diagnosis, Evaluation};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 pub(crate) struct Html;
@@ -21,14 +21,24 @@ impl Exporter for Html {
             .iter()
             .map(|m| serde_json::to_string_pretty(&m.configuration))
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(page(report, &configurations).into_string())
+        let galleries = report.diagnoses.iter().map(galleries).collect::<Result<Vec<_>, _>>()?;
+        Ok(page(report, &configurations, &galleries).into_string())
     }
 }
 
-fn page(report: &Report, configurations: &[String]) -> Markup {
+/// The images of every model of a diagnosis.
+fn galleries(diagnosis: &Diagnosis) -> Result<Vec<Markup>, ReportError> {
+    let with_images = diagnosis.diagnosed.iter().filter_map(|model| {
+        let found = model.gallery.as_ref()?.result.as_ref()?;
+        Some(gallery::gallery(&model.model, found))
+    });
+    with_images.collect()
+}
+
+fn page(report: &Report, configurations: &[String], galleries: &[Vec<Markup>]) -> Markup {
     let title = if report.title.is_empty() { "Robustness report" } else { &report.title };
     let groups = facts::by_setting(&report.models);
-    let mut ids = Ids(0);
+    let mut ids = Ids::new();
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -47,13 +57,21 @@ fn page(report: &Report, configurations: &[String]) -> Markup {
                     @for (setting, models) in &groups {
                         p { (models.len()) @if models.len() == 1 { " model" } @else { " models" } " on " (setting) }
                     }
+                    @for one in &report.diagnoses { p { "Diagnosis on " (diagnosis::setting(one)) } }
                     (navigation(report))
                 }
                 main {
                     @if !report.models.is_empty() {
                         (verdicts(&report.models))
+                    }
+                    (findings(report))
+                    @if !report.models.is_empty() {
+                        (checks(&report.models))
                         (accuracy(&groups, &mut ids))
                         (cascades(&report.models, &mut ids))
+                    }
+                    @for (one, galleries) in report.diagnoses.iter().zip(galleries) {
+                        (diagnosed(one, galleries, &mut ids))
                     }
                     @if !report.figures.is_empty() {
                         section id="figures" {
@@ -75,8 +93,16 @@ fn navigation(report: &Report) -> Markup {
     html! {
         nav aria-label="Sections" {
             @if models {
-                a href="#verdict" { "Verdict" } a href="#accuracy" { "Accuracy" }
-                a href="#attacks" { "Attack by attack" }
+                a href="#verdict" { "Verdict" }
+            }
+            @if !report.diagnoses.is_empty() { a href="#findings" { "Findings" } }
+            @if models {
+                @if !facts::checks(&report.models).is_empty() { a href="#checks" { "Checks" } }
+                a href="#accuracy" { "Accuracy" } a href="#attacks" { "Attack by attack" }
+            }
+            @if let Some(first) = report.diagnoses.first() {
+                a href="#diagnosis" { "Diagnosis" }
+                @if first.diagnosed.iter().any(|m| m.gallery.is_some()) { a href="#gallery" { "Gallery" } }
             }
             @if !report.figures.is_empty() { a href="#figures" { "Figures" } }
             @if models { a href="#words" { "Words" } }
@@ -147,6 +173,109 @@ fn mood(finding: Finding) -> &'static str {
     }
 }
 
+/// What the diagnoses found, a sentence for each model.
+fn findings(report: &Report) -> Markup {
+    html! {
+        @if !report.diagnoses.is_empty() {
+            section id="findings" {
+                h2 { "Findings" }
+                @for one in &report.diagnoses {
+                    @for finding in diagnosis::findings(one) {
+                        article.finding-card {
+                            p { strong { (finding.model) } " on " (breakable(&finding.setting)) }
+                            ul { @for clause in &finding.clauses { li { (breakable(clause)) } } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Checks for obfuscation that were made, with what they found.
+fn checks(models: &[Evaluation]) -> Markup {
+    let checks = facts::checks(models);
+    html! {
+        @if !checks.is_empty() {
+            section id="checks" {
+                h2 { "Checks" }
+                p.quiet {
+                    "Signs of gradient obfuscation, or of an evaluation that cannot be trusted. "
+                    "A check that found nothing is listed too."
+                }
+                @for (whose, flags) in &checks {
+                    h3 { (whose) }
+                    ul.checks {
+                        @for flag in flags {
+                            li.raised[flag.raised] {
+                                span.state { @if flag.raised { "▲ raised" } @else { "clear" } }
+                                div {
+                                    p { strong { (flag.name) ":" } " " (breakable(&flag.statement)) }
+                                    @if !flag.evidence.is_empty() {
+                                        details {
+                                            summary { "Evidence" }
+                                            dl {
+                                                @for e in &flag.evidence {
+                                                    dt { (breakable(&e.name)) }
+                                                    dd { (e.value.map_or("not finite".to_owned(), words::number)) }
+                                                }
+                                            }
+                                        }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A diagnosis, section by section. Only the first gets the ids that the navigation points to.
+fn diagnosed(one: &Diagnosis, galleries: &[Markup], ids: &mut Ids) -> Markup {
+    let id = |name: &str, ids: &mut Ids| if ids.first(name) { name.to_owned() } else { ids.next() };
+    html! {
+        section id=(id("diagnosis", ids)) {
+            h2 { "Diagnosis" }
+            p.quiet { (diagnosis::setting(one)) ". " (costs(one)) }
+            @for part in diagnosis::parts(one) {
+                h3 { (part.title) }
+                p.quiet { (part.about) }
+                @for line in &part.absent { p.quiet { (line) } }
+                @for figure in &part.figures { (drawing(&svg::lines(figure), ids)) }
+                @for table in &part.tables { (table_of(table, &ids.next())) }
+            }
+        }
+        @if !galleries.is_empty() {
+            section id=(id("gallery", ids)) {
+                h2 { "Gallery" }
+                p.quiet { "The first images of the data, attacked by the ready-made PGD-10." }
+                @for gallery in galleries { (gallery) }
+            }
+        }
+    }
+}
+
+/// What a diagnosis took, in words.
+fn costs(one: &Diagnosis) -> String {
+    let (mut seconds, mut evaluations, mut vjps) = (0.0, 0, 0);
+    let mut add =
+        |s: f64, e: u64, v: u64| (seconds, evaluations, vjps) = (seconds + s, evaluations + e, vjps + v);
+    macro_rules! sections { ($model:ident: $($name:ident)*) => { $(
+        if let Some(s) = &$model.$name { add(s.seconds, s.cell_evaluations, s.vjps) }
+    )* } }
+    for model in &one.diagnosed {
+        sections!(model: residual accuracy alignment landscape spectrum sweep gallery);
+    }
+    format!(
+        "It took {}, {} evaluations of the cell and {} vector-Jacobian products, beside those of the attack.",
+        words::seconds(seconds),
+        words::thousands(evaluations),
+        words::thousands(vjps)
+    )
+}
+
 fn accuracy(groups: &[(String, Vec<&Evaluation>)], ids: &mut Ids) -> Markup {
     html! {
         section id="accuracy" {
@@ -183,12 +312,26 @@ fn cascades(models: &[Evaluation], ids: &mut Ids) -> Markup {
 }
 
 /// Numbers figures and tables, so that their parts have ids of their own.
-struct Ids(usize);
+struct Ids {
+    count: usize,
+    named: Vec<String>,
+}
 
 impl Ids {
+    fn new() -> Self {
+        Self { count: 0, named: Vec::new() }
+    }
+
+    /// Whether a name has not been an id yet.
+    fn first(&mut self, name: &str) -> bool {
+        let new = !self.named.iter().any(|named| named == name);
+        self.named.extend(new.then(|| name.to_owned()));
+        new
+    }
+
     fn next(&mut self) -> String {
-        self.0 += 1;
-        format!("item-{}", self.0)
+        self.count += 1;
+        format!("item-{}", self.count)
     }
 }
 
@@ -293,6 +436,17 @@ fn glossary() -> Markup {
     }
 }
 
+/// The command that made a record, unless it is the report's own, which is shown already.
+fn command<'a>(configuration: &'a serde_json::Value, report: &Report) -> Option<&'a str> {
+    let command = configuration.get("command")?.as_str()?;
+    (report.command.as_deref() != Some(command)).then_some(command)
+}
+
+/// JSON with indents; a JSON value can always be written.
+fn pretty(value: &serde_json::Value) -> String {
+    format!("{value:#}")
+}
+
 fn reproduce(report: &Report, configurations: &[String]) -> Markup {
     html! {
         section id="reproduce" {
@@ -310,7 +464,30 @@ fn reproduce(report: &Report, configurations: &[String]) -> Markup {
                     dt { "Seed" } dd { (model.seed) }
                     dt { "Record format" } dd { (model.version) }
                 }
+                @if let Some(command) = command(&model.configuration, report) {
+                    pre tabindex="0" { code { (command) } }
+                }
                 details { summary { "Configuration and versions" } pre tabindex="0" { code { (configuration) } } }
+            }
+            @for one in &report.diagnoses {
+                h3 { "Diagnosis of " (words::list(&one.diagnosed.iter().map(|m| m.model.clone()).collect::<Vec<_>>())) }
+                dl {
+                    dt { "Data" } dd { (one.dataset) }
+                    dt { "Budget" } dd { (words::norm(&one.norm)) " ε = " (words::eps(one.eps)) }
+                    dt { "Images" } dd { (one.count) }
+                    dt { "Seed" } dd { (one.seed) }
+                    dt { "Record format" } dd { (one.version) }
+                }
+                @if let Some(command) = command(&one.configuration, report) {
+                    pre tabindex="0" { code { (command) } }
+                }
+                details {
+                    summary { "Configuration and versions" }
+                    pre tabindex="0" { code { (pretty(&one.configuration)) } }
+                    @for model in &one.diagnosed {
+                        pre tabindex="0" { code { (model.model) ": " (pretty(&model.configuration)) } }
+                    }
+                }
             }
         }
     }

@@ -8,10 +8,12 @@ pub(crate) struct Json;
 
 impl Exporter for Json {
     fn render(&self, report: &Report) -> Result<String, ReportError> {
-        let mut text = match report.models.as_slice() {
-            [model] => serde_json::to_string_pretty(model)?,
-            models => {
-                let collection = Collection { version: FORMAT_VERSION, models: models.to_vec() };
+        let mut text = match (report.models.as_slice(), report.diagnoses.as_slice()) {
+            ([model], []) => serde_json::to_string_pretty(model)?,
+            ([], [diagnosis]) => serde_json::to_string_pretty(diagnosis)?,
+            (models, diagnoses) => {
+                let (models, diagnoses) = (models.to_vec(), diagnoses.to_vec());
+                let collection = Collection { version: FORMAT_VERSION, models, diagnoses };
                 serde_json::to_string_pretty(&collection)?
             }
         };

@@ -2,7 +2,7 @@
 
 use super::Exporter;
 use crate::table::{Cell, Table};
-use crate::{Report, ReportError, facts, table};
+use crate::{Report, ReportError, diagnosis, facts, table};
 use std::fmt::Write;
 
 pub(crate) struct Latex;
@@ -33,6 +33,9 @@ impl Exporter for Latex {
             for readout in &model.readouts {
                 table(&mut out, &table::cascade(model, readout));
             }
+        }
+        for part in report.diagnoses.iter().flat_map(diagnosis::parts) {
+            part.tables.iter().for_each(|one| table(&mut out, one));
         }
         Ok(out)
     }
@@ -77,6 +80,7 @@ fn text(plain: &str) -> String {
             'ε' => out.push_str("$\\varepsilon$"),
             '∞' => out.push_str("$_\\infty$"),
             '–' => out.push_str("--"),
+            '‖' => out.push_str("$\\Vert$"),
             '\n' | '\r' | '\t' => out.push(' '),
             _ => out.push(c),
         }

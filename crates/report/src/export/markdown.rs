@@ -1,8 +1,9 @@
 //! Markdown in GitHub's flavour: verdict first, then tables; figures as tables of their points, folded.
 
 use super::Exporter;
+use crate::figure::Figure;
 use crate::table::{Cell, Table};
-use crate::{Report, ReportError, facts, table, verdict};
+use crate::{Report, ReportError, diagnosis, facts, table, verdict};
 use std::fmt::Write;
 
 pub(crate) struct Markdown;
@@ -11,7 +12,10 @@ impl Exporter for Markdown {
     fn render(&self, report: &Report) -> Result<String, ReportError> {
         let mut out = format!("# {}\n", text(&report.title));
         verdicts(&mut out, report);
+        findings(&mut out, report);
+        flags(&mut out, report);
         tables(&mut out, report);
+        diagnoses(&mut out, report);
         figures(&mut out, report);
         reproduce(&mut out, report)?;
         Ok(out)
@@ -64,11 +68,58 @@ fn figures(out: &mut String, report: &Report) {
     if !report.figures.is_empty() {
         out.push_str("\n## Figures\n");
     }
-    for figure in &report.figures {
-        let _ = write!(out, "\n### {}\n\n{}\n", text(&figure.title), text(&figure.caption));
-        out.push_str("\n<details><summary>Points</summary>\n");
-        table(out, &Table { caption: String::new(), ..table::points(figure) });
-        out.push_str("\n</details>\n");
+    for one in &report.figures {
+        figure(out, "###", one);
+    }
+}
+
+fn figure(out: &mut String, heading: &str, figure: &Figure) {
+    let _ = write!(out, "\n{heading} {}\n\n{}\n", text(&figure.title), text(&figure.caption));
+    out.push_str("\n<details><summary>Points</summary>\n");
+    table(out, &Table { caption: String::new(), ..table::points(figure) });
+    out.push_str("\n</details>\n");
+}
+
+/// A sentence for each model that was diagnosed.
+fn findings(out: &mut String, report: &Report) {
+    let sentences: Vec<String> =
+        report.diagnoses.iter().flat_map(diagnosis::diagnosis_summary).map(|s| text(&s)).collect();
+    if !sentences.is_empty() {
+        let _ = write!(out, "\n## Findings\n\n- {}\n", sentences.join("\n- "));
+    }
+}
+
+/// Checks that were made, those that found something first.
+fn flags(out: &mut String, report: &Report) {
+    let checks = facts::checks(&report.models);
+    if checks.is_empty() {
+        return;
+    }
+    out.push_str("\n## Checks\n");
+    for (whose, flags) in checks {
+        let _ = write!(out, "\n**{}**\n\n", text(&whose));
+        for flag in flags {
+            let raised = if flag.raised { "**raised**" } else { "clear" };
+            let _ = writeln!(out, "- {}, {raised}: {}", text(&flag.name), text(&flag.statement));
+        }
+    }
+}
+
+fn diagnoses(out: &mut String, report: &Report) {
+    for one in &report.diagnoses {
+        let _ = write!(out, "\n## Diagnosis: {}\n", text(&diagnosis::setting(one)));
+        for part in diagnosis::parts(one) {
+            let _ = write!(out, "\n### {}\n\n{}\n", part.title, text(part.about));
+            for line in &part.absent {
+                let _ = write!(out, "\n{}\n", text(line));
+            }
+            for one in &part.tables {
+                table(out, one);
+            }
+            for one in &part.figures {
+                figure(out, "####", one);
+            }
+        }
     }
 }
 
@@ -88,6 +139,15 @@ fn reproduce(out: &mut String, report: &Report) -> Result<(), ReportError> {
             model.version
         );
         let block = fenced("json", &configuration);
+        let _ = write!(out, "\n<details><summary>Configuration</summary>\n{block}\n</details>\n");
+    }
+    for one in &report.diagnoses {
+        let _ = write!(out, "\n**Diagnosis**: {}, seed {}.\n", text(&diagnosis::setting(one)), one.seed);
+        let mut all = vec![serde_json::to_string_pretty(&one.configuration)?];
+        for model in &one.diagnosed {
+            all.push(serde_json::to_string_pretty(&model.configuration)?);
+        }
+        let block = fenced("json", &all.join("\n"));
         let _ = write!(out, "\n<details><summary>Configuration</summary>\n{block}\n</details>\n");
     }
     let _ = write!(out, "\nWritten by equipoise-report {}.\n", env!("CARGO_PKG_VERSION"));

@@ -22,7 +22,7 @@ pub(crate) use cascade::cascade;
 pub(crate) use lines::lines;
 
 use crate::table::Table;
-use crate::{Report, facts};
+use crate::{Report, diagnosis, facts};
 use maud::{Markup, PreEscaped, html};
 
 /// The widths that figures are drawn for.
@@ -89,6 +89,9 @@ pub(crate) fn drawings(report: &Report) -> Vec<Drawing> {
     }
     for model in &report.models {
         drawings.extend(model.readouts.iter().map(|readout| cascade(model, readout)));
+    }
+    for diagnosis in &report.diagnoses {
+        drawings.extend(diagnosis::all_figures(diagnosis).iter().map(lines));
     }
     drawings.extend(report.figures.iter().map(lines));
     drawings

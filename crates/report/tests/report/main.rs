@@ -1,5 +1,7 @@
 //! Reports on small records written out by hand, so that every number in them can be checked by eye.
 
+mod browser;
+mod diagnoses;
 mod figures;
 mod formats;
 mod page;

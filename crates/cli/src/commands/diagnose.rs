@@ -1,0 +1,322 @@
+//! `diagnose`: model files and a data set to measurements of why they are as robust as they are.
+
+use std::time::Instant;
+
+use equipoise::attack::{Budget, WhiteBox};
+use equipoise::checkpoint::ModelFile;
+use equipoise::diagnose::{self, Case, DiagnoseError, Measured, Settings, SpectrumConfig};
+use equipoise::evaluate::Points;
+use equipoise::gradient::Estimator;
+use equipoise::model::mdeq::Mdeq;
+use equipoise::network::Network;
+use equipoise::work::Work;
+use equipoise_dataset::{Dataset, Source, Split};
+use equipoise_record::{Diagnosis, FORMAT_VERSION, ModelDiagnosis, Section, Sweep};
+use serde_json::{Value, json};
+
+use super::{print, write};
+use crate::args;
+use crate::configuration::{self, command_line};
+use crate::error::{Error, input};
+use crate::evaluation::{self, Watch};
+use crate::files;
+use crate::flags::Diagnose;
+use crate::interrupt;
+use crate::sections::Sections;
+use crate::setup::Setup;
+
+/// Every section, in the order in which they are measured and shown.
+const SECTIONS: [&str; 7] =
+    ["residual", "accuracy", "alignment", "landscape", "spectrum", "sweep", "gallery"];
+
+/// A model to diagnose.
+struct Patient {
+    name: String,
+    file: ModelFile,
+    hash: String,
+}
+
+/// Flags, checked.
+struct Checked {
+    patients: Vec<Patient>,
+    data: Dataset,
+    split: Split,
+    sections: Vec<&'static str>,
+    settings: Settings,
+    horizon: usize,
+    spectrum: SpectrumConfig,
+    gallery: usize,
+}
+
+/// Runs the command.
+pub fn run(flags: &Diagnose, setup: &Setup) -> Result<(), Error> {
+    let checked = check(flags, setup)?;
+    files::make_folder(&flags.out)?;
+    let points = evaluation::points(&checked.data, 0, setup)?;
+    let done = Sections::open(&flags.out, flags.resume, &key(&checked, flags))?;
+    interrupt::listen();
+    let mut diagnosed = Vec::new();
+    for (number, patient) in checked.patients.iter().enumerate() {
+        let part = format!("{}-{}", number + 1, patient.hash.get(..12).unwrap_or(&patient.hash));
+        diagnosed.push(diagnose(&checked, patient, &points, &done, &part, setup)?);
+    }
+    let configuration = json!({
+        "equipoise": env!("CARGO_PKG_VERSION"),
+        "command": command_line(),
+        "device": setup.device_name,
+        "threads": setup.threads,
+        "data": flags.data,
+        "split": checked.split.name(),
+        "sections": checked.sections,
+        "attack": "pgd-10 through the training gradient",
+        "batch_size": checked.settings.batch_size,
+    });
+    let diagnosis = Diagnosis {
+        version: FORMAT_VERSION,
+        configuration,
+        dataset: format!("{}, {}", checked.data.name, checked.split),
+        norm: checked.settings.budget.norm().to_string(),
+        eps: checked.settings.budget.eps(),
+        seed: checked.settings.seed,
+        count: checked.data.len(),
+        diagnosed,
+    };
+    let summary = equipoise_report::diagnosis_summary(&diagnosis).join("\n");
+    write::diagnosis(&flags.out, diagnosis)?;
+    tracing::info!("{} written", flags.out.join("report.html").display());
+    print(&format!("{summary}\n"))
+}
+
+/// Everything that can be wrong is found here, before anything is written.
+fn check(flags: &Diagnose, setup: &Setup) -> Result<Checked, Error> {
+    let budget: Budget = args::budget(&flags.eps, &flags.norm)?;
+    if budget.eps() == 0.0 {
+        return Err(input("--eps 0: nothing can be attacked within it; give a radius such as 8/255"));
+    }
+    let sections = sections(&flags.sections)?;
+    let split: Split = flags.split.parse()?;
+    let source: Source = flags.data.parse()?;
+    for (flag, value, least) in [
+        ("--batch-size", flags.batch_size, 1),
+        ("--horizon", flags.horizon.unwrap_or(1), 1),
+        ("--power-iterations", flags.power_iterations, 2),
+        ("--probes", flags.probes, 2),
+    ] {
+        if value < least {
+            return Err(input(format!("{flag} {value}: use at least {least}")));
+        }
+    }
+    let mut patients: Vec<Patient> = Vec::new();
+    for path in &flags.model {
+        let (file, hash) = args::model(path, &setup.device)?;
+        let given = file.metadata.name.clone();
+        let taken = |name: &str, patients: &[Patient]| patients.iter().any(|patient| patient.name == name);
+        let mut name = given.clone();
+        let mut copy = 1;
+        while taken(&name, &patients) {
+            copy += 1;
+            name = format!("{given} ({copy})");
+        }
+        patients.push(Patient { name, file, hash });
+    }
+    let data = args::dataset(&source, split, Some(flags.count))?;
+    for patient in &patients {
+        args::check_fit(&data, &source, &patient.file)?;
+    }
+    let steps = patients.iter().find_map(|patient| solver_steps(&patient.file));
+    let horizon = flags.horizon.unwrap_or(3 * steps.unwrap_or(1));
+    Ok(Checked {
+        patients,
+        data,
+        split,
+        sections,
+        settings: Settings { budget, seed: setup.seed(), batch_size: flags.batch_size },
+        horizon,
+        spectrum: SpectrumConfig {
+            limit: flags.power_iterations,
+            probes: flags.probes,
+            ..SpectrumConfig::default()
+        },
+        gallery: flags.gallery,
+    })
+}
+
+/// `--sections`, each once, in their own order.
+fn sections(list: &str) -> Result<Vec<&'static str>, Error> {
+    let asked: Vec<&str> = list.split(',').map(str::trim).collect();
+    if let Some(unknown) = asked.iter().find(|name| !SECTIONS.contains(name)) {
+        return Err(input(format!("--sections: unknown section `{unknown}`; use {}", SECTIONS.join(", "))));
+    }
+    Ok(SECTIONS.into_iter().filter(|name| asked.contains(name)).collect())
+}
+
+/// T, where there is a solver.
+fn solver_steps(file: &ModelFile) -> Option<usize> {
+    matches!(file.network, Network::Mdeq(_)).then_some(file.metadata.deployment.solver.steps)
+}
+
+/// What finished sections must have in common with this run to be used by it. The batch size is not among it, and
+/// neither are the sections asked for.
+fn key(checked: &Checked, flags: &Diagnose) -> Value {
+    let rows: Vec<usize> = (0..checked.data.len()).collect();
+    let pixels: Vec<u8> = checked.data.images(&rows).iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
+    json!({
+        "equipoise": env!("CARGO_PKG_VERSION"),
+        "models": checked.patients.iter().map(|patient| &patient.hash).collect::<Vec<_>>(),
+        "images": files::digest(&pixels),
+        "labels": checked.data.labels,
+        "norm": checked.settings.budget.norm().to_string(),
+        "eps": checked.settings.budget.eps(),
+        "seed": checked.settings.seed,
+        "horizon": checked.horizon,
+        "power_iterations": flags.power_iterations,
+        "probes": flags.probes,
+        "gallery": flags.gallery,
+    })
+}
+
+/// One model, section by section.
+fn diagnose(
+    checked: &Checked,
+    patient: &Patient,
+    points: &Points,
+    done: &Sections,
+    part: &str,
+    setup: &Setup,
+) -> Result<ModelDiagnosis, Error> {
+    let ModelFile { metadata, network } = &patient.file;
+    let deployment = &metadata.deployment;
+    let training = &deployment.training_gradient;
+    let victim = |estimator: &Estimator| network.victim(deployment, deployment.readout, estimator.clone());
+    let ready_made = victim(training);
+    let watch = Watch::new(&patient.name, setup);
+    // The attack is run when the first section needs it: all may be done already.
+    let mut attacked: Option<Case<'_>> = None;
+    let mut case = || -> Result<Case<'_>, Error> {
+        if attacked.is_none() {
+            attacked = Some(Case::new(&*ready_made, points, checked.settings, &watch).map_err(stopped)?);
+        }
+        attacked.clone().ok_or_else(|| Error::Internal("no case".into()))
+    };
+    let wanted = |name: &str| checked.sections.contains(&name).then(|| format!("{part}-{name}"));
+    let deq = |what: &str| match network {
+        Network::Mdeq(model) => Ok(model),
+        Network::ResNet18(_) | Network::WideResNet(_) => Err(format!("a feedforward network has no {what}")),
+    };
+    let equilibrium = |what: &str, run: &mut dyn FnMut(&Mdeq) -> Result<Value, Error>| match deq(what) {
+        Ok(model) => run(model),
+        Err(reason) => to_value(&Section::<()>::absent(reason)),
+    };
+
+    let residual = done.section(wanted("residual"), || {
+        equilibrium("fixed-point solver", &mut |model| {
+            let case = case()?;
+            timed(|| diagnose::residual(model, deployment, &case, checked.horizon))
+        })
+    })?;
+    let accuracy = done.section(wanted("accuracy"), || {
+        let case = case()?;
+        timed(|| match network {
+            Network::Mdeq(model) => diagnose::accuracy(model, deployment, &case),
+            _ => diagnose::feedforward_accuracy(&*victim(training), &case),
+        })
+    })?;
+    let alignment = done.section(wanted("alignment"), || {
+        equilibrium("other gradient than its own", &mut |model| {
+            if let Err(error) = Estimator::ThroughSolver.check(&deployment.solver) {
+                return to_value(&Section::<()>::absent(error.to_string()));
+            }
+            let case = case()?;
+            timed(|| diagnose::alignment(model, deployment, &case))
+        })
+    })?;
+    let landscape = done.section(wanted("landscape"), || {
+        let case = case()?;
+        let mut gradients = match network {
+            Network::Mdeq(_) => vec![training.clone()],
+            _ => Vec::new(),
+        };
+        let truth = Estimator::ThroughSolver;
+        if !gradients.is_empty() && truth.check(&deployment.solver).is_ok() && *training != truth {
+            gradients.push(truth);
+        }
+        let mut victims: Vec<(String, Box<dyn WhiteBox + '_>)> =
+            gradients.iter().map(|estimator| (estimator.to_string(), victim(estimator))).collect();
+        if victims.is_empty() {
+            victims.push(("backpropagation".into(), victim(training)));
+        }
+        let named: Vec<(String, &dyn WhiteBox)> =
+            victims.iter().map(|(name, victim)| (name.clone(), &**victim)).collect();
+        timed(|| diagnose::landscape(&named, &case))
+    })?;
+    let spectrum = done.section(wanted("spectrum"), || {
+        equilibrium("cell, and so no J", &mut |model| {
+            let case = case()?;
+            timed(|| diagnose::spectrum(model, deployment, &case, &checked.spectrum))
+        })
+    })?;
+    let sweep = done.section(wanted("sweep"), || {
+        let case = case()?;
+        timed(|| {
+            let eps = diagnose::sweep_eps(&*victim(training), &case)?;
+            let mut result = Sweep { solver_steps: Vec::new(), tolerance: Vec::new(), eps: eps.result };
+            let mut work = eps.work;
+            if let Network::Mdeq(model) = network {
+                let steps = diagnose::sweep_solver_steps(model, deployment, &case)?;
+                let tolerance = diagnose::sweep_tolerance(model, deployment, &case)?;
+                work = work + steps.work + tolerance.work;
+                (result.solver_steps, result.tolerance) = (steps.result, tolerance.result);
+            }
+            Ok(Measured { result, work })
+        })
+    })?;
+    let gallery = done.section(wanted("gallery").filter(|_| checked.gallery > 0), || {
+        let case = case()?;
+        let classes = &checked.data.class_names;
+        timed(|| match network {
+            Network::Mdeq(model) => diagnose::gallery(model, deployment, &case, classes, checked.gallery),
+            _ => diagnose::feedforward_gallery(&*victim(training), &case, classes, checked.gallery),
+        })
+    })?;
+    let solver_steps = solver_steps(&patient.file);
+    let training_gradient = match solver_steps {
+        Some(_) => training.to_string(),
+        None => "backpropagation".into(),
+    };
+    Ok(ModelDiagnosis {
+        model: patient.name.clone(),
+        configuration: configuration::record(setup, metadata, &patient.hash, json!({})),
+        training_gradient,
+        solver_steps,
+        residual,
+        accuracy,
+        alignment,
+        landscape,
+        spectrum,
+        sweep,
+        gallery,
+    })
+}
+
+/// A section as it is written, with what it cost.
+fn timed<T: serde::Serialize>(
+    run: impl FnOnce() -> Result<Measured<T>, DiagnoseError>,
+) -> Result<Value, Error> {
+    let start = Instant::now();
+    let Measured { result, work } = run().map_err(stopped)?;
+    let Work { cell_evaluations, vjps } = work;
+    let seconds = start.elapsed().as_secs_f64();
+    to_value(&Section { seconds, cell_evaluations, vjps, result: Some(result), absent: None })
+}
+
+fn to_value<T: serde::Serialize>(section: &Section<T>) -> Result<Value, Error> {
+    serde_json::to_value(section).map_err(|error| Error::Internal(format!("a section as JSON: {error}")))
+}
+
+/// Somebody asked to stop: what is done waits to be resumed.
+fn stopped(error: DiagnoseError) -> Error {
+    match error {
+        DiagnoseError::Cancelled => Error::Interrupted(format!("go on with `{} --resume`", command_line())),
+        error => input(error),
+    }
+}

@@ -1,0 +1,65 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Measure why a robust accuracy is what it is: residuals, gradients, loss, spectrum, sweeps
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  equipoise diagnose --model runs/standard/model.safetensors --model \
+                  runs/pgd-at/model.safetensors --data digits --eps 0.1 --out runs/diagnosis\n  equipoise diagnose \
+                  --model m.safetensors --data cifar10:data/cifar10-jpeg --count 50 --sections residual,alignment \
+                  --out runs/d\n\nSections:\n  residual   relative residual by iterate, steps to tolerance\n  accuracy   \
+                  accuracy and robust accuracy of every iterate\n  alignment  cosine of each gradient estimator to \
+                  through-solver, by iterate\n  landscape  loss along the gradient and along a random direction\n  \
+                  spectrum   spectral radius and Frobenius norm of the cell's Jacobian\n  sweep      accuracy over \
+                  solver steps, tolerance and eps, down to 0%\n  gallery    images, perturbations, answers by \
+                  iterate\n\nModels are shown side by side on the same images. The attack is PGD-10 through the gradient \
+                  that a model was trained with. Sections that are done stay in the folder: --resume goes on from \
+                  them.")]
+pub struct Diagnose {
+    /// The model files
+    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    pub model: Vec<PathBuf>,
+    /// digits, cifar10:PATH, fashion-mnist[:PATH], folder:PATH or npz:PATH
+    #[arg(long, value_name = "SPEC")]
+    pub data: String,
+    /// Folder for diagnosis.json, a CSV file for each section, report.html and report.md
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Go on with a diagnosis that was interrupted
+    #[arg(long)]
+    pub resume: bool,
+    /// train or test
+    #[arg(long, value_name = "NAME", default_value = "test")]
+    pub split: String,
+    /// Look at the first N images
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub count: usize,
+    /// What to measure, separated by commas: residual, accuracy, alignment, landscape, spectrum, sweep, gallery
+    #[arg(
+        long,
+        value_name = "LIST",
+        default_value = "residual,accuracy,alignment,landscape,spectrum,sweep,gallery"
+    )]
+    pub sections: String,
+    /// Radius of the perturbations, such as 8/255
+    #[arg(long, value_name = "X", default_value = "8/255", allow_hyphen_values = true)]
+    pub eps: String,
+    /// Norm of the radius: linf or l2
+    #[arg(long, value_name = "NORM", default_value = "linf")]
+    pub norm: String,
+    /// Solver steps that residuals are followed for [default: three times those of the first DEQ]
+    #[arg(long, value_name = "N")]
+    pub horizon: Option<usize>,
+    /// Power iterations on J at most
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub power_iterations: usize,
+    /// Random probes of the norm of J
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub probes: usize,
+    /// Images in the gallery
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub gallery: usize,
+    /// Images per batch; changes speed and memory, not results
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub batch_size: usize,
+}

@@ -1,0 +1,128 @@
+//! Cosines between gradient estimators and `through-solver`, the true gradient of what is deployed, by iterate.
+//!
+//! A low cosine is the paper's misalignment: an attack that follows such an estimator walks elsewhere. Each
+//! estimator's gradient is computed once per image, from one trajectory, and compared behind two kinds of
+//! readouts: `final`, and `early(t)` for each t.
+
+use equipoise_record::{Alignment, Cosine, Spread};
+
+use super::{Case, DiagnoseError, Measured, VIEWS};
+use crate::attack::Classifier;
+use crate::batch::{Images, to_vec};
+use crate::deployed::{Deployment, Victim};
+use crate::gradient::Estimator;
+use crate::loss::CrossEntropy;
+use crate::model::cell::Cell;
+use crate::model::deq::{Deq, Head, Stem};
+use crate::readout::{Readout, Tail};
+use crate::solve::StateChoice;
+
+/// An estimator with what it is called in a figure.
+struct Named {
+    estimator: Estimator,
+    family: String,
+    t: Option<usize>,
+}
+
+/// `exact`, the phantom gradient, and at every state the unrolled gradient (after one application, and after
+/// one and four damped ones) and the simultaneous adjoint.
+fn estimators(steps: usize) -> Vec<Named> {
+    let mut all = vec![
+        Named { estimator: Estimator::Exact, family: "exact".into(), t: None },
+        Named {
+            estimator: Estimator::unrolled(),
+            family: "unrolled:state=best,lead=1,steps=9".into(),
+            t: None,
+        },
+    ];
+    for t in 1..=steps {
+        let state = StateChoice::At(t);
+        for steps in [0, 4] {
+            let tail = Tail { lead: 1, steps, damping: 0.5 };
+            all.push(Named {
+                estimator: Estimator::Unrolled { state, tail },
+                family: format!("unrolled:state=t,lead=1,steps={steps}"),
+                t: Some(t),
+            });
+        }
+        let estimator = Estimator::Adjoint { state, beta: 1.0 };
+        all.push(Named { estimator, family: "adjoint:state=t".into(), t: Some(t) });
+    }
+    all
+}
+
+/// Compares on clean and on attacked images, by the cross-entropy's gradient.
+///
+/// The model must be solved by Broyden's method, which `through-solver` and `adjoint` follow: ask
+/// [`Estimator::check`] before.
+///
+/// # Errors
+///
+/// If the observer cancels.
+pub fn alignment<S: Stem, C: Cell, H: Head>(
+    model: &Deq<S, C, H>,
+    deployment: &Deployment,
+    case: &Case<'_>,
+) -> Result<Measured<Alignment>, DiagnoseError> {
+    let steps = deployment.solver.steps;
+    let estimators = estimators(steps);
+    let readouts: Vec<Readout> =
+        [Readout::Final].into_iter().chain((1..=steps).map(Readout::Early)).collect();
+    let victim = |readout, estimator: &Estimator| Victim::new(model, deployment, readout, estimator.clone());
+    let solver = victim(Readout::Final, &Estimator::ThroughSolver);
+    let mut cosines = Vec::new();
+    for view in VIEWS {
+        // By estimator, then by readout, then by example.
+        let mut found = vec![vec![Vec::with_capacity(case.len()); readouts.len()]; estimators.len()];
+        let mut zero = vec![0; estimators.len()];
+        case.each(&format!("alignment, {}", view.name()), view, |_, batch| {
+            let objective = CrossEntropy { labels: batch.labels.clone() };
+            let forward = solver.forward(&batch.images, steps);
+            let gradient = |readout, estimator: &Estimator| {
+                rows(victim(readout, estimator).gradient_from(&batch.images, &forward, &objective).1)
+            };
+            let truths: Vec<_> =
+                readouts.iter().map(|&readout| gradient(readout, &Estimator::ThroughSolver)).collect();
+            for ((named, found), zero) in estimators.iter().zip(&mut found).zip(&mut zero) {
+                let estimates = gradient(Readout::Final, &named.estimator);
+                *zero += estimates.iter().filter(|row| row.iter().all(|entry| *entry == 0.0)).count();
+                for (truths, found) in truths.iter().zip(found) {
+                    found.extend(estimates.iter().zip(truths).map(|(a, b)| cosine(a, b)));
+                }
+            }
+        })?;
+        for ((named, found), zero) in estimators.iter().zip(found).zip(zero) {
+            for (readout, cosine) in readouts.iter().zip(found) {
+                // Behind early(t), states other than t are beside the point.
+                let matches = match readout {
+                    Readout::Early(t) => named.t.is_none_or(|state| state == *t),
+                    _ => true,
+                };
+                if matches {
+                    cosines.push(Cosine {
+                        view,
+                        readout: readout.to_string(),
+                        estimator: named.estimator.to_string(),
+                        family: named.family.clone(),
+                        t: named.t,
+                        cosine: Spread::of(cosine),
+                        zero,
+                    });
+                }
+            }
+        }
+    }
+    Ok(Measured { result: Alignment { cosines }, work: solver.work() })
+}
+
+/// One vector per image.
+fn rows(images: Images) -> Vec<Vec<f32>> {
+    let size: usize = images.dims()[1..].iter().product();
+    to_vec(images).chunks(size).map(<[f32]>::to_vec).collect()
+}
+
+/// Not a number where one of them is zero.
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    dot(a, b) / (dot(a, a).sqrt() * dot(b, b).sqrt())
+}

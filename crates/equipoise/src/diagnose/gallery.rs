@@ -1,0 +1,99 @@
+//! Images to look at, with the model's answers at every iterate.
+
+use equipoise_record::{Answers, Gallery, GalleryItem, View};
+
+use super::accuracy::{Predictions, predict};
+use super::{Case, DiagnoseError, Measured};
+use crate::attack::{Classifier, WhiteBox};
+use crate::batch::{predictions, to_vec};
+use crate::deployed::{Deployment, Victim};
+use crate::model::cell::Cell;
+use crate::model::deq::{Deq, Head, Stem};
+
+/// The first `count` points of a case. Costs a solve for each, clean and attacked.
+///
+/// # Errors
+///
+/// If the observer cancels.
+pub fn gallery<S: Stem, C: Cell, H: Head>(
+    model: &Deq<S, C, H>,
+    deployment: &Deployment,
+    case: &Case<'_>,
+    classes: &[String],
+    count: usize,
+) -> Result<Measured<Gallery>, DiagnoseError> {
+    let victim = Victim::ready_made(model, deployment);
+    let result = lay_out(case, classes, count, |view, rows| {
+        predict(model, deployment, &victim, &case.batch(view, rows).images)
+    })?;
+    Ok(Measured { result, work: victim.work() })
+}
+
+/// The same for a model without iterates.
+///
+/// # Errors
+///
+/// If the observer cancels.
+pub fn feedforward_gallery(
+    victim: &dyn WhiteBox,
+    case: &Case<'_>,
+    classes: &[String],
+    count: usize,
+) -> Result<Measured<Gallery>, DiagnoseError> {
+    let result = lay_out(case, classes, count, |view, rows| {
+        let deployed = predictions(&victim.logits(&case.batch(view, rows).images));
+        Predictions { by_iterate: Vec::new(), deployed }
+    })?;
+    Ok(Measured { result, work: victim.work() })
+}
+
+fn lay_out(
+    case: &Case<'_>,
+    classes: &[String],
+    count: usize,
+    predict: impl Fn(View, &[usize]) -> Predictions,
+) -> Result<Gallery, DiagnoseError> {
+    let rows: Vec<usize> = (0..count.min(case.len())).collect();
+    case.observer.stage("gallery", rows.len());
+    if case.observer.cancelled() {
+        return Err(DiagnoseError::Cancelled);
+    }
+    let (clean, attacked) = (case.batch(View::Clean, &rows), case.batch(View::Attacked, &rows));
+    let [_, channels, height, width] = clean.images.dims();
+    let size = channels * height * width;
+    let (clean_pixels, attacked_pixels) = (to_vec(clean.images), to_vec(attacked.images));
+    let changes: Vec<f32> = attacked_pixels.iter().zip(&clean_pixels).map(|(a, b)| a - b).collect();
+    let largest = changes.iter().fold(0.0, |largest: f64, change| largest.max(f64::from(change.abs())));
+    // The largest change just reaches black or white; a whole number is easier to say.
+    let scale = if largest > 0.0 { 0.5 / largest } else { 1.0 };
+    // The largest change is ε only up to rounding.
+    let scale = if scale > 1.0 { (scale + 1e-3).floor() } else { scale };
+    let byte = |intensity: f64| (255.0 * intensity).round().clamp(0.0, 255.0) as u8;
+    let bytes = |pixels: &[f32]| pixels.iter().map(|&pixel| byte(f64::from(pixel))).collect::<Vec<u8>>();
+    let answers = |view, row: usize| {
+        let found = predict(view, &[row]);
+        let by_iterate = found.by_iterate.iter().map(|answers| answers[0]).collect();
+        Answers { by_iterate, deployed: found.deployed[0] }
+    };
+    let items = rows.iter().map(|&row| {
+        let part = row * size..(row + 1) * size;
+        let change = &changes[part.clone()];
+        let item = GalleryItem {
+            index: clean.indices[row],
+            label: clean.labels[row],
+            clean: bytes(&clean_pixels[part.clone()]),
+            perturbation: change.iter().map(|&change| byte(0.5 + scale * f64::from(change))).collect(),
+            attacked: bytes(&attacked_pixels[part.clone()]),
+            distance: case
+                .settings
+                .budget
+                .norm()
+                .distance(&clean_pixels[part.clone()], &attacked_pixels[part]),
+            clean_answers: answers(View::Clean, row),
+            attacked_answers: answers(View::Attacked, row),
+        };
+        case.observer.advance(1, "");
+        item
+    });
+    Ok(Gallery { shape: [channels, height, width], classes: classes.to_vec(), scale, items: items.collect() })
+}

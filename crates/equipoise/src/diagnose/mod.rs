@@ -1,0 +1,187 @@
+//! Diagnostics: why a robust accuracy is what it is (the paper's section 3, made into numbers).
+//!
+//! One file per question. [`residual`]: does the solver converge, and does an attack keep it from it?
+//! [`accuracy`]: what would the head answer at every iterate? [`alignment`]: where do the gradient estimators
+//! point, beside the true gradient? [`landscape`]: does the loss rise along them? [`spectrum`]: does the cell
+//! contract? [`sweep`]: what if the solver or ε were another? [`gallery`]: what does it look like?
+//!
+//! All of them look at a [`Case`]: some points, clean and after the ready-made PGD-10. Everything is per example,
+//! so batch size changes speed alone. What is found is plain data of the `equipoise-record` crate.
+
+mod accuracy;
+mod alignment;
+mod gallery;
+mod landscape;
+mod residual;
+mod spectrum;
+mod sweep;
+
+pub use accuracy::{accuracy, feedforward_accuracy};
+pub use alignment::alignment;
+pub use gallery::{feedforward_gallery, gallery};
+pub use landscape::{DISTANCES, landscape};
+pub use residual::residual;
+pub use spectrum::{SpectrumConfig, spectrum};
+pub use sweep::{eps as sweep_eps, solver_steps as sweep_solver_steps, tolerance as sweep_tolerance};
+
+use equipoise_record::View;
+
+use crate::attack::{Attack, Budget, Pgd, PgdConfig, Targets, WhiteBox};
+use crate::batch::{Images, put_rows, select};
+use crate::evaluate::{Observer, Points};
+use crate::work::Work;
+
+/// How everything is measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settings {
+    /// Norm and ε.
+    pub budget: Budget,
+    /// Seed of all random numbers, which are keyed by example.
+    pub seed: u64,
+    /// Examples at once. Changes speed and memory, not results.
+    pub batch_size: usize,
+}
+
+/// Why nothing could be diagnosed.
+#[derive(Debug, thiserror::Error)]
+pub enum DiagnoseError {
+    /// There is nothing to look at.
+    #[error("no examples to diagnose on: give at least one")]
+    NoPoints,
+    /// A batch size of zero.
+    #[error("the batch size is 0: use at least 1")]
+    BatchSize,
+    /// A label that the model has no class for.
+    #[error("example {index} has label {label}, but the model has {classes} classes: use the data it is for")]
+    Label {
+        /// The example's index in its data set.
+        index: usize,
+        /// Its label.
+        label: usize,
+        /// Classes of the model.
+        classes: usize,
+    },
+    /// The observer asked to stop.
+    #[error("stopped before the diagnosis was complete")]
+    Cancelled,
+}
+
+/// A result, and the work that it took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured<T> {
+    /// What was found.
+    pub result: T,
+    /// Counted per example.
+    pub work: Work,
+}
+
+/// What is looked at: points, clean and attacked.
+#[derive(Clone)]
+pub struct Case<'a> {
+    points: &'a Points,
+    attacked: Images,
+    settings: Settings,
+    observer: &'a dyn Observer,
+}
+
+/// Some examples of a case.
+struct Batch {
+    images: Images,
+    labels: Vec<usize>,
+    indices: Vec<usize>,
+}
+
+impl<'a> Case<'a> {
+    /// Attacks the points by PGD-10 through `victim`, the model as it is deployed. All ten steps are taken, so
+    /// that the images do not depend on which readout would have been fooled first.
+    ///
+    /// # Errors
+    ///
+    /// [`DiagnoseError`] if there are no points, a label is not a class of the victim, or the observer cancels.
+    pub fn new(
+        victim: &dyn WhiteBox,
+        points: &'a Points,
+        settings: Settings,
+        observer: &'a dyn Observer,
+    ) -> Result<Self, DiagnoseError> {
+        if points.is_empty() {
+            return Err(DiagnoseError::NoPoints);
+        }
+        if settings.batch_size == 0 {
+            return Err(DiagnoseError::BatchSize);
+        }
+        let classes = victim.classes();
+        if let Some(row) = points.labels().iter().position(|&label| label >= classes) {
+            let (index, label) = (points.indices()[row], points.labels()[row]);
+            return Err(DiagnoseError::Label { index, label, classes });
+        }
+        let mut case = Self { points, attacked: points.images().clone(), settings, observer };
+        let attack = pgd(false);
+        let mut attacked = case.attacked.clone();
+        case.each("ready-made pgd-10", View::Clean, |rows, batch| {
+            let found = attack.run(victim, &case.targets(batch), &settings.budget);
+            attacked = put_rows(&attacked, rows, &found);
+        })?;
+        case.attacked = attacked;
+        Ok(case)
+    }
+
+    /// Number of examples.
+    pub fn len(&self) -> usize {
+        self.points.len()
+    }
+
+    /// Whether there are none: never, since [`Self::new`] refuses that.
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty()
+    }
+
+    /// The images `[N, C, H, W]` of a kind.
+    pub fn images(&self, view: View) -> &Images {
+        match view {
+            View::Clean => self.points.images(),
+            View::Attacked => &self.attacked,
+        }
+    }
+
+    /// Some rows of a view.
+    fn batch(&self, view: View, rows: &[usize]) -> Batch {
+        Batch {
+            images: select(self.images(view), rows),
+            labels: rows.iter().map(|&row| self.points.labels()[row]).collect(),
+            indices: rows.iter().map(|&row| self.points.indices()[row]).collect(),
+        }
+    }
+
+    /// A batch as attacks take it.
+    fn targets<'b>(&self, batch: &'b Batch) -> Targets<'b> {
+        let Batch { images, labels, indices } = batch;
+        Targets { images, labels, indices, seed: self.settings.seed }
+    }
+
+    /// Visits all examples of a view in batches, in order.
+    fn each(
+        &self,
+        stage: &str,
+        view: View,
+        mut visit: impl FnMut(&[usize], &Batch),
+    ) -> Result<(), DiagnoseError> {
+        self.observer.stage(stage, self.len());
+        let rows: Vec<usize> = (0..self.len()).collect();
+        for rows in rows.chunks(self.settings.batch_size) {
+            if self.observer.cancelled() {
+                return Err(DiagnoseError::Cancelled);
+            }
+            visit(rows, &self.batch(view, rows));
+            self.observer.advance(rows.len(), "");
+        }
+        Ok(())
+    }
+}
+
+const VIEWS: [View; 2] = [View::Clean, View::Attacked];
+
+/// PGD-10 with steps of ε/4, which stops at an example's first success or takes all steps.
+fn pgd(keep_first: bool) -> Pgd {
+    Pgd::new(PgdConfig { keep_first, ..PgdConfig::default() }).expect("the default has steps and restarts")
+}
