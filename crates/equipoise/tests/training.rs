@@ -217,6 +217,9 @@ fn a_run_with_everything_is_resumed_to_the_bit() {
     assert_eq!(weights(again), expected);
 }
 
+/// What a test changes about a plan.
+type Change<'a> = dyn Fn(&mut Plan<'_>) + 'a;
+
 /// Each setting changes what is learned; none is merely accepted.
 #[test]
 fn every_setting_matters() {
@@ -234,7 +237,7 @@ fn every_setting_matters() {
             Some(JacobianRegularisation { weight: 0.5, frequency: 0.5, probes: 1, epochs: None });
         plan.config.random_budget = Some(RandomBudget { steps: [1, 2], only_with_jacobian });
     };
-    let changes: [&dyn Fn(&mut Plan<'_>); 9] = [
+    let changes: [&Change<'_>; 9] = [
         &|_| {},
         &|plan| plan.config.adversary = None,
         &|plan| plan.config.adversary.as_mut().unwrap().kind = AdversaryKind::Trades,
@@ -355,7 +358,7 @@ fn what_makes_no_sense_is_refused() {
         train(&plan, &Device::default(), &Silent).unwrap_err().to_string()
     };
     let baseline = || Architecture::named("resnet18").unwrap().with_width(2).unwrap().for_data([1, 8, 8], 10);
-    let expected: [(&dyn Fn(&mut Plan<'_>), &str); 9] = [
+    let expected: [(&Change<'_>, &str); 9] = [
         (&|plan| plan.metadata.architecture = baseline(), "warmup"),
         (
             &|plan| {
