@@ -301,7 +301,7 @@ impl Bench<'_> {
                 [self.points.images(), self.adversarial].map(|images| measure(&select(images, rows)));
             Ok(clean.into_iter().zip(attacked).collect())
         })?;
-        let (clean, attacked): (Vec<(f64, bool)>, Vec<(f64, bool)>) = found.into_iter().unzip();
+        let (clean, attacked): (Vec<_>, Vec<_>) = found.into_iter().unzip();
         let converged = |of: &[(f64, bool)]| {
             of.iter().filter(|(_, converged)| *converged).count() as f64 / of.len() as f64
         };

@@ -455,6 +455,36 @@ fn when_time_is_up_what_is_missing_is_named() {
 }
 
 #[test]
+fn what_was_broken_before_time_was_up_counts() {
+    let linear = Linear::random(5, 37);
+    let points = points(&linear, 12, 0);
+    let slow = Altered {
+        inner: &linear,
+        logits: |_: &Images, logits: Logits| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            logits
+        },
+        gradient: |gradient| gradient,
+    };
+    let cascade = cascade(&linear, vec![entry("pgd-2000", "exact", true, &slow)]);
+    let limit = TimeLimit { seconds: 0.5, work: vec![1.0] };
+    let folder = tempfile::tempdir().unwrap();
+    let run = || {
+        let mut journal = Journal::open(folder.path(), "model").unwrap();
+        run_within(&cascade, &points, &settings(), Some(&limit), &Quiet, Some(&mut journal)).unwrap()
+    };
+    let outcome = run();
+    let attack = &outcome.result.attacks[0];
+    assert!(attack.broken > 0 && attack.broken < 12 && attack.attempted == attack.broken, "{attack:?}");
+    assert_eq!(outcome.result.examples.iter().filter(|example| !example.robust).count(), attack.broken);
+    let reason = &outcome.result.plan.as_ref().unwrap().not_tried[0].reason;
+    assert_eq!(*reason, format!("time limit: it met {} of 12 points", attack.broken));
+    let again = run();
+    assert_eq!(again.result, outcome.result);
+    assert_eq!(to_vec(again.adversarial), to_vec(outcome.adversarial));
+}
+
+#[test]
 fn the_cascade_itself_raises_flags() {
     let linear = Linear::random(2, 31);
     let blind = Altered { inner: &linear, logits: honest, gradient: zero };

@@ -18,8 +18,8 @@ pub struct Beat {
 
 /// Watches an attack at work.
 pub trait Pulse {
-    /// Before each step. `Break` asks the attack to return at once; its attempt is then worth nothing and must be
-    /// thrown away, since it depends on when that was.
+    /// Before each step. `Break` asks the attack to return at once. What it has by then depends on when that was:
+    /// its successes are true, and nothing follows for the other examples.
     fn beat(&self, beat: Beat) -> ControlFlow<()>;
 }
 

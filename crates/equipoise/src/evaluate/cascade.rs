@@ -126,12 +126,25 @@ pub fn run_within(
                     let left = until.map(|until| until - ledger.seconds());
                     let watch = Watch::new(observer, left);
                     let batch = Batch { stage, entry: &cascade.entries[entry], rows };
-                    let findings = attack(cascade, &batch, points, settings, &watch)?;
+                    let mut findings = attack(cascade, &batch, points, settings, &watch)?;
+                    if watch.late.get() {
+                        findings.keep_broken(points.labels());
+                    }
                     if watch.observer.stopped() {
                         return Ok(ledger.outcome(cascade, seconds, false));
                     }
                     if watch.late.get() {
-                        ledger.cut(stage, watch.started.elapsed().as_secs_f64());
+                        // What it broke before is broken; the other points of the batch count as not met.
+                        let found = !findings.rows.is_empty();
+                        if found {
+                            if let Some(journal) = journal.as_deref_mut() {
+                                journal.append(&findings, points.images().dims())?;
+                            }
+                            ledger.enter(&findings);
+                            observer.advance(findings.rows.len(), &ledger.note(stage));
+                        }
+                        let lost = if found { 0.0 } else { watch.started.elapsed().as_secs_f64() };
+                        ledger.cut(stage, lost);
                         if let Some(journal) = journal.as_deref_mut() {
                             journal.keep_order(&ledger)?;
                         }
@@ -151,7 +164,7 @@ pub fn run_within(
 }
 
 /// Stops an attack on one batch when the observer asks, or when time is up. A batch that was over before is kept
-/// even if it is late.
+/// even if it is late; of one that was stopped because it was late, the points that it broke are kept.
 struct Watch<'a> {
     observer: Stopping<'a>,
     started: Instant,

@@ -3,17 +3,20 @@
 //! | flag | raised when |
 //! |---|---|
 //! | `black-box-beats-white-box` | a black-box attack broke a point that withstood all gradients before it |
-//! | `intermediate-beats-ready-made` | other gradients broke more than 1% of all points after the ready-made attacks |
+//! | `intermediate-beats-ready-made` | other gradients broke 6 points or more after the ready-made attacks, and surely (95% Wilson interval) more than 1% of all |
 //! | `unconfirmed-successes` | a success that an attack claimed was not confirmed by the deployed model |
 //!
 //! The checks are those of Athalye, Carlini and Wagner (2018, arXiv 1802.00420) and Carlini et al. (2019, arXiv
 //! 1902.06705); the second is the gap that Yang, Pang and Liu (2022) found. Others need the model:
 //! [`crate::probe`].
 
-use equipoise_record::{AttackResult, Evidence, Flag, ReadoutResult};
+use equipoise_record::{AttackResult, Evidence, Flag, ReadoutResult, wilson_interval};
 
 /// More than this share of all points in the gap is more than another random start breaks.
 const GAP: f64 = 0.01;
+
+/// Fewest points in the gap for which the sign test rejects at 5%.
+const SIGN_TEST: usize = 6;
 
 /// The flags of a readout's cascade. A check that nothing was run for is absent.
 pub fn flags(result: &ReadoutResult) -> Vec<Flag> {
@@ -40,10 +43,10 @@ pub fn flags(result: &ReadoutResult) -> Vec<Flag> {
             let all = result.examples.len();
             Some(Flag {
                 name: "intermediate-beats-ready-made".to_owned(),
-                raised: broken as f64 > GAP * all as f64,
+                raised: broken >= SIGN_TEST && wilson_interval(broken, all)[0] > GAP,
                 statement: format!(
                     "attacks through other gradients broke {broken} of {all} points that withstood the ready-made \
-                     attacks; more than {}% is more than another random start breaks",
+                     attacks; {}% is what another random start may break",
                     100.0 * GAP
                 ),
                 evidence: vec![number("points", all), number("points broken through other gradients", broken)],

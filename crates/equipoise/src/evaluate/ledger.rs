@@ -29,6 +29,19 @@ pub(super) struct Findings {
     pub cost: Cost,
 }
 
+impl Findings {
+    /// Leaves out the points that withstood: of an attack that was cut short only its successes say anything.
+    pub fn keep_broken(&mut self, labels: &[usize]) {
+        let size = self.images.len() / self.rows.len().max(1);
+        let broken: Vec<usize> =
+            (0..self.rows.len()).filter(|&k| self.predictions[k] != Some(labels[self.rows[k]])).collect();
+        self.images = broken.iter().flat_map(|&k| self.images[k * size..][..size].to_vec()).collect();
+        self.predictions = broken.iter().map(|&k| self.predictions[k]).collect();
+        self.claimed = broken.iter().map(|&k| self.claimed[k]).collect();
+        self.rows = broken.into_iter().map(|k| self.rows[k]).collect();
+    }
+}
+
 /// What something took.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Cost {

@@ -32,7 +32,7 @@ const PRIOR: (f64, f64) = (20.0, 1.0);
 /// The share of the time that ready-made attacks may take.
 const READY_MADE_SHARE: f64 = 0.5;
 
-/// Batches are small under a limit: one that is stopped is lost.
+/// Batches are small under a limit: of one that is stopped only the successes are left.
 pub(super) const BATCH: usize = 16;
 
 impl TimeLimit {
