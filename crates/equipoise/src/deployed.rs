@@ -175,12 +175,23 @@ pub(crate) fn forward<C: Cell>(
     solver: &SolverConfig,
     counter: &WorkCounter,
 ) -> Forward {
+    forward_bound(cell.bind(injection), cell.state_dim(), injection, solver, counter)
+}
+
+/// Solves from z_0 = 0 for a cell of states of length `dim` that is bound already.
+pub(crate) fn forward_bound(
+    cell: Box<dyn BoundCell>,
+    dim: usize,
+    injection: &crate::state::Injection,
+    solver: &SolverConfig,
+    counter: &WorkCounter,
+) -> Forward {
     let [n, _] = injection.dims();
     let device: Device = injection.device();
-    let cell_at = Counted::new(cell.bind(injection), counter.clone());
-    let start = State::zeros([n, cell.state_dim()], &device).cast(injection.dtype());
-    let trajectory = solve(&cell_at, start, solver);
-    Forward { cell: cell_at, trajectory }
+    let cell = Counted::new(cell, counter.clone());
+    let start = State::zeros([n, dim], &device).cast(injection.dtype());
+    let trajectory = solve(&cell, start, solver);
+    Forward { cell, trajectory }
 }
 
 impl<S: Stem, C: Cell, H: Head> Classifier for Victim<'_, S, C, H> {
@@ -214,16 +225,6 @@ impl<S: Stem, C: Cell, H: Head> WhiteBox for Victim<'_, S, C, H> {
 struct PlainHead<'a, H>(&'a H);
 
 impl<H: Head> ReadHead for PlainHead<'_, H> {
-    fn read(&mut self, state: &State, objective: &dyn Objective, weight: f64) -> (Reading, State) {
-        let tracked = state.clone().autodiff().require_grad();
-        let logits = self.0.forward(tracked.clone(), &Phase::Evaluate);
-        let plain = logits.clone().inner();
-        let (values, derivative) = objective.values_and_derivative(&plain);
-        let gradients = (logits * (derivative * weight)).sum().backward();
-        let cotangent = tracked.grad(&gradients).unwrap_or_else(|| state.zeros_like());
-        (Reading { logits: plain, values }, cotangent)
-    }
-
     fn read_mean(
         &mut self,
         states: &[State],

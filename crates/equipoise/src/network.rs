@@ -63,6 +63,14 @@ impl Architecture {
         }
     }
 
+    /// The same with another rate of variational dropout. `None` for a feedforward network, which has none.
+    pub fn with_dropout(self, dropout: f64) -> Option<Self> {
+        match self {
+            Self::Mdeq(config) => Some(Self::Mdeq(MdeqConfig { dropout, ..config })),
+            Self::ResNet18(_) | Self::WideResNet(_) => None,
+        }
+    }
+
     /// C, H, W of the images that the model takes.
     pub fn image(&self) -> [usize; 3] {
         match self {
