@@ -9,7 +9,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use equipoise_kernels::{
-    BlockParameters, Cell, CellParameters, NormParameters, PathParameters, PostParameters, StepParameters,
+    BlockParameters, Cell, CellParameters, Convolutions, NormParameters, PathParameters, PostParameters,
+    StepParameters,
 };
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -27,7 +28,7 @@ fn main() {
 
 fn time(name: &str, parameters: &CellParameters, batch: usize, repetitions: usize) {
     let started = Instant::now();
-    let cell = Cell::new(parameters);
+    let cell = Cell::new(parameters, Convolutions::Winograd);
     println!("{name}: prepared in {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
     let mut random = Random(7);
     let state = random.numbers(batch * cell.state_dim(), 1.0);

@@ -13,7 +13,7 @@ use crate::block::{Block, BlockScratch, BlockTape};
 use crate::capture::{BlockCapture, Capture, StepCapture};
 use crate::fusion::{Path, StepScratch, StepTape};
 use crate::layer::Counter;
-use crate::parameters::CellParameters;
+use crate::parameters::{CellParameters, Convolutions};
 use crate::passes::{Copy, FromChannels, ToChannels};
 use crate::post::{Post, PostScratch, PostTape};
 use crate::stack::{Dense, DenseMut, Stack};
@@ -92,12 +92,12 @@ impl Cell {
     ///
     /// If the parameters' shapes contradict each other: a branch that is not half as high and wide as the one
     /// before it, groups that do not divide their channels, a kernel of the wrong length, a missing path.
-    pub fn new(parameters: &CellParameters) -> Self {
-        Self::with_arch(parameters, Arch::new())
+    pub fn new(parameters: &CellParameters, convolutions: Convolutions) -> Self {
+        Self::with_arch(parameters, convolutions, Arch::new())
     }
 
     /// Prepares a cell for an instruction set.
-    pub(crate) fn with_arch(parameters: &CellParameters, arch: Arch) -> Self {
+    pub(crate) fn with_arch(parameters: &CellParameters, convolutions: Convolutions, arch: Arch) -> Self {
         let CellParameters { branches: shapes, blocks, paths, post } = parameters;
         assert!(!shapes.is_empty(), "a cell has at least one branch");
         assert_eq!(blocks.len(), shapes.len(), "one block per branch");
@@ -112,7 +112,7 @@ impl Cell {
         let fused = if shapes.len() > 1 { shapes.len() } else { 0 };
         assert!(paths.len() == fused && paths.iter().all(|row| row.len() == fused), "one path per pair");
         assert_eq!(post.len(), fused, "one post-fusion per branch");
-        let mut counter = Counter::new(arch);
+        let mut counter = Counter::new(arch, convolutions);
         let mut norms = Vec::new();
         let mut note = |norm: &crate::parameters::NormParameters, channels: usize, what: &str| {
             norm.check(channels, what);

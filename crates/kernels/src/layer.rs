@@ -7,7 +7,7 @@ use pulp::Arch;
 
 use crate::conv::{Images, ImagesMut, Packed, Walk, convolve};
 use crate::norm::GroupNorm;
-use crate::parameters::NormParameters;
+use crate::parameters::{Convolutions, NormParameters};
 use crate::plane::Plane;
 use crate::winograd::Winograd;
 
@@ -70,13 +70,14 @@ pub(crate) struct Norm {
 #[derive(Debug)]
 pub(crate) struct Counter {
     arch: Arch,
+    convolutions: Convolutions,
     convs: usize,
     norms: usize,
 }
 
 impl Counter {
-    pub fn new(arch: Arch) -> Self {
-        Self { arch, convs: 0, norms: 0 }
+    pub fn new(arch: Arch, convolutions: Convolutions) -> Self {
+        Self { arch, convolutions, convs: 0, norms: 0 }
     }
 
     pub fn conv(&mut self, size: usize, stride: usize, kernel: &[f32], planes: Planes) -> Conv {
@@ -84,7 +85,11 @@ impl Counter {
         let shape = [y.channels, x.channels, size * size];
         let id = self.convs;
         self.convs += 1;
-        let forward = if winograd(size, stride, y) {
+        let winograd = self.convolutions == Convolutions::Winograd
+            && size == 3
+            && stride == 1
+            && Winograd::side(y).is_some();
+        let forward = if winograd {
             Method::Winograd(Winograd::new(self.arch, kernel, shape, false, [x, y]))
         } else {
             let walk = Walk::forward(size, stride, x, y);
@@ -115,11 +120,6 @@ impl Counter {
     }
 }
 
-/// Whether fewer products will do.
-fn winograd(size: usize, stride: usize, y: Plane) -> bool {
-    size == 3 && stride == 1 && Winograd::side(y).is_some()
-}
-
 impl Conv {
     /// Output, input channels and taps.
     pub fn shape(&self) -> [usize; 3] {
@@ -135,9 +135,9 @@ impl Conv {
     #[allow(clippy::too_many_arguments)]
     pub fn pull_back(&self, arch: Arch, u: Images<'_>, dx: ImagesMut<'_>, count: usize, accumulate: bool) {
         let backward = self.backward.get_or_init(|| {
-            let Planes { y, u, dx, .. } = self.planes;
+            let Planes { u, dx, .. } = self.planes;
             let size = if self.shape[2] == 9 { 3 } else { 1 };
-            if winograd(size, self.stride, y) {
+            if let Method::Winograd(_) = self.forward {
                 return Method::Winograd(Winograd::new(arch, &self.kernel, self.shape, true, [u, dx]));
             }
             let walk = Walk::backward(size, self.stride, u, dx);

@@ -36,5 +36,6 @@ mod tests;
 pub use broyden::{BroydenStep, Correction, broyden_direction, broyden_next, residuals};
 pub use cell::{Cell, Tape};
 pub use parameters::{
-    BlockParameters, CellParameters, NormParameters, PathParameters, PostParameters, StepParameters,
+    BlockParameters, CellParameters, Convolutions, NormParameters, PathParameters, PostParameters,
+    StepParameters,
 };

@@ -2,6 +2,17 @@
 //!
 //! Weight normalisation is folded by the caller. Kernels have PyTorch's layout `[Cout, Cin, k, k]`.
 
+/// How three by three convolutions of stride 1 are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Convolutions {
+    /// By Winograd's algorithms, where the size of the image allows: up to 4 times fewer products, about twice
+    /// the rounding error of a plain sum.
+    #[default]
+    Winograd,
+    /// Term by term.
+    Direct,
+}
+
 /// A group normalisation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NormParameters {

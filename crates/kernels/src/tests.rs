@@ -12,7 +12,8 @@ use crate::stack::Stack;
 use crate::weights::{Job, accumulate};
 use crate::winograd::Winograd;
 use crate::{
-    BlockParameters, Cell, CellParameters, NormParameters, PathParameters, PostParameters, StepParameters,
+    BlockParameters, Cell, CellParameters, Convolutions, NormParameters, PathParameters, PostParameters,
+    StepParameters,
 };
 
 struct Random(u64);
@@ -122,7 +123,7 @@ fn gradients_of_convolutions_are_adjoint() {
             u: if size == 3 { Plane::bordered([output, height, width]) } else { small },
             dx: Plane::bordered([input, height * stride, width * stride]),
         };
-        let conv = Counter::new(Arch::new()).conv(size, stride, &kernel, planes);
+        let conv = Counter::new(Arch::new(), Convolutions::Winograd).conv(size, stride, &kernel, planes);
         let x = random.images(planes.x, 2);
         let u = random.images(planes.u, 2);
         for arch in archs() {
@@ -329,13 +330,14 @@ fn everything(cell: &Cell, count: usize) -> [Vec<f32>; 4] {
 
 #[test]
 fn instruction_sets_agree() {
-    let expected = everything(&Cell::new(&parameters()), 2);
-    for arch in archs() {
-        let found = everything(&Cell::with_arch(&parameters(), arch), 2);
+    let expected = everything(&Cell::new(&parameters(), Convolutions::Winograd), 2);
+    let both = [Convolutions::Winograd, Convolutions::Direct];
+    for (arch, convolutions) in archs().into_iter().flat_map(|arch| both.map(|how| (arch, how))) {
+        let found = everything(&Cell::with_arch(&parameters(), convolutions, arch), 2);
         for (found, expected) in found.iter().zip(&expected) {
             let difference: Vec<f32> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
             let error = (dot(&difference, &difference) / dot(expected, expected)).sqrt();
-            assert!(error < 1e-5, "{arch:?}: {error}");
+            assert!(error < 1e-5, "{arch:?} {convolutions:?}: {error}");
         }
     }
 }
@@ -346,7 +348,7 @@ fn instruction_sets_agree() {
 fn threads_change_nothing() {
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| everything(&Cell::new(&parameters()), 7))
+        pool.install(|| everything(&Cell::new(&parameters(), Convolutions::Winograd), 7))
     };
     let expected = run(1);
     for threads in [2, 3, 7] {
@@ -358,7 +360,7 @@ fn threads_change_nothing() {
 #[test]
 #[cfg_attr(miri, ignore = "starts threads; what they do is tested above")]
 fn batches_change_nothing() {
-    let cell = Cell::new(&parameters());
+    let cell = Cell::new(&parameters(), Convolutions::Winograd);
     let mut random = Random(8);
     let numbers = |each: usize, random: &mut Random| random.numbers(32 * each);
     let (state, injection) =
@@ -403,7 +405,7 @@ fn masks_of_the_wrong_length_are_refused() {
 #[test]
 #[should_panic(expected = "an output of")]
 fn outputs_of_the_wrong_length_are_refused() {
-    let cell = Cell::new(&parameters());
+    let cell = Cell::new(&parameters(), Convolutions::Winograd);
     let mut out = vec![0.0; cell.state_dim() + 1];
     cell.forward(&vec![0.0; cell.state_dim()], &vec![0.0; cell.injection_dim()], &mut out);
 }

@@ -20,6 +20,8 @@ pub use fusion::{FusePath, PostFuse};
 pub use head::MdeqHead;
 pub use stem::MdeqStem;
 
+pub use equipoise_kernels::Convolutions;
+
 use burn::tensor::Device;
 
 use super::deq::Deq;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use equipoise_kernels::Convolutions;
 
 use super::block::{Block, BlockCotangents, BlockTape, BoundBlock};
 use super::config::MdeqConfig;
@@ -51,6 +52,13 @@ impl MdeqCell {
         let post_fuse_layers = (0..fused).map(|i| PostFuse::new(config.channels[i], config, init)).collect();
         let (layout, prepared) = (config.layout(), Prepared::default());
         Self { branches, fuse_layers, post_fuse_layers, layout, prepared }
+    }
+
+    /// The same cell whose fused kernels compute their convolutions in the given way. The direct one is for
+    /// comparisons with other programs to the last digits: where a unit is at the kink of its ReLU, any other
+    /// rounding is another gradient.
+    pub fn with_convolutions(self, convolutions: Convolutions) -> Self {
+        Self { prepared: Prepared::new(convolutions), ..self }
     }
 
     /// How the branches lie in the flat state.

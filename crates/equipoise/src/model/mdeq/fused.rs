@@ -10,8 +10,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use equipoise_kernels::{
-    BlockParameters, Cell as Kernels, CellParameters, NormParameters, PathParameters, PostParameters,
-    StepParameters, Tape,
+    BlockParameters, Cell as Kernels, CellParameters, Convolutions, NormParameters, PathParameters,
+    PostParameters, StepParameters, Tape,
 };
 
 use super::block::fold_gradient;
@@ -27,7 +27,10 @@ use crate::state::{Injection, State};
 /// The kernels made from a cell's parameters, kept for as long as the parameters stay the same: a solve binds
 /// the cell anew, but its weights rarely change in between. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Prepared(Arc<Mutex<Option<Entry>>>);
+pub struct Prepared {
+    convolutions: Convolutions,
+    entry: Arc<Mutex<Option<Entry>>>,
+}
 
 /// Kernels, and the parameters that they were made from. Holding on to these tensors means that nobody can
 /// change them in place, so a parameter at the same address is the same parameter.
@@ -61,9 +64,14 @@ pub fn bind(
 }
 
 impl Prepared {
+    /// Nothing yet.
+    pub fn new(convolutions: Convolutions) -> Self {
+        Self { convolutions, entry: Arc::default() }
+    }
+
     fn weights(&self, cell: &MdeqCell) -> Option<Arc<Weights>> {
         let parameters = parameters(cell)?;
-        let mut entry = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut entry = self.entry.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(entry) = &*entry
             && entry.parameters.len() == parameters.len()
             && entry.parameters.iter().zip(&parameters).all(|(a, b)| same(a, b))
@@ -71,7 +79,10 @@ impl Prepared {
             return Some(entry.weights.clone());
         }
         let numbers = numbers(cell);
-        let weights = Arc::new(Weights { kernels: Kernels::new(&numbers), zeros: numbers.zeros_like() });
+        let weights = Arc::new(Weights {
+            kernels: Kernels::new(&numbers, self.convolutions),
+            zeros: numbers.zeros_like(),
+        });
         *entry = Some(Entry { parameters, weights: weights.clone() });
         Some(weights)
     }
