@@ -1,5 +1,6 @@
 //! The command line as clap reads it: raw text, not yet checked. `commands` checks it.
 
+mod bench;
 mod demo;
 mod evaluate;
 mod export;
@@ -9,6 +10,7 @@ mod report;
 mod trace;
 mod train;
 
+pub use bench::{Bench, BenchWorker};
 pub use demo::Demo;
 pub use evaluate::Evaluate;
 pub use export::Export;
@@ -67,4 +69,7 @@ pub enum Command {
     Export(Export),
     Info(Info),
     Report(Report),
+    Bench(Bench),
+    #[command(hide = true)]
+    BenchWorker(BenchWorker),
 }

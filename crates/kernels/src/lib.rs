@@ -28,6 +28,7 @@ mod post;
 mod weights;
 mod cell;
 mod broyden;
+pub mod machine;
 #[cfg(test)]
 mod tests;
 
