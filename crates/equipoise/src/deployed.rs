@@ -7,7 +7,7 @@
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::attack::{Classifier, ValueAndGradient, WhiteBox};
+use crate::attack::{Carried, Classifier, ValueAndGradient, WhiteBox};
 use crate::batch::{Images, Logits};
 use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved};
 use crate::loss::Objective;
@@ -15,7 +15,7 @@ use crate::model::cell::{BoundCell, Cell, Counted};
 use crate::model::deq::{Deq, Head, Stem};
 use crate::model::layers::Phase;
 use crate::readout::{Readout, Tail};
-use crate::solve::{SolverConfig, SolverError, Trajectory, solve};
+use crate::solve::{SolverConfig, SolverError, StateChoice, Trajectory, finite_or_zero, solve};
 use crate::state::State;
 use crate::work::{Work, WorkCounter};
 
@@ -143,11 +143,22 @@ impl<'a, S: Stem, C: Cell, H: Head> Victim<'a, S, C, H> {
     /// The estimator's reading on a batch, and the estimated gradient `[N, C, H, W]` of its sum with respect
     /// to the images.
     pub fn gradient(&self, images: &Images, objective: &dyn Objective) -> (Reading, Images, Forward) {
+        self.gradient_from(images, objective, None)
+    }
+
+    /// The same with a solve that starts from z_0 = `start` `[N, D]`.
+    fn gradient_from(
+        &self,
+        images: &Images,
+        objective: &dyn Objective,
+        start: Option<State>,
+    ) -> (Reading, Images, Forward) {
         let images = images.clone().autodiff().require_grad();
         let injection = self.model.stem.forward(images.clone(), &Phase::Evaluate);
         let steps = self.deployment.solver.steps;
         let plain = injection.clone().inner();
-        let forward = forward(&self.model.cell, &plain, &self.solver(steps), &self.counter);
+        let start = start.unwrap_or_else(|| zero_state(&self.model.cell, &plain));
+        let forward = forward_from(&self.model.cell, &plain, start, &self.solver(steps), &self.counter);
         let mut cotangents = Cotangents::attack();
         let mut solved = Solved {
             cell: &forward.cell,
@@ -175,10 +186,25 @@ pub(crate) fn forward<C: Cell>(
     solver: &SolverConfig,
     counter: &WorkCounter,
 ) -> Forward {
+    forward_from(cell, injection, zero_state(cell, injection), solver, counter)
+}
+
+/// z_0 = 0 for the examples of an injection.
+fn zero_state<C: Cell>(cell: &C, injection: &crate::state::Injection) -> State {
     let [n, _] = injection.dims();
     let device: Device = injection.device();
+    State::zeros([n, cell.state_dim()], &device).cast(injection.dtype())
+}
+
+/// Binds the cell and solves from a given z_0.
+fn forward_from<C: Cell>(
+    cell: &C,
+    injection: &crate::state::Injection,
+    start: State,
+    solver: &SolverConfig,
+    counter: &WorkCounter,
+) -> Forward {
     let cell_at = Counted::new(cell.bind(injection), counter.clone());
-    let start = State::zeros([n, cell.state_dim()], &device).cast(injection.dtype());
     let trajectory = solve(&cell_at, start, solver);
     Forward { cell: cell_at, trajectory }
 }
@@ -201,10 +227,42 @@ impl<S: Stem, C: Cell, H: Head> Classifier for Victim<'_, S, C, H> {
 impl<S: Stem, C: Cell, H: Head> WhiteBox for Victim<'_, S, C, H> {
     fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
         let (reading, gradient, forward) = self.gradient(images, objective);
+        self.answer(reading, gradient, &forward, objective)
+    }
+
+    /// Behind the readout `final`, with an estimator that looks at z* alone, the solve starts from the z* of the call
+    /// before. Where the model converges it ends at the same fixed point in fewer steps; where it does not, the steps
+    /// of both calls add up, and the state is another than the deployed one.
+    fn value_and_gradient_from(
+        &self,
+        images: &Images,
+        objective: &dyn Objective,
+        carried: &mut Carried,
+    ) -> ValueAndGradient {
+        if self.readout != Readout::Final || !self.estimator.needs_only_the_best() {
+            return self.value_and_gradient(images, objective);
+        }
+        // An example whose solve broke down begins from nothing again.
+        let start = carried.rows().map(|rows| finite_or_zero(rows.clone()));
+        let (reading, gradient, forward) = self.gradient_from(images, objective, start);
+        carried.keep(forward.trajectory.choose(StateChoice::Best));
+        self.answer(reading, gradient, &forward, objective)
+    }
+}
+
+impl<S: Stem, C: Cell, H: Head> Victim<'_, S, C, H> {
+    /// The readout's logits and values with an estimated gradient.
+    fn answer(
+        &self,
+        reading: Reading,
+        gradient: Images,
+        forward: &Forward,
+        objective: &dyn Objective,
+    ) -> ValueAndGradient {
         if self.estimator.reads(self.readout, &self.deployment.tail) {
             return ValueAndGradient { logits: reading.logits, values: reading.values, gradient };
         }
-        let logits = self.read(&forward);
+        let logits = self.read(forward);
         let values = objective.values(logits.clone());
         ValueAndGradient { logits, values, gradient }
     }

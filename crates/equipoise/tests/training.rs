@@ -83,7 +83,7 @@ fn gradients_match_autodiff_through_the_whole_model() {
 
 fn plan<'a>(data: &'a Dataset, folder: &Path) -> Plan<'a> {
     let adversary =
-        Adversary { norm: "linf".parse().unwrap(), eps: 0.1, step_size: None, steps: 2, gradient: None };
+        Adversary { norm: "linf".parse().unwrap(), eps: 0.1, step_size: None, steps: 2, gradient: None, warm_start: false };
     let config = TrainConfig {
         batch_size: 16,
         development: 20,

@@ -43,7 +43,7 @@ pub fn recipes(size: Size) -> [(&'static str, TrainConfig); 2] {
         development: DEVELOPMENT,
         ..TrainConfig::standard(size.standard_epochs)
     };
-    let adversary = Adversary { norm: Norm::Linf, eps: EPS, step_size: None, steps: 5, gradient: None };
+    let adversary = Adversary { norm: Norm::Linf, eps: EPS, step_size: None, steps: 5, gradient: None, warm_start: false };
     let adversarial =
         TrainConfig { epochs: size.adversarial_epochs, adversary: Some(adversary), ..standard.clone() };
     [("standard", standard), ("pgd-at", adversarial)]

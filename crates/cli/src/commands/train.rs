@@ -140,6 +140,7 @@ fn override_config(config: &mut TrainConfig, flags: &Train) -> Result<(), Error>
                 step_size: None,
                 steps: 7,
                 gradient: None,
+                warm_start: false,
             });
         }
         Some(other) => return Err(input(format!("--adversary {other}: unknown; use pgd or none"))),

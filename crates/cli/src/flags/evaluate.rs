@@ -56,6 +56,10 @@ pub struct Evaluate {
     /// Training images to choose `early` on, the last ones of the training split
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub development: usize,
+    /// PGD continues each solve from the step before, where the readout is final: fewer cell evaluations on a model
+    /// that converges; successes are judged by a forward pass from nothing as ever
+    #[arg(long)]
+    pub warm_start: bool,
     /// Write the adversarial images too, as safetensors and npz
     #[arg(long)]
     pub save_adversarial: bool,

@@ -144,6 +144,9 @@ pub struct Adversary {
     /// Gradient estimator of the inner attack; the training gradient when absent.
     #[serde(default)]
     pub gradient: Option<Estimator>,
+    /// Whether the solves of the inner attack continue from step to step; see [`PgdConfig::warm_start`].
+    #[serde(default)]
+    pub warm_start: bool,
 }
 
 impl Adversary {
@@ -165,6 +168,7 @@ impl Adversary {
             random_start: true,
             objective: PgdLoss::CrossEntropy,
             keep_first: false,
+            warm_start: self.warm_start,
         }
     }
 }
