@@ -21,7 +21,8 @@ struct Sweep {
 }
 
 fn sweeps(batch: usize) -> Vec<Sweep> {
-    let around = vec![batch.div_ceil(4), batch.div_ceil(2), batch, 2 * batch];
+    let mut around = vec![batch.div_ceil(4), batch.div_ceil(2), batch, 2 * batch];
+    around.dedup();
     vec![
         Sweep {
             what: "PGD step, exact",
