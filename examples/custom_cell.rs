@@ -85,12 +85,20 @@ fn fit(
 ) -> Model {
     use burn::optim::AdamConfig;
     let mut optimizer = AdamConfig::new().init();
+    let options = equipoise::train::StepOptions::default();
     for step in 0..150 {
         let indices: Vec<usize> = (0..64).map(|k| (64 * step + k) % data.len()).collect();
         let images = from_vec(data.images(&indices), [64, 1, 8, 8], device);
         let objective = CrossEntropy { labels: indices.iter().map(|&i| data.labels[i]).collect() };
-        let step =
-            equipoise::train::gradients(&model, deployment, None, &images, &objective, &Default::default());
+        let step = equipoise::train::gradients(
+            &model,
+            deployment,
+            &options,
+            &images,
+            &objective,
+            &Default::default(),
+        )
+        .expect("the options ask for nothing that the cell cannot do");
         model = optimizer.step(3e-3, model.train(), step.parameters).valid();
     }
     model

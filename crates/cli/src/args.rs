@@ -20,17 +20,45 @@ pub fn budget(eps: &str, norm: &str) -> Result<Budget, Error> {
     Budget::new(norm, eps).map_err(|error| input(format!("--eps: {error}")))
 }
 
-/// `--attacks`: names and sets that the library knows, each attack once.
-pub fn attacks(list: &str) -> Result<Vec<String>, Error> {
-    let mut names = Vec::new();
+/// `--attacks`, checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attacks {
+    /// Attacks by name, each once, to be crossed with the gradients.
+    pub names: Vec<String>,
+    /// Whether the white-box battery was asked for, which brings its own gradients.
+    pub white_box: bool,
+}
+
+/// `--attacks`: names and sets that the library knows, and the battery `whitebox`.
+pub fn attacks(list: &str) -> Result<Attacks, Error> {
+    let mut attacks = Attacks::default();
     for name in list.split(',') {
-        for attack in attack::set(name).map_err(|error| input(format!("--attacks: {error}")))? {
-            if !names.contains(&attack.name()) {
-                names.push(attack.name());
+        if name.trim() == "whitebox" {
+            attacks.white_box = true;
+            continue;
+        }
+        for attack in attack::set(name).map_err(|error| input(format!("--attacks: {error}, whitebox")))? {
+            if !attacks.names.contains(&attack.name()) {
+                attacks.names.push(attack.name());
             }
         }
     }
-    Ok(names)
+    Ok(attacks)
+}
+
+/// `--time-limit` in seconds: a number with `s`, `m` or `h`.
+pub fn time_limit(text: &str) -> Result<f64, Error> {
+    let text = text.trim();
+    let (number, unit) = match text.chars().last() {
+        Some('s') => (&text[..text.len() - 1], 1.0),
+        Some('m') => (&text[..text.len() - 1], 60.0),
+        Some('h') => (&text[..text.len() - 1], 3600.0),
+        _ => (text, 1.0),
+    };
+    match number.trim().parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok(number * unit),
+        _ => Err(input(format!("--time-limit {text}: write a time such as 90s, 10m or 2h"))),
+    }
 }
 
 /// `--warm-start`: every PGD by its warm-started form.
@@ -205,4 +233,25 @@ pub fn check_fit(data: &Dataset, source: &Source, model: &ModelFile) -> Result<(
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        for (text, seconds) in [("90", 90.0), ("90s", 90.0), ("1.5m", 90.0), (" 2h ", 7200.0)] {
+            assert_eq!(time_limit(text).unwrap(), seconds, "{text}");
+        }
+        for bad in ["", "m", "-1s", "0", "soon", "infs", "nan"] {
+            assert!(time_limit(bad).unwrap_err().to_string().contains("such as 90s"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_battery_is_no_attack_to_be_crossed() {
+        let attacks = attacks("whitebox, pgd-5,pgd-5").unwrap();
+        assert_eq!((attacks.names.as_slice(), attacks.white_box), (&["pgd-5".to_owned()][..], true));
+    }
 }

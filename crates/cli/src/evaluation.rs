@@ -1,21 +1,24 @@
 //! The grid of adaptive attacks on one model: for each readout a cascade of attacks × gradient estimators.
 
 use std::cell::RefCell;
+use std::ops::ControlFlow;
 use std::path::Path;
 
-use equipoise::attack::{self, Budget, WhiteBox};
+use equipoise::attack::{self, Beat, Budget, WhiteBox};
 use equipoise::batch::{from_vec, to_vec};
+use equipoise::battery::{Battery, Subject};
 use equipoise::checkpoint::ModelFile;
 use equipoise::defense::{DefenseError, EarlyChoice, choose_early};
 use equipoise::evaluate::{
-    self, Cascade, Entry, Journal, Observer, Outcome, Points, Settings, save_adversarial,
+    self, Cascade, Entry, Journal, Observer, Outcome, Points, Settings, TimeLimit, save_adversarial,
 };
 use equipoise::gradient::Estimator;
+use equipoise::probe::{self, ProbeError};
 use equipoise::readout::Readout;
-use equipoise::solve::StateChoice;
 use equipoise_dataset::{Dataset, NpyArray, write_npz};
-use equipoise_record::ReadoutResult;
+use equipoise_record::{Flag, NotTried, ReadoutResult};
 
+use crate::args::Attacks;
 use crate::error::{Error, input};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -27,10 +30,16 @@ pub struct Grid<'a> {
     pub model: &'a ModelFile,
     /// What tells its file from others.
     pub hash: &'a str,
-    /// The attacks' names.
-    pub attacks: &'a [String],
-    /// Estimators beside the training gradient.
+    /// Attacks by name, and whether the white-box battery is among them.
+    pub attacks: &'a Attacks,
+    /// Estimators beside the training gradient, for the attacks that were named.
     pub gradients: &'a [Estimator],
+    /// Estimators that were asked for: the battery takes them too.
+    pub asked: &'a [Estimator],
+    /// Seconds for the attacks on each readout.
+    pub time_limit: Option<f64>,
+    /// Points to be examined for signs of obfuscation; `None` for no flags at all.
+    pub flags: Option<usize>,
     /// Budget, seed and batch size.
     pub settings: Settings,
     /// Where results go; the journal is `journal/READOUT` below it.
@@ -92,42 +101,51 @@ pub fn run(
 ) -> Result<Option<ReadoutResult>, Error> {
     let ModelFile { metadata, network } = grid.model;
     let deployment = &metadata.deployment;
-    let training = deployment.training_gradient.clone();
-    let victims: Vec<(bool, String, Box<dyn WhiteBox>)> = [(true, training.clone())]
-        .into_iter()
-        .chain(grid.gradients.iter().map(|estimator| (false, estimator.clone())))
-        .map(|(ready_made, estimator)| {
-            let victim = network.victim(deployment, readout, estimator.clone());
-            (ready_made, estimator_name(&estimator), victim)
-        })
-        .collect();
-    let judge = network.victim(deployment, readout, training);
-    // Black-box attacks come last: their queries are many, and what they find beyond all gradients says most.
-    let mut entries = Vec::new();
-    let mut black_box = Vec::new();
-    for (ready_made, estimator, victim) in &victims {
-        for name in grid.attacks {
-            let attack = attack::parse(name).map_err(input)?;
-            let (estimator, victim) = (estimator.clone(), victim.as_ref());
-            if attack.needs_gradients() {
-                entries.push(Entry { attack, estimator, ready_made: *ready_made, victim });
-            } else if *ready_made {
-                black_box.push(Entry { attack, estimator: "none".into(), ready_made: false, victim });
-            }
-        }
+    let subject = Subject { network, deployment, readout, classes };
+    let battery = plan(grid, &subject);
+    let label = format!("{}, {readout}", metadata.name);
+    if grid.attacks.white_box {
+        announce(&label, &battery, grid.time_limit);
     }
-    entries.append(&mut black_box);
-    let cascade = Cascade { readout: readout.to_string(), judge: &*judge, entries };
+    let training = deployment.training_gradient.clone();
+    let victims: Vec<Box<dyn WhiteBox>> = battery
+        .tries
+        .iter()
+        .map(|planned| planned.estimator.clone().unwrap_or(training.clone()))
+        .map(|estimator| network.victim(deployment, readout, estimator))
+        .collect();
+    let judge = network.victim(deployment, readout, training.clone());
+    let entries = battery.tries.iter().zip(&victims).map(|(planned, victim)| {
+        let attack = attack::parse(&planned.attack).map_err(input)?;
+        let estimator = planned.estimator.as_ref().map_or("none".to_owned(), ToString::to_string);
+        Ok(Entry { attack, estimator, ready_made: planned.ready_made, victim: victim.as_ref() })
+    });
+    let cascade = Cascade {
+        readout: readout.to_string(),
+        judge: &*judge,
+        entries: entries.collect::<Result<_, Error>>()?,
+    };
     let name = file_name(readout);
     let mut journal = Journal::open(grid.folder.join("journal").join(&name), grid.hash)
         .map_err(evaluate::EvaluateError::from)?;
-    let label = format!("{}, {readout}", metadata.name);
     let watch = Watch::new(&label, setup);
-    let outcome = evaluate::run(&cascade, points, &grid.settings, &watch, Some(&mut journal))?;
-    drop(watch);
+    let work = battery.tries.iter().map(|planned| planned.work).collect();
+    let limit = grid.time_limit.map(|seconds| TimeLimit { seconds, work });
+    let mut outcome =
+        evaluate::run_within(&cascade, points, &grid.settings, limit.as_ref(), &watch, Some(&mut journal))?;
     if !outcome.complete {
         return Ok(None);
     }
+    if let Some(plan) = &mut outcome.result.plan {
+        plan.not_tried.extend(battery.left_out);
+    }
+    if let Some(count) = grid.flags {
+        let Some(flags) = flags(grid, &subject, points, &outcome, (&journal, count), &watch)? else {
+            return Ok(None);
+        };
+        outcome.result.flags = flags;
+    }
+    drop(watch);
     if grid.save {
         save(
             &grid.folder.join(format!("adversarial-{name}")),
@@ -140,37 +158,63 @@ pub fn run(
     Ok(Some(outcome.result))
 }
 
-/// The estimator as a string that reads back as the same; members that differ by consecutive states alone are
-/// written as one range.
-pub fn estimator_name(estimator: &Estimator) -> String {
-    let (kind, members) = match estimator {
-        Estimator::Ensemble(members) => ("ensemble", members),
-        Estimator::Joint(members) => ("joint", members),
-        _ => return estimator.to_string(),
-    };
-    let mut names = Vec::new();
-    let mut rest = members.as_slice();
-    while let [first, others @ ..] = rest {
-        let Estimator::Unrolled { state: StateChoice::At(from), tail } = first else {
-            names.push(estimator_name(first));
-            rest = others;
-            continue;
-        };
-        let follows = |(k, member): (usize, &Estimator)| {
-            *member == Estimator::Unrolled { state: StateChoice::At(from + k), tail: *tail }
-        };
-        let length = rest.iter().enumerate().take_while(|&(k, member)| follows((k, member))).count();
-        let name = first.to_string();
-        names.push(match length {
-            1 => name,
-            _ => {
-                let range = format!("state={from}..{}", from + length - 1);
-                name.replacen(&format!("state={from}"), &range, 1)
-            }
-        });
-        rest = &rest[length..];
+/// The battery if it was asked for, and the attacks that were named.
+fn plan(grid: &Grid<'_>, subject: &Subject<'_>) -> Battery {
+    let named = Battery::product(subject, &grid.attacks.names, grid.gradients);
+    if grid.attacks.white_box { Battery::white_box(subject, grid.asked).with(named) } else { named }
+}
+
+/// Says what is going to be tried: a line for each attack, with its gradients.
+fn announce(label: &str, battery: &Battery, time_limit: Option<f64>) {
+    let count = battery.tries.len();
+    match time_limit {
+        None => tracing::info!("{label}: {count} attacks in this order"),
+        Some(seconds) => tracing::info!(
+            "{label}: {count} attacks, by expected gain per second, for at most {seconds:.0} seconds"
+        ),
     }
-    format!("{kind}({})", names.join(","))
+    for group in battery.tries.chunk_by(|a, b| (&a.attack, a.ready_made) == (&b.attack, b.ready_made)) {
+        let through: Vec<String> =
+            group.iter().filter_map(|planned| planned.estimator.as_ref()).map(ToString::to_string).collect();
+        let kind = if group[0].ready_made { " (ready-made)" } else { "" };
+        match through.as_slice() {
+            [] => tracing::info!("{label}: {}", group[0].attack),
+            through => tracing::info!("{label}: {} through {}{kind}", group[0].attack, through.join("; ")),
+        }
+    }
+    for left_out in &battery.left_out {
+        let NotTried { attack, estimator, reason } = left_out;
+        tracing::info!("{label}: not {attack} through {estimator}: {reason}");
+    }
+}
+
+/// Signs of obfuscation, from the cascade and from the model. `None` if somebody asked to stop.
+fn flags(
+    grid: &Grid<'_>,
+    subject: &Subject<'_>,
+    points: &Points,
+    outcome: &Outcome,
+    (journal, count): (&Journal, usize),
+    watch: &Watch<'_>,
+) -> Result<Option<Vec<Flag>>, Error> {
+    let kept = journal.flags(count).map_err(evaluate::EvaluateError::from)?;
+    let probed = match kept {
+        Some(flags) => flags,
+        None => match probe::flags(subject, points, outcome, &grid.settings, count, watch) {
+            Ok(flags) => {
+                journal.keep_flags(count, &flags).map_err(evaluate::EvaluateError::from)?;
+                flags
+            }
+            Err(ProbeError::Cancelled) => return Ok(None),
+            Err(error) => return Err(Error::Internal(error.to_string())),
+        },
+    };
+    let mut flags = evaluate::flags(&outcome.result);
+    flags.extend(probed);
+    for flag in flags.iter().filter(|flag| flag.raised) {
+        tracing::warn!("{}: {}: {}", watch.label, flag.name, flag.statement);
+    }
+    Ok(Some(flags))
 }
 
 /// `early(5)` as `early-5`: parentheses are trouble in a shell.
@@ -241,6 +285,16 @@ impl Observer for Watch<'_> {
         }
     }
 
+    fn beat(&self, beat: Beat) -> ControlFlow<()> {
+        if let Some(stage) = &*self.stage.borrow() {
+            let Beat { done, total, examples, standing } = beat;
+            let note = format!("step {done} of {total} with {standing} of {examples} standing");
+            // Points that fall early make a batch faster than this: the time left is at most so long.
+            stage.progress.within(stage.done, examples * done / total.max(1), &note);
+        }
+        if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
     fn cancelled(&self) -> bool {
         interrupt::asked()
     }
@@ -249,27 +303,6 @@ impl Observer for Watch<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_ensembles_are_short_and_read_back() {
-        for (given, name) in [
-            ("exact", "exact"),
-            (
-                "ensemble(unrolled:state=1..8,lead=1,steps=0)",
-                "ensemble(unrolled:state=1..8,lead=1,steps=0,damping=0.5)",
-            ),
-            (
-                "ensemble(exact,unrolled:state=3,unrolled:state=5..6,unrolled:state=best)",
-                "ensemble(exact,unrolled:state=3,lead=1,steps=9,damping=0.5,\
-                 unrolled:state=5..6,lead=1,steps=9,damping=0.5,\
-                 unrolled:state=best,lead=1,steps=9,damping=0.5)",
-            ),
-        ] {
-            let estimator: Estimator = given.parse().unwrap();
-            assert_eq!(estimator_name(&estimator), name);
-            assert_eq!(name.parse::<Estimator>().unwrap(), estimator);
-        }
-    }
 
     #[test]
     fn folders_of_readouts_have_no_parentheses() {

@@ -1,7 +1,8 @@
 //! Training recipes: a TOML file, and the one that a run leaves behind.
 //!
-//! `[model]` is either `name = "mdeq-small"` or an architecture in full; `[deployment]` and `[train]` are those of
-//! the library; `[data]` says what to train on. Every table may be absent: flags give the rest.
+//! `[model]` is either a name (`name = "mdeq-small"`, with `dropout = 0.1` if wanted; `name = "resnet18"`, with
+//! `width = 7`) or an architecture in full; `[deployment]` and `[train]` are those of the library; `[data]` says what
+//! to train on. Every table may be absent: flags give the rest.
 
 use std::ops::Range;
 use std::path::Path;
@@ -82,12 +83,33 @@ struct Document<M> {
 #[serde(deny_unknown_fields)]
 struct Named {
     name: String,
+    width: Option<usize>,
+    dropout: Option<f64>,
 }
 
 /// An architecture by name.
 pub fn architecture(name: &str) -> Result<Architecture, Error> {
     Architecture::named(name)
         .ok_or_else(|| input(format!("unknown model `{name}`: use {}", Architecture::names().join(", "))))
+}
+
+/// The same with another width or rate of dropout.
+pub fn adapted(
+    mut model: Architecture,
+    width: Option<usize>,
+    dropout: Option<f64>,
+) -> Result<Architecture, Error> {
+    if let Some(width) = width {
+        model = model.with_width(width).ok_or_else(|| {
+            input("width: only resnet18 and wrn-34-10 have one; a DEQ's branches are given by `channels`")
+        })?;
+    }
+    if let Some(dropout) = dropout {
+        model = model
+            .with_dropout(dropout)
+            .ok_or_else(|| input("dropout: only DEQs have variational dropout; leave this out"))?;
+    }
+    Ok(model)
 }
 
 impl Draft {
@@ -100,7 +122,9 @@ impl Draft {
         if by_name {
             let Document { name, seed, model, deployment, train, data } =
                 toml::from_str::<Document<Named>>(&text).map_err(wrong)?;
-            let model = model.map(|model| architecture(&model.name)).transpose();
+            let model = model
+                .map(|Named { name, width, dropout }| adapted(architecture(&name)?, width, dropout))
+                .transpose();
             let model = model.map_err(|error| input(format!("{}, [model]: {error}", path.display())))?;
             Ok(Self { name, seed, model, deployment, train, data })
         } else {
@@ -139,4 +163,54 @@ fn narrowed(text: &str, span: Range<usize>, message: &str) -> Range<usize> {
         start += line.len();
     }
     span
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    fn recipes(folder: &Path) -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        entries.flat_map(|path| if path.is_dir() { recipes(&path) } else { vec![path] }).collect()
+    }
+
+    #[test]
+    fn every_recipe_of_the_repository_can_be_trained_by() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+        let all = recipes(&folder);
+        for path in &all {
+            let place = path.display();
+            let draft = Draft::read(path).unwrap_or_else(|error| panic!("{error}"));
+            assert!(draft.name.is_some() && draft.seed.is_some(), "{place}: a recipe has a name and a seed");
+            let (model, train) = (draft.model.unwrap(), draft.train.unwrap());
+            let deployment = draft.deployment.unwrap_or_default();
+            model.validate().unwrap_or_else(|error| panic!("{place}: {error}"));
+            deployment.validate().unwrap_or_else(|error| panic!("{place}: {error}"));
+            train.validate_for(&model, &deployment).unwrap_or_else(|error| panic!("{place}: {error}"));
+            // Half a gigabyte of random weights says no more than the check of the sizes.
+            if path.parent().unwrap().ends_with("small") {
+                model.init(0, &Device::default()).unwrap_or_else(|error| panic!("{place}: {error}"));
+            }
+        }
+        let of = |kind: &str| all.iter().filter(|path| path.parent().unwrap().ends_with(kind)).count();
+        assert_eq!((of("paper"), of("paper") + of("small")), (12, all.len()));
+    }
+
+    #[test]
+    fn models_by_name_can_be_adapted() {
+        let model = |text: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("recipe.toml");
+            std::fs::write(&path, format!("[model]\n{text}")).unwrap();
+            Draft::read(&path).map(|draft| draft.model.unwrap()).map_err(|error| error.to_string())
+        };
+        let narrow = architecture("resnet18").unwrap().with_width(7);
+        assert_eq!(model("name = \"resnet18\"\nwidth = 7").ok(), narrow);
+        let dropping = architecture("mdeq-small").unwrap().with_dropout(0.2);
+        assert_eq!(model("name = \"mdeq-small\"\ndropout = 0.2").ok(), dropping);
+        assert!(model("name = \"mdeq-small\"\nwidth = 7").unwrap_err().contains("width"));
+        assert!(model("name = \"resnet18\"\ndropout = 0.2").unwrap_err().contains("dropout"));
+    }
 }

@@ -11,7 +11,7 @@ use equipoise_record::Accuracy;
 use crate::attack::{Attack, Budget, Pgd, PgdConfig, PgdError, Targets};
 use crate::batch::{Images, predictions, select};
 use crate::deployed::{Deployment, Victim};
-use crate::evaluate::{Observer, Points};
+use crate::evaluate::{Observer, Points, Stopping};
 use crate::model::cell::Cell;
 use crate::model::deq::{Deq, Head, Stem};
 use crate::model::layers::Phase;
@@ -123,7 +123,11 @@ fn choose<S: Stem, C: Cell, H: Head>(
         let labels: Vec<usize> = rows.iter().map(|&row| points.labels()[row]).collect();
         let indices: Vec<usize> = rows.iter().map(|&row| points.indices()[row]).collect();
         let targets = Targets { images: &images, labels: &labels, indices: &indices, seed };
-        let attacked = attack.run(&victim, &targets, budget);
+        let pulse = Stopping::new(observer);
+        let attacked = attack.attempt_with(&victim, &targets, budget, &pulse).images;
+        if pulse.stopped() {
+            return Err(DefenseError::Cancelled);
+        }
         let clean = correct(model, &victim, steps, &images, &labels);
         let attacked = correct(model, &victim, steps, &attacked, &labels);
         for (count, (clean, attacked)) in robust.iter_mut().zip(clean.iter().zip(&attacked)) {

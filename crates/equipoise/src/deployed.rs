@@ -157,8 +157,11 @@ impl<'a, S: Stem, C: Cell, H: Head> Victim<'a, S, C, H> {
         let injection = self.model.stem.forward(images.clone(), &Phase::Evaluate);
         let steps = self.deployment.solver.steps;
         let plain = injection.clone().inner();
-        let start = start.unwrap_or_else(|| zero_state(&self.model.cell, &plain));
-        let forward = forward_from(&self.model.cell, &plain, start, &self.solver(steps), &self.counter);
+        let (cell, solver) = (&self.model.cell, self.solver(steps));
+        let forward = match start {
+            None => forward(cell, &plain, &solver, &self.counter),
+            Some(start) => forward_from(cell.bind(&plain), start, &solver, &self.counter),
+        };
         let mut cotangents = Cotangents::attack();
         let mut solved = Solved {
             cell: &forward.cell,
@@ -186,27 +189,33 @@ pub(crate) fn forward<C: Cell>(
     solver: &SolverConfig,
     counter: &WorkCounter,
 ) -> Forward {
-    forward_from(cell, injection, zero_state(cell, injection), solver, counter)
+    forward_bound(cell.bind(injection), cell.state_dim(), injection, solver, counter)
 }
 
-/// z_0 = 0 for the examples of an injection.
-fn zero_state<C: Cell>(cell: &C, injection: &crate::state::Injection) -> State {
+/// Solves from z_0 = 0 for a cell of states of length `dim` that is bound already.
+pub(crate) fn forward_bound(
+    cell: Box<dyn BoundCell>,
+    dim: usize,
+    injection: &crate::state::Injection,
+    solver: &SolverConfig,
+    counter: &WorkCounter,
+) -> Forward {
     let [n, _] = injection.dims();
     let device: Device = injection.device();
-    State::zeros([n, cell.state_dim()], &device).cast(injection.dtype())
+    let start = State::zeros([n, dim], &device).cast(injection.dtype());
+    forward_from(cell, start, solver, counter)
 }
 
-/// Binds the cell and solves from a given z_0.
-fn forward_from<C: Cell>(
-    cell: &C,
-    injection: &crate::state::Injection,
+/// Solves from a given z_0 for a cell that is bound already.
+fn forward_from(
+    cell: Box<dyn BoundCell>,
     start: State,
     solver: &SolverConfig,
     counter: &WorkCounter,
 ) -> Forward {
-    let cell_at = Counted::new(cell.bind(injection), counter.clone());
-    let trajectory = solve(&cell_at, start, solver);
-    Forward { cell: cell_at, trajectory }
+    let cell = Counted::new(cell, counter.clone());
+    let trajectory = solve(&cell, start, solver);
+    Forward { cell, trajectory }
 }
 
 impl<S: Stem, C: Cell, H: Head> Classifier for Victim<'_, S, C, H> {
@@ -242,7 +251,7 @@ impl<S: Stem, C: Cell, H: Head> WhiteBox for Victim<'_, S, C, H> {
         if self.readout != Readout::Final || !self.estimator.needs_only_the_best() {
             return self.value_and_gradient(images, objective);
         }
-        // An example whose solve broke down begins from nothing again.
+        // Where the solve before broke down, this one begins from 0 again.
         let start = carried.rows().map(|rows| finite_or_zero(rows.clone()));
         let (reading, gradient, forward) = self.gradient_from(images, objective, start);
         carried.keep(forward.trajectory.choose(StateChoice::Best));
@@ -272,16 +281,6 @@ impl<S: Stem, C: Cell, H: Head> Victim<'_, S, C, H> {
 struct PlainHead<'a, H>(&'a H);
 
 impl<H: Head> ReadHead for PlainHead<'_, H> {
-    fn read(&mut self, state: &State, objective: &dyn Objective, weight: f64) -> (Reading, State) {
-        let tracked = state.clone().autodiff().require_grad();
-        let logits = self.0.forward(tracked.clone(), &Phase::Evaluate);
-        let plain = logits.clone().inner();
-        let (values, derivative) = objective.values_and_derivative(&plain);
-        let gradients = (logits * (derivative * weight)).sum().backward();
-        let cotangent = tracked.grad(&gradients).unwrap_or_else(|| state.zeros_like());
-        (Reading { logits: plain, values }, cotangent)
-    }
-
     fn read_mean(
         &mut self,
         states: &[State],

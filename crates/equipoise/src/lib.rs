@@ -24,6 +24,8 @@ pub mod network;
 pub mod checkpoint;
 pub mod trace;
 pub mod evaluate;
+pub mod battery;
+pub mod probe;
 pub mod defense;
 pub mod train;
 pub mod problems;

@@ -149,6 +149,57 @@ impl Objective for TargetedDlr {
     }
 }
 
+/// KL(p ‖ q) = Σ_k p_k (log p_k − log q_k) from the classes' probabilities p at reference logits, held fixed, to q at
+/// the logits: how far an answer has moved (Zhang et al. 2019, arXiv 1901.08573, equation 5). What TRADES' inner
+/// attack ascends, with p the answer on the clean image, and what its training descends at the image found.
+#[derive(Debug, Clone)]
+pub struct KlFrom {
+    /// Logits `[N, K]` of p, off autodiff.
+    pub reference: Logits,
+}
+
+impl Objective for KlFrom {
+    fn values(&self, logits: Logits) -> Values {
+        kl(beside(&self.reference, &logits), logits)
+    }
+}
+
+/// The TRADES loss as a function of the logits on the clean image: CE(z, y) + β KL(p ‖ q), with p at these logits
+/// and q at the logits on the perturbed image, held fixed (Zhang et al. 2019). With [`KlFrom`] times β for the other
+/// argument, its whole derivative.
+///
+/// # Panics
+///
+/// If there is not one label per example, or if a label is not a class.
+#[derive(Debug, Clone)]
+pub struct TradesClean {
+    /// True class of each example.
+    pub labels: Vec<usize>,
+    /// Logits `[N, K]` on the perturbed images, off autodiff.
+    pub perturbed: Logits,
+    /// β: what robustness is worth in units of accuracy.
+    pub beta: f64,
+}
+
+impl Objective for TradesClean {
+    fn values(&self, logits: Logits) -> Values {
+        let other = beside(&self.perturbed, &logits);
+        let natural = CrossEntropy { labels: self.labels.clone() }.values(logits.clone());
+        natural + kl(logits, other) * self.beta
+    }
+}
+
+/// KL(softmax a ‖ softmax b) of each example.
+fn kl(a: Logits, b: Logits) -> Values {
+    let (a, b) = (activation::log_softmax(a, 1), activation::log_softmax(b, 1));
+    (a.clone().exp() * (a - b)).sum_dim(1).squeeze_dim::<1>(1)
+}
+
+/// A constant, on the device of the logits that it meets.
+fn beside(constant: &Logits, logits: &Logits) -> Logits {
+    if logits.is_autodiff() { constant.clone().autodiff() } else { constant.clone() }
+}
+
 /// z_a − z_b for each example.
 fn excess(logits: &Logits, a: &[usize], b: &[usize]) -> Values {
     let pick = |classes: &[usize]| logits.clone().gather(1, column(classes, logits));
@@ -274,7 +325,11 @@ mod tests {
     #[test]
     fn derivatives_meet_finite_differences() {
         let step = 2e-3;
-        for objective in objectives() {
+        let divergences: [Box<dyn Objective>; 2] = [
+            Box::new(KlFrom { reference: elsewhere() }),
+            Box::new(TradesClean { labels: LABELS.to_vec(), perturbed: elsewhere(), beta: 2.0 }),
+        ];
+        for objective in objectives().into_iter().chain(divergences) {
             let (values, derivative) = objective.values_and_derivative(&logits());
             assert_eq!(to_vec(values), to_vec(objective.values(logits())));
             let difference: Vec<f64> = (0..LOGITS.len())
@@ -290,6 +345,33 @@ mod tests {
                 .collect();
             close(&to_vec(derivative), &difference, 1e-3);
         }
+    }
+
+    /// The reference that the divergences below are taken from or to.
+    fn elsewhere() -> Logits {
+        logits().flip([1]) * 0.5
+    }
+
+    #[test]
+    fn divergences_are_those_of_the_definition() {
+        let softmax = |row: &[f32]| {
+            let sum: f64 = row.iter().map(|&z| f64::from(z).exp()).sum();
+            row.iter().map(|&z| f64::from(z).exp() / sum).collect::<Vec<_>>()
+        };
+        let (own, other) = (LOGITS.to_vec(), to_vec(elsewhere()));
+        let kl = |a: &[f32], b: &[f32]| {
+            softmax(a).iter().zip(softmax(b)).map(|(p, q)| p * (p / q).ln()).sum::<f64>()
+        };
+        let rows = || own.chunks(4).zip(other.chunks(4));
+        let expected: Vec<f64> = rows().map(|(own, other)| kl(other, own)).collect();
+        assert!(expected.iter().all(|&divergence| divergence > 0.01));
+        close(&to_vec(KlFrom { reference: elsewhere() }.values(logits())), &expected, 1e-5);
+        let trades = TradesClean { labels: LABELS.to_vec(), perturbed: elsewhere(), beta: 6.0 };
+        let natural = to_vec(CrossEntropy { labels: LABELS.to_vec() }.values(logits()));
+        let expected: Vec<f64> =
+            rows().zip(natural).map(|((own, other), ce)| f64::from(ce) + 6.0 * kl(own, other)).collect();
+        close(&to_vec(trades.values(logits())), &expected, 1e-5);
+        close(&to_vec(KlFrom { reference: logits() }.values(logits())), &[0.0; 3], 1e-6);
     }
 
     #[test]

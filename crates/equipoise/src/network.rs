@@ -63,6 +63,14 @@ impl Architecture {
         }
     }
 
+    /// The same with another rate of variational dropout. `None` for a feedforward network, which has none.
+    pub fn with_dropout(self, dropout: f64) -> Option<Self> {
+        match self {
+            Self::Mdeq(config) => Some(Self::Mdeq(MdeqConfig { dropout, ..config })),
+            Self::ResNet18(_) | Self::WideResNet(_) => None,
+        }
+    }
+
     /// C, H, W of the images that the model takes.
     pub fn image(&self) -> [usize; 3] {
         match self {
@@ -107,6 +115,15 @@ impl Architecture {
             Self::WideResNet(config) => config.init(&mut init).map(Network::WideResNet),
         }
     }
+
+    /// How many numbers are trained. Builds the model to count them.
+    ///
+    /// # Errors
+    ///
+    /// If the sizes contradict each other.
+    pub fn parameter_count(&self) -> Result<usize, ConfigError> {
+        Ok(self.init(0, &Device::flex())?.parameter_count())
+    }
 }
 
 /// A model of any architecture.
@@ -121,6 +138,13 @@ pub enum Network {
 }
 
 impl Network {
+    /// How many numbers are trained: the running statistics of batch normalisations are not.
+    pub fn parameter_count(&self) -> usize {
+        let trained = |name: &str| !name.ends_with("running_mean") && !name.ends_with("running_var");
+        let weights = self.weights();
+        weights.iter().filter(|(name, _)| trained(name)).map(|(_, entry)| entry.values.len()).sum()
+    }
+
     /// The model behind a readout, attacked through an estimator. A feedforward network has one readout and one
     /// gradient, whatever is asked for.
     pub fn victim<'a>(

@@ -5,21 +5,14 @@ mod attack_victims;
 
 use std::cell::RefCell;
 
-use attack_victims::{Altered, Linear, SIZE, TwoLayer, honest, images, labels, zero};
-use equipoise::attack::{
-    self, Attack, Attempt, Budget, Classifier, Norm, Targets, ValueAndGradient, WhiteBox,
-};
+use attack_victims::{Altered, Linear, SIZE, TwoLayer, attempt, honest, images, labels, zero};
+use equipoise::attack::{self, Attack, Budget, Classifier, Norm, Targets, ValueAndGradient, WhiteBox};
 use equipoise::batch::{Images, Logits, predictions, select, to_vec};
 use equipoise::loss::Objective;
 
 const ATTACKS: [&str; 6] =
     ["apgd-ce-20x2", "apgd-dlr-20", "apgd-t-10", "fab-t-10x2", "fab-10x2", "square-200x2"];
 const BUDGETS: [(Norm, f64); 2] = [(Norm::Linf, 8.0 / 255.0), (Norm::L2, 0.2)];
-
-fn attempt(attack: &dyn Attack, victim: &dyn WhiteBox, x: &Images, y: &[usize], budget: &Budget) -> Attempt {
-    let indices: Vec<usize> = (0..y.len()).collect();
-    attack.attempt(victim, &Targets { images: x, labels: y, indices: &indices, seed: 11 }, budget)
-}
 
 /// Every attack with every budget.
 fn each(mut test: impl FnMut(&dyn Attack, &Budget)) {

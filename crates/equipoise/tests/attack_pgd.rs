@@ -2,26 +2,15 @@
 
 mod attack_victims;
 
-use attack_victims::{Altered, Linear, SIZE, honest, images, labels, zero};
-use equipoise::attack::{
-    Attack, Attempt, Budget, Classifier, Norm, Pgd, PgdConfig, PgdLoss, Targets, WhiteBox,
-};
-use equipoise::batch::{Images, predictions, select, to_vec};
+use attack_victims::{Altered, Linear, SIZE, attempt, honest, images, labels, wrong, zero};
+use equipoise::attack::{Attack, Budget, Classifier, Norm, Pgd, PgdConfig, PgdLoss, Targets, WhiteBox};
+use equipoise::batch::{Images, select, to_vec};
 use equipoise::loss::CrossEntropy;
 
 const EPS: f64 = 8.0 / 255.0;
 
 fn pgd(config: PgdConfig) -> Pgd {
     Pgd::new(config).unwrap()
-}
-
-fn attempt(attack: &dyn Attack, victim: &dyn WhiteBox, x: &Images, y: &[usize], budget: &Budget) -> Attempt {
-    let indices: Vec<usize> = (0..y.len()).collect();
-    attack.attempt(victim, &Targets { images: x, labels: y, indices: &indices, seed: 11 }, budget)
-}
-
-fn broken(victim: &dyn Classifier, images: &Images, labels: &[usize]) -> Vec<bool> {
-    predictions(&victim.logits(images)).into_iter().zip(labels).map(|(class, &y)| class != Some(y)).collect()
 }
 
 fn share(flags: &[bool]) -> f64 {
@@ -45,7 +34,7 @@ fn linf_breaks_exactly_the_breakable_points() {
             for (random_start, keep_first) in [(true, true), (false, true), (true, false), (false, false)] {
                 let attack = pgd(PgdConfig { objective, random_start, keep_first, ..PgdConfig::default() });
                 let found = attempt(&attack, &victim, &x, &y, &budget);
-                assert_eq!(broken(&victim, &found.images, &y), breakable, "{:?} at {eps}", attack.config());
+                assert_eq!(wrong(&victim, &found.images, &y), breakable, "{:?} at {eps}", attack.config());
                 assert!(budget.contains(&x, &found.images).into_iter().all(|inside| inside));
             }
         }
@@ -66,7 +55,7 @@ fn l2_breaks_exactly_the_breakable_points() {
     assert_eq!(outer, inner, "no point is between the two budgets, so the answer is exact");
     let attack = pgd(PgdConfig { steps: 20, ..PgdConfig::default() });
     let found = attempt(&attack, &victim, &x, &y, &budget);
-    assert_eq!(broken(&victim, &found.images, &y), outer);
+    assert_eq!(wrong(&victim, &found.images, &y), outer);
     assert!(budget.contains(&x, &found.images).into_iter().all(|inside| inside));
 }
 
@@ -80,7 +69,7 @@ fn with_several_classes_only_breakable_points_break() {
     for objective in [PgdLoss::CrossEntropy, PgdLoss::Margin] {
         let attack = pgd(PgdConfig { objective, restarts: 3, ..PgdConfig::default() });
         let found = attempt(&attack, &victim, &x, &y, &budget);
-        let broke = broken(&victim, &found.images, &y);
+        let broke = wrong(&victim, &found.images, &y);
         assert!(broke.iter().zip(&breakable).all(|(&broke, &breakable)| breakable || !broke));
         assert!(share(&broke) > 0.95 * share(&breakable), "{} of {}", share(&broke), share(&breakable));
     }
@@ -179,7 +168,7 @@ fn claims_are_true_and_their_images_are_kept() {
     let y = labels(&victim, &x);
     let budget = Budget::new(Norm::Linf, EPS).unwrap();
     let found = attempt(&pgd(PgdConfig { restarts: 2, ..PgdConfig::default() }), &victim, &x, &y, &budget);
-    let broke = broken(&victim, &found.images, &y);
+    let broke = wrong(&victim, &found.images, &y);
     assert!(found.claimed.iter().any(|&claimed| claimed));
     assert!(found.claimed.iter().zip(&broke).all(|(&claimed, &broke)| broke || !claimed));
 }
@@ -193,7 +182,7 @@ fn restarts_only_add() {
     let verdicts = |restarts| {
         let config = PgdConfig { steps: 2, restarts, ..PgdConfig::default() };
         let found = attempt(&pgd(config), &victim, &x, &y, &budget);
-        broken(&victim, &found.images, &y)
+        wrong(&victim, &found.images, &y)
     };
     let (once, often) = (verdicts(1), verdicts(10));
     assert!(once.iter().zip(&often).all(|(&once, &often)| often || !once));
@@ -240,7 +229,7 @@ fn gradients_that_are_zero_or_not_numbers_do_no_harm() {
 }
 
 #[test]
-fn logits_that_are_not_finite_count_as_broken() {
+fn logits_that_are_not_finite_count_as_wrong() {
     let linear = Linear::random(3, 22);
     let x = images(4, 23, 0.0, 1.0);
     let y = labels(&linear, &x);

@@ -5,13 +5,16 @@ mod attack_victims;
 
 use std::cell::{Cell, RefCell};
 use std::fs;
+use std::ops::ControlFlow;
 
 use attack_victims::{Altered, Linear, SIZE, honest, images, labels, zero};
-use equipoise::attack::{self, Attack, Attempt, Budget, Classifier, Norm, Targets, WhiteBox};
+use equipoise::attack::{
+    self, Attack, Attempt, Beat, Budget, Classifier, Norm, Pulse, Queries, Targets, WhiteBox,
+};
 use equipoise::batch::{Images, Logits, from_vec, predictions, select, to_vec};
 use equipoise::evaluate::{
     Cascade, Entry, EvaluateError, Journal, JournalError, Observer, Outcome, Points, PointsError, Quiet,
-    Settings, run, save_adversarial,
+    Settings, TimeLimit, flags, run, run_within, save_adversarial,
 };
 use equipoise_record::ReadoutResult;
 
@@ -44,6 +47,7 @@ fn points(victim: &Linear, n: usize, wrong: usize) -> Points {
 fn timeless(result: &ReadoutResult) -> ReadoutResult {
     let mut result = result.clone();
     result.attacks.iter_mut().for_each(|attack| attack.seconds = 0.0);
+    result.plan.iter_mut().flat_map(|plan| &mut plan.tries).for_each(|tried| tried.seconds_per_broken = None);
     result
 }
 
@@ -237,7 +241,10 @@ impl<F: Fn(&Targets<'_>) -> Attempt + Send + Sync> Attack for Cheat<F> {
     fn name(&self) -> String {
         "cheat".to_owned()
     }
-    fn attempt(&self, _: &dyn WhiteBox, targets: &Targets<'_>, _: &Budget) -> Attempt {
+    fn queries(&self, _: usize) -> Queries {
+        Queries::default()
+    }
+    fn attempt_with(&self, _: &dyn WhiteBox, targets: &Targets<'_>, _: &Budget, _: &dyn Pulse) -> Attempt {
         (self.0)(targets)
     }
 }
@@ -304,6 +311,181 @@ fn what_does_not_fit_is_refused_with_advice() {
     let none = Points::new(Vec::new(), select(&x(), &[]), Vec::new()).unwrap();
     let outcome = run(&good(), &none, &settings(), &Quiet, None).unwrap();
     assert!(outcome.complete && outcome.result.examples.is_empty());
+}
+
+/// Stops an attack at its so-manieth step.
+struct Impatient(Cell<usize>);
+
+impl Observer for Impatient {
+    fn stage(&self, _: &str, _: usize) {}
+    fn advance(&self, _: usize, _: &str) {}
+    fn beat(&self, beat: Beat) -> ControlFlow<()> {
+        assert!(beat.done < beat.total && beat.standing <= beat.examples, "{beat:?}");
+        self.0.set(self.0.get().saturating_sub(1));
+        if self.0.get() == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn an_attack_stopped_between_steps_is_done_again() {
+    let linear = Linear::random(5, 37);
+    let points = points(&linear, 12, 0);
+    let settings = Settings { batch_size: 5, ..settings() };
+    for name in ["pgd-4x2", "apgd-ce-6x2", "apgd-t-4", "fab-t-5", "fab-3x2", "square-20x2"] {
+        let cascade = cascade(&linear, vec![entry(name, "exact", false, &linear)]);
+        let reference = run(&cascade, &points, &settings, &Quiet, None).unwrap();
+        for steps in [1, 2, 9] {
+            let folder = tempfile::tempdir().unwrap();
+            let open = || Journal::open(folder.path(), "model").unwrap();
+            let stopped = Impatient(Cell::new(steps));
+            let outcome = run(&cascade, &points, &settings, &stopped, Some(&mut open())).unwrap();
+            assert!(!outcome.complete, "{name} has more than {steps} steps");
+            let resumed = run(&cascade, &points, &settings, &Quiet, Some(&mut open())).unwrap();
+            assert_same(&resumed, &reference, name);
+        }
+    }
+}
+
+/// Entries of a cascade under a time limit: the ready-made attack is dear, the others differ in price.
+fn priced(linear: &Linear) -> (Cascade<'_>, Vec<f64>) {
+    let entries = vec![
+        entry("pgd-2", "exact", true, linear),
+        entry("pgd-20", "other", false, linear),
+        entry("apgd-ce-20", "other", false, linear),
+        entry("pgd-4", "third", false, linear),
+    ];
+    (cascade(linear, entries), vec![2.0, 20.0, 30.0, 4.0])
+}
+
+fn order(outcome: &Outcome) -> Vec<String> {
+    let plan = outcome.result.plan.as_ref().unwrap();
+    plan.tries.iter().map(|tried| format!("{}/{}", tried.attack, tried.estimator)).collect()
+}
+
+#[test]
+fn with_time_enough_the_order_follows_gain_over_work() {
+    let linear = Linear::random(5, 37);
+    let points = points(&linear, 30, 3);
+    let (cascade, work) = priced(&linear);
+    let limit = TimeLimit { seconds: 1e6, work };
+    let all = run_within(&cascade, &points, &settings(), Some(&limit), &Quiet, None).unwrap();
+    assert!(all.complete);
+    assert_eq!(order(&all), ["pgd-2/exact", "pgd-4/third", "pgd-20/other", "apgd-ce-20/other"]);
+    let plan = all.result.plan.as_ref().unwrap();
+    assert_eq!((plan.time_limit, plan.not_tried.as_slice()), (Some(1e6), &[][..]));
+    // What the cascade finds is what it finds without a limit, point by point.
+    let reference = run(&cascade, &points, &settings(), &Quiet, None).unwrap();
+    let robust = |outcome: &Outcome| outcome.result.examples.iter().map(|e| e.robust).collect::<Vec<_>>();
+    assert_eq!(robust(&all), robust(&reference));
+    for (tried, attack) in plan.tries.iter().zip(&all.result.attacks) {
+        assert_eq!((&tried.attack, &tried.estimator), (&attack.name, &attack.estimator));
+        let work = (attack.cell_evaluations + attack.vjps) as f64;
+        assert_eq!(tried.work_per_broken, (attack.broken > 0).then(|| work / attack.broken as f64));
+        assert_eq!(tried.seconds_per_broken.is_some(), attack.broken > 0);
+    }
+
+    // A run that is interrupted anywhere goes on in its own order.
+    for batches in 1..12 {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Journal::open(folder.path(), "model").unwrap();
+        let run = |observer: &dyn Observer| {
+            run_within(&cascade, &points, &settings(), Some(&limit), observer, Some(&mut open())).unwrap()
+        };
+        run(&Watch::after(batches));
+        let resumed = run(&Quiet);
+        assert_eq!(order(&resumed), order(&all));
+        assert_eq!(robust(&resumed), robust(&all));
+        assert_eq!(to_vec(resumed.adversarial), to_vec(all.adversarial.clone()));
+    }
+}
+
+#[test]
+fn when_time_is_up_what_is_missing_is_named() {
+    let linear = Linear::random(5, 37);
+    let points = points(&linear, 30, 3);
+    // A victim so slow that its third question is late.
+    let slow = Altered {
+        inner: &linear,
+        logits: |_: &Images, logits: Logits| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            logits
+        },
+        gradient: |gradient| gradient,
+    };
+    let entries = vec![
+        entry("pgd-200", "exact", true, &slow),
+        entry("pgd-300", "other", false, &slow),
+        entry("pgd-400", "third", false, &slow),
+    ];
+    let cascade = cascade(&linear, entries);
+    let limit = TimeLimit { seconds: 0.4, work: vec![200.0, 300.0, 400.0] };
+    let tiny = Settings { budget: Budget::new(Norm::Linf, 1e-6).unwrap(), ..settings() };
+    let folder = tempfile::tempdir().unwrap();
+    let run = || {
+        let mut journal = Journal::open(folder.path(), "model").unwrap();
+        run_within(&cascade, &points, &tiny, Some(&limit), &Quiet, Some(&mut journal)).unwrap()
+    };
+    let started = std::time::Instant::now();
+    let outcome = run();
+    assert!(started.elapsed().as_secs_f64() < 5.0, "{:?}", started.elapsed());
+    assert!(outcome.complete);
+    let not_tried = |outcome: &Outcome| outcome.result.plan.as_ref().unwrap().not_tried.clone();
+    let reasons: Vec<(String, String)> =
+        not_tried(&outcome).into_iter().map(|not| (not.estimator, not.reason)).collect();
+    assert_eq!(order(&outcome), ["pgd-200/exact", "pgd-300/other"]);
+    assert_eq!(reasons.len(), 3);
+    assert_eq!(reasons[0], ("exact".to_owned(), "time limit: it met 0 of 27 points".to_owned()));
+    assert_eq!(reasons[1], ("other".to_owned(), "time limit: it met 0 of 27 points".to_owned()));
+    assert_eq!(reasons[2], ("third".to_owned(), "time limit".to_owned()));
+    assert!(outcome.result.ready_made_accuracy.is_some());
+    // Resumed, it knows that its time is up.
+    let again = run();
+    assert_eq!(again.result, outcome.result);
+    // With another limit it is another run.
+    let mut journal = Journal::open(folder.path(), "model").unwrap();
+    let longer = TimeLimit { seconds: 0.5, ..limit.clone() };
+    let error = run_within(&cascade, &points, &tiny, Some(&longer), &Quiet, Some(&mut journal)).unwrap_err();
+    assert!(error.to_string().contains("time limit"), "{error}");
+    fs::write(folder.path().join("order.json"), r#"{"begun":[0,7],"cut":[]}"#).unwrap();
+    let error = run_within(&cascade, &points, &tiny, Some(&limit), &Quiet, Some(&mut journal)).unwrap_err();
+    assert!(error.to_string().contains("an attack that there is not"), "{error}");
+}
+
+#[test]
+fn the_cascade_itself_raises_flags() {
+    let linear = Linear::random(2, 31);
+    let blind = Altered { inner: &linear, logits: honest, gradient: zero };
+    let points = points(&linear, 40, 0);
+    let flags_of = |entries| {
+        let outcome = run(&cascade(&linear, entries), &points, &settings(), &Quiet, None).unwrap();
+        let raised = flags(&outcome.result).into_iter().map(|flag| (flag.name, flag.raised));
+        raised.collect::<Vec<_>>()
+    };
+    let flag = |name: &str, raised| (name.to_owned(), raised);
+    let blinded = vec![entry("pgd-10", "zero", true, &blind), entry("square-500", "none", false, &linear)];
+    assert_eq!(
+        flags_of(blinded),
+        [flag("black-box-beats-white-box", true), flag("unconfirmed-successes", false)]
+    );
+    let intermediate = vec![
+        entry("pgd-10", "zero", true, &blind),
+        entry("apgd-ce", "exact", false, &linear),
+        entry("square-100", "none", false, &linear),
+    ];
+    assert_eq!(
+        flags_of(intermediate),
+        [
+            flag("black-box-beats-white-box", false),
+            flag("intermediate-beats-ready-made", true),
+            flag("unconfirmed-successes", false)
+        ]
+    );
+    let liar = Altered { inner: &linear, logits: |_: &Images, logits: Logits| logits.neg(), gradient: zero };
+    assert_eq!(flags_of(vec![entry("pgd-2", "lie", true, &liar)]), [flag("unconfirmed-successes", true)]);
+    assert_eq!(flags_of(Vec::new()), []);
 }
 
 /// A cascade of three attacks that each break something, and leave something.

@@ -5,10 +5,10 @@ mod common;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use common::cells::{cell, configurations, inputs};
+use common::cells::{cell, configurations, inputs, mask};
 use common::{inner, relative_error};
 use equipoise::batch::{select, to_vec};
-use equipoise::model::cell::Cell;
+use equipoise::model::cell::{BoundCell, Cell};
 use equipoise::model::mdeq::{MdeqCell, MdeqConfig};
 
 /// Relative error allowed; float32 rounding through a cell is a few 1e-7.
@@ -29,28 +29,37 @@ fn sizes() -> Vec<MdeqConfig> {
 fn values_and_products_are_those_of_the_composed_cell() {
     for config in sizes() {
         let cell = cell(&config);
-        let (z, x, u) = inputs(&cell, 3);
-        let (fused, composed) = (cell.bind(&x), cell.bind_composed(&x));
-        let check = |what: &str, found: &Tensor<2>, expected: &Tensor<2>| {
-            let error = relative_error(found, expected);
-            println!("{:?} {what} {error:.1e}", config.channels);
-            assert!(error < TOLERANCE, "{what}: {error} with {config:?}");
-        };
-        check("value", &fused.apply(&z), &composed.apply(&z));
-        let (fused, composed) = (fused.linearize(&z), composed.linearize(&z));
-        check("value of the linearisation", fused.value(), composed.value());
-        check("state product alone", &fused.vjp_state(&u), &composed.vjp_state(&u));
-        let (found, expected) = (fused.vjp(&u), composed.vjp(&u));
-        check("state product", &found.0, &expected.0);
-        check("injection product", &found.1, &expected.1);
-
-        let (mut by_kernels, mut by_operations) = (GradientsParams::new(), GradientsParams::new());
-        let found = fused.vjp_parameters(&u, &mut by_kernels);
-        let expected = composed.vjp_parameters(&u, &mut by_operations);
-        check("state product with parameters", &found.0, &expected.0);
-        check("injection product with parameters", &found.1, &expected.1);
-        compare_parameters(&cell, &by_kernels, &by_operations);
+        let (x, mask) = (inputs(&cell, 3).1, mask(&cell, 3));
+        // The mask first: memory that it was kept in is used again without one.
+        let masked = cell.bind_masked(&x, &mask).unwrap();
+        compare(&config, &cell, &*masked, &*cell.bind_composed_masked(&x, Some(&mask)));
+        compare(&config, &cell, &*cell.bind(&x), &*cell.bind_composed(&x));
+        let (z, ..) = inputs(&cell, 3);
+        assert!(relative_error(&masked.apply(&z), &cell.bind(&x).apply(&z)) > 1e-3, "the mask does nothing");
     }
+}
+
+fn compare(config: &MdeqConfig, cell: &MdeqCell, fused: &dyn BoundCell, composed: &dyn BoundCell) {
+    let (z, _, u) = inputs(cell, 3);
+    let check = |what: &str, found: &Tensor<2>, expected: &Tensor<2>| {
+        let error = relative_error(found, expected);
+        println!("{:?} {what} {error:.1e}", config.channels);
+        assert!(error < TOLERANCE, "{what}: {error} with {config:?}");
+    };
+    check("value", &fused.apply(&z), &composed.apply(&z));
+    let (fused, composed) = (fused.linearize(&z), composed.linearize(&z));
+    check("value of the linearisation", fused.value(), composed.value());
+    check("state product alone", &fused.vjp_state(&u), &composed.vjp_state(&u));
+    let (found, expected) = (fused.vjp(&u), composed.vjp(&u));
+    check("state product", &found.0, &expected.0);
+    check("injection product", &found.1, &expected.1);
+
+    let (mut by_kernels, mut by_operations) = (GradientsParams::new(), GradientsParams::new());
+    let found = fused.vjp_parameters(&u, &mut by_kernels);
+    let expected = composed.vjp_parameters(&u, &mut by_operations);
+    check("state product with parameters", &found.0, &expected.0);
+    check("injection product with parameters", &found.1, &expected.1);
+    compare_parameters(cell, &by_kernels, &by_operations);
 }
 
 fn compare_parameters(cell: &MdeqCell, found: &GradientsParams, expected: &GradientsParams) {
@@ -87,7 +96,11 @@ fn an_example_does_not_depend_on_its_batch() {
         let (state, injection) = whole.vjp(&u);
         let value = cell.bind(&x).apply(&z);
         assert_eq!(to_vec(whole.value().clone()), to_vec(value.clone()));
+        let mask = mask(&cell, 9);
+        let masked = cell.bind_masked(&x, &mask).unwrap();
+        let at_mask = masked.linearize(&z);
         for rows in [vec![0], vec![8], vec![7, 2, 3, 5, 1], (0..9).rev().collect::<Vec<usize>>()] {
+            let u_whole = u.clone();
             let (z, x, u) = (select(&z, &rows), select(&x, &rows), select(&u, &rows));
             let part = cell.bind(&x).linearize(&z);
             assert_eq!(to_vec(part.value().clone()), to_vec(select(&value, &rows)));
@@ -96,6 +109,13 @@ fn an_example_does_not_depend_on_its_batch() {
                 assert_eq!(to_vec(s), to_vec(select(&state, &rows)));
                 assert_eq!(to_vec(i), to_vec(select(&injection, &rows)));
             }
+            let expected = to_vec(select(at_mask.value(), &rows));
+            assert_eq!(to_vec(masked.select(&rows).apply(&z)), expected);
+            let alone = cell.bind_masked(&x, &select(&mask, &rows)).unwrap().linearize(&z);
+            assert_eq!(to_vec(alone.value().clone()), expected);
+            let expected = to_vec(select(&at_mask.vjp_state(&u_whole), &rows));
+            assert_eq!(to_vec(at_mask.select(&rows).vjp_state(&u)), expected);
+            assert_eq!(to_vec(alone.vjp_state(&u)), expected);
         }
     }
 }

@@ -5,7 +5,7 @@ mod common;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use common::cells::{cell, configurations, inputs};
+use common::cells::{cell, configurations, inputs, mask};
 use common::{double, inner, normal, relative_error};
 use equipoise::batch::{select, to_vec};
 use equipoise::model::cell::{BoundCell, Cell};
@@ -62,6 +62,39 @@ fn parameter_products_match_autodiff() {
             let mut compare = Compare { by_hand: &by_hand, by_autodiff: &by_autodiff, compared: 0 };
             cell.visit(&mut compare);
             assert_eq!(compare.compared, by_hand.len(), "{config:?}");
+        }
+    }
+}
+
+/// The same for a cell under a dropout mask, both ways of evaluating it against autodiff through the composed one.
+#[test]
+fn products_under_a_mask_match_autodiff() {
+    struct Errors<'a>(&'a GradientsParams, &'a GradientsParams, usize);
+    impl ModuleVisitor for Errors<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let (found, expected) = (self.0.get::<D>(param.id).unwrap(), self.1.get::<D>(param.id).unwrap());
+            let error = relative_error(&found, &expected);
+            assert!(error < 1e-3, "parameter {} of shape {:?}: {error}", param.id, param.dims());
+            self.2 += 1;
+        }
+    }
+    for config in configurations() {
+        let cell = cell(&config);
+        let ((z, x, u), mask) = (inputs(&cell, 3), mask(&cell, 3));
+        let tracked = cell.clone().train();
+        let (tz, tx) = (z.clone().autodiff().require_grad(), x.clone().autodiff().require_grad());
+        let value = tracked.bind_composed_masked(&tx, Some(&mask)).apply(&tz);
+        let gradients = (value * u.clone()).sum().backward();
+        let (at_z, at_x) = (tz.grad(&gradients).unwrap(), tx.grad(&gradients).unwrap());
+        let mut expected = GradientsParams::new();
+        accumulate_module(&mut expected, gradients, &tracked);
+        for bound in [cell.bind_masked(&x, &mask).unwrap(), cell.bind_composed_masked(&x, Some(&mask))] {
+            let mut parameters = GradientsParams::new();
+            let (state, injection) = bound.linearize(&z).vjp_parameters(&u, &mut parameters);
+            assert!(relative_error(&state, &at_z) < 1e-4 && relative_error(&injection, &at_x) < 1e-4);
+            let mut errors = Errors(&parameters, &expected, 0);
+            cell.visit(&mut errors);
+            assert_eq!(errors.2, parameters.len(), "{config:?}");
         }
     }
 }

@@ -119,17 +119,23 @@ fn exports_come_back_the_same() {
     }
 }
 
-/// A head that reads one state at a time, and leaves means of several to what the trait provides.
+/// A head that takes one state at a time.
 struct OneByOne<'a>(&'a MdeqHead);
 
 impl ReadHead for OneByOne<'_> {
-    fn read(&mut self, state: &State, objective: &dyn Objective, weight: f64) -> (Reading, State) {
-        let tracked = state.clone().autodiff().require_grad();
-        let logits = self.0.forward(tracked.clone(), &Phase::Evaluate);
-        let plain = logits.clone().inner();
+    fn read_mean(
+        &mut self,
+        states: &[State],
+        objective: &dyn Objective,
+        weight: f64,
+    ) -> (Reading, Vec<State>) {
+        let tracked: Vec<State> = states.iter().map(|z| z.clone().autodiff().require_grad()).collect();
+        let logits = tracked.iter().map(|z| self.0.forward(z.clone(), &Phase::Evaluate));
+        let mean = logits.reduce(|sum, term| sum + term).unwrap() / states.len() as f64;
+        let plain = mean.clone().inner();
         let (values, derivative) = objective.values_and_derivative(&plain);
-        let gradients = (logits * (derivative * weight)).sum().backward();
-        (Reading { logits: plain, values }, tracked.grad(&gradients).unwrap())
+        let gradients = (mean * (derivative * weight)).sum().backward();
+        (Reading { logits: plain, values }, tracked.iter().map(|z| z.grad(&gradients).unwrap()).collect())
     }
 }
 

@@ -9,7 +9,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use common::{relative_error, uniform};
-use equipoise::checkpoint::{FORMAT_VERSION, Metadata, state_dict};
+use equipoise::batch::to_vec;
+use equipoise::checkpoint::{FORMAT_VERSION, Metadata, ModelFile, state_dict};
 use equipoise::deployed::Deployment;
 use equipoise::gradient::Estimator;
 use equipoise::loss::{CrossEntropy, Objective};
@@ -18,11 +19,13 @@ use equipoise::model::deq::{Head, Stem};
 use equipoise::model::layers::{BatchMoments, Phase};
 use equipoise::model::mdeq::MdeqConfig;
 use equipoise::model::parameters::accumulate_module;
-use equipoise::network::Architecture;
+use equipoise::network::{Architecture, Network};
+use equipoise::readout::Readout;
 use equipoise::solve::{SolverConfig, StateChoice, solve};
 use equipoise::train::{
-    Adversary, Augment, EpochReport, Observer, Outcome, Plan, Silent, StepReport, TrainConfig, TrainError,
-    Warmup, gradients, train,
+    Adversary, AdversaryKind, Augment, EarlyStopping, EpochReport, JacobianRegularisation, Observer,
+    OptimizerConfig, Outcome, Plan, RandomBudget, Schedule, Silent, StepOptions, StepReport, TrainConfig,
+    TrainError, Warmup, gradients, train,
 };
 use equipoise_dataset::{Dataset, Source, Split};
 
@@ -46,7 +49,9 @@ fn gradients_match_autodiff_through_the_whole_model() {
     let (images, labels) = (uniform([6, 1, 8, 8], 1), vec![0, 1, 2, 3, 4, 5]);
     let objective = CrossEntropy { labels };
     let deployment = Deployment::unrolled();
-    let found = gradients(&model, &deployment, None, &images, &objective, &Default::default());
+    let found =
+        gradients(&model, &deployment, &StepOptions::default(), &images, &objective, &Default::default());
+    let found = found.unwrap();
 
     let tracked = model.clone().train();
     let moments = BatchMoments::default();
@@ -82,8 +87,7 @@ fn gradients_match_autodiff_through_the_whole_model() {
 }
 
 fn plan<'a>(data: &'a Dataset, folder: &Path) -> Plan<'a> {
-    let adversary =
-        Adversary { norm: "linf".parse().unwrap(), eps: 0.1, step_size: None, steps: 2, gradient: None, warm_start: false };
+    let adversary = Adversary { eps: 0.1, steps: 2, ..Adversary::default() };
     let config = TrainConfig {
         batch_size: 16,
         development: 20,
@@ -146,6 +150,277 @@ fn a_run_that_was_cut_off_ends_with_the_same_weights() {
     }
 }
 
+/// Everything that training can do, at once.
+fn full_plan<'a>(data: &'a Dataset, folder: &Path) -> Plan<'a> {
+    let mut plan = plan(data, folder);
+    plan.metadata.architecture = Architecture::Mdeq(MdeqConfig { dropout: 0.2, ..architecture() });
+    let config = &mut plan.config;
+    config.epochs = 3;
+    config.adversary =
+        Some(Adversary { kind: AdversaryKind::Trades, eps: 0.1, steps: 2, ..Adversary::default() });
+    config.clip_norm = Some(0.5);
+    config.jacobian =
+        Some(JacobianRegularisation { weight: 0.5, frequency: 0.5, probes: 2, epochs: Some(2) });
+    config.random_budget = Some(RandomBudget { steps: [2, 5], only_with_jacobian: false });
+    config.early_stopping = Some(EarlyStopping { patience: 2 });
+    plan
+}
+
+fn lines(folder: &Path, name: &str) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(folder.join(name)).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_run_with_everything_is_resumed_to_the_bit() {
+    let data = Source::Digits.load(Split::Train).unwrap().take(100);
+    let (device, whole) = (Device::default(), tempfile::tempdir().unwrap());
+    let outcome = train(&full_plan(&data, whole.path()), &device, &Silent).unwrap();
+    let (best, epochs) = (outcome.best.unwrap(), outcome.history.len());
+    let expected = weights(outcome);
+    let read = |folder: &Path, name: &str| std::fs::read(folder.join(name)).unwrap();
+    let steps = lines(whole.path(), "steps.jsonl");
+    assert_eq!(steps.len(), 5 * epochs);
+    for (number, line) in steps.iter().enumerate() {
+        assert_eq!(line["step"], number + 1);
+        // Two steps of warm-up, which solve nothing, and two epochs of regularisation.
+        let budget = line["solver_steps"].as_u64();
+        assert_eq!(budget.is_some(), number >= 2, "{line}");
+        assert!(budget.is_none_or(|budget| (2..=5).contains(&budget)), "{line}");
+        assert!(line["jacobian"].is_null() || (2..10).contains(&number), "{line}");
+        assert!(line["gradient_norm"].as_f64().unwrap() > 0.0);
+    }
+    let regularised = steps.iter().filter(|line| line["jacobian"].as_f64() > Some(0.0)).count();
+    assert!((1..8).contains(&regularised), "{regularised} of 8 steps");
+    let budgets: std::collections::BTreeSet<_> =
+        steps.iter().map(|line| line["solver_steps"].as_u64()).collect();
+    assert!(budgets.len() > 3, "{budgets:?}");
+    assert_eq!(lines(whole.path(), "log.jsonl").last().unwrap()["best_epoch"], best.epoch);
+
+    for cut in [1, 4, 5, 8, 10] {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = full_plan(&data, folder.path());
+        assert!(!train(&plan, &device, &StopAfter(Flag::new(cut))).unwrap().complete);
+        // What a crash may leave behind: a step beyond the checkpoint, and half a line.
+        let path = folder.path().join("steps.jsonl");
+        let text = std::fs::read_to_string(&path).unwrap() + "{\"step\":14,\"loss\":0}\n{\"st";
+        std::fs::write(&path, text).unwrap();
+        let resumed = train(&plan, &device, &Silent).unwrap();
+        assert_eq!(resumed.best, Some(best));
+        assert_eq!(weights(resumed), expected, "cut after {cut}");
+        for name in ["steps.jsonl", "best.safetensors", "model.safetensors"] {
+            assert!(read(folder.path(), name) == read(whole.path(), name), "{name}, cut after {cut}");
+        }
+    }
+    // Done is done.
+    let again = train(&full_plan(&data, whole.path()), &device, &Silent).unwrap();
+    assert_eq!(weights(again), expected);
+}
+
+/// Each setting changes what is learned; none is merely accepted.
+#[test]
+fn every_setting_matters() {
+    let data = Source::Digits.load(Split::Train).unwrap().take(100);
+    let device = Device::default();
+    let run = |change: &dyn Fn(&mut Plan<'_>)| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut plan = plan(&data, folder.path());
+        plan.config.epochs = 1;
+        change(&mut plan);
+        weights(train(&plan, &device, &Silent).unwrap())
+    };
+    let regularise = |plan: &mut Plan<'_>, only_with_jacobian: bool| {
+        plan.config.jacobian =
+            Some(JacobianRegularisation { weight: 0.5, frequency: 0.5, probes: 1, epochs: None });
+        plan.config.random_budget = Some(RandomBudget { steps: [1, 2], only_with_jacobian });
+    };
+    let changes: [&dyn Fn(&mut Plan<'_>); 9] = [
+        &|_| {},
+        &|plan| plan.config.adversary = None,
+        &|plan| plan.config.adversary.as_mut().unwrap().kind = AdversaryKind::Trades,
+        &|plan| {
+            let adversary = plan.config.adversary.as_mut().unwrap();
+            (adversary.kind, adversary.beta) = (AdversaryKind::Trades, Some(1.0));
+        },
+        &|plan| plan.config.clip_norm = Some(0.1),
+        &|plan| plan.config.random_budget = Some(RandomBudget { steps: [1, 2], only_with_jacobian: false }),
+        &|plan| regularise(plan, false),
+        &|plan| regularise(plan, true),
+        &|plan| {
+            plan.metadata.architecture = Architecture::Mdeq(MdeqConfig { dropout: 0.2, ..architecture() });
+        },
+    ];
+    let results: Vec<_> = changes.iter().map(|change| run(*change)).collect();
+    for (i, a) in results.iter().enumerate() {
+        for (j, b) in results.iter().enumerate().skip(i + 1) {
+            assert!(a != b, "changes {i} and {j} end with the same weights");
+        }
+    }
+    // A limit that no gradient reaches is no limit.
+    assert!(run(&|plan| plan.config.clip_norm = Some(1e9)) == results[0]);
+}
+
+#[test]
+fn clipped_gradients_have_the_norm_asked_for() {
+    let data = Source::Digits.load(Split::Train).unwrap().take(100);
+    let folder = tempfile::tempdir().unwrap();
+    let mut plan = plan(&data, folder.path());
+    // Plain gradient descent moves by rate times gradient.
+    plan.config.optimizer = OptimizerConfig::Sgd { learning_rate: 0.5, weight_decay: 0.0, momentum: 0.0 };
+    (plan.config.schedule, plan.config.clip_norm) = (Schedule::Constant, Some(0.01));
+    let before = state_dict(&plan.metadata.architecture.init(plan.seed, &Device::default()).unwrap());
+    let outcome = train(&plan, &Device::default(), &StopAfter(Flag::new(1))).unwrap();
+    let norm = lines(folder.path(), "steps.jsonl")[0]["gradient_norm"].as_f64().unwrap();
+    assert!(norm > 0.1, "{norm}");
+    let after = state_dict(&outcome.model.network);
+    let moved: f64 = before
+        .iter()
+        .filter(|(name, _)| !name.contains("running"))
+        .flat_map(|(name, entry)| entry.values.iter().zip(&after[name].values))
+        .map(|(a, b)| f64::from(a - b).powi(2))
+        .sum();
+    assert!((moved.sqrt() / (0.5 * 0.01) - 1.0).abs() < 1e-2, "{}", moved.sqrt());
+}
+
+#[test]
+fn trades_lowers_its_loss_and_learns() {
+    let data = Source::Digits.load(Split::Train).unwrap().take(600);
+    let folder = tempfile::tempdir().unwrap();
+    let mut plan = plan(&data, folder.path());
+    plan.metadata.architecture = Architecture::named("mdeq-digits").unwrap();
+    plan.config = TrainConfig {
+        batch_size: 50,
+        development: 100,
+        optimizer: OptimizerConfig::Adam { learning_rate: 3e-3, weight_decay: 0.0 },
+        adversary: Some(Adversary {
+            kind: AdversaryKind::Trades,
+            eps: 0.1,
+            steps: 3,
+            ..Adversary::default()
+        }),
+        ..TrainConfig::standard(5)
+    };
+    let history = train(&plan, &Device::default(), &Silent).unwrap().history;
+    let (first, last) = (&history[0], &history[4]);
+    assert!(last.loss < 0.8 * first.loss, "{} {}", first.loss, last.loss);
+    assert!(last.development_robust_accuracy > Some(0.4), "{last:?}");
+}
+
+/// A model that is trained with dropout answers as one without: it is off on the development split, in attacks, and in
+/// use.
+#[test]
+fn dropout_is_off_outside_of_training() {
+    let device = Device::default();
+    let (with, without) = (MdeqConfig { dropout: 0.5, ..architecture() }, architecture());
+    let [with, without] = [with, without].map(|config| Architecture::Mdeq(config).init(3, &device).unwrap());
+    let (images, deployment) = (uniform([4, 1, 8, 8], 2), Deployment::exact());
+    let answer = |network: &Network| {
+        let victim = network.victim(&deployment, Readout::Final, Estimator::Exact);
+        let answer = victim.value_and_gradient(&images, &CrossEntropy { labels: vec![1, 2, 3, 4] });
+        (to_vec(answer.logits), to_vec(answer.gradient))
+    };
+    assert_eq!(answer(&with), answer(&without));
+}
+
+#[test]
+fn a_run_stops_when_it_no_longer_gets_better() {
+    let data = Source::Digits.load(Split::Train).unwrap().take(100);
+    let folder = tempfile::tempdir().unwrap();
+    let mut plan = plan(&data, folder.path());
+    // Steps too small to change an answer: no epoch is better than the first.
+    plan.config.optimizer = OptimizerConfig::Adam { learning_rate: 1e-12, weight_decay: 0.0 };
+    plan.config.early_stopping = Some(EarlyStopping { patience: 2 });
+    (plan.config.epochs, plan.config.warmup) = (6, Warmup::default());
+    plan.config.adversary = None;
+    let outcome = train(&plan, &Device::default(), &Silent).unwrap();
+    let best = outcome.best.unwrap();
+    assert!(
+        outcome.complete && outcome.history.len() == best.epoch + 2,
+        "{best:?} {}",
+        outcome.history.len()
+    );
+    assert!(outcome.history.len() < 6);
+    for name in ["best.safetensors", "model.safetensors"] {
+        ModelFile::read(&folder.path().join(name), &Device::default()).unwrap();
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let data = Source::Digits.load(Split::Train).unwrap().take(100);
+    let refused = |change: &dyn Fn(&mut Plan<'_>)| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut plan = full_plan(&data, folder.path());
+        change(&mut plan);
+        train(&plan, &Device::default(), &Silent).unwrap_err().to_string()
+    };
+    let baseline = || Architecture::named("resnet18").unwrap().with_width(2).unwrap().for_data([1, 8, 8], 10);
+    let expected: [(&dyn Fn(&mut Plan<'_>), &str); 9] = [
+        (&|plan| plan.metadata.architecture = baseline(), "warmup"),
+        (
+            &|plan| {
+                (plan.metadata.architecture, plan.config.warmup.steps) = (baseline(), 0);
+            },
+            "jacobian",
+        ),
+        (
+            &|plan| {
+                (plan.metadata.architecture, plan.config.warmup.steps) = (baseline(), 0);
+                plan.config.jacobian = None;
+            },
+            "random_budget",
+        ),
+        (&|plan| plan.config.development = 0, "early_stopping"),
+        (&|plan| plan.config.random_budget.as_mut().unwrap().steps = [3, 2], "[3, 2]"),
+        (&|plan| plan.config.jacobian.as_mut().unwrap().frequency = 1.5, "frequency 1.5"),
+        (&|plan| plan.config.clip_norm = Some(f64::NAN), "clip_norm"),
+        (
+            &|plan| {
+                let adversary = plan.config.adversary.as_mut().unwrap();
+                (adversary.kind, adversary.beta) = (AdversaryKind::Pgd, Some(6.0));
+            },
+            "beta",
+        ),
+        (
+            &|plan| {
+                plan.metadata.deployment.training_gradient = "ensemble(exact,unrolled)".parse().unwrap();
+            },
+            "TRADES",
+        ),
+    ];
+    for (change, word) in expected {
+        let message = refused(change);
+        assert!(message.contains(word), "no {word} in: {message}");
+    }
+}
+
+#[test]
+fn a_baseline_is_trained_by_trades_too() {
+    let data = Source::Digits.load(Split::Train).unwrap().take(100);
+    let folder = tempfile::tempdir().unwrap();
+    let mut plan = full_plan(&data, folder.path());
+    plan.metadata.architecture =
+        Architecture::named("resnet18").unwrap().with_width(2).unwrap().for_data([1, 8, 8], 10);
+    (plan.config.warmup.steps, plan.config.jacobian, plan.config.random_budget) = (0, None, None);
+    let outcome = train(&plan, &Device::default(), &Silent).unwrap();
+    assert!(outcome.complete && outcome.best.is_some());
+    assert!(lines(folder.path(), "steps.jsonl").iter().all(|line| line["solver_steps"].is_null()));
+}
+
+/// Recipes of earlier versions, and every new setting written and read.
+#[test]
+fn recipes_are_read_as_they_are_written() {
+    let old = r#"{"epochs": 2, "adversary": {"norm": "linf", "eps": 0.1, "step_size": null, "steps": 2}}"#;
+    let config: TrainConfig = serde_json::from_str(old).unwrap();
+    assert_eq!(config.adversary, Some(Adversary { eps: 0.1, steps: 2, ..Adversary::default() }));
+    assert!(serde_json::to_value(&config).unwrap()["adversary"].get("kind").is_none());
+    let data = Source::Digits.load(Split::Train).unwrap().take(1);
+    let config = full_plan(&data, Path::new("")).config;
+    let text = serde_json::to_string(&config).unwrap();
+    assert!(text.contains(r#""kind":"trades""#), "{text}");
+    assert_eq!(serde_json::from_str::<TrainConfig>(&text).unwrap(), config);
+}
+
 #[test]
 fn a_checkpoint_of_another_run_is_refused() {
     let data = Source::Digits.load(Split::Train).unwrap().take(100);
@@ -166,14 +441,38 @@ fn data_that_does_not_fit_is_refused() {
     assert!(error.to_string().contains("30 examples"));
 }
 
+/// The head passes each state of a joint gradient once: its running statistics see each once.
 #[test]
-fn dropout_is_refused_rather_than_ignored() {
-    let data = Source::Digits.load(Split::Train).unwrap().take(100);
-    let folder = tempfile::tempdir().unwrap();
-    let mut plan = plan(&data, folder.path());
-    plan.metadata.architecture = Architecture::Mdeq(MdeqConfig { dropout: 0.2, ..architecture() });
-    let message = train(&plan, &Device::default(), &Silent).unwrap_err().to_string();
-    assert!(message.contains("dropout"), "{message}");
+fn a_joint_gradient_notes_each_state_once() {
+    let device = Device::default();
+    let model = architecture().init(3, &device).unwrap();
+    let (images, objective) = (uniform([4, 1, 8, 8], 4), CrossEntropy { labels: vec![1, 2, 3, 4] });
+    let after = |estimator: &str| {
+        let training_gradient: Estimator = estimator.parse().unwrap();
+        let deployment = Deployment { training_gradient, ..Deployment::exact() };
+        let options = StepOptions::default();
+        let step =
+            gradients(&model, &deployment, &options, &images, &objective, &Default::default()).unwrap();
+        state_dict(&Network::Mdeq(step.moments.absorbed_into(model.clone())))
+    };
+    let (single, double) = (after("exact"), after("joint(exact,exact)"));
+    let before = state_dict(&Network::Mdeq(model.clone()));
+    let mut compared = 0;
+    for (name, entry) in &before {
+        if !name.contains("running") {
+            continue;
+        }
+        // One pass of a batch b: r ← 0.9 r + 0.1 b. The stem sees one batch, the head the same state twice.
+        let in_stem = name.starts_with("downsample") || name.starts_with("stage0");
+        let rows = entry.values.iter().zip(&single[name].values).zip(&double[name].values);
+        for ((r, one), two) in rows {
+            let again = one * 0.9 + (one - r * 0.9);
+            let expected = if in_stem { *one } else { again };
+            assert!((two - expected).abs() < 1e-4 * (1.0 + expected.abs()), "{name}: {two} {expected}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 50);
 }
 
 #[test]
@@ -183,8 +482,8 @@ fn the_training_gradient_may_be_an_estimator_of_any_kind() {
     let objective = CrossEntropy { labels: vec![1, 2] };
     let estimator: Estimator = "ensemble(exact,unrolled:state=2..3,lead=1,steps=1)".parse().unwrap();
     let deployment = Deployment { training_gradient: estimator, ..Deployment::exact() };
-    let step =
-        gradients(&model, &deployment, None, &uniform([2, 1, 8, 8], 4), &objective, &Default::default());
+    let (images, options) = (uniform([2, 1, 8, 8], 4), StepOptions::default());
+    let step = gradients(&model, &deployment, &options, &images, &objective, &Default::default()).unwrap();
     assert_eq!(step.logits.dims(), [2, 10]);
     assert!(step.parameters.len() > 30);
 }

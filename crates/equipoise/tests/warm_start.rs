@@ -32,7 +32,13 @@ fn points(victim: &dyn Classifier) -> (Images, Vec<usize>) {
     (images, labels)
 }
 
-fn attempt(warm_start: bool, victim: &dyn WhiteBox, images: &Images, labels: &[usize], indices: &[usize]) -> Attempt {
+fn attempt(
+    warm_start: bool,
+    victim: &dyn WhiteBox,
+    images: &Images,
+    labels: &[usize],
+    indices: &[usize],
+) -> Attempt {
     let attack = Pgd::new(PgdConfig { warm_start, ..PgdConfig::default() }).unwrap();
     let budget = Budget::new(Norm::Linf, 0.1).unwrap();
     attack.attempt(victim, &Targets { images, labels, indices, seed: 1 }, &budget)
@@ -68,7 +74,10 @@ fn claims_hold_from_a_cold_start_even_where_the_solver_does_not_converge() {
     let answers = predictions(&victim.logits(&found.images));
     assert!(found.claimed.iter().any(|&claimed| claimed));
     for (k, claimed) in found.claimed.iter().enumerate() {
-        assert!(!claimed || answers[k] != Some(labels[k]), "example {k} was claimed and is classified correctly");
+        assert!(
+            !claimed || answers[k] != Some(labels[k]),
+            "example {k} was claimed and is classified correctly"
+        );
     }
 }
 
@@ -90,9 +99,11 @@ fn images_do_not_depend_on_the_batch() {
 fn what_looks_at_more_than_the_fixed_point_starts_cold() {
     let (model, deployment) = converging();
     let intermediate: Estimator = "unrolled:state=2,lead=1,steps=2".parse().unwrap();
-    for (readout, estimator) in
-        [(Readout::Early(3), Estimator::Exact), (Readout::Final, intermediate), (Readout::Final, Estimator::ThroughSolver)]
-    {
+    for (readout, estimator) in [
+        (Readout::Early(3), Estimator::Exact),
+        (Readout::Final, intermediate),
+        (Readout::Final, Estimator::ThroughSolver),
+    ] {
         let victim = Victim::new(&model, &deployment, readout, estimator);
         let (images, labels) = points(&victim);
         let all: Vec<usize> = (0..COUNT).collect();

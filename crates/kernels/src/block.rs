@@ -1,5 +1,5 @@
-//! The residual block of one branch: h = ReLU(GN1(conv1(z))), h = GN2(conv2(h) + injection),
-//! out = GN3(ReLU(h + z)).
+//! The residual block of one branch: h = ReLU(GN1(conv1(z))), h = GN2(m · conv2(h) + injection),
+//! out = GN3(ReLU(h + z)), where m is a dropout mask by channel, or 1.
 //!
 //! Its hidden image has E times the channels and is the largest thing in a cell, so blocks work on as few
 //! examples at a time as keep it in the second level cache.
@@ -10,7 +10,7 @@ use crate::capture::Capture;
 use crate::layer::{Conv, Counter, Norm, Planes};
 use crate::norm::{CotangentSums, Moments, Normalise, PullBack, RectifyInPlace, Source, Then};
 use crate::parameters::BlockParameters;
-use crate::passes::{FromChannels, ToChannels};
+use crate::passes::{FromChannels, ScaleChannels, ToChannels};
 use crate::plane::Plane;
 use crate::stack::{Dense, DenseMut, Stack};
 
@@ -46,6 +46,9 @@ pub(crate) struct BlockTape {
     mixed: Stack,
     /// ReLU(h + z).
     residual: Stack,
+    /// The dropout mask by channel; means nothing unless `masked`.
+    mask: Stack,
+    pub masked: bool,
     moments: [Stack; 3],
 }
 
@@ -60,7 +63,7 @@ pub(crate) struct BlockScratch {
     pub at: Stack,
     /// The cotangent at the residual, plain.
     residual: Stack,
-    /// The cotangent at conv2's output, bordered.
+    /// The cotangent at conv2's output after the mask, then before it; bordered.
     mixed: Stack,
     sums: Vec<f32>,
 }
@@ -97,6 +100,8 @@ impl Block {
             hidden: if keep { Stack::of(self.hidden_plain, count) } else { Stack::default() },
             mixed: Stack::of(self.plain, count),
             residual: Stack::of(self.plain, count),
+            mask: Stack::new(self.plain.stride(), count),
+            masked: false,
             moments: [moments(self.hidden), moments(self.plain), moments(self.plain)],
         }
     }
@@ -113,16 +118,20 @@ impl Block {
     }
 
     /// Evaluates the block for `count` examples into the scratch's `out`.
+    #[allow(clippy::too_many_arguments)]
     pub fn forward(
         &self,
         arch: Arch,
         count: usize,
         state: Dense<'_>,
         injection: Option<Dense<'_>>,
+        mask: Option<Dense<'_>>,
         tape: &mut BlockTape,
         scratch: &mut BlockScratch,
     ) {
-        let BlockTape { z, hidden: kept, mixed, residual, moments: [first, second, third] } = tape;
+        let BlockTape { z, hidden: kept, mixed, residual, mask: factors, masked, moments } = tape;
+        let [first, second, third] = moments;
+        *masked = mask.is_some();
         for start in (0..count).step_by(self.together) {
             let here = self.together.min(count - start);
             for example in start..start + here {
@@ -145,6 +154,11 @@ impl Block {
             self.conv2.apply(arch, scratch.hidden.images(0), mixed.images_mut(start), here);
             for example in start..start + here {
                 let plane = self.plain;
+                if let Some(mask) = &mask {
+                    let factors = factors.at_mut(example);
+                    factors[..plane.channels].copy_from_slice(mask.at(example));
+                    arch.dispatch(ScaleChannels { image: mixed.at_mut(example), plane, factors });
+                }
                 if let Some(injection) = &injection {
                     let out = mixed.at_mut(example);
                     arch.dispatch(FromChannels { dense: injection.at(example), out, plane, add: true });
@@ -186,7 +200,8 @@ impl Block {
         mut injection: Option<DenseMut<'_>>,
         mut capture: Option<&mut Capture>,
     ) {
-        let BlockTape { z: _, hidden: kept, mixed, residual, moments: [first, second, third] } = tape;
+        let BlockTape { z: _, hidden: kept, mixed, residual, mask, masked, moments } = tape;
+        let [first, second, third] = moments;
         let plane = self.plain;
         for start in (0..count).step_by(self.together) {
             let here = self.together.min(count - start);
@@ -229,6 +244,10 @@ impl Block {
                 if let Some(injection) = &mut injection {
                     let (image, dense) = (at_mixed.at(example - start), injection.at(example));
                     arch.dispatch(ToChannels { image, plane: self.bordered, dense });
+                }
+                if *masked {
+                    let (image, factors) = (at_mixed.at_mut(example - start), mask.at(example));
+                    arch.dispatch(ScaleChannels { image, plane: self.bordered, factors });
                 }
             }
             self.conv2.pull_back(arch, scratch.mixed.images(0), scratch.hidden.images_mut(0), here, false);
@@ -286,12 +305,12 @@ impl Block {
 
 impl BlockTape {
     pub fn stacks(&self) -> Vec<&Stack> {
-        let Self { z, hidden, mixed, residual, moments: [first, second, third] } = self;
-        vec![z, hidden, mixed, residual, first, second, third]
+        let Self { z, hidden, mixed, residual, mask, masked: _, moments: [first, second, third] } = self;
+        vec![z, hidden, mixed, residual, mask, first, second, third]
     }
 
     pub fn stacks_mut(&mut self) -> Vec<&mut Stack> {
-        let Self { z, hidden, mixed, residual, moments: [first, second, third] } = self;
-        vec![z, hidden, mixed, residual, first, second, third]
+        let Self { z, hidden, mixed, residual, mask, masked: _, moments: [first, second, third] } = self;
+        vec![z, hidden, mixed, residual, mask, first, second, third]
     }
 }

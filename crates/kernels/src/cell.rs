@@ -44,6 +44,8 @@ struct Inner {
     /// Where each branch begins in a flat state, and its length.
     branches: Vec<(usize, usize)>,
     dim: usize,
+    /// Length of a dropout mask: the channels of all branches.
+    mask_dim: usize,
     /// The stride of each normalisation's channels.
     norms: Vec<usize>,
     spare_scratch: Mutex<Vec<Scratch>>,
@@ -165,6 +167,7 @@ impl Cell {
             post,
             branches,
             dim,
+            mask_dim: shapes.iter().map(|shape| shape[0]).sum(),
             norms,
             spare_scratch: Mutex::default(),
             spare_tapes: Mutex::default(),
@@ -181,13 +184,27 @@ impl Cell {
         self.0.branches[0].1
     }
 
+    /// Length M of a dropout mask: a factor for each channel of each branch, in this order.
+    pub fn mask_dim(&self) -> usize {
+        self.0.mask_dim
+    }
+
     /// out = f(state; injection), all `[N, ..]`.
     ///
     /// # Panics
     ///
     /// If the lengths are not those of one number N of examples.
     pub fn forward(&self, state: &[f32], injection: &[f32], out: &mut [f32]) {
-        let count = self.count(state, injection, out);
+        self.forward_masked(state, injection, None, out);
+    }
+
+    /// [`Self::forward`] with the channels of every `conv2` multiplied by a dropout mask `[N, M]`.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths are not those of one number N of examples.
+    pub fn forward_masked(&self, state: &[f32], injection: &[f32], mask: Option<&[f32]>, out: &mut [f32]) {
+        let count = self.count(state, injection, mask, out);
         let size = self.chunk(count);
         out.par_chunks_mut(size * self.0.dim).enumerate().with_max_len(1).for_each(|(number, out)| {
             let first = number * size;
@@ -199,6 +216,7 @@ impl Cell {
                 here,
                 self.rows(state, first, here),
                 self.injected(injection, first, here),
+                self.masks(mask, first, here),
                 out,
                 tape,
                 &mut work,
@@ -213,7 +231,22 @@ impl Cell {
     ///
     /// If the lengths are not those of one number N of examples.
     pub fn linearize(&self, state: &[f32], injection: &[f32], out: &mut [f32]) -> Tape {
-        let count = self.count(state, injection, out);
+        self.linearize_masked(state, injection, None, out)
+    }
+
+    /// [`Self::linearize`] with a dropout mask, as in [`Self::forward_masked`]. The tape keeps it.
+    ///
+    /// # Panics
+    ///
+    /// If the lengths are not those of one number N of examples.
+    pub fn linearize_masked(
+        &self,
+        state: &[f32],
+        injection: &[f32],
+        mask: Option<&[f32]>,
+        out: &mut [f32],
+    ) -> Tape {
+        let count = self.count(state, injection, mask, out);
         let size = self.chunk(count);
         let chunks = out
             .par_chunks_mut(size * self.0.dim)
@@ -230,6 +263,7 @@ impl Cell {
                     here,
                     self.rows(state, first, here),
                     self.injected(injection, first, here),
+                    self.masks(mask, first, here),
                     out,
                     &mut tape,
                     &mut work,
@@ -241,14 +275,22 @@ impl Cell {
         Tape { cell: self.clone(), chunks, count }
     }
 
-    /// N, from the lengths of three buffers.
-    fn count(&self, state: &[f32], injection: &[f32], out: &[f32]) -> usize {
+    /// N, from the lengths of the buffers.
+    fn count(&self, state: &[f32], injection: &[f32], mask: Option<&[f32]>, out: &[f32]) -> usize {
         let (dim, injected) = (self.state_dim(), self.injection_dim());
         let count = state.len() / dim;
         assert_eq!(state.len(), count * dim, "a state of {dim} numbers per example");
         assert_eq!(out.len(), count * dim, "an output of {dim} numbers for each of {count} examples");
         let what = "an injection of as many numbers per example as branch 0 has";
         assert_eq!(injection.len(), count * injected, "{what}: {injected} for each of {count} examples");
+        if let Some(mask) = mask {
+            let factors = self.mask_dim();
+            assert_eq!(
+                mask.len(),
+                count * factors,
+                "a mask of {factors} factors for each of {count} examples"
+            );
+        }
         count
     }
 
@@ -264,6 +306,11 @@ impl Cell {
     fn injected<'a>(&self, injection: &'a [f32], first: usize, count: usize) -> &'a [f32] {
         let len = self.injection_dim();
         &injection[first * len..(first + count) * len]
+    }
+
+    fn masks<'a>(&self, mask: Option<&'a [f32]>, first: usize, count: usize) -> Option<&'a [f32]> {
+        let len = self.mask_dim();
+        mask.map(|mask| &mask[first * len..(first + count) * len])
     }
 
     fn scratch(&self, count: usize) -> Scratch {
@@ -330,21 +377,27 @@ impl Inner {
     }
 
     /// Evaluates a chunk.
+    #[allow(clippy::too_many_arguments)]
     fn forward(
         &self,
         count: usize,
         state: &[f32],
         injection: &[f32],
+        mask: Option<&[f32]>,
         out: &mut [f32],
         tape: &mut ChunkTape,
         work: &mut Work<'_>,
     ) {
         let arch = self.arch;
+        let mut first_channel = 0;
         for (i, block) in self.blocks.iter().enumerate() {
             let len = self.branches[0].1;
             let injection = (i == 0).then_some(Dense { data: injection, stride: len, start: 0, len });
+            let (start, len) = (first_channel, block.plain.channels);
+            let mask = mask.map(|data| Dense { data, stride: self.mask_dim, start, len });
+            first_channel += len;
             let state = self.dense(state, i);
-            block.forward(arch, count, state, injection, &mut tape.blocks[i], &mut work.blocks[i]);
+            block.forward(arch, count, state, injection, mask, &mut tape.blocks[i], &mut work.blocks[i]);
         }
         if self.post.is_empty() {
             let (plane, bordered) = (self.blocks[0].plain, self.blocks[0].bordered);
@@ -570,6 +623,9 @@ impl Tape {
                 let mut tape = self.cell.tape(rows.len());
                 for (to, &row) in rows.iter().enumerate() {
                     let (chunk, from) = place(row);
+                    for (target, source) in tape.blocks.iter_mut().zip(&chunk.blocks) {
+                        target.masked = source.masked;
+                    }
                     for (target, source) in tape.stacks_mut().into_iter().zip(chunk.stacks()) {
                         target.at_mut(to).copy_from_slice(source.at(from));
                     }

@@ -130,6 +130,32 @@ impl WithSimd for Copy<'_> {
     }
 }
 
+/// Every pixel of an image times a vector of factors by channel, in place.
+pub(crate) struct ScaleChannels<'a> {
+    pub image: &'a mut [f32],
+    pub plane: Plane,
+    /// One per channel, padding included.
+    pub factors: &'a [f32],
+}
+
+impl WithSimd for ScaleChannels<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { image, plane, factors } = self;
+        let factors = vectors::<S>(factors);
+        for y in 0..plane.height {
+            let row = vectors_mut::<S>(plane.row_mut(image, y));
+            for pixel in row.chunks_exact_mut(factors.len()) {
+                for (x, factor) in pixel.iter_mut().zip(factors) {
+                    *x = simd.mul_f32s(*x, *factor);
+                }
+            }
+        }
+    }
+}
+
 /// ReLU in place, over everything.
 pub(crate) struct Rectify<'a>(pub &'a mut [f32]);
 

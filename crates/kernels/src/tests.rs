@@ -203,24 +203,28 @@ fn parameters() -> CellParameters {
     CellParameters { branches, blocks, paths, post }
 }
 
-/// Value, products with respect to state and injection, and the gradient of the first kernel.
+/// Value, products with respect to state and injection, and the gradient of the first block's second kernel; under a
+/// dropout mask.
 fn everything(cell: &Cell, count: usize) -> [Vec<f32>; 4] {
     let mut random = Random(4);
     let state = random.numbers(count * cell.state_dim());
     let injection = random.numbers(count * cell.injection_dim());
     let u = random.numbers(state.len());
+    let mask: Vec<f32> = (0..count * cell.mask_dim()).map(|i| [1.5, 0.0, 1.5][i % 3]).collect();
     let mut value = vec![0.0; state.len()];
-    let tape = cell.linearize(&state, &injection, &mut value);
+    let tape = cell.linearize_masked(&state, &injection, Some(&mask), &mut value);
     let mut alone = vec![0.0; state.len()];
-    cell.forward(&state, &injection, &mut alone);
+    cell.forward_masked(&state, &injection, Some(&mask), &mut alone);
     assert_eq!(value, alone);
+    cell.forward(&state, &injection, &mut alone);
+    assert_ne!(value, alone);
     let (mut at_state, mut at_injection) = (vec![0.0; state.len()], vec![0.0; injection.len()]);
     let mut gradients = parameters().zeros_like();
     tape.vjp_parameters(&u, &mut at_state, &mut at_injection, &mut gradients);
     let mut again = vec![0.0; state.len()];
     tape.vjp(&u, &mut again, None);
     assert_eq!(at_state, again);
-    [value, at_state, at_injection, gradients.blocks.swap_remove(0).conv1]
+    [value, at_state, at_injection, gradients.blocks.swap_remove(0).conv2]
 }
 
 #[test]
@@ -248,6 +252,19 @@ fn threads_change_nothing() {
     for threads in [2, 3, 7] {
         assert_eq!(run(threads), expected, "{threads} threads");
     }
+}
+
+#[test]
+#[should_panic(expected = "a mask of 16 factors for each of 1 examples")]
+fn masks_of_the_wrong_length_are_refused() {
+    let cell = Cell::new(&parameters());
+    let mut out = vec![0.0; cell.state_dim()];
+    cell.forward_masked(
+        &vec![0.0; cell.state_dim()],
+        &vec![0.0; cell.injection_dim()],
+        Some(&[1.0]),
+        &mut out,
+    );
 }
 
 #[test]

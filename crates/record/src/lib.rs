@@ -8,9 +8,11 @@
 
 mod accuracy;
 mod flag;
+mod plan;
 
 pub use accuracy::{Accuracy, Interval, wilson_interval};
 pub use flag::{Evidence, Flag};
+pub use plan::{NotTried, Plan, Try};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -66,6 +68,9 @@ pub struct ReadoutResult {
     /// Checks for gradient obfuscation, raised or not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<Flag>,
+    /// What was to be tried and what was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
 }
 
 /// One attack through one gradient estimator.

@@ -132,6 +132,7 @@ fn readout(name: &str, clean: usize, attacks: &[(&str, &str, bool, usize)]) -> R
         attacks,
         examples,
         flags: Vec::new(),
+        plan: None,
     }
 }
 

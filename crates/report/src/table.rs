@@ -3,7 +3,7 @@
 use crate::facts::{self, Kind};
 use crate::figure::{Figure, Series};
 use crate::words;
-use equipoise_record::{Accuracy, Evaluation, ReadoutResult};
+use equipoise_record::{Accuracy, Evaluation, NotTried, ReadoutResult};
 
 /// A table without any markup: exporters escape and lay out.
 #[derive(Debug, Clone, Default)]
@@ -135,6 +135,28 @@ pub(crate) fn cascade(model: &Evaluation, readout: &ReadoutResult) -> Table {
         columns: columns(&["Attack", "Gradient", "Kind"], &numeric),
         rows: std::iter::once(clean).chain(attacks).collect(),
     }
+}
+
+/// What a readout was not attacked with although it was planned, and why; `None` if there is nothing of the kind.
+pub(crate) fn not_tried(model: &Evaluation, readout: &ReadoutResult) -> Option<Table> {
+    let plan = readout.plan.as_ref().filter(|plan| !plan.not_tried.is_empty())?;
+    let limit = plan.time_limit.map_or(String::new(), |seconds| {
+        let seconds = words::seconds(seconds);
+        format!(
+            " The attacks were given {seconds}: with more time, or on a faster machine, more may be broken."
+        )
+    });
+    let row = |not: &NotTried| {
+        vec![not.attack.clone().into(), not.estimator.clone().into(), not.reason.clone().into()]
+    };
+    Some(Table {
+        caption: format!(
+            "{}, readout {}: not tried, or not on all images.{limit}",
+            model.model, readout.name
+        ),
+        columns: columns(&["Attack", "Gradient", "Why"], &[]),
+        rows: plan.not_tried.iter().map(row).collect(),
+    })
 }
 
 /// The points of a figure, one row for each point of each series.

@@ -31,7 +31,11 @@ pub const CASES: [Case; 9] = [
     same("cell-vjp", "one vector-Jacobian product, to state and injection, at a kept linearisation"),
     same("low-rank", "the low-rank products of a forward solve alone"),
     same("solve", "forward solve, 8 Broyden steps"),
-    Case { ours: "pgd:exact", theirs: "pgd:exact", ..same("pgd-exact", "PGD step, exact gradient, 7 backward steps") },
+    Case {
+        ours: "pgd:exact",
+        theirs: "pgd:exact",
+        ..same("pgd-exact", "PGD step, exact gradient, 7 backward steps")
+    },
     Case {
         ours: UNROLLED,
         theirs: UNROLLED,
@@ -41,7 +45,10 @@ pub const CASES: [Case; 9] = [
     Case {
         ours: ENSEMBLE,
         theirs: "pgd:resolve(unrolled:state=1..8,lead=1,steps=0)",
-        ..same("pgd-ensemble", "PGD step, mean gradient over 8 states; PyTorch solves again for each, as the authors do")
+        ..same(
+            "pgd-ensemble",
+            "PGD step, mean gradient over 8 states; PyTorch solves again for each, as the authors do",
+        )
     },
     Case {
         ours: ENSEMBLE,

@@ -45,7 +45,14 @@ mod tests {
 
     #[test]
     fn a_small_cell_by_hand() {
-        let config = MdeqConfig { channels: vec![2, 4], head_channels: vec![1, 1], groups: 2, expansion: 1, image: [1, 4, 4], ..MdeqConfig::small() };
+        let config = MdeqConfig {
+            channels: vec![2, 4],
+            head_channels: vec![1, 1],
+            groups: 2,
+            expansion: 1,
+            image: [1, 4, 4],
+            ..MdeqConfig::small()
+        };
         let config = MdeqConfig { downsample_times: 0, ..config };
         // Blocks 2·9·2·2·16 and 2·9·4·4·4, post 4·16 and 16·4, up 4·2·4, down 9·2·4·4.
         assert_eq!(cell(&config), 2.0 * (1152 + 1152 + 64 + 64 + 32 + 288) as f64);

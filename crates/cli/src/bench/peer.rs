@@ -62,7 +62,13 @@ pub struct Peer {
 
 impl Peer {
     /// Starts a worker on a task, a model file and its input, and waits until it is ready.
-    pub fn start(program: &Program, task: &str, model: &Path, data: &Path, threads: usize) -> Result<Self, Error> {
+    pub fn start(
+        program: &Program,
+        task: &str,
+        model: &Path,
+        data: &Path,
+        threads: usize,
+    ) -> Result<Self, Error> {
         let mut command = program.command("worker", threads)?;
         command.args([OsStr::new("--task"), task.as_ref(), "--model".as_ref(), model.as_ref()]);
         command.args([OsStr::new("--input"), data.as_ref()]);

@@ -107,8 +107,9 @@ fn verdict_lines(verdict: &VerdictResult) -> String {
         );
     }
     text += &format!(
-        ". White-box accuracy {:.1}% either way.\n\n",
-        100.0 * verdict.white_box_accuracy
+        ". {:.1}% withstand the cascade, {:.1}% the last iterates of the others.\n\n",
+        100.0 * verdict.white_box_accuracy,
+        100.0 * verdict.alone_accuracy
     );
     text + &aligned(&rows, 1)
 }

@@ -85,7 +85,8 @@ pub fn given(model: ModelFile, source: &Source, count: usize, eps: Option<&str>)
 
 /// The demo's adversarially trained classifier of digits, trained now.
 pub fn trained(count: usize, setup: &Setup) -> Result<Target, Error> {
-    let folder = tempfile::tempdir().map_err(crate::files::failed(&std::env::temp_dir(), "make a folder in"))?;
+    let folder =
+        tempfile::tempdir().map_err(crate::files::failed(&std::env::temp_dir(), "make a folder in"))?;
     let data = Source::Digits.load(Split::Train)?;
     let (config, eps) = demo_recipe();
     let recipe = Recipe {
@@ -120,7 +121,7 @@ pub fn measure(
         model.network.victim(deployment, Readout::Final, estimator.clone())
     };
     let victims: Vec<Box<dyn WhiteBox>> = estimators.iter().map(&victim).collect();
-    let names: Vec<String> = estimators.iter().map(evaluation::estimator_name).collect();
+    let names: Vec<String> = estimators.iter().map(ToString::to_string).collect();
     let judge = victim(&training);
     let settings = Settings { budget: *budget, seed: setup.seed(), batch_size: batch };
     let pgd = |keep_first| {
@@ -161,7 +162,8 @@ pub fn measure(
         for attack in &mut attacks {
             let step = step_in_pytorch(program, &attack.estimator, model, data, batch, setup.threads)?;
             // As many batches as it takes, the last one counted by its share.
-            attack.pytorch_seconds = Some(step * STEPS as f64 * data.len() as f64 / batch.min(data.len()) as f64);
+            attack.pytorch_seconds =
+                Some(step * STEPS as f64 * data.len() as f64 / batch.min(data.len()) as f64);
         }
     }
     Ok(VerdictResult {

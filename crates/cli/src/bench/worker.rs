@@ -74,7 +74,9 @@ impl Task {
             "solve" => Self::Solve,
             "train-step" => Self::TrainStep,
             _ => match text.strip_prefix("pgd:") {
-                Some(spec) => Self::Pgd(spec.parse().map_err(|error| input(format!("--task {text}: {error}")))?),
+                Some(spec) => {
+                    Self::Pgd(spec.parse().map_err(|error| input(format!("--task {text}: {error}")))?)
+                }
                 None => return Err(input(format!("--task {text}: unknown"))),
             },
         })
@@ -97,13 +99,12 @@ pub fn run(flags: &BenchWorker, setup: &Setup) -> Result<(), Error> {
         let count = count.ok_or_else(|| input(format!("standard input: `{line}` is not `run N`")))?;
         let before = counter.total();
         let mut spent = Work::default();
-        let seconds = (0..count)
-            .map(|_| {
-                let started = Instant::now();
-                spent = spent + repeat();
-                started.elapsed().as_secs_f64()
-            })
-            .collect();
+        let mut seconds = Vec::with_capacity(count);
+        for _ in 0..count {
+            let started = Instant::now();
+            spent = spent + repeat()?;
+            seconds.push(started.elapsed().as_secs_f64());
+        }
         let spent = spent + (counter.total() - before);
         let each = |work: u64| work as f64 / (count * labels.len()) as f64;
         let reply = Reply {
@@ -126,7 +127,7 @@ fn peak_kib() -> Option<u64> {
 }
 
 /// What one repetition does; it returns the work that `counter` did not see.
-type Repeat<'a> = Box<dyn FnMut() -> Work + 'a>;
+type Repeat<'a> = Box<dyn FnMut() -> Result<Work, Error> + 'a>;
 
 fn prepare<'a>(
     task: &Task,
@@ -151,7 +152,7 @@ fn prepare<'a>(
                 let indices: Vec<usize> = (0..labels.len()).collect();
                 let targets = Targets { images: &images, labels: &labels, indices: &indices, seed: 0 };
                 attack.run(&*victim, &targets, &budget);
-                victim.work() - before
+                Ok(victim.work() - before)
             })
         }
         Task::TrainStep => train_step(file, images, labels, counter.clone())?,
@@ -159,7 +160,13 @@ fn prepare<'a>(
 }
 
 /// Work inside the cell and the solver.
-fn cell<'a>(task: &Task, file: &'a ModelFile, model: &'a Mdeq, images: &Images, counter: &WorkCounter) -> Repeat<'a> {
+fn cell<'a>(
+    task: &Task,
+    file: &'a ModelFile,
+    model: &'a Mdeq,
+    images: &Images,
+    counter: &WorkCounter,
+) -> Repeat<'a> {
     let injection = model.stem.forward(images.clone(), &Phase::Evaluate);
     let solver = &file.metadata.deployment.solver;
     let [n, _] = injection.dims();
@@ -176,7 +183,7 @@ fn cell<'a>(task: &Task, file: &'a ModelFile, model: &'a Mdeq, images: &Images, 
             let cotangent = trajectory.state(3).clone();
             Box::new(move || {
                 drop(linearization.vjp(&cotangent));
-                Work::default()
+                Ok(Work::default())
             })
         }
         Task::LowRank => {
@@ -191,7 +198,7 @@ fn cell<'a>(task: &Task, file: &'a ModelFile, model: &'a Mdeq, images: &Images, 
                 for (state, residual) in &points {
                     drop(memory.direction(state, residual));
                 }
-                Work::default()
+                Ok(Work::default())
             })
         }
         Task::Solve => {
@@ -199,14 +206,14 @@ fn cell<'a>(task: &Task, file: &'a ModelFile, model: &'a Mdeq, images: &Images, 
             Box::new(move || {
                 let cell = Counted::new(model.cell.bind(&injection), counter.clone());
                 drop(solve(&cell, start.clone(), solver));
-                Work::default()
+                Ok(Work::default())
             })
         }
         _ => {
             let cell = Counted::new(bound, counter.clone());
             Box::new(move || {
                 drop(cell.apply(&state));
-                Work::default()
+                Ok(Work::default())
             })
         }
     }
@@ -232,12 +239,16 @@ fn train_step<'a>(
         let spent = victim.work();
         drop(victim);
         let objective = CrossEntropy { labels: labels.clone() };
-        let Network::Mdeq(model) = &network else { return spent };
-        let step = train::gradients(model, deployment, None, &perturbed, &objective, &counter);
+        let Network::Mdeq(model) = &network else {
+            return Err(Error::Internal("the network changed".into()));
+        };
+        let options = train::StepOptions::default();
+        let step = train::gradients(model, deployment, &options, &perturbed, &objective, &counter);
+        let step = step.map_err(|error| Error::Internal(error.to_string()))?;
         // Too small a rate to lead anywhere: every repetition is the same work.
         let stepped = optimizer.step(1e-9, network.clone().train(), step.parameters).valid();
         network = step.moments.absorbed_into(stepped);
-        spent
+        Ok(spent)
     }))
 }
 

@@ -23,16 +23,19 @@ pub fn run(flags: &Bench, setup: &Setup) -> Result<(), Error> {
         return Err(input("--batch, --rounds and --count: give at least 1"));
     }
     if setup.device_name != "cpu" {
-        return Err(input(format!("--device {}: bench measures the CPU kernels; use cpu", setup.device_name)));
+        return Err(input(format!(
+            "--device {}: bench measures the CPU kernels; use cpu",
+            setup.device_name
+        )));
     }
     let (cases, sections) = chosen(flags.only.as_deref())?;
     let names = flags.model.split(',').map(str::trim);
     let subjects: Vec<Subject> =
         names.map(|name| Subject::new(name, setup.seed(), &setup.device)).collect::<Result<_, _>>()?;
-    let theirs = flags.pytorch.as_ref().map(|python| Program::PyTorch {
-        python: python.clone(),
-        script: flags.pytorch_script.clone(),
-    });
+    let theirs = flags
+        .pytorch
+        .as_ref()
+        .map(|python| Program::PyTorch { python: python.clone(), script: flags.pytorch_script.clone() });
     let given = match (&flags.weights, &flags.data) {
         (Some(weights), Some(data)) => {
             let source: Source = data.parse()?;
@@ -62,7 +65,8 @@ pub fn run(flags: &Bench, setup: &Setup) -> Result<(), Error> {
         record.verdicts.push(verdict::measure(&target, theirs.as_ref(), flags.batch, setup)?);
     }
     if let Some(path) = &flags.json {
-        let text = serde_json::to_string_pretty(&record).map_err(|error| Error::Internal(error.to_string()))?;
+        let text =
+            serde_json::to_string_pretty(&record).map_err(|error| Error::Internal(error.to_string()))?;
         write_atomically(path, format!("{text}\n"))?;
         tracing::info!("{} written", path.display());
     }

@@ -26,6 +26,9 @@ use crate::recipe::{Data, Recipe, architecture};
 use crate::setup::Setup;
 use crate::{files, interrupt, training};
 
+/// Points examined for signs of obfuscation.
+const FLAG_COUNT: usize = 32;
+
 /// Says that a folder is the demo's own, to be replaced by the next one.
 const MARK: &str = "demo.json";
 
@@ -108,7 +111,18 @@ fn evaluate(
     let gradients = args::gradients(Some(GRADIENTS), model)?;
     let budget = Budget::new(Norm::Linf, EPS).map_err(input)?;
     let settings = Settings { budget, seed: setup.seed(), batch_size: BATCH };
-    let grid = Grid { model, hash, attacks: &attacks, gradients: &gradients, settings, folder, save: false };
+    let grid = Grid {
+        model,
+        hash,
+        attacks: &attacks,
+        gradients: &gradients,
+        asked: &gradients,
+        time_limit: None,
+        flags: Some(FLAG_COUNT),
+        settings,
+        folder,
+        save: false,
+    };
     let points = evaluation::points(test, 0, setup)?;
     let mut chosen = None;
     let mut results = Vec::new();
@@ -130,8 +144,8 @@ fn evaluate(
     let details = json!({
         "data": "digits",
         "split": Split::Test.name(),
-        "attacks": attacks,
-        "gradients": gradients.iter().map(evaluation::estimator_name).collect::<Vec<_>>(),
+        "attacks": attacks.names,
+        "gradients": gradients.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "readouts": results.iter().map(|result| &result.name).collect::<Vec<_>>(),
         "early": configuration::early(chosen.as_ref()),
         "batch_size": BATCH,

@@ -1,6 +1,5 @@
 //! The numbers of the demo: what is trained for how long, and how hard it is attacked.
 
-use equipoise::attack::Norm;
 use equipoise::train::{Adversary, OptimizerConfig, TrainConfig};
 
 /// The architecture of both models.
@@ -43,7 +42,7 @@ pub fn recipes(size: Size) -> [(&'static str, TrainConfig); 2] {
         development: DEVELOPMENT,
         ..TrainConfig::standard(size.standard_epochs)
     };
-    let adversary = Adversary { norm: Norm::Linf, eps: EPS, step_size: None, steps: 5, gradient: None, warm_start: false };
+    let adversary = Adversary { eps: EPS, steps: 5, ..Adversary::default() };
     let adversarial =
         TrainConfig { epochs: size.adversarial_epochs, adversary: Some(adversary), ..standard.clone() };
     [("standard", standard), ("pgd-at", adversarial)]

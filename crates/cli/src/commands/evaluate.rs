@@ -9,7 +9,7 @@ use equipoise_record::{Evaluation, FORMAT_VERSION};
 use serde_json::json;
 
 use super::{print, write};
-use crate::args::{self, ReadoutChoice};
+use crate::args::{self, Attacks, ReadoutChoice};
 use crate::configuration::{self, command_line};
 use crate::error::{Error, input};
 use crate::evaluation::{self, Grid};
@@ -25,8 +25,11 @@ struct Checked {
     split: Split,
     /// The training split, where `early` is to be chosen.
     training: Option<Dataset>,
-    attacks: Vec<String>,
+    attacks: Attacks,
     gradients: Vec<Estimator>,
+    /// Those of the gradients that were asked for.
+    asked: Vec<Estimator>,
+    time_limit: Option<f64>,
     readouts: Vec<ReadoutChoice>,
     settings: Settings,
 }
@@ -34,7 +37,8 @@ struct Checked {
 /// Runs the command.
 pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
     let checked = check(flags, setup)?;
-    let Checked { model, hash, data, split, training, attacks, gradients, readouts, settings } = &checked;
+    let Checked { model, hash, data, split, training, attacks, gradients, asked, readouts, settings, .. } =
+        &checked;
     files::make_folder(&flags.out)?;
     interrupt::listen();
     let interrupted = || Error::Interrupted(format!("go on with `{} --resume`", command_line()));
@@ -43,6 +47,9 @@ pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
         hash,
         attacks,
         gradients,
+        asked,
+        time_limit: checked.time_limit,
+        flags: (!flags.no_flags).then_some(flags.flag_count),
         settings: *settings,
         folder: &flags.out,
         save: flags.save_adversarial,
@@ -72,8 +79,11 @@ pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
     let details = json!({
         "data": flags.data,
         "split": split.name(),
-        "attacks": attacks,
-        "gradients": gradients.iter().map(evaluation::estimator_name).collect::<Vec<_>>(),
+        "attacks": attacks.names,
+        "whitebox": attacks.white_box,
+        "time_limit": checked.time_limit,
+        "flag_count": (!flags.no_flags).then_some(flags.flag_count),
+        "gradients": gradients.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "readouts": results.iter().map(|result| &result.name).collect::<Vec<_>>(),
         "early": configuration::early(chosen.as_ref()),
         "batch_size": settings.batch_size,
@@ -102,7 +112,7 @@ fn check(flags: &Evaluate, setup: &Setup) -> Result<Checked, Error> {
     let budget = args::budget(&flags.eps, &flags.norm)?;
     let mut attacks = args::attacks(&flags.attacks)?;
     if flags.warm_start {
-        attacks = args::warm_started(attacks)?;
+        attacks.names = args::warm_started(attacks.names)?;
     }
     let split: Split = flags.split.parse()?;
     let source: Source = flags.data.parse()?;
@@ -110,8 +120,10 @@ fn check(flags: &Evaluate, setup: &Setup) -> Result<Checked, Error> {
         return Err(input("--batch-size 0: use at least 1"));
     }
     let (model, hash) = args::model(&flags.model, &setup.device)?;
-    args::check_attacks(&attacks, model.metadata.architecture.classes())?;
+    let time_limit = flags.time_limit.as_deref().map(args::time_limit).transpose()?;
+    args::check_attacks(&attacks.names, model.metadata.architecture.classes())?;
     let gradients = args::gradients(flags.gradients.as_deref(), &model)?;
+    let asked = if flags.gradients.is_some() { gradients.clone() } else { Vec::new() };
     let readouts = args::readouts(&flags.readouts, &model)?;
     if !flags.resume && files::has_content(&flags.out.join("journal"))? {
         return Err(input(format!(
@@ -127,7 +139,19 @@ fn check(flags: &Evaluate, setup: &Setup) -> Result<Checked, Error> {
         None
     };
     let settings = Settings { budget, seed: setup.seed(), batch_size: flags.batch_size };
-    Ok(Checked { model, hash, data, split, training, attacks, gradients, readouts, settings })
+    Ok(Checked {
+        model,
+        hash,
+        data,
+        split,
+        training,
+        attacks,
+        gradients,
+        asked,
+        time_limit,
+        readouts,
+        settings,
+    })
 }
 
 /// The training split, whose last images must not be among those evaluated.

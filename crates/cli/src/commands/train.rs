@@ -2,20 +2,19 @@
 
 use std::path::Path;
 
-use equipoise::attack::Norm;
 use equipoise::deployed::Deployment;
 use equipoise::gradient::Estimator;
 use equipoise::network::Architecture;
 use equipoise::readout::Tail;
 use equipoise::solve::StateChoice;
-use equipoise::train::{Adversary, OptimizerConfig, TrainConfig};
+use equipoise::train::{Adversary, AdversaryKind, EarlyStopping, OptimizerConfig, TrainConfig};
 use equipoise_dataset::{Dataset, Source, Split};
 
 use super::print;
 use crate::args;
 use crate::error::{Error, input};
 use crate::flags::Train;
-use crate::recipe::{Data, Draft, Recipe, architecture};
+use crate::recipe::{Data, Draft, Recipe, adapted, architecture};
 use crate::setup::Setup;
 use crate::{files, interrupt, training};
 
@@ -42,6 +41,18 @@ pub fn run(flags: &Train, setup: &Setup) -> Result<(), Error> {
     }
     let model = flags.out.join("model.safetensors");
     tracing::info!("{} written", model.display());
+    if outcome.history.len() < recipe.train.epochs {
+        tracing::info!(
+            "stopped early, after epoch {} of {}: no better one for {} epochs",
+            outcome.history.len(),
+            recipe.train.epochs,
+            recipe.train.early_stopping.map_or(0, |rule| rule.patience)
+        );
+    }
+    if let Some(best) = outcome.best {
+        let (path, epochs) = (flags.out.join("best.safetensors"), outcome.history.len());
+        tracing::info!("best held-out accuracy after epoch {} of {epochs}: {}", best.epoch, path.display());
+    }
     print(&format!("{}\n", model.display()))
 }
 
@@ -62,6 +73,7 @@ fn resolve(flags: &Train, draft: Draft, setup: &Setup) -> Result<(Recipe, Datase
         (None, Some(model)) => model,
         (None, None) => return Err(nothing("model", "--model mdeq-small, say", &flags.out, flags.resume)),
     };
+    let model = adapted(model, flags.width, flags.dropout).map_err(|error| input(format!("--{error}")))?;
     let data = match (&flags.data, draft.data) {
         (Some(spec), _) => Data { spec: spec.clone(), count: flags.count },
         (None, Some(data)) => Data { count: flags.count.or(data.count), ..data },
@@ -74,14 +86,18 @@ fn resolve(flags: &Train, draft: Draft, setup: &Setup) -> Result<(Recipe, Datase
     let draft_has_train = draft.train.is_some();
     let mut config = draft.train.unwrap_or_else(|| TrainConfig::standard(EPOCHS));
     override_config(&mut config, flags)?;
-    config.validate().map_err(input)?;
+    config.validate_for(&model, &deployment).map_err(input)?;
     let source: Source = data.spec.parse()?;
     let images = args::dataset(&source, Split::Train, data.count)?;
     if !draft_has_train && flags.development.is_none() {
         config.development = config.development.min(images.len() / 10);
     }
     let model = model.for_data(images.shape, images.classes);
-    let kind = if config.adversary.is_some() { "pgd-at" } else { "standard" };
+    let kind = match config.adversary.as_ref().map(|adversary| adversary.kind) {
+        None => "standard",
+        Some(AdversaryKind::Pgd) => "pgd-at",
+        Some(AdversaryKind::Trades) => "trades",
+    };
     let name = flags.name.clone().or(draft.name);
     let name = name.unwrap_or_else(|| match &flags.model {
         Some(architecture) => format!("{architecture}-{kind}"),
@@ -134,18 +150,18 @@ fn override_config(config: &mut TrainConfig, flags: &Train) -> Result<(), Error>
         None => {}
         Some("none") => config.adversary = None,
         Some("pgd") => {
-            config.adversary.get_or_insert(Adversary {
-                norm: Norm::Linf,
-                eps: 8.0 / 255.0,
-                step_size: None,
-                steps: 7,
-                gradient: None,
-                warm_start: false,
-            });
+            let adversary = config.adversary.get_or_insert(Adversary { steps: 7, ..Adversary::default() });
+            (adversary.kind, adversary.beta) = (AdversaryKind::Pgd, None);
         }
-        Some(other) => return Err(input(format!("--adversary {other}: unknown; use pgd or none"))),
+        Some("trades") => config.adversary.get_or_insert_default().kind = AdversaryKind::Trades,
+        Some(other) => return Err(input(format!("--adversary {other}: unknown; use pgd, trades or none"))),
     }
-    let given = flags.eps.is_some() || flags.norm.is_some() || flags.pgd_steps.is_some();
+    if let Some(patience) = flags.patience {
+        config.early_stopping = Some(EarlyStopping { patience });
+    }
+    config.clip_norm = flags.clip_norm.or(config.clip_norm);
+    let given =
+        flags.eps.is_some() || flags.norm.is_some() || flags.pgd_steps.is_some() || flags.beta.is_some();
     match &mut config.adversary {
         Some(adversary) => {
             let eps = flags.eps.clone().unwrap_or_else(|| adversary.eps.to_string());
@@ -153,9 +169,15 @@ fn override_config(config: &mut TrainConfig, flags: &Train) -> Result<(), Error>
             let budget = args::budget(&eps, &norm)?;
             (adversary.eps, adversary.norm) = (budget.eps(), budget.norm());
             set(&mut adversary.steps, flags.pgd_steps);
+            if flags.beta.is_some() && adversary.kind != AdversaryKind::Trades {
+                return Err(input("--beta belongs to TRADES: add --adversary trades"));
+            }
+            adversary.beta = flags.beta.or(adversary.beta);
         }
         None if given => {
-            return Err(input("--eps, --norm and --pgd-steps belong to an adversary: add --adversary pgd"));
+            return Err(input(
+                "--eps, --norm, --pgd-steps and --beta belong to an adversary: add --adversary pgd or trades",
+            ));
         }
         None => {}
     }

@@ -10,7 +10,19 @@ use clap::Args;
                   cifar10:data/cifar10-jpeg --attacks pgd-10,pgd-50x5 --readouts final,early,ensemble-states \
                   --gradients exact,unrolled:state=4,lead=1,steps=4 --out runs/e\n\nFor each readout the ready-made \
                   attacks come first: those through the gradient that the model was trained with. Then each attack \
-                  goes through each of --gradients, and black-box attacks come last. A point once broken is not attacked again."
+                  goes through each of --gradients, and black-box attacks come last. A point once broken is not attacked again.\n\n\
+                  --attacks whitebox tries, in this order:\n  1. through the training gradient (ready-made): pgd-10, \
+                  apgd-ce, apgd-t\n  2. apgd-ce, then apgd-t, through each of:\n     what fits the readout: \
+                  through-solver; for early(t) unrolled and adjoint at t; for\n       ensemble-logits the joint gradient \
+                  of all states\n     then by cost: exact; unrolled:state=best,steps=9; unrolled at T/2 with steps=0; at \
+                  T/4, T/2,\n       3T/4, T with steps=4; adjoint at T/2, 3T/4, T; ensembles of the unrolled and of the \
+                  adjoint\n       gradients at all states; those of --gradients\n  3. fab-t through the first of these, \
+                  or the training gradient if there is no other\n  4. square\nWhat a model does not admit is left out \
+                  and recorded: adjoint and through-solver need Broyden's method, apgd-t four classes; a feedforward \
+                  network has one gradient. With --time-limit ready-made attacks come first and have half of the time; \
+                  among them, and then among the others, the next is the one that promises the most broken points per \
+                  second: the share that attacks of its kind or through its gradient have broken so far (from 1 of 20 \
+                  before any), over the work that a point costs which withstands."
 )]
 pub struct Evaluate {
     /// The model file
@@ -32,12 +44,14 @@ pub struct Evaluate {
     #[arg(long, value_name = "N")]
     pub count: Option<usize>,
     /// Attacks, separated by commas: pgd-10, pgd-50x5 (5 restarts), pgd-10-margin, apgd-ce, apgd-dlr, apgd-t,
-    /// fab, fab-t, square, and the sets autoattack, autoattack-plus, whitebox
+    /// fab, fab-t, square, the sets autoattack, autoattack-plus, and the battery whitebox, which brings its own
+    /// gradients (see below)
     #[arg(long, value_name = "LIST", default_value = "pgd-10")]
     pub attacks: String,
     /// Gradient estimators, separated by commas: exact, unrolled:state=T,lead=L,steps=K,damping=D,
     /// adjoint:state=T,beta=B, through-solver, ensemble(..), joint(..); `none` for ready-made attacks alone
-    /// [default: exact, unrolled at three states, an ensemble of all states, adjoint, through-solver]
+    /// [default: exact, unrolled at three states, an ensemble of all states, adjoint, through-solver]. Those given
+    /// join the battery's own
     #[arg(long, value_name = "LIST")]
     pub gradients: Option<String>,
     /// Readouts, separated by commas: final, early(T), early (T chosen on training images held out),
@@ -60,6 +74,16 @@ pub struct Evaluate {
     /// that converges; successes are judged by a forward pass from nothing as ever
     #[arg(long)]
     pub warm_start: bool,
+    /// Time for the attacks on each readout, such as 10m: those of the highest expected gain per second come first,
+    /// and what was not tried is recorded. Results then depend on the machine's speed
+    #[arg(long, value_name = "TIME")]
+    pub time_limit: Option<String>,
+    /// Points examined for signs of gradient obfuscation
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub flag_count: usize,
+    /// Do not look for signs of gradient obfuscation
+    #[arg(long, conflicts_with = "flag_count")]
+    pub no_flags: bool,
     /// Write the adversarial images too, as safetensors and npz
     #[arg(long)]
     pub save_adversarial: bool,

@@ -7,9 +7,14 @@ use clap::Args;
 #[command(
     after_help = "Examples:\n  equipoise train --data digits --model mdeq-digits --epochs 8 --out runs/standard\n  \
                   equipoise train --data cifar10:data/cifar10-jpeg --model mdeq-small --adversary pgd --eps 8/255 \
-                  --out runs/pgd-at\n  equipoise train --config recipe.toml --out runs/mine\n  \
-                  equipoise train --resume --out runs/mine\n\nThe folder gets model.safetensors, log.jsonl (a line per \
-                  epoch), recipe.toml (everything that was decided) and a checkpoint, step-N."
+                  --out runs/pgd-at\n  equipoise train --data digits --model mdeq-digits --adversary trades --beta 6 \
+                  --eps 0.15 --patience 3 --out runs/trades\n  equipoise train --data cifar10:data/cifar10-jpeg --model \
+                  resnet18 --width 7 --adversary pgd --out runs/resnet\n  equipoise train --config \
+                  recipes/small/cifar10-mdeq-small-full.toml --data cifar10:data/cifar10-jpeg --out runs/mine\n  \
+                  equipoise train --resume --out runs/mine\n\nThe folder gets model.safetensors (after the last epoch), \
+                  best.safetensors (after the epoch with the best accuracy on the images held out, under attack in \
+                  adversarial training), log.jsonl and steps.jsonl (a line per epoch and per step), recipe.toml \
+                  (everything that was decided) and a checkpoint, step-N."
 )]
 pub struct Train {
     /// Folder for the model, its log, its recipe and checkpoints
@@ -28,6 +33,12 @@ pub struct Train {
     /// wrn-34-10
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
+    /// Width of a resnet18 (channels of its first stage) or wrn-34-10 (widening factor)
+    #[arg(long, value_name = "N")]
+    pub width: Option<usize>,
+    /// Rate of a DEQ's variational dropout
+    #[arg(long, value_name = "P")]
+    pub dropout: Option<f64>,
     /// A recipe: TOML with the tables [model], [deployment], [train] and [data]; flags override it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -52,9 +63,18 @@ pub struct Train {
     /// Steps between checkpoints; one is written after every epoch anyway
     #[arg(long, value_name = "N")]
     pub checkpoint_steps: Option<usize>,
-    /// pgd for adversarial training (PGD-AT), none for standard training
+    /// Scale gradients down to this norm, all parameters together
+    #[arg(long, value_name = "X")]
+    pub clip_norm: Option<f64>,
+    /// Stop after N epochs without a new best accuracy on the images held out
+    #[arg(long, value_name = "N")]
+    pub patience: Option<usize>,
+    /// pgd or trades for adversarial training, none for standard training
     #[arg(long, value_name = "KIND")]
     pub adversary: Option<String>,
+    /// Weight of the divergence in TRADES [default: 6]
+    #[arg(long, value_name = "X")]
+    pub beta: Option<f64>,
     /// Radius that the adversary may move an image, such as 8/255
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
     pub eps: Option<String>,

@@ -117,9 +117,17 @@ fn bad_flags() {
     }
     let train = "train --out out --data digits --model mdeq-digits";
     for (flags, parts) in [
-        ("--adversary fgsm", &["--adversary fgsm", "pgd or none"][..]),
+        ("--adversary fgsm", &["--adversary fgsm", "pgd, trades or none"][..]),
         ("--adversary pgd --eps -1", &["--eps", "negative"]),
         ("--eps 0.1", &["--adversary pgd"]),
+        ("--beta 6", &["--beta", "--adversary"]),
+        ("--adversary pgd --beta 6", &["--beta", "trades"]),
+        ("--adversary trades --beta 0", &["beta 0", "positive"]),
+        ("--width 7", &["--width", "resnet18"]),
+        ("--dropout 1.5", &["dropout", "1.5"]),
+        ("--clip-norm 0", &["clip_norm 0"]),
+        ("--patience 0", &["patience", "at least 1"]),
+        ("--patience 2 --development 0", &["early_stopping", "development"]),
         ("--gradient unrolled:state=2", &["--gradient", "best"]),
         ("--epochs 0", &["epochs"]),
         ("--lr 0", &["learning_rate"]),
@@ -127,6 +135,8 @@ fn bad_flags() {
     ] {
         refuse(at, &format!("{train} {flags}"), 2, parts);
     }
+    let baseline = "train --out out --data digits --model resnet18";
+    refuse(at, &format!("{baseline} --dropout 0.1"), 2, &["--dropout", "DEQs"]);
     refuse(at, "train --out out --data digits --model mdeq-huge", 2, &["`mdeq-huge`", "mdeq-small"]);
     refuse(at, "train --out out --data digits", 2, &["no model", "--model"]);
     refuse(at, "train --resume --out out", 2, &["no model", "recipe.toml"]);
@@ -135,6 +145,7 @@ fn bad_flags() {
     refuse(at, "report --results recipe.toml --out out", 2, &["recipe.toml", "results.json"]);
     refuse(at, "report --results nothing.json --out out", 2, &["nothing.json"]);
     refuse(at, "report --results recipe.toml --out out --format pdf", 2, &["`pdf`", "html"]);
+    refuse(at, "info --model mdeq-huge", 2, &["mdeq-huge", "no such file", "mdeq-large"]);
     refuse(at, "info --model recipe.toml", 2, &["recipe.toml", "safetensors"]);
     nothing_written(at);
 }

@@ -14,7 +14,10 @@ fn record(folder: &std::path::Path) -> Value {
 #[test]
 fn cases_are_timed_and_counted() {
     let folder = folder();
-    let table = succeed(folder.path(), &format!("{FAST} --only solve,pgd-exact,pgd-ensemble,train-step --json bench.json"));
+    let table = succeed(
+        folder.path(),
+        &format!("{FAST} --only solve,pgd-exact,pgd-ensemble,train-step --json bench.json"),
+    );
     let record = record(folder.path());
     let cases = record["cases"].as_array().unwrap();
     let names: Vec<&str> = cases.iter().map(|case| case["case"].as_str().unwrap()).collect();
@@ -69,7 +72,9 @@ fn mistakes_are_named() {
 #[test]
 fn pytorch_does_the_same_work() {
     let Some(python) = std::env::var_os("EQUIPOISE_PYTORCH") else {
-        eprintln!("skipped: EQUIPOISE_PYTORCH names no Python that has PyTorch (benchmarks/pytorch/setup.sh makes one)");
+        eprintln!(
+            "skipped: EQUIPOISE_PYTORCH names no Python that has PyTorch (benchmarks/pytorch/setup.sh makes one)"
+        );
         return;
     };
     let folder = folder();

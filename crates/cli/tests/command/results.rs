@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{folder, run, succeed, train_tiny};
+use crate::support::{folder, refuse, run, succeed, train_tiny};
 
 fn json(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
@@ -43,9 +43,12 @@ fn an_evaluation_leaves_what_the_contract_says() {
     let folder = folder();
     let at = folder.path();
     train_tiny(at);
-    for file in ["model.safetensors", "log.jsonl", "recipe.toml"] {
+    for file in ["model.safetensors", "log.jsonl", "steps.jsonl", "recipe.toml"] {
         assert!(at.join("model").join(file).exists(), "{file}");
     }
+    let steps = fs::read_to_string(at.join("model/steps.jsonl")).unwrap();
+    assert_eq!(steps.lines().count(), 6);
+    has(&serde_json::from_str(steps.lines().last().unwrap()).unwrap(), &["step", "loss", "gradient_norm"]);
     let evaluate = "evaluate --model model/model.safetensors --data digits --split test --count 12 --attacks \
                     pgd-3,pgd-2-margin --gradients unrolled:state=2,lead=1,steps=1,exact --readouts \
                     final,early(2),ensemble-states,ensemble-logits --eps 8/255 --norm linf --out out \
@@ -131,6 +134,23 @@ fn a_model_says_what_it_is() {
     assert!(facts["parameters"].as_u64().unwrap() > 100);
 }
 
+/// The counts are those of the authors' release (MDEQ) and of the TRADES code (baselines).
+#[test]
+fn architectures_have_the_sizes_of_the_paper() {
+    let folder = folder();
+    let at = folder.path();
+    let listed: Value = serde_json::from_str(&succeed(at, "info --json")).unwrap();
+    let size = |name: &str| {
+        let found = listed.as_array().unwrap().iter().find(|entry| entry["name"] == name).unwrap();
+        found["parameters"].as_u64().unwrap()
+    };
+    assert_eq!((size("mdeq-large"), size("mdeq-xl")), (11_097_438, 48_792_098));
+    assert_eq!((size("resnet18"), size("wrn-34-10")), (11_173_962, 46_160_474));
+    let plain = succeed(at, "info --model mdeq-large");
+    assert!(plain.contains("resnet18: 0.99×") && plain.contains("final_channels: 1680"), "{plain}");
+    assert!(succeed(at, "info").contains("mdeq-xl"));
+}
+
 #[test]
 fn a_recipe_left_behind_trains_the_same_model() {
     let folder = folder();
@@ -199,6 +219,66 @@ fn black_box_attacks_come_once_and_last() {
         "square-5/none",
     ];
     assert_eq!(tried, expected);
+}
+
+#[test]
+fn the_white_box_battery_is_recorded_with_its_plan_and_flags() {
+    let folder = folder();
+    let at = folder.path();
+    train_tiny(at);
+    // A budget in which next to nothing survives keeps this short.
+    let evaluate = "evaluate --model model/model.safetensors --data digits --count 60 --eps 0.9 --attacks whitebox \
+                    --readouts final,early(2) --flag-count 4";
+    let output = run(at, &format!("{evaluate} --out out"));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    for line in
+        ["pgd-10 through exact (ready-made)", "apgd-t through through-solver; ", "tiny, final: square"]
+    {
+        assert!(stderr.contains(line), "{line}: {stderr}");
+    }
+    let record = json(&at.join("out/results.json"));
+    assert_eq!(record["configuration"]["whitebox"], true);
+    for readout in record["readouts"].as_array().unwrap() {
+        assert!(readout["clean_accuracy"].as_f64().unwrap() > 0.0, "there is something to attack");
+        let tries = readout["plan"]["tries"].as_array().unwrap();
+        let attacks = readout["attacks"].as_array().unwrap();
+        assert!(tries.len() > 20 && tries.len() == attacks.len(), "{}", tries.len());
+        for (tried, attack) in tries.iter().zip(attacks) {
+            assert_eq!((&tried["attack"], &tried["estimator"]), (&attack["name"], &attack["estimator"]));
+            let broken = attack["broken"].as_u64().unwrap();
+            assert_eq!(tried["work_per_broken"].is_f64(), broken > 0);
+            assert_eq!(tried["seconds_per_broken"].is_f64(), broken > 0);
+        }
+        assert_eq!(readout["plan"]["not_tried"], serde_json::json!([]));
+        let flags: Vec<&str> =
+            readout["flags"].as_array().unwrap().iter().map(|flag| flag["name"].as_str().unwrap()).collect();
+        let mut expected = vec![
+            "black-box-beats-white-box",
+            "intermediate-beats-ready-made",
+            "unconfirmed-successes",
+            "zero-or-non-finite-gradients",
+            "loss-not-monotone-in-eps",
+            "survives-unbounded-budget",
+            "residual-inflated-by-attack",
+        ];
+        if readout["name"] == "final" {
+            expected.insert(6, "results-move-with-solver-budget");
+        }
+        assert_eq!(flags, expected);
+    }
+    // Resuming what is done changes nothing and examines nothing again.
+    succeed(at, &format!("{evaluate} --out out --resume"));
+    assert_eq!(json(&at.join("out/results.json")), record);
+    // Without flags, and with no time at all.
+    let hurried = evaluate.replace("--flag-count 4", "--no-flags").replace("--eps 0.9", "--eps 0.001");
+    succeed(at, &format!("{hurried} --time-limit 0.001s --out hurried"));
+    let record = json(&at.join("hurried/results.json"));
+    let readout = &record["readouts"][0];
+    assert!(readout.get("flags").is_none());
+    assert_eq!(readout["plan"]["time_limit"], 0.001);
+    assert!(readout["plan"]["not_tried"].as_array().unwrap().len() > 20);
+    refuse(at, &format!("{evaluate} --time-limit soon --out bad"), 2, &["--time-limit", "10m"]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod budget;
 mod carried;
 mod classes;
 mod names;
+mod pulse;
 pub(crate) mod random;
 mod board;
 mod pgd;
@@ -22,6 +23,7 @@ pub use classes::TooFewClasses;
 pub use fab::{Fab, FabConfig, FabError, Nearest};
 pub use names::{UnknownAttack, parse, set};
 pub use pgd::{Pgd, PgdConfig, PgdError, PgdLoss};
+pub use pulse::{Beat, Pulse, Steady};
 pub use random::{ExampleRng, Noise};
 pub use square::{Square, SquareConfig, SquareError, square_share};
 
@@ -105,6 +107,15 @@ impl Attempt {
     }
 }
 
+/// Questions about one point.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Queries {
+    /// For value and gradient.
+    pub gradients: usize,
+    /// For logits alone.
+    pub logits: usize,
+}
+
 /// An attack.
 ///
 /// What it finds for an example must not depend on the other examples of its batch.
@@ -135,8 +146,25 @@ pub trait Attack: Send + Sync {
         true
     }
 
+    /// What it asks of a model of so many classes for a point that withstands it: the most that a point can cost.
+    fn queries(&self, classes: usize) -> Queries;
+
     /// Searches, and says which images it believes to be misclassified.
-    fn attempt(&self, victim: &dyn WhiteBox, targets: &Targets<'_>, budget: &Budget) -> Attempt;
+    ///
+    /// It tells `pulse` of every step, and returns at once with what it has when it is told to stop: such an
+    /// attempt is cut short, and another run of the attack does not repeat it.
+    fn attempt_with(
+        &self,
+        victim: &dyn WhiteBox,
+        targets: &Targets<'_>,
+        budget: &Budget,
+        pulse: &dyn Pulse,
+    ) -> Attempt;
+
+    /// [`Self::attempt_with`] to its end.
+    fn attempt(&self, victim: &dyn WhiteBox, targets: &Targets<'_>, budget: &Budget) -> Attempt {
+        self.attempt_with(victim, targets, budget, &Steady)
+    }
 
     /// The perturbed images `[N, C, H, W]` alone.
     fn run(&self, victim: &dyn WhiteBox, targets: &Targets<'_>, budget: &Budget) -> Images {

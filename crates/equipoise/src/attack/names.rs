@@ -44,8 +44,6 @@ struct Set {
 const SETS: &[Set] = &[
     // The order and the numbers of restarts are those of the reference implementation.
     Set { name: "autoattack", attacks: &["apgd-ce", "apgd-t", "fab-t", "square"] },
-    // Everything that follows a gradient, the cheap first.
-    Set { name: "whitebox", attacks: &["pgd-10", "pgd-10-margin", "apgd-ce", "apgd-t", "fab-t"] },
     Set {
         name: "autoattack-plus",
         attacks: &["apgd-ce-100x5", "apgd-dlr-100x5", "fab-100x5", "square", "apgd-t", "fab-t"],

@@ -11,8 +11,9 @@ use std::fmt;
 use thiserror::Error;
 
 use super::budget::Budget;
+use super::pulse::{Count, Pulse, Steady};
 use super::random::Noise;
-use super::{Attack, Attempt, Carried, Targets, WhiteBox};
+use super::{Attack, Attempt, Carried, Queries, Targets, WhiteBox};
 use crate::batch::{Images, predictions, put_rows, select};
 use crate::loss::{CrossEntropy, Margin, Objective};
 
@@ -127,7 +128,25 @@ impl Pgd {
         start: &Images,
     ) -> Attempt {
         let start = budget.project(targets.images, start);
-        self.search(victim, targets, budget, 1, |_, rows| select(&start, rows))
+        self.search(victim, targets, budget, (1, &Steady), |_, rows| select(&start, rows))
+    }
+
+    /// All steps of ascent on an objective of these images, from a given start that is projected onto the budget
+    /// first: the inner maximisation of adversarial training on a loss of its own. Returns the last iterate,
+    /// `[N, C, H, W]`. Restarts, random start and the configured loss are left aside.
+    pub fn ascend(
+        &self,
+        victim: &dyn WhiteBox,
+        images: &Images,
+        budget: &Budget,
+        start: &Images,
+        objective: &dyn Objective,
+    ) -> Images {
+        let step_size = self.config.step_size.unwrap_or(budget.eps() / 4.0);
+        (0..self.config.steps).fold(budget.project(images, start), |current, _| {
+            let gradient = victim.value_and_gradient(&current, objective).gradient;
+            budget.project(images, &(current + budget.ascent_step(&gradient, step_size)))
+        })
     }
 
     /// The search from the points that `start(restart, rows)` gives.
@@ -136,12 +155,13 @@ impl Pgd {
         victim: &dyn WhiteBox,
         targets: &Targets<'_>,
         budget: &Budget,
-        restarts: usize,
+        (restarts, pulse): (usize, &dyn Pulse),
         start: impl Fn(usize, &[usize]) -> Images,
     ) -> Attempt {
         let step_size = self.config.step_size.unwrap_or(budget.eps() / 4.0);
         let mut attempt = Attempt::nothing(targets);
         let mut standing: Vec<usize> = (0..targets.labels.len()).collect();
+        let mut count = Count::new(pulse, restarts * self.config.steps, standing.len());
         for restart in 0..restarts {
             if standing.is_empty() {
                 break;
@@ -150,6 +170,9 @@ impl Pgd {
             let mut clean = select(targets.images, &standing);
             let mut carried = Carried::default();
             for _ in 0..self.config.steps {
+                if count.step(standing.len()).is_break() {
+                    return attempt;
+                }
                 let objective = self.config.objective.objective(labels_of(targets, &standing));
                 let answer = if self.config.warm_start {
                     victim.value_and_gradient_from(&current, objective.as_ref(), &mut carried)
@@ -228,9 +251,21 @@ impl Attack for Pgd {
         format!("{:?}", self.config)
     }
 
-    fn attempt(&self, victim: &dyn WhiteBox, targets: &Targets<'_>, budget: &Budget) -> Attempt {
+    fn queries(&self, _classes: usize) -> Queries {
+        let PgdConfig { steps, restarts, .. } = self.config;
+        // Each restart but the last looks at its last point.
+        Queries { gradients: steps * restarts, logits: restarts - 1 }
+    }
+
+    fn attempt_with(
+        &self,
+        victim: &dyn WhiteBox,
+        targets: &Targets<'_>,
+        budget: &Budget,
+        pulse: &dyn Pulse,
+    ) -> Attempt {
         let [_, channels, height, width] = targets.images.dims();
-        self.search(victim, targets, budget, self.config.restarts, |restart, rows| {
+        self.search(victim, targets, budget, (self.config.restarts, pulse), |restart, rows| {
             let clean = select(targets.images, rows);
             if !self.config.random_start {
                 return clean;

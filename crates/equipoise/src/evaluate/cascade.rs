@@ -1,13 +1,16 @@
 //! The cascade: attacks in order, each on the survivors of those before it, each success verified.
 
+use std::cell::Cell;
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use super::error::EvaluateError;
 use super::journal::{Fingerprint, Journal};
 use super::ledger::{Cost, Findings, Ledger, Outcome};
-use super::observer::Observer;
+use super::observer::{Observer, Stopping};
 use super::points::Points;
-use crate::attack::{Attack, Budget, Classifier, Targets, WhiteBox};
+use super::time_limit::{BATCH, TimeLimit};
+use crate::attack::{Attack, Beat, Budget, Classifier, Pulse, Targets, WhiteBox};
 use crate::batch::{Images, from_vec, predictions, select, to_vec};
 use crate::work::Work;
 
@@ -54,7 +57,8 @@ pub struct Settings {
 /// Evaluates the points.
 ///
 /// With a journal, every batch is kept as soon as it is done, and what the journal holds already is not done
-/// again. When the observer cancels, the outcome says so and the journal can be resumed.
+/// again. When the observer cancels, before a batch or within, the outcome says so and the journal can be
+/// resumed: a batch that was cut short is done again, so that the result is the same to the bit.
 ///
 /// Seconds and work of an attack include the verification of its images.
 ///
@@ -67,27 +71,74 @@ pub fn run(
     points: &Points,
     settings: &Settings,
     observer: &dyn Observer,
+    journal: Option<&mut Journal>,
+) -> Result<Outcome, EvaluateError> {
+    run_within(cascade, points, settings, None, observer, journal)
+}
+
+/// [`run`], with the attacks in the order of a [`TimeLimit`] and no longer than it allows.
+///
+/// # Errors
+///
+/// As for [`run`].
+pub fn run_within(
+    cascade: &Cascade<'_>,
+    points: &Points,
+    settings: &Settings,
+    limit: Option<&TimeLimit>,
+    observer: &dyn Observer,
     mut journal: Option<&mut Journal>,
 ) -> Result<Outcome, EvaluateError> {
     check(cascade, points, settings)?;
-    let mut ledger = Ledger::new(points, cascade.entries.len());
-    if let Some(journal) = journal.as_deref_mut() {
-        journal.replay(&Fingerprint::new(cascade, points, settings), &mut ledger)?;
+    let seconds = limit.map(|limit| limit.seconds);
+    let mut ledger = Ledger::new(points);
+    if limit.is_none() {
+        (0..cascade.entries.len()).for_each(|entry| ledger.begin(entry));
     }
-    for stage in 0..=cascade.entries.len() {
+    if let Some(journal) = journal.as_deref_mut() {
+        let fingerprint = Fingerprint::new(cascade, points, settings, seconds);
+        journal.replay(&fingerprint, cascade.entries.len(), &mut ledger)?;
+    }
+    let batch_size = if limit.is_some() { settings.batch_size.min(BATCH) } else { settings.batch_size };
+    for stage in 0.. {
+        if stage > ledger.order().len() {
+            let Some(entry) = limit.and_then(|limit| limit.next(cascade, &ledger)) else { break };
+            ledger.begin(entry);
+            if let Some(journal) = journal.as_deref_mut() {
+                journal.keep_order(&ledger)?;
+            }
+        }
+        let entry = stage.checked_sub(1).map(|before| ledger.order()[before]);
+        let until = limit.zip(entry).map(|(limit, entry)| limit.until(cascade, entry));
         let pending = ledger.pending(stage);
-        let label = if stage == 0 { "clean".to_owned() } else { cascade.entries[stage - 1].label() };
+        let label = entry.map_or("clean".to_owned(), |entry| cascade.entries[entry].label());
         observer.stage(&label, ledger.attempted(stage) + pending.len());
         if ledger.attempted(stage) > 0 {
             observer.advance(ledger.attempted(stage), &ledger.note(stage));
         }
-        for rows in pending.chunks(settings.batch_size) {
+        for rows in pending.chunks(batch_size) {
             if observer.cancelled() {
-                return Ok(ledger.outcome(cascade, false));
+                return Ok(ledger.outcome(cascade, seconds, false));
             }
-            let findings = match stage {
-                0 => classify(cascade, points, rows)?,
-                _ => attack(cascade, stage, points, settings, rows)?,
+            let findings = match entry {
+                None => classify(cascade, points, rows)?,
+                Some(entry) => {
+                    let left = until.map(|until| until - ledger.seconds());
+                    let watch = Watch::new(observer, left);
+                    let batch = Batch { stage, entry: &cascade.entries[entry], rows };
+                    let findings = attack(cascade, &batch, points, settings, &watch)?;
+                    if watch.observer.stopped() {
+                        return Ok(ledger.outcome(cascade, seconds, false));
+                    }
+                    if watch.late.get() {
+                        ledger.cut(stage, watch.started.elapsed().as_secs_f64());
+                        if let Some(journal) = journal.as_deref_mut() {
+                            journal.keep_order(&ledger)?;
+                        }
+                        break;
+                    }
+                    findings
+                }
             };
             if let Some(journal) = journal.as_deref_mut() {
                 journal.append(&findings, points.images().dims())?;
@@ -96,7 +147,40 @@ pub fn run(
             observer.advance(rows.len(), &ledger.note(stage));
         }
     }
-    Ok(ledger.outcome(cascade, true))
+    Ok(ledger.outcome(cascade, seconds, true))
+}
+
+/// Stops an attack on one batch when the observer asks, or when time is up. A batch that was over before is kept
+/// even if it is late.
+struct Watch<'a> {
+    observer: Stopping<'a>,
+    started: Instant,
+    /// Seconds that are left for the batch.
+    left: Option<f64>,
+    late: Cell<bool>,
+}
+
+impl<'a> Watch<'a> {
+    fn new(observer: &'a dyn Observer, left: Option<f64>) -> Self {
+        Self { observer: Stopping::new(observer), started: Instant::now(), left, late: Cell::new(false) }
+    }
+}
+
+impl Pulse for Watch<'_> {
+    fn beat(&self, beat: Beat) -> ControlFlow<()> {
+        if self.left.is_some_and(|left| self.started.elapsed().as_secs_f64() >= left) {
+            self.late.set(true);
+            return ControlFlow::Break(());
+        }
+        self.observer.beat(beat)
+    }
+}
+
+/// Some points under one attack.
+struct Batch<'a> {
+    stage: usize,
+    entry: &'a Entry<'a>,
+    rows: &'a [usize],
 }
 
 /// What can be known to be wrong before anything is run.
@@ -133,12 +217,12 @@ fn classify(cascade: &Cascade<'_>, points: &Points, rows: &[usize]) -> Result<Fi
 /// One attack on one batch, verified.
 fn attack(
     cascade: &Cascade<'_>,
-    stage: usize,
+    batch: &Batch<'_>,
     points: &Points,
     settings: &Settings,
-    rows: &[usize],
+    pulse: &dyn Pulse,
 ) -> Result<Findings, EvaluateError> {
-    let entry = &cascade.entries[stage - 1];
+    let Batch { stage, entry, rows } = *batch;
     let clean = select(points.images(), rows);
     let labels: Vec<usize> = rows.iter().map(|&row| points.labels()[row]).collect();
     let indices: Vec<usize> = rows.iter().map(|&row| points.indices()[row]).collect();
@@ -146,7 +230,7 @@ fn attack(
 
     let started = Instant::now();
     let before = entry.victim.work();
-    let attempt = entry.attack.attempt(entry.victim, &targets, &settings.budget);
+    let attempt = entry.attack.attempt_with(entry.victim, &targets, &settings.budget, pulse);
     let (given, returned) = (clean.dims(), attempt.images.dims());
     if given != returned || attempt.claimed.len() != rows.len() {
         let claims = attempt.claimed.len();

@@ -2,16 +2,18 @@
 //!
 //! `journal.json` says which run the folder belongs to. Each batch adds one file, `batch-000000.safetensors`
 //! and so on: the rows, the judge's classes on the stored images, the attack's claims, the images, and in the
-//! metadata the stage and its cost. A file is written under another name and then renamed, so that it is there
+//! metadata the stage and its cost. `order.json` holds the order that a run under a time limit chose, and which
+//! of its attacks were cut short. A file is written under another name and then renamed, so that it is there
 //! whole or not at all. Batches may be of any size: a run may be resumed with another batch size.
 //!
 //! Two runs must not use one folder at the same time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use equipoise_record::Flag;
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -81,7 +83,7 @@ pub(super) struct Fingerprint {
 
 impl Fingerprint {
     /// Of everything but the model, which the journal's owner names.
-    pub fn new(cascade: &Cascade<'_>, points: &Points, settings: &Settings) -> Self {
+    pub fn new(cascade: &Cascade<'_>, points: &Points, settings: &Settings, time_limit: Option<f64>) -> Self {
         let hash = |bytes: Vec<u8>| format!("{:016x}", fnv1a(&bytes));
         let numbers = |numbers: &[usize]| numbers.iter().flat_map(|&n| (n as u64).to_le_bytes()).collect();
         let pixels = to_vec(points.images().clone()).into_iter().flat_map(f32::to_le_bytes).collect();
@@ -97,6 +99,9 @@ impl Fingerprint {
             ("hash of the labels".to_owned(), hash(numbers(points.labels()))),
             ("hash of the images".to_owned(), hash(pixels)),
         ]);
+        if let Some(seconds) = time_limit {
+            parts.insert("time limit".to_owned(), format!("{seconds} s"));
+        }
         for (k, entry) in cascade.entries.iter().enumerate() {
             let kind = if entry.ready_made { ", ready-made" } else { "" };
             let value = format!("{} with {}{kind}", entry.label(), entry.attack.settings());
@@ -144,6 +149,7 @@ impl Journal {
     pub(super) fn replay(
         &mut self,
         fingerprint: &Fingerprint,
+        entries: usize,
         ledger: &mut Ledger<'_>,
     ) -> Result<(), JournalError> {
         let mut here = fingerprint.clone();
@@ -163,14 +169,15 @@ impl Journal {
         if let Some((part, journal, here)) = journal.difference(&here) {
             return Err(JournalError::OtherRun { folder: self.folder.clone(), part, journal, here });
         }
+        let order = self.order(entries)?;
         loop {
             let path = self.batch(self.batches);
-            let bytes = match fs::read(&path) {
-                Ok(bytes) => bytes,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                Err(error) => return Err(at(&path)(error)),
+            let Some(bytes) = read(&path)? else {
+                while order.next(ledger) {}
+                return Ok(());
             };
             let findings = decode(&bytes).map_err(|problem| corrupt(&path, problem))?;
+            while findings.stage > ledger.order().len() && order.next(ledger) {}
             if !ledger.accepts(&findings) {
                 return Err(corrupt(&path, "it does not follow from the batches before it"));
             }
@@ -188,8 +195,92 @@ impl Journal {
         Ok(())
     }
 
+    /// The flags that were kept for this number of points examined.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`] if the file cannot be read.
+    pub fn flags(&self, count: usize) -> Result<Option<Vec<Flag>>, JournalError> {
+        let path = self.folder.join("flags.json");
+        let Some(bytes) = read(&path)? else { return Ok(None) };
+        let kept: Flags = serde_json::from_slice(&bytes).map_err(|error| corrupt(&path, error))?;
+        Ok((kept.count == count).then_some(kept.flags))
+    }
+
+    /// Keeps flags, which follow from a complete run: resuming it does not examine the model again.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`] if the file cannot be written.
+    pub fn keep_flags(&self, count: usize, flags: &[Flag]) -> Result<(), JournalError> {
+        let path = self.folder.join("flags.json");
+        let kept = Flags { count, flags: flags.to_vec() };
+        let text = serde_json::to_string_pretty(&kept).map_err(|error| corrupt(&path, error))?;
+        write_atomically(&path, text.as_bytes()).map_err(at(&path))
+    }
+
+    /// Keeps the order that was chosen so far.
+    pub(super) fn keep_order(&self, ledger: &Ledger<'_>) -> Result<(), JournalError> {
+        let path = self.folder.join("order.json");
+        let order = Order { begun: ledger.order().to_vec(), cut: ledger.cuts() };
+        let text = serde_json::to_string(&order).map_err(|error| corrupt(&path, error))?;
+        write_atomically(&path, text.as_bytes()).map_err(at(&path))
+    }
+
+    /// The order that was kept, empty if none was.
+    fn order(&self, entries: usize) -> Result<Order, JournalError> {
+        let path = self.folder.join("order.json");
+        let Some(bytes) = read(&path)? else { return Ok(Order::default()) };
+        let order: Order = serde_json::from_slice(&bytes).map_err(|error| corrupt(&path, error))?;
+        let known: HashSet<usize> = order.begun.iter().copied().filter(|&entry| entry < entries).collect();
+        if known.len() < order.begun.len() {
+            return Err(corrupt(&path, "it names an attack that there is not, or one twice"));
+        }
+        Ok(order)
+    }
+
     fn batch(&self, number: usize) -> PathBuf {
         self.folder.join(format!("batch-{number:06}.safetensors"))
+    }
+}
+
+/// Flags, and the number of points that were examined for them.
+#[derive(Debug, Serialize, Deserialize)]
+struct Flags {
+    count: usize,
+    flags: Vec<Flag>,
+}
+
+/// The order of a run under a time limit, which depends on what it found on the way.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Order {
+    /// Entries of the cascade in the order in which they were begun.
+    begun: Vec<usize>,
+    /// Stages that time cut short, with the seconds of the batch that was thrown away.
+    cut: Vec<(usize, f64)>,
+}
+
+impl Order {
+    /// Takes a ledger one stage on, or ends the last one. Whether there was anything to do.
+    fn next(&self, ledger: &mut Ledger<'_>) -> bool {
+        let stage = ledger.order().len();
+        let cut = self.cut.iter().find(|&&(cut, _)| cut == stage);
+        if let Some(&(_, seconds)) = cut.filter(|_| !ledger.pending(stage).is_empty()) {
+            ledger.cut(stage, seconds);
+            return true;
+        }
+        let next = self.begun.get(stage);
+        next.into_iter().for_each(|&entry| ledger.begin(entry));
+        next.is_some()
+    }
+}
+
+/// A file's content, `None` if it is not there.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, JournalError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(at(path)(error)),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use equipoise_record::{Accuracy, AttackResult, ExampleResult, ReadoutResult};
+use equipoise_record::{Accuracy, AttackResult, ExampleResult, NotTried, Plan, ReadoutResult, Try};
 
 use super::cascade::Cascade;
 use super::points::Points;
@@ -15,7 +15,7 @@ use crate::work::Work;
 /// What one batch of one stage found.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Findings {
-    /// 0 for the clean pass, k for the k-th attack of the cascade.
+    /// 0 for the clean pass, k for the k-th attack that was begun.
     pub stage: usize,
     /// The points, as positions among the points under evaluation.
     pub rows: Vec<usize>,
@@ -87,6 +87,10 @@ struct Tally {
     broken: usize,
     unconfirmed: usize,
     cost: Cost,
+    /// Points that the stage was to meet and did not: time was up.
+    missed: usize,
+    /// Seconds with a batch that was then thrown away.
+    lost: f64,
 }
 
 pub(super) struct Ledger<'a> {
@@ -94,18 +98,69 @@ pub(super) struct Ledger<'a> {
     states: Vec<PointState>,
     /// Row-major content of the adversarial images.
     images: Vec<f32>,
+    /// The clean pass first.
     tallies: Vec<Tally>,
+    /// The cascade's entry behind each stage from 1 on.
+    order: Vec<usize>,
 }
 
 impl<'a> Ledger<'a> {
-    /// A ledger for the clean pass and `attacks` attacks.
-    pub fn new(points: &'a Points, attacks: usize) -> Self {
+    /// A ledger for the clean pass.
+    pub fn new(points: &'a Points) -> Self {
         Self {
             points,
             states: vec![PointState::default(); points.len()],
             images: to_vec(points.images().clone()),
-            tallies: vec![Tally::default(); attacks + 1],
+            tallies: vec![Tally::default()],
+            order: Vec::new(),
         }
+    }
+
+    /// Adds a stage: this entry of the cascade comes next.
+    pub fn begin(&mut self, entry: usize) {
+        self.order.push(entry);
+        self.tallies.push(Tally::default());
+    }
+
+    /// The entries begun so far, in order: stage k is the k-th, from 1.
+    pub fn order(&self) -> &[usize] {
+        &self.order
+    }
+
+    /// Lets the points that a stage has still to meet pass it, after `seconds` with a batch that came to nothing.
+    pub fn cut(&mut self, stage: usize, seconds: f64) {
+        self.tallies[stage].lost = seconds;
+        self.tallies[stage].cost.seconds += seconds;
+        for row in self.pending(stage) {
+            self.states[row].reached = stage + 1;
+            self.tallies[stage].missed += 1;
+        }
+    }
+
+    /// Seconds that all stages took.
+    pub fn seconds(&self) -> f64 {
+        self.tallies.iter().map(|tally| tally.cost.seconds).sum()
+    }
+
+    /// Points that a stage met, and how many of them it broke.
+    pub fn met_and_broken(&self, stage: usize) -> (usize, usize) {
+        (self.tallies[stage].attempted, self.tallies[stage].broken)
+    }
+
+    /// Points that a stage was to meet and did not.
+    pub fn missed(&self, stage: usize) -> usize {
+        self.tallies[stage].missed
+    }
+
+    /// The stages that were cut, with the seconds lost.
+    pub fn cuts(&self) -> Vec<(usize, f64)> {
+        let cut = (1..self.tallies.len()).filter(|&stage| self.missed(stage) > 0);
+        cut.map(|stage| (stage, self.tallies[stage].lost)).collect()
+    }
+
+    /// Whether a point is left for another attack.
+    pub fn any_left(&self) -> bool {
+        self.states.iter().any(|state| !state.has_left())
     }
 
     /// The points that this stage has still to meet, in order. All earlier stages must be done.
@@ -176,7 +231,7 @@ impl<'a> Ledger<'a> {
     }
 
     /// The record of what is in the ledger.
-    pub fn outcome(self, cascade: &Cascade<'_>, complete: bool) -> Outcome {
+    pub fn outcome(self, cascade: &Cascade<'_>, time_limit: Option<f64>, complete: bool) -> Outcome {
         let n = self.states.len();
         let share = |survives: &dyn Fn(&PointState) -> bool| {
             Accuracy::new(self.states.iter().filter(|state| survives(state)).count(), n)
@@ -187,9 +242,8 @@ impl<'a> Ledger<'a> {
             })
         };
         let finished = (0..self.tallies.len()).take_while(|&stage| self.pending(stage).is_empty()).count();
-        let attacks: Vec<AttackResult> = cascade
-            .entries
-            .iter()
+        let begun = || self.order.iter().map(|&entry| &cascade.entries[entry]);
+        let attacks: Vec<AttackResult> = begun()
             .zip(1..finished)
             .map(|(entry, stage)| {
                 let tally = &self.tallies[stage];
@@ -207,7 +261,7 @@ impl<'a> Ledger<'a> {
                 }
             })
             .collect();
-        let ready_made = cascade.entries.iter().take_while(|entry| entry.ready_made).count();
+        let ready_made = begun().take_while(|entry| entry.ready_made).count();
         let examples = self
             .states
             .iter()
@@ -217,7 +271,7 @@ impl<'a> Ledger<'a> {
                 label: self.points.labels()[row],
                 clean_correct: state.correct,
                 robust: state.correct && state.broken_by.is_none(),
-                broken_by: state.broken_by.map(|stage| cascade.entries[stage - 1].label()),
+                broken_by: state.broken_by.map(|stage| cascade.entries[self.order[stage - 1]].label()),
                 non_finite: state.non_finite,
             })
             .collect();
@@ -226,6 +280,7 @@ impl<'a> Ledger<'a> {
             clean_accuracy: after(0),
             ready_made_accuracy: (ready_made > 0 && ready_made < finished).then(|| after(ready_made)),
             white_box_accuracy: after(self.tallies.len()),
+            plan: Some(self.plan(cascade, time_limit)),
             attacks,
             examples,
             flags: Vec::new(),
@@ -238,6 +293,37 @@ impl<'a> Ledger<'a> {
             adversarial: from_vec(self.images, images.dims(), &images.device()),
             complete,
         }
+    }
+
+    /// What was begun in which order, and what was not, or not for all points.
+    fn plan(&self, cascade: &Cascade<'_>, time_limit: Option<f64>) -> Plan {
+        let tries = self.order.iter().zip(&self.tallies[1..]).map(|(&entry, tally)| {
+            let entry = &cascade.entries[entry];
+            let per_broken = |cost: f64| (tally.broken > 0).then(|| cost / tally.broken as f64);
+            let work = tally.cost.work;
+            Try {
+                attack: entry.attack.name(),
+                estimator: entry.estimator.clone(),
+                ready_made: entry.ready_made,
+                seconds_per_broken: per_broken(tally.cost.seconds),
+                work_per_broken: per_broken((work.cell_evaluations + work.vjps) as f64),
+            }
+        });
+        let not_tried = |entry: usize, reason: String| NotTried {
+            attack: cascade.entries[entry].attack.name(),
+            estimator: cascade.entries[entry].estimator.clone(),
+            reason,
+        };
+        let cut = self.order.iter().zip(&self.tallies[1..]).filter(|(_, tally)| tally.missed > 0);
+        let cut = cut.map(|(&entry, tally)| {
+            let Tally { attempted, missed, .. } = tally;
+            let reason = format!("time limit: it met {attempted} of {} points", attempted + missed);
+            not_tried(entry, reason)
+        });
+        // Where no point is left, nothing is missing.
+        let never = (0..cascade.entries.len()).filter(|entry| self.any_left() && !self.order.contains(entry));
+        let never = never.map(|entry| not_tried(entry, "time limit".to_owned()));
+        Plan { tries: tries.collect(), not_tried: cut.chain(never).collect(), time_limit }
     }
 
     fn image_size(&self) -> usize {

@@ -12,16 +12,21 @@
 
 mod cascade;
 mod error;
+mod flags;
 mod journal;
 mod ledger;
 mod observer;
 mod points;
 mod save;
+mod time_limit;
 
-pub use cascade::{Cascade, Entry, Settings, run};
+pub use cascade::{Cascade, Entry, Settings, run, run_within};
 pub use error::EvaluateError;
+pub use flags::flags;
 pub use journal::{Journal, JournalError};
 pub use ledger::Outcome;
+pub(crate) use observer::Stopping;
 pub use observer::{Observer, Quiet};
 pub use points::{Points, PointsError};
 pub use save::{SaveError, save_adversarial};
+pub use time_limit::TimeLimit;

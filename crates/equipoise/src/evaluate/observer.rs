@@ -1,6 +1,11 @@
 //! What an evaluation tells the outside while it runs, and the one thing it asks: whether to stop.
 //! Progress bars and Ctrl-C live behind this trait.
 
+use std::cell::Cell;
+use std::ops::ControlFlow;
+
+use crate::attack::{Beat, Pulse};
+
 /// Watches an evaluation.
 pub trait Observer {
     /// A stage begins: `clean`, or an attack as `attack/estimator`, over `total` examples.
@@ -9,8 +14,39 @@ pub trait Observer {
     /// `examples` more of the stage's examples are done; `note` says how the stage stands.
     fn advance(&self, examples: usize, note: &str);
 
+    /// The attack on the current batch is about to take a step. `Break` stops it at once: the batch is thrown
+    /// away, and done again when the run is resumed.
+    fn beat(&self, _beat: Beat) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
     /// Whether to stop. Asked before each batch.
     fn cancelled(&self) -> bool;
+}
+
+/// An observer as the pulse of one attempt. Whether it stopped the attempt is known afterwards.
+pub(crate) struct Stopping<'a> {
+    observer: &'a dyn Observer,
+    stopped: Cell<bool>,
+}
+
+impl<'a> Stopping<'a> {
+    pub fn new(observer: &'a dyn Observer) -> Self {
+        Self { observer, stopped: Cell::new(false) }
+    }
+
+    /// Whether the attempt was stopped, and is worth nothing.
+    pub fn stopped(&self) -> bool {
+        self.stopped.get()
+    }
+}
+
+impl Pulse for Stopping<'_> {
+    fn beat(&self, beat: Beat) -> ControlFlow<()> {
+        let answer = self.observer.beat(beat);
+        self.stopped.set(self.stopped.get() || answer.is_break());
+        answer
+    }
 }
 
 /// An observer that says nothing and never stops.

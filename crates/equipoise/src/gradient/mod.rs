@@ -197,13 +197,7 @@ trait PullBack {
 /// One loss at the mean of the logits of some states, pulled back through all of them.
 fn joint(reads: Vec<Read<'_>>, at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> Reading {
     let (states, backs): (Vec<_>, Vec<_>) = reads.into_iter().map(|read| (read.state, read.back)).unzip();
-    let (reading, derivatives) = match states.as_slice() {
-        [state] => {
-            let (reading, derivative) = at.head.read(state, at.objective, weight);
-            (reading, vec![derivative])
-        }
-        states => at.head.read_mean(states, at.objective, weight),
-    };
+    let (reading, derivatives) = at.head.read_mean(&states, at.objective, weight);
     for (back, derivative) in backs.into_iter().zip(derivatives) {
         back.pull_back(derivative, cotangents);
     }
@@ -239,49 +233,19 @@ pub struct Reading {
 
 /// A head that can be pulled back through.
 pub trait ReadHead {
-    /// The loss at a state, and `weight` times its derivative `[N, D]` with respect to that state.
-    fn read(&mut self, state: &State, objective: &dyn Objective, weight: f64) -> (Reading, State);
-
-    /// The loss at the mean of several states' logits, and `weight` times its derivative with respect to each
-    /// state.
-    ///
-    /// As provided, it reads every state twice: once for its logits, with weight 0, and once for the derivative
-    /// with the other states' logits held fixed. A head that can do both at once should.
+    /// The loss at the mean of several states' logits, and `weight` times its derivative `[N, D]` with respect
+    /// to each state. Passes every state through the head once.
     fn read_mean(
         &mut self,
         states: &[State],
         objective: &dyn Objective,
         weight: f64,
-    ) -> (Reading, Vec<State>) {
-        let logits: Vec<Logits> =
-            states.iter().map(|state| self.read(state, objective, 0.0).0.logits).collect();
-        let count = states.len() as f64;
-        let mean = logits.iter().cloned().reduce(|sum, term| sum + term);
-        let mean = mean.expect("a mean of at least one state") / count;
-        let derivatives = states
-            .iter()
-            .zip(logits)
-            .map(|(state, own)| {
-                let others = mean.clone() - own / count;
-                self.read(state, &MeanWith { objective, others, count }, weight).1
-            })
-            .collect();
-        (Reading { values: objective.values(mean.clone()), logits: mean }, derivatives)
-    }
-}
+    ) -> (Reading, Vec<State>);
 
-/// An objective at the mean of logits of which all but one are held fixed.
-struct MeanWith<'a> {
-    objective: &'a dyn Objective,
-    /// The others' share of the mean.
-    others: Logits,
-    count: f64,
-}
-
-impl Objective for MeanWith<'_> {
-    fn values(&self, logits: Logits) -> Values {
-        let others = if logits.is_autodiff() { self.others.clone().autodiff() } else { self.others.clone() };
-        self.objective.values(logits / self.count + others)
+    /// The loss at one state, and `weight` times its derivative `[N, D]` with respect to that state.
+    fn read(&mut self, state: &State, objective: &dyn Objective, weight: f64) -> (Reading, State) {
+        let (reading, mut derivatives) = self.read_mean(std::slice::from_ref(state), objective, weight);
+        (reading, derivatives.pop().expect("one derivative for each state"))
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! `exact` · `unrolled:state=t,lead=l,steps=k,damping=λ` (every key optional: best, 1, 9, 0.5) ·
 //! `adjoint:state=t,beta=β` (last, 1) · `through-solver` ·
-//! `ensemble(member,member,...)` · `joint(member,member,...)`, where `state=a..b` stands for one member for each state. Lists are separated
-//! by commas; a part without a name of its own (`lead=2`) belongs to the estimator before it.
+//! `ensemble(member,member,...)` · `joint(member,member,...)`, where `state=a..b` stands for one member for each
+//! state, in writing as in reading. Lists are separated by commas; a part without a name of its own (`lead=2`)
+//! belongs to the estimator before it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -41,8 +42,49 @@ impl fmt::Display for Estimator {
     }
 }
 
+/// Members, those that differ by consecutive states alone as one range, as [`parse_states`] reads it.
 fn joined(members: &[Estimator]) -> String {
-    members.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    let mut names = Vec::new();
+    let mut rest = members;
+    while let [first, others @ ..] = rest {
+        let Some(from) = first.state() else {
+            names.push(first.to_string());
+            rest = others;
+            continue;
+        };
+        let follows = |(k, member): (usize, &Estimator)| *member == first.at(from + k);
+        let length = rest.iter().enumerate().take_while(|&pair| follows(pair)).count();
+        let name = first.to_string();
+        names.push(match length {
+            1 => name,
+            _ => {
+                let range = format!("state={from}..{}", from + length - 1);
+                name.replacen(&format!("state={from}"), &range, 1)
+            }
+        });
+        rest = &rest[length..];
+    }
+    names.join(",")
+}
+
+impl Estimator {
+    /// The t of z_t where this estimator is unrolled or read off, if it names one.
+    fn state(&self) -> Option<usize> {
+        match self {
+            Self::Unrolled { state: StateChoice::At(t), .. }
+            | Self::Adjoint { state: StateChoice::At(t), .. } => Some(*t),
+            _ => None,
+        }
+    }
+
+    /// The same at z_t.
+    fn at(&self, t: usize) -> Self {
+        let mut other = self.clone();
+        if let Self::Unrolled { state, .. } | Self::Adjoint { state, .. } = &mut other {
+            *state = StateChoice::At(t);
+        }
+        other
+    }
 }
 
 impl FromStr for Estimator {
@@ -225,6 +267,11 @@ mod tests {
             "ensemble(exact,unrolled:state=2,lead=1,steps=0,damping=0.5)",
             "joint(exact,unrolled:state=2,lead=1,steps=0,damping=0.5)",
             "ensemble(joint(exact,exact),exact)",
+            "ensemble(unrolled:state=1..8,lead=1,steps=0,damping=0.5)",
+            "ensemble(adjoint:state=2..3,beta=1,adjoint:state=3..4,beta=0.5,through-solver)",
+            "joint(exact,unrolled:state=3,lead=1,steps=9,damping=0.5,unrolled:state=5..6,lead=1,steps=9,damping=0.5,\
+             unrolled:state=best,lead=1,steps=9,damping=0.5)",
+            "ensemble(joint(unrolled:state=1..2,lead=1,steps=0,damping=1),exact)",
         ] {
             assert_eq!(spec.parse::<Estimator>().unwrap().to_string(), spec);
         }

@@ -7,6 +7,7 @@
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
 
 use super::parameters::accumulate_module;
 use crate::batch;
@@ -25,7 +26,36 @@ pub trait Cell: Module + Sync + 'static {
     fn bind(&self, injection: &Injection) -> Box<dyn BoundCell> {
         Box::new(Autodiff { cell: self.clone().valid(), injection: injection.clone() })
     }
+
+    /// Length M of a dropout mask; 0 for a cell without dropout.
+    fn mask_dim(&self) -> usize {
+        0
+    }
+
+    /// The cell with its injection and a dropout mask fixed; `None` for a cell without dropout.
+    fn bind_masked(&self, injection: &Injection, mask: &Mask) -> Option<Box<dyn BoundCell>> {
+        let _ = (injection, mask);
+        None
+    }
+
+    /// uᵀ ∂f/∂z for each cotangent u, in Burn operations on whatever is tracked, parameters included: what
+    /// autodiff differentiates once more for Jacobian regularisation. `None` for a cell whose product is not
+    /// written that way: autodiff itself is of first order only.
+    fn differentiable_vjp(
+        &self,
+        state: &State,
+        injection: &Injection,
+        mask: Option<&Mask>,
+        cotangents: &[State],
+    ) -> Option<Vec<State>> {
+        let _ = (state, injection, mask, cotangents);
+        None
+    }
 }
+
+/// A dropout mask, `[N, M]`: factors that a cell multiplies some of its activations with, the same ones at every
+/// depth.
+pub type Mask = Tensor<2>;
 
 /// A map whose fixed point is wanted: what solvers see.
 pub trait FixedPointMap {

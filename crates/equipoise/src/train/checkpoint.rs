@@ -28,6 +28,9 @@ pub struct Progress {
     pub epoch: super::trainer::Sums,
     /// Reports of the epochs that are complete.
     pub history: Vec<super::trainer::EpochReport>,
+    /// The best of these epochs on the development split.
+    #[serde(default)]
+    pub best: Option<super::trainer::Best>,
 }
 
 /// Why a checkpoint cannot be read or written.

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::attack::{Budget, Norm, PgdConfig, PgdLoss};
+use crate::deployed::Deployment;
 use crate::gradient::Estimator;
+use crate::network::Architecture;
 
 /// A training recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +31,18 @@ pub struct TrainConfig {
     /// Random horizontal flips and crops after padding by this many pixels; absent for none.
     #[serde(default)]
     pub augment: Option<Augment>,
+    /// Gradients of all parameters together are scaled down to this Euclidean norm; absent for no clipping.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// Jacobian regularisation of a DEQ; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jacobian: Option<JacobianRegularisation>,
+    /// A random number of solver steps in each training step; absent for the deployment's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random_budget: Option<RandomBudget>,
+    /// Stops when the development split says so; absent for never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stopping: Option<EarlyStopping>,
     /// Examples held out of the training split, the last ones, to watch training by.
     #[serde(default = "defaults::development")]
     pub development: usize,
@@ -125,10 +139,79 @@ impl Default for Warmup {
     }
 }
 
-/// PGD adversarial training (Madry et al. 2018): each step minimises the loss at what PGD finds.
+/// Jacobian regularisation (Bai, Koltun and Kolter 2021): `weight` times ‖J‖_F² / D, estimated at the fixed point
+/// by random probes, is added to the loss of some steps. Not during warm-up. With TRADES it is taken on the perturbed
+/// images.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JacobianRegularisation {
+    /// What the estimate is multiplied with.
+    pub weight: f64,
+    /// Share of steps that have it, drawn at random, in (0, 1\].
+    pub frequency: f64,
+    /// Probes per example.
+    #[serde(default = "defaults::probes")]
+    pub probes: usize,
+    /// Epochs that have it, from the first; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<usize>,
+}
+
+/// A number of forward solver steps drawn uniformly in each training step, so that a model does not come to rely on
+/// one budget. The inner attack and the warm-up do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RandomBudget {
+    /// The least and the greatest number.
+    pub steps: [usize; 2],
+    /// Only in steps with Jacobian regularisation, as in the authors' release; in all others the deployment's.
+    #[serde(default)]
+    pub only_with_jacobian: bool,
+}
+
+/// Stops a run after `patience` epochs without a new best accuracy on the development split: under the training's own
+/// attack, or clean in standard training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyStopping {
+    /// Epochs.
+    pub patience: usize,
+}
+
+/// What is minimised at the images that the inner attack finds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AdversaryKind {
+    /// PGD adversarial training (Madry et al. 2018): the cross-entropy at what PGD finds.
+    #[default]
+    Pgd,
+    /// TRADES (Zhang et al. 2019): the cross-entropy on the clean image and β KL(f(x) ‖ f(x')), where the inner attack
+    /// ascends the divergence.
+    Trades,
+}
+
+impl AdversaryKind {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// β of TRADES in the paper.
+const BETA: f64 = 6.0;
+/// Standard deviation of the noise that the inner attack of TRADES starts from: at the image itself the divergence has
+/// no gradient.
+pub(super) const TRADES_START: f64 = 0.001;
+
+/// Adversarial training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Adversary {
+    /// What is minimised.
+    #[serde(default, skip_serializing_if = "AdversaryKind::is_default")]
+    pub kind: AdversaryKind,
+    /// β of TRADES; 6 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beta: Option<f64>,
     /// Norm of the budget.
     #[serde(default = "defaults::norm")]
     pub norm: Norm,
@@ -145,11 +228,32 @@ pub struct Adversary {
     #[serde(default)]
     pub gradient: Option<Estimator>,
     /// Whether the solves of the inner attack continue from step to step; see [`PgdConfig::warm_start`].
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub warm_start: bool,
 }
 
+impl Default for Adversary {
+    /// PGD-AT with ten steps of 2/255 at L∞ 8/255, through the training gradient.
+    fn default() -> Self {
+        Self {
+            kind: AdversaryKind::default(),
+            beta: None,
+            norm: defaults::norm(),
+            eps: defaults::eps(),
+            step_size: None,
+            steps: defaults::pgd_steps(),
+            gradient: None,
+            warm_start: false,
+        }
+    }
+}
+
 impl Adversary {
+    /// β of TRADES.
+    pub fn beta(&self) -> f64 {
+        self.beta.unwrap_or(BETA)
+    }
+
     /// The budget.
     ///
     /// # Errors
@@ -208,6 +312,9 @@ mod defaults {
     }
     pub fn pgd_steps() -> usize {
         10
+    }
+    pub fn probes() -> usize {
+        2
     }
 }
 
@@ -270,6 +377,10 @@ impl TrainConfig {
             warmup: Warmup::default(),
             adversary: None,
             augment: None,
+            clip_norm: None,
+            jacobian: None,
+            random_budget: None,
+            early_stopping: None,
             development: defaults::development(),
             checkpoint_steps: defaults::checkpoint_steps(),
         }
@@ -282,11 +393,12 @@ impl TrainConfig {
     /// Names the setting and its range.
     pub fn validate(&self) -> Result<(), TrainConfigError> {
         let wrong = |problem: String| Err(TrainConfigError(problem));
+        let positive = |x: f64| x > 0.0 && x.is_finite();
         if self.epochs == 0 || self.batch_size == 0 || self.checkpoint_steps == 0 {
             return wrong("epochs, batch_size and checkpoint_steps must be at least 1".into());
         }
         let rate = self.optimizer.learning_rate();
-        if !(rate > 0.0 && rate.is_finite()) {
+        if !positive(rate) {
             return wrong(format!("learning_rate {rate} must be positive"));
         }
         if self.warmup.steps > 0 && self.warmup.layers == 0 {
@@ -303,6 +415,103 @@ impl TrainConfig {
             if adversary.steps == 0 {
                 return wrong("adversary.steps must be at least 1".into());
             }
+            if let Some(beta) = adversary.beta {
+                if adversary.kind != AdversaryKind::Trades {
+                    return wrong(
+                        "adversary.beta belongs to kind = \"trades\"; remove it or change the kind".into(),
+                    );
+                }
+                if !positive(beta) {
+                    return wrong(format!("adversary.beta {beta} must be positive"));
+                }
+            }
+        }
+        if let Some(limit) = self.clip_norm
+            && !positive(limit)
+        {
+            return wrong(format!("clip_norm {limit} must be positive; leave it out for no clipping"));
+        }
+        if let Some(JacobianRegularisation { weight, frequency, probes, .. }) = self.jacobian {
+            if !positive(weight) {
+                return wrong(format!(
+                    "jacobian.weight {weight} must be positive; leave [jacobian] out for none"
+                ));
+            }
+            if !(positive(frequency) && frequency <= 1.0) {
+                return wrong(format!("jacobian.frequency {frequency} must be in (0, 1]"));
+            }
+            if probes == 0 {
+                return wrong("jacobian.probes must be at least 1".into());
+            }
+        }
+        if let Some(RandomBudget { steps: [least, greatest], only_with_jacobian }) = self.random_budget {
+            if least == 0 || least > greatest {
+                return wrong(format!(
+                    "random_budget.steps [{least}, {greatest}] must be the least and the greatest number, from 1"
+                ));
+            }
+            if only_with_jacobian && self.jacobian.is_none() {
+                return wrong("random_budget.only_with_jacobian needs the table [train.jacobian]".into());
+            }
+        }
+        if let Some(EarlyStopping { patience }) = self.early_stopping {
+            if patience == 0 {
+                return wrong("early_stopping.patience must be at least 1 epoch".into());
+            }
+            if self.development == 0 {
+                return wrong(
+                    "early_stopping needs held-out examples to watch: set development, 500 say".into(),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the recipe makes sense by itself, and for such a model used in such a way.
+    ///
+    /// # Errors
+    ///
+    /// Names the setting, and what would be right.
+    pub fn validate_for(
+        &self,
+        architecture: &Architecture,
+        deployment: &Deployment,
+    ) -> Result<(), TrainConfigError> {
+        self.validate()?;
+        let wrong = |problem: String| Err(TrainConfigError(problem));
+        if !matches!(architecture, Architecture::Mdeq(_)) {
+            let what = match self {
+                _ if self.warmup.steps > 0 => {
+                    Some("warmup: a feedforward network has no solver to warm up for")
+                }
+                _ if self.jacobian.is_some() => {
+                    Some("jacobian: a feedforward network has no fixed point to regularise at")
+                }
+                _ if self.random_budget.is_some() => {
+                    Some("random_budget: a feedforward network has no solver to give a budget")
+                }
+                _ if self.adversary.as_ref().is_some_and(|adversary| adversary.gradient.is_some()) => {
+                    Some("adversary.gradient: a feedforward network has one gradient only")
+                }
+                _ => None,
+            };
+            return match what {
+                Some(what) => wrong(format!("{what}; remove the setting")),
+                None => Ok(()),
+            };
+        }
+        let training = &deployment.training_gradient;
+        let reads_once = matches!(training, Estimator::Exact | Estimator::Unrolled { .. });
+        if self.adversary.as_ref().is_some_and(|a| a.kind == AdversaryKind::Trades) && !reads_once {
+            return wrong(format!(
+                "adversary: TRADES compares the answers at one state, and the training gradient `{training}` reads \
+                 several; use exact or unrolled"
+            ));
+        }
+        let inner = self.adversary.as_ref().and_then(|adversary| adversary.gradient.as_ref());
+        for estimator in inner.into_iter().chain([training]) {
+            let checked = estimator.check(&deployment.solver);
+            checked.map_err(|error| TrainConfigError(error.to_string()))?;
         }
         Ok(())
     }

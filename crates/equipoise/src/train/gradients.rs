@@ -1,23 +1,53 @@
 //! Gradients of all parameters of a model, through the same estimators that attacks use.
 //!
-//! Stem and head go through autodiff once each; the cell through its own linearisation.
+//! Stem and head go through autodiff once each; the cell through its own linearisation, under a dropout mask if
+//! there is one.
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
 
 use super::config::Warmup;
+use super::jacobian::{JacobianGradients, JacobianTerm};
 use crate::batch::{Images, Logits, Values};
-use crate::deployed::{Deployment, forward};
+use crate::deployed::{Deployment, forward_bound};
 use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved, pull_back_from};
 use crate::loss::Objective;
-use crate::model::cell::{Cell, Counted};
+use crate::model::cell::{Cell, Counted, Mask};
 use crate::model::deq::{Deq, Head, Stem};
 use crate::model::feedforward::Feedforward;
 use crate::model::layers::{BatchMoments, Phase};
 use crate::model::parameters::accumulate_module;
 use crate::readout::{Readout, Tail};
+use crate::solve::{SolverConfig, StateChoice, Trajectory};
 use crate::state::State;
 use crate::work::WorkCounter;
+
+/// What a training step asks for beside the loss.
+#[derive(Default)]
+pub struct StepOptions<'a> {
+    /// Read the loss after a few weight-tied layers instead of at the deployment's training gradient.
+    pub warmup: Option<&'a Warmup>,
+    /// Budget of the forward solver in this step; the deployment's when absent.
+    pub solver_steps: Option<usize>,
+    /// Dropout mask of the cell, `[N, M]`.
+    pub mask: Option<Mask>,
+    /// Jacobian regularisation at the fixed point. Without effect during warm-up, which has none.
+    pub jacobian: Option<JacobianTerm>,
+}
+
+/// A cell that cannot do what a step asks for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnsupportedCell {
+    /// A dropout mask for a cell that has no dropout.
+    #[error("this cell has no dropout: implement `Cell::bind_masked`, or train it without a mask")]
+    Dropout,
+    /// Jacobian regularisation of a cell whose product cannot be differentiated.
+    #[error(
+        "this cell's vector-Jacobian product cannot be differentiated: implement `Cell::differentiable_vjp`, or \
+         train it without Jacobian regularisation"
+    )]
+    Jacobian,
+}
 
 /// What a training step needs.
 pub struct StepGradients {
@@ -25,41 +55,64 @@ pub struct StepGradients {
     pub logits: Logits,
     /// The objective there, `[N]`.
     pub values: Values,
-    /// Gradients of the **mean** of the objective over the batch.
+    /// Gradients of the **mean** of the objective over the batch, regularisation included.
     pub parameters: GradientsParams,
-    /// New running statistics.
+    /// The batch's statistics.
     pub moments: BatchMoments,
+    /// The estimate of ‖J‖_F² / D, without its weight, if there was one.
+    pub jacobian: Option<f64>,
+    /// Mean over the batch of the best relative residual; `None` where nothing was solved.
+    pub residual: Option<f64>,
 }
 
-/// Gradients of the mean of an objective over a batch of images. During warm-up the loss is read after a few
-/// weight-tied layers instead of at the deployment's training gradient.
+/// Gradients of the mean of an objective over a batch of images.
+///
+/// # Errors
+///
+/// If the options ask for what the cell cannot do.
 pub fn gradients<S: Stem, C: Cell, H: Head>(
     model: &Deq<S, C, H>,
     deployment: &Deployment,
-    warmup: Option<&Warmup>,
+    options: &StepOptions<'_>,
     images: &Images,
     objective: &dyn Objective,
     counter: &WorkCounter,
-) -> StepGradients {
+) -> Result<StepGradients, UnsupportedCell> {
     let moments = BatchMoments::default();
     let stem = model.stem.clone().train();
     let injection = stem.forward(images.clone(), &Phase::Train(&moments));
     let plain = injection.clone().inner();
     let [n, _] = plain.dims();
 
+    let mask = options.mask.as_ref();
+    let bound = match mask {
+        Some(mask) => model.cell.bind_masked(&plain, mask).ok_or(UnsupportedCell::Dropout)?,
+        None => model.cell.bind(&plain),
+    };
     let head = model.head.clone().train();
     let mut reader = TrainedHead { head: &head, moments: &moments, gradients: GradientsParams::new() };
     let mut cotangents = Cotangents::training();
     let weight = 1.0 / n as f64;
-    let reading = match warmup {
+    let mut regulariser = None;
+    let (reading, residual) = match options.warmup {
         Some(warmup) => {
-            let cell = Counted::new(model.cell.bind(&plain), counter.clone());
+            let cell = Counted::new(bound, counter.clone());
             let start = State::zeros([n, model.cell.state_dim()], &plain.device());
             let layers = Tail { lead: warmup.layers, steps: 0, damping: 1.0 };
-            pull_back_from(&cell, start, &layers, &mut reader, objective, weight, &mut cotangents)
+            let reading =
+                pull_back_from(&cell, start, &layers, &mut reader, objective, weight, &mut cotangents);
+            (reading, None)
         }
         None => {
-            let forward = forward(&model.cell, &plain, &deployment.solver, counter);
+            let steps = options.solver_steps.unwrap_or(deployment.solver.steps);
+            let solver = SolverConfig { steps, ..deployment.solver.clone() };
+            let forward = forward_bound(bound, model.cell.state_dim(), &plain, &solver, counter);
+            if let Some(term) = &options.jacobian {
+                let state = forward.trajectory.choose(StateChoice::Best);
+                let found = term.gradients(&model.cell, &state, &plain, mask);
+                regulariser = Some(found.ok_or(UnsupportedCell::Jacobian)?);
+            }
+            let residual = mean_residual(&forward.trajectory);
             let estimator: &Estimator = &deployment.training_gradient;
             let mut solved = Solved {
                 cell: &forward.cell,
@@ -70,11 +123,22 @@ pub fn gradients<S: Stem, C: Cell, H: Head>(
                 head: &mut reader,
                 objective,
             };
-            estimator.pull_back(&mut solved, weight, &mut cotangents)
+            (estimator.pull_back(&mut solved, weight, &mut cotangents), Some(residual))
         }
     };
     let mut parameters = reader.gradients;
-    let (cotangent, cell) = cotangents.into_parts();
+    let (mut cotangent, cell) = cotangents.into_parts();
+    if let Some(mut cell) = cell {
+        merge(&mut parameters, &mut cell, &model.cell);
+    }
+    let jacobian = regulariser.map(|JacobianGradients { estimate, injection, parameters: mut cell }| {
+        merge(&mut parameters, &mut cell, &model.cell);
+        cotangent = Some(match cotangent.take() {
+            None => injection,
+            Some(sum) => sum + injection,
+        });
+        estimate
+    });
     if let Some(cotangent) = cotangent {
         let product = (injection * cotangent).sum();
         // A stem without parameters records no graph.
@@ -82,10 +146,14 @@ pub fn gradients<S: Stem, C: Cell, H: Head>(
             accumulate_module(&mut parameters, product.backward(), &stem);
         }
     }
-    if let Some(mut cell) = cell {
-        merge(&mut parameters, &mut cell, &model.cell);
-    }
-    StepGradients { logits: reading.logits, values: reading.values, parameters, moments }
+    let Reading { logits, values } = reading;
+    Ok(StepGradients { logits, values, parameters, moments, jacobian, residual })
+}
+
+fn mean_residual(trajectory: &Trajectory) -> f64 {
+    let best = trajectory.best().iter().zip(trajectory.relative_residuals());
+    let sum: f64 = best.map(|(&best, residuals)| residuals[best - 1]).sum();
+    sum / trajectory.best().len() as f64
 }
 
 /// Gradients of the mean of an objective for a model without an equilibrium: plain reverse mode.
@@ -103,11 +171,11 @@ pub fn feedforward_gradients<M: Feedforward>(
     let gradients = (logits * (derivative / n as f64)).sum().backward();
     let mut parameters = GradientsParams::new();
     accumulate_module(&mut parameters, gradients, &tracked);
-    StepGradients { logits: plain, values, parameters, moments }
+    StepGradients { logits: plain, values, parameters, moments, jacobian: None, residual: None }
 }
 
 /// Moves a module's gradients from one collection to another.
-fn merge<M: Module>(into: &mut GradientsParams, from: &mut GradientsParams, module: &M) {
+pub(super) fn merge<M: Module>(into: &mut GradientsParams, from: &mut GradientsParams, module: &M) {
     use burn::module::{ModuleVisitor, Param};
     use burn::tensor::Tensor;
     struct Move<'a>(&'a mut GradientsParams, &'a mut GradientsParams);
@@ -129,14 +197,26 @@ struct TrainedHead<'a, H> {
 }
 
 impl<H: Head> ReadHead for TrainedHead<'_, H> {
-    fn read(&mut self, state: &State, objective: &dyn Objective, weight: f64) -> (Reading, State) {
-        let tracked = state.clone().autodiff().require_grad();
-        let logits = self.head.forward(tracked.clone(), &Phase::Train(self.moments));
-        let plain = logits.clone().inner();
+    fn read_mean(
+        &mut self,
+        states: &[State],
+        objective: &dyn Objective,
+        weight: f64,
+    ) -> (Reading, Vec<State>) {
+        let tracked: Vec<State> =
+            states.iter().map(|state| state.clone().autodiff().require_grad()).collect();
+        // Each state is a batch of its own to batch normalisation: one pass for each.
+        let phase = Phase::Train(self.moments);
+        let logits = tracked.iter().map(|state| self.head.forward(state.clone(), &phase));
+        let sum = logits.reduce(|sum, term| sum + term).expect("a mean of at least one state");
+        let mean = if states.len() > 1 { sum / states.len() as f64 } else { sum };
+        let plain = mean.clone().inner();
         let (values, derivative) = objective.values_and_derivative(&plain);
-        let gradients = (logits * (derivative * weight)).sum().backward();
-        let cotangent = tracked.grad(&gradients).unwrap_or_else(|| state.zeros_like());
+        let gradients = (mean * (derivative * weight)).sum().backward();
+        let cotangent =
+            |state: &State| state.grad(&gradients).unwrap_or_else(|| state.clone().inner().zeros_like());
+        let cotangents = tracked.iter().map(cotangent).collect();
         accumulate_module(&mut self.gradients, gradients, self.head);
-        (Reading { logits: plain, values }, cotangent)
+        (Reading { logits: plain, values }, cotangents)
     }
 }

@@ -1,18 +1,29 @@
-//! Training: standard, and adversarial with PGD.
+//! Training: standard, and adversarial with PGD-AT or TRADES.
 //!
-//! A step takes a batch, replaces its images by what the inner attack makes of them, obtains gradients of all
-//! parameters by the deployment's training gradient (exact or unrolled, the same estimators that attacks use),
-//! and lets the optimiser move. Every random choice is derived from (seed, epoch, example), so a run that was
-//! killed goes on from its last checkpoint to the same weights as one that was not.
+//! A step takes a batch, lets the inner attack perturb its images, obtains gradients of all parameters by the
+//! deployment's training gradient (exact or unrolled, the same estimators that attacks use), adds those of the Jacobian
+//! regularisation in some steps, clips them, and lets the optimiser move. Every random choice is derived from
+//! (seed, epoch or step, example), so a run that was killed goes on from its last checkpoint to the same weights as
+//! one that was not.
 
 mod augment;
 mod checkpoint;
+mod clip;
 mod config;
 mod gradients;
+mod jacobian;
+mod log;
 mod order;
+mod run;
+mod trades;
 mod trainer;
 
 pub use checkpoint::{CheckpointError, Progress};
-pub use config::{Adversary, Augment, OptimizerConfig, Schedule, TrainConfig, TrainConfigError, Warmup};
-pub use gradients::{StepGradients, feedforward_gradients, gradients};
-pub use trainer::{EpochReport, Observer, Outcome, Plan, Silent, StepReport, TrainError, train};
+pub use config::{
+    Adversary, AdversaryKind, Augment, EarlyStopping, JacobianRegularisation, OptimizerConfig, RandomBudget,
+    Schedule, TrainConfig, TrainConfigError, Warmup,
+};
+pub use gradients::{StepGradients, StepOptions, UnsupportedCell, feedforward_gradients, gradients};
+pub use jacobian::{JacobianGradients, JacobianTerm};
+pub use trades::{TradesPass, trades_gradients};
+pub use trainer::{Best, EpochReport, Observer, Outcome, Plan, Silent, StepReport, TrainError, train};

@@ -2,7 +2,9 @@
 #![allow(dead_code, reason = "each test binary uses some of it")]
 
 use burn::tensor::{Device, Tensor};
-use equipoise::attack::{Budget, Classifier, ExampleRng, Noise, Norm, ValueAndGradient, WhiteBox};
+use equipoise::attack::{
+    Attack, Attempt, Budget, Classifier, ExampleRng, Noise, Norm, Targets, ValueAndGradient, WhiteBox,
+};
 use equipoise::batch::{Images, Logits, from_vec, predictions, to_vec};
 use equipoise::loss::Objective;
 use equipoise::work::{Work, WorkCounter};
@@ -240,4 +242,24 @@ pub fn images_of(n: usize, shape: [usize; 3], seed: u64, low: f64, high: f64) ->
 /// What the victim says of the images: labels that are all correct.
 pub fn labels(victim: &Linear, images: &Images) -> Vec<usize> {
     predictions(&victim.logits(images)).into_iter().map(|class| class.expect("finite")).collect()
+}
+
+/// Seed of the attacks.
+pub const SEED: u64 = 11;
+
+/// An attack on all of these images, whose indices are their rows.
+pub fn attempt(
+    attack: &dyn Attack,
+    victim: &dyn WhiteBox,
+    x: &Images,
+    y: &[usize],
+    budget: &Budget,
+) -> Attempt {
+    let indices: Vec<usize> = (0..y.len()).collect();
+    attack.attempt(victim, &Targets { images: x, labels: y, indices: &indices, seed: SEED }, budget)
+}
+
+/// Which images are misclassified.
+pub fn wrong(victim: &dyn Classifier, images: &Images, labels: &[usize]) -> Vec<bool> {
+    predictions(&victim.logits(images)).into_iter().zip(labels).map(|(class, &y)| class != Some(y)).collect()
 }

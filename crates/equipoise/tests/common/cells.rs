@@ -3,6 +3,7 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
+use equipoise::model::cell::Cell;
 use equipoise::model::mdeq::{MdeqCell, MdeqConfig};
 use equipoise::state::State;
 
@@ -45,6 +46,13 @@ pub fn cell(config: &MdeqConfig) -> MdeqCell {
         }
     }
     config.init(1, &Device::default()).unwrap().cell.map(&mut Shake(100))
+}
+
+/// A dropout mask, a third of it zero.
+pub fn mask(cell: &MdeqCell, count: usize) -> Tensor<2> {
+    let dropped = normal([count, cell.mask_dim()], 12).lower_elem(-0.43);
+    let mask = Tensor::full([count, cell.mask_dim()], 1.5, &Device::default());
+    mask.mask_fill(dropped, 0.0)
 }
 
 /// State, injection and cotangent of `count` examples.

@@ -173,6 +173,9 @@ fn cascades(models: &[Evaluation], ids: &mut Ids) -> Markup {
                 @for readout in &model.readouts {
                     (drawing_above(&svg::cascade(model, readout), ids))
                     (table_of(&table::cascade(model, readout), &ids.next()))
+                    @if let Some(missing) = table::not_tried(model, readout) {
+                        (table_of(&missing, &ids.next()))
+                    }
                 }
             }
         }

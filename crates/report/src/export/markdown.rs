@@ -55,6 +55,7 @@ fn tables(out: &mut String, report: &Report) {
         for readout in &model.readouts {
             let _ = write!(out, "\n### {}, readout {}\n", text(&model.model), text(&readout.name));
             table(out, &table::cascade(model, readout));
+            table::not_tried(model, readout).iter().for_each(|missing| table(out, missing));
         }
     }
 }

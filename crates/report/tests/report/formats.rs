@@ -3,7 +3,7 @@
 //! Run with `UPDATE_GOLDEN=1` to rewrite the files in `golden/`, then read the difference.
 
 use crate::records::{self, empty, flattered, honest, report, without_ready_made};
-use equipoise_record::{Collection, Evaluation};
+use equipoise_record::{Collection, Evaluation, NotTried, Plan};
 use equipoise_report::{Format, Report, ReportError, render};
 use std::path::Path;
 
@@ -49,6 +49,25 @@ fn every_format_takes_every_report() {
             render(format, &report(models.clone())).unwrap();
             render(format, &Report { models: models.clone(), ..Report::default() }).unwrap();
         }
+    }
+}
+
+#[test]
+fn what_was_not_tried_is_said() {
+    let mut model = flattered();
+    let missing = NotTried {
+        attack: "apgd-t".into(),
+        estimator: "through-solver".into(),
+        reason: "time limit: it met 3 of 9 points".into(),
+    };
+    model.readouts[0].plan =
+        Some(Plan { tries: Vec::new(), not_tried: vec![missing], time_limit: Some(90.0) });
+    for format in [Format::Markdown, Format::Html] {
+        let text = render(format, &report(vec![model.clone()])).unwrap();
+        for part in ["it met 3 of 9 points", "through-solver", "The attacks were given"] {
+            assert!(text.contains(part), "{format}: no `{part}`");
+        }
+        assert!(!render(format, &report(vec![flattered()])).unwrap().contains("not tried, or not on all"));
     }
 }
 

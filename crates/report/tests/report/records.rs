@@ -89,6 +89,7 @@ pub fn readout(name: &str, count: usize, clean: usize, attacks: &[Attack]) -> Re
         attacks,
         examples: (0..count).map(example).collect(),
         flags: Vec::new(),
+        plan: None,
     }
 }
 

@@ -10,6 +10,7 @@ mod schedule;
 mod trail;
 
 use std::fmt;
+use std::ops::ControlFlow;
 
 use thiserror::Error;
 
@@ -19,7 +20,8 @@ use self::trail::{Sighting, Trail};
 use super::board::{Board, rows};
 use super::classes::{at_least, enough_classes};
 use super::names::write_name;
-use super::{Attack, Attempt, Budget, ExampleRng, Targets, TooFewClasses, WhiteBox};
+use super::pulse::{Count, Pulse};
+use super::{Attack, Attempt, Budget, ExampleRng, Queries, Targets, TooFewClasses, WhiteBox};
 use crate::batch::{predictions, to_vec};
 use crate::loss::{CrossEntropy, Dlr, Objective, TargetedDlr};
 
@@ -153,15 +155,15 @@ impl Apgd {
         image
     }
 
-    /// One restart for the examples of these trails. Returns those that withstood it.
+    /// One restart for the examples of these trails. Returns those that withstood it; breaks if told to stop.
     fn climb(
         &self,
         victim: &dyn WhiteBox,
         targets: &Targets<'_>,
         budget: &Budget,
-        board: &mut Board,
+        (board, count): (&mut Board, &mut Count<'_>),
         mut trails: Vec<Trail>,
-    ) -> Vec<Trail> {
+    ) -> ControlFlow<(), Vec<Trail>> {
         let iterations = self.config.iterations;
         let mut checkpoints = checkpoints(iterations).into_iter().peekable();
         let mut last_check = 0;
@@ -169,6 +171,7 @@ impl Apgd {
             if trails.is_empty() {
                 break;
             }
+            count.step(trails.len())?;
             if iteration > 0 {
                 for trail in &mut trails {
                     trail.step(board.clean(trail.row), budget);
@@ -191,7 +194,15 @@ impl Apgd {
                 last_check = iteration;
             }
         }
-        trails
+        ControlFlow::Continue(trails)
+    }
+
+    /// Target classes to be tried one after the other; 1 without.
+    fn rounds(&self, classes: usize) -> usize {
+        match self.config.loss {
+            ApgdLoss::TargetedDlr { targets } => targets.min(classes - 1),
+            _ => 1,
+        }
     }
 
     /// What the victim says of the current points.
@@ -246,17 +257,30 @@ impl Attack for Apgd {
         at_least(needed, self.config.loss.family(), classes)
     }
 
-    fn attempt(&self, victim: &dyn WhiteBox, targets: &Targets<'_>, budget: &Budget) -> Attempt {
+    fn queries(&self, classes: usize) -> Queries {
+        let searches = self.rounds(classes) * self.config.restarts;
+        let look = usize::from(matches!(self.config.loss, ApgdLoss::TargetedDlr { .. }));
+        Queries { gradients: searches * self.config.iterations, logits: look + searches }
+    }
+
+    fn attempt_with(
+        &self,
+        victim: &dyn WhiteBox,
+        targets: &Targets<'_>,
+        budget: &Budget,
+        pulse: &dyn Pulse,
+    ) -> Attempt {
         enough_classes(self, victim.classes());
         let mut board = Board::new(targets);
         // The loss of the image that each row holds now.
         let mut worst = vec![f32::NEG_INFINITY; targets.labels.len()];
-        let (goals, rounds) = match self.config.loss {
-            ApgdLoss::TargetedDlr { targets: most } => {
-                (Some(board.goals(victim, targets)), most.min(victim.classes() - 1))
-            }
-            _ => (None, 1),
+        let goals = match self.config.loss {
+            ApgdLoss::TargetedDlr { .. } => Some(board.goals(victim, targets)),
+            _ => None,
         };
+        let rounds = self.rounds(victim.classes());
+        let steps = self.config.iterations + 1;
+        let mut count = Count::new(pulse, rounds * self.config.restarts * steps, targets.labels.len());
         for round in 0..rounds {
             for restart in 0..self.config.restarts {
                 let stream = round * self.config.restarts + restart;
@@ -270,7 +294,10 @@ impl Attack for Apgd {
                         Trail::new(row, target, start, budget)
                     })
                     .collect();
-                for trail in self.climb(victim, targets, budget, &mut board, trails) {
+                count.skip_to(stream * steps);
+                let climbed = self.climb(victim, targets, budget, (&mut board, &mut count), trails);
+                let ControlFlow::Continue(withstood) = climbed else { return board.finish() };
+                for trail in withstood {
                     let seen = trail.best_seen();
                     if goals.is_some() || seen.loss >= worst[trail.row] {
                         worst[trail.row] = seen.loss;

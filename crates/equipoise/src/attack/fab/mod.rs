@@ -14,6 +14,7 @@ mod projection;
 mod walk;
 
 use std::fmt;
+use std::ops::ControlFlow;
 
 use thiserror::Error;
 
@@ -21,7 +22,8 @@ use self::walk::{Plane, Walk};
 use super::board::{Board, rows};
 use super::classes::{at_least, enough_classes};
 use super::names::write_name;
-use super::{Attack, Attempt, Budget, ExampleRng, Targets, TooFewClasses, WhiteBox};
+use super::pulse::{Count, Pulse, Steady};
+use super::{Attack, Attempt, Budget, ExampleRng, Queries, Targets, TooFewClasses, WhiteBox};
 use crate::batch::{Images, predictions, to_vec};
 use crate::loss::TargetMargin;
 
@@ -136,7 +138,7 @@ impl Fab {
     ///
     /// If the victim has fewer than two classes; see [`Attack::check`].
     pub fn nearest(&self, victim: &dyn WhiteBox, targets: &Targets<'_>, budget: &Budget) -> Nearest {
-        let (attempt, distances) = self.search(victim, targets, budget, Goal::LeastPerturbation);
+        let (attempt, distances) = self.search(victim, targets, budget, Goal::LeastPerturbation, &Steady);
         Nearest { images: attempt.images, distances }
     }
 
@@ -150,6 +152,7 @@ impl Fab {
         targets: &Targets<'_>,
         budget: &Budget,
         goal: Goal,
+        pulse: &dyn Pulse,
     ) -> (Attempt, Vec<Option<f64>>) {
         enough_classes(self, victim.classes());
         let mut board = Board::new(targets);
@@ -159,7 +162,9 @@ impl Fab {
         let mut distances = vec![Some(0.0); targets.labels.len()];
         clean.iter().for_each(|&row| distances[row] = None);
         let others = victim.classes() - 1;
-        let rounds = self.config.targets.map_or(1, |most| most.min(others));
+        let rounds = self.rounds(victim.classes());
+        let steps = self.config.iterations;
+        let mut count = Count::new(pulse, rounds * self.config.restarts * steps, targets.labels.len());
         for round in 0..rounds {
             for restart in 0..self.config.restarts {
                 let stream = round * self.config.restarts + restart;
@@ -173,7 +178,17 @@ impl Fab {
                     .collect();
                 // The classes whose boundaries a step considers.
                 let classes = if self.config.targets.is_some() { round..round + 1 } else { 0..others };
-                for walk in self.walk(victim, targets, budget, (&mut board, goal), walks, (&goals, classes)) {
+                count.skip_to(stream * steps);
+                let walked = self.walk(
+                    victim,
+                    targets,
+                    budget,
+                    (&mut board, goal, &mut count),
+                    walks,
+                    (&goals, classes),
+                );
+                let ControlFlow::Continue(searching) = walked else { return (board.finish(), distances) };
+                for walk in searching {
                     let Some((distance, image)) = walk.nearest() else { continue };
                     if goal == Goal::LeastPerturbation && distances[walk.row].is_none_or(|d| distance < d) {
                         distances[walk.row] = Some(distance);
@@ -183,6 +198,11 @@ impl Fab {
             }
         }
         (board.finish(), distances)
+    }
+
+    /// Target classes to be tried one after the other; 1 without.
+    fn rounds(&self, classes: usize) -> usize {
+        self.config.targets.map_or(1, |most| most.min(classes - 1))
     }
 
     /// Where a restart begins.
@@ -202,21 +222,23 @@ impl Fab {
         clean.iter().zip(noise).map(|(x, noise)| (x + noise).clamp(0.0, 1.0)).collect()
     }
 
-    /// One restart for the examples of these walks. Returns those that are still searching.
+    /// One restart for the examples of these walks. Returns those that are still searching; breaks if told to
+    /// stop.
     fn walk(
         &self,
         victim: &dyn WhiteBox,
         targets: &Targets<'_>,
         budget: &Budget,
-        (board, goal): (&mut Board, Goal),
+        (board, goal, count): (&mut Board, Goal, &mut Count<'_>),
         mut walks: Vec<Walk>,
         (goals, classes): (&[Vec<usize>], std::ops::Range<usize>),
-    ) -> Vec<Walk> {
+    ) -> ControlFlow<(), Vec<Walk>> {
         let norm = budget.norm();
         for _ in 0..self.config.iterations {
             if walks.is_empty() {
                 break;
             }
+            count.step(walks.len())?;
             let labels: Vec<usize> = walks.iter().map(|walk| targets.labels[walk.row]).collect();
             let mut nearest: Vec<Option<(f64, Plane)>> = vec![None; walks.len()];
             let images = board.batch(walks.iter().map(Walk::current));
@@ -256,7 +278,7 @@ impl Fab {
                 walks.retain(|walk| !board.claimed(walk.row));
             }
         }
-        walks
+        ControlFlow::Continue(walks)
     }
 }
 
@@ -273,9 +295,21 @@ impl Attack for Fab {
         at_least(2, self.family(), classes)
     }
 
+    fn queries(&self, classes: usize) -> Queries {
+        let steps = self.rounds(classes) * self.config.restarts * self.config.iterations;
+        let each = if self.config.targets.is_some() { 1 } else { classes - 1 };
+        Queries { gradients: steps * each, logits: 1 + steps }
+    }
+
     /// The unperturbed image is returned where nothing was found within ε.
-    fn attempt(&self, victim: &dyn WhiteBox, targets: &Targets<'_>, budget: &Budget) -> Attempt {
-        self.search(victim, targets, budget, Goal::WithinBudget).0
+    fn attempt_with(
+        &self,
+        victim: &dyn WhiteBox,
+        targets: &Targets<'_>,
+        budget: &Budget,
+        pulse: &dyn Pulse,
+    ) -> Attempt {
+        self.search(victim, targets, budget, Goal::WithinBudget, pulse).0
     }
 }
 

@@ -10,6 +10,7 @@ mod linf;
 mod schedule;
 
 use std::fmt;
+use std::ops::ControlFlow;
 
 use thiserror::Error;
 
@@ -18,7 +19,10 @@ pub use schedule::square_share;
 use super::board::Board;
 use super::classes::{at_least, enough_classes};
 use super::names::write_name;
-use super::{Attack, Attempt, Budget, Classifier, ExampleRng, Norm, Targets, TooFewClasses, WhiteBox};
+use super::pulse::{Count, Pulse, Steady};
+use super::{
+    Attack, Attempt, Budget, Classifier, ExampleRng, Norm, Queries, Targets, TooFewClasses, WhiteBox,
+};
 use crate::batch::{predictions, to_vec};
 use crate::loss::{Margin, Objective};
 
@@ -142,8 +146,20 @@ impl Square {
         targets: &Targets<'_>,
         budget: &Budget,
     ) -> Attempt {
+        self.run_searches(victim, targets, budget, &Steady)
+    }
+
+    fn run_searches(
+        &self,
+        victim: &dyn Classifier,
+        targets: &Targets<'_>,
+        budget: &Budget,
+        pulse: &dyn Pulse,
+    ) -> Attempt {
         enough_classes(self, victim.classes());
         let mut board = Board::new(targets);
+        let questions = self.config.queries + 1;
+        let mut count = Count::new(pulse, self.config.restarts * questions, targets.labels.len());
         for restart in 0..self.config.restarts {
             let searches = board
                 .standing()
@@ -153,25 +169,29 @@ impl Square {
                     Search { row, rng, best: Vec::new(), margin: f32::NEG_INFINITY }
                 })
                 .collect();
-            self.search(victim, targets, budget, &mut board, searches);
+            count.skip_to(restart * questions);
+            if self.search(victim, targets, budget, (&mut board, &mut count), searches).is_break() {
+                break;
+            }
         }
         board.finish()
     }
 
-    /// One restart.
+    /// One restart; breaks if told to stop.
     fn search(
         &self,
         victim: &dyn Classifier,
         targets: &Targets<'_>,
         budget: &Budget,
-        board: &mut Board,
+        (board, count): (&mut Board, &mut Count<'_>),
         mut searches: Vec<Search>,
-    ) {
+    ) -> ControlFlow<()> {
         // The first question is about the starts.
         for question in 0..=self.config.queries {
             if searches.is_empty() {
                 break;
             }
+            count.step(searches.len())?;
             let proposals: Vec<Vec<f32>> =
                 searches.iter_mut().map(|search| self.propose(board, budget, question, search)).collect();
             let labels: Vec<usize> = searches.iter().map(|search| targets.labels[search.row]).collect();
@@ -193,6 +213,7 @@ impl Square {
         for search in searches {
             board.keep(search.row, &search.best, false);
         }
+        ControlFlow::Continue(())
     }
 
     /// The next image to ask about: the start, and then the best image with a square changed.
@@ -236,8 +257,18 @@ impl Attack for Square {
         false
     }
 
-    fn attempt(&self, victim: &dyn WhiteBox, targets: &Targets<'_>, budget: &Budget) -> Attempt {
-        self.attempt_black_box(victim, targets, budget)
+    fn queries(&self, _classes: usize) -> Queries {
+        Queries { gradients: 0, logits: self.config.restarts * (self.config.queries + 1) }
+    }
+
+    fn attempt_with(
+        &self,
+        victim: &dyn WhiteBox,
+        targets: &Targets<'_>,
+        budget: &Budget,
+        pulse: &dyn Pulse,
+    ) -> Attempt {
+        self.run_searches(victim, targets, budget, pulse)
     }
 }
 

@@ -108,31 +108,39 @@ fn over_channels(x: Tensor<4>) -> Tensor<1> {
 pub enum Phase<'a> {
     /// Use running statistics.
     Evaluate,
-    /// Use the batch's statistics, and note down the new running statistics.
+    /// Use the batch's statistics, and note them down for the running statistics.
     Train(&'a BatchMoments),
 }
 
-/// New values of running statistics, noted down during a training pass.
+/// Statistics of batches that passed through a network in training: by running statistic, in the order in which
+/// they came.
 #[derive(Debug, Default)]
 pub struct BatchMoments(RefCell<Vec<(ParamId, Tensor<1>)>>);
 
 impl BatchMoments {
-    /// The module with its running statistics replaced by the noted ones.
+    /// Adds those of a later pass.
+    pub fn extend(&mut self, later: Self) {
+        self.0.get_mut().extend(later.0.into_inner());
+    }
+
+    /// The module with its running statistics moved towards what was noted, once per pass: r ← 0.9 r + 0.1 b.
     pub fn absorbed_into<M: Module>(self, module: M) -> M {
-        struct Replace(Vec<(ParamId, Tensor<1>)>);
-        impl burn::module::ModuleMapper for Replace {
+        struct Absorb(Vec<(ParamId, Tensor<1>)>);
+        impl burn::module::ModuleMapper for Absorb {
             fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-                match self.0.iter().position(|(id, _)| *id == param.id) {
-                    Some(at) => {
-                        let (_, value) = self.0.swap_remove(at);
-                        let shape = param.dims();
-                        param.map(|_| value.reshape(shape))
-                    }
-                    None => param,
+                let (id, shape) = (param.id, param.dims());
+                let mut noted = self.0.iter().filter(|(of, _)| *of == id).peekable();
+                if noted.peek().is_none() {
+                    return param;
                 }
+                param.map(|running| {
+                    noted.fold(running, |running, (_, batch)| {
+                        running * (1.0 - MOMENTUM) + batch.clone().reshape(shape) * MOMENTUM
+                    })
+                })
             }
         }
-        module.map(&mut Replace(self.0.into_inner()))
+        module.map(&mut Absorb(self.0.into_inner()))
     }
 }
 
@@ -170,15 +178,16 @@ impl BatchNorm {
                 let mean = over_channels(x.clone()) / count;
                 let centred = x.clone() - mean.clone().reshape([1, c, 1, 1]);
                 let variance = over_channels(centred.clone() * centred) / count;
-                let update = |running: &Param<Tensor<1>>, batch: Tensor<1>| {
-                    (running.id, running.val().inner() * (1.0 - MOMENTUM) + batch.inner() * MOMENTUM)
-                };
                 // PyTorch's convention: the running variance is the unbiased one.
                 let unbiased = variance.clone() * (count / (count - 1.0).max(1.0));
+                let note = |running: &Param<Tensor<1>>, batch: Tensor<1>| {
+                    // Statistics are noted as numbers; nothing is differentiated through them.
+                    (running.id, if batch.is_autodiff() { batch.inner() } else { batch })
+                };
                 moments
                     .0
                     .borrow_mut()
-                    .extend([update(&self.running_mean, mean.clone()), update(&self.running_var, unbiased)]);
+                    .extend([note(&self.running_mean, mean.clone()), note(&self.running_var, unbiased)]);
                 (mean, variance)
             }
         };

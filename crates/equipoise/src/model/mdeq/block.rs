@@ -1,6 +1,7 @@
 //! The residual block of one branch, and its vector-Jacobian products by hand.
 //!
-//! h = ReLU(GN1(conv1(z))), h = GN2(drop(conv2(h)) + injection), out = GN3(ReLU(h + z)).
+//! h = ReLU(GN1(conv1(z))), h = GN2(drop(conv2(h)) + injection), out = GN3(ReLU(h + z)), where drop multiplies
+//! whole channels by a mask in training and is the identity otherwise.
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
@@ -43,6 +44,8 @@ pub struct BlockTape {
     gn1: GroupNormTape,
     /// ReLU(GN1(conv1(z))).
     hidden: Tensor<4>,
+    /// Factors of the channels of `conv2`, `[N, C, 1, 1]`.
+    mask: Option<Tensor<4>>,
     gn2: GroupNormTape,
     /// ReLU(h + z).
     residual: Tensor<4>,
@@ -53,8 +56,10 @@ pub struct BlockTape {
 pub struct BlockCotangents {
     /// Of the state's branch z.
     pub state: Tensor<4>,
-    /// Of the injection into this branch; also of the output of `conv2`.
+    /// Of the injection into this branch.
     pub injection: Tensor<4>,
+    /// Of the output of `conv2`, before the mask.
+    conv2: Tensor<4>,
     gn1: Tensor<4>,
     conv1: Tensor<4>,
     gn2: Tensor<4>,
@@ -82,18 +87,27 @@ impl Block {
 }
 
 impl BoundBlock {
-    /// The block's output for a branch `[N, C, H, W]`, and its tape. No injection means zero.
-    pub fn forward(&self, z: Tensor<4>, injection: Option<Tensor<4>>) -> (Tensor<4>, BlockTape) {
+    /// The block's output for a branch `[N, C, H, W]`, and its tape. No injection means zero; no dropout mask
+    /// `[N, C, 1, 1]` means one.
+    pub fn forward(
+        &self,
+        z: Tensor<4>,
+        injection: Option<Tensor<4>>,
+        mask: Option<Tensor<4>>,
+    ) -> (Tensor<4>, BlockTape) {
         let (hidden, gn1) = self.block.gn1.forward(self.conv1.apply(z.clone()));
         let hidden = activation::relu(hidden);
         let mut h = self.conv2.apply(hidden.clone());
+        if let Some(mask) = &mask {
+            h = h * mask.clone();
+        }
         if let Some(injection) = injection {
             h = h + injection;
         }
         let (h, gn2) = self.block.gn2.forward(h);
         let residual = activation::relu(h + z.clone());
         let (out, gn3) = self.block.gn3.forward(residual.clone());
-        (out, BlockTape { input: z, gn1, hidden, gn2, residual, gn3 })
+        (out, BlockTape { input: z, gn1, hidden, mask, gn2, residual, gn3 })
     }
 
     /// Pulls an output cotangent back.
@@ -101,10 +115,14 @@ impl BoundBlock {
         let [_, _, h, w] = tape.input.dims();
         let residual = relu_vjp(&tape.residual, self.block.gn3.vjp_input(&tape.gn3, u));
         let injection = self.block.gn2.vjp_input(&tape.gn2, residual.clone());
-        let gn1 = relu_vjp(&tape.hidden, self.conv2.vjp_input(injection.clone(), [h, w]));
+        let conv2 = match &tape.mask {
+            Some(mask) => injection.clone() * mask.clone(),
+            None => injection.clone(),
+        };
+        let gn1 = relu_vjp(&tape.hidden, self.conv2.vjp_input(conv2.clone(), [h, w]));
         let conv1 = self.block.gn1.vjp_input(&tape.gn1, gn1.clone());
         let state = self.conv1.vjp_input(conv1.clone(), [h, w]) + residual.clone();
-        BlockCotangents { state, injection, gn1, conv1, gn2: residual }
+        BlockCotangents { state, injection, conv2, gn1, conv1, gn2: residual }
     }
 
     /// The parameters' cotangents, from those of [`Self::vjp`] for the same output cotangent u.
@@ -117,7 +135,7 @@ impl BoundBlock {
     ) {
         let Block { conv1, gn1, conv2, gn2, gn3 } = &self.block;
         fold_gradient(conv1, self.conv1.vjp_weight(tape.input.clone(), at.conv1.clone()), into);
-        fold_gradient(conv2, self.conv2.vjp_weight(tape.hidden.clone(), at.injection.clone()), into);
+        fold_gradient(conv2, self.conv2.vjp_weight(tape.hidden.clone(), at.conv2.clone()), into);
         affine_gradient(gn1, &tape.gn1, at.gn1.clone(), into);
         affine_gradient(gn2, &tape.gn2, at.gn2.clone(), into);
         affine_gradient(gn3, &tape.gn3, u, into);
@@ -131,6 +149,7 @@ impl BlockTape {
             input: batch::select(&self.input, rows),
             gn1: self.gn1.select(rows),
             hidden: batch::select(&self.hidden, rows),
+            mask: self.mask.as_ref().map(|mask| batch::select(mask, rows)),
             gn2: self.gn2.select(rows),
             residual: batch::select(&self.residual, rows),
             gn3: self.gn3.select(rows),

@@ -11,7 +11,7 @@ use super::config::MdeqConfig;
 use super::fused::{self, Prepared};
 use super::fusion::{FusePath, PathTape, PostFuse, PostTape};
 use crate::batch;
-use crate::model::cell::{BoundCell, Cell, FixedPointMap, Linearization};
+use crate::model::cell::{BoundCell, Cell, FixedPointMap, Linearization, Mask};
 use crate::model::init::Init;
 use crate::model::layers::Kernel;
 use crate::state::{Injection, Layout, State};
@@ -61,22 +61,27 @@ impl MdeqCell {
     /// The cell bound to an injection, evaluated in Burn operations even where [`Cell::bind`] would pick the
     /// fused kernels: the reference for their tests and benchmarks, and what can itself be differentiated.
     pub fn bind_composed(&self, injection: &Injection) -> Box<dyn BoundCell> {
-        Box::new(self.bound(injection))
+        self.bind_composed_masked(injection, None)
     }
 
-    fn bound(&self, injection: &Injection) -> BoundMdeq {
+    /// The same with a dropout mask.
+    pub fn bind_composed_masked(&self, injection: &Injection, mask: Option<&Mask>) -> Box<dyn BoundCell> {
+        Box::new(self.bound(injection, mask))
+    }
+
+    fn bound(&self, injection: &Injection, mask: Option<&Mask>) -> BoundMdeq {
         let weights = Weights {
             blocks: self.branches.iter().map(|branch| branch.blocks[0].bind()).collect(),
             post: self.post_fuse_layers.iter().map(|post| post.conv.kernel()).collect(),
             cell: self.clone(),
         };
-        BoundMdeq { weights: Arc::new(weights), injection: injection.clone() }
+        BoundMdeq { weights: Arc::new(weights), injection: injection.clone(), mask: mask.cloned() }
     }
 }
 
 impl Cell for MdeqCell {
     fn apply(&self, state: State, injection: Injection) -> State {
-        self.bound(&injection).forward(&state).0
+        self.bound(&injection, None).forward(&state).0
     }
 
     fn state_dim(&self) -> usize {
@@ -85,10 +90,31 @@ impl Cell for MdeqCell {
 
     /// Fused kernels for plain float32 tensors on the flex CPU device, Burn operations for all others.
     fn bind(&self, injection: &Injection) -> Box<dyn BoundCell> {
-        match fused::bind(self, &self.prepared, injection) {
+        match fused::bind(self, &self.prepared, injection, None) {
             Some(bound) => bound,
             None => self.bind_composed(injection),
         }
+    }
+
+    /// A factor for each channel of each branch.
+    fn mask_dim(&self) -> usize {
+        self.layout.branches().iter().map(|shape| shape[0]).sum()
+    }
+
+    fn bind_masked(&self, injection: &Injection, mask: &Mask) -> Option<Box<dyn BoundCell>> {
+        let fused = fused::bind(self, &self.prepared, injection, Some(mask));
+        Some(fused.unwrap_or_else(|| self.bind_composed_masked(injection, Some(mask))))
+    }
+
+    fn differentiable_vjp(
+        &self,
+        state: &State,
+        injection: &Injection,
+        mask: Option<&Mask>,
+        cotangents: &[State],
+    ) -> Option<Vec<State>> {
+        let linearization = self.bound(injection, mask).linearize(state);
+        Some(cotangents.iter().map(|cotangent| linearization.vjp_state(cotangent)).collect())
     }
 }
 
@@ -104,6 +130,8 @@ struct BoundMdeq {
     weights: Arc<Weights>,
     /// Into branch 0, flattened; the other branches get nothing.
     injection: Injection,
+    /// Of variational dropout, in training.
+    mask: Option<Mask>,
 }
 
 /// What the cell keeps of an evaluation.
@@ -120,12 +148,20 @@ impl BoundMdeq {
         let n = state.dims()[0];
         let [c, h, w] = cell.layout.branches()[0];
         let mut injection = Some(self.injection.clone().reshape([n, c, h, w]));
+        let mut first_channel = 0;
         let (mixed, block_tapes): (Vec<_>, Vec<_>) = cell
             .layout
             .split(state)
             .into_iter()
             .zip(blocks)
-            .map(|(z, block)| block.forward(z, injection.take()))
+            .map(|(z, block)| {
+                let [n, channels, ..] = z.dims();
+                let columns = first_channel..first_channel + channels;
+                first_channel += channels;
+                let mask = self.mask.as_ref();
+                let mask = mask.map(|mask| mask.clone().slice([0..n, columns]).reshape([n, channels, 1, 1]));
+                block.forward(z, injection.take(), mask)
+            })
             .unzip();
         if post.is_empty() {
             let tape = Tape { blocks: block_tapes, paths: Vec::new(), post: Vec::new() };
@@ -168,7 +204,8 @@ impl FixedPointMap for BoundMdeq {
 
     fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_> {
         let injection = batch::select(&self.injection, rows);
-        Box::new(Self { weights: self.weights.clone(), injection })
+        let mask = self.mask.as_ref().map(|mask| batch::select(mask, rows));
+        Box::new(Self { weights: self.weights.clone(), injection, mask })
     }
 }
 

@@ -32,8 +32,9 @@ pub struct MdeqConfig {
     /// Whether the normalisation after fusion has an affine map.
     #[serde(default)]
     pub post_affine: bool,
-    /// Rate of the variational dropout in training. Without effect on a model in use; training refuses it until it
-    /// is supported.
+    /// Rate p of the variational dropout in training: in each step and for each example, a channel of a block's second
+    /// convolution is dropped with probability p, at every depth alike, and the others are scaled by 1/(1 − p).
+    /// Without effect on a model in use, in the inner attack and on the development split.
     #[serde(default)]
     pub dropout: f64,
     /// C, H, W of the images.

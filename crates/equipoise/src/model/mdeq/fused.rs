@@ -18,7 +18,7 @@ use super::block::fold_gradient;
 use super::cell::MdeqCell;
 use super::fusion::{ConvNorm, FusePath};
 use crate::batch::{self, from_vec, to_vec};
-use crate::model::cell::{BoundCell, FixedPointMap, Linearization};
+use crate::model::cell::{BoundCell, FixedPointMap, Linearization, Mask};
 use crate::model::layers::{GroupNorm, WeightNormConv2d};
 use crate::model::parameters::accumulate;
 use crate::plain::{numbers_of, plain};
@@ -45,10 +45,19 @@ struct Weights {
 }
 
 /// The cell bound to an injection, if the kernels can serve it.
-pub fn bind(cell: &MdeqCell, prepared: &Prepared, injection: &Injection) -> Option<Box<dyn BoundCell>> {
+pub fn bind(
+    cell: &MdeqCell,
+    prepared: &Prepared,
+    injection: &Injection,
+    mask: Option<&Mask>,
+) -> Option<Box<dyn BoundCell>> {
+    let mask = match mask {
+        Some(mask) => Some(PlainMask { plain: plain(mask)?, mask: mask.clone() }),
+        None => None,
+    };
     let plain = plain(injection)?;
     let weights = prepared.weights(cell)?;
-    Some(Box::new(FusedMdeq { cell: cell.clone(), weights, plain, injection: injection.clone() }))
+    Some(Box::new(FusedMdeq { cell: cell.clone(), weights, plain, injection: injection.clone(), mask }))
 }
 
 impl Prepared {
@@ -185,6 +194,14 @@ struct FusedMdeq {
     weights: Arc<Weights>,
     injection: Injection,
     plain: FlexTensor,
+    mask: Option<PlainMask>,
+}
+
+/// A dropout mask, also as plain numbers.
+#[derive(Clone)]
+struct PlainMask {
+    mask: Mask,
+    plain: FlexTensor,
 }
 
 impl FusedMdeq {
@@ -193,40 +210,56 @@ impl FusedMdeq {
         let rows = values.len() / columns;
         from_vec(values, [rows, columns], &self.injection.device())
     }
+
+    fn composed(&self) -> Box<dyn BoundCell> {
+        self.cell.bind_composed_masked(&self.injection, self.mask.as_ref().map(|mask| &mask.mask))
+    }
+
+    fn mask_numbers(&self) -> Option<&[f32]> {
+        self.mask.as_ref().map(|mask| numbers_of(&mask.plain))
+    }
 }
 
 impl FixedPointMap for FusedMdeq {
     fn apply(&self, state: &State) -> State {
         let Some(plain) = plain(state) else {
-            return self.cell.bind_composed(&self.injection).apply(state);
+            return self.composed().apply(state);
         };
         let state = numbers_of(&plain);
         let mut out = vec![0.0; state.len()];
-        self.weights.kernels.forward(state, numbers_of(&self.plain), &mut out);
+        let (injection, mask) = (numbers_of(&self.plain), self.mask_numbers());
+        self.weights.kernels.forward_masked(state, injection, mask, &mut out);
         self.tensor(out, self.weights.kernels.state_dim())
     }
 
     fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_> {
         let injection = batch::select(&self.injection, rows);
-        let plain = plain(&injection).expect("rows of a plain tensor are plain");
-        Box::new(Self { cell: self.cell.clone(), weights: self.weights.clone(), injection, plain })
+        const PLAIN: &str = "rows of a plain tensor are plain";
+        let mask = self.mask.as_ref().map(|mask| {
+            let mask = batch::select(&mask.mask, rows);
+            PlainMask { plain: plain(&mask).expect(PLAIN), mask }
+        });
+        let plain = plain(&injection).expect(PLAIN);
+        Box::new(Self { cell: self.cell.clone(), weights: self.weights.clone(), injection, plain, mask })
     }
 }
 
 impl BoundCell for FusedMdeq {
     fn linearize(&self, state: &State) -> Box<dyn Linearization> {
         let Some(plain) = plain(state) else {
-            return self.cell.bind_composed(&self.injection).linearize(state);
+            return self.composed().linearize(state);
         };
         let state_numbers = numbers_of(&plain);
         let mut out = vec![0.0; state_numbers.len()];
-        let tape = self.weights.kernels.linearize(state_numbers, numbers_of(&self.plain), &mut out);
+        let (injection, mask) = (numbers_of(&self.plain), self.mask_numbers());
+        let tape = self.weights.kernels.linearize_masked(state_numbers, injection, mask, &mut out);
         let value = self.tensor(out, self.weights.kernels.state_dim());
         Box::new(FusedLinearization {
             cell: self.cell.clone(),
             weights: self.weights.clone(),
             state: state.clone(),
             injection: self.injection.clone(),
+            mask: self.mask.as_ref().map(|mask| mask.mask.clone()),
             value,
             tape,
         })
@@ -240,13 +273,14 @@ struct FusedLinearization {
     /// Where it was linearised, for cotangents that the kernels cannot serve.
     state: State,
     injection: Injection,
+    mask: Option<Mask>,
     value: State,
     tape: Tape,
 }
 
 impl FusedLinearization {
     fn composed(&self) -> Box<dyn Linearization> {
-        self.cell.bind_composed(&self.injection).linearize(&self.state)
+        self.cell.bind_composed_masked(&self.injection, self.mask.as_ref()).linearize(&self.state)
     }
 
     fn state_like(&self, values: Vec<f32>) -> State {
@@ -296,6 +330,7 @@ impl Linearization for FusedLinearization {
             weights: self.weights.clone(),
             state: batch::select(&self.state, rows),
             injection: batch::select(&self.injection, rows),
+            mask: self.mask.as_ref().map(|mask| batch::select(mask, rows)),
             value: batch::select(&self.value, rows),
             tape: self.tape.select(rows),
         })

@@ -1,0 +1,366 @@
+//! The white-box battery: which attacks to try through which gradients on a deployed model, in which order.
+//!
+//! 1. Through the training gradient (*ready-made*, first, so that the ready-made accuracy is what all of them
+//!    leave): PGD-10, APGD-CE, APGD-T; and FAB-T where there is no other gradient.
+//! 2. APGD-CE through each other gradient. 3. APGD-T likewise. 4. FAB-T through the gradient that fits best.
+//! 5. Square, which needs none.
+//!
+//! Cheap attacks come first: what they break costs the dear ones nothing. The gradients are, those first that read
+//! the loss where the readout does, then by cost:
+//!
+//! - `through-solver`, the true gradient of every readout; for `early(t)` the adjoint and one application at z_t;
+//!   for `ensemble-logits` the joint gradient of all states and the final one,
+//! - `exact`; `unrolled` for one application at T/2, five at T/4, T/2, 3T/4 and T, ten at the best state;
+//!   `adjoint` at T/2, 3T/4 and T; ensembles of the unrolled and of the adjoint gradients at all states,
+//! - whatever else was asked for.
+//!
+//! What a model does not admit is left out with the reason: `adjoint` and `through-solver` follow Broyden's method
+//! only, APGD-T needs four classes. A feedforward network has one gradient.
+
+use equipoise_record::NotTried;
+
+use crate::attack;
+use crate::deployed::Deployment;
+use crate::gradient::Estimator;
+use crate::network::Network;
+use crate::readout::{Readout, Tail};
+use crate::solve::StateChoice;
+
+/// One attack through one gradient.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    /// The attack's name.
+    pub attack: String,
+    /// The gradient; `None` for a black-box attack.
+    pub estimator: Option<Estimator>,
+    /// Whether the gradient is the training gradient.
+    pub ready_made: bool,
+    /// Work for a point that withstands: cell evaluations and vector-Jacobian products, or calls of the model where
+    /// it has no cell.
+    pub work: f64,
+}
+
+/// Attacks in order, and what was left out.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Battery {
+    /// What to try.
+    pub tries: Vec<Planned>,
+    /// What not, and why.
+    pub left_out: Vec<NotTried>,
+}
+
+/// A model as it is to be attacked.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The model.
+    pub network: &'a Network,
+    /// How it is deployed.
+    pub deployment: &'a Deployment,
+    /// The readout under attack.
+    pub readout: Readout,
+    /// Number of classes.
+    pub classes: usize,
+}
+
+impl Subject<'_> {
+    fn is_equilibrium(&self) -> bool {
+        matches!(self.network, Network::Mdeq(_))
+    }
+
+    /// T.
+    fn steps(&self) -> usize {
+        self.deployment.solver.steps
+    }
+
+    /// Cell evaluations and vector-Jacobian products of one question, from the estimators' documented costs.
+    fn work(&self, estimator: Option<&Estimator>) -> f64 {
+        if !self.is_equilibrium() {
+            return if estimator.is_some() { 3.0 } else { 1.0 };
+        }
+        let tail = self.deployment.tail.lead + self.deployment.tail.steps;
+        let forward = 1 + self.readout.steps(self.steps());
+        let reading = if matches!(self.readout, Readout::Early(_)) { 0 } else { tail };
+        let Some(estimator) = estimator else { return (forward + reading) as f64 };
+        let own = if estimator.reads(self.readout, &self.deployment.tail) { 0 } else { reading };
+        (1 + self.steps() + own) as f64 + self.gradient_work(estimator)
+    }
+
+    /// Work of a gradient beyond the forward solve.
+    fn gradient_work(&self, estimator: &Estimator) -> f64 {
+        let (steps, tail) = (self.steps(), self.deployment.tail.lead + self.deployment.tail.steps);
+        let of = |evaluations: usize, vjps: usize| (evaluations + vjps) as f64;
+        match estimator {
+            Estimator::Exact => tail as f64 + of(1, self.deployment.backward.steps + 2),
+            Estimator::Unrolled { tail, .. } => of(tail.lead + tail.steps, tail.lead + tail.steps),
+            Estimator::Adjoint { state, .. } => {
+                let t = if let StateChoice::At(t) = state { *t } else { steps };
+                of(t, t)
+            }
+            Estimator::ThroughSolver => of(steps + tail, steps + tail),
+            Estimator::Ensemble(members) | Estimator::Joint(members) => {
+                // Adjoints share one pass, and each reads once more.
+                let adjoint = |member: &&Estimator| matches!(member, Estimator::Adjoint { .. });
+                let shared = members.iter().filter(adjoint).map(|member| self.gradient_work(member));
+                let pass = shared.clone().fold(0.0, f64::max) + shared.count().saturating_sub(1) as f64;
+                let own = members.iter().filter(|member| !adjoint(member));
+                pass + own.map(|member| self.gradient_work(member)).sum::<f64>()
+            }
+        }
+    }
+
+    /// The gradients beside the training gradient, in order.
+    fn gradients(&self, others: &[Estimator]) -> Vec<Estimator> {
+        if !self.is_equilibrium() {
+            return Vec::new();
+        }
+        let steps = self.steps();
+        let quarter = |k: usize| (steps * k).div_ceil(4);
+        let at = StateChoice::At;
+        let unrolled = |state, steps| Estimator::Unrolled { state, tail: Tail { steps, ..Tail::EXACT } };
+        let adjoint = |t| Estimator::Adjoint { state: at(t), beta: 1.0 };
+        let mut matching = vec![Estimator::ThroughSolver];
+        match self.readout {
+            Readout::Early(t) => matching.extend([unrolled(at(t), 0), adjoint(t)]),
+            Readout::EnsembleLogits => {
+                let last = Estimator::Unrolled { state: StateChoice::Best, tail: self.deployment.tail };
+                let states = (1..=steps).map(|t| unrolled(at(t), 0));
+                matching.push(Estimator::Joint(states.chain([last]).collect()));
+            }
+            Readout::Final | Readout::EnsembleStates => {}
+        }
+        let mut general = vec![Estimator::Exact, unrolled(at(quarter(2)), 0), unrolled(StateChoice::Best, 9)];
+        general.extend((1..=4).map(|k| unrolled(at(quarter(k)), 4)));
+        general.extend((2..=4).map(|k| adjoint(quarter(k))));
+        general.push(Estimator::Ensemble((1..=steps).map(|t| unrolled(at(t), 0)).collect()));
+        general.push(Estimator::Ensemble((1..=steps).map(adjoint).collect()));
+        general.sort_by(|a, b| self.work(Some(a)).total_cmp(&self.work(Some(b))));
+        let mut all: Vec<Estimator> = Vec::new();
+        for estimator in matching.into_iter().chain(general).chain(others.iter().cloned()) {
+            if estimator != self.deployment.training_gradient && !all.contains(&estimator) {
+                all.push(estimator);
+            }
+        }
+        all
+    }
+}
+
+impl Battery {
+    /// The white-box battery, with these gradients beside its own.
+    pub fn white_box(subject: &Subject<'_>, others: &[Estimator]) -> Self {
+        let mut battery = Self::default();
+        let mut gradients = subject.gradients(others);
+        gradients.retain(|estimator| match estimator.check(&subject.deployment.solver) {
+            Ok(()) => true,
+            Err(error) => {
+                battery.leave_out("apgd-ce, apgd-t", Some(estimator), &error);
+                false
+            }
+        });
+        let training = &subject.deployment.training_gradient;
+        for attack in ["pgd-10", "apgd-ce", "apgd-t"] {
+            battery.add(subject, attack, Some(training));
+        }
+        if gradients.is_empty() {
+            battery.add(subject, "fab-t", Some(training));
+        }
+        for attack in ["apgd-ce", "apgd-t"] {
+            gradients.iter().for_each(|estimator| battery.add(subject, attack, Some(estimator)));
+        }
+        if let Some(best) = gradients.first() {
+            battery.add(subject, "fab-t", Some(best));
+        }
+        battery.add(subject, "square", None);
+        battery
+    }
+
+    /// Each attack through the training gradient, then each through each of the others, then black-box attacks,
+    /// whose queries are many and whose finds beyond all gradients say most.
+    pub fn product(subject: &Subject<'_>, attacks: &[String], gradients: &[Estimator]) -> Self {
+        let mut battery = Self::default();
+        let training = &subject.deployment.training_gradient;
+        for estimator in std::iter::once(training).chain(gradients) {
+            attacks.iter().for_each(|attack| battery.add(subject, attack, Some(estimator)));
+        }
+        attacks.iter().for_each(|attack| battery.add(subject, attack, None));
+        battery
+    }
+
+    /// This and another: ready-made attacks first, black-box attacks last, each once.
+    pub fn with(mut self, other: Self) -> Self {
+        for planned in other.tries {
+            let same =
+                |known: &Planned| (&known.attack, &known.estimator) == (&planned.attack, &planned.estimator);
+            if !self.tries.iter().any(same) {
+                self.tries.push(planned);
+            }
+        }
+        // Stable: within the three the order stays.
+        self.tries.sort_by_key(|planned| (!planned.ready_made, planned.estimator.is_none()));
+        self.left_out.extend(other.left_out);
+        self
+    }
+
+    /// Adds an attack if it is of the kind that the estimator asks for, or says why it cannot be run.
+    fn add(&mut self, subject: &Subject<'_>, name: &str, estimator: Option<&Estimator>) {
+        let attack = match attack::parse(name) {
+            Ok(attack) => attack,
+            Err(error) => return self.leave_out(name, estimator, &error),
+        };
+        if attack.needs_gradients() != estimator.is_some() {
+            return;
+        }
+        if let Err(error) = attack.check(subject.classes) {
+            return self.leave_out(name, estimator, &error);
+        }
+        let queries = attack.queries(subject.classes);
+        let work =
+            queries.gradients as f64 * subject.work(estimator) + queries.logits as f64 * subject.work(None);
+        let ready_made = estimator == Some(&subject.deployment.training_gradient);
+        self.tries.push(Planned { attack: name.to_owned(), estimator: estimator.cloned(), ready_made, work });
+    }
+
+    fn leave_out(&mut self, attack: &str, estimator: Option<&Estimator>, reason: &dyn ToString) {
+        let estimator = estimator.map_or("none".to_owned(), ToString::to_string);
+        let reason = reason.to_string();
+        self.left_out.push(NotTried { attack: attack.to_owned(), estimator, reason });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::network::Architecture;
+    use crate::solve::SolverConfig;
+
+    fn network(name: &str) -> Network {
+        let architecture = Architecture::named(name).unwrap().for_data([1, 8, 8], 10);
+        let architecture = architecture.clone().with_width(4).unwrap_or(architecture);
+        architecture.init(3, &Device::default()).unwrap()
+    }
+
+    fn labels(battery: &Battery) -> Vec<String> {
+        let name = |planned: &Planned| {
+            let estimator = planned.estimator.as_ref().map_or("none".to_owned(), ToString::to_string);
+            format!("{}/{estimator}", planned.attack)
+        };
+        battery.tries.iter().map(name).collect()
+    }
+
+    fn white_box(network: &Network, deployment: &Deployment, readout: Readout, classes: usize) -> Battery {
+        Battery::white_box(&Subject { network, deployment, readout, classes }, &[])
+    }
+
+    #[test]
+    fn an_equilibrium_meets_every_gradient() {
+        let (network, deployment) = (network("mdeq-digits"), Deployment::exact());
+        let battery = white_box(&network, &deployment, Readout::Final, 10);
+        let labels = labels(&battery);
+        assert_eq!(labels[..3], ["pgd-10/exact", "apgd-ce/exact", "apgd-t/exact"]);
+        assert_eq!(battery.tries.iter().filter(|planned| planned.ready_made).count(), 3);
+        assert_eq!(labels[3], "apgd-ce/through-solver");
+        assert_eq!(labels[labels.len() - 2..], ["fab-t/through-solver", "square/none"]);
+        let through = |attack: &str| {
+            let prefix = format!("{attack}/");
+            labels[3..].iter().filter_map(|label| label.strip_prefix(&prefix)).collect::<Vec<_>>()
+        };
+        assert_eq!(through("apgd-ce"), through("apgd-t"));
+        let gradients = through("apgd-ce");
+        for expected in [
+            "unrolled:state=4,lead=1,steps=0,damping=0.5",
+            "unrolled:state=best,lead=1,steps=9,damping=0.5",
+            "unrolled:state=2,lead=1,steps=4,damping=0.5",
+            "unrolled:state=6,lead=1,steps=4,damping=0.5",
+            "unrolled:state=8,lead=1,steps=4,damping=0.5",
+            "adjoint:state=4,beta=1",
+            "adjoint:state=8,beta=1",
+            "ensemble(unrolled:state=1..8,lead=1,steps=0,damping=0.5)",
+            "ensemble(adjoint:state=1..8,beta=1)",
+        ] {
+            assert!(gradients.contains(&expected), "{expected} is not in {gradients:?}");
+        }
+        // What fits the readout first, then the cheap first.
+        let subject =
+            Subject { network: &network, deployment: &deployment, readout: Readout::Final, classes: 10 };
+        let works: Vec<f64> =
+            subject.gradients(&[]).iter().skip(1).map(|estimator| subject.work(Some(estimator))).collect();
+        assert!(works.is_sorted(), "{works:?}");
+        assert!(battery.left_out.is_empty());
+    }
+
+    #[test]
+    fn the_battery_fits_its_readout() {
+        let network = network("mdeq-digits");
+        // A model that was trained with another gradient meets `exact` as an adaptive one.
+        let deployment = Deployment::unrolled();
+        let second = |readout| labels(&white_box(&network, &deployment, readout, 10))[3..7].to_vec();
+        assert_eq!(
+            second(Readout::Early(3))[..3],
+            [
+                "apgd-ce/through-solver",
+                "apgd-ce/unrolled:state=3,lead=1,steps=0,damping=0.5",
+                "apgd-ce/adjoint:state=3,beta=1"
+            ]
+        );
+        assert_eq!(
+            second(Readout::EnsembleLogits)[1],
+            "apgd-ce/joint(unrolled:state=1..8,lead=1,steps=0,damping=0.5,\
+             unrolled:state=best,lead=1,steps=9,damping=0.5)"
+        );
+        let all = labels(&white_box(&network, &deployment, Readout::Final, 10));
+        assert!(all.contains(&"apgd-t/exact".to_owned()));
+        assert_eq!(all[0], "pgd-10/unrolled:state=best,lead=1,steps=9,damping=0.5");
+        let mut once = all.clone();
+        once.sort();
+        once.dedup();
+        assert_eq!(once.len(), all.len(), "no attack goes through one gradient twice");
+    }
+
+    #[test]
+    fn what_a_model_does_not_admit_is_left_out_with_a_reason() {
+        let network = network("mdeq-digits");
+        let deployment = Deployment { solver: SolverConfig::anderson(8), ..Deployment::exact() };
+        let battery = white_box(&network, &deployment, Readout::Final, 3);
+        assert!(labels(&battery).iter().all(|label| !label.contains("adjoint") && !label.contains("apgd-t")));
+        let reason = |name: &str| {
+            let found = battery
+                .left_out
+                .iter()
+                .find(|left_out| left_out.estimator.contains(name) || left_out.attack == name);
+            found.map(|left_out| left_out.reason.clone()).unwrap_or_default()
+        };
+        assert!(reason("through-solver").contains("Anderson"), "{}", reason("through-solver"));
+        assert!(reason("adjoint").contains("Broyden"));
+        assert!(reason("apgd-t").contains("at least 4 classes"));
+        assert_eq!(labels(&battery).last().unwrap(), "square/none");
+    }
+
+    #[test]
+    fn a_feedforward_network_has_one_gradient() {
+        let (network, deployment) = (network("resnet18"), Deployment::exact());
+        let battery = white_box(&network, &deployment, Readout::Final, 10);
+        let expected = ["pgd-10/exact", "apgd-ce/exact", "apgd-t/exact", "fab-t/exact", "square/none"];
+        assert_eq!(labels(&battery), expected);
+        // FAB goes through the training gradient too, and counts as ready-made.
+        assert_eq!(battery.tries.iter().filter(|planned| planned.ready_made).count(), 4);
+    }
+
+    #[test]
+    fn named_attacks_join_in_their_places() {
+        let (network, deployment) = (network("mdeq-digits"), Deployment::exact());
+        let subject =
+            Subject { network: &network, deployment: &deployment, readout: Readout::Final, classes: 10 };
+        let named = ["pgd-50".to_owned(), "square".to_owned(), "square-100".to_owned()];
+        let gradients = ["adjoint:state=1".parse().unwrap()];
+        let product = Battery::product(&subject, &named, &gradients);
+        let expected = ["pgd-50/exact", "pgd-50/adjoint:state=1,beta=1", "square/none", "square-100/none"];
+        assert_eq!(labels(&product), expected);
+        let all = Battery::white_box(&subject, &gradients).with(product);
+        let all = labels(&all);
+        assert_eq!(all[..4], ["pgd-10/exact", "apgd-ce/exact", "apgd-t/exact", "pgd-50/exact"]);
+        assert!(all.contains(&"apgd-t/adjoint:state=1,beta=1".to_owned()));
+        assert_eq!(all[all.len() - 2..], ["square/none", "square-100/none"]);
+        assert_eq!(all.iter().filter(|label| *label == "square/none").count(), 1);
+    }
+}

@@ -1,0 +1,465 @@
+//! Probes for gradient obfuscation: small experiments on a deployed model whose outcome is known where gradients
+//! can be trusted.
+//!
+//! | flag | what is done, on the first so many points classified correctly | raised when |
+//! |---|---|---|
+//! | `zero-or-non-finite-gradients` | ready-made gradient of the cross-entropy at the unperturbed image | all entries are 0, or one is not finite, for more than 5% of the points |
+//! | `loss-not-monotone-in-eps` | mean cross-entropy after ready-made PGD-10 at ε/2, ε, 2ε and 4ε (L∞: at most 1) | it falls by more than 5% from one to the next |
+//! | `survives-unbounded-budget` | ready-made PGD-50 within a ball that holds all images: ε = 1 for L∞, √(CHW) for L2 | a point survives |
+//! | `results-move-with-solver-budget` | accuracy of the deployed model on the unperturbed and on the attacked images with T/2, T and 2T solver steps | one is more than 5 points from that at T |
+//! | `residual-inflated-by-attack` | median of the best relative residual on unperturbed and on attacked images | the second is more than twice the first |
+//!
+//! The attacked images are those that the cascade found, or its last try. The last two need a solver, and the one
+//! before the last a readout that reads the end of it. Points come in the order of the data set, random numbers are
+//! keyed, so that neither batch size nor threads matter.
+
+use equipoise_record::{Evidence, Flag};
+
+use crate::attack::{Attack, Budget, BudgetError, Norm, Pgd, PgdConfig, PgdError, Targets, WhiteBox};
+use crate::batch::{Images, predictions, select, to_vec};
+use crate::battery::Subject;
+use crate::deployed::{Deployment, Victim};
+use crate::evaluate::{Observer, Outcome, Points, Settings, Stopping};
+use crate::loss::{CrossEntropy, Objective};
+use crate::network::Network;
+use crate::readout::Readout;
+use crate::solve::{SolverConfig, StopReason};
+
+/// Why probes were not finished.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The observer asked to stop.
+    #[error("stopped before the checks for obfuscation were done")]
+    Cancelled,
+    /// The attack was refused.
+    #[error(transparent)]
+    Attack(#[from] PgdError),
+    /// The budget was refused.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
+}
+
+/// Largest share of points with unusable gradients.
+const UNUSABLE: f64 = 0.05;
+/// Largest relative fall of the mean loss from one ε to the next.
+const FALL: f64 = 0.05;
+/// Largest change of an accuracy with the solver's budget.
+const MOVE: f64 = 0.05;
+/// Largest ratio of residuals.
+const INFLATION: f64 = 2.0;
+
+/// Makes all probes that the model admits, on the first `count` points that it classifies correctly. Without such
+/// points there are none.
+///
+/// # Errors
+///
+/// [`ProbeError::Cancelled`] if the observer asks to stop.
+pub fn flags(
+    subject: &Subject<'_>,
+    points: &Points,
+    outcome: &Outcome,
+    settings: &Settings,
+    count: usize,
+    observer: &dyn Observer,
+) -> Result<Vec<Flag>, ProbeError> {
+    let correct = outcome.result.examples.iter().enumerate().filter(|(_, example)| example.clean_correct);
+    let rows: Vec<usize> = correct.map(|(row, _)| row).take(count).collect();
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Subject { network, deployment, readout, .. } = *subject;
+    let victim = network.victim(deployment, readout, deployment.training_gradient.clone());
+    let adversarial = &outcome.adversarial;
+    let bench = Bench { subject, points, adversarial, settings, rows: &rows, observer, victim: &*victim };
+    let has_solver = matches!(network, Network::Mdeq(_));
+    let reads_the_end = !matches!(readout, Readout::Early(_));
+    let probes = 3 + usize::from(has_solver) + usize::from(has_solver && reads_the_end);
+    observer.stage("checks for obfuscation", probes * rows.len());
+    let mut flags = vec![bench.gradients()?, bench.loss_by_eps()?, bench.unbounded()?];
+    if has_solver && reads_the_end {
+        flags.push(bench.solver_budget()?);
+    }
+    if let Network::Mdeq(model) = network {
+        let victim = Victim::new(model, deployment, readout, deployment.training_gradient.clone());
+        let steps = deployment.solver.steps;
+        flags.push(bench.residuals(|images| {
+            let trajectory = victim.forward(images, steps).trajectory;
+            let best = trajectory.best().iter().zip(trajectory.relative_residuals());
+            let residuals: Vec<f64> = best.map(|(&best, series)| series[best - 1]).collect();
+            let converged = trajectory.stop_reasons().iter().map(|&stop| stop == StopReason::Converged);
+            residuals.into_iter().zip(converged).collect()
+        })?);
+    }
+    Ok(flags)
+}
+
+/// The points under examination.
+struct Bench<'a> {
+    subject: &'a Subject<'a>,
+    points: &'a Points,
+    adversarial: &'a Images,
+    settings: &'a Settings,
+    rows: &'a [usize],
+    observer: &'a dyn Observer,
+    victim: &'a dyn WhiteBox,
+}
+
+impl Bench<'_> {
+    /// Something of each point, batch by batch.
+    fn each<T>(
+        &self,
+        name: &str,
+        of: impl Fn(&[usize]) -> Result<Vec<T>, ProbeError>,
+    ) -> Result<Vec<T>, ProbeError> {
+        let mut all = Vec::with_capacity(self.rows.len());
+        for rows in self.rows.chunks(self.settings.batch_size) {
+            if self.observer.cancelled() {
+                return Err(ProbeError::Cancelled);
+            }
+            all.extend(of(rows)?);
+            self.observer.advance(rows.len(), name);
+        }
+        Ok(all)
+    }
+
+    fn labels(&self, rows: &[usize]) -> Vec<usize> {
+        rows.iter().map(|&row| self.points.labels()[row]).collect()
+    }
+
+    /// What an attack through the training gradient makes of some points.
+    fn attacked(&self, attack: &Pgd, budget: &Budget, rows: &[usize]) -> Result<Images, ProbeError> {
+        let (images, labels) = (select(self.points.images(), rows), self.labels(rows));
+        let indices: Vec<usize> = rows.iter().map(|&row| self.points.indices()[row]).collect();
+        let targets =
+            Targets { images: &images, labels: &labels, indices: &indices, seed: self.settings.seed };
+        let pulse = Stopping::new(self.observer);
+        let attempt = attack.attempt_with(self.victim, &targets, budget, &pulse);
+        if pulse.stopped() { Err(ProbeError::Cancelled) } else { Ok(attempt.images) }
+    }
+
+    fn gradients(&self) -> Result<Flag, ProbeError> {
+        let name = "zero-or-non-finite-gradients";
+        let found = self.each(name, |rows| {
+            let images = select(self.points.images(), rows);
+            let size = images.dims()[1..].iter().product::<usize>().max(1);
+            let objective = CrossEntropy { labels: self.labels(rows) };
+            let gradient = to_vec(self.victim.value_and_gradient(&images, &objective).gradient);
+            let kinds = gradient.chunks(size).map(|entries| {
+                let finite = entries.iter().all(|entry| entry.is_finite());
+                (finite && entries.iter().all(|&entry| entry == 0.0), !finite)
+            });
+            Ok(kinds.collect())
+        })?;
+        let n = found.len();
+        let zero = found.iter().filter(|(zero, _)| *zero).count();
+        let wild = found.iter().filter(|(_, wild)| *wild).count();
+        Ok(Flag {
+            name: name.to_owned(),
+            raised: (zero + wild) as f64 > UNUSABLE * n as f64,
+            statement: format!(
+                "the ready-made gradient at the unperturbed image is zero for {zero} of {n} points and not finite for \
+                 {wild}"
+            ),
+            evidence: vec![
+                evidence("points examined", n as f64),
+                evidence("points with a gradient of zero", zero as f64),
+                evidence("points with a gradient that is not finite", wild as f64),
+            ],
+        })
+    }
+
+    fn loss_by_eps(&self) -> Result<Flag, ProbeError> {
+        let name = "loss-not-monotone-in-eps";
+        let attack = Pgd::new(PgdConfig { keep_first: false, ..PgdConfig::default() })?;
+        let given = self.settings.budget;
+        let most = if given.norm() == Norm::Linf { 1.0 } else { f64::INFINITY };
+        let mut radii: Vec<f64> =
+            [0.5, 1.0, 2.0, 4.0].iter().map(|times| (times * given.eps()).min(most)).collect();
+        radii.dedup();
+        let budgets: Vec<Budget> =
+            radii.iter().map(|&eps| Budget::new(given.norm(), eps)).collect::<Result<_, _>>()?;
+        let losses = self.each(name, |rows| {
+            let objective = CrossEntropy { labels: self.labels(rows) };
+            let mut by_point = vec![Vec::with_capacity(radii.len()); rows.len()];
+            for budget in &budgets {
+                let attacked = self.attacked(&attack, budget, rows)?;
+                let losses = to_vec(objective.values(self.victim.logits(&attacked)));
+                by_point.iter_mut().zip(losses).for_each(|(row, loss)| row.push(f64::from(loss)));
+            }
+            Ok(by_point)
+        })?;
+        let mean = |k: usize| losses.iter().map(|row| row[k]).sum::<f64>() / losses.len() as f64;
+        let means: Vec<f64> = (0..radii.len()).map(mean).collect();
+        let falls = means.windows(2).filter(|pair| pair[1] < (1.0 - FALL) * pair[0]).count();
+        let said: Vec<String> =
+            radii.iter().zip(&means).map(|(eps, mean)| format!("{mean:.3} at {eps:.4}")).collect();
+        Ok(Flag {
+            name: name.to_owned(),
+            raised: falls > 0,
+            statement: format!(
+                "the mean cross-entropy of {} points after ready-made PGD-10 is {} (eps)",
+                losses.len(),
+                said.join(", ")
+            ),
+            evidence: radii
+                .iter()
+                .zip(&means)
+                .map(|(eps, &mean)| evidence(&format!("mean cross-entropy at eps = {eps:.4}"), mean))
+                .collect(),
+        })
+    }
+
+    fn unbounded(&self) -> Result<Flag, ProbeError> {
+        let name = "survives-unbounded-budget";
+        let attack = Pgd::new(PgdConfig { steps: 50, ..PgdConfig::default() })?;
+        let pixels: usize = self.points.images().dims()[1..].iter().product();
+        let eps = match self.settings.budget.norm() {
+            Norm::Linf => 1.0,
+            Norm::L2 => (pixels as f64).sqrt(),
+        };
+        let budget = Budget::new(self.settings.budget.norm(), eps)?;
+        let survives = self.each(name, |rows| {
+            let attacked = self.attacked(&attack, &budget, rows)?;
+            Ok(self.correct(self.victim, &attacked, rows))
+        })?;
+        let (n, survivors) = (survives.len(), survives.iter().filter(|&&survives| survives).count());
+        Ok(Flag {
+            name: name.to_owned(),
+            raised: survivors > 0,
+            statement: format!(
+                "{survivors} of {n} points survive ready-made PGD-50 within {budget}, which holds all images"
+            ),
+            evidence: vec![
+                evidence("points attacked", n as f64),
+                evidence("points that survive", survivors as f64),
+            ],
+        })
+    }
+
+    /// Whether a model is right about images of some points.
+    fn correct(&self, model: &dyn WhiteBox, images: &Images, rows: &[usize]) -> Vec<bool> {
+        let answers = predictions(&model.logits(images)).into_iter().zip(self.labels(rows));
+        answers.map(|(class, label)| class == Some(label)).collect()
+    }
+
+    fn solver_budget(&self) -> Result<Flag, ProbeError> {
+        let name = "results-move-with-solver-budget";
+        let Subject { network, deployment, readout, .. } = *self.subject;
+        let steps = deployment.solver.steps;
+        let budgets = [steps.div_ceil(2), steps, 2 * steps];
+        let deployments = budgets.map(|steps| Deployment {
+            solver: SolverConfig { steps, ..deployment.solver.clone() },
+            ..deployment.clone()
+        });
+        let found = self.each(name, |rows| {
+            let mut by_point = vec![Vec::with_capacity(6); rows.len()];
+            for deployment in &deployments {
+                let model = network.victim(deployment, readout, deployment.training_gradient.clone());
+                for images in [self.points.images(), self.adversarial] {
+                    let correct = self.correct(&*model, &select(images, rows), rows);
+                    by_point.iter_mut().zip(correct).for_each(|(row, correct)| row.push(correct));
+                }
+            }
+            Ok(by_point)
+        })?;
+        let n = found.len() as f64;
+        let share = |k: usize| found.iter().filter(|row| row[k]).count() as f64 / n;
+        let (clean, attacked) = ([share(0), share(2), share(4)], [share(1), share(3), share(5)]);
+        let moved = [clean, attacked]
+            .iter()
+            .flat_map(|by_steps| [0, 2].map(|k| (by_steps[k] - by_steps[1]).abs()))
+            .fold(0.0, f64::max);
+        let percent = |shares: [f64; 3]| shares.map(|share| format!("{:.1}%", 100.0 * share)).join(", ");
+        let evidence =
+            budgets.iter().zip(clean.iter().zip(&attacked)).flat_map(|(steps, (clean, attacked))| {
+                [
+                    evidence(&format!("accuracy on unperturbed images with {steps} solver steps"), *clean),
+                    evidence(&format!("accuracy on attacked images with {steps} solver steps"), *attacked),
+                ]
+            });
+        Ok(Flag {
+            name: name.to_owned(),
+            raised: moved > MOVE,
+            statement: format!(
+                "with {}, {} and {} solver steps the accuracy on unperturbed images is {}, on those that the attacks \
+                 left {}",
+                budgets[0],
+                budgets[1],
+                budgets[2],
+                percent(clean),
+                percent(attacked)
+            ),
+            evidence: evidence.collect(),
+        })
+    }
+
+    /// `measure` gives each image's best relative residual, and whether its solve converged.
+    fn residuals(&self, measure: impl Fn(&Images) -> Vec<(f64, bool)>) -> Result<Flag, ProbeError> {
+        let name = "residual-inflated-by-attack";
+        let found = self.each(name, |rows| {
+            let [clean, attacked] =
+                [self.points.images(), self.adversarial].map(|images| measure(&select(images, rows)));
+            Ok(clean.into_iter().zip(attacked).collect())
+        })?;
+        let (clean, attacked): (Vec<(f64, bool)>, Vec<(f64, bool)>) = found.into_iter().unzip();
+        let converged = |of: &[(f64, bool)]| {
+            of.iter().filter(|(_, converged)| *converged).count() as f64 / of.len() as f64
+        };
+        let (before, after) = (median(&clean), median(&attacked));
+        let (settled, unsettled) = (converged(&clean), converged(&attacked));
+        Ok(Flag {
+            name: name.to_owned(),
+            raised: after > INFLATION * before || (before.is_finite() && !after.is_finite()),
+            statement: format!(
+                "the median relative residual of {} points is {before:.2e} on unperturbed and {after:.2e} on attacked \
+                 images; {:.1}% and {:.1}% of their solves converge",
+                clean.len(),
+                100.0 * settled,
+                100.0 * unsettled
+            ),
+            evidence: vec![
+                evidence("median relative residual on unperturbed images", before),
+                evidence("median relative residual on attacked images", after),
+                evidence("share of solves that converge on unperturbed images", settled),
+                evidence("share of solves that converge on attacked images", unsettled),
+            ],
+        })
+    }
+}
+
+/// The upper median of the residuals; one that is not a number is the largest.
+fn median(of: &[(f64, bool)]) -> f64 {
+    let mut residuals: Vec<f64> =
+        of.iter().map(|&(residual, _)| if residual.is_nan() { f64::INFINITY } else { residual }).collect();
+    residuals.sort_by(f64::total_cmp);
+    residuals[residuals.len() / 2]
+}
+
+fn evidence(name: &str, value: f64) -> Evidence {
+    Evidence { name: name.to_owned(), value: value.is_finite().then_some(value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::batch::from_vec;
+    use crate::evaluate::{Cascade, Entry, Quiet, run};
+    use crate::network::Architecture;
+
+    /// An untrained model, and points labelled as it sees them.
+    fn setting() -> (Network, Points) {
+        let network = Architecture::named("mdeq-digits").unwrap().init(3, &Device::default()).unwrap();
+        let pixels = (0..12 * 64).map(|k| ((k * 37 + k / 64 * 11) % 97) as f32 / 96.0).collect();
+        let images = from_vec(pixels, [12, 1, 8, 8], &Device::default());
+        let deployment = Deployment::exact();
+        let victim = network.victim(&deployment, Readout::Final, deployment.training_gradient.clone());
+        let labels =
+            predictions(&victim.logits(&images)).into_iter().map(|class| class.unwrap_or(0)).collect();
+        drop(victim);
+        (network, Points::new((0..12).collect(), images, labels).unwrap())
+    }
+
+    fn found(readout: Readout, eps: f64, batch_size: usize, count: usize) -> Vec<Flag> {
+        let (network, points) = setting();
+        let deployment = Deployment::exact();
+        let victim = network.victim(&deployment, readout, deployment.training_gradient.clone());
+        let settings = Settings { budget: Budget::new(Norm::Linf, eps).unwrap(), seed: 1, batch_size };
+        let attack = crate::attack::parse("pgd-2").unwrap();
+        let entry = Entry { attack, estimator: "exact".into(), ready_made: true, victim: &*victim };
+        let cascade = Cascade { readout: readout.to_string(), judge: &*victim, entries: vec![entry] };
+        let outcome = run(&cascade, &points, &settings, &Quiet, None).unwrap();
+        let subject = Subject { network: &network, deployment: &deployment, readout, classes: 10 };
+        flags(&subject, &points, &outcome, &settings, count, &Quiet).unwrap()
+    }
+
+    fn value(flag: &Flag, name: &str) -> f64 {
+        let found = flag.evidence.iter().find(|evidence| evidence.name == name);
+        found.and_then(|evidence| evidence.value).unwrap_or_else(|| panic!("no {name} in {flag:?}"))
+    }
+
+    #[test]
+    fn neither_batches_nor_names_change() {
+        let flags = found(Readout::Final, 0.05, 12, 8);
+        assert_eq!(flags, found(Readout::Final, 0.05, 3, 8));
+        let names: Vec<&str> = flags.iter().map(|flag| flag.name.as_str()).collect();
+        let expected = [
+            "zero-or-non-finite-gradients",
+            "loss-not-monotone-in-eps",
+            "survives-unbounded-budget",
+            "results-move-with-solver-budget",
+            "residual-inflated-by-attack",
+        ];
+        assert_eq!(names, expected);
+        assert_eq!(value(&flags[0], "points examined"), 8.0);
+        // Labels are what the model answers, so that with its own solver it is always right.
+        assert_eq!(value(&flags[3], "accuracy on unperturbed images with 8 solver steps"), 1.0);
+        assert!(value(&flags[4], "median relative residual on unperturbed images") > 0.0);
+    }
+
+    #[test]
+    fn without_a_perturbation_nothing_moves() {
+        let flags = found(Readout::Final, 0.0, 12, 12);
+        let losses: Vec<f64> = flags[1].evidence.iter().filter_map(|evidence| evidence.value).collect();
+        // All budgets are one.
+        assert_eq!((losses.len(), flags[1].raised), (1, false));
+        let [clean, attacked] = ["unperturbed", "attacked"]
+            .map(|kind| value(&flags[4], &format!("median relative residual on {kind} images")));
+        assert_eq!((clean, flags[4].raised), (attacked, false));
+    }
+
+    #[test]
+    fn a_readout_before_the_end_does_not_ask_for_more_steps() {
+        let flags = found(Readout::Early(3), 0.05, 12, 4);
+        assert!(flags.iter().all(|flag| flag.name != "results-move-with-solver-budget"));
+        assert_eq!(flags.len(), 4);
+        assert!(found(Readout::Final, 0.05, 12, 0).is_empty());
+    }
+
+    #[test]
+    fn gradients_that_vanish_are_seen() {
+        // A classifier so loud that its softmax is 1 to the last bit has no cross-entropy gradient.
+        let (network, points) = setting();
+        struct Loud<'a>(&'a dyn WhiteBox);
+        impl crate::attack::Classifier for Loud<'_> {
+            fn classes(&self) -> usize {
+                self.0.classes()
+            }
+            fn logits(&self, images: &Images) -> crate::batch::Logits {
+                self.0.logits(images) * 1e9
+            }
+        }
+        impl WhiteBox for Loud<'_> {
+            fn value_and_gradient(
+                &self,
+                images: &Images,
+                _: &dyn Objective,
+            ) -> crate::attack::ValueAndGradient {
+                let logits = crate::attack::Classifier::logits(self, images);
+                let values = logits.clone().sum_dim(1).flatten(0, 1) * 0.0;
+                crate::attack::ValueAndGradient { logits, values, gradient: images.zeros_like() }
+            }
+        }
+        let deployment = Deployment::exact();
+        let victim = network.victim(&deployment, Readout::Final, deployment.training_gradient.clone());
+        let subject =
+            Subject { network: &network, deployment: &deployment, readout: Readout::Final, classes: 10 };
+        let settings = Settings { budget: Budget::new(Norm::Linf, 1e-9).unwrap(), seed: 1, batch_size: 5 };
+        let rows: Vec<usize> = (0..12).collect();
+        let bench = Bench {
+            subject: &subject,
+            points: &points,
+            adversarial: points.images(),
+            settings: &settings,
+            rows: &rows,
+            observer: &Quiet,
+            victim: &Loud(&*victim),
+        };
+        let flag = bench.gradients().unwrap();
+        assert!(flag.raised, "{flag:?}");
+        assert_eq!(value(&flag, "points with a gradient of zero"), 12.0);
+        let unbounded = bench.unbounded().unwrap();
+        assert_eq!(unbounded.raised, value(&unbounded, "points that survive") > 0.0);
+    }
+}

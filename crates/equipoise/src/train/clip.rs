@@ -1,0 +1,38 @@
+//! The norm of all gradients together, and clipping by it (Pascanu, Mikolov and Bengio 2013, arXiv 1211.5063).
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+
+use crate::batch::to_vec;
+
+/// The Euclidean norm of a model's gradients as one vector. Summed in float64 in the order of the parameters, so that
+/// it does not depend on threads.
+pub fn global_norm<M: Module>(model: &M, gradients: &GradientsParams) -> f64 {
+    struct Squares<'a>(&'a GradientsParams, f64);
+    impl ModuleVisitor for Squares<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.0.get::<D>(param.id) {
+                self.1 += to_vec(gradient).into_iter().map(|x| f64::from(x) * f64::from(x)).sum::<f64>();
+            }
+        }
+    }
+    let mut squares = Squares(gradients, 0.0);
+    model.visit(&mut squares);
+    squares.1.sqrt()
+}
+
+/// Scales gradients of this norm down to `limit`, if they are longer.
+pub fn clip<M: Module>(model: &M, gradients: &mut GradientsParams, norm: f64, limit: f64) {
+    struct Scale<'a>(&'a mut GradientsParams, f64);
+    impl ModuleVisitor for Scale<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.0.remove::<D>(param.id) {
+                self.0.register(param.id, gradient * self.1);
+            }
+        }
+    }
+    if norm > limit {
+        model.visit(&mut Scale(gradients, limit / norm));
+    }
+}

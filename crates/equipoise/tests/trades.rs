@@ -1,0 +1,168 @@
+//! TRADES: its gradient against autodiff through the whole model with both passes as one graph, and its inner attack.
+
+mod common;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor, activation};
+use common::{relative_error, uniform};
+use equipoise::attack::{Budget, Norm, Pgd, PgdConfig, WhiteBox};
+use equipoise::batch::{Images, Logits, Values, to_vec};
+use equipoise::deployed::{Deployment, Victim};
+use equipoise::feedforward::FeedforwardVictim;
+use equipoise::loss::{CrossEntropy, KlFrom, Objective};
+use equipoise::model::cell::Cell;
+use equipoise::model::deq::{Head, Stem};
+use equipoise::model::feedforward::Feedforward;
+use equipoise::model::init::Init;
+use equipoise::model::layers::{BatchMoments, Phase};
+use equipoise::model::mdeq::{Mdeq, MdeqConfig};
+use equipoise::model::parameters::accumulate_module;
+use equipoise::model::resnet::ResNet18Config;
+use equipoise::readout::Readout;
+use equipoise::solve::{SolverConfig, StateChoice, solve};
+use equipoise::train::{StepOptions, feedforward_gradients, gradients, trades_gradients};
+
+const BETA: f64 = 6.0;
+
+fn labels() -> Vec<usize> {
+    vec![0, 1, 2, 3, 4, 5]
+}
+
+/// Clean images, and others within 0.1 of them.
+fn images() -> (Images, Images) {
+    let clean: Images = uniform([6, 1, 8, 8], 1);
+    let moved = (clean.clone() + uniform([6, 1, 8, 8], 2) * 0.2 - 0.1).clamp(0.0, 1.0);
+    (clean, moved)
+}
+
+fn mdeq() -> Mdeq {
+    let config = MdeqConfig {
+        channels: vec![4, 4],
+        head_channels: vec![2, 2],
+        final_channels: 8,
+        groups: 2,
+        expansion: 1,
+        ..MdeqConfig::digits()
+    };
+    config.init(3, &Device::default()).unwrap()
+}
+
+/// The loss as the paper writes it, on a graph of both answers.
+fn loss(clean: Logits, perturbed: Logits) -> Values {
+    let natural = CrossEntropy { labels: labels() }.values(clean.clone());
+    let (p, q) = (activation::softmax(clean.clone(), 1), activation::log_softmax(perturbed, 1));
+    let divergence = (p * (activation::log_softmax(clean, 1) - q)).sum_dim(1).squeeze_dim::<1>(1);
+    natural + divergence * BETA
+}
+
+fn compare<M: Module>(model: &M, found: &GradientsParams, expected: &GradientsParams, least: usize) {
+    struct Compare<'a>(&'a GradientsParams, &'a GradientsParams, usize);
+    impl ModuleVisitor for Compare<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let Some(expected) = self.1.get::<D>(param.id) else { return };
+            // Biases before a batch normalisation have no gradient but rounding.
+            if common::inner(&expected, &expected) < 1e-10 {
+                return;
+            }
+            let found = self.0.get::<D>(param.id).expect("a gradient for every parameter");
+            let error = relative_error(&found, &expected);
+            assert!(error < 2e-3, "parameter {} {:?}: {error}", param.id, param.dims());
+            self.2 += 1;
+        }
+    }
+    let mut compare = Compare(found, expected, 0);
+    model.visit(&mut compare);
+    assert!(compare.2 >= least, "only {} parameters compared", compare.2);
+}
+
+#[test]
+fn gradients_match_autodiff_through_both_passes_of_a_deq() {
+    let (device, model, (clean, moved)) = (Device::default(), mdeq(), images());
+    let deployment = Deployment::unrolled();
+    let pass = |images: &Images, objective: &dyn Objective| {
+        gradients(&model, &deployment, &StepOptions::default(), images, objective, &Default::default())
+    };
+    let (first, second) = (|o: &dyn Objective| pass(&clean, o), |o: &dyn Objective| pass(&moved, o));
+    let found = trades_gradients(&model, &labels(), BETA, &first, &second).unwrap();
+
+    let tracked = model.clone().train();
+    let mut moments = BatchMoments::default();
+    let mut logits = |images: &Images| {
+        let noted = BatchMoments::default();
+        let injection = tracked.stem.forward(images.clone(), &Phase::Train(&noted));
+        let start = Tensor::zeros([6, model.cell.state_dim()], &device);
+        let bound = model.cell.bind(&injection.clone().inner());
+        let mut a = solve(&*bound, start, &SolverConfig::default()).choose(StateChoice::Best);
+        for damping in deployment.tail.dampings() {
+            a = a.clone() * (1.0 - damping) + tracked.cell.apply(a, injection.clone()) * damping;
+        }
+        let logits = tracked.head.forward(a, &Phase::Train(&noted));
+        moments.extend(noted);
+        logits
+    };
+    let (at_clean, at_moved) = (logits(&clean), logits(&moved));
+    let values = loss(at_clean, at_moved.clone());
+    assert!(relative_error(&found.values, &values.clone().inner()) < 1e-4);
+    assert!(relative_error(&found.logits, &at_moved.inner()) < 1e-4);
+    let mut expected = GradientsParams::new();
+    accumulate_module(&mut expected, values.mean().backward(), &tracked);
+    compare(&model, &found.parameters, &expected, 30);
+
+    // Running statistics have seen the clean batch first, then the other.
+    let of = |moments: BatchMoments| {
+        let stem = moments.absorbed_into(model.clone()).stem;
+        to_vec(stem.forward(clean.clone(), &Phase::Evaluate))
+    };
+    let after = of(found.moments);
+    assert_eq!(after, of(moments));
+    let once = pass(&clean, &CrossEntropy { labels: labels() }).unwrap().moments;
+    assert_ne!(after, of(once));
+}
+
+#[test]
+fn gradients_match_autodiff_through_both_passes_of_a_baseline() {
+    let config = ResNet18Config { image: [1, 8, 8], ..ResNet18Config::new(2) };
+    let model = config.init(&mut Init::new(1, &Device::default())).unwrap();
+    let (clean, moved) = images();
+    let first = |o: &dyn Objective| Ok(feedforward_gradients(&model, &clean, o));
+    let second = |o: &dyn Objective| Ok(feedforward_gradients(&model, &moved, o));
+    let found = trades_gradients(&model, &labels(), BETA, &first, &second).unwrap();
+    let tracked = model.clone().train();
+    let moments = BatchMoments::default();
+    let logits = |images: &Images| tracked.forward(images.clone(), &Phase::Train(&moments));
+    let values = loss(logits(&clean), logits(&moved));
+    assert!(relative_error(&found.values, &values.clone().inner()) < 1e-4);
+    let mut expected = GradientsParams::new();
+    accumulate_module(&mut expected, values.mean().backward(), &tracked);
+    compare(&model, &found.parameters, &expected, 30);
+}
+
+/// From the image itself the divergence has no gradient; from a little noise its ascent gets far, within the budget.
+#[test]
+fn the_inner_attack_drives_the_answers_apart() {
+    let (deq, deployment, (clean, _)) = (mdeq(), Deployment::exact(), images());
+    let config = ResNet18Config { image: [1, 8, 8], ..ResNet18Config::new(2) };
+    let baseline = config.init(&mut Init::new(1, &Device::default())).unwrap();
+    let victims: [Box<dyn WhiteBox>; 2] = [
+        Box::new(Victim::new(&deq, &deployment, Readout::Final, deployment.training_gradient.clone())),
+        Box::new(FeedforwardVictim::new(&baseline)),
+    ];
+    let budget = Budget::new(Norm::Linf, 0.1).unwrap();
+    let pgd = Pgd::new(PgdConfig::default()).unwrap();
+    for victim in victims {
+        let divergence = KlFrom { reference: victim.logits(&clean) };
+        let start = clean.clone() + common::normal(clean.dims(), 5) * 0.001;
+        let [at_rest, nearby] = [&clean, &start].map(|x| victim.value_and_gradient(x, &divergence).gradient);
+        let length = |gradient: &Images| common::inner(gradient, gradient).sqrt();
+        // Rounding, and nothing else.
+        assert!(length(&at_rest) < 1e-2 * length(&nearby), "{} {}", length(&at_rest), length(&nearby));
+        let found = pgd.ascend(&*victim, &clean, &budget, &start, &divergence);
+        assert!(to_vec((found.clone() - clean.clone()).abs()).iter().all(|&moved| moved <= 0.1 + 1e-6));
+        let value = |images: &Images| to_vec(divergence.values(victim.logits(images)));
+        let (before, after) = (value(&budget.project(&clean, &start)), value(&found));
+        println!("{before:?} {after:?}");
+        assert!(before.iter().zip(&after).all(|(before, after)| after > before), "{before:?} {after:?}");
+        assert!(after.iter().sum::<f32>() > 10.0 * before.iter().sum::<f32>(), "{before:?} {after:?}");
+    }
+}
