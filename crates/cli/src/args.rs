@@ -65,7 +65,9 @@ pub fn time_limit(text: &str) -> Result<f64, Error> {
 pub fn warm_started(names: Vec<String>) -> Result<Vec<String>, Error> {
     let is_pgd = |name: &str| name.starts_with("pgd-");
     if !names.iter().any(|name| is_pgd(name)) {
-        return Err(input("--warm-start: only PGD can be warm-started, and none of --attacks is; leave it out"));
+        return Err(input(
+            "--warm-start: only PGD can be warm-started, and none of --attacks is; leave it out",
+        ));
     }
     let mut warm = Vec::with_capacity(names.len());
     for name in names {
