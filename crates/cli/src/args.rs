@@ -61,6 +61,24 @@ pub fn time_limit(text: &str) -> Result<f64, Error> {
     }
 }
 
+/// `--warm-start`: every PGD by its warm-started form.
+pub fn warm_started(names: Vec<String>) -> Result<Vec<String>, Error> {
+    let is_pgd = |name: &str| name.starts_with("pgd-");
+    if !names.iter().any(|name| is_pgd(name)) {
+        return Err(input(
+            "--warm-start: only PGD can be warm-started, and none of --attacks is; leave it out",
+        ));
+    }
+    let mut warm = Vec::with_capacity(names.len());
+    for name in names {
+        let name = if is_pgd(&name) && !name.ends_with("-warm") { format!("{name}-warm") } else { name };
+        if !warm.contains(&name) {
+            warm.push(name);
+        }
+    }
+    Ok(warm)
+}
+
 /// Whether a model of so many classes can be attacked by all of these.
 pub fn check_attacks(names: &[String], classes: usize) -> Result<(), Error> {
     for name in names {

@@ -1,5 +1,6 @@
 //! The commands: each file checks its flags, then does the work.
 
+mod bench;
 mod demo;
 mod demo_recipes;
 mod diagnose;
@@ -37,6 +38,8 @@ pub fn run() -> Result<(), Error> {
         Command::Export(flags) => export::run(flags, &setup),
         Command::Info(flags) => info::run(flags, &setup),
         Command::Report(flags) => report::run(flags),
+        Command::Bench(flags) => bench::run(flags, &setup),
+        Command::BenchWorker(flags) => crate::bench::worker::run(flags, &setup),
     }
 }
 
@@ -67,4 +70,15 @@ fn usage(error: &clap::Error) -> Result<(), Error> {
 /// For messages: prints a text to stdout.
 fn print(text: &str) -> Result<(), Error> {
     files::print(text)
+}
+
+/// The architecture of the demo's models.
+pub fn demo_architecture() -> Result<equipoise::network::Architecture, Error> {
+    crate::recipe::architecture(demo_recipes::ARCHITECTURE)
+}
+
+/// How the demo in a hurry trains under attack, and the radius.
+pub fn demo_recipe() -> (equipoise::train::TrainConfig, f64) {
+    let [_, (_, config)] = demo_recipes::recipes(demo_recipes::QUICK);
+    (config, demo_recipes::EPS)
 }

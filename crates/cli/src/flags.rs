@@ -1,5 +1,6 @@
 //! The command line as clap reads it: raw text, not yet checked. `commands` checks it.
 
+mod bench;
 mod demo;
 mod diagnose;
 mod evaluate;
@@ -10,6 +11,7 @@ mod report;
 mod trace;
 mod train;
 
+pub use bench::{Bench, BenchWorker};
 pub use demo::Demo;
 pub use diagnose::Diagnose;
 pub use evaluate::Evaluate;
@@ -70,4 +72,7 @@ pub enum Command {
     Export(Export),
     Info(Info),
     Report(Report),
+    Bench(Bench),
+    #[command(hide = true)]
+    BenchWorker(BenchWorker),
 }

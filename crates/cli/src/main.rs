@@ -5,6 +5,7 @@
 //! else to stderr. Exit codes: 0 done, 1 failed or interrupted, 2 bad usage or bad input.
 
 mod args;
+mod bench;
 mod commands;
 mod configuration;
 mod error;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     log::one_line_panics();
+    equipoise_kernels::memory::keep_freed();
     // A panic is a bug of ours. Its message is printed already; what is left is the exit code.
     match std::panic::catch_unwind(commands::run) {
         Ok(Ok(())) => ExitCode::SUCCESS,

@@ -9,8 +9,19 @@ use crate::log;
 /// How a device is opened.
 type Open = fn() -> Device;
 
-/// The devices of this build. GPU devices come with cargo features, one more line each.
-const DEVICES: &[(&str, Open)] = &[("cpu", Device::flex)];
+/// The devices of this build: the CPU, and one more for each of these cargo features.
+const DEVICES: &[(&str, Open)] = &[
+    ("cpu", Device::flex),
+    #[cfg(feature = "vulkan")]
+    ("vulkan", || Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)),
+    #[cfg(feature = "wgpu")]
+    ("wgpu", || Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+    #[cfg(feature = "cuda")]
+    ("cuda", || Device::cuda(0)),
+];
+
+/// Devices that a build may have, each by the cargo feature of its name.
+const FEATURES: [&str; 3] = ["vulkan", "wgpu", "cuda"];
 
 /// What commands need to know of the machine.
 #[derive(Debug, Clone)]
@@ -33,8 +44,13 @@ impl Setup {
         log::start(global.verbose as i8 - if global.quiet { 100 } else { 0 });
         let known = || DEVICES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
         let (device_name, device) =
-            DEVICES.iter().find(|(name, _)| *name == global.device).ok_or_else(|| {
-                input(format!("unknown device `{}`: this build has {}", global.device, known()))
+            DEVICES.iter().find(|(name, _)| *name == global.device).ok_or_else(|| match &global.device {
+                name if FEATURES.contains(&name.as_str()) => input(format!(
+                    "--device {name}: not in this build, which has {}; build with `cargo build --release -p \
+                     equipoise-cli --features {name}`",
+                    known()
+                )),
+                name => input(format!("unknown device `{name}`: this build has {}", known())),
             })?;
         if let Some(threads) = global.threads {
             if threads == 0 {

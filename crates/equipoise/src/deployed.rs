@@ -7,7 +7,7 @@
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::attack::{Classifier, ValueAndGradient, WhiteBox};
+use crate::attack::{Carried, Classifier, ValueAndGradient, WhiteBox};
 use crate::batch::{Images, Logits};
 use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved};
 use crate::loss::Objective;
@@ -15,7 +15,7 @@ use crate::model::cell::{BoundCell, Cell, Counted};
 use crate::model::deq::{Deq, Head, Stem};
 use crate::model::layers::Phase;
 use crate::readout::{Readout, Tail};
-use crate::solve::{SolverConfig, SolverError, Trajectory, solve};
+use crate::solve::{SolverConfig, SolverError, StateChoice, Trajectory, finite_or_zero, solve};
 use crate::state::{Injection, State};
 use crate::work::{Work, WorkCounter};
 
@@ -143,11 +143,25 @@ impl<'a, S: Stem, C: Cell, H: Head> Victim<'a, S, C, H> {
     /// The estimator's reading on a batch, and the estimated gradient `[N, C, H, W]` of its sum with respect
     /// to the images.
     pub fn gradient(&self, images: &Images, objective: &dyn Objective) -> (Reading, Images, Forward) {
+        self.gradient_starting_at(None, images, objective)
+    }
+
+    /// The same with a solve that starts from z_0 = `start` `[N, D]`; from 0 if there is none.
+    fn gradient_starting_at(
+        &self,
+        start: Option<State>,
+        images: &Images,
+        objective: &dyn Objective,
+    ) -> (Reading, Images, Forward) {
         let images = images.clone().autodiff().require_grad();
         let injection = self.model.stem.forward(images.clone(), &Phase::Evaluate);
         let steps = self.deployment.solver.steps;
         let plain = injection.clone().inner();
-        let forward = forward(&self.model.cell, &plain, &self.solver(steps), &self.counter);
+        let (cell, solver) = (&self.model.cell, self.solver(steps));
+        let forward = match start {
+            None => forward(cell, &plain, &solver, &self.counter),
+            Some(start) => forward_from(cell.bind(&plain), start, &solver, &self.counter),
+        };
         let (reading, gradient) = self.pull_back(images, injection, &forward, objective);
         (reading, gradient, forward)
     }
@@ -207,14 +221,24 @@ pub(crate) fn forward<C: Cell>(
 pub(crate) fn forward_bound(
     cell: Box<dyn BoundCell>,
     dim: usize,
-    injection: &crate::state::Injection,
+    injection: &Injection,
     solver: &SolverConfig,
     counter: &WorkCounter,
 ) -> Forward {
     let [n, _] = injection.dims();
     let device: Device = injection.device();
-    let cell = Counted::new(cell, counter.clone());
     let start = State::zeros([n, dim], &device).cast(injection.dtype());
+    forward_from(cell, start, solver, counter)
+}
+
+/// Solves from a given z_0 for a cell that is bound already.
+fn forward_from(
+    cell: Box<dyn BoundCell>,
+    start: State,
+    solver: &SolverConfig,
+    counter: &WorkCounter,
+) -> Forward {
+    let cell = Counted::new(cell, counter.clone());
     let trajectory = solve(&cell, start, solver);
     Forward { cell, trajectory }
 }
@@ -237,10 +261,42 @@ impl<S: Stem, C: Cell, H: Head> Classifier for Victim<'_, S, C, H> {
 impl<S: Stem, C: Cell, H: Head> WhiteBox for Victim<'_, S, C, H> {
     fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
         let (reading, gradient, forward) = self.gradient(images, objective);
+        self.answer(reading, gradient, &forward, objective)
+    }
+
+    /// Behind the readout `final`, with an estimator that looks at z* alone, the solve starts from the z* of the call
+    /// before. Where the model converges it ends at the same fixed point in fewer steps; where it does not, the steps
+    /// of both calls add up, and the state is another than the deployed one.
+    fn value_and_gradient_from(
+        &self,
+        images: &Images,
+        objective: &dyn Objective,
+        carried: &mut Carried,
+    ) -> ValueAndGradient {
+        if self.readout != Readout::Final || !self.estimator.needs_only_the_best() {
+            return self.value_and_gradient(images, objective);
+        }
+        // Where the solve before broke down, this one begins from 0 again.
+        let start = carried.rows().map(|rows| finite_or_zero(rows.clone()));
+        let (reading, gradient, forward) = self.gradient_starting_at(start, images, objective);
+        carried.keep(forward.trajectory.choose(StateChoice::Best));
+        self.answer(reading, gradient, &forward, objective)
+    }
+}
+
+impl<S: Stem, C: Cell, H: Head> Victim<'_, S, C, H> {
+    /// The readout's logits and values with an estimated gradient.
+    fn answer(
+        &self,
+        reading: Reading,
+        gradient: Images,
+        forward: &Forward,
+        objective: &dyn Objective,
+    ) -> ValueAndGradient {
         if self.estimator.reads(self.readout, &self.deployment.tail) {
             return ValueAndGradient { logits: reading.logits, values: reading.values, gradient };
         }
-        let logits = self.read(&forward);
+        let logits = self.read(forward);
         let values = objective.values(logits.clone());
         ValueAndGradient { logits, values, gradient }
     }

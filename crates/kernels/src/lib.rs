@@ -30,6 +30,8 @@ mod post;
 mod weights;
 mod cell;
 mod broyden;
+pub mod machine;
+pub mod memory;
 #[cfg(test)]
 mod tests;
 

@@ -392,7 +392,7 @@ fn batches_change_nothing() {
 #[test]
 #[should_panic(expected = "a mask of 16 factors for each of 1 examples")]
 fn masks_of_the_wrong_length_are_refused() {
-    let cell = Cell::new(&parameters());
+    let cell = Cell::new(&parameters(), Convolutions::Winograd);
     let mut out = vec![0.0; cell.state_dim()];
     cell.forward_masked(
         &vec![0.0; cell.state_dim()],

@@ -16,8 +16,8 @@ mod plan;
 pub use accuracy::{Accuracy, Interval, wilson_interval};
 pub use diagnosis::{
     Alignment, Cosine, Diagnosis, IterateAccuracies, IterateAccuracy, Landscape, Line, LinePoint,
-    ModelDiagnosis, Residual, ResidualView, Section, Share, Spectrum, SpectrumView, Spread, Sweep, SweepPoint,
-    View,
+    ModelDiagnosis, Residual, ResidualView, Section, Share, Spectrum, SpectrumView, Spread, Sweep,
+    SweepPoint, View,
 };
 pub use flag::{Evidence, Flag};
 pub use gallery::{Answers, Gallery, GalleryItem};

@@ -110,7 +110,10 @@ pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
 /// Everything that can be wrong is found here, before anything is written.
 fn check(flags: &Evaluate, setup: &Setup) -> Result<Checked, Error> {
     let budget = args::budget(&flags.eps, &flags.norm)?;
-    let attacks = args::attacks(&flags.attacks)?;
+    let mut attacks = args::attacks(&flags.attacks)?;
+    if flags.warm_start {
+        attacks.names = args::warm_started(attacks.names)?;
+    }
     let split: Split = flags.split.parse()?;
     let source: Source = flags.data.parse()?;
     if flags.batch_size == 0 {

@@ -70,6 +70,10 @@ pub struct Evaluate {
     /// Training images to choose `early` on, the last ones of the training split
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub development: usize,
+    /// PGD continues each solve from the step before, where the readout is final: fewer cell evaluations on a model
+    /// that converges; successes are judged by a forward pass from nothing as ever
+    #[arg(long)]
+    pub warm_start: bool,
     /// Time for the attacks on each readout, such as 10m: those of the highest expected gain per second come first,
     /// and what was not tried is recorded. Results then depend on the machine's speed
     #[arg(long, value_name = "TIME")]

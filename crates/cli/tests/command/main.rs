@@ -1,6 +1,7 @@
 //! The command as a user meets it: exit codes, messages, files, interruptions.
 
 mod bad_input;
+mod bench;
 mod diagnose;
 mod exchange;
 mod results;

@@ -5,6 +5,7 @@
 //! attacks is the product readout × estimator × attack.
 
 mod budget;
+mod carried;
 mod classes;
 mod names;
 mod pulse;
@@ -17,6 +18,7 @@ mod square;
 
 pub use apgd::{Apgd, ApgdConfig, ApgdError, ApgdLoss, checkpoints};
 pub use budget::{Budget, BudgetError, Norm};
+pub use carried::Carried;
 pub use classes::TooFewClasses;
 pub use fab::{Fab, FabConfig, FabError, Nearest};
 pub use names::{UnknownAttack, parse, set};
@@ -58,6 +60,19 @@ pub struct ValueAndGradient {
 pub trait WhiteBox: Classifier {
     /// Value and estimated gradient of an objective.
     fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient;
+
+    /// The same, continued from what the call before kept for these examples at images nearby. Its answer may differ
+    /// from that of [`Self::value_and_gradient`], which begins from nothing, and is never a verdict. A white box
+    /// without anything to continue answers as ever, and keeps nothing.
+    fn value_and_gradient_from(
+        &self,
+        images: &Images,
+        objective: &dyn Objective,
+        carried: &mut Carried,
+    ) -> ValueAndGradient {
+        let _ = carried;
+        self.value_and_gradient(images, objective)
+    }
 }
 
 /// The examples under attack.

@@ -21,7 +21,7 @@ struct Family {
 
 const FAMILIES: &[Family] = &[
     Family {
-        form: "pgd-STEPS[xRESTARTS][-margin] such as pgd-10, pgd-50x5, pgd-10-margin",
+        form: "pgd-STEPS[xRESTARTS][-margin][-warm] such as pgd-10, pgd-50x5, pgd-10-margin",
         parse: parse_pgd,
     },
     Family {
@@ -107,13 +107,17 @@ pub fn set(name: &str) -> Result<Vec<Box<dyn Attack>>, UnknownAttack> {
 
 fn parse_pgd(name: &str) -> Option<Box<dyn Attack>> {
     let rest = name.strip_prefix("pgd-")?;
+    let (rest, warm_start) = match rest.strip_suffix("-warm") {
+        Some(rest) => (rest, true),
+        None => (rest, false),
+    };
     let (count, objective) = match rest.strip_suffix("-margin") {
         Some(count) => (count, PgdLoss::Margin),
         None => (rest, PgdLoss::CrossEntropy),
     };
     let (steps, restarts) = count.split_once('x').unwrap_or((count, "1"));
-    let config =
-        PgdConfig { steps: natural(steps)?, restarts: natural(restarts)?, objective, ..PgdConfig::default() };
+    let (steps, restarts) = (natural(steps)?, natural(restarts)?);
+    let config = PgdConfig { steps, restarts, objective, warm_start, ..PgdConfig::default() };
     Some(Box::new(Pgd::new(config).ok()?))
 }
 

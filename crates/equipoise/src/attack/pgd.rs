@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::budget::Budget;
 use super::pulse::{Count, Pulse, Steady};
 use super::random::Noise;
-use super::{Attack, Attempt, Queries, Targets, WhiteBox};
+use super::{Attack, Attempt, Carried, Queries, Targets, WhiteBox};
 use crate::batch::{Images, predictions, put_rows, select};
 use crate::loss::{CrossEntropy, Margin, Objective};
 
@@ -53,6 +53,9 @@ pub struct PgdConfig {
     /// Whether an example stops at its first misclassified iterate. If not, all steps are taken and the last
     /// iterate is returned whatever the others did, as in the textbook and in adversarial training.
     pub keep_first: bool,
+    /// Whether each step's solve may continue from the fixed point of the step before, where the victim can. An
+    /// example then stops only at an image that a cold forward pass misclassifies too.
+    pub warm_start: bool,
 }
 
 impl Default for PgdConfig {
@@ -65,6 +68,7 @@ impl Default for PgdConfig {
             random_start: true,
             objective: PgdLoss::CrossEntropy,
             keep_first: true,
+            warm_start: false,
         }
     }
 }
@@ -164,15 +168,24 @@ impl Pgd {
             }
             let mut current = start(restart, &standing);
             let mut clean = select(targets.images, &standing);
+            let mut carried = Carried::default();
             for _ in 0..self.config.steps {
                 if count.step(standing.len()).is_break() {
                     return attempt;
                 }
                 let objective = self.config.objective.objective(labels_of(targets, &standing));
-                let answer = victim.value_and_gradient(&current, objective.as_ref());
+                let answer = if self.config.warm_start {
+                    victim.value_and_gradient_from(&current, objective.as_ref(), &mut carried)
+                } else {
+                    victim.value_and_gradient(&current, objective.as_ref())
+                };
                 let mut gradient = answer.gradient;
                 if self.config.keep_first {
-                    let kept = attempt.keep_fooled(targets, &mut standing, &current, &answer.logits);
+                    let mut answers = predictions(&answer.logits);
+                    if self.config.warm_start {
+                        verify(victim, &current, &mut answers, &labels_of(targets, &standing));
+                    }
+                    let kept = attempt.keep_fooled(targets, &mut standing, &current, &answers);
                     if standing.is_empty() {
                         break;
                     }
@@ -180,6 +193,7 @@ impl Pgd {
                         current = select(&current, &kept);
                         clean = select(&clean, &kept);
                         gradient = select(&gradient, &kept);
+                        carried.select(&kept);
                     }
                 }
                 current = budget.project(&clean, &(current + budget.ascent_step(&gradient, step_size)));
@@ -189,8 +203,8 @@ impl Pgd {
             }
             attempt.images = put_rows(&attempt.images, &standing, &current);
             if restart + 1 < restarts {
-                let logits = victim.logits(&current);
-                attempt.keep_fooled(targets, &mut standing, &current, &logits);
+                let answers = predictions(&victim.logits(&current));
+                attempt.keep_fooled(targets, &mut standing, &current, &answers);
             }
         }
         attempt
@@ -198,16 +212,15 @@ impl Pgd {
 }
 
 impl Attempt {
-    /// Stores the images of those `standing` examples whose logits are wrong or not finite, and lets them
-    /// leave. Returns which rows of `current` remain.
+    /// Stores the images of those `standing` examples whose answers are wrong or none, and lets them leave. Returns
+    /// which rows of `current` remain.
     fn keep_fooled(
         &mut self,
         targets: &Targets<'_>,
         standing: &mut Vec<usize>,
         current: &Images,
-        logits: &crate::batch::Logits,
+        answers: &[Option<usize>],
     ) -> Vec<usize> {
-        let answers = predictions(logits);
         let (kept, fooled): (Vec<usize>, Vec<usize>) =
             (0..standing.len()).partition(|&k| answers[k] == Some(targets.labels[standing[k]]));
         if !fooled.is_empty() {
@@ -217,6 +230,15 @@ impl Attempt {
             *standing = kept.iter().map(|&k| standing[k]).collect();
         }
         kept
+    }
+}
+
+/// Replaces wrong answers of a continued solve by those of the deployed forward pass.
+fn verify(victim: &dyn WhiteBox, current: &Images, answers: &mut [Option<usize>], labels: &[usize]) {
+    let wrong: Vec<usize> = (0..labels.len()).filter(|&k| answers[k] != Some(labels[k])).collect();
+    if !wrong.is_empty() {
+        let cold = predictions(&victim.logits(&select(current, &wrong)));
+        wrong.iter().zip(cold).for_each(|(&k, answer)| answers[k] = answer);
     }
 }
 
@@ -261,16 +283,17 @@ impl Attack for Pgd {
 }
 
 impl fmt::Display for Pgd {
-    /// `pgd-10`, with restarts `pgd-10x5`, on the margin `pgd-10-margin`.
+    /// `pgd-10`, with restarts `pgd-10x5`, on the margin `pgd-10-margin`, warm-started `pgd-10-warm`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "pgd-{}", self.config.steps)?;
         if self.config.restarts > 1 {
             write!(f, "x{}", self.config.restarts)?;
         }
         match self.config.objective {
-            PgdLoss::CrossEntropy => Ok(()),
-            PgdLoss::Margin => write!(f, "-margin"),
+            PgdLoss::CrossEntropy => {}
+            PgdLoss::Margin => write!(f, "-margin")?,
         }
+        if self.config.warm_start { write!(f, "-warm") } else { Ok(()) }
     }
 }
 

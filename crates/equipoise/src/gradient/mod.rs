@@ -83,6 +83,17 @@ impl Estimator {
         }
     }
 
+    /// Whether the best iterate is all that it takes from a trajectory, so that any solve that ends at the same fixed
+    /// point serves it.
+    pub fn needs_only_the_best(&self) -> bool {
+        match self {
+            Self::Exact => true,
+            Self::Unrolled { state, .. } => *state == StateChoice::Best,
+            Self::Adjoint { .. } | Self::ThroughSolver => false,
+            Self::Ensemble(members) | Self::Joint(members) => members.iter().all(Self::needs_only_the_best),
+        }
+    }
+
     /// Whether this estimator can follow a forward solver.
     ///
     /// # Errors

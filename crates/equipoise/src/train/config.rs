@@ -227,6 +227,9 @@ pub struct Adversary {
     /// Gradient estimator of the inner attack; the training gradient when absent.
     #[serde(default)]
     pub gradient: Option<Estimator>,
+    /// Whether the solves of the inner attack continue from step to step; see [`PgdConfig::warm_start`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub warm_start: bool,
 }
 
 impl Default for Adversary {
@@ -240,6 +243,7 @@ impl Default for Adversary {
             step_size: None,
             steps: defaults::pgd_steps(),
             gradient: None,
+            warm_start: false,
         }
     }
 }
@@ -268,6 +272,7 @@ impl Adversary {
             random_start: true,
             objective: PgdLoss::CrossEntropy,
             keep_first: false,
+            warm_start: self.warm_start,
         }
     }
 }

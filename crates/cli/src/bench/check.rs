@@ -1,0 +1,79 @@
+//! Whether the PyTorch program computes the same: a comparison of timings means nothing otherwise.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+
+use burn::tensor::Device;
+use equipoise::trace::{TraceOptions, trace_file};
+use serde_json::Value;
+
+use super::case::deployment;
+use super::peer::Program;
+use super::subject::Subject;
+use crate::error::{Error, input};
+
+/// Images compared.
+const COUNT: usize = 9;
+/// Largest relative error allowed. Both compute in float32, and sum in their own order.
+const TOLERANCE: f64 = 1e-4;
+/// Gradients compared.
+const GRADIENTS: [&str; 3] = [
+    "exact",
+    "unrolled:state=best,lead=1,steps=9,damping=0.5",
+    "ensemble(unrolled:state=1..8,lead=1,steps=0)",
+];
+
+/// ‖theirs − ours‖ / ‖ours‖ of states, logits and gradients by name, the median over a few images. The images are
+/// small: rounding may carry one of the many units of a large image across a kink of its ReLU, and then the gradients
+/// of any two float32 programs differ by a thousandth.
+///
+/// An error beyond the tolerance is an error of the comparison: the two do not measure the same work.
+pub fn compare(
+    program: &Program,
+    subject: &Subject,
+    threads: usize,
+    device: &Device,
+) -> Result<BTreeMap<String, f64>, Error> {
+    let subject = &subject.miniature(device)?;
+    let (model, file) = subject.model(&deployment(false))?;
+    let images = subject.images(COUNT)?;
+    let trace = subject.path("trace.safetensors");
+    let options = TraceOptions::default().with_gradients(&GRADIENTS).map_err(input)?;
+    trace_file(&file, &images, &trace, &options, device)?;
+    let mut command = program.command("check", threads)?;
+    command.arg("--model").arg(&model).arg("--input").arg(&images).arg("--trace").arg(&trace);
+    let text = answer(&mut command)?;
+    let errors: BTreeMap<String, f64> = serde_json::from_str(&text)
+        .map_err(|error| input(format!("--pytorch: the comparison answered `{text}`: {error}")))?;
+    for (name, error) in &errors {
+        tracing::debug!("{}: {name}: relative error {error:.1e}", subject.name);
+    }
+    // Not a number is no agreement either.
+    match errors.iter().find(|(_, error)| error.is_nan() || **error > TOLERANCE) {
+        None if !errors.is_empty() => Ok(errors),
+        None => Err(input("--pytorch: the comparison compared nothing")),
+        Some((name, error)) => Err(input(format!(
+            "--pytorch: {name} of {} differ by {error:.1e} relative, more than {TOLERANCE:.0e}: the two programs do not \
+             do the same work",
+            subject.name
+        ))),
+    }
+}
+
+/// What the PyTorch program says of itself: versions, threads, settings.
+pub fn about(program: &Program, threads: usize) -> Result<Value, Error> {
+    let text = answer(&mut program.command("about", threads)?)?;
+    serde_json::from_str(&text).map_err(|error| input(format!("--pytorch: answered `{text}`: {error}")))
+}
+
+/// What a command prints, if it succeeds.
+fn answer(command: &mut Command) -> Result<String, Error> {
+    let output = command.stderr(Stdio::inherit()).output();
+    let output = output.map_err(|error| {
+        input(format!("--pytorch {}: cannot start: {error}", command.get_program().to_string_lossy()))
+    })?;
+    if !output.status.success() {
+        return Err(input("--pytorch: the program failed; what it wrote to standard error says why"));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

@@ -1,0 +1,115 @@
+//! What is measured: a model of random weights that contracts, and random images, in files that both programs read.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use equipoise::attack::ExampleRng;
+use equipoise::checkpoint::{FORMAT_VERSION, Metadata, ModelFile};
+use equipoise::deployed::Deployment;
+use equipoise::model::mdeq::MdeqConfig;
+use equipoise::network::{Architecture, Network};
+use equipoise_report::write_atomically;
+use safetensors::tensor::{Dtype, TensorView};
+use tempfile::TempDir;
+
+use crate::error::{Error, input};
+use crate::files::failed;
+
+/// A model to be measured, and a folder for its files.
+pub struct Subject {
+    /// Its name.
+    pub name: String,
+    /// Its sizes.
+    pub config: MdeqConfig,
+    network: Network,
+    seed: u64,
+    folder: TempDir,
+}
+
+impl Subject {
+    /// A model by name, its weights drawn from a seed.
+    pub fn new(name: &str, seed: u64, device: &Device) -> Result<Self, Error> {
+        let names = MdeqConfig::NAMES.join(", ");
+        let config = MdeqConfig::named(name)
+            .ok_or_else(|| input(format!("--model {name}: unknown, or not a DEQ; use {names}")))?;
+        // Dropout would be another computation in training.
+        Self::of(name, MdeqConfig { dropout: 0.0, ..config }, seed, device)
+    }
+
+    /// The same model for the smallest images that its branches allow, at least 8×8.
+    pub fn miniature(&self, device: &Device) -> Result<Self, Error> {
+        let side = (1 << (self.config.downsample_times + self.config.branches() - 1)).max(8);
+        let [channels, ..] = self.config.image;
+        let config = MdeqConfig { image: [channels, side, side], ..self.config.clone() };
+        Self::of(&self.name, config, self.seed, device)
+    }
+
+    fn of(name: &str, config: MdeqConfig, seed: u64, device: &Device) -> Result<Self, Error> {
+        let network = Architecture::Mdeq(config.clone()).init(seed, device).map_err(input)?;
+        let network = contracting(network)?;
+        let folder = tempfile::tempdir().map_err(failed(&std::env::temp_dir(), "make a folder in"))?;
+        Ok(Self { name: name.to_owned(), config, network, seed, folder })
+    }
+
+    /// A path in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The model's file, deployed like this.
+    pub fn model(&self, deployment: &Deployment) -> Result<(PathBuf, ModelFile), Error> {
+        let metadata = Metadata {
+            format_version: FORMAT_VERSION,
+            name: self.name.clone(),
+            architecture: Architecture::Mdeq(self.config.clone()),
+            deployment: deployment.clone(),
+            training: serde_json::Value::Null,
+            data: String::new(),
+        };
+        let file = ModelFile { metadata, network: self.network.clone() };
+        let path = self.path("model.safetensors");
+        file.write(&path)?;
+        Ok((path, file))
+    }
+
+    /// `count` images of uniform noise with random labels: `x` and `y`, as `trace` reads them.
+    pub fn images(&self, count: usize) -> Result<PathBuf, Error> {
+        let [channels, height, width] = self.config.image;
+        let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+        for index in 0..count {
+            let mut rng = ExampleRng::new(self.seed, "bench image", index, 0);
+            pixels.extend((0..channels * height * width).map(|_| rng.unit() as f32));
+            labels.push(rng.uniform(0.0, self.config.classes as f64) as usize);
+        }
+        let path = self.path("input.safetensors");
+        write_input(&path, &pixels, [count, channels, height, width], &labels)?;
+        Ok(path)
+    }
+}
+
+/// The same with cells that contract, as trained ones do: other cells carry rounding on from application to
+/// application, and no two programs agree on what comes out.
+fn contracting(network: Network) -> Result<Network, Error> {
+    let mut weights = network.weights();
+    for (name, entry) in &mut weights {
+        let factor = match name.rsplit_once(".gn") {
+            Some((_, "1.weight")) => 0.3,
+            Some((_, "2.weight")) => 3.0,
+            _ => continue,
+        };
+        entry.values.iter_mut().for_each(|value| *value *= factor);
+    }
+    network.with_weights(weights).map_err(|error| Error::Internal(error.to_string()))
+}
+
+/// `x` and `y` as `trace` reads them.
+pub fn write_input(path: &Path, pixels: &[f32], shape: [usize; 4], labels: &[usize]) -> Result<(), Error> {
+    let internal = |error: safetensors::SafeTensorError| Error::Internal(error.to_string());
+    let pixels: Vec<u8> = pixels.iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
+    let count = labels.len();
+    let labels: Vec<u8> = labels.iter().flat_map(|&label| (label as i64).to_le_bytes()).collect();
+    let x = TensorView::new(Dtype::F32, shape.to_vec(), &pixels).map_err(internal)?;
+    let y = TensorView::new(Dtype::I64, vec![count], &labels).map_err(internal)?;
+    let content = safetensors::serialize([("x", x), ("y", y)], None).map_err(internal)?;
+    Ok(write_atomically(path, &content)?)
+}

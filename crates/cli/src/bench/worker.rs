@@ -1,0 +1,263 @@
+//! A process that does one piece of work as often as it is asked to.
+//!
+//! It says `{"ready":true}` once everything is prepared. A line `run N` on its standard input then means N timed
+//! repetitions, and is answered by one line of JSON, a [`Reply`]. It ends with its input. The PyTorch program
+//! (`benchmarks/pytorch/mdeq.py worker`) speaks the same way.
+
+use std::io::{self, BufRead};
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::optim::AdamConfig;
+use equipoise::attack::{Attack, Budget, Norm, Pgd, PgdConfig, Targets};
+use equipoise::batch::Images;
+use equipoise::checkpoint::ModelFile;
+use equipoise::gradient::Estimator;
+use equipoise::loss::CrossEntropy;
+use equipoise::model::cell::{Cell, Counted, FixedPointMap};
+use equipoise::model::deq::Stem;
+use equipoise::model::layers::Phase;
+use equipoise::model::mdeq::Mdeq;
+use equipoise::network::Network;
+use equipoise::readout::Readout;
+use equipoise::solve::{Broyden, solve};
+use equipoise::state::State;
+use equipoise::train;
+use equipoise::work::{Work, WorkCounter};
+use serde::{Deserialize, Serialize};
+
+use crate::args;
+use crate::error::{Error, input};
+use crate::files;
+use crate::flags::BenchWorker;
+use crate::setup::Setup;
+
+/// What the answer to `run N` holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Reply {
+    /// Of each repetition.
+    pub seconds: Vec<f64>,
+    /// Cell evaluations of one repetition, per example; 0 if the program does not count them.
+    #[serde(default)]
+    pub cell_evaluations: f64,
+    /// Vector-Jacobian products of one repetition, per example.
+    #[serde(default)]
+    pub vjps: f64,
+    /// Peak of the process's resident memory so far, in KiB; absent where the system does not tell.
+    pub peak_kib: Option<u64>,
+}
+
+/// What is repeated.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Task {
+    /// f(z; x).
+    CellForward,
+    /// One vector-Jacobian product at a linearisation that is kept.
+    CellVjp,
+    /// The low-rank products of a solve, at its own states.
+    LowRank,
+    /// A forward solve, given the injection.
+    Solve,
+    /// One step of PGD, stem and head included.
+    Pgd(Estimator),
+    /// One step of PGD and one of Adam.
+    TrainStep,
+}
+
+impl Task {
+    /// Reads a task as it stands in [`super::case::Case::ours`].
+    fn parse(text: &str) -> Result<Self, Error> {
+        Ok(match text {
+            "cell-forward" => Self::CellForward,
+            "cell-vjp" => Self::CellVjp,
+            "low-rank" => Self::LowRank,
+            "solve" => Self::Solve,
+            "train-step" => Self::TrainStep,
+            _ => match text.strip_prefix("pgd:") {
+                Some(spec) => {
+                    Self::Pgd(spec.parse().map_err(|error| input(format!("--task {text}: {error}")))?)
+                }
+                None => return Err(input(format!("--task {text}: unknown"))),
+            },
+        })
+    }
+}
+
+/// Runs the command.
+pub fn run(flags: &BenchWorker, setup: &Setup) -> Result<(), Error> {
+    let task = Task::parse(&flags.task)?;
+    let (model, _) = args::model(&flags.model, &setup.device)?;
+    let (images, labels) =
+        equipoise::trace::read_input(&flags.input, &model.metadata.architecture, &setup.device)?;
+    let counter = WorkCounter::default();
+    let mut repeat = prepare(&task, &model, images, labels.clone(), &counter)?;
+    files::print("{\"ready\":true}\n")?;
+    for line in io::stdin().lock().lines() {
+        let line = line.map_err(|error| input(format!("standard input: {error}")))?;
+        let count = line.strip_prefix("run ").and_then(|count| count.parse::<usize>().ok());
+        let count = count.filter(|&count| count > 0);
+        let count = count.ok_or_else(|| input(format!("standard input: `{line}` is not `run N`")))?;
+        let before = counter.total();
+        let mut spent = Work::default();
+        let mut seconds = Vec::with_capacity(count);
+        for _ in 0..count {
+            let started = Instant::now();
+            spent = spent + repeat()?;
+            seconds.push(started.elapsed().as_secs_f64());
+        }
+        let spent = spent + (counter.total() - before);
+        let each = |work: u64| work as f64 / (count * labels.len()) as f64;
+        let reply = Reply {
+            seconds,
+            cell_evaluations: each(spent.cell_evaluations),
+            vjps: each(spent.vjps),
+            peak_kib: peak_kib(),
+        };
+        let text = serde_json::to_string(&reply).map_err(|error| Error::Internal(error.to_string()))?;
+        files::print(&format!("{text}\n"))?;
+    }
+    Ok(())
+}
+
+/// The peak of this process's resident memory, where Linux tells.
+fn peak_kib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches("kB").trim().parse().ok()
+}
+
+/// What one repetition does; it returns the work that `counter` did not see.
+type Repeat<'a> = Box<dyn FnMut() -> Result<Work, Error> + 'a>;
+
+fn prepare<'a>(
+    task: &Task,
+    file: &'a ModelFile,
+    images: Images,
+    labels: Vec<usize>,
+    counter: &WorkCounter,
+) -> Result<Repeat<'a>, Error> {
+    let Network::Mdeq(model) = &file.network else {
+        return Err(input("a DEQ is needed: the model is a feedforward network"));
+    };
+    Ok(match task {
+        Task::CellForward | Task::CellVjp | Task::LowRank | Task::Solve => {
+            cell(task, file, model, &images, counter)
+        }
+        Task::Pgd(estimator) => {
+            let victim = file.network.victim(&file.metadata.deployment, Readout::Final, estimator.clone());
+            let attack = one_step()?;
+            let budget = budget()?;
+            Box::new(move || {
+                let before = victim.work();
+                let indices: Vec<usize> = (0..labels.len()).collect();
+                let targets = Targets { images: &images, labels: &labels, indices: &indices, seed: 0 };
+                attack.run(&*victim, &targets, &budget);
+                Ok(victim.work() - before)
+            })
+        }
+        Task::TrainStep => train_step(file, images, labels, counter.clone())?,
+    })
+}
+
+/// Work inside the cell and the solver.
+fn cell<'a>(
+    task: &Task,
+    file: &'a ModelFile,
+    model: &'a Mdeq,
+    images: &Images,
+    counter: &WorkCounter,
+) -> Repeat<'a> {
+    let injection = model.stem.forward(images.clone(), &Phase::Evaluate);
+    let solver = &file.metadata.deployment.solver;
+    let [n, _] = injection.dims();
+    let start = State::zeros([n, model.cell.state_dim()], &injection.device());
+    let bound = model.cell.bind(&injection);
+    let map: &dyn FixedPointMap = &*bound;
+    let trajectory = solve(map, start.clone(), solver);
+    // A state as it occurs in a solve.
+    let state = trajectory.state(2).clone();
+    match task {
+        Task::CellVjp => {
+            let linearization = Counted::new(bound, counter.clone());
+            let linearization = equipoise::model::cell::BoundCell::linearize(&linearization, &state);
+            let cotangent = trajectory.state(3).clone();
+            Box::new(move || {
+                drop(linearization.vjp(&cotangent));
+                Ok(Work::default())
+            })
+        }
+        Task::LowRank => {
+            let points: Vec<(State, State)> = (0..solver.steps)
+                .map(|t| {
+                    let at = trajectory.evaluation(t);
+                    (at.state.clone(), at.value - at.state)
+                })
+                .collect();
+            Box::new(move || {
+                let mut memory = Broyden::default();
+                for (state, residual) in &points {
+                    drop(memory.direction(state, residual));
+                }
+                Ok(Work::default())
+            })
+        }
+        Task::Solve => {
+            let counter = counter.clone();
+            Box::new(move || {
+                let cell = Counted::new(model.cell.bind(&injection), counter.clone());
+                drop(solve(&cell, start.clone(), solver));
+                Ok(Work::default())
+            })
+        }
+        _ => {
+            let cell = Counted::new(bound, counter.clone());
+            Box::new(move || {
+                drop(cell.apply(&state));
+                Ok(Work::default())
+            })
+        }
+    }
+}
+
+/// One step of the inner attack through the training gradient, then the gradients of all parameters at what it
+/// found, then the optimiser's step, as in training.
+fn train_step<'a>(
+    file: &'a ModelFile,
+    images: Images,
+    labels: Vec<usize>,
+    counter: WorkCounter,
+) -> Result<Repeat<'a>, Error> {
+    let deployment = &file.metadata.deployment;
+    let (attack, budget) = (one_step()?, budget()?);
+    let mut optimizer = AdamConfig::new().init();
+    let mut network = file.network.clone();
+    let indices: Vec<usize> = (0..labels.len()).collect();
+    Ok(Box::new(move || {
+        let targets = Targets { images: &images, labels: &labels, indices: &indices, seed: 0 };
+        let victim = network.victim(deployment, Readout::Final, deployment.training_gradient.clone());
+        let perturbed = attack.run(&*victim, &targets, &budget);
+        let spent = victim.work();
+        drop(victim);
+        let objective = CrossEntropy { labels: labels.clone() };
+        let Network::Mdeq(model) = &network else {
+            return Err(Error::Internal("the network changed".into()));
+        };
+        let options = train::StepOptions::default();
+        let step = train::gradients(model, deployment, &options, &perturbed, &objective, &counter);
+        let step = step.map_err(|error| Error::Internal(error.to_string()))?;
+        // Too small a rate to lead anywhere: every repetition is the same work.
+        let stepped = optimizer.step(1e-9, network.clone().train(), step.parameters).valid();
+        network = step.moments.absorbed_into(stepped);
+        Ok(spent)
+    }))
+}
+
+/// PGD that takes one step from the images themselves, and looks at nothing else.
+fn one_step() -> Result<Pgd, Error> {
+    let config = PgdConfig { steps: 1, random_start: false, keep_first: false, ..PgdConfig::default() };
+    Pgd::new(config).map_err(|error| Error::Internal(error.to_string()))
+}
+
+fn budget() -> Result<Budget, Error> {
+    Budget::new(Norm::Linf, 8.0 / 255.0).map_err(|error| Error::Internal(error.to_string()))
+}

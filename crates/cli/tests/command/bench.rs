@@ -1,0 +1,94 @@
+//! `bench` end to end on a model that takes no time; what it measures is not looked at.
+
+use serde_json::Value;
+
+use crate::support::{folder, refuse, succeed};
+
+const FAST: &str = "bench --model mdeq-digits --rounds 1 --batch 2 --quiet";
+
+fn record(folder: &std::path::Path) -> Value {
+    let text = std::fs::read_to_string(folder.join("bench.json")).expect("written");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[test]
+fn cases_are_timed_and_counted() {
+    let folder = folder();
+    let table = succeed(
+        folder.path(),
+        &format!("{FAST} --only solve,pgd-exact,pgd-ensemble,train-step --json bench.json"),
+    );
+    let record = record(folder.path());
+    let cases = record["cases"].as_array().unwrap();
+    let names: Vec<&str> = cases.iter().map(|case| case["case"].as_str().unwrap()).collect();
+    assert_eq!(names, ["solve", "pgd-exact", "pgd-ensemble", "train-step"]);
+    for (case, evaluations, vjps) in [
+        // z_0 and 8 steps.
+        (&cases[0], 9.0, 0.0),
+        // The solve and one linearisation; 7 steps and one more, and the last product with the injection.
+        (&cases[1], 10.0, 9.0),
+        // One trajectory, the tail of the readout, and one linearisation for each state.
+        (&cases[2], 18.0, 8.0),
+        // Both the attack and the gradient of the parameters.
+        (&cases[3], 20.0, 18.0),
+    ] {
+        assert_eq!(case["cell_evaluations"], evaluations, "{case}");
+        assert_eq!(case["vjps"], vjps, "{case}");
+        assert!(case["seconds"]["median"].as_f64().unwrap() > 0.0, "{case}");
+        assert!(table.contains(case["case"].as_str().unwrap()), "{table}");
+    }
+    assert!(record["machine"]["peak_gflops"].as_f64().unwrap() > 0.0);
+    assert!(record["pytorch"].is_null());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_is_that_of_each_process() {
+    let folder = folder();
+    succeed(folder.path(), &format!("{FAST} --only memory --json bench.json"));
+    let record = record(folder.path());
+    let memory = record["memory"].as_array().unwrap();
+    // One and two images, and four; three step budgets; states, tails and depths.
+    assert_eq!(memory.len(), 3 + 3 + 4 + 4 + 4);
+    assert!(memory.iter().all(|row| row["peak_mib"].as_f64().unwrap() > 1.0));
+}
+
+#[test]
+fn mistakes_are_named() {
+    let folder = folder();
+    refuse(folder.path(), "bench --only cell", 2, &["--only cell", "cell-forward", "verdict"]);
+    refuse(folder.path(), "bench --model resnet18", 2, &["--model resnet18", "mdeq-small"]);
+    refuse(folder.path(), "bench --rounds 0", 2, &["at least 1"]);
+    refuse(folder.path(), "bench --weights m.safetensors", 2, &["--data"]);
+    refuse(
+        folder.path(),
+        "bench --model mdeq-digits --only solve --pytorch no-such-python --quiet",
+        2,
+        &["--pytorch no-such-python", "cannot start"],
+    );
+}
+
+/// Needs a Python with PyTorch, named by EQUIPOISE_PYTORCH.
+#[test]
+fn pytorch_does_the_same_work() {
+    let Some(python) = std::env::var_os("EQUIPOISE_PYTORCH") else {
+        eprintln!(
+            "skipped: EQUIPOISE_PYTORCH names no Python that has PyTorch (benchmarks/pytorch/setup.sh makes one)"
+        );
+        return;
+    };
+    let folder = folder();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../benchmarks/pytorch/mdeq.py");
+    let python = python.to_string_lossy();
+    let only = "cell-forward,cell-vjp,low-rank,solve,pgd-exact,pgd-unrolled,pgd-ensemble,pgd-ensemble-shared,train-step";
+    succeed(
+        folder.path(),
+        &format!("{FAST} --only {only} --json bench.json --pytorch {python} --pytorch-script {script}"),
+    );
+    let record = record(folder.path());
+    let cases = record["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 9);
+    assert!(cases.iter().all(|case| case["pytorch"]["ratio"]["median"].as_f64().unwrap() > 0.0));
+    // The command has refused already if the results differ; here it has to have looked.
+    assert_eq!(record["agreement"]["mdeq-digits"].as_object().unwrap().len(), 5);
+}
