@@ -79,11 +79,12 @@ pub fn warm_started(names: Vec<String>) -> Result<Vec<String>, Error> {
     Ok(warm)
 }
 
-/// Whether a model of so many classes can be attacked by all of these.
-pub fn check_attacks(names: &[String], classes: usize) -> Result<(), Error> {
+/// Whether a model of so many classes can be attacked by all of these within balls of this norm.
+pub fn check_attacks(names: &[String], classes: usize, norm: Norm) -> Result<(), Error> {
     for name in names {
         let attack = attack::parse(name).map_err(input)?;
         attack.check(classes).map_err(|error| input(format!("--attacks: {error}")))?;
+        attack.check_norm(norm).map_err(|error| input(format!("--attacks: {error}")))?;
     }
     Ok(())
 }

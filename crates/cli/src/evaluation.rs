@@ -101,7 +101,8 @@ pub fn run(
 ) -> Result<Option<ReadoutResult>, Error> {
     let ModelFile { metadata, network } = grid.model;
     let deployment = &metadata.deployment;
-    let subject = Subject { network, deployment, readout, classes };
+    let norm = grid.settings.budget.norm();
+    let subject = Subject { network, deployment, readout, classes, norm };
     let battery = plan(grid, &subject);
     let label = format!("{}, {readout}", metadata.name);
     if grid.attacks.white_box {

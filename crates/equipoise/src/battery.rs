@@ -15,11 +15,11 @@
 //! - whatever else was asked for.
 //!
 //! What a model does not admit is left out with the reason: `adjoint` and `through-solver` follow Broyden's method
-//! only, APGD-T needs four classes. A feedforward network has one gradient.
+//! only, APGD-T needs four classes, only APGD searches in L1. A feedforward network has one gradient.
 
 use equipoise_record::NotTried;
 
-use crate::attack;
+use crate::attack::{self, Norm};
 use crate::deployed::Deployment;
 use crate::gradient::Estimator;
 use crate::network::Network;
@@ -60,6 +60,8 @@ pub struct Subject<'a> {
     pub readout: Readout,
     /// Number of classes.
     pub classes: usize,
+    /// Norm of the budget.
+    pub norm: Norm,
 }
 
 impl Subject<'_> {
@@ -212,7 +214,10 @@ impl Battery {
         if let Err(error) = attack.check(subject.classes) {
             return self.leave_out(name, estimator, &error);
         }
-        let queries = attack.queries(subject.classes);
+        if let Err(error) = attack.check_norm(subject.norm) {
+            return self.leave_out(name, estimator, &error);
+        }
+        let queries = attack.queries(subject.classes, subject.norm);
         let work =
             queries.gradients as f64 * subject.work(estimator) + queries.logits as f64 * subject.work(None);
         let ready_made = estimator == Some(&subject.deployment.training_gradient);
@@ -249,7 +254,7 @@ mod tests {
     }
 
     fn white_box(network: &Network, deployment: &Deployment, readout: Readout, classes: usize) -> Battery {
-        Battery::white_box(&Subject { network, deployment, readout, classes }, &[])
+        Battery::white_box(&Subject { network, deployment, readout, classes, norm: Norm::Linf }, &[])
     }
 
     #[test]
@@ -281,8 +286,13 @@ mod tests {
             assert!(gradients.contains(&expected), "{expected} is not in {gradients:?}");
         }
         // What fits the readout first, then the cheap first.
-        let subject =
-            Subject { network: &network, deployment: &deployment, readout: Readout::Final, classes: 10 };
+        let subject = Subject {
+            network: &network,
+            deployment: &deployment,
+            readout: Readout::Final,
+            classes: 10,
+            norm: Norm::Linf,
+        };
         let works: Vec<f64> =
             subject.gradients(&[]).iter().skip(1).map(|estimator| subject.work(Some(estimator))).collect();
         assert!(works.is_sorted(), "{works:?}");
@@ -337,6 +347,18 @@ mod tests {
     }
 
     #[test]
+    fn in_l1_only_apgd_remains() {
+        let (network, deployment) = (network("resnet18"), Deployment::exact());
+        let (network, deployment, readout) = (&network, &deployment, Readout::Final);
+        let subject = Subject { network, deployment, readout, classes: 10, norm: Norm::L1 };
+        let battery = Battery::white_box(&subject, &[]);
+        assert_eq!(labels(&battery), ["apgd-ce/exact", "apgd-t/exact"]);
+        let left_out: Vec<&str> = battery.left_out.iter().map(|left_out| left_out.attack.as_str()).collect();
+        assert_eq!(left_out, ["pgd-10", "fab-t", "square"]);
+        assert!(battery.left_out.iter().all(|left_out| left_out.reason.contains("l1 balls")));
+    }
+
+    #[test]
     fn a_feedforward_network_has_one_gradient() {
         let (network, deployment) = (network("resnet18"), Deployment::exact());
         let battery = white_box(&network, &deployment, Readout::Final, 10);
@@ -349,8 +371,13 @@ mod tests {
     #[test]
     fn named_attacks_join_in_their_places() {
         let (network, deployment) = (network("mdeq-digits"), Deployment::exact());
-        let subject =
-            Subject { network: &network, deployment: &deployment, readout: Readout::Final, classes: 10 };
+        let subject = Subject {
+            network: &network,
+            deployment: &deployment,
+            readout: Readout::Final,
+            classes: 10,
+            norm: Norm::Linf,
+        };
         let named = ["pgd-50".to_owned(), "square".to_owned(), "square-100".to_owned()];
         let gradients = ["adjoint:state=1".parse().unwrap()];
         let product = Battery::product(&subject, &named, &gradients);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use equipoise_record::Accuracy;
 
-use crate::attack::{Attack, Budget, Pgd, PgdConfig, PgdError, Targets};
+use crate::attack::{Attack, Budget, Pgd, PgdConfig, PgdError, Targets, UnsupportedNorm};
 use crate::batch::{Images, predictions, select};
 use crate::deployed::{Deployment, Victim};
 use crate::evaluate::{Observer, Points, Stopping};
@@ -53,6 +53,9 @@ pub enum DefenseError {
     /// The attack was refused.
     #[error(transparent)]
     Attack(#[from] PgdError),
+    /// The attack does not search in balls of the budget's norm.
+    #[error(transparent)]
+    Norm(#[from] UnsupportedNorm),
     /// The observer asked to stop.
     #[error("stopped before an early readout was chosen")]
     Cancelled,
@@ -103,6 +106,7 @@ fn choose<S: Stem, C: Cell, H: Head>(
     if batch == 0 {
         return Err(DefenseError::BatchSize);
     }
+    attack()?.check_norm(budget.norm())?;
     let classes = model.head.classes();
     if let Some(row) = points.labels().iter().position(|&label| label >= classes) {
         let (index, label) = (points.indices()[row], points.labels()[row]);

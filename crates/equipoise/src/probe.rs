@@ -15,7 +15,10 @@
 
 use equipoise_record::{Evidence, Flag};
 
-use crate::attack::{Attack, Budget, BudgetError, Norm, Pgd, PgdConfig, PgdError, Targets, WhiteBox};
+use crate::attack::{
+    Apgd, ApgdConfig, ApgdError, Attack, Budget, BudgetError, Norm, Pgd, PgdConfig, PgdError, Targets,
+    WhiteBox,
+};
 use crate::batch::{Images, predictions, select, to_vec};
 use crate::battery::Subject;
 use crate::deployed::{Deployment, Victim};
@@ -34,6 +37,9 @@ pub enum ProbeError {
     /// The attack was refused.
     #[error(transparent)]
     Attack(#[from] PgdError),
+    /// The attack was refused.
+    #[error(transparent)]
+    Apgd(#[from] ApgdError),
     /// The budget was refused.
     #[error(transparent)]
     Budget(#[from] BudgetError),
@@ -47,6 +53,16 @@ const FALL: f64 = 0.05;
 const MOVE: f64 = 0.05;
 /// Largest ratio of residuals.
 const INFLATION: f64 = 2.0;
+
+/// The attack of so many steps that the probes are made with: PGD, or APGD-CE in L1 balls, where PGD does not search.
+fn searching(norm: Norm, steps: usize, keep_first: bool) -> Result<Box<dyn Attack>, ProbeError> {
+    Ok(match norm {
+        Norm::Linf | Norm::L2 => Box::new(Pgd::new(PgdConfig { steps, keep_first, ..PgdConfig::default() })?),
+        Norm::L1 => {
+            Box::new(Apgd::new(ApgdConfig { iterations: steps, keep_first, ..ApgdConfig::default() })?)
+        }
+    })
+}
 
 /// Makes all probes that the model admits, on the first `count` points that it classifies correctly. Without such
 /// points there are none.
@@ -127,7 +143,7 @@ impl Bench<'_> {
     }
 
     /// What an attack through the training gradient makes of some points.
-    fn attacked(&self, attack: &Pgd, budget: &Budget, rows: &[usize]) -> Result<Images, ProbeError> {
+    fn attacked(&self, attack: &dyn Attack, budget: &Budget, rows: &[usize]) -> Result<Images, ProbeError> {
         let (images, labels) = (select(self.points.images(), rows), self.labels(rows));
         let indices: Vec<usize> = rows.iter().map(|&row| self.points.indices()[row]).collect();
         let targets =
@@ -170,8 +186,8 @@ impl Bench<'_> {
 
     fn loss_by_eps(&self) -> Result<Flag, ProbeError> {
         let name = "loss-not-monotone-in-eps";
-        let attack = Pgd::new(PgdConfig { keep_first: false, ..PgdConfig::default() })?;
         let given = self.settings.budget;
+        let attack = searching(given.norm(), 10, false)?;
         let most = if given.norm() == Norm::Linf { 1.0 } else { f64::INFINITY };
         let mut radii: Vec<f64> =
             [0.5, 1.0, 2.0, 4.0].iter().map(|times| (times * given.eps()).min(most)).collect();
@@ -182,7 +198,7 @@ impl Bench<'_> {
             let objective = CrossEntropy { labels: self.labels(rows) };
             let mut by_point = vec![Vec::with_capacity(radii.len()); rows.len()];
             for budget in &budgets {
-                let attacked = self.attacked(&attack, budget, rows)?;
+                let attacked = self.attacked(attack.as_ref(), budget, rows)?;
                 let losses = to_vec(objective.values(self.victim.logits(&attacked)));
                 by_point.iter_mut().zip(losses).for_each(|(row, loss)| row.push(f64::from(loss)));
             }
@@ -197,8 +213,9 @@ impl Bench<'_> {
             name: name.to_owned(),
             raised: falls > 0,
             statement: format!(
-                "the mean cross-entropy of {} points after ready-made PGD-10 is {} (eps)",
+                "the mean cross-entropy of {} points after ready-made {} is {} (eps)",
                 losses.len(),
+                attack.name().to_uppercase(),
                 said.join(", ")
             ),
             evidence: radii
@@ -211,15 +228,12 @@ impl Bench<'_> {
 
     fn unbounded(&self) -> Result<Flag, ProbeError> {
         let name = "survives-unbounded-budget";
-        let attack = Pgd::new(PgdConfig { steps: 50, ..PgdConfig::default() })?;
         let pixels: usize = self.points.images().dims()[1..].iter().product();
-        let eps = match self.settings.budget.norm() {
-            Norm::Linf => 1.0,
-            Norm::L2 => (pixels as f64).sqrt(),
-        };
-        let budget = Budget::new(self.settings.budget.norm(), eps)?;
+        let norm = self.settings.budget.norm();
+        let attack = searching(norm, 50, true)?;
+        let budget = Budget::new(norm, norm.farthest(pixels))?;
         let survives = self.each(name, |rows| {
-            let attacked = self.attacked(&attack, &budget, rows)?;
+            let attacked = self.attacked(attack.as_ref(), &budget, rows)?;
             Ok(self.correct(self.victim, &attacked, rows))
         })?;
         let (n, survivors) = (survives.len(), survives.iter().filter(|&&survives| survives).count());
@@ -227,7 +241,8 @@ impl Bench<'_> {
             name: name.to_owned(),
             raised: survivors > 0,
             statement: format!(
-                "{survivors} of {n} points survive ready-made PGD-50 within {budget}, which holds all images"
+                "{survivors} of {n} points survive ready-made {} within {budget}, which holds all images",
+                attack.name().to_uppercase()
             ),
             evidence: vec![
                 evidence("points attacked", n as f64),
@@ -370,7 +385,8 @@ mod tests {
         let entry = Entry { attack, estimator: "exact".into(), ready_made: true, victim: &*victim };
         let cascade = Cascade { readout: readout.to_string(), judge: &*victim, entries: vec![entry] };
         let outcome = run(&cascade, &points, &settings, &Quiet, None).unwrap();
-        let subject = Subject { network: &network, deployment: &deployment, readout, classes: 10 };
+        let subject =
+            Subject { network: &network, deployment: &deployment, readout, classes: 10, norm: Norm::Linf };
         flags(&subject, &points, &outcome, &settings, count, &Quiet).unwrap()
     }
 
@@ -443,8 +459,13 @@ mod tests {
         }
         let deployment = Deployment::exact();
         let victim = network.victim(&deployment, Readout::Final, deployment.training_gradient.clone());
-        let subject =
-            Subject { network: &network, deployment: &deployment, readout: Readout::Final, classes: 10 };
+        let subject = Subject {
+            network: &network,
+            deployment: &deployment,
+            readout: Readout::Final,
+            classes: 10,
+            norm: Norm::Linf,
+        };
         let settings = Settings { budget: Budget::new(Norm::Linf, 1e-9).unwrap(), seed: 1, batch_size: 5 };
         let rows: Vec<usize> = (0..12).collect();
         let bench = Bench {

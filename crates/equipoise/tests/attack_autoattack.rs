@@ -86,6 +86,25 @@ fn with_two_classes_exactly_the_breakable_points_break_in_l2() {
 }
 
 #[test]
+fn with_two_classes_the_breakable_points_break_in_l1() {
+    let victim = Linear::random(2, 23);
+    // Pixels at the ends of the box among them: the closed form knows the box, and so must the attack.
+    let x = images(96, 24, -0.2, 1.2).clamp(0.0, 1.0);
+    let y = labels(&victim, &x);
+    for eps in [0.3, 1.0, 2.5] {
+        let budget = Budget::new(Norm::L1, eps).unwrap();
+        let breakable = victim.breakable(&x, &y, &budget);
+        assert!((8..88).contains(&count(&breakable)), "the test needs both kinds: {}", count(&breakable));
+        let almost = victim.breakable(&x, &y, &Budget::new(Norm::L1, 0.97 * eps).unwrap());
+        for name in ["apgd-ce", "apgd-ce-100x2"] {
+            let broke = broken(name, &victim, &x, &y, &budget);
+            assert!(subset(&broke, &breakable), "{name} at {eps}");
+            assert!(subset(&almost, &broke), "{name} at {eps}: {} of {}", count(&broke), count(&almost));
+        }
+    }
+}
+
+#[test]
 fn with_several_classes_only_breakable_points_break() {
     let victim = Linear::random(6, 5);
     let x = images(128, 6, 0.0, 1.0);
@@ -189,6 +208,19 @@ fn stronger_attacks_break_more_of_a_victim_that_is_not_linear() {
 }
 
 #[test]
+fn in_l1_all_losses_and_steps_help() {
+    let victim = TwoLayer::random(8, 13);
+    let x = images(96, 14, 0.0, 1.0);
+    let y: Vec<usize> = predictions(&victim.logits(&x)).into_iter().flatten().collect();
+    let budget = Budget::new(Norm::L1, 0.5).unwrap();
+    let [short, ce, dlr, targeted] = ["apgd-ce-3", "apgd-ce", "apgd-dlr", "apgd-t"]
+        .map(|name| count(&broken(name, &victim, &x, &y, &budget)));
+    eprintln!("l1: apgd-ce-3 {short}, apgd-ce {ce}, apgd-dlr {dlr}, apgd-t {targeted}");
+    assert!((10..90).contains(&ce), "the test needs both kinds: {ce}");
+    assert!(ce >= short && targeted >= ce && dlr * 10 >= ce * 9, "{short} {ce} {dlr} {targeted}");
+}
+
+#[test]
 fn the_ratio_withstands_logits_so_large_that_the_softmax_saturates() {
     let linear = Linear::random(5, 15);
     let x = images(48, 16, 0.2, 0.8);
@@ -230,6 +262,15 @@ fn broken_examples_cost_nothing_more() {
         let work = victim.work() - before;
         (work.cell_evaluations / 16, work.vjps / 16)
     };
+    let spent_in_l1 = |name: &str| {
+        let tiny = Budget::new(Norm::L1, 1e-6).unwrap();
+        let Queries { gradients, logits } = attack::parse(name).unwrap().queries(4, Norm::L1);
+        assert_eq!(spent(name, &tiny), ((gradients + logits) as u64, gradients as u64), "{name}");
+        (gradients, logits)
+    };
+    // In L1 one look at the last point of each of three balls.
+    assert_eq!(spent_in_l1("apgd-ce-10"), (10, 3));
+    assert_eq!(spent_in_l1("apgd-t-10x2"), (3 * 2 * 10, 1 + 3 * 2 * 3));
     // Evaluations and gradients of a point that withstands: one gradient for each iteration, and one look at the
     // last point; FAB looks at every point on its own; targeted attacks look at the clean image.
     assert_eq!(spent("apgd-ce-10", &tiny), (11, 10));
@@ -241,7 +282,7 @@ fn broken_examples_cost_nothing_more() {
     // Which is what they say beforehand for a point that withstands.
     for name in ["pgd-5", "pgd-5x3-margin", "apgd-ce-10", "apgd-dlr-10x3", "apgd-t-10", "fab-t-10", "fab-10"]
     {
-        let Queries { gradients, logits } = attack::parse(name).unwrap().queries(4);
+        let Queries { gradients, logits } = attack::parse(name).unwrap().queries(4, Norm::Linf);
         assert_eq!(spent(name, &tiny), ((gradients + logits) as u64, gradients as u64), "{name}");
     }
 
@@ -253,10 +294,15 @@ fn broken_examples_cost_nothing_more() {
 
 #[test]
 fn the_worst_loss_is_found_if_asked_for() {
+    worst_loss(Norm::Linf, 0.08);
+    worst_loss(Norm::L1, 1.5);
+}
+
+fn worst_loss(norm: Norm, eps: f64) {
     let victim = TwoLayer::random(5, 21);
     let x = images(32, 22, 0.0, 1.0);
     let y: Vec<usize> = predictions(&victim.logits(&x)).into_iter().flatten().collect();
-    let budget = Budget::new(Norm::Linf, 0.08).unwrap();
+    let budget = Budget::new(norm, eps).unwrap();
     let objective = CrossEntropy { labels: y.clone() };
     let loss = |images: &Images| to_vec(objective.values(victim.logits(images)));
     let run = |keep_first, restarts| {

@@ -12,13 +12,16 @@ use equipoise::loss::Objective;
 
 const ATTACKS: [&str; 6] =
     ["apgd-ce-20x2", "apgd-dlr-20", "apgd-t-10", "fab-t-10x2", "fab-10x2", "square-200x2"];
-const BUDGETS: [(Norm, f64); 2] = [(Norm::Linf, 8.0 / 255.0), (Norm::L2, 0.2)];
+const BUDGETS: [(Norm, f64); 3] = [(Norm::Linf, 8.0 / 255.0), (Norm::L2, 0.2), (Norm::L1, 0.7)];
 
-/// Every attack with every budget.
+/// Every attack with every budget that it searches in.
 fn each(mut test: impl FnMut(&dyn Attack, &Budget)) {
     for name in ATTACKS {
         let attack = attack::parse(name).unwrap();
         for (norm, eps) in BUDGETS {
+            if attack.check_norm(norm).is_err() {
+                continue;
+            }
             test(attack.as_ref(), &Budget::new(norm, eps).unwrap());
         }
     }
@@ -46,6 +49,7 @@ fn images_lie_within_the_budget_and_claims_are_true() {
                 let size = match budget.norm() {
                     Norm::Linf => changes.fold(0.0, |largest: f64, d| largest.max(d.abs())),
                     Norm::L2 => changes.map(|d| d * d).sum::<f64>().sqrt(),
+                    Norm::L1 => changes.map(f64::abs).sum::<f64>(),
                 };
                 assert!(size <= budget.eps(), "{} example {k}: {size}", attack.name());
                 assert!(p.iter().all(|pixel| (0.0..=1.0).contains(pixel)), "{} example {k}", attack.name());
@@ -102,10 +106,13 @@ fn seed_and_index_choose_the_random_numbers() {
     let x = attack_victims::images_of(1, shape, 7, 0.2, 0.8);
     let y: Vec<usize> = predictions(&victim.logits(&x)).into_iter().flatten().collect();
     // So little room that nothing is found, and too few queries to forget the start.
-    for (norm, eps) in [(Norm::Linf, 1e-4), (Norm::L2, 1e-3)] {
+    for (norm, eps) in [(Norm::Linf, 1e-4), (Norm::L2, 1e-3), (Norm::L1, 1e-2)] {
         let budget = Budget::new(norm, eps).unwrap();
         for name in ["apgd-ce-1", "apgd-dlr-1", "apgd-t-1", "square-5"] {
             let attack = attack::parse(name).unwrap();
+            if attack.check_norm(norm).is_err() {
+                continue;
+            }
             let asked = RefCell::new(Vec::new());
             let watch = |images: &Images, logits: Logits| {
                 asked.borrow_mut().extend(to_vec(images.clone()));
@@ -236,9 +243,10 @@ fn images_of_a_single_pixel_and_of_odd_shapes_are_attacked() {
         let x = attack_victims::images_of(6, shape, 17, 0.0, 1.0);
         let y: Vec<usize> = predictions(&victim.logits(&x)).into_iter().flatten().collect();
         for name in ["apgd-ce-3", "apgd-t-2", "fab-t-2", "square-30"] {
-            for (norm, eps) in BUDGETS {
+            let attack = attack::parse(name).unwrap();
+            for (norm, eps) in BUDGETS.into_iter().filter(|&(norm, _)| attack.check_norm(norm).is_ok()) {
                 let budget = Budget::new(norm, eps).unwrap();
-                let found = attempt(attack::parse(name).unwrap().as_ref(), &victim, &x, &y, &budget);
+                let found = attempt(attack.as_ref(), &victim, &x, &y, &budget);
                 assert!(
                     budget.contains(&x, &found.images).into_iter().all(|inside| inside),
                     "{name} {shape:?}"
@@ -279,4 +287,13 @@ fn a_ratio_of_two_classes_is_refused() {
     let x = images(1, 21, 0.0, 1.0);
     let budget = Budget::new(Norm::Linf, 0.01).unwrap();
     attempt(attack::parse("apgd-dlr").unwrap().as_ref(), &two, &x, &[0], &budget);
+}
+
+#[test]
+#[should_panic(expected = "pgd-10 does not search in l1 balls: with l1 use apgd-ce, apgd-dlr or apgd-t")]
+fn an_attack_without_a_form_for_a_norm_is_refused() {
+    let two = Linear::random(2, 22);
+    let x = images(1, 23, 0.0, 1.0);
+    let budget = Budget::new(Norm::L1, 0.1).unwrap();
+    attempt(attack::parse("pgd-10").unwrap().as_ref(), &two, &x, &[0], &budget);
 }

@@ -241,7 +241,7 @@ impl<F: Fn(&Targets<'_>) -> Attempt + Send + Sync> Attack for Cheat<F> {
     fn name(&self) -> String {
         "cheat".to_owned()
     }
-    fn queries(&self, _: usize) -> Queries {
+    fn queries(&self, _: usize, _: Norm) -> Queries {
         Queries::default()
     }
     fn attempt_with(&self, _: &dyn WhiteBox, targets: &Targets<'_>, _: &Budget, _: &dyn Pulse) -> Attempt {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use equipoise::attack::{Budget, WhiteBox};
+use equipoise::attack::{Budget, Norm, WhiteBox};
 use equipoise::checkpoint::ModelFile;
 use equipoise::diagnose::{self, Case, DiagnoseError, Measured, Settings, SpectrumConfig};
 use equipoise::evaluate::Points;
@@ -90,6 +90,11 @@ pub fn run(flags: &Diagnose, setup: &Setup) -> Result<(), Error> {
 /// Everything that can be wrong is found here, before anything is written.
 fn check(flags: &Diagnose, setup: &Setup) -> Result<Checked, Error> {
     let budget: Budget = args::budget(&flags.eps, &flags.norm)?;
+    if budget.norm() == Norm::L1 {
+        return Err(input(
+            "--norm l1: diagnose attacks with PGD, which does not search in l1 balls; use linf or l2",
+        ));
+    }
     if budget.eps() == 0.0 {
         return Err(input("--eps 0: nothing can be attacked within it; give a radius such as 8/255"));
     }

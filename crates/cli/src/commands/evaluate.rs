@@ -1,5 +1,6 @@
 //! `evaluate`: a model file and a data set to robust accuracies.
 
+use equipoise::attack::Norm;
 use equipoise::checkpoint::ModelFile;
 use equipoise::evaluate::Settings;
 use equipoise::gradient::Estimator;
@@ -121,10 +122,15 @@ fn check(flags: &Evaluate, setup: &Setup) -> Result<Checked, Error> {
     }
     let (model, hash) = args::model(&flags.model, &setup.device)?;
     let time_limit = flags.time_limit.as_deref().map(args::time_limit).transpose()?;
-    args::check_attacks(&attacks.names, model.metadata.architecture.classes())?;
+    args::check_attacks(&attacks.names, model.metadata.architecture.classes(), budget.norm())?;
     let gradients = args::gradients(flags.gradients.as_deref(), &model)?;
     let asked = if flags.gradients.is_some() { gradients.clone() } else { Vec::new() };
     let readouts = args::readouts(&flags.readouts, &model)?;
+    if readouts.contains(&ReadoutChoice::Early) && budget.norm() == Norm::L1 {
+        return Err(input(
+            "--readouts early: T is chosen under PGD-10, which does not search in l1 balls; give it, as in early(3)",
+        ));
+    }
     if !flags.resume && files::has_content(&flags.out.join("journal"))? {
         return Err(input(format!(
             "{}: the folder holds the journal of an evaluation; add --resume to go on with it, or give another --out",

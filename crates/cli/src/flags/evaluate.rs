@@ -18,7 +18,7 @@ use clap::Args;
                   T/4, T/2,\n       3T/4, T with steps=4; adjoint at T/2, 3T/4, T; ensembles of the unrolled and of the \
                   adjoint\n       gradients at all states; those of --gradients\n  3. fab-t through the first of these, \
                   or the training gradient if there is no other\n  4. square\nWhat a model does not admit is left out \
-                  and recorded: adjoint and through-solver need Broyden's method, apgd-t four classes; a feedforward \
+                  and recorded: adjoint and through-solver need Broyden's method, apgd-t four classes, only APGD searches in l1; a feedforward \
                   network has one gradient. With --time-limit ready-made attacks come first and have half of the time; \
                   among them, and then among the others, the next is the one that promises the most broken points per \
                   second: the share that attacks of its kind or through its gradient have broken so far (from 1 of 20 \
@@ -61,7 +61,7 @@ pub struct Evaluate {
     /// Radius of the perturbations, such as 8/255
     #[arg(long, value_name = "X", default_value = "8/255", allow_hyphen_values = true)]
     pub eps: String,
-    /// Norm of the radius: linf or l2
+    /// Norm of the radius: linf, l2 or l1; in l1 balls only apgd-ce, apgd-dlr and apgd-t search
     #[arg(long, value_name = "NORM", default_value = "linf")]
     pub norm: String,
     /// Images per batch; changes speed and memory, not results

@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use super::l1;
 use crate::batch::{Images, from_vec, to_vec};
 
 /// The norm in which perturbations are measured, over all pixels and channels of one image.
@@ -21,6 +22,8 @@ pub enum Norm {
     Linf,
     /// L2: the Euclidean length of the change.
     L2,
+    /// L1: the sum of the changes of all intensities.
+    L1,
 }
 
 impl fmt::Display for Norm {
@@ -28,6 +31,7 @@ impl fmt::Display for Norm {
         f.pad(match self {
             Self::Linf => "linf",
             Self::L2 => "l2",
+            Self::L1 => "l1",
         })
     }
 }
@@ -35,11 +39,12 @@ impl fmt::Display for Norm {
 impl FromStr for Norm {
     type Err = BudgetError;
 
-    /// Reads `linf` or `l2`, in any case.
+    /// Reads `linf`, `l2` or `l1`, in any case.
     fn from_str(text: &str) -> Result<Self, BudgetError> {
         match text.trim().to_ascii_lowercase().as_str() {
             "linf" => Ok(Self::Linf),
             "l2" => Ok(Self::L2),
+            "l1" => Ok(Self::L1),
             _ => Err(BudgetError::UnknownNorm(text.to_owned())),
         }
     }
@@ -48,13 +53,23 @@ impl FromStr for Norm {
 impl Norm {
     /// The distance between two images, in float64. Pixels that are not a number count as unchanged.
     pub(crate) fn distance(self, original: &[f32], pixels: &[f32]) -> f64 {
+        let changes = original
+            .iter()
+            .zip(pixels)
+            .map(|(&x, &pixel)| (f64::from(finite_or(pixel, x)) - f64::from(x)).abs());
         match self {
-            Self::L2 => distance_l2(original, pixels),
-            Self::Linf => original
-                .iter()
-                .zip(pixels)
-                .map(|(&x, &pixel)| (f64::from(finite_or(pixel, x)) - f64::from(x)).abs())
-                .fold(0.0, f64::max),
+            Self::Linf => changes.fold(0.0, f64::max),
+            Self::L2 => changes.map(|change| change.powi(2)).sum::<f64>().sqrt(),
+            Self::L1 => changes.sum(),
+        }
+    }
+
+    /// The greatest distance between two images of so many pixels, all channels counted.
+    pub(crate) fn farthest(self, pixels: usize) -> f64 {
+        match self {
+            Self::Linf => 1.0,
+            Self::L2 => (pixels as f64).sqrt(),
+            Self::L1 => pixels as f64,
         }
     }
 }
@@ -63,11 +78,11 @@ impl Norm {
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum BudgetError {
     /// The norm is not one of those supported.
-    #[error("unknown norm `{0}`: use `linf` or `l2`")]
+    #[error("unknown norm `{0}`: use `linf`, `l2` or `l1`")]
     UnknownNorm(String),
     /// ε is negative, infinite or not a number.
     #[error(
-        "eps must be finite and not negative, and is {0}: give a radius such as 8/255 (linf) or 0.5 (l2)"
+        "eps must be finite and not negative, and is {0}: give a radius such as 8/255 (linf), 0.5 (l2) or 12 (l1)"
     )]
     Radius(f64),
     /// ε could not be read.
@@ -102,6 +117,11 @@ impl Budget {
         self.eps
     }
 
+    /// The ball of the same norm with so many times the radius, as far as numbers go.
+    pub(super) fn times(&self, factor: f64) -> Self {
+        Self { eps: (self.eps * factor).min(f64::MAX), ..*self }
+    }
+
     /// Reads ε from a fraction (`8/255`) or a decimal (`0.03`).
     ///
     /// ```
@@ -127,7 +147,8 @@ impl Budget {
     /// The nearest images to `perturbed` that lie in the ball around `images` and in \[0, 1\].
     ///
     /// L∞ clamps each intensity to \[max(0, x − ε), min(1, x + ε)\]. L2 scales the perturbation to length ε
-    /// and then clamps to \[0, 1\]: as x itself lies in \[0, 1\], clamping only shortens the perturbation.
+    /// and then clamps to \[0, 1\]: as x itself lies in \[0, 1\], clamping only shortens the perturbation. L1
+    /// goes to the nearest point of the ball and the box together (Croce and Hein 2021, arXiv 2103.01208).
     /// Pixels that are not a number return to the original.
     ///
     /// # Shapes
@@ -149,7 +170,7 @@ impl Budget {
                 }
             }
             Norm::L2 => {
-                let length = distance_l2(original, pixels);
+                let length = self.norm.distance(original, pixels);
                 // One part in 10¹² of safety covers the rounding of the float64 sums.
                 let scale = if length > self.eps { self.eps / length * (1.0 - 1e-12) } else { 1.0 };
                 for (pixel, &x) in pixels.iter_mut().zip(original) {
@@ -158,11 +179,24 @@ impl Budget {
                     *pixel = round_towards(x, (centre + scale * change).clamp(0.0, 1.0));
                 }
             }
+            Norm::L1 => {
+                let centre: Vec<f64> = original.iter().map(|&x| f64::from(x)).collect();
+                let mut change: Vec<f64> = pixels
+                    .iter()
+                    .zip(original)
+                    .map(|(&pixel, &x)| f64::from(finite_or(pixel, x)) - f64::from(x))
+                    .collect();
+                l1::project(&centre, &mut change, self.eps);
+                for ((pixel, &x), change) in pixels.iter_mut().zip(original).zip(change) {
+                    *pixel = round_towards(x, (f64::from(x) + change).clamp(0.0, 1.0));
+                }
+            }
         }
     }
 
     /// The perturbation of size `step` along which a linear function of slope `gradient` rises fastest:
-    /// `step`·sign(g) for L∞, `step`·g/‖g‖₂ per example for L2.
+    /// `step`·sign(g) for L∞, `step`·g/‖g‖₂ per example for L2, for L1 `step` on the largest entry alone (on the
+    /// first of equal ones).
     ///
     /// A gradient of zero gives no step. An entry that is not a number says nothing about its direction and
     /// is taken as zero; an infinite entry is taken as the largest finite number. Neither is reported here:
@@ -197,11 +231,21 @@ impl Budget {
                     }
                 }
             }
+            Norm::L1 => {
+                let largest = gradient.iter().fold(0.0, |largest: f32, entry| largest.max(entry.abs()));
+                let mut left = largest > 0.0;
+                for entry in gradient {
+                    let taken = left && entry.abs() == largest;
+                    left &= !taken;
+                    *entry = if taken { (step as f32).copysign(*entry) } else { 0.0 };
+                }
+            }
         }
     }
 
     /// Whether each image lies in \[0, 1\] and within ε of its original, up to a few float32 roundings: 2⁻²²
-    /// for L∞, 2⁻²³·√(CHW) for L2 (7e-6 for 32×32 colour images). Images that are not finite do not.
+    /// for L∞, 2⁻²³·√(CHW) for L2 and 2⁻²³·CHW for L1 (7e-6 and 4e-4 for 32×32 colour images). Images that are
+    /// not finite do not.
     ///
     /// # Shapes
     ///
@@ -219,7 +263,7 @@ impl Budget {
     pub(crate) fn slack(&self, [_, channels, height, width]: [usize; 4]) -> f64 {
         match self.norm {
             Norm::Linf => 2.0 * f64::from(f32::EPSILON),
-            Norm::L2 => f64::from(f32::EPSILON) * ((channels * height * width) as f64).sqrt(),
+            norm => f64::from(f32::EPSILON) * norm.farthest(channels * height * width),
         }
     }
 
@@ -243,7 +287,7 @@ impl Budget {
 }
 
 impl fmt::Display for Budget {
-    /// For instance `linf 8/255` or `l2 0.5`.
+    /// For instance `linf 8/255`, `l2 0.5` or `l1 12`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let levels = self.eps * 255.0;
         let whole = levels.round();
@@ -256,7 +300,7 @@ impl fmt::Display for Budget {
 }
 
 /// `value`, or `otherwise` where it is not a number, or the largest finite number where it is infinite.
-fn finite_or(value: f32, otherwise: f32) -> f32 {
+pub(super) fn finite_or(value: f32, otherwise: f32) -> f32 {
     if value.is_nan() { otherwise } else { value.clamp(-f32::MAX, f32::MAX) }
 }
 
@@ -271,16 +315,6 @@ fn round_towards(centre: f32, value: f64) -> f32 {
     } else {
         rounded.next_up()
     }
-}
-
-/// Euclidean distance in float64; pixels that are not a number count as unchanged.
-fn distance_l2(original: &[f32], pixels: &[f32]) -> f64 {
-    original
-        .iter()
-        .zip(pixels)
-        .map(|(&x, &pixel)| (f64::from(finite_or(pixel, x)) - f64::from(x)).powi(2))
-        .sum::<f64>()
-        .sqrt()
 }
 
 /// The examples of row-major content, one slice each.
@@ -328,11 +362,12 @@ mod tests {
 
     #[test]
     fn norms_are_read_and_written() {
-        for norm in [Norm::Linf, Norm::L2] {
+        for norm in [Norm::Linf, Norm::L2, Norm::L1] {
             assert_eq!(norm.to_string().parse(), Ok(norm));
         }
         assert_eq!("L2".parse(), Ok(Norm::L2));
-        assert!("l1".parse::<Norm>().unwrap_err().to_string().contains("linf"));
+        assert!("l0".parse::<Norm>().unwrap_err().to_string().contains("linf"));
+        assert_eq!(Budget::new(Norm::L1, 12.0).unwrap().to_string(), "l1 12");
         assert_eq!(Budget::new(Norm::Linf, 8.0 / 255.0).unwrap().to_string(), "linf 8/255");
         assert_eq!(Budget::new(Norm::L2, 0.5).unwrap().to_string(), "l2 0.5");
     }
@@ -343,8 +378,8 @@ mod tests {
         let shape = [3, 8, 8];
         let indices: Vec<usize> = (0..16).collect();
         let x = Noise::new(1, "x", 0).uniform(&indices, shape, 0.0, 1.0, &device);
-        for norm in [Norm::Linf, Norm::L2] {
-            for eps in [0.0, 1e-9, 1e-4, 8.0 / 255.0, 0.5, 3.0, 1e6] {
+        for norm in [Norm::Linf, Norm::L2, Norm::L1] {
+            for eps in [0.0, 1e-9, 1e-4, 8.0 / 255.0, 0.5, 3.0, 40.0, 1e6] {
                 let budget = Budget::new(norm, eps).unwrap();
                 for size in [1e-3, 1.0, 1e20] {
                     let p = x.clone() + Noise::new(1, "p", 0).normal(&indices, shape, &device) * size;
@@ -377,8 +412,9 @@ mod tests {
         let x = images(&[0.5, 0.25, 0.75]);
         let p = images(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
         assert_eq!(to_vec(Budget::new(Norm::Linf, 0.125).unwrap().project(&x, &p)), vec![0.5, 0.375, 0.625]);
-        for pixel in to_vec(Budget::new(Norm::L2, 0.125).unwrap().project(&x, &p)) {
-            assert!(pixel.is_finite());
+        for norm in [Norm::L2, Norm::L1] {
+            let projected = Budget::new(norm, 0.125).unwrap().project(&x, &p);
+            assert!(to_vec(projected).iter().all(|pixel| pixel.is_finite()), "{norm}");
         }
     }
 
@@ -404,7 +440,9 @@ mod tests {
         for (entry, expected) in to_vec(l2).into_iter().zip([0.15, -0.2, 0.0, 0.0]) {
             assert!((entry - expected).abs() < 1e-7, "{entry} {expected}");
         }
-        for norm in [Norm::Linf, Norm::L2] {
+        let l1 = Budget::new(Norm::L1, 1.0).unwrap().ascent_step(&images(&[3.0, -4.0, 4.0]), 0.25);
+        assert_eq!(to_vec(l1), vec![0.0, -0.25, 0.0]);
+        for norm in [Norm::Linf, Norm::L2, Norm::L1] {
             let zero = images(&[0.0, -0.0]);
             assert_eq!(to_vec(Budget::new(norm, 1.0).unwrap().ascent_step(&zero, 0.25)), vec![0.0, 0.0]);
         }

@@ -7,7 +7,9 @@
 mod budget;
 mod carried;
 mod classes;
+mod l1;
 mod names;
+mod norms;
 mod pulse;
 pub(crate) mod random;
 mod board;
@@ -22,6 +24,7 @@ pub use carried::Carried;
 pub use classes::TooFewClasses;
 pub use fab::{Fab, FabConfig, FabError, Nearest};
 pub use names::{UnknownAttack, parse, set};
+pub use norms::UnsupportedNorm;
 pub use pgd::{Pgd, PgdConfig, PgdError, PgdLoss};
 pub use pulse::{Beat, Pulse, Steady};
 pub use random::{ExampleRng, Noise};
@@ -140,14 +143,26 @@ pub trait Attack: Send + Sync {
         Ok(())
     }
 
+    /// Whether it searches in balls of this norm. Every attack does unless it says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`UnsupportedNorm`], which names the attacks that do. To be asked before [`Self::attempt`], which may panic
+    /// with the same message.
+    fn check_norm(&self, norm: Norm) -> Result<(), UnsupportedNorm> {
+        let _ = norm;
+        Ok(())
+    }
+
     /// Whether it asks for gradients. A black-box attack asks for logits alone, so one gradient estimator is as
     /// good as another.
     fn needs_gradients(&self) -> bool {
         true
     }
 
-    /// What it asks of a model of so many classes for a point that withstands it: the most that a point can cost.
-    fn queries(&self, classes: usize) -> Queries;
+    /// What it asks of a model of so many classes, within a ball of this norm, for a point that withstands it: the
+    /// most that a point can cost.
+    fn queries(&self, classes: usize, norm: Norm) -> Queries;
 
     /// Searches, and says which images it believes to be misclassified.
     ///

@@ -10,7 +10,8 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::budget::Budget;
+use super::budget::{Budget, Norm};
+use super::norms::{UnsupportedNorm, not_l1, right_norm};
 use super::pulse::{Count, Pulse, Steady};
 use super::random::Noise;
 use super::{Attack, Attempt, Carried, Queries, Targets, WhiteBox};
@@ -142,6 +143,7 @@ impl Pgd {
         start: &Images,
         objective: &dyn Objective,
     ) -> Images {
+        right_norm(self, budget);
         let step_size = self.config.step_size.unwrap_or(budget.eps() / 4.0);
         (0..self.config.steps).fold(budget.project(images, start), |current, _| {
             let gradient = victim.value_and_gradient(&current, objective).gradient;
@@ -158,6 +160,7 @@ impl Pgd {
         (restarts, pulse): (usize, &dyn Pulse),
         start: impl Fn(usize, &[usize]) -> Images,
     ) -> Attempt {
+        right_norm(self, budget);
         let step_size = self.config.step_size.unwrap_or(budget.eps() / 4.0);
         let mut attempt = Attempt::nothing(targets);
         let mut standing: Vec<usize> = (0..targets.labels.len()).collect();
@@ -251,7 +254,11 @@ impl Attack for Pgd {
         format!("{:?}", self.config)
     }
 
-    fn queries(&self, _classes: usize) -> Queries {
+    fn check_norm(&self, norm: Norm) -> Result<(), UnsupportedNorm> {
+        not_l1(self, norm)
+    }
+
+    fn queries(&self, _classes: usize, _norm: Norm) -> Queries {
         let PgdConfig { steps, restarts, .. } = self.config;
         // Each restart but the last looks at its last point.
         Queries { gradients: steps * restarts, logits: restarts - 1 }

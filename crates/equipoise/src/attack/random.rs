@@ -45,6 +45,11 @@ impl ExampleRng {
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
 
+    /// A Laplace number of scale 1: entries drawn so have a direction uniform on the L1 sphere.
+    pub(crate) fn laplace(&mut self) -> f64 {
+        self.sign() * -(1.0 - self.unit()).ln()
+    }
+
     /// A whole number uniform below `count`, and 0 if that is 0.
     pub(crate) fn below(&mut self, count: usize) -> usize {
         // Rounding can reach the end only for counts near 2⁵³.
@@ -57,15 +62,17 @@ impl ExampleRng {
     }
 
     /// A perturbation of `size` pixels and length `radius` in the given norm: uniform entries scaled to the
-    /// largest for L∞, normal entries scaled to the Euclidean length for L2.
+    /// largest for L∞, normal entries scaled to the Euclidean length for L2, Laplace entries to the sum for L1.
     pub(crate) fn on_sphere(&mut self, norm: Norm, size: usize, radius: f64) -> Vec<f32> {
         let direction: Vec<f64> = match norm {
             Norm::Linf => (0..size).map(|_| self.uniform(-1.0, 1.0)).collect(),
             Norm::L2 => (0..size).map(|_| self.normal()).collect(),
+            Norm::L1 => (0..size).map(|_| self.laplace()).collect(),
         };
         let length = match norm {
             Norm::Linf => direction.iter().fold(0.0, |longest: f64, entry| longest.max(entry.abs())),
             Norm::L2 => direction.iter().map(|entry| entry * entry).sum::<f64>().sqrt(),
+            Norm::L1 => direction.iter().map(|entry| entry.abs()).sum(),
         };
         let scale = if length > 0.0 { radius / length } else { 0.0 };
         direction.into_iter().map(|entry| (scale * entry) as f32).collect()
@@ -125,7 +132,7 @@ impl<'a> Noise<'a> {
         })
     }
 
-    /// Perturbations uniform in the ball of `budget`: in a cube for L∞; for L2 a uniform direction with length
+    /// Perturbations uniform in the ball of `budget`: in a cube for L∞; for L2 and L1 a uniform direction with length
     /// ε·u^(1/CHW), u uniform in \[0, 1).
     pub fn in_ball(&self, budget: &Budget, indices: &[usize], shape: [usize; 3], device: &Device) -> Images {
         let eps = budget.eps();
@@ -138,6 +145,10 @@ impl<'a> Noise<'a> {
                 for (entry, part) in image.iter_mut().zip(direction) {
                     *entry = if length > 0.0 { (radius * part / length) as f32 } else { 0.0 };
                 }
+            }),
+            Norm::L1 => self.fill(indices, shape, device, |rng, image| {
+                let radius = eps * rng.unit().powf(1.0 / image.len() as f64);
+                image.copy_from_slice(&rng.on_sphere(Norm::L1, image.len(), radius));
             }),
         }
     }
@@ -201,9 +212,9 @@ mod tests {
     #[test]
     fn a_perturbation_on_the_sphere_has_its_length() {
         let mut rng = ExampleRng::new(1, "sphere", 0, 0);
-        for (norm, radius) in [(Norm::Linf, 0.1), (Norm::L2, 2.0)] {
+        for (norm, radius) in [(Norm::Linf, 0.1), (Norm::L2, 2.0), (Norm::L1, 12.0)] {
             let perturbation = rng.on_sphere(norm, 48, radius);
-            assert!((norm.distance(&[0.0; 48], &perturbation) - radius).abs() < 1e-6);
+            assert!((norm.distance(&[0.0; 48], &perturbation) / radius - 1.0).abs() < 1e-6);
             assert!(perturbation.iter().any(|&entry| entry > 0.0) && perturbation.iter().any(|&e| e < 0.0));
         }
     }
@@ -251,6 +262,14 @@ mod tests {
             ball.chunks(3).map(|row| row.iter().map(|v| v * v).sum::<f64>().sqrt()).collect();
         assert!(radii.iter().all(|&radius| radius <= 2.0 + 1e-6));
         assert!((square(&radii) - 4.0 * 3.0 / 5.0).abs() < 0.03, "{}", square(&radii));
+        // In the L1 ball the size has mean ε·d/(d+1), and each entry a share 1/d of it.
+        let budget = Budget::new(Norm::L1, 2.0).unwrap();
+        let ball = numbers(noise.in_ball(&budget, &indices, [3, 1, 1], &device));
+        let sizes: Vec<f64> = ball.chunks(3).map(|row| row.iter().map(|v| v.abs()).sum()).collect();
+        assert!(sizes.iter().all(|&size| size <= 2.0 + 1e-6));
+        assert!((mean(&sizes) - 1.5).abs() < 0.01, "{}", mean(&sizes));
+        let first: Vec<f64> = ball.chunks(3).map(|row| row[0].abs()).collect();
+        assert!(mean(&ball).abs() < 0.02 && (mean(&first) - 0.5).abs() < 0.02, "{}", mean(&first));
     }
 
     const STREAM: [u64; 3] =

@@ -7,7 +7,7 @@
 use equipoise_record::{Share, SweepPoint, View};
 
 use super::{Batch, Case, DiagnoseError, Measured, pgd};
-use crate::attack::{Attack, Budget, Classifier, Norm, WhiteBox};
+use crate::attack::{Attack, Budget, Classifier, WhiteBox};
 use crate::batch::{predictions, select};
 use crate::deployed::{Deployment, Victim};
 use crate::model::cell::Cell;
@@ -83,10 +83,7 @@ pub fn eps(victim: &dyn WhiteBox, case: &Case<'_>) -> Result<Measured<Vec<SweepP
     let before = victim.work();
     let norm = case.settings.budget.norm();
     let [_, channels, height, width] = case.images(View::Clean).dims();
-    let farthest = match norm {
-        Norm::Linf => 1.0,
-        Norm::L2 => ((channels * height * width) as f64).sqrt(),
-    };
+    let farthest = norm.farthest(channels * height * width);
     let mut result: Vec<SweepPoint> = Vec::new();
     let mut eps = case.settings.budget.eps() / 4.0;
     // At ε = 0 there is nothing to double.

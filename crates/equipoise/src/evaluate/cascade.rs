@@ -211,6 +211,7 @@ fn check(cascade: &Cascade<'_>, points: &Points, settings: &Settings) -> Result<
     }
     for entry in &cascade.entries {
         entry.attack.check(classes)?;
+        entry.attack.check_norm(settings.budget.norm())?;
     }
     match cascade.entries.windows(2).find(|pair| !pair[0].ready_made && pair[1].ready_made) {
         Some(pair) => {

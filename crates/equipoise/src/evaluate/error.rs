@@ -27,6 +27,9 @@ pub enum EvaluateError {
     /// An attack whose loss needs more classes than the model has.
     #[error(transparent)]
     Classes(#[from] crate::attack::TooFewClasses),
+    /// An attack that does not search in balls of the budget's norm.
+    #[error(transparent)]
+    Norm(#[from] crate::attack::UnsupportedNorm),
     /// A ready-made attack after another one: its accuracy would not be that of the ready-made attacks alone.
     #[error(
         "ready-made attack {ready_made} stands after {before} in the cascade, so that the ready-made accuracy \

@@ -412,6 +412,11 @@ impl TrainConfig {
         }
         if let Some(adversary) = &self.adversary {
             adversary.budget().map_err(|error| TrainConfigError(format!("adversary: {error}")))?;
+            if adversary.norm == Norm::L1 {
+                return wrong(
+                    "adversary.norm l1: the inner attack is PGD, which does not search in l1 balls; use linf or l2".into(),
+                );
+            }
             if adversary.steps == 0 {
                 return wrong("adversary.steps must be at least 1".into());
             }

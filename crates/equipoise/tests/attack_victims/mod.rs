@@ -43,7 +43,8 @@ impl Linear {
     }
 
     /// The largest margin max_{j≠y} z_j − z_y that can be reached within the budget. Exact for L∞ (each pixel
-    /// goes to its own end); for L2 exact where no pixel reaches 0 or 1, else an upper bound.
+    /// goes to its own end) and L1 (the steepest pixels first, each to its end); for L2 exact where no pixel reaches
+    /// 0 or 1, else an upper bound.
     pub fn worst_margin(&self, x: &[f32], y: usize, budget: &Budget) -> f64 {
         let eps = budget.eps();
         (0..self.classes)
@@ -52,6 +53,23 @@ impl Linear {
                 let (slope, value) = self.margin(x, y, j);
                 let gain = match budget.norm() {
                     Norm::L2 => eps * slope.iter().map(|w| w * w).sum::<f64>().sqrt(),
+                    Norm::L1 => {
+                        let mut pixels: Vec<(f64, f64)> = slope
+                            .iter()
+                            .zip(x)
+                            .map(|(w, &x)| {
+                                (w.abs(), if *w > 0.0 { 1.0 - f64::from(x) } else { f64::from(x) })
+                            })
+                            .collect();
+                        pixels.sort_by(|a, b| b.0.total_cmp(&a.0));
+                        let mut left = eps;
+                        let mut gain = 0.0;
+                        for (w, room) in pixels {
+                            gain += w * room.min(left);
+                            left -= room.min(left);
+                        }
+                        gain
+                    }
                     Norm::Linf => slope
                         .iter()
                         .zip(x)

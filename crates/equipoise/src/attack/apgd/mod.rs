@@ -1,12 +1,13 @@
 //! Auto-PGD (APGD): projected gradient ascent with momentum that sets its own step sizes (Croce and Hein 2020,
 //! arXiv 2003.01690), on the cross-entropy, on the DLR loss, or on the targeted DLR loss for one class after
-//! the other.
+//! the other. For L1 it takes sparse steps, through larger balls first (Croce and Hein 2021, arXiv 2103.01208).
 //!
 //! The constants are those of the authors' implementation. An example leaves the batch as soon as it is
 //! misclassified; the others take all steps. The point after the last step needs no gradient, so a restart of
-//! N iterations costs N gradients and one evaluation.
+//! N iterations costs N gradients and one evaluation; for L1, where each of three balls has a last point, three.
 
 mod schedule;
+mod sparsity;
 mod trail;
 
 use std::fmt;
@@ -16,12 +17,13 @@ use thiserror::Error;
 
 pub use schedule::checkpoints;
 
+use self::schedule::{Phase, phases};
 use self::trail::{Sighting, Trail};
 use super::board::{Board, rows};
 use super::classes::{at_least, enough_classes};
 use super::names::write_name;
 use super::pulse::{Count, Pulse};
-use super::{Attack, Attempt, Budget, ExampleRng, Queries, Targets, TooFewClasses, WhiteBox};
+use super::{Attack, Attempt, Budget, ExampleRng, Norm, Queries, Targets, TooFewClasses, WhiteBox};
 use crate::batch::{predictions, to_vec};
 use crate::loss::{CrossEntropy, Dlr, Objective, TargetedDlr};
 
@@ -144,10 +146,13 @@ impl Apgd {
     }
 
     /// The start of one example: on the boundary of the ball in a uniform (L∞) or normal (L2) direction, clipped
-    /// to \[0, 1\].
+    /// to \[0, 1\]. For L1 it is the image with standard normal noise, projected: few pixels remain changed.
     fn start(&self, clean: &[f32], seed: u64, index: usize, restart: usize, budget: &Budget) -> Vec<f32> {
         let mut rng = ExampleRng::new(seed, self.config.loss.family(), index, restart);
-        let mut image = rng.on_sphere(budget.norm(), clean.len(), budget.eps());
+        let mut image = match budget.norm() {
+            Norm::L1 => clean.iter().map(|_| rng.normal() as f32).collect(),
+            norm => rng.on_sphere(norm, clean.len(), budget.eps()),
+        };
         for (pixel, x) in image.iter_mut().zip(clean) {
             *pixel += x;
         }
@@ -155,19 +160,20 @@ impl Apgd {
         image
     }
 
-    /// One restart for the examples of these trails. Returns those that withstood it; breaks if told to stop.
+    /// One phase for the examples of these trails. Returns those that withstood it; breaks if told to stop.
     fn climb(
         &self,
         victim: &dyn WhiteBox,
         targets: &Targets<'_>,
-        budget: &Budget,
+        phase: &Phase,
         (board, count): (&mut Board, &mut Count<'_>),
         mut trails: Vec<Trail>,
     ) -> ControlFlow<(), Vec<Trail>> {
-        let iterations = self.config.iterations;
-        let mut checkpoints = checkpoints(iterations).into_iter().peekable();
+        let Phase { budget, iterations, .. } = phase;
+        let keep_first = self.config.keep_first && phase.last;
+        let mut checkpoints = phase.checkpoints.iter().peekable();
         let mut last_check = 0;
-        for iteration in 0..=iterations {
+        for iteration in 0..=*iterations {
             if trails.is_empty() {
                 break;
             }
@@ -177,20 +183,22 @@ impl Apgd {
                     trail.step(board.clean(trail.row), budget);
                 }
             }
-            let sightings = self.look(victim, targets, board, &trails, iteration < iterations);
+            let sightings = self.look(victim, targets, board, &trails, iteration < *iterations);
             for (trail, seen) in trails.iter_mut().zip(sightings) {
                 let fooled = seen.fooled;
                 trail.see(seen);
-                if fooled && self.config.keep_first {
+                if fooled && keep_first {
                     board.keep(trail.row, trail.current(), true);
                 }
             }
-            if self.config.keep_first {
+            if keep_first {
                 trails.retain(|trail| !board.claimed(trail.row));
             }
-            if checkpoints.next_if_eq(&iteration).is_some() {
+            if checkpoints.next_if(|&&at| at == iteration).is_some() {
                 let window = iteration - last_check;
-                trails.iter_mut().for_each(|trail| trail.check(window, self.config.rho));
+                for trail in &mut trails {
+                    trail.check(window, self.config.rho, board.clean(trail.row), budget);
+                }
                 last_check = iteration;
             }
         }
@@ -257,10 +265,12 @@ impl Attack for Apgd {
         at_least(needed, self.config.loss.family(), classes)
     }
 
-    fn queries(&self, classes: usize) -> Queries {
+    fn queries(&self, classes: usize, norm: Norm) -> Queries {
         let searches = self.rounds(classes) * self.config.restarts;
         let look = usize::from(matches!(self.config.loss, ApgdLoss::TargetedDlr { .. }));
-        Queries { gradients: searches * self.config.iterations, logits: look + searches }
+        let unit = Budget::new(norm, 1.0).expect("a radius of one");
+        let ends = phases(self.config.iterations, &unit).len();
+        Queries { gradients: searches * self.config.iterations, logits: look + searches * ends }
     }
 
     fn attempt_with(
@@ -279,25 +289,37 @@ impl Attack for Apgd {
             _ => None,
         };
         let rounds = self.rounds(victim.classes());
-        let steps = self.config.iterations + 1;
+        let phases = phases(self.config.iterations, budget);
+        let steps = self.config.iterations + phases.len();
         let mut count = Count::new(pulse, rounds * self.config.restarts * steps, targets.labels.len());
         for round in 0..rounds {
             for restart in 0..self.config.restarts {
                 let stream = round * self.config.restarts + restart;
                 let rows = if self.config.keep_first { board.standing() } else { board.rows() };
-                let trails: Vec<Trail> = rows
+                let first = &phases[0].budget;
+                let mut trails: Vec<Trail> = rows
                     .into_iter()
                     .map(|row| {
                         let target = goals.as_ref().map_or(0, |goals| goals[row][round]);
-                        let index = targets.indices[row];
-                        let start = self.start(board.clean(row), targets.seed, index, stream, budget);
-                        Trail::new(row, target, start, budget)
+                        let (clean, index) = (board.clean(row), targets.indices[row]);
+                        let start = self.start(clean, targets.seed, index, stream, first);
+                        Trail::new(row, target, clean, start, first)
                     })
                     .collect();
                 count.skip_to(stream * steps);
-                let climbed = self.climb(victim, targets, budget, (&mut board, &mut count), trails);
-                let ControlFlow::Continue(withstood) = climbed else { return board.finish() };
-                for trail in withstood {
+                for (place, phase) in phases.iter().enumerate() {
+                    if place > 0 {
+                        let anew = |trail: Trail| {
+                            let clean = board.clean(trail.row);
+                            trail.within(clean, &phase.budget)
+                        };
+                        trails = trails.into_iter().map(anew).collect();
+                    }
+                    let climbed = self.climb(victim, targets, phase, (&mut board, &mut count), trails);
+                    let ControlFlow::Continue(withstood) = climbed else { return board.finish() };
+                    trails = withstood;
+                }
+                for trail in trails {
                     let seen = trail.best_seen();
                     if goals.is_some() || seen.loss >= worst[trail.row] {
                         worst[trail.row] = seen.loss;

@@ -22,8 +22,9 @@ use self::walk::{Plane, Walk};
 use super::board::{Board, rows};
 use super::classes::{at_least, enough_classes};
 use super::names::write_name;
+use super::norms::{UnsupportedNorm, not_l1, right_norm};
 use super::pulse::{Count, Pulse, Steady};
-use super::{Attack, Attempt, Budget, ExampleRng, Queries, Targets, TooFewClasses, WhiteBox};
+use super::{Attack, Attempt, Budget, ExampleRng, Norm, Queries, Targets, TooFewClasses, WhiteBox};
 use crate::batch::{Images, predictions, to_vec};
 use crate::loss::TargetMargin;
 
@@ -155,6 +156,7 @@ impl Fab {
         pulse: &dyn Pulse,
     ) -> (Attempt, Vec<Option<f64>>) {
         enough_classes(self, victim.classes());
+        right_norm(self, budget);
         let mut board = Board::new(targets);
         let goals = board.goals(victim, targets);
         // Whoever is misclassified without a perturbation needs none.
@@ -295,7 +297,11 @@ impl Attack for Fab {
         at_least(2, self.family(), classes)
     }
 
-    fn queries(&self, classes: usize) -> Queries {
+    fn check_norm(&self, norm: Norm) -> Result<(), UnsupportedNorm> {
+        not_l1(self, norm)
+    }
+
+    fn queries(&self, classes: usize, _norm: Norm) -> Queries {
         let steps = self.rounds(classes) * self.config.restarts * self.config.iterations;
         let each = if self.config.targets.is_some() { 1 } else { classes - 1 };
         Queries { gradients: steps * each, logits: 1 + steps }
@@ -344,7 +350,6 @@ mod tests {
 
     #[test]
     fn later_restarts_begin_half_of_eps_away() {
-        use crate::attack::Norm;
         let attack = Fab::new(FabConfig::default()).unwrap();
         let images = crate::batch::from_vec(vec![0.5; 48], [1, 3, 4, 4], &burn::tensor::Device::default());
         let targets = Targets { images: &images, labels: &[0], indices: &[3], seed: 7 };

@@ -22,6 +22,7 @@ pub(super) fn onto_plane(norm: Norm, x: &[f64], w: &[f64], excess: f64) -> Vec<f
             let speed = match norm {
                 Norm::Linf => 1.0,
                 Norm::L2 => w.abs(),
+                Norm::L1 => unreachable!("FAB refuses L1"),
             };
             (sense, room, speed)
         })
@@ -80,6 +81,7 @@ mod tests {
                     let wanted = match norm {
                         Norm::L2 => t * slope,
                         Norm::Linf => t * sign(slope),
+                        Norm::L1 => unreachable!("FAB refuses L1"),
                     };
                     (x + wanted).clamp(0.0, 1.0) - x
                 })
@@ -101,6 +103,7 @@ mod tests {
         match norm {
             Norm::Linf => d.iter().fold(0.0, |largest: f64, d| largest.max(d.abs())),
             Norm::L2 => d.iter().map(|d| d * d).sum::<f64>().sqrt(),
+            Norm::L1 => unreachable!("FAB refuses L1"),
         }
     }
 

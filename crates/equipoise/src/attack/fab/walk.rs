@@ -26,6 +26,7 @@ impl Plane {
         let length = match norm {
             Norm::Linf => self.slope.iter().map(|w| w.abs()).sum::<f64>(),
             Norm::L2 => self.slope.iter().map(|w| w * w).sum::<f64>().sqrt(),
+            Norm::L1 => unreachable!("FAB refuses L1"),
         };
         self.value.abs() / (1e-12 + length)
     }
@@ -68,6 +69,7 @@ impl Walk {
             let size = match norm {
                 Norm::Linf => change.iter().fold(0.0, |largest: f64, d| largest.max(d.abs())),
                 Norm::L2 => change.iter().map(|d| d * d).sum::<f64>().sqrt(),
+                Norm::L1 => unreachable!("FAB refuses L1"),
             };
             size.max(1e-8)
         };

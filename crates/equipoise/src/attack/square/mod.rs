@@ -19,6 +19,7 @@ pub use schedule::square_share;
 use super::board::Board;
 use super::classes::{at_least, enough_classes};
 use super::names::write_name;
+use super::norms::{UnsupportedNorm, not_l1, right_norm};
 use super::pulse::{Count, Pulse, Steady};
 use super::{
     Attack, Attempt, Budget, Classifier, ExampleRng, Norm, Queries, Targets, TooFewClasses, WhiteBox,
@@ -157,6 +158,7 @@ impl Square {
         pulse: &dyn Pulse,
     ) -> Attempt {
         enough_classes(self, victim.classes());
+        right_norm(self, budget);
         let mut board = Board::new(targets);
         let questions = self.config.queries + 1;
         let mut count = Count::new(pulse, self.config.restarts * questions, targets.labels.len());
@@ -228,6 +230,7 @@ impl Square {
         let mut image = match (budget.norm(), question) {
             (Norm::Linf, 0) => linf::stripes(&scene, rng),
             (Norm::Linf, _) => linf::push(&scene, &search.best, side(1), rng),
+            (Norm::L1, _) => unreachable!("Square refuses L1"),
             (Norm::L2, 0) => l2::tiles(&scene, rng),
             // A bump needs a middle: sides are odd, and at least three.
             (Norm::L2, _) => {
@@ -257,7 +260,11 @@ impl Attack for Square {
         false
     }
 
-    fn queries(&self, _classes: usize) -> Queries {
+    fn check_norm(&self, norm: Norm) -> Result<(), UnsupportedNorm> {
+        not_l1(self, norm)
+    }
+
+    fn queries(&self, _classes: usize, _norm: Norm) -> Queries {
         Queries { gradients: 0, logits: self.config.restarts * (self.config.queries + 1) }
     }
 
