@@ -75,7 +75,8 @@ fn attack() -> Result<Pgd, PgdError> {
 ///
 /// # Errors
 ///
-/// [`DefenseError`] if there are no points, a label is not a class of the model, or the observer cancels.
+/// [`DefenseError`] if there are no points, a label is not a class of the model, the budget is one of L1, or the
+/// observer cancels.
 pub fn choose_early(
     network: &Network,
     deployment: &Deployment,
@@ -218,5 +219,8 @@ mod tests {
         assert!(matches!(refused, Err(DefenseError::Label { index: 7, .. })));
         let refused = choose_early(&network, &deployment, &points(&network, 2), &budget, 0, 0, &Quiet);
         assert!(matches!(refused, Err(DefenseError::BatchSize)));
+        let l1 = Budget::new(Norm::L1, 1.0).unwrap();
+        let refused = choose_early(&network, &deployment, &points(&network, 2), &l1, 0, 1, &Quiet);
+        assert!(matches!(refused, Err(DefenseError::Norm(_))));
     }
 }

@@ -269,8 +269,8 @@ mod tests {
         let start = vec![0.6, 0.6];
         let mut trail = Trail::new(0, 0, &CLEAN, start.clone(), &l1);
         assert_eq!(trail.step_size, 0.3);
-        trail.see(Sighting { gradient: vec![2.0, -1.0], ..seen(1.0) });
-        // Two thirds of two pixels: the first, by all of ε, cut back to the ball by 0.1 in each.
+        trail.see(Sighting { gradient: vec![2.0, 0.0], ..seen(1.0) });
+        // The only pixel with a slope, by all of ε; the projection takes 0.1 from each.
         trail.step(&CLEAN, &l1);
         for (x, expected) in trail.current().iter().zip([0.8, 0.5]) {
             assert!((x - expected).abs() < 1e-6, "{x}");
