@@ -29,6 +29,7 @@ mod fusion;
 mod post;
 mod weights;
 mod cell;
+mod head;
 mod broyden;
 pub mod machine;
 pub mod memory;
@@ -37,7 +38,8 @@ mod tests;
 
 pub use broyden::{BroydenStep, Correction, broyden_direction, broyden_next, residuals};
 pub use cell::{Cell, Tape};
+pub use head::{Head, HeadTape};
 pub use parameters::{
-    BlockParameters, CellParameters, Convolutions, NormParameters, PathParameters, PostParameters,
-    StepParameters,
+    BiasedConv, BlockParameters, BottleneckParameters, CellParameters, Convolutions, HeadParameters,
+    NormParameters, PathParameters, PostParameters, StepParameters,
 };
