@@ -13,7 +13,8 @@
 //! - **stronger attack** when that holds of the whole gap only: its images fell to attacks that were not
 //!   run ready-made, so strength and gradient cannot be told apart;
 //! - **unresolved** when a gap is there but the interval reaches past 5 points: too few images;
-//! - otherwise **small** (b ≥ 6 images) or **no sign**, always "in what was tried".
+//! - otherwise **small** (b ≥ 6 images), **checks raised** (next to no gap, but a check for obfuscation found
+//!   something), or **no sign**, always "in what was tried".
 
 use crate::facts::{self, Kind};
 use crate::words;
@@ -44,6 +45,8 @@ pub enum Finding {
     Unresolved,
     /// A real gap, too small to put down to the gradient.
     Small,
+    /// Next to nothing fell to other attacks only, but a check for gradient obfuscation was raised.
+    ChecksRaised,
     /// Nothing, or next to nothing, fell to other attacks only.
     NoSign,
     /// Nothing survives the ready-made attacks: there is nothing to flatter.
@@ -62,6 +65,7 @@ impl Finding {
             Finding::StrongerAttack => "Cause unclear",
             Finding::Unresolved => "Too few images to say",
             Finding::Small => "Small gap",
+            Finding::ChecksRaised => "No gap, checks raised",
             Finding::NoSign => "No sign of obfuscation",
             Finding::NothingLeft => "Not robust",
             Finding::NoComparison => "No comparison possible",
@@ -197,8 +201,21 @@ fn compare(readout: &ReadoutResult, n: usize, gap: i64) -> (Finding, String) {
             }
             _ => String::new(),
         };
-        let says = format!("{}: no sign of gradient obfuscation in what was tried{limit}.", apart());
-        (Finding::NoSign, says)
+        match readout.flags.iter().filter(|flag| flag.raised).count() {
+            0 => {
+                let says = format!("{}: no sign of gradient obfuscation in what was tried{limit}.", apart());
+                (Finding::NoSign, says)
+            }
+            raised => {
+                let checks = if raised == 1 { "1 check was" } else { &format!("{raised} checks were") };
+                let says = format!(
+                    "{}: no gap in what was tried{limit}, but {checks} raised, which may mean that stronger attacks \
+                     would open one.",
+                    apart()
+                );
+                (Finding::ChecksRaised, says)
+            }
+        }
     }
 }
 
@@ -239,6 +256,11 @@ fn evidence(readout: &ReadoutResult, n: usize, finding: Finding) -> Vec<String> 
             facts::tried(readout),
             words::images(n)
         ));
+    }
+    let raised: Vec<String> =
+        readout.flags.iter().filter(|flag| flag.raised).map(|flag| flag.name.clone()).collect();
+    if !raised.is_empty() {
+        says.push(format!("Checks raised: {}.", words::list(&raised)));
     }
     if out_of_order(readout) {
         says.push(

@@ -167,7 +167,7 @@ fn evidence(verdict: &Verdict) -> Markup {
 fn mood(finding: Finding) -> &'static str {
     match finding {
         Finding::Flattered | Finding::Contradiction => "alarm",
-        Finding::StrongerAttack | Finding::Unresolved | Finding::Small => "open",
+        Finding::StrongerAttack | Finding::Unresolved | Finding::Small | Finding::ChecksRaised => "open",
         Finding::NoSign | Finding::NothingLeft => "calm",
         Finding::NoComparison => "none",
     }

@@ -1,6 +1,7 @@
 //! The rules of the verdict, one case each.
 
 use crate::records::{self, Attack, UNROLLED, model, readout};
+use equipoise_record::Flag;
 use equipoise_report::{Finding, Verdict, verdicts};
 
 fn judge(count: usize, clean: usize, attacks: &[Attack]) -> Verdict {
@@ -34,6 +35,27 @@ fn a_few_images_are_no_sign() {
         "{}",
         verdict.sentence
     );
+}
+
+#[test]
+fn a_raised_check_takes_the_calm_away() {
+    let flag = |name: &str, raised| Flag {
+        name: name.into(),
+        raised,
+        statement: "what was found".into(),
+        evidence: Vec::new(),
+    };
+    let mut evaluation = records::honest();
+    evaluation.readouts[0].flags =
+        vec![flag("black-box-beats-white-box", true), flag("unconfirmed-successes", false)];
+    let verdict = verdicts(&evaluation).remove(0);
+    assert_eq!(verdict.finding, Finding::ChecksRaised);
+    assert!(
+        verdict.sentence.contains("no gap in what was tried, but 1 check was raised"),
+        "{}",
+        verdict.sentence
+    );
+    assert!(verdict.evidence.contains(&"Checks raised: black-box-beats-white-box.".to_owned()));
 }
 
 #[test]
