@@ -52,13 +52,14 @@ for name in $names; do
 done
 evaluate "$baseline" "$baseline/final" --readouts final --attacks pgd-10,apgd-ce-50,square-500
 
-# Residual curves, misalignment of gradients, spectrum, sweeps.
+# Residual curves, misalignment of gradients, loss, spectrum, sweeps. No gallery: the record holds no images.
 if [ ! -f "$out/diagnosis/report.html" ]; then
     resume=
     [ -d "$out/diagnosis" ] && resume=--resume
     set --
     for name in $names; do set -- "$@" --model "$models/cifar10-$name.safetensors"; done
-    "$equipoise" diagnose "$@" --data "cifar10:$data" --count 100 --eps 8/255 --norm linf --out "$out/diagnosis" $resume
+    "$equipoise" diagnose "$@" --data "cifar10:$data" --split test --count 100 --eps 8/255 --norm linf \
+        --sections residual,accuracy,alignment,landscape,spectrum,sweep --out "$out/diagnosis" $resume
 fi
 
 # One page for everything, and the tables and figures of the document.

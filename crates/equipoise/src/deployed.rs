@@ -314,19 +314,17 @@ impl<H: Head> ReadHead for PlainHead<'_, H> {
     ) -> (Reading, Vec<State>) {
         // The head is per example, so several states of one batch pass through it as one larger batch.
         let count = states.len();
-        let tracked = Tensor::cat(states.to_vec(), 0).autodiff().require_grad();
-        let logits = self.0.forward(tracked.clone(), &Phase::Evaluate);
+        let (logits, pull_back) = match states {
+            [state] => self.0.linearize(state),
+            states => self.0.linearize(&Tensor::cat(states.to_vec(), 0)),
+        };
         let [rows, classes] = logits.dims();
         let mean = logits.reshape([count, rows / count, classes]).mean_dim(0);
         let mean = mean.reshape([rows / count, classes]);
-        let plain = mean.clone().inner();
-        let (values, derivative) = objective.values_and_derivative(&plain);
-        let gradients = (mean * (derivative * weight)).sum().backward();
-        let derivatives = match tracked.grad(&gradients) {
-            Some(gradient) => gradient.chunk(count, 0),
-            None => states.iter().map(State::zeros_like).collect(),
-        };
-        (Reading { logits: plain, values }, derivatives)
+        let (values, derivative) = objective.values_and_derivative(&mean);
+        let share = derivative * (weight / count as f64);
+        let derivatives = pull_back(share.repeat_dim(0, count)).chunk(count, 0);
+        (Reading { logits: mean, values }, derivatives)
     }
 }
 

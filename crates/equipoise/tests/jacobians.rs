@@ -2,11 +2,11 @@
 
 mod common;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use common::cells::{cell, configurations, inputs, mask};
-use common::{double, inner, normal, relative_error};
+use common::{Nudge, double, inner, normal, relative_error};
 use equipoise::batch::{select, to_vec};
 use equipoise::model::cell::{BoundCell, Cell};
 use equipoise::model::mdeq::MdeqCell;
@@ -103,17 +103,6 @@ fn products_under_a_mask_match_autodiff() {
 /// taken in float64, where a step of 1e-6 crosses no kink of a ReLU to speak of.
 #[test]
 fn products_match_differences() {
-    struct Nudge {
-        id: Option<ParamId>,
-        step: f64,
-    }
-    impl ModuleMapper for Nudge {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let step = if self.id == Some(param.id) { self.step } else { 0.0 };
-            let direction = double(normal(param.dims(), 11)) * step;
-            param.map(|value| double(value) + direction)
-        }
-    }
     struct Collect(Vec<(ParamId, f64, f64)>, GradientsParams);
     impl ModuleVisitor for Collect {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {

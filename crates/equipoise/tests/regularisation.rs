@@ -2,11 +2,11 @@
 
 mod common;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use common::cells::{cell, configurations, inputs, mask};
-use common::{double, inner, normal, uniform};
+use common::{Nudge, double, inner, normal, uniform};
 use equipoise::batch::{from_vec, to_vec};
 use equipoise::deployed::Deployment;
 use equipoise::loss::CrossEntropy;
@@ -16,20 +16,6 @@ use equipoise::model::mdeq::{MdeqCell, MdeqConfig};
 use equipoise::problems::linear_deq;
 use equipoise::state::State;
 use equipoise::train::{JacobianTerm, StepOptions, gradients};
-
-/// Adds a step along a fixed direction to one parameter, and brings all of them to float64.
-struct Nudge {
-    id: Option<ParamId>,
-    step: f64,
-}
-
-impl ModuleMapper for Nudge {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let step = if self.id == Some(param.id) { self.step } else { 0.0 };
-        let direction = double(normal(param.dims(), 11)) * step;
-        param.map(|value| double(value) + direction)
-    }
-}
 
 /// Each parameter's gradient along that direction, and its length.
 struct Along(Vec<(ParamId, f64, f64)>, GradientsParams);

@@ -131,6 +131,11 @@ impl Conv {
         self.forward.apply(arch, x, y, count, false);
     }
 
+    /// y += conv(x) for several examples.
+    pub fn accumulate(&self, arch: Arch, x: Images<'_>, y: ImagesMut<'_>, count: usize) {
+        self.forward.apply(arch, x, y, count, true);
+    }
+
     /// dx (+)= uᵀ ∂conv/∂x for several examples.
     #[allow(clippy::too_many_arguments)]
     pub fn pull_back(&self, arch: Arch, u: Images<'_>, dx: ImagesMut<'_>, count: usize, accumulate: bool) {

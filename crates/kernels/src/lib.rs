@@ -1,7 +1,8 @@
-//! Fused CPU operations of the MDEQ cell (Bai, Koltun and Kolter 2020), without a framework.
+//! Fused CPU operations of the MDEQ cell and head (Bai, Koltun and Kolter 2020), without a framework.
 //!
 //! A [`Cell`] is made of plain numbers ([`CellParameters`]), and evaluates f(z; x), or evaluates it and keeps a
-//! [`Tape`] for vector-Jacobian products with respect to state, injection and parameters.
+//! [`Tape`] for vector-Jacobian products with respect to state, injection and parameters. A [`Head`] does the same
+//! for the way from states to logits.
 //!
 //! What makes it fast: examples are images in H, W, C order with a border of zeros (`plane`); a convolution is
 //! a sum over taps and channels straight from the image, its result held in registers (`tile`, `conv`), or, three
@@ -29,6 +30,7 @@ mod fusion;
 mod post;
 mod weights;
 mod cell;
+mod head;
 mod broyden;
 pub mod machine;
 pub mod memory;
@@ -37,7 +39,8 @@ mod tests;
 
 pub use broyden::{BroydenStep, Correction, broyden_direction, broyden_next, residuals};
 pub use cell::{Cell, Tape};
+pub use head::{Head, HeadTape};
 pub use parameters::{
-    BlockParameters, CellParameters, Convolutions, NormParameters, PathParameters, PostParameters,
-    StepParameters,
+    BiasedConv, BlockParameters, BottleneckParameters, CellParameters, Convolutions, HeadParameters,
+    NormParameters, PathParameters, PostParameters, StepParameters,
 };

@@ -1,4 +1,5 @@
-//! What a cell is made of, as plain numbers; and, in the same shape, the gradients of these numbers.
+//! What a cell is made of, as plain numbers; and, in the same shape, the gradients of these numbers. And what a
+//! head is made of.
 //!
 //! Weight normalisation is folded by the caller. Kernels have PyTorch's layout `[Cout, Cin, k, k]`.
 
@@ -80,6 +81,43 @@ pub struct CellParameters {
     pub paths: Vec<Vec<Option<PathParameters>>>,
     /// One per branch. Empty with one branch.
     pub post: Vec<PostParameters>,
+}
+
+/// A convolution with a bias: one with a batch normalisation, once that is folded in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BiasedConv {
+    /// `[Cout, Cin, k, k]`.
+    pub kernel: Vec<f32>,
+    /// `[Cout]`.
+    pub bias: Vec<f32>,
+}
+
+/// A bottleneck: ReLU after each convolution, the last one's after the shortcut is added.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BottleneckParameters {
+    /// 1×1.
+    pub conv1: BiasedConv,
+    /// 3×3.
+    pub conv2: BiasedConv,
+    /// 1×1.
+    pub conv3: BiasedConv,
+    /// 1×1; `None` where the input itself is added.
+    pub shortcut: Option<BiasedConv>,
+}
+
+/// A whole head.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadParameters {
+    /// C, H, W of each branch; each half as high and wide as the one before.
+    pub branches: Vec<[usize; 3]>,
+    /// One per branch.
+    pub bottlenecks: Vec<BottleneckParameters>,
+    /// 3×3 of stride 2, from each branch but the last to the next; ReLU after it.
+    pub down: Vec<BiasedConv>,
+    /// 1×1; ReLU after it, then the mean over pixels.
+    pub last: BiasedConv,
+    /// Weights `[K, C]` and biases `[K]` of the classifier.
+    pub classifier: (Vec<f32>, Vec<f32>),
 }
 
 impl NormParameters {

@@ -24,8 +24,9 @@ pub use spec::{SpecError, parse_list};
 pub use unrolled::pull_back_from;
 
 use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
 
-use crate::batch::{Logits, Values};
+use crate::batch::{Logits, Values, put_rows};
 use crate::loss::Objective;
 use crate::model::cell::{BoundCell, Linearization};
 use crate::readout::{Readout, Tail};
@@ -269,15 +270,41 @@ impl Cotangents {
     /// Pulls u back through a linearisation, adds the injection's share (and the parameters'), and returns
     /// uᵀ ∂f/∂z.
     pub fn through(&mut self, linearization: &dyn Linearization, u: &State) -> State {
-        let (state, injection) = match &mut self.parameters {
+        let (state, injection) = self.product(linearization, u);
+        self.add(injection);
+        state
+    }
+
+    /// The same for a linearisation of some `rows` of `count` examples: the others' cotangents are 0.
+    fn through_rows(
+        &mut self,
+        linearization: &dyn Linearization,
+        u: &State,
+        rows: &[usize],
+        count: usize,
+    ) -> State {
+        let (state, injection) = self.product(linearization, u);
+        let among_all = |part: &Tensor<2>| {
+            let zeros: Tensor<2> = Tensor::zeros([count, part.dims()[1]], &part.device());
+            let zeros = zeros.cast(part.dtype());
+            put_rows(&zeros, rows, part)
+        };
+        self.add(among_all(&injection));
+        among_all(&state)
+    }
+
+    fn product(&mut self, linearization: &dyn Linearization, u: &State) -> (State, Injection) {
+        match &mut self.parameters {
             None => linearization.vjp(u),
             Some(parameters) => linearization.vjp_parameters(u, parameters),
-        };
+        }
+    }
+
+    fn add(&mut self, injection: Injection) {
         self.injection = Some(match self.injection.take() {
             None => injection,
             Some(sum) => sum + injection,
         });
-        state
     }
 
     /// The sums; the injection's is `None` if nothing was pulled back.

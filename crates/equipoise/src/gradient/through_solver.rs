@@ -150,8 +150,7 @@ impl Path {
             // g_{t+1} = f(z_{t+1}) − z_{t+1}
             let mut next = states[t + 1].take();
             if let Some(bar) = residuals[t + 1].take() {
-                let linearization = at.cell.linearize(&at.trajectory.evaluation(t + 1).state);
-                let through = cotangents.through(&*linearization, &bar);
+                let through = through_cell(at, t + 1, &bar, cotangents);
                 add(&mut next, through - bar);
             }
             let Some(next) = next else { continue };
@@ -176,10 +175,34 @@ impl Path {
         }
         // g_0 = f(0) − 0, and z_0 does not depend on the image.
         if let Some(bar) = residuals[0].take() {
-            let linearization = at.cell.linearize(&at.trajectory.evaluation(0).state);
-            cotangents.through(&*linearization, &bar);
+            through_cell(at, 0, &bar, cotangents);
         }
     }
+}
+
+/// Pulls the cotangent of f(z_t) back to z_t, for the examples of which a later iterate was read: the others' is 0,
+/// and costs them nothing, whatever the rest of the batch needs.
+fn through_cell(at: &Solved<'_>, t: usize, bar: &State, cotangents: &mut Cotangents) -> State {
+    let trajectory = at.trajectory;
+    let (best, steps) = (trajectory.best(), trajectory.steps());
+    // The last iterate that was read and that the example moved to.
+    let reach = |row: usize| match at.readout {
+        Readout::Final => best[row],
+        Readout::Early(read) => read.min(steps[row]),
+        Readout::EnsembleStates | Readout::EnsembleLogits => steps[row],
+    };
+    let count = best.len();
+    let rows: Vec<usize> = (0..count).filter(|&row| reach(row) > t).collect();
+    let state = trajectory.evaluation(t).state;
+    if rows.len() == count {
+        let linearization = at.cell.linearize(&state);
+        return cotangents.through(&*linearization, bar);
+    }
+    if rows.is_empty() {
+        return bar.zeros_like();
+    }
+    let linearization = at.cell.linearize_rows(&state, &rows);
+    cotangents.through_rows(&*linearization, &select(bar, &rows), &rows, count)
 }
 
 fn add(sum: &mut Option<State>, term: State) {

@@ -70,6 +70,11 @@ pub trait FixedPointMap {
 pub trait BoundCell: FixedPointMap {
     /// f at a state, with what its vector-Jacobian products need.
     fn linearize(&self, state: &State) -> Box<dyn Linearization>;
+
+    /// The linearisation of some of the examples at their rows of a state; by default, a selection from that of all.
+    fn linearize_rows(&self, state: &State, rows: &[usize]) -> Box<dyn Linearization> {
+        self.linearize(state).select(rows)
+    }
 }
 
 /// f linearised at a state: its value, and products with its Jacobians from the left.
@@ -100,13 +105,19 @@ struct Autodiff<C> {
     injection: Injection,
 }
 
+impl<C: Cell> Autodiff<C> {
+    fn rows(&self, rows: &[usize]) -> Self {
+        Self { cell: self.cell.clone(), injection: batch::select(&self.injection, rows) }
+    }
+}
+
 impl<C: Cell> FixedPointMap for Autodiff<C> {
     fn apply(&self, state: &State) -> State {
         self.cell.apply(state.clone(), self.injection.clone())
     }
 
     fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_> {
-        Box::new(Self { cell: self.cell.clone(), injection: batch::select(&self.injection, rows) })
+        Box::new(self.rows(rows))
     }
 }
 
@@ -117,6 +128,10 @@ impl<C: Cell> BoundCell for Autodiff<C> {
             state: state.clone(),
             bound: self.clone(),
         })
+    }
+
+    fn linearize_rows(&self, state: &State, rows: &[usize]) -> Box<dyn Linearization> {
+        self.rows(rows).linearize(&batch::select(state, rows))
     }
 }
 
@@ -164,10 +179,7 @@ impl<C: Cell> Linearization for AutodiffLinearization<C> {
 
     fn select(&self, rows: &[usize]) -> Box<dyn Linearization> {
         Box::new(Self {
-            bound: Autodiff {
-                cell: self.bound.cell.clone(),
-                injection: batch::select(&self.bound.injection, rows),
-            },
+            bound: self.bound.rows(rows),
             state: batch::select(&self.state, rows),
             value: batch::select(&self.value, rows),
         })
@@ -202,6 +214,12 @@ impl BoundCell for Counted {
     fn linearize(&self, state: &State) -> Box<dyn Linearization> {
         self.counter.evaluated(state.dims()[0]);
         Box::new(CountedLinearization { inner: self.cell.linearize(state), counter: self.counter.clone() })
+    }
+
+    fn linearize_rows(&self, state: &State, rows: &[usize]) -> Box<dyn Linearization> {
+        self.counter.evaluated(rows.len());
+        let inner = self.cell.linearize_rows(state, rows);
+        Box::new(CountedLinearization { inner, counter: self.counter.clone() })
     }
 }
 

@@ -13,10 +13,30 @@ pub trait Stem: Module + Sync + 'static {
     fn forward(&self, images: Images, phase: &Phase<'_>) -> Injection;
 }
 
+/// From a cotangent u of logits to uᵀ ∂logits/∂state.
+pub type HeadPullBack<'a> = Box<dyn FnOnce(Logits) -> State + 'a>;
+
 /// From a state to logits.
 pub trait Head: Module + Sync + 'static {
     /// `[N, D]` to `[N, K]`, in Burn operations.
     fn forward(&self, state: State, phase: &Phase<'_>) -> Logits;
+
+    /// The logits `[N, K]` of untracked states `[N, D]` in evaluation, and the way back. Parameters are constants.
+    fn linearize(&self, state: &State) -> (Logits, HeadPullBack<'_>) {
+        self.linearize_tracked(state)
+    }
+
+    /// The same through autodiff, for any head: the reference for those that have a way of their own.
+    fn linearize_tracked(&self, state: &State) -> (Logits, HeadPullBack<'_>) {
+        let tracked = state.clone().autodiff().require_grad();
+        let logits = self.forward(tracked.clone(), &Phase::Evaluate);
+        let plain = logits.clone().inner();
+        let pull_back = move |cotangent: Logits| {
+            let gradients = (logits * cotangent).sum().backward();
+            tracked.grad(&gradients).unwrap_or_else(|| tracked.inner().zeros_like())
+        };
+        (plain, Box::new(pull_back))
+    }
 
     /// Number of classes K.
     fn classes(&self) -> usize;

@@ -11,6 +11,7 @@ mod config;
 mod fused;
 mod fusion;
 mod head;
+mod prepared;
 mod stem;
 
 pub use block::Block;

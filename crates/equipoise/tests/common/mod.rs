@@ -3,6 +3,7 @@
 
 pub mod cells;
 
+use burn::module::{ModuleMapper, Param, ParamId};
 use burn::tensor::FloatDType;
 use burn::tensor::{Device, Tensor};
 use equipoise::batch::from_vec;
@@ -30,6 +31,20 @@ pub fn uniform<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
 /// The same numbers in float64.
 pub fn double<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
     tensor.cast(FloatDType::F64)
+}
+
+/// Adds a step along a fixed direction to one parameter, and brings all of them to float64.
+pub struct Nudge {
+    pub id: Option<ParamId>,
+    pub step: f64,
+}
+
+impl ModuleMapper for Nudge {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let step = if self.id == Some(param.id) { self.step } else { 0.0 };
+        let direction = double(normal(param.dims(), 11)) * step;
+        param.map(|value| double(value) + direction)
+    }
 }
 
 /// Entries of a tensor of either precision.

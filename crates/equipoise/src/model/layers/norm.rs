@@ -191,6 +191,16 @@ impl BatchNorm {
                 (mean, variance)
             }
         };
+        let (scale, shift) = self.coefficients(mean, variance);
+        x * scale.reshape([1, c, 1, 1]) + shift.reshape([1, c, 1, 1])
+    }
+
+    /// What it does in evaluation, x ↦ scale · x + shift by channel: scale and shift, each `[C]`.
+    pub fn running_map(&self) -> (Tensor<1>, Tensor<1>) {
+        self.coefficients(self.running_mean.val(), self.running_var.val())
+    }
+
+    fn coefficients(&self, mean: Tensor<1>, variance: Tensor<1>) -> (Tensor<1>, Tensor<1>) {
         let mut scale = (variance + EPSILON).sqrt().recip();
         if let Some(weight) = &self.weight {
             scale = scale * weight.val();
@@ -199,6 +209,6 @@ impl BatchNorm {
         if let Some(bias) = &self.bias {
             shift = shift + bias.val();
         }
-        x * scale.reshape([1, c, 1, 1]) + shift.reshape([1, c, 1, 1])
+        (scale, shift)
     }
 }

@@ -9,8 +9,9 @@ use equipoise_kernels::Convolutions;
 
 use super::block::{Block, BlockCotangents, BlockTape, BoundBlock};
 use super::config::MdeqConfig;
-use super::fused::{self, Prepared};
+use super::fused;
 use super::fusion::{FusePath, PathTape, PostFuse, PostTape};
+use super::prepared::Prepared;
 use crate::batch;
 use crate::model::cell::{BoundCell, Cell, FixedPointMap, Linearization, Mask};
 use crate::model::init::Init;
@@ -36,7 +37,9 @@ pub struct MdeqCell {
     #[module(skip)]
     layout: Layout,
     #[module(skip)]
-    prepared: Prepared,
+    prepared: Prepared<fused::Weights>,
+    #[module(skip)]
+    convolutions: Convolutions,
 }
 
 impl MdeqCell {
@@ -50,15 +53,16 @@ impl MdeqCell {
             .map(|to| (0..fused).map(|from| FusePath::new(from, to, config, init)).collect())
             .collect();
         let post_fuse_layers = (0..fused).map(|i| PostFuse::new(config.channels[i], config, init)).collect();
-        let (layout, prepared) = (config.layout(), Prepared::default());
-        Self { branches, fuse_layers, post_fuse_layers, layout, prepared }
+        let (layout, prepared, convolutions) =
+            (config.layout(), Prepared::default(), Convolutions::default());
+        Self { branches, fuse_layers, post_fuse_layers, layout, prepared, convolutions }
     }
 
     /// The same cell whose fused kernels compute their convolutions in the given way. The direct one is for
     /// comparisons with other programs to the last digits: where a unit is at the kink of its ReLU, any other
     /// rounding is another gradient.
     pub fn with_convolutions(self, convolutions: Convolutions) -> Self {
-        Self { prepared: Prepared::new(convolutions), ..self }
+        Self { prepared: Prepared::default(), convolutions, ..self }
     }
 
     /// How the branches lie in the flat state.
@@ -98,7 +102,7 @@ impl Cell for MdeqCell {
 
     /// Fused kernels for plain float32 tensors on the flex CPU device, Burn operations for all others.
     fn bind(&self, injection: &Injection) -> Box<dyn BoundCell> {
-        match fused::bind(self, &self.prepared, injection, None) {
+        match fused::bind(self, &self.prepared, self.convolutions, injection, None) {
             Some(bound) => bound,
             None => self.bind_composed(injection),
         }
@@ -110,7 +114,7 @@ impl Cell for MdeqCell {
     }
 
     fn bind_masked(&self, injection: &Injection, mask: &Mask) -> Option<Box<dyn BoundCell>> {
-        let fused = fused::bind(self, &self.prepared, injection, Some(mask));
+        let fused = fused::bind(self, &self.prepared, self.convolutions, injection, Some(mask));
         Some(fused.unwrap_or_else(|| self.bind_composed_masked(injection, Some(mask))))
     }
 
@@ -151,6 +155,12 @@ struct Tape {
 }
 
 impl BoundMdeq {
+    fn rows(&self, rows: &[usize]) -> Self {
+        let injection = batch::select(&self.injection, rows);
+        let mask = self.mask.as_ref().map(|mask| batch::select(mask, rows));
+        Self { weights: self.weights.clone(), injection, mask }
+    }
+
     fn forward(&self, state: &State) -> (State, Tape) {
         let Weights { cell, blocks, post } = &*self.weights;
         let n = state.dims()[0];
@@ -211,9 +221,7 @@ impl FixedPointMap for BoundMdeq {
     }
 
     fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_> {
-        let injection = batch::select(&self.injection, rows);
-        let mask = self.mask.as_ref().map(|mask| batch::select(mask, rows));
-        Box::new(Self { weights: self.weights.clone(), injection, mask })
+        Box::new(self.rows(rows))
     }
 }
 
@@ -221,6 +229,10 @@ impl BoundCell for BoundMdeq {
     fn linearize(&self, state: &State) -> Box<dyn Linearization> {
         let (value, tape) = self.forward(state);
         Box::new(MdeqLinearization { weights: self.weights.clone(), value, tape })
+    }
+
+    fn linearize_rows(&self, state: &State, rows: &[usize]) -> Box<dyn Linearization> {
+        self.rows(rows).linearize(&batch::select(state, rows))
     }
 }
 

@@ -3,10 +3,9 @@
 //! They serve plain float32 tensors on the flex CPU device, without copying states. Whatever is tracked by
 //! autodiff, on another device or in another precision goes through the composed cell instead.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use burn::backend::flex::FlexTensor;
-use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use equipoise_kernels::{
@@ -17,6 +16,7 @@ use equipoise_kernels::{
 use super::block::fold_gradient;
 use super::cell::MdeqCell;
 use super::fusion::{ConvNorm, FusePath};
+use super::prepared::Prepared;
 use crate::batch::{self, from_vec, to_vec};
 use crate::model::cell::{BoundCell, FixedPointMap, Linearization, Mask};
 use crate::model::layers::{GroupNorm, WeightNormConv2d};
@@ -24,24 +24,9 @@ use crate::model::parameters::accumulate;
 use crate::plain::{numbers_of, plain};
 use crate::state::{Injection, State};
 
-/// The kernels made from a cell's parameters, kept for as long as the parameters stay the same: a solve binds
-/// the cell anew, but its weights rarely change in between. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct Prepared {
-    convolutions: Convolutions,
-    entry: Arc<Mutex<Option<Entry>>>,
-}
-
-/// Kernels, and the parameters that they were made from. Holding on to these tensors means that nobody can
-/// change them in place, so a parameter at the same address is the same parameter.
+/// What is made from a cell's parameters.
 #[derive(Debug)]
-struct Entry {
-    parameters: Vec<FlexTensor>,
-    weights: Arc<Weights>,
-}
-
-#[derive(Debug)]
-struct Weights {
+pub struct Weights {
     kernels: Kernels,
     /// Zeros in the shapes of the cell's parameters.
     zeros: CellParameters,
@@ -50,7 +35,8 @@ struct Weights {
 /// The cell bound to an injection, if the kernels can serve it.
 pub fn bind(
     cell: &MdeqCell,
-    prepared: &Prepared,
+    prepared: &Prepared<Weights>,
+    convolutions: Convolutions,
     injection: &Injection,
     mask: Option<&Mask>,
 ) -> Option<Box<dyn BoundCell>> {
@@ -59,54 +45,11 @@ pub fn bind(
         None => None,
     };
     let plain = plain(injection)?;
-    let weights = prepared.weights(cell)?;
-    Some(Box::new(FusedMdeq { cell: cell.clone(), weights, plain, injection: injection.clone(), mask }))
-}
-
-impl Prepared {
-    /// Nothing yet.
-    pub fn new(convolutions: Convolutions) -> Self {
-        Self { convolutions, entry: Arc::default() }
-    }
-
-    fn weights(&self, cell: &MdeqCell) -> Option<Arc<Weights>> {
-        let parameters = parameters(cell)?;
-        let mut entry = self.entry.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(entry) = &*entry
-            && entry.parameters.len() == parameters.len()
-            && entry.parameters.iter().zip(&parameters).all(|(a, b)| same(a, b))
-        {
-            return Some(entry.weights.clone());
-        }
+    let weights = prepared.get(cell, || {
         let numbers = numbers(cell);
-        let weights = Arc::new(Weights {
-            kernels: Kernels::new(&numbers, self.convolutions),
-            zeros: numbers.zeros_like(),
-        });
-        *entry = Some(Entry { parameters, weights: weights.clone() });
-        Some(weights)
-    }
-}
-
-fn same(a: &FlexTensor, b: &FlexTensor) -> bool {
-    std::ptr::eq(numbers_of(a), numbers_of(b))
-}
-
-/// All parameters of the cell, if all of them are plain.
-fn parameters(cell: &MdeqCell) -> Option<Vec<FlexTensor>> {
-    struct Collect(Option<Vec<FlexTensor>>);
-    impl ModuleVisitor for Collect {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let tensor = plain(&param.val());
-            self.0 = self.0.take().and_then(|mut all| {
-                all.push(tensor?);
-                Some(all)
-            });
-        }
-    }
-    let mut collect = Collect(Some(Vec::new()));
-    cell.visit(&mut collect);
-    collect.0
+        Weights { kernels: Kernels::new(&numbers, convolutions), zeros: numbers.zeros_like() }
+    })?;
+    Some(Box::new(FusedMdeq { cell: cell.clone(), weights, plain, injection: injection.clone(), mask }))
 }
 
 /// The cell as plain numbers, weight normalisation folded.
@@ -222,6 +165,17 @@ impl FusedMdeq {
         from_vec(values, [rows, columns], &self.injection.device())
     }
 
+    fn rows(&self, rows: &[usize]) -> Self {
+        let injection = batch::select(&self.injection, rows);
+        const PLAIN: &str = "rows of a plain tensor are plain";
+        let mask = self.mask.as_ref().map(|mask| {
+            let mask = batch::select(&mask.mask, rows);
+            PlainMask { plain: plain(&mask).expect(PLAIN), mask }
+        });
+        let plain = plain(&injection).expect(PLAIN);
+        Self { cell: self.cell.clone(), weights: self.weights.clone(), injection, plain, mask }
+    }
+
     fn composed(&self) -> Box<dyn BoundCell> {
         self.cell.bind_composed_masked(&self.injection, self.mask.as_ref().map(|mask| &mask.mask))
     }
@@ -244,14 +198,7 @@ impl FixedPointMap for FusedMdeq {
     }
 
     fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_> {
-        let injection = batch::select(&self.injection, rows);
-        const PLAIN: &str = "rows of a plain tensor are plain";
-        let mask = self.mask.as_ref().map(|mask| {
-            let mask = batch::select(&mask.mask, rows);
-            PlainMask { plain: plain(&mask).expect(PLAIN), mask }
-        });
-        let plain = plain(&injection).expect(PLAIN);
-        Box::new(Self { cell: self.cell.clone(), weights: self.weights.clone(), injection, plain, mask })
+        Box::new(self.rows(rows))
     }
 }
 
@@ -274,6 +221,10 @@ impl BoundCell for FusedMdeq {
             value,
             tape,
         })
+    }
+
+    fn linearize_rows(&self, state: &State, rows: &[usize]) -> Box<dyn Linearization> {
+        self.rows(rows).linearize(&batch::select(state, rows))
     }
 }
 

@@ -1,13 +1,19 @@
 //! The head of an MDEQ: a bottleneck per branch, merged from fine to coarse, pooled, classified.
 
+use std::sync::Arc;
+
+use burn::backend::flex::FlexTensor;
 use burn::module::Module;
 use burn::tensor::{Tensor, activation};
+use equipoise_kernels::{BiasedConv, BottleneckParameters, Head as Kernels, HeadParameters};
 
 use super::config::MdeqConfig;
-use crate::batch::Logits;
-use crate::model::deq::Head;
+use super::prepared::Prepared;
+use crate::batch::{Logits, from_vec, to_vec};
+use crate::model::deq::{Head, HeadPullBack};
 use crate::model::init::{Init, Law};
 use crate::model::layers::{BatchNorm, Conv2d, Dense, Layer, Phase, conv_bn_relu, sequence};
+use crate::plain::{numbers_of, plain};
 use crate::state::{Layout, State};
 
 /// Expansion of the bottleneck's output channels.
@@ -72,6 +78,8 @@ pub struct MdeqHead {
     pub classifier: Dense,
     #[module(skip)]
     layout: Layout,
+    #[module(skip)]
+    prepared: Prepared<Kernels>,
 }
 
 impl MdeqHead {
@@ -96,12 +104,65 @@ impl MdeqHead {
             final_layer: conv_bn_relu(conv, init),
             classifier: Dense::new(config.final_channels, config.classes, init),
             layout: config.layout(),
+            prepared: Prepared::default(),
         }
     }
 }
 
+impl MdeqHead {
+    /// The fused kernels for a state, and its numbers, if it is plain and so are the parameters.
+    fn fused(&self, state: &State) -> Option<(Arc<Kernels>, FlexTensor)> {
+        let plain = plain(state)?;
+        Some((self.prepared.get(self, || Kernels::new(&self.numbers()))?, plain))
+    }
+
+    /// The head as plain numbers, batch normalisations folded.
+    fn numbers(&self) -> HeadParameters {
+        let layers = |layers: &[Layer]| match layers {
+            [Layer::Conv2d(conv), Layer::BatchNorm(norm), ..] => folded(conv, norm),
+            _ => unreachable!("every sequence of a head begins with a convolution and its normalisation"),
+        };
+        let bottleneck = |list: &Vec<Bottleneck>| {
+            let Bottleneck { conv1, bn1, conv2, bn2, conv3, bn3, downsample } = &list[0];
+            BottleneckParameters {
+                conv1: folded(conv1, bn1),
+                conv2: folded(conv2, bn2),
+                conv3: folded(conv3, bn3),
+                shortcut: (!downsample.is_empty()).then(|| layers(downsample)),
+            }
+        };
+        HeadParameters {
+            branches: self.layout.branches().to_vec(),
+            bottlenecks: self.incre_modules.iter().map(bottleneck).collect(),
+            down: self.downsamp_modules.iter().map(|list| layers(list)).collect(),
+            last: layers(&self.final_layer),
+            classifier: (to_vec(self.classifier.weight.val()), to_vec(self.classifier.bias.val())),
+        }
+    }
+}
+
+/// A convolution with the batch normalisation after it, as it is in evaluation.
+fn folded(conv: &Conv2d, norm: &BatchNorm) -> BiasedConv {
+    let (scale, mut shift) = norm.running_map();
+    if let Some(bias) = &conv.bias {
+        shift = shift + bias.val() * scale.clone();
+    }
+    let channels = scale.dims()[0];
+    let kernel = conv.weight.val() * scale.reshape([channels, 1, 1, 1]);
+    BiasedConv { kernel: to_vec(kernel), bias: to_vec(shift) }
+}
+
 impl Head for MdeqHead {
+    /// Fused kernels for plain float32 tensors on the flex CPU device in evaluation, Burn operations otherwise.
     fn forward(&self, state: State, phase: &Phase<'_>) -> Logits {
+        if let Phase::Evaluate = phase
+            && let Some((kernels, plain)) = self.fused(&state)
+        {
+            let shape = [state.dims()[0], kernels.classes()];
+            let mut logits = vec![0.0; shape[0] * shape[1]];
+            kernels.forward(numbers_of(&plain), &mut logits);
+            return from_vec(logits, shape, &state.device());
+        }
         let mut branches = self.layout.split(&state).into_iter().zip(&self.incre_modules);
         let (finest, bottleneck) = branches.next().expect("a state has at least one branch");
         let mut y = bottleneck[0].forward(finest, phase);
@@ -111,6 +172,23 @@ impl Head for MdeqHead {
         let y = sequence(&self.final_layer, y, phase);
         let [n, c, h, w] = y.dims();
         self.classifier.forward(y.reshape([n, c, h * w]).mean_dim(2).reshape([n, c]))
+    }
+
+    fn linearize(&self, state: &State) -> (Logits, HeadPullBack<'_>) {
+        let Some((kernels, numbers)) = self.fused(state) else {
+            return self.linearize_tracked(state);
+        };
+        let (shape, device) = (state.dims(), state.device());
+        let mut logits = vec![0.0; shape[0] * kernels.classes()];
+        let tape = kernels.linearize(numbers_of(&numbers), &mut logits);
+        let logits = from_vec(logits, [shape[0], kernels.classes()], &device);
+        let pull_back = move |cotangent: Logits| {
+            let cotangent = to_vec(cotangent);
+            let mut state = vec![0.0; shape[0] * shape[1]];
+            tape.pull_back(&cotangent, &mut state);
+            from_vec(state, shape, &device)
+        };
+        (logits, Box::new(pull_back))
     }
 
     fn classes(&self) -> usize {
