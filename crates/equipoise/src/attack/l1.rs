@@ -1,4 +1,4 @@
-//! The nearest point of an L1 ball within the box of images (Croce and Hein 2021, arXiv 2103.01208, section 2).
+//! The nearest point of an L1 ball within the box of images (Croce and Hein 2021, arXiv 2103.01208).
 //!
 //! Every change shrinks by the same amount λ, as on the L1 ball alone, and stops at 0 and at the face of the box:
 //! |δ| = min(max(|d| − λ, 0), room). Their sum falls piecewise linearly with λ, with a corner wherever a pixel leaves

@@ -1,5 +1,5 @@
 //! When APGD looks back: the checkpoints (Croce and Hein 2020, arXiv 2003.01690, section 3.2), and for L1 the
-//! phases with larger balls before the last (Croce and Hein 2021, arXiv 2103.01208, section 3.3).
+//! phases with larger balls before the last (Croce and Hein 2021, arXiv 2103.01208).
 
 use crate::attack::{Budget, Norm};
 

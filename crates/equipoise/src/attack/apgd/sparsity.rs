@@ -1,4 +1,4 @@
-//! Steps of APGD in L1: which pixels they change (Croce and Hein 2021, arXiv 2103.01208, section 3.2).
+//! Steps of APGD in L1: which pixels they change (Croce and Hein 2021, arXiv 2103.01208).
 //!
 //! Steepest ascent in L1 changes one pixel, and the box soon stops it. A step instead changes a share of the pixels,
 //! those of the largest slope, all by the same amount. The share follows the best point so far: two thirds of the

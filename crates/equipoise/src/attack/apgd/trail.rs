@@ -1,5 +1,5 @@
 //! One example's way through APGD: where it is, where it was best, and how long its next step will be
-//! (Croce and Hein 2020, arXiv 2003.01690, algorithm 1; for L1 Croce and Hein 2021, arXiv 2103.01208, algorithm 2).
+//! (Croce and Hein 2020, arXiv 2003.01690, algorithm 1; for L1 Croce and Hein 2021, arXiv 2103.01208).
 
 use super::sparsity::Sparsity;
 use crate::attack::{Budget, Norm};
