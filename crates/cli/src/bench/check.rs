@@ -14,8 +14,11 @@ use crate::error::{Error, input};
 
 /// Images compared.
 const COUNT: usize = 9;
-/// Largest relative error allowed. Both compute in float32, and sum in their own order.
+/// Largest relative error of states and logits. Both compute in float32, and sum in their own order.
 const TOLERANCE: f64 = 1e-4;
+/// Largest relative error of gradients: what a unit at the kink of its ReLU may cost, and far below what another
+/// number of steps, another damping or another weight would.
+const GRADIENT_TOLERANCE: f64 = 5e-3;
 /// Gradients compared.
 const GRADIENTS: [&str; 3] = [
     "exact",
@@ -48,14 +51,15 @@ pub fn compare(
     for (name, error) in &errors {
         tracing::debug!("{}: {name}: relative error {error:.1e}", subject.name);
     }
+    let tolerance = |name: &str| if name.starts_with("gradient.") { GRADIENT_TOLERANCE } else { TOLERANCE };
     // Not a number is no agreement either.
-    match errors.iter().find(|(_, error)| error.is_nan() || **error > TOLERANCE) {
+    match errors.iter().find(|(name, error)| error.is_nan() || **error > tolerance(name)) {
         None if !errors.is_empty() => Ok(errors),
         None => Err(input("--pytorch: the comparison compared nothing")),
         Some((name, error)) => Err(input(format!(
-            "--pytorch: {name} of {} differ by {error:.1e} relative, more than {TOLERANCE:.0e}: the two programs do not \
-             do the same work",
-            subject.name
+            "--pytorch: {name} of {} differ by {error:.1e} relative, more than {:.0e}: the two programs do not do the same work",
+            subject.name,
+            tolerance(name)
         ))),
     }
 }
