@@ -134,6 +134,26 @@ fn a_model_says_what_it_is() {
     assert!(facts["parameters"].as_u64().unwrap() > 100);
 }
 
+/// What the repository ships can be used at once.
+#[test]
+fn shipped_models_are_small_and_have_cards() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
+    let mut count = 0;
+    for entry in fs::read_dir(&models).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "safetensors") {
+            count += 1;
+            assert!(fs::metadata(&path).unwrap().len() < 1 << 20, "{}", path.display());
+            assert!(path.with_extension("md").exists(), "{} has no card", path.display());
+            let facts =
+                succeed(&models, &format!("info --json --model {}", path.file_name().unwrap().display()));
+            let facts: Value = serde_json::from_str(&facts).unwrap();
+            assert_eq!(facts["training"]["recipe"]["epochs"], 3);
+        }
+    }
+    assert!(count >= 4, "{count} models");
+}
+
 /// The counts are those of the authors' release (MDEQ) and of the TRADES code (baselines).
 #[test]
 fn architectures_have_the_sizes_of_the_paper() {
