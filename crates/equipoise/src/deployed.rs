@@ -12,7 +12,7 @@ use crate::batch::{Images, Logits};
 use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved};
 use crate::loss::Objective;
 use crate::model::cell::{BoundCell, Cell, Counted};
-use crate::model::deq::{Deq, Head, Stem};
+use crate::model::deq::{Deq, Head, Stem, StemPullBack};
 use crate::model::layers::Phase;
 use crate::readout::{Readout, Tail};
 use crate::solve::{SolverConfig, SolverError, StateChoice, Trajectory, finite_or_zero, solve};
@@ -153,16 +153,13 @@ impl<'a, S: Stem, C: Cell, H: Head> Victim<'a, S, C, H> {
         images: &Images,
         objective: &dyn Objective,
     ) -> (Reading, Images, Forward) {
-        let images = images.clone().autodiff().require_grad();
-        let injection = self.model.stem.forward(images.clone(), &Phase::Evaluate);
-        let steps = self.deployment.solver.steps;
-        let plain = injection.clone().inner();
-        let (cell, solver) = (&self.model.cell, self.solver(steps));
+        let (injection, to_images) = self.model.stem.linearize(images);
+        let (cell, solver) = (&self.model.cell, self.solver(self.deployment.solver.steps));
         let forward = match start {
-            None => forward(cell, &plain, &solver, &self.counter),
-            Some(start) => forward_from(cell.bind(&plain), start, &solver, &self.counter),
+            None => forward(cell, &injection, &solver, &self.counter),
+            Some(start) => forward_from(cell.bind(&injection), start, &solver, &self.counter),
         };
-        let (reading, gradient) = self.pull_back(images, injection, &forward, objective);
+        let (reading, gradient) = self.pull_back(images, to_images, &forward, objective);
         (reading, gradient, forward)
     }
 
@@ -174,16 +171,15 @@ impl<'a, S: Stem, C: Cell, H: Head> Victim<'a, S, C, H> {
         forward: &Forward,
         objective: &dyn Objective,
     ) -> (Reading, Images) {
-        let images = images.clone().autodiff().require_grad();
-        let injection = self.model.stem.forward(images.clone(), &Phase::Evaluate);
-        self.pull_back(images, injection, forward, objective)
+        let (_, to_images) = self.model.stem.linearize(images);
+        self.pull_back(images, to_images, forward, objective)
     }
 
-    /// From a solved batch to the gradient at its tracked images, through their tracked injection.
+    /// From a solved batch to the gradient at its images, by the way back from their injection.
     fn pull_back(
         &self,
-        images: Images,
-        injection: Injection,
+        images: &Images,
+        to_images: StemPullBack<'_>,
         forward: &Forward,
         objective: &dyn Objective,
     ) -> (Reading, Images) {
@@ -198,11 +194,10 @@ impl<'a, S: Stem, C: Cell, H: Head> Victim<'a, S, C, H> {
             objective,
         };
         let reading = self.estimator.pull_back(&mut solved, 1.0, &mut cotangents);
-        let gradient = cotangents.into_parts().0.and_then(|cotangent| {
-            let gradients = (injection * cotangent).sum().backward();
-            images.grad(&gradients)
-        });
-        let gradient = gradient.unwrap_or_else(|| images.inner().zeros_like());
+        let gradient = match cotangents.into_parts().0 {
+            Some(cotangent) => to_images(cotangent),
+            None => images.zeros_like(),
+        };
         (reading, gradient)
     }
 }

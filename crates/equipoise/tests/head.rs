@@ -1,15 +1,17 @@
-//! The fused kernels of the head against the composed head: the same logits and gradients, for any batch.
+//! The fused kernels of the head against the composed head: the same logits and gradients, for any batch, and in
+//! training the same gradients of all parameters and the same statistics.
 
 mod common;
 
 use burn::module::{Module, ModuleMapper, Param};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use common::cells::configurations;
-use common::relative_error;
+use common::{compare_all, parameter_gradients, parameters_of, relative_error};
 use equipoise::attack::ExampleRng;
 use equipoise::batch::{from_vec, select, to_vec};
-use equipoise::model::deq::Head;
-use equipoise::model::layers::Phase;
+use equipoise::model::deq::{Head, HeadTrainingPullBack};
+use equipoise::model::layers::{BatchMoments, Phase};
 use equipoise::model::mdeq::{MdeqConfig, MdeqHead};
 
 /// Relative error allowed; float32 rounding through a head is a few 1e-7.
@@ -105,4 +107,65 @@ fn changed_parameters_are_seen_and_nan_is_kept() {
     let (first, second) = logits.split_at(config.classes);
     assert!(first.iter().all(|x| x.is_nan()));
     assert_eq!(second, &before[config.classes..]);
+}
+
+/// Logits, cotangents of the states, gradients of all parameters and running statistics: what a pass in training says.
+fn trained(
+    head: &MdeqHead,
+    u: Tensor<2>,
+    moments: BatchMoments,
+    (logits, pull_back): (Tensor<2>, HeadTrainingPullBack<'_>),
+) -> (Tensor<2>, Tensor<2>, Vec<Vec<f32>>) {
+    let mut gradients = GradientsParams::new();
+    let state = pull_back(u, &mut gradients);
+    let mut parameters = parameter_gradients(head, &gradients);
+    parameters.extend(parameters_of(&moments.absorbed_into(head.clone())));
+    (logits, state, parameters)
+}
+
+#[test]
+fn training_is_that_of_the_composed_head() {
+    let mut sizes = configurations();
+    sizes.extend([
+        MdeqConfig::digits(),
+        MdeqConfig::single_scale(),
+        MdeqConfig::small(),
+        MdeqConfig::large(),
+    ]);
+    for config in sizes {
+        let head = head(&config);
+        // More than a chunk, and not a whole number of them.
+        let (state, u) = inputs(&config, if config.final_channels > 1000 { 5 } else { 19 });
+        let moments = BatchMoments::default();
+        let pass = head.linearize_training(&state, &moments);
+        let (logits, at_state, parameters) = trained(&head, u.clone(), moments, pass);
+        let moments = BatchMoments::default();
+        let pass = head.linearize_training_tracked(&state, &moments);
+        let (expected, expected_at_state, expected_parameters) = trained(&head, u, moments, pass);
+        let check = |what: &str, found: &Tensor<2>, expected: &Tensor<2>| {
+            let error = relative_error(found, expected);
+            println!("{:?} {what} {error:.1e}", config.channels);
+            assert!(error < 2.0 * TOLERANCE, "{what}: {error} with {config:?}");
+        };
+        check("logits", &logits, &expected);
+        check("cotangent of the state", &at_state, &expected_at_state);
+        compare_all(&parameters, &expected_parameters, 2.0 * TOLERANCE);
+    }
+}
+
+#[test]
+fn training_does_not_depend_on_threads() {
+    let config = MdeqConfig::small();
+    let head = head(&config);
+    let (state, u) = inputs(&config, 19);
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let moments = BatchMoments::default();
+            let pass = head.linearize_training(&state, &moments);
+            let (logits, at_state, parameters) = trained(&head, u.clone(), moments, pass);
+            (to_vec(logits), to_vec(at_state), parameters)
+        })
+    };
+    assert!(run(1) == run(3));
 }

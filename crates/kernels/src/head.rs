@@ -16,7 +16,7 @@ use crate::plane::Plane;
 use crate::stack::{Dense, DenseMut, Stack};
 
 /// Examples of one chunk, at most.
-const CHUNK: usize = 8;
+pub(crate) const CHUNK: usize = 8;
 
 /// An MDEQ head with its weights, ready to be evaluated. A clone is cheap and shares everything.
 ///
@@ -39,8 +39,8 @@ struct Inner {
 
 /// A convolution with a bias.
 #[derive(Debug)]
-struct Layer {
-    conv: Conv,
+pub(crate) struct Layer {
+    pub conv: Conv,
     /// By channel, padded with zeros.
     bias: Vec<f32>,
 }
@@ -94,7 +94,7 @@ struct Images {
 }
 
 impl Layer {
-    fn new(
+    pub fn new(
         size: usize,
         stride: usize,
         parameters: &BiasedConv,
@@ -109,7 +109,7 @@ impl Layer {
     }
 
     /// y = ReLU(conv(x) + bias), for `count` examples.
-    fn rectified(&self, arch: Arch, x: &Stack, y: &mut Stack, count: usize) {
+    pub fn rectified(&self, arch: Arch, x: &Stack, y: &mut Stack, count: usize) {
         self.conv.apply(arch, x.images(0), y.images_mut(0), count);
         self.rectify(arch, y, count);
     }
@@ -126,7 +126,7 @@ impl Branch {
     fn new(
         shape: [usize; 3],
         start: usize,
-        parameters: &BottleneckParameters,
+        parameters: &BottleneckParameters<BiasedConv>,
         down: Option<(&BiasedConv, Plane)>,
         counter: &mut Counter,
     ) -> Self {
@@ -244,7 +244,7 @@ fn copy(arch: Arch, plane: Plane, x: &Stack, out: &mut Stack, count: usize, add:
 }
 
 /// Replaces a ReLU's output by the cotangent of its input.
-fn gate(arch: Arch, output: &mut Stack, u: &Stack, count: usize) {
+pub(crate) fn gate(arch: Arch, output: &mut Stack, u: &Stack, count: usize) {
     for example in 0..count {
         arch.dispatch(Gate { output: output.at_mut(example), u: u.at(example) });
     }
@@ -257,7 +257,7 @@ impl Head {
     ///
     /// If the parameters' shapes contradict each other: a branch that is not half as high and wide as the one
     /// before it, a kernel of the wrong length, a missing convolution.
-    pub fn new(parameters: &HeadParameters) -> Self {
+    pub fn new(parameters: &HeadParameters<BiasedConv>) -> Self {
         let HeadParameters { branches: shapes, bottlenecks, down, last, classifier } = parameters;
         assert!(!shapes.is_empty(), "a head has at least one branch");
         assert_eq!(bottlenecks.len(), shapes.len(), "one bottleneck per branch");
@@ -351,7 +351,7 @@ impl Drop for HeadTape {
 }
 
 /// Examples per chunk: as many as useful, but every thread gets some.
-fn chunk(count: usize) -> usize {
+pub(crate) fn chunk(count: usize) -> usize {
     count.div_ceil(rayon::current_num_threads()).clamp(1, CHUNK)
 }
 

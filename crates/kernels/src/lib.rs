@@ -31,6 +31,9 @@ mod post;
 mod weights;
 mod cell;
 mod head;
+mod batch_norm;
+mod head_training;
+mod stem;
 mod broyden;
 pub mod machine;
 pub mod memory;
@@ -40,7 +43,10 @@ mod tests;
 pub use broyden::{BroydenStep, Correction, broyden_direction, broyden_next, residuals};
 pub use cell::{Cell, Tape};
 pub use head::{Head, HeadTape};
+pub use head_training::{HeadGradients, HeadPass};
+pub use stem::{Stem, StemPass, StemTape};
 pub use parameters::{
     BiasedConv, BlockParameters, BottleneckParameters, CellParameters, Convolutions, HeadParameters,
-    NormParameters, PathParameters, PostParameters, StepParameters,
+    NormParameters, NormedConv, PathParameters, PostParameters, Statistics, StemConv, StemParameters,
+    StepParameters,
 };

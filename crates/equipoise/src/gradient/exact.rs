@@ -9,7 +9,7 @@ use super::{Cotangents, PullBack, Read, Solved};
 use crate::batch;
 use crate::model::cell::{FixedPointMap, Linearization};
 use crate::readout::damped;
-use crate::solve::{SolverConfig, StateChoice, solve};
+use crate::solve::{Evaluation, SolverConfig, StateChoice, solve_knowing};
 use crate::state::State;
 
 /// The linearisation at the last application of f.
@@ -34,7 +34,9 @@ pub(super) fn read<'a>(at: &Solved<'a>) -> Read<'a> {
 impl PullBack for Implicit<'_> {
     fn pull_back(self: Box<Self>, v: State, cotangents: &mut Cotangents) {
         let adjoint = AdjointMap { linearization: Borrowed::Given(&*self.linearization), v: v.clone() };
-        let u = solve(&adjoint, v.zeros_like(), self.backward).choose(StateChoice::Best);
+        // At u_0 = 0 the map is v, without a product.
+        let zero = Evaluation { state: v.zeros_like(), value: v };
+        let u = solve_knowing(&adjoint, zero, self.backward).choose(StateChoice::Best);
         cotangents.through(&*self.linearization, &u);
     }
 }

@@ -1,20 +1,79 @@
 //! A deep equilibrium model: stem, cell and head.
 
 use burn::module::Module;
+use burn::optim::GradientsParams;
 
 use super::cell::Cell;
-use super::layers::Phase;
+use super::layers::{BatchMoments, Phase};
+use super::parameters::accumulate_module;
 use crate::batch::{Images, Logits};
 use crate::state::{Injection, State};
+
+/// From a cotangent u of the injection to uᵀ ∂injection/∂images.
+pub type StemPullBack<'a> = Box<dyn FnOnce(Injection) -> Images + 'a>;
+
+/// From a cotangent u of the injection to uᵀ ∂injection/∂θ summed over the batch: added, by parameter, to a
+/// collection.
+pub type StemTrainingPullBack<'a> = Box<dyn FnOnce(Injection, &mut GradientsParams) + 'a>;
 
 /// From images to the injection.
 pub trait Stem: Module + Sync + 'static {
     /// `[N, C, H, W]` to `[N, I]`, in Burn operations.
     fn forward(&self, images: Images, phase: &Phase<'_>) -> Injection;
+
+    /// The injection `[N, I]` of untracked images `[N, C, H, W]` in evaluation, and the way back. Parameters are
+    /// constants.
+    fn linearize(&self, images: &Images) -> (Injection, StemPullBack<'_>) {
+        self.linearize_tracked(images)
+    }
+
+    /// The same through autodiff, for any stem: the reference for those that have a way of their own.
+    fn linearize_tracked(&self, images: &Images) -> (Injection, StemPullBack<'_>) {
+        let tracked = images.clone().autodiff().require_grad();
+        let injection = self.forward(tracked.clone(), &Phase::Evaluate);
+        let plain = injection.clone().inner();
+        let pull_back = move |cotangent: Injection| {
+            let gradients = (injection * cotangent).sum().backward();
+            tracked.grad(&gradients).unwrap_or_else(|| tracked.inner().zeros_like())
+        };
+        (plain, Box::new(pull_back))
+    }
+
+    /// The injection `[N, I]` of untracked images in training, and the way back to the parameters. The batch's
+    /// statistics are noted.
+    fn linearize_training(
+        &self,
+        images: &Images,
+        moments: &BatchMoments,
+    ) -> (Injection, StemTrainingPullBack<'_>) {
+        self.linearize_training_tracked(images, moments)
+    }
+
+    /// The same through autodiff, for any stem: the reference for those that have a way of their own.
+    fn linearize_training_tracked(
+        &self,
+        images: &Images,
+        moments: &BatchMoments,
+    ) -> (Injection, StemTrainingPullBack<'_>) {
+        let stem = self.clone().train();
+        let injection = stem.forward(images.clone(), &Phase::Train(moments));
+        let plain = if injection.is_autodiff() { injection.clone().inner() } else { injection.clone() };
+        let pull_back = move |cotangent: Injection, into: &mut GradientsParams| {
+            let product = (injection * cotangent).sum();
+            // A stem without parameters records no graph.
+            if product.is_tracked() {
+                accumulate_module(into, product.backward(), &stem);
+            }
+        };
+        (plain, Box::new(pull_back))
+    }
 }
 
 /// From a cotangent u of logits to uᵀ ∂logits/∂state.
 pub type HeadPullBack<'a> = Box<dyn FnOnce(Logits) -> State + 'a>;
+
+/// The same, and uᵀ ∂logits/∂θ summed over the batch: added, by parameter, to a collection.
+pub type HeadTrainingPullBack<'a> = Box<dyn FnOnce(Logits, &mut GradientsParams) -> State + 'a>;
 
 /// From a state to logits.
 pub trait Head: Module + Sync + 'static {
@@ -34,6 +93,35 @@ pub trait Head: Module + Sync + 'static {
         let pull_back = move |cotangent: Logits| {
             let gradients = (logits * cotangent).sum().backward();
             tracked.grad(&gradients).unwrap_or_else(|| tracked.inner().zeros_like())
+        };
+        (plain, Box::new(pull_back))
+    }
+
+    /// The logits `[N, K]` of untracked states `[N, D]` in training, and the way back to states and parameters. The
+    /// batch's statistics are noted.
+    fn linearize_training(
+        &self,
+        state: &State,
+        moments: &BatchMoments,
+    ) -> (Logits, HeadTrainingPullBack<'_>) {
+        self.linearize_training_tracked(state, moments)
+    }
+
+    /// The same through autodiff, for any head: the reference for those that have a way of their own.
+    fn linearize_training_tracked(
+        &self,
+        state: &State,
+        moments: &BatchMoments,
+    ) -> (Logits, HeadTrainingPullBack<'_>) {
+        let head = self.clone().train();
+        let tracked = state.clone().autodiff().require_grad();
+        let logits = head.forward(tracked.clone(), &Phase::Train(moments));
+        let plain = logits.clone().inner();
+        let pull_back = move |cotangent: Logits, into: &mut GradientsParams| {
+            let gradients = (logits * cotangent).sum().backward();
+            let state = tracked.grad(&gradients).unwrap_or_else(|| tracked.inner().zeros_like());
+            accumulate_module(into, gradients, &head);
+            state
         };
         (plain, Box::new(pull_back))
     }

@@ -11,6 +11,7 @@ mod config;
 mod fused;
 mod fusion;
 mod head;
+mod normed;
 mod prepared;
 mod stem;
 

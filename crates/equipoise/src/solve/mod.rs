@@ -196,6 +196,10 @@ pub struct Evaluated {
 impl Evaluated {
     fn at(map: &dyn FixedPointMap, state: State) -> Self {
         let value = map.apply(&state);
+        Self::new(state, value)
+    }
+
+    fn new(state: State, value: State) -> Self {
         if let (Some(z), Some(f)) = (plain(&state), plain(&value)) {
             let (residual, norms) = residuals(state.dims()[1], numbers_of(&z), numbers_of(&f));
             let residual = batch::from_vec(residual, state.dims(), &state.device());
@@ -234,11 +238,16 @@ const PATIENCE: usize = 30;
 /// Iterates `map` from `start` `[N, D]`. Costs one evaluation of each example for z_0 and one per step until
 /// that example stops.
 pub fn solve(map: &dyn FixedPointMap, start: State, config: &SolverConfig) -> Trajectory {
-    let count = start.dims()[0];
+    let value = map.apply(&start);
+    solve_knowing(map, Evaluation { state: start, value }, config)
+}
+
+/// The same for a map whose value f(z_0) is known beforehand: one evaluation less.
+pub fn solve_knowing(map: &dyn FixedPointMap, first: Evaluation, config: &SolverConfig) -> Trajectory {
+    let count = first.state.dims()[0];
     let mut active: Vec<usize> = (0..count).collect();
     let mut memory = config.start();
-    let mut current = Evaluated::at(map, start);
-    let first = Evaluation { state: current.state.clone(), value: current.value.clone() };
+    let mut current = Evaluated::new(first.state.clone(), first.value.clone());
     let mut record = trajectory::Recorder::new(first.clone(), config.steps);
     record.first(&residual_norms(&current, config.scope));
     let mut selected = None;

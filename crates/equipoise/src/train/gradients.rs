@@ -1,6 +1,6 @@
 //! Gradients of all parameters of a model, through the same estimators that attacks use.
 //!
-//! Stem and head go through autodiff once each; the cell through its own linearisation, under a dropout mask if
+//! Stem, cell and head are pulled back through once each, by their own linearisations; the cell under a dropout mask if
 //! there is one.
 
 use burn::module::Module;
@@ -79,9 +79,7 @@ pub fn gradients<S: Stem, C: Cell, H: Head>(
     counter: &WorkCounter,
 ) -> Result<StepGradients, UnsupportedCell> {
     let moments = BatchMoments::default();
-    let stem = model.stem.clone().train();
-    let injection = stem.forward(images.clone(), &Phase::Train(&moments));
-    let plain = injection.clone().inner();
+    let (plain, to_stem) = model.stem.linearize_training(images, &moments);
     let [n, _] = plain.dims();
 
     let mask = options.mask.as_ref();
@@ -89,8 +87,7 @@ pub fn gradients<S: Stem, C: Cell, H: Head>(
         Some(mask) => model.cell.bind_masked(&plain, mask).ok_or(UnsupportedCell::Dropout)?,
         None => model.cell.bind(&plain),
     };
-    let head = model.head.clone().train();
-    let mut reader = TrainedHead { head: &head, moments: &moments, gradients: GradientsParams::new() };
+    let mut reader = TrainedHead { head: &model.head, moments: &moments, gradients: GradientsParams::new() };
     let mut cotangents = Cotangents::training();
     let weight = 1.0 / n as f64;
     let mut regulariser = None;
@@ -140,11 +137,7 @@ pub fn gradients<S: Stem, C: Cell, H: Head>(
         estimate
     });
     if let Some(cotangent) = cotangent {
-        let product = (injection * cotangent).sum();
-        // A stem without parameters records no graph.
-        if product.is_tracked() {
-            accumulate_module(&mut parameters, product.backward(), &stem);
-        }
+        to_stem(cotangent, &mut parameters);
     }
     let Reading { logits, values } = reading;
     Ok(StepGradients { logits, values, parameters, moments, jacobian, residual })
@@ -203,20 +196,16 @@ impl<H: Head> ReadHead for TrainedHead<'_, H> {
         objective: &dyn Objective,
         weight: f64,
     ) -> (Reading, Vec<State>) {
-        let tracked: Vec<State> =
-            states.iter().map(|state| state.clone().autodiff().require_grad()).collect();
         // Each state is a batch of its own to batch normalisation: one pass for each.
-        let phase = Phase::Train(self.moments);
-        let logits = tracked.iter().map(|state| self.head.forward(state.clone(), &phase));
-        let sum = logits.reduce(|sum, term| sum + term).expect("a mean of at least one state");
-        let mean = if states.len() > 1 { sum / states.len() as f64 } else { sum };
-        let plain = mean.clone().inner();
-        let (values, derivative) = objective.values_and_derivative(&plain);
-        let gradients = (mean * (derivative * weight)).sum().backward();
-        let cotangent =
-            |state: &State| state.grad(&gradients).unwrap_or_else(|| state.clone().inner().zeros_like());
-        let cotangents = tracked.iter().map(cotangent).collect();
-        accumulate_module(&mut self.gradients, gradients, self.head);
-        (Reading { logits: plain, values }, cotangents)
+        let passes = states.iter().map(|state| self.head.linearize_training(state, self.moments));
+        let (logits, pull_backs): (Vec<Logits>, Vec<_>) = passes.unzip();
+        let count = states.len() as f64;
+        let sum = logits.into_iter().reduce(|sum, term| sum + term).expect("a mean of at least one state");
+        let mean = if states.len() > 1 { sum / count } else { sum };
+        let (values, derivative) = objective.values_and_derivative(&mean);
+        let share = derivative * (weight / count);
+        let cotangents =
+            pull_backs.into_iter().map(|pull_back| pull_back(share.clone(), &mut self.gradients)).collect();
+        (Reading { logits: mean, values }, cotangents)
     }
 }

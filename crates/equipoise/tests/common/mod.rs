@@ -3,10 +3,11 @@
 
 pub mod cells;
 
-use burn::module::{ModuleMapper, Param, ParamId};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::optim::GradientsParams;
 use burn::tensor::FloatDType;
 use burn::tensor::{Device, Tensor};
-use equipoise::batch::from_vec;
+use equipoise::batch::{from_vec, to_vec};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -129,4 +130,46 @@ pub fn median_cosine<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> f64 {
     let cosines = cosines(a, b);
     let middle = cosines.len() / 2;
     if cosines.len() % 2 == 1 { cosines[middle] } else { (cosines[middle - 1] + cosines[middle]) / 2.0 }
+}
+
+/// A module's parameters, running statistics included, in order.
+pub fn parameters_of(module: &impl Module) -> Vec<Vec<f32>> {
+    struct Collect(Vec<Vec<f32>>);
+    impl ModuleVisitor for Collect {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.push(to_vec(param.val()));
+        }
+    }
+    let mut collect = Collect(Vec::new());
+    module.visit(&mut collect);
+    collect.0
+}
+
+/// The gradients of a module's parameters, in order; those that have one.
+pub fn parameter_gradients(module: &impl Module, gradients: &GradientsParams) -> Vec<Vec<f32>> {
+    struct Collect<'a>(&'a GradientsParams, Vec<Vec<f32>>);
+    impl ModuleVisitor for Collect<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.1.extend(self.0.get::<D>(param.id).map(to_vec));
+        }
+    }
+    let mut collect = Collect(gradients, Vec::new());
+    module.visit(&mut collect);
+    collect.1
+}
+
+/// Each list of numbers is near its counterpart: by `tolerance` of its own norm, and, where it is tiny beside the
+/// largest of them, by that much of the largest.
+pub fn compare_all(found: &[Vec<f32>], expected: &[Vec<f32>], tolerance: f64) {
+    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+    let largest = expected.iter().map(|x| norm(&mut x.iter().map(|&x| f64::from(x)))).fold(0.0, f64::max);
+    assert_eq!(found.len(), expected.len());
+    assert!(largest > 0.0);
+    for (number, (a, b)) in found.iter().zip(expected).enumerate() {
+        assert_eq!(a.len(), b.len());
+        let difference = norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b)));
+        let size = norm(&mut b.iter().map(|&x| f64::from(x)));
+        let limit = tolerance * size.max(0.01 * largest);
+        assert!(difference <= limit, "parameter {number}: {difference} of {size}, largest {largest}");
+    }
 }

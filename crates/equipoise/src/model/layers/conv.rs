@@ -96,6 +96,11 @@ impl Conv2d {
         conv2d(x, kernel.weight.clone(), bias, kernel.options())
     }
 
+    /// Its stride.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
     /// The kernel, without the bias.
     pub fn kernel(&self) -> Kernel {
         Kernel::new(self.weight.val(), self.stride)

@@ -118,6 +118,18 @@ pub enum Phase<'a> {
 pub struct BatchMoments(RefCell<Vec<(ParamId, Tensor<1>)>>);
 
 impl BatchMoments {
+    /// Notes the mean and the (biased) variance `[C]` of a batch of `count` numbers per channel.
+    pub fn note(&self, norm: &BatchNorm, mean: Tensor<1>, variance: Tensor<1>, count: f64) {
+        // PyTorch's convention: the running variance is the unbiased one.
+        let unbiased = variance * (count / (count - 1.0).max(1.0));
+        let note = |running: &Param<Tensor<1>>, batch: Tensor<1>| {
+            // Statistics are noted as numbers; nothing is differentiated through them.
+            (running.id, if batch.is_autodiff() { batch.inner() } else { batch })
+        };
+        let notes = [note(&norm.running_mean, mean), note(&norm.running_var, unbiased)];
+        self.0.borrow_mut().extend(notes);
+    }
+
     /// Adds those of a later pass.
     pub fn extend(&mut self, later: Self) {
         self.0.get_mut().extend(later.0.into_inner());
@@ -178,16 +190,7 @@ impl BatchNorm {
                 let mean = over_channels(x.clone()) / count;
                 let centred = x.clone() - mean.clone().reshape([1, c, 1, 1]);
                 let variance = over_channels(centred.clone() * centred) / count;
-                // PyTorch's convention: the running variance is the unbiased one.
-                let unbiased = variance.clone() * (count / (count - 1.0).max(1.0));
-                let note = |running: &Param<Tensor<1>>, batch: Tensor<1>| {
-                    // Statistics are noted as numbers; nothing is differentiated through them.
-                    (running.id, if batch.is_autodiff() { batch.inner() } else { batch })
-                };
-                moments
-                    .0
-                    .borrow_mut()
-                    .extend([note(&self.running_mean, mean.clone()), note(&self.running_var, unbiased)]);
+                moments.note(self, mean.clone(), variance.clone(), count);
                 (mean, variance)
             }
         };

@@ -4,15 +4,18 @@ use std::sync::Arc;
 
 use burn::backend::flex::FlexTensor;
 use burn::module::Module;
+use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, activation};
-use equipoise_kernels::{BiasedConv, BottleneckParameters, Head as Kernels, HeadParameters};
+use equipoise_kernels::{BiasedConv, BottleneckParameters, Head as Kernels, HeadParameters, HeadPass};
 
 use super::config::MdeqConfig;
-use super::prepared::Prepared;
+use super::normed::{accumulate_gradients, folded, normed, note_statistics, plain_numbers};
+use super::prepared::{Prepared, parameters};
 use crate::batch::{Logits, from_vec, to_vec};
-use crate::model::deq::{Head, HeadPullBack};
+use crate::model::deq::{Head, HeadPullBack, HeadTrainingPullBack};
 use crate::model::init::{Init, Law};
-use crate::model::layers::{BatchNorm, Conv2d, Dense, Layer, Phase, conv_bn_relu, sequence};
+use crate::model::layers::{BatchMoments, BatchNorm, Conv2d, Dense, Layer, Phase, conv_bn_relu, sequence};
+use crate::model::parameters::accumulate;
 use crate::plain::{numbers_of, plain};
 use crate::state::{Layout, State};
 
@@ -55,6 +58,13 @@ impl Bottleneck {
             vec![Layer::Conv2d(shortcut), Layer::BatchNorm(BatchNorm::new(output, true, init))]
         };
         Self { conv1, bn1, conv2, bn2, conv3, bn3, downsample }
+    }
+
+    /// Every convolution with the normalisation after it.
+    fn layers(&self) -> BottleneckParameters<(&Conv2d, &BatchNorm)> {
+        let Self { conv1, bn1, conv2, bn2, conv3, bn3, downsample } = self;
+        let shortcut = (!downsample.is_empty()).then(|| normed(downsample));
+        BottleneckParameters { conv1: (conv1, bn1), conv2: (conv2, bn2), conv3: (conv3, bn3), shortcut }
     }
 
     fn forward(&self, x: Tensor<4>, phase: &Phase<'_>) -> Tensor<4> {
@@ -117,39 +127,20 @@ impl MdeqHead {
     }
 
     /// The head as plain numbers, batch normalisations folded.
-    fn numbers(&self) -> HeadParameters {
-        let layers = |layers: &[Layer]| match layers {
-            [Layer::Conv2d(conv), Layer::BatchNorm(norm), ..] => folded(conv, norm),
-            _ => unreachable!("every sequence of a head begins with a convolution and its normalisation"),
-        };
-        let bottleneck = |list: &Vec<Bottleneck>| {
-            let Bottleneck { conv1, bn1, conv2, bn2, conv3, bn3, downsample } = &list[0];
-            BottleneckParameters {
-                conv1: folded(conv1, bn1),
-                conv2: folded(conv2, bn2),
-                conv3: folded(conv3, bn3),
-                shortcut: (!downsample.is_empty()).then(|| layers(downsample)),
-            }
-        };
+    fn numbers(&self) -> HeadParameters<BiasedConv> {
+        self.layers().map(|(conv, norm)| folded(conv, norm))
+    }
+
+    /// Every convolution with the normalisation after it.
+    fn layers(&self) -> HeadParameters<(&Conv2d, &BatchNorm)> {
         HeadParameters {
             branches: self.layout.branches().to_vec(),
-            bottlenecks: self.incre_modules.iter().map(bottleneck).collect(),
-            down: self.downsamp_modules.iter().map(|list| layers(list)).collect(),
-            last: layers(&self.final_layer),
+            bottlenecks: self.incre_modules.iter().map(|list| list[0].layers()).collect(),
+            down: self.downsamp_modules.iter().map(|list| normed(list)).collect(),
+            last: normed(&self.final_layer),
             classifier: (to_vec(self.classifier.weight.val()), to_vec(self.classifier.bias.val())),
         }
     }
-}
-
-/// A convolution with the batch normalisation after it, as it is in evaluation.
-fn folded(conv: &Conv2d, norm: &BatchNorm) -> BiasedConv {
-    let (scale, mut shift) = norm.running_map();
-    if let Some(bias) = &conv.bias {
-        shift = shift + bias.val() * scale.clone();
-    }
-    let channels = scale.dims()[0];
-    let kernel = conv.weight.val() * scale.reshape([channels, 1, 1, 1]);
-    BiasedConv { kernel: to_vec(kernel), bias: to_vec(shift) }
 }
 
 impl Head for MdeqHead {
@@ -186,6 +177,38 @@ impl Head for MdeqHead {
             let cotangent = to_vec(cotangent);
             let mut state = vec![0.0; shape[0] * shape[1]];
             tape.pull_back(&cotangent, &mut state);
+            from_vec(state, shape, &device)
+        };
+        (logits, Box::new(pull_back))
+    }
+
+    fn linearize_training(
+        &self,
+        state: &State,
+        moments: &BatchMoments,
+    ) -> (Logits, HeadTrainingPullBack<'_>) {
+        let (Some(numbers), Some(_)) = (plain(state), parameters(self)) else {
+            return self.linearize_training_tracked(state, moments);
+        };
+        let (shape, device) = (state.dims(), state.device());
+        let layers = self.layers();
+        let mut logits = vec![0.0; shape[0] * self.classes()];
+        let found = layers.map(|(conv, norm)| plain_numbers(conv, norm));
+        let pass = HeadPass::forward(&found, numbers_of(&numbers), &mut logits);
+        let logits = from_vec(logits, [shape[0], self.classes()], &device);
+        for ((conv, norm), statistics) in layers.convs().into_iter().zip(pass.statistics()) {
+            note_statistics(conv, norm, statistics, &device, moments);
+        }
+        let pull_back = move |cotangent: Logits, into: &mut GradientsParams| {
+            let mut state = vec![0.0; shape[0] * shape[1]];
+            let gradients = pass.pull_back(&to_vec(cotangent), &mut state);
+            for ((conv, norm), gradient) in layers.convs().into_iter().zip(gradients.convs) {
+                accumulate_gradients(conv, norm, gradient, &device, into);
+            }
+            let (weight, bias) = (&self.classifier.weight, &self.classifier.bias);
+            let (dw, db) = gradients.classifier;
+            accumulate(into, weight.id, from_vec(dw, weight.dims(), &device));
+            accumulate(into, bias.id, from_vec(db, bias.dims(), &device));
             from_vec(state, shape, &device)
         };
         (logits, Box::new(pull_back))

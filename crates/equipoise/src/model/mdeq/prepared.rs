@@ -60,7 +60,7 @@ fn same(a: &FlexTensor, b: &FlexTensor) -> bool {
 }
 
 /// All parameters of a module, if all of them are plain.
-fn parameters(module: &impl Module) -> Option<Vec<FlexTensor>> {
+pub fn parameters(module: &impl Module) -> Option<Vec<FlexTensor>> {
     struct Collect(Option<Vec<FlexTensor>>);
     impl ModuleVisitor for Collect {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {

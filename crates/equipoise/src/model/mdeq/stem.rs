@@ -1,13 +1,21 @@
 //! The stem of an MDEQ: what it makes of an image, injected into the finest branch.
 
+use std::sync::Arc;
+
+use burn::backend::flex::FlexTensor;
 use burn::module::Module;
+use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use equipoise_kernels::{Stem as Kernels, StemConv, StemParameters, StemPass};
 
 use super::config::MdeqConfig;
-use crate::batch::Images;
-use crate::model::deq::Stem;
+use super::normed::{accumulate_gradients, folded, normed, note_statistics, plain_numbers};
+use super::prepared::{Prepared, parameters};
+use crate::batch::{Images, from_vec, to_vec};
+use crate::model::deq::{Stem, StemPullBack, StemTrainingPullBack};
 use crate::model::init::{Init, Law};
-use crate::model::layers::{Conv2d, Layer, Phase, conv_bn_relu, sequence};
+use crate::model::layers::{BatchMoments, BatchNorm, Conv2d, Layer, Phase, conv_bn_relu, sequence};
+use crate::plain::{numbers_of, plain};
 use crate::state::Injection;
 
 /// Two 3×3 convolutions, each halving the resolution if the configuration says so, and a 1×1 convolution.
@@ -17,6 +25,10 @@ pub struct MdeqStem {
     pub downsample: Vec<Layer>,
     /// conv1x1 BN ReLU; empty when `downsample_times` is 0 and there are at most two branches.
     pub stage0: Vec<Layer>,
+    #[module(skip)]
+    image: [usize; 3],
+    #[module(skip)]
+    prepared: Prepared<Kernels>,
 }
 
 impl MdeqStem {
@@ -33,13 +45,93 @@ impl MdeqStem {
         } else {
             conv_bn_relu(Conv2d::new([c, c], 1, 1, false, Law::FanIn, init), init)
         };
-        Self { downsample, stage0 }
+        Self { downsample, stage0, image: config.image, prepared: Prepared::default() }
+    }
+
+    /// Every convolution with the normalisation after it.
+    fn layers(&self) -> StemParameters<(&Conv2d, &BatchNorm)> {
+        // Each is followed by its normalisation and a ReLU.
+        let layers = self.downsample.chunks(3).chain(self.stage0.chunks(3)).map(normed);
+        let convs = layers.map(|(conv, norm)| {
+            let [.., size, _] = conv.weight.dims();
+            StemConv { size, stride: conv.stride(), conv: (conv, norm) }
+        });
+        StemParameters { image: self.image, convs: convs.collect() }
+    }
+
+    /// The numbers of images that the kernels can serve.
+    fn served(&self, images: &Images) -> Option<FlexTensor> {
+        let [_, image @ ..] = images.dims();
+        if image == self.image && self.layers().supported() { plain(images) } else { None }
+    }
+
+    /// The kernels for evaluation and the numbers of images, if they can be served.
+    fn fused(&self, images: &Images) -> Option<(Arc<Kernels>, FlexTensor)> {
+        let numbers = self.served(images)?;
+        let make = || Kernels::new(&self.layers().map(|(conv, norm)| folded(conv, norm)));
+        Some((self.prepared.get(self, make)?, numbers))
     }
 }
 
 impl Stem for MdeqStem {
+    /// Fused kernels for plain float32 tensors on the flex CPU device in evaluation, Burn operations otherwise.
     fn forward(&self, images: Images, phase: &Phase<'_>) -> Injection {
+        if let Phase::Evaluate = phase
+            && let Some((kernels, numbers)) = self.fused(&images)
+        {
+            let shape = [images.dims()[0], kernels.injection_dim()];
+            let mut injection = vec![0.0; shape[0] * shape[1]];
+            kernels.forward(numbers_of(&numbers), &mut injection);
+            return from_vec(injection, shape, &images.device());
+        }
         let x: Tensor<4> = sequence(&self.downsample, images, phase);
         sequence(&self.stage0, x, phase).flatten(1, 3)
+    }
+
+    fn linearize(&self, images: &Images) -> (Injection, StemPullBack<'_>) {
+        let Some((kernels, numbers)) = self.fused(images) else {
+            return self.linearize_tracked(images);
+        };
+        let (shape, device) = (images.dims(), images.device());
+        let out = [shape[0], kernels.injection_dim()];
+        let mut injection = vec![0.0; out[0] * out[1]];
+        let tape = kernels.linearize(numbers_of(&numbers), &mut injection);
+        let injection = from_vec(injection, out, &device);
+        let pull_back = move |cotangent: Injection| {
+            let cotangent = to_vec(cotangent);
+            let mut images = vec![0.0; shape.iter().product()];
+            tape.pull_back(&cotangent, &mut images);
+            from_vec(images, shape, &device)
+        };
+        (injection, Box::new(pull_back))
+    }
+
+    fn linearize_training(
+        &self,
+        images: &Images,
+        moments: &BatchMoments,
+    ) -> (Injection, StemTrainingPullBack<'_>) {
+        let (Some(numbers), Some(_)) = (self.served(images), parameters(self)) else {
+            return self.linearize_training_tracked(images, moments);
+        };
+        let device = images.device();
+        let layers = self.layers();
+        let found = layers.map(|(conv, norm)| plain_numbers(conv, norm));
+        let out = [images.dims()[0], found.injection_dim()];
+        let mut injection = vec![0.0; out[0] * out[1]];
+        let pass = StemPass::forward(&found, numbers_of(&numbers), &mut injection);
+        for (layer, statistics) in layers.convs.iter().zip(pass.statistics()) {
+            let (conv, norm) = layer.conv;
+            note_statistics(conv, norm, statistics, &device, moments);
+        }
+        let injection = from_vec(injection, out, &device);
+        let pull_back = move |cotangent: Injection, into: &mut GradientsParams| {
+            let gradients = pass.pull_back(&to_vec(cotangent));
+            for (layer, gradient) in layers.convs.iter().zip(gradients) {
+                let (conv, norm) = layer.conv;
+                accumulate_gradients(conv, norm, gradient, &device, into);
+            }
+        };
+        (injection, Box::new(pull_back))
     }
 }
