@@ -66,7 +66,9 @@ fn compare<M: Module>(model: &M, found: &GradientsParams, expected: &GradientsPa
             }
             let found = self.0.get::<D>(param.id).expect("a gradient for every parameter");
             let error = relative_error(&found, &expected);
-            assert!(error < 2e-3, "parameter {} {:?}: {error}", param.id, param.dims());
+            // Of a weight norm's g, most cancels: the normalisation after it takes the scale away again.
+            let limit = if D == 4 && param.shape()[1..] == [1; 3] { 2e-2 } else { 2e-3 };
+            assert!(error < limit, "parameter {} {:?}: {error}", param.id, param.dims());
             self.2 += 1;
         }
     }
@@ -111,12 +113,12 @@ fn gradients_match_autodiff_through_both_passes_of_a_deq() {
     // Running statistics have seen the clean batch first, then the other.
     let of = |moments: BatchMoments| {
         let stem = moments.absorbed_into(model.clone()).stem;
-        to_vec(stem.forward(clean.clone(), &Phase::Evaluate))
+        stem.forward(clean.clone(), &Phase::Evaluate)
     };
     let after = of(found.moments);
-    assert_eq!(after, of(moments));
+    assert!(relative_error(&after, &of(moments)) < 1e-5);
     let once = pass(&clean, &CrossEntropy { labels: labels() }).unwrap().moments;
-    assert_ne!(after, of(once));
+    assert!(relative_error(&after, &of(once)) > 1e-3);
 }
 
 #[test]

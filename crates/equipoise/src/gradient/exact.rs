@@ -4,11 +4,17 @@
 //! forward, from u_0 = 0, and return uᵀ ∂f/∂x. J is taken at the point of the last application of f: for the
 //! exact-trained model, at z* itself. Exact when z* is a fixed point and the backward solve has converged;
 //! otherwise the paper's misalignment.
+//!
+//! The product that gives uᵀJ gives uᵀ ∂f/∂x as well, so the injection's share at every iterate u is there once the
+//! equation is solved. Only the parameters' share, which training wants, takes another product.
+
+use std::cell::RefCell;
 
 use super::{Cotangents, PullBack, Read, Solved};
 use crate::batch;
 use crate::model::cell::{FixedPointMap, Linearization};
 use crate::readout::damped;
+use crate::state::Injection;
 use crate::solve::{Evaluation, SolverConfig, StateChoice, solve_knowing};
 use crate::state::State;
 
@@ -33,18 +39,50 @@ pub(super) fn read<'a>(at: &Solved<'a>) -> Read<'a> {
 
 impl PullBack for Implicit<'_> {
     fn pull_back(self: Box<Self>, v: State, cotangents: &mut Cotangents) {
-        let adjoint = AdjointMap { linearization: Borrowed::Given(&*self.linearization), v: v.clone() };
+        let shares = Shares::default();
+        let adjoint = AdjointMap {
+            linearization: Borrowed::Given(&*self.linearization),
+            v: v.clone(),
+            rows: (0..v.dims()[0]).collect(),
+            shares: (!cotangents.wants_parameters()).then_some(&shares),
+        };
         // At u_0 = 0 the map is v, without a product.
         let zero = Evaluation { state: v.zeros_like(), value: v };
-        let u = solve_knowing(&adjoint, zero, self.backward).choose(StateChoice::Best);
-        cotangents.through(&*self.linearization, &u);
+        let solution = solve_knowing(&adjoint, zero, self.backward);
+        if cotangents.wants_parameters() {
+            cotangents.through(&*self.linearization, &solution.choose(StateChoice::Best));
+        } else {
+            cotangents.add(gathered(&shares.into_inner(), solution.best()));
+        }
     }
+}
+
+/// The injection's share at each iterate, from the first on, with the examples that were still in the batch.
+type Shares = RefCell<Vec<(Vec<usize>, Injection)>>;
+
+/// Each example's share at its best iterate, counted from 1.
+fn gathered(shares: &[(Vec<usize>, Injection)], best: &[usize]) -> Injection {
+    let (all, first) = &shares[0];
+    assert_eq!(all.len(), best.len(), "every example takes a first step");
+    let mut result = first.clone();
+    for (t, (rows, share)) in (1..).zip(shares) {
+        let places: Vec<usize> = (0..rows.len()).filter(|&place| best[rows[place]] == t).collect();
+        if t > 1 && !places.is_empty() {
+            let rows: Vec<usize> = places.iter().map(|&place| rows[place]).collect();
+            result = batch::put_rows(&result, &rows, &batch::select(share, &places));
+        }
+    }
+    result
 }
 
 /// u ↦ Jᵀu + v, whose fixed point is the adjoint state.
 struct AdjointMap<'a> {
     linearization: Borrowed<'a>,
     v: State,
+    /// The examples that it is for.
+    rows: Vec<usize>,
+    /// Where to keep the injection's shares, if they are wanted.
+    shares: Option<&'a Shares>,
 }
 
 enum Borrowed<'a> {
@@ -63,11 +101,24 @@ impl Borrowed<'_> {
 
 impl FixedPointMap for AdjointMap<'_> {
     fn apply(&self, u: &State) -> State {
-        self.linearization.get().vjp_state(u) + self.v.clone()
+        let product = match self.shares {
+            None => self.linearization.get().vjp_state(u),
+            Some(shares) => {
+                let (product, share) = self.linearization.get().vjp(u);
+                shares.borrow_mut().push((self.rows.clone(), share));
+                product
+            }
+        };
+        product + self.v.clone()
     }
 
     fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_> {
         let linearization = Borrowed::Selected(self.linearization.get().select(rows));
-        Box::new(AdjointMap { linearization, v: batch::select(&self.v, rows) })
+        Box::new(AdjointMap {
+            linearization,
+            v: batch::select(&self.v, rows),
+            rows: rows.iter().map(|&row| self.rows[row]).collect(),
+            shares: self.shares,
+        })
     }
 }

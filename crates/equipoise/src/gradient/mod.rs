@@ -7,7 +7,7 @@
 //!
 //! | estimator | exact when | cost beyond the forward solve |
 //! |---|---|---|
-//! | [`exact`](Estimator::Exact) | z* is a fixed point and the backward solve converged | 1 evaluation, one VJP per backward step and one more |
+//! | [`exact`](Estimator::Exact) | z* is a fixed point and the backward solve converged | 1 evaluation, one VJP per backward step; one more in training |
 //! | [`unrolled`](Estimator::Unrolled) | in the limit of many steps from a fixed point of a contraction; for few steps it is the phantom gradient | l + k evaluations, l + k VJPs |
 //! | [`adjoint`](Estimator::Adjoint) | in the limit of many steps, where the forward iteration converges | t evaluations and t − 1 VJPs up to the largest t, and one VJP for each t read; low-rank products as in the solver |
 //! | [`through-solver`](Estimator::ThroughSolver) | always (almost everywhere): it differentiates what is deployed | T evaluations and T VJPs, and the tail's; keeps 4 T vectors of the state's size and one linearisation at a time |
@@ -298,6 +298,11 @@ impl Cotangents {
             None => linearization.vjp(u),
             Some(parameters) => linearization.vjp_parameters(u, parameters),
         }
+    }
+
+    /// Whether the parameters' share is wanted.
+    fn wants_parameters(&self) -> bool {
+        self.parameters.is_some()
     }
 
     fn add(&mut self, injection: Injection) {
