@@ -14,6 +14,7 @@ use crate::loss::Objective;
 use crate::model::cell::{BoundCell, Cell, Counted};
 use crate::model::deq::{Deq, Head, Stem, StemPullBack};
 use crate::model::layers::Phase;
+use crate::model::remembering::Remembering;
 use crate::readout::{Readout, Tail};
 use crate::solve::{SolverConfig, SolverError, StateChoice, Trajectory, finite_or_zero, solve};
 use crate::state::{Injection, State};
@@ -93,7 +94,7 @@ impl Deployment {
 /// A batch after its forward solve.
 pub struct Forward {
     /// The cell with the batch's injection.
-    pub cell: Counted,
+    pub cell: Remembering,
     /// z_1..z_T.
     pub trajectory: Trajectory,
 }
@@ -127,7 +128,7 @@ impl<'a, S: Stem, C: Cell, H: Head> Victim<'a, S, C, H> {
     /// Solves for the fixed points of a batch of images, in at most `steps` steps.
     pub fn forward(&self, images: &Images, steps: usize) -> Forward {
         let injection = self.model.stem.forward(images.clone(), &Phase::Evaluate);
-        forward(&self.model.cell, &injection, &self.solver(steps), &self.counter)
+        forward(&self.model.cell, &injection, &self.solver(steps), Keep::Nothing, &self.counter)
     }
 
     fn solver(&self, steps: usize) -> SolverConfig {
@@ -156,8 +157,8 @@ impl<'a, S: Stem, C: Cell, H: Head> Victim<'a, S, C, H> {
         let (injection, to_images) = self.model.stem.linearize(images);
         let (cell, solver) = (&self.model.cell, self.solver(self.deployment.solver.steps));
         let forward = match start {
-            None => forward(cell, &injection, &solver, &self.counter),
-            Some(start) => forward_from(cell.bind(&injection), start, &solver, &self.counter),
+            None => forward(cell, &injection, &solver, Keep::Last, &self.counter),
+            Some(start) => forward_from(cell.bind(&injection), start, &solver, Keep::Last, &self.counter),
         };
         let (reading, gradient) = self.pull_back(images, to_images, &forward, objective);
         (reading, gradient, forward)
@@ -202,14 +203,24 @@ impl<'a, S: Stem, C: Cell, H: Head> Victim<'a, S, C, H> {
     }
 }
 
+/// What is kept of a solve's evaluations.
+#[derive(Clone, Copy)]
+pub(crate) enum Keep {
+    /// Nothing: no gradient is wanted.
+    Nothing,
+    /// The linearisation at the last iterate.
+    Last,
+}
+
 /// Binds the cell and solves from z_0 = 0.
 pub(crate) fn forward<C: Cell>(
     cell: &C,
     injection: &Injection,
     solver: &SolverConfig,
+    keep: Keep,
     counter: &WorkCounter,
 ) -> Forward {
-    forward_bound(cell.bind(injection), cell.state_dim(), injection, solver, counter)
+    forward_bound(cell.bind(injection), cell.state_dim(), injection, solver, keep, counter)
 }
 
 /// Solves from z_0 = 0 for a cell of states of length `dim` that is bound already.
@@ -218,12 +229,13 @@ pub(crate) fn forward_bound(
     dim: usize,
     injection: &Injection,
     solver: &SolverConfig,
+    keep: Keep,
     counter: &WorkCounter,
 ) -> Forward {
     let [n, _] = injection.dims();
     let device: Device = injection.device();
     let start = State::zeros([n, dim], &device).cast(injection.dtype());
-    forward_from(cell, start, solver, counter)
+    forward_from(cell, start, solver, keep, counter)
 }
 
 /// Solves from a given z_0 for a cell that is bound already.
@@ -231,9 +243,15 @@ fn forward_from(
     cell: Box<dyn BoundCell>,
     start: State,
     solver: &SolverConfig,
+    keep: Keep,
     counter: &WorkCounter,
 ) -> Forward {
     let cell = Counted::new(cell, counter.clone());
+    let cell = match keep {
+        Keep::Nothing => Remembering::nothing(cell),
+        // z_0 and all iterates but the last come before it.
+        Keep::Last => Remembering::after(solver.steps, cell),
+    };
     let trajectory = solve(&cell, start, solver);
     Forward { cell, trajectory }
 }

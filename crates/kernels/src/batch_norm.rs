@@ -98,7 +98,8 @@ impl Normed {
     pub fn gather<'a>(&self, chunks: impl Iterator<Item = (&'a Activations, usize)> + Clone) -> Gathered {
         let plane = self.plane();
         let each = (plane.height * plane.width) as f64;
-        let examples = || chunks.clone().flat_map(|(at, count)| (0..count).map(|example| at.sums.at(example)));
+        let examples =
+            || chunks.clone().flat_map(|(at, count)| (0..count).map(|example| at.sums.at(example)));
         let count = examples().count() as f64 * each;
         let (stride, channels) = (plane.stride(), plane.channels);
         let mut stored = vec![0.0; 2 * stride];

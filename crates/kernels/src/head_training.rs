@@ -247,7 +247,8 @@ impl HeadPass {
     /// The batch's statistics, in the order of [`HeadParameters::convs`].
     pub fn statistics(&self) -> Vec<Statistics> {
         let of = |normed: &Normed| normed.statistics(&self.gathered[normed.conv.id]);
-        let parts = self.branches.iter().flat_map(|branch| PARTS.into_iter().filter_map(|part| branch.part(part)));
+        let parts =
+            self.branches.iter().flat_map(|branch| PARTS.into_iter().filter_map(|part| branch.part(part)));
         parts.chain([&self.last]).map(of).collect()
     }
 
@@ -331,7 +332,8 @@ impl HeadPass {
                     pooled.iter_mut().zip(pixel).for_each(|(sum, x)| *sum += x);
                 }
                 pooled.iter_mut().for_each(|sum| *sum *= share);
-                for ((logit, bias), weight) in logits.iter_mut().zip(bias).zip(weight.chunks(plane.channels)) {
+                for ((logit, bias), weight) in logits.iter_mut().zip(bias).zip(weight.chunks(plane.channels))
+                {
                     let terms = weight.iter().zip(&*pooled).map(|(w, x)| f64::from(*w) * f64::from(*x));
                     *logit = (terms.sum::<f64>() + f64::from(*bias)) as f32;
                 }
@@ -418,26 +420,28 @@ impl HeadPass {
             branch.first.sum(arch, &gathered[branch.first.conv.id], first, true, count);
         });
         gather_sums(branches, chunks, gathered, all, Part::First);
-        chunks.par_iter_mut().zip(state.par_chunks_mut(size * dim)).with_max_len(1).for_each(|(chunk, data)| {
-            let count = chunk.count;
-            for (branch, images) in branches.iter().zip(&mut chunk.branches) {
-                let Images { first, shortcut, at_z, at_sum, .. } = images;
-                branch.first.pull_back(arch, &gathered[branch.first.conv.id], first, count);
-                branch.first.pull_input(arch, first, at_z, count, false);
-                match (&branch.shortcut, shortcut) {
-                    (Some(normed), Some(at)) => {
-                        normed.pull_back(arch, &gathered[normed.conv.id], at, count);
-                        normed.pull_input(arch, at, at_z, count, true);
+        chunks.par_iter_mut().zip(state.par_chunks_mut(size * dim)).with_max_len(1).for_each(
+            |(chunk, data)| {
+                let count = chunk.count;
+                for (branch, images) in branches.iter().zip(&mut chunk.branches) {
+                    let Images { first, shortcut, at_z, at_sum, .. } = images;
+                    branch.first.pull_back(arch, &gathered[branch.first.conv.id], first, count);
+                    branch.first.pull_input(arch, first, at_z, count, false);
+                    match (&branch.shortcut, shortcut) {
+                        (Some(normed), Some(at)) => {
+                            normed.pull_back(arch, &gathered[normed.conv.id], at, count);
+                            normed.pull_input(arch, at, at_z, count, true);
+                        }
+                        _ => copy(arch, branch.plane, at_sum, at_z, count, true),
                     }
-                    _ => copy(arch, branch.plane, at_sum, at_z, count, true),
+                    let mut dense = DenseMut { data, stride: dim, start: branch.start, len: branch.len };
+                    for example in 0..count {
+                        let (image, dense) = (at_z.at(example), dense.at(example));
+                        arch.dispatch(ToChannels { image, plane: branch.plane, dense });
+                    }
                 }
-                let mut dense = DenseMut { data, stride: dim, start: branch.start, len: branch.len };
-                for example in 0..count {
-                    let (image, dense) = (at_z.at(example), dense.at(example));
-                    arch.dispatch(ToChannels { image, plane: branch.plane, dense });
-                }
-            }
-        });
+            },
+        );
         HeadGradients { convs: gradients(arch, trained(branches, last, chunks), gathered), classifier }
     }
 }
@@ -502,7 +506,13 @@ fn gather(branches: &[Branch], chunks: &[Chunk], into: &mut [Gathered], which: R
 }
 
 /// Gathers the sums over cotangents.
-fn gather_sums(branches: &[Branch], chunks: &[Chunk], into: &mut [Gathered], which: Range<usize>, part: Part) {
+fn gather_sums(
+    branches: &[Branch],
+    chunks: &[Chunk],
+    into: &mut [Gathered],
+    which: Range<usize>,
+    part: Part,
+) {
     for i in which {
         let Some(normed) = branches[i].part(part) else { continue };
         let images = chunks.iter().filter_map(|chunk| Some((chunk.branches[i].part(part)?, chunk.count)));

@@ -44,9 +44,9 @@ pub use broyden::{BroydenStep, Correction, broyden_direction, broyden_next, resi
 pub use cell::{Cell, Tape};
 pub use head::{Head, HeadTape};
 pub use head_training::{HeadGradients, HeadPass};
-pub use stem::{Stem, StemPass, StemTape};
 pub use parameters::{
     BiasedConv, BlockParameters, BottleneckParameters, CellParameters, Convolutions, HeadParameters,
     NormParameters, NormedConv, PathParameters, PostParameters, Statistics, StemConv, StemParameters,
     StepParameters,
 };
+pub use stem::{Stem, StemPass, StemTape};

@@ -167,7 +167,8 @@ impl<C> HeadParameters<C> {
     /// then the last one.
     pub fn convs(&self) -> Vec<&C> {
         let mut convs = Vec::new();
-        for (i, BottleneckParameters { conv1, conv2, conv3, shortcut }) in self.bottlenecks.iter().enumerate() {
+        for (i, BottleneckParameters { conv1, conv2, conv3, shortcut }) in self.bottlenecks.iter().enumerate()
+        {
             convs.extend([conv1, conv2, conv3]);
             convs.extend(shortcut);
             if i > 0 {

@@ -100,7 +100,12 @@ impl Stem {
         StemTape { stem: self.clone(), chunks: self.each(images, injection, |chunk| chunk) }
     }
 
-    fn each<T: Send>(&self, images: &[f32], injection: &mut [f32], then: impl Fn(Chunk) -> T + Sync) -> Vec<T> {
+    fn each<T: Send>(
+        &self,
+        images: &[f32],
+        injection: &mut [f32],
+        then: impl Fn(Chunk) -> T + Sync,
+    ) -> Vec<T> {
         let Inner { arch, layers, .. } = &*self.0;
         let [image, out] = self.ends();
         let count = images.len() / dense(image);

@@ -14,8 +14,8 @@ use super::{Cotangents, PullBack, Read, Solved};
 use crate::batch;
 use crate::model::cell::{FixedPointMap, Linearization};
 use crate::readout::damped;
-use crate::state::Injection;
 use crate::solve::{Evaluation, SolverConfig, StateChoice, solve_knowing};
+use crate::state::Injection;
 use crate::state::State;
 
 /// The linearisation at the last application of f.

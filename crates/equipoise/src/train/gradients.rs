@@ -9,7 +9,7 @@ use burn::optim::GradientsParams;
 use super::config::Warmup;
 use super::jacobian::{JacobianGradients, JacobianTerm};
 use crate::batch::{Images, Logits, Values};
-use crate::deployed::{Deployment, forward_bound};
+use crate::deployed::{Deployment, Keep, forward_bound};
 use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved, pull_back_from};
 use crate::loss::Objective;
 use crate::model::cell::{Cell, Counted, Mask};
@@ -103,7 +103,7 @@ pub fn gradients<S: Stem, C: Cell, H: Head>(
         None => {
             let steps = options.solver_steps.unwrap_or(deployment.solver.steps);
             let solver = SolverConfig { steps, ..deployment.solver.clone() };
-            let forward = forward_bound(bound, model.cell.state_dim(), &plain, &solver, counter);
+            let forward = forward_bound(bound, model.cell.state_dim(), &plain, &solver, Keep::Last, counter);
             if let Some(term) = &options.jacobian {
                 let state = forward.trajectory.choose(StateChoice::Best);
                 let found = term.gradients(&model.cell, &state, &plain, mask);
