@@ -8,14 +8,17 @@ use pulp::Arch;
 
 use crate::capture::Capture;
 use crate::layer::{Conv, Counter, Norm, Planes};
+use crate::layout::{FromChannels, ToChannels};
 use crate::norm::{CotangentSums, Moments, Normalise, PullBack, RectifyInPlace, Source, Then};
 use crate::parameters::BlockParameters;
-use crate::passes::{FromChannels, ScaleChannels, ToChannels};
+use crate::passes::ScaleChannels;
 use crate::plane::Plane;
 use crate::stack::{Dense, DenseMut, Stack};
 
 /// Pixels that are worked on together: as many as amortise reading a wide kernel.
 const TOGETHER: usize = 1024;
+/// Examples that are worked on together, at most.
+const MOST: usize = 16;
 
 /// A block in use.
 #[derive(Debug)]
@@ -32,7 +35,7 @@ pub(crate) struct Block {
     pub hidden: Plane,
     hidden_plain: Plane,
     /// Examples that are worked on together.
-    together: usize,
+    pub together: usize,
 }
 
 /// What the block keeps of an evaluation.
@@ -88,31 +91,33 @@ impl Block {
             bordered,
             hidden,
             hidden_plain: Plane::plain([inner, height, width]),
-            together: (TOGETHER / (height * width)).clamp(1, 16),
+            together: (TOGETHER / (height * width)).clamp(1, MOST),
         }
     }
 
-    /// A tape for some examples, and whether it is to be kept.
+    /// A tape for some examples; one that is not kept has room for those that are worked on together.
     pub fn tape(&self, count: usize, keep: bool) -> BlockTape {
-        let moments = |plane: Plane| Stack::new(2 * plane.stride(), count);
+        let room = if keep { count } else { self.together.min(count) };
+        let moments = |plane: Plane| Stack::new(2 * plane.stride(), room);
         BlockTape {
-            z: Stack::of(self.bordered, count),
-            hidden: if keep { Stack::of(self.hidden_plain, count) } else { Stack::default() },
-            mixed: Stack::of(self.plain, count),
-            residual: Stack::of(self.plain, count),
-            mask: Stack::new(self.plain.stride(), count),
+            z: Stack::of(self.bordered, room),
+            hidden: if keep { Stack::of(self.hidden_plain, room) } else { Stack::default() },
+            mixed: Stack::of(self.plain, room),
+            residual: Stack::of(self.plain, room),
+            mask: Stack::new(self.plain.stride(), room),
             masked: false,
             moments: [moments(self.hidden), moments(self.plain), moments(self.plain)],
         }
     }
 
     pub fn scratch(&self, count: usize) -> BlockScratch {
+        let room = self.together.min(count);
         BlockScratch {
-            hidden: Stack::of(self.hidden, self.together.min(count)),
+            hidden: Stack::of(self.hidden, room),
             out: Stack::of(self.bordered, count),
             at: Stack::of(self.plain, count),
-            residual: Stack::of(self.plain, self.together.min(count)),
-            mixed: Stack::of(self.bordered, self.together.min(count)),
+            residual: Stack::of(self.plain, room),
+            mixed: Stack::of(self.bordered, room),
             sums: vec![0.0; 2 * self.hidden.stride()],
         }
     }
@@ -143,15 +148,15 @@ impl Block {
                     add: false,
                 });
             }
-            self.conv1.apply(arch, z.images(start), scratch.hidden.images_mut(0), here);
+            self.conv1.apply(arch, z.images(start), scratch.hidden.images_mut(start), here);
             for example in start..start + here {
-                let image = scratch.hidden.at_mut(example - start);
+                let image = scratch.hidden.at_mut(example);
                 self.gn1.norm.moments(arch, self.hidden, image, first.at_mut(example));
                 let map = self.gn1.norm.map(first.at(example));
                 let keep = (!kept.is_empty()).then(|| kept.at_mut(example));
                 arch.dispatch(RectifyInPlace { plane: self.hidden, image, map: &map, keep });
             }
-            self.conv2.apply(arch, scratch.hidden.images(0), mixed.images_mut(start), here);
+            self.conv2.apply(arch, scratch.hidden.images(start), mixed.images_mut(start), here);
             for example in start..start + here {
                 let plane = self.plain;
                 if let Some(mask) = &mask {
@@ -221,43 +226,49 @@ impl Block {
                     x_plane,
                     moments,
                     coefficients: &self.gn3.norm.pullback(plane, third.at(example), sums),
-                    out: at_residual.at_mut(example - start),
+                    out: at_residual.at_mut(example),
                     out_plane: plane,
                     rectified: true,
                 });
-                let (u, x) = (at_residual.at_mut(example - start), mixed.at(example));
+                let (u, x) = (at_residual.at_mut(example), mixed.at(example));
                 let moments = Moments::of(second.at(example));
                 arch.dispatch(CotangentSums { u, u_plane, x, x_plane, moments, rectified: None, sums });
                 if let Some(capture) = capture.as_deref_mut() {
                     capture.norm(&self.gn2, example, second.at(example), sums);
                 }
                 arch.dispatch(PullBack {
-                    u: Source::At(at_residual.at(example - start), plane),
+                    u: Source::At(at_residual.at(example), plane),
                     x,
                     x_plane,
                     moments,
                     coefficients: &self.gn2.norm.pullback(plane, second.at(example), sums),
-                    out: at_mixed.at_mut(example - start),
+                    out: at_mixed.at_mut(example),
                     out_plane: self.bordered,
                     rectified: false,
                 });
                 if let Some(injection) = &mut injection {
-                    let (image, dense) = (at_mixed.at(example - start), injection.at(example));
+                    let (image, dense) = (at_mixed.at(example), injection.at(example));
                     arch.dispatch(ToChannels { image, plane: self.bordered, dense });
                 }
                 if *masked {
-                    let (image, factors) = (at_mixed.at_mut(example - start), mask.at(example));
+                    let (image, factors) = (at_mixed.at_mut(example), mask.at(example));
                     arch.dispatch(ScaleChannels { image, plane: self.bordered, factors });
                 }
             }
-            self.conv2.pull_back(arch, scratch.mixed.images(0), scratch.hidden.images_mut(0), here, false);
+            self.conv2.pull_back(
+                arch,
+                scratch.mixed.images(start),
+                scratch.hidden.images_mut(start),
+                here,
+                false,
+            );
             for example in start..start + here {
                 let BlockScratch { hidden, sums, .. } = &mut *scratch;
                 let map = self.gn1.norm.map(first.at(example));
                 let (x, x_plane) = (kept.at(example), self.hidden_plain);
                 let moments = Moments::of(first.at(example));
                 arch.dispatch(CotangentSums {
-                    u: hidden.at_mut(example - start),
+                    u: hidden.at_mut(example),
                     u_plane: self.hidden,
                     x,
                     x_plane,
@@ -274,14 +285,14 @@ impl Block {
                     x_plane,
                     moments,
                     coefficients: &self.gn1.norm.pullback(self.hidden, first.at(example), sums),
-                    out: hidden.at_mut(example - start),
+                    out: hidden.at_mut(example),
                     out_plane: self.hidden,
                     rectified: false,
                 });
                 if let Some(capture) = capture.as_deref_mut() {
                     let captured = &mut capture.blocks[branch];
-                    captured.at_hidden.at_mut(example).copy_from_slice(hidden.at(example - start));
-                    captured.at_mixed.at_mut(example).copy_from_slice(scratch.mixed.at(example - start));
+                    captured.at_hidden.at_mut(example).copy_from_slice(hidden.at(example));
+                    captured.at_mixed.at_mut(example).copy_from_slice(scratch.mixed.at(example));
                     arch.dispatch(Normalise {
                         x,
                         plane: x_plane,
@@ -294,9 +305,15 @@ impl Block {
                     self.output(arch, residual.at(example), third.at(example), out);
                 }
             }
-            self.conv1.pull_back(arch, scratch.hidden.images(0), scratch.residual.images_mut(0), here, true);
+            self.conv1.pull_back(
+                arch,
+                scratch.hidden.images(start),
+                scratch.residual.images_mut(start),
+                here,
+                true,
+            );
             for example in start..start + here {
-                let image = scratch.residual.at(example - start);
+                let image = scratch.residual.at(example);
                 arch.dispatch(ToChannels { image, plane, dense: state.at(example) });
             }
         }

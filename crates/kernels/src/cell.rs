@@ -4,6 +4,7 @@
 //! which do not fit into any cache near a core, are read once for several examples; how a batch is cut
 //! changes no bit of any example's result.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use pulp::Arch;
@@ -13,8 +14,9 @@ use crate::block::{Block, BlockScratch, BlockTape};
 use crate::capture::{BlockCapture, Capture, StepCapture};
 use crate::fusion::{Path, StepScratch, StepTape};
 use crate::layer::Counter;
+use crate::layout::{FromChannels, ToChannels};
 use crate::parameters::{CellParameters, Convolutions};
-use crate::passes::{Copy, FromChannels, ToChannels};
+use crate::passes::Copy;
 use crate::post::{Post, PostScratch, PostTape};
 use crate::stack::{Dense, DenseMut, Stack};
 use crate::weights::{self, Job};
@@ -353,25 +355,32 @@ struct Work<'a> {
 }
 
 impl Inner {
+    /// A tape for some examples; one that is not kept has room for those that are worked on together.
     fn new_tape(&self, count: usize, keep: bool) -> ChunkTape {
-        let path = |path: &Option<Path>| path.as_ref().map_or(Vec::new(), |path| path.tape(count));
+        let room = |i: usize| if keep { count } else { self.blocks[i].together.min(count) };
+        let path =
+            |i: usize, path: &Option<Path>| path.as_ref().map_or(Vec::new(), |path| path.tape(room(i)));
+        let row = |(i, row): (usize, &Vec<_>)| row.iter().map(|one| path(i, one)).collect();
         ChunkTape {
             capacity: count,
             count,
             blocks: self.blocks.iter().map(|block| block.tape(count, keep)).collect(),
-            paths: self.paths.iter().map(|row| row.iter().map(path).collect()).collect(),
-            post: self.post.iter().map(|post| post.tape(count)).collect(),
+            paths: self.paths.iter().enumerate().map(row).collect(),
+            post: self.post.iter().enumerate().map(|(i, post)| post.tape(room(i))).collect(),
         }
     }
 
     fn new_scratch(&self, count: usize) -> Scratch {
-        let path = |path: &Option<Path>| path.as_ref().map_or(Vec::new(), |path| path.scratch(count));
+        let room = |i: usize| self.blocks[i].together.min(count);
+        let path =
+            |i: usize, path: &Option<Path>| path.as_ref().map_or(Vec::new(), |path| path.scratch(room(i)));
+        let row = |(i, row): (usize, &Vec<_>)| row.iter().map(|one| path(i, one)).collect();
         Scratch {
             capacity: count,
             tape: self.new_tape(count, false),
             blocks: self.blocks.iter().map(|block| block.scratch(count)).collect(),
-            paths: self.paths.iter().map(|row| row.iter().map(path).collect()).collect(),
-            post: self.post.iter().map(|post| post.scratch(count)).collect(),
+            paths: self.paths.iter().enumerate().map(row).collect(),
+            post: self.post.iter().enumerate().map(|(i, post)| post.scratch(room(i))).collect(),
             out: if self.post.is_empty() { Stack::of(self.blocks[0].plain, count) } else { Stack::default() },
         }
     }
@@ -421,22 +430,30 @@ impl Inner {
             return;
         }
         for (i, post) in self.post.iter().enumerate() {
-            let plane = self.blocks[i].plain;
-            let PostTape { rectified: sum, .. } = &mut tape.post[i];
-            for example in 0..count {
-                let (x, bordered) = (work.blocks[i].out.at(example), self.blocks[i].bordered);
-                let out = sum.at_mut(example);
-                arch.dispatch(Copy { x, plane: bordered, out, out_plane: plane, add: false });
-            }
-            for (j, path) in self.paths[i].iter().enumerate() {
-                if let Some(path) = path {
-                    let branch = &work.blocks[j].out;
-                    let (tape, scratch) = (&mut tape.paths[i][j], &mut work.paths[i][j]);
-                    path.forward(arch, count, branch, sum, plane, tape, scratch);
+            let Block { plain: plane, bordered, .. } = self.blocks[i];
+            for examples in self.together(i, count) {
+                let PostTape { rectified: sum, .. } = &mut tape.post[i];
+                for example in examples.clone() {
+                    let (x, out) = (work.blocks[i].out.at(example), sum.at_mut(example));
+                    arch.dispatch(Copy { x, plane: bordered, out, out_plane: plane, add: false });
                 }
+                for (j, path) in self.paths[i].iter().enumerate() {
+                    if let Some(path) = path {
+                        let branch = &work.blocks[j].out;
+                        let (tape, scratch) = (&mut tape.paths[i][j], &mut work.paths[i][j]);
+                        path.forward(arch, examples.clone(), branch, sum, plane, tape, scratch);
+                    }
+                }
+                let out = self.dense_mut(out, i);
+                post.forward(arch, examples, &mut tape.post[i], &mut work.post[i], out);
             }
-            post.forward(arch, count, &mut tape.post[i], &mut work.post[i], self.dense_mut(out, i));
         }
+    }
+
+    /// The examples of a chunk, by those that are worked on together in a branch.
+    fn together(&self, branch: usize, count: usize) -> impl Iterator<Item = Range<usize>> {
+        let together = self.blocks[branch].together;
+        (0..count).step_by(together).map(move |first| first..count.min(first + together))
     }
 
     /// Pulls a chunk's cotangents back.
@@ -460,33 +477,31 @@ impl Inner {
         }
         let mut first_step = 0;
         for (i, post) in self.post.iter().enumerate() {
-            let cotangent = self.dense(u, i);
             let plane = self.blocks[i].plain;
-            post.pull_back(
-                arch,
-                count,
-                cotangent,
-                &tape.post[i],
-                &mut work.post[i],
-                i,
-                capture.as_deref_mut(),
-            );
-            let at_sum = &work.post[i].at_sum;
-            for (j, path) in self.paths[i].iter().enumerate() {
-                // Every branch receives something of the first sum, so that is what sets it.
-                let into = &mut work.blocks[j].at;
-                let Some(path) = path else {
-                    for example in 0..count {
-                        let (x, out) = (at_sum.at(example), into.at_mut(example));
-                        arch.dispatch(Copy { x, plane, out, out_plane: plane, add: i > 0 });
-                    }
-                    continue;
-                };
-                let (tape, scratch) = (&tape.paths[i][j], &mut work.paths[i][j]);
-                let capture = capture.as_deref_mut().map(|capture| (capture, first_step));
-                path.pull_back(arch, count, at_sum, plane, into, i > 0, tape, scratch, capture);
-                first_step += path.steps.len();
+            for examples in self.together(i, count) {
+                let (u, tape_of_post) = (self.dense(u, i), &tape.post[i]);
+                let (at, work_of_post) = (examples.clone(), &mut work.post[i]);
+                post.pull_back(arch, at, u, tape_of_post, work_of_post, i, capture.as_deref_mut());
+                let at_sum = &work.post[i].at_sum;
+                let mut step = first_step;
+                for (j, path) in self.paths[i].iter().enumerate() {
+                    // Every branch receives something of the first sum, so that is what sets it.
+                    let into = &mut work.blocks[j].at;
+                    let Some(path) = path else {
+                        for example in examples.clone() {
+                            let (x, out) = (at_sum.at(example), into.at_mut(example));
+                            arch.dispatch(Copy { x, plane, out, out_plane: plane, add: i > 0 });
+                        }
+                        continue;
+                    };
+                    let (tape, scratch) = (&tape.paths[i][j], &mut work.paths[i][j]);
+                    let capture = capture.as_deref_mut().map(|capture| (capture, step));
+                    let at = examples.clone();
+                    path.pull_back(arch, at, at_sum, plane, into, i > 0, tape, scratch, capture);
+                    step += path.steps.len();
+                }
             }
+            first_step += self.paths[i].iter().flatten().map(|path| path.steps.len()).sum::<usize>();
         }
         for (i, block) in self.blocks.iter().enumerate() {
             let len = self.branches[0].1;

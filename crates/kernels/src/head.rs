@@ -10,8 +10,9 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::layer::{Conv, Counter, Planes};
+use crate::layout::{FromChannels, ToChannels};
 use crate::parameters::{BiasedConv, BottleneckParameters, Convolutions, HeadParameters};
-use crate::passes::{Biased, Copy, FromChannels, Gate, ToChannels};
+use crate::passes::{Biased, Copy, Gate};
 use crate::plane::Plane;
 use crate::stack::{Dense, DenseMut, Stack};
 

@@ -20,6 +20,8 @@ mod tile;
 mod conv;
 mod winograd;
 mod norm;
+mod transpose;
+mod layout;
 mod passes;
 mod parameters;
 mod stack;

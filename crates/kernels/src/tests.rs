@@ -44,7 +44,7 @@ impl Random {
 }
 
 /// Every instruction set that pulp and this machine know.
-fn archs() -> Vec<Arch> {
+pub(crate) fn archs() -> Vec<Arch> {
     #[allow(unused_mut)]
     let mut archs = vec![Arch::Scalar, Arch::new()];
     #[cfg(target_arch = "x86_64")]
