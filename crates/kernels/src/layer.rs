@@ -9,6 +9,7 @@ use crate::conv::{Images, ImagesMut, Packed, Walk, convolve};
 use crate::norm::GroupNorm;
 use crate::parameters::{Convolutions, NormParameters};
 use crate::plane::Plane;
+use crate::wide::Share;
 use crate::winograd::Winograd;
 
 /// The planes that a convolution goes between.
@@ -56,6 +57,14 @@ impl Method {
             Self::Winograd(winograd) => winograd.apply(arch, x, y, count, accumulate),
         }
     }
+
+    /// For a wide convolution.
+    fn apply_to_all(&self, arch: Arch, batch: Vec<Share<'_>>, accumulate: bool) {
+        match self {
+            Self::Winograd(winograd) => winograd.apply_to_all(arch, batch, accumulate),
+            Self::Direct(..) => unreachable!("only Winograd's convolutions are wide"),
+        }
+    }
 }
 
 /// A normalisation in use.
@@ -71,13 +80,15 @@ pub(crate) struct Norm {
 pub(crate) struct Counter {
     arch: Arch,
     convolutions: Convolutions,
+    wide_from: usize,
     convs: usize,
     norms: usize,
 }
 
 impl Counter {
-    pub fn new(arch: Arch, convolutions: Convolutions) -> Self {
-        Self { arch, convolutions, convs: 0, norms: 0 }
+    /// For convolutions that are wide from so many weights on.
+    pub fn new(arch: Arch, convolutions: Convolutions, wide_from: usize) -> Self {
+        Self { arch, convolutions, wide_from, convs: 0, norms: 0 }
     }
 
     pub fn conv(&mut self, size: usize, stride: usize, kernel: &[f32], planes: Planes) -> Conv {
@@ -85,12 +96,13 @@ impl Counter {
         let shape = [y.channels, x.channels, size * size];
         let id = self.convs;
         self.convs += 1;
+        let wide = kernel.len() >= self.wide_from;
         let winograd = self.convolutions == Convolutions::Winograd
             && size == 3
             && stride == 1
-            && Winograd::side(y).is_some();
+            && Winograd::side(y, wide).is_some();
         let forward = if winograd {
-            Method::Winograd(Winograd::new(self.arch, kernel, shape, false, [x, y]))
+            Method::Winograd(Winograd::new(self.arch, kernel, shape, false, [x, y], wide))
         } else {
             let walk = Walk::forward(size, stride, x, y);
             let weights = Packed::new(kernel, shape, &walk, false);
@@ -126,6 +138,21 @@ impl Conv {
         self.shape
     }
 
+    /// Whether this is for whole batches: [`Self::apply_to_all`] and [`Self::pull_all_back`].
+    pub fn is_wide(&self) -> bool {
+        matches!(&self.forward, Method::Winograd(Winograd { wide: true, .. }))
+    }
+
+    /// y = conv(x) for a whole batch.
+    pub fn apply_to_all(&self, arch: Arch, batch: Vec<Share<'_>>) {
+        self.forward.apply_to_all(arch, batch, false);
+    }
+
+    /// From x = the output's cotangent to y (+)= uᵀ ∂conv/∂x, for a whole batch.
+    pub fn pull_all_back(&self, arch: Arch, batch: Vec<Share<'_>>, accumulate: bool) {
+        self.backward(arch).apply_to_all(arch, batch, accumulate);
+    }
+
     /// y = conv(x) for several examples.
     pub fn apply(&self, arch: Arch, x: Images<'_>, y: ImagesMut<'_>, count: usize) {
         self.forward.apply(arch, x, y, count, false);
@@ -139,16 +166,20 @@ impl Conv {
     /// dx (+)= uᵀ ∂conv/∂x for several examples.
     #[allow(clippy::too_many_arguments)]
     pub fn pull_back(&self, arch: Arch, u: Images<'_>, dx: ImagesMut<'_>, count: usize, accumulate: bool) {
-        let backward = self.backward.get_or_init(|| {
+        self.backward(arch).apply(arch, u, dx, count, accumulate);
+    }
+
+    fn backward(&self, arch: Arch) -> &Method {
+        self.backward.get_or_init(|| {
             let Planes { u, dx, .. } = self.planes;
             let size = if self.shape[2] == 9 { 3 } else { 1 };
-            if let Method::Winograd(_) = self.forward {
-                return Method::Winograd(Winograd::new(arch, &self.kernel, self.shape, true, [u, dx]));
+            if let Method::Winograd(Winograd { wide, .. }) = self.forward {
+                let (kernel, planes) = (&self.kernel, [u, dx]);
+                return Method::Winograd(Winograd::new(arch, kernel, self.shape, true, planes, wide));
             }
             let walk = Walk::backward(size, self.stride, u, dx);
             let weights = Packed::new(&self.kernel, self.shape, &walk, true);
             Method::Direct(walk, weights)
-        });
-        backward.apply(arch, u, dx, count, accumulate);
+        })
     }
 }
