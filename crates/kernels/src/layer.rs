@@ -9,6 +9,7 @@ use crate::conv::{Images, ImagesMut, Packed, Walk, convolve};
 use crate::norm::GroupNorm;
 use crate::parameters::{Convolutions, NormParameters};
 use crate::plane::Plane;
+use crate::points::Scheme;
 use crate::wide::Share;
 use crate::winograd::Winograd;
 
@@ -36,6 +37,8 @@ pub(crate) struct Conv {
     forward: Method,
     /// Made when a vector-Jacobian product is first asked for.
     backward: OnceLock<Method>,
+    /// Of the data gradient; `None` if that is direct.
+    scheme: Option<Scheme>,
     stride: usize,
     /// From the input to the plane of the output's cotangent: what weight gradients are summed over.
     pub gradient: Walk,
@@ -46,7 +49,7 @@ pub(crate) struct Conv {
 enum Method {
     /// Term by term.
     Direct(Walk, Packed),
-    /// With fewer products: three by three, stride 1.
+    /// With fewer products: three by three.
     Winograd(Winograd),
 }
 
@@ -96,17 +99,25 @@ impl Counter {
         let shape = [y.channels, x.channels, size * size];
         let id = self.convs;
         self.convs += 1;
-        let wide = kernel.len() >= self.wide_from;
-        let winograd = self.convolutions == Convolutions::Winograd
-            && size == 3
-            && stride == 1
-            && Winograd::side(y, wide).is_some();
-        let forward = if winograd {
-            Method::Winograd(Winograd::new(self.arch, kernel, shape, false, [x, y], wide))
-        } else {
-            let walk = Walk::forward(size, stride, x, y);
-            let weights = Packed::new(kernel, shape, &walk, false);
-            Method::Direct(walk, weights)
+        let wide = stride == 1 && kernel.len() >= self.wide_from;
+        let size_of_output = [y.height, y.width];
+        let (forward, backward) = match (self.convolutions, size, stride) {
+            (Convolutions::Winograd, 3, 1) => {
+                let scheme = Scheme::at_stride_1(size_of_output, wide);
+                (scheme, scheme)
+            }
+            (Convolutions::Winograd, 3, 2) => (None, Scheme::back_at_stride_2(size_of_output)),
+            _ => (None, None),
+        };
+        let forward = match forward {
+            Some(scheme) => {
+                Method::Winograd(Winograd::new(self.arch, kernel, shape, false, [x, y], scheme, wide))
+            }
+            None => {
+                let walk = Walk::forward(size, stride, x, y);
+                let weights = Packed::new(kernel, shape, &walk, false);
+                Method::Direct(walk, weights)
+            }
         };
         Conv {
             id,
@@ -114,6 +125,7 @@ impl Counter {
             shape,
             forward,
             backward: OnceLock::new(),
+            scheme: backward,
             stride,
             gradient: Walk::forward(size, stride, x, u),
             kernel: kernel.to_vec(),
@@ -173,9 +185,9 @@ impl Conv {
         self.backward.get_or_init(|| {
             let Planes { u, dx, .. } = self.planes;
             let size = if self.shape[2] == 9 { 3 } else { 1 };
-            if let Method::Winograd(Winograd { wide, .. }) = self.forward {
-                let (kernel, planes) = (&self.kernel, [u, dx]);
-                return Method::Winograd(Winograd::new(arch, kernel, self.shape, true, planes, wide));
+            if let Some(scheme) = self.scheme {
+                let (kernel, shape, wide) = (&self.kernel, self.shape, self.is_wide());
+                return Method::Winograd(Winograd::new(arch, kernel, shape, true, [u, dx], scheme, wide));
             }
             let walk = Walk::backward(size, self.stride, u, dx);
             let weights = Packed::new(&self.kernel, self.shape, &walk, true);

@@ -8,6 +8,7 @@ use pulp::Arch;
 use crate::conv::{Images, ImagesMut, Packed, Walk, convolve};
 use crate::layer::{Counter, Planes};
 use crate::plane::Plane;
+use crate::points::Scheme;
 use crate::stack::Stack;
 use crate::weights::{Job, accumulate};
 use crate::wide::Share;
@@ -17,6 +18,7 @@ use crate::{
     StepParameters,
 };
 
+#[derive(Clone)]
 struct Random(u64);
 
 impl Random {
@@ -54,11 +56,15 @@ pub(crate) fn archs() -> Vec<Arch> {
 }
 
 /// Size, stride, channels in and out, height and width of the output.
-const SHAPES: [(usize, usize, [usize; 2], [usize; 2]); 7] = [
+const SHAPES: [(usize, usize, [usize; 2], [usize; 2]); 11] = [
     (3, 1, [3, 5], [4, 3]),
     (3, 1, [20, 40], [3, 2]),
     (3, 2, [4, 17], [2, 3]),
     (3, 2, [33, 6], [1, 1]),
+    (3, 2, [20, 40], [8, 4]),
+    (3, 2, [17, 100], [4, 4]),
+    (3, 2, [6, 350], [2, 6]),
+    (3, 2, [40, 33], [8, 8]),
     (1, 1, [6, 50], [2, 2]),
     (1, 1, [1, 1], [1, 1]),
     (3, 1, [330, 16], [1, 2]),
@@ -124,11 +130,11 @@ fn gradients_of_convolutions_are_adjoint() {
             u: if size == 3 { Plane::bordered([output, height, width]) } else { small },
             dx: Plane::bordered([input, height * stride, width * stride]),
         };
-        let conv =
-            Counter::new(Arch::new(), Convolutions::Winograd, usize::MAX).conv(size, stride, &kernel, planes);
         let x = random.images(planes.x, 2);
         let u = random.images(planes.u, 2);
         for arch in archs() {
+            let mut counter = Counter::new(arch, Convolutions::Winograd, usize::MAX);
+            let conv = counter.conv(size, stride, &kernel, planes);
             let mut y = Stack::of(planes.y, 2);
             conv.apply(arch, x.images(0), y.images_mut(0), 2);
             let mut dx = Stack::of(planes.dx, 2);
@@ -214,12 +220,13 @@ fn tiled_convolutions_are_the_sums_that_define_them() {
                 }
             }
             let largest = expected.iter().fold(0.0_f64, |largest, sum| largest.max(sum.abs()));
-            for arch in archs() {
-                let conv =
-                    Winograd::new(arch, &kernel, [output, input, 9], transposed, [x_plane, y_plane], false);
+            for (arch, wide) in archs().into_iter().flat_map(|arch| [false, true].map(|wide| (arch, wide))) {
+                let (shape, planes) = ([output, input, 9], [x_plane, y_plane]);
+                let scheme = Scheme::at_stride_1([height, width], wide).unwrap();
+                let conv = Winograd::new(arch, &kernel, shape, transposed, planes, scheme, wide);
                 let mut y = Stack::of(y_plane, 3);
-                conv.apply(arch, x.images(0), y.images_mut(0), 3, false);
-                conv.apply(arch, x.images(1), y.images_mut(1), 1, true);
+                apply(&conv, arch, (&x, 0), (&mut y, 0), 3, false);
+                apply(&conv, arch, (&x, 1), (&mut y, 1), 1, true);
                 let places = (0..3 * height * width).map(|at| (at / (height * width), at % (height * width)));
                 for ((example, pixel), sums) in places.zip(expected.chunks_exact(to)) {
                     let at = y_plane.offset(pixel / width, pixel % width);
@@ -248,7 +255,9 @@ fn tiled_examples_do_not_depend_on_their_batch() {
             (Plane::bordered([input, height, width]), Plane::plain([output, height, width]));
         let x = random.images(x_plane, 32);
         for (arch, wide) in archs().into_iter().flat_map(|arch| [false, true].map(|wide| (arch, wide))) {
-            let conv = Winograd::new(arch, &kernel, [output, input, 9], false, [x_plane, y_plane], wide);
+            let (shape, planes) = ([output, input, 9], [x_plane, y_plane]);
+            let scheme = Scheme::at_stride_1([height, width], wide).unwrap();
+            let conv = Winograd::new(arch, &kernel, shape, false, planes, scheme, wide);
             let mut whole = Stack::of(y_plane, 32);
             apply(&conv, arch, (&x, 0), (&mut whole, 0), 32, false);
             for (start, count) in [(0, 1), (31, 1), (7, 3), (13, 19)] {
@@ -262,11 +271,48 @@ fn tiled_examples_do_not_depend_on_their_batch() {
     }
 }
 
+/// Data gradients at stride 2, against direct ones; and to the bit, whether alone or with others.
+#[test]
+fn tiled_data_gradients_at_stride_2_are_the_direct_ones() {
+    let mut random = Random(7);
+    for ([input, output], [height, width]) in TILED {
+        let kernel = random.numbers(output * input * 9);
+        let planes = Planes {
+            x: Plane::bordered([input, 2 * height, 2 * width]),
+            y: Plane::plain([output, height, width]),
+            u: Plane::bordered([output, height, width]),
+            dx: Plane::plain([input, 2 * height, 2 * width]),
+        };
+        let u = random.images(planes.u, 19);
+        for arch in archs() {
+            let gradient = |convolutions: Convolutions| {
+                let conv = Counter::new(arch, convolutions, usize::MAX).conv(3, 2, &kernel, planes);
+                let mut dx = random.clone().images(planes.dx, 19);
+                conv.pull_back(arch, u.images(0), dx.images_mut(0), 19, true);
+                for example in [0, 18] {
+                    let mut alone = random.clone().images(planes.dx, 19);
+                    conv.pull_back(arch, u.images(example), alone.images_mut(example), 1, true);
+                    assert_eq!(alone.at(example), dx.at(example));
+                }
+                dx
+            };
+            let (found, expected) = (gradient(Convolutions::Winograd), gradient(Convolutions::Direct));
+            let (found, expected) = (found.images(0).data, expected.images(0).data);
+            let largest = expected.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+            for (found, expected) in found.iter().zip(expected) {
+                let error = (found - expected).abs() / largest;
+                assert!(error < 5e-6, "{arch:?} {input} {output} {height} {width}: {error:e}");
+            }
+        }
+    }
+}
+
 #[test]
 #[should_panic(expected = "input images")]
 fn short_images_are_refused_by_tiles_too() {
     let (x, y) = (Plane::bordered([4, 4, 4]), Plane::plain([4, 4, 4]));
-    let conv = Winograd::new(Arch::new(), &[0.0; 4 * 4 * 9], [4, 4, 9], false, [x, y], false);
+    let scheme = Scheme::at_stride_1([4, 4], false).unwrap();
+    let conv = Winograd::new(Arch::new(), &[0.0; 4 * 4 * 9], [4, 4, 9], false, [x, y], scheme, false);
     let image = vec![0.0; x.len() - 16];
     let mut out = vec![0.0; y.len()];
     let (x, y) = (Images { data: &image, stride: x.len() }, ImagesMut { data: &mut out, stride: y.len() });
@@ -277,7 +323,8 @@ fn short_images_are_refused_by_tiles_too() {
 #[should_panic(expected = "output images")]
 fn short_images_are_refused_by_wide_convolutions() {
     let (x, y) = (Plane::bordered([4, 4, 4]), Plane::plain([4, 4, 4]));
-    let conv = Winograd::new(Arch::new(), &[0.0; 4 * 4 * 9], [4, 4, 9], false, [x, y], true);
+    let scheme = Scheme::at_stride_1([4, 4], true).unwrap();
+    let conv = Winograd::new(Arch::new(), &[0.0; 4 * 4 * 9], [4, 4, 9], false, [x, y], scheme, true);
     let image = vec![0.0; x.len()];
     let mut out = vec![0.0; y.len() - 16];
     let (x, y) = (Images { data: &image, stride: x.len() }, ImagesMut { data: &mut out, stride: y.len() });

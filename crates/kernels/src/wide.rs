@@ -14,9 +14,9 @@ use rayon::prelude::*;
 use crate::conv::{Images, ImagesMut};
 use crate::norm::{vectors, vectors_mut};
 use crate::plane::LANES;
-use crate::points::{patch_in, patch_out};
+use crate::points::{Scheme, patch_in, patch_out};
 use crate::tile::product;
-use crate::winograd::{APART, ProductTile, Winograd, grow, place};
+use crate::winograd::{APART, ProductTile, Winograd, grow};
 
 /// Tiles that are worked on together, at most: more would leave the caches.
 const TILES: usize = 64;
@@ -67,7 +67,8 @@ impl Winograd {
 
     fn apply_to(&self, arch: Arch, from: &[&[f32]], to: &mut [&mut [f32]], accumulate: bool) {
         let ProductTile { rows, panels } = ProductTile::of(arch);
-        let (points, pixels) = ((self.side + 2) * (self.side + 2), self.side * self.side);
+        let Scheme { points, outputs, .. } = self.scheme;
+        let (points, pixels) = (points * points, outputs * outputs);
         let tiles = from.len() * self.tiles();
         let (blocks, groups) = (tiles.div_ceil(rows), self.panels.div_ceil(panels));
         let block_len = points * (rows * self.depth + APART);
@@ -108,22 +109,21 @@ impl WithSimd for Patches<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match self.conv.side {
-            4 => self.run::<S, 6, 4>(simd),
-            _ => self.run::<S, 4, 2>(simd),
+        match self.conv.scheme.inputs {
+            6 => self.run::<S, 6>(simd),
+            _ => self.run::<S, 4>(simd),
         }
     }
 }
 
 impl Patches<'_> {
     #[inline(always)]
-    fn run<S: Simd, const N: usize, const M: usize>(self, simd: S) {
+    fn run<S: Simd, const N: usize>(self, simd: S) {
         let Self { conv, from, tiles, rows, patches } = self;
         let (plane, depth) = (conv.x, conv.depth);
         let stride = rows * depth + APART;
         for (row, tile) in tiles.enumerate() {
-            let (example, at) = place::<M>(plane, tile);
-            let start = at - plane.raw_offset(1, 1);
+            let (example, start) = conv.reads(tile);
             let patch = &from[example][start..start + plane.raw_offset(N - 1, N - 1) + plane.stride()];
             for channel in (0..plane.stride()).step_by(S::F32_LANES) {
                 let out = &mut patches[row * depth + channel..];
@@ -133,7 +133,7 @@ impl Patches<'_> {
                 unsafe {
                     let from = patch.as_ptr().add(channel);
                     let strides = (plane.row_stride(), plane.stride());
-                    patch_in::<S, N>(simd, from, strides, out.as_mut_ptr(), stride);
+                    patch_in::<S, N, N>(simd, from, strides, out.as_mut_ptr(), stride);
                 }
             }
         }
@@ -166,7 +166,7 @@ impl WithSimd for Group<'_> {
 impl Group<'_> {
     #[inline(always)]
     fn sized<S: Simd, const R: usize, const P: usize, const V: usize>(self, simd: S) {
-        match self.conv.side {
+        match self.conv.scheme.outputs {
             4 => self.run::<S, R, P, V, 6, 4>(simd),
             _ => self.run::<S, R, P, V, 4, 2>(simd),
         }
@@ -239,13 +239,11 @@ impl WithSimd for Gather<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { conv, example, width, group_len, results, y, accumulate } = self;
-        let (plane, side) = (conv.y, conv.side);
-        let across = plane.width / side;
+        let (plane, side) = (conv.y, conv.scheme.outputs);
         for tile in 0..conv.tiles() {
+            let (_, first) = conv.writes(tile);
             for pixel in 0..side * side {
-                let (row, column) =
-                    (tile / across * side + pixel / side, tile % across * side + pixel % side);
-                let to = &mut y[plane.offset(row, column)..][..plane.stride()];
+                let to = &mut y[first + plane.raw_offset(pixel / side, pixel % side)..][..plane.stride()];
                 let at = ((example * conv.tiles() + tile) * side * side + pixel) * width;
                 for (to, group) in to.chunks_mut(width).zip(results.chunks_exact(group_len)) {
                     let from = &group[at..at + to.len()];

@@ -1,9 +1,10 @@
-//! Three by three convolutions of stride 1 with fewer products (Winograd 1980; Lavin and Gray 2016).
+//! Three by three convolutions with fewer products (Winograd 1980; Lavin and Gray 2016).
 //!
-//! A tile of m×m results is what is left of an element by element product of (m+2)×(m+2) numbers: the
+//! A tile of m×m results is what is left of an element by element product of n×n numbers, its points: the
 //! transformed patch of the input times the transformed kernel. Summed over channels, that is one matrix product
-//! \[tiles × inputs\] · \[inputs × outputs\] for each of the (m+2)² points, with 2.25 (m = 2) or 4 (m = 4) times
-//! fewer products than the convolution has.
+//! \[tiles × inputs\] · \[inputs × outputs\] for each of the n² points. At stride 1, where n = m + 2, there are 2.25
+//! (m = 2) or 4 (m = 4) times fewer products than the convolution has. Data gradients at stride 2 have 1.4 or 1.8 times
+//! fewer.
 //!
 //! Each tile's sums run over channels in one fixed order: results do not depend on what other tiles there are.
 
@@ -17,7 +18,7 @@ use rayon::prelude::*;
 
 use crate::conv::{Images, ImagesMut};
 use crate::plane::{LANES, Plane};
-use crate::points::{TransformKernel, patch_in, patch_out};
+use crate::points::{Scheme, TransformKernel, patch_in, patch_out};
 use crate::tile::product;
 
 /// Tiles that are worked on together: each weight that is read serves that many.
@@ -33,8 +34,7 @@ pub(crate) const APART: usize = 16;
 /// A convolution's transformed kernel, and where it goes from and to.
 #[derive(Debug, Clone)]
 pub(crate) struct Winograd {
-    /// m.
-    pub side: usize,
+    pub scheme: Scheme,
     /// From a bordered plane.
     pub x: Plane,
     pub y: Plane,
@@ -64,17 +64,6 @@ thread_local! {
 }
 
 impl Winograd {
-    /// m for an image: 4 where that cuts it into several tiles, or the batch comes as a whole; 2 where it is even;
-    /// `None` otherwise.
-    pub fn side(plane: Plane, wide: bool) -> Option<usize> {
-        let divides = |side: usize| plane.height.is_multiple_of(side) && plane.width.is_multiple_of(side);
-        match () {
-            () if divides(4) && (wide || plane.height * plane.width > 16) => Some(4),
-            () if divides(2) => Some(2),
-            () => None,
-        }
-    }
-
     /// Transforms a kernel `[Cout, Cin, 3, 3]`; transposed, its outputs are the kernel's inputs and its taps are
     /// flipped.
     pub fn new(
@@ -83,25 +72,29 @@ impl Winograd {
         [output, input, area]: [usize; 3],
         transposed: bool,
         [x, y]: [Plane; 2],
+        scheme: Scheme,
         wide: bool,
     ) -> Self {
         assert!(area == 9 && kernel.len() == output * input * area, "a kernel [{output}, {input}, 3, 3]");
-        let side = Self::side(y, wide).expect("an image of even height and width");
-        let points = (side + 2) * (side + 2);
+        let points = scheme.points * scheme.points;
         let (channels, outputs) = if transposed { (output, input) } else { (input, output) };
         let strides = if transposed { (input * area, area) } else { (area, input * area) };
         assert!(x.border() == 1 && [x.channels, y.channels] == [channels, outputs]);
-        assert_eq!([x.height, x.width], [y.height, y.width]);
+        assert_eq!([x.height, x.width].map(|side| side / scheme.step * scheme.outputs), [y.height, y.width]);
         let panels = outputs.div_ceil(LANES);
         let together = ProductTile::of(arch).panels;
         let room = if channels > outputs { NARROWING } else { WIDENING };
-        let most = if wide { x.stride() } else { (room / (points * TILES) / LANES * LANES).max(2 * LANES) };
+        let most = if wide {
+            x.stride()
+        } else {
+            (room / (points * tiles_together(points)) / LANES * LANES).max(2 * LANES)
+        };
         let depth = x.stride().div_ceil(x.stride().div_ceil(most)).next_multiple_of(LANES);
         let mut data = vec![0.0; panels * points * channels * LANES];
         data.par_chunks_mut(together * points * channels * LANES).enumerate().for_each(|(group, out)| {
             let outputs = group * together * LANES..outputs.min((group + 1) * together * LANES);
             arch.dispatch(TransformKernel {
-                side,
+                points: scheme.points,
                 kernel,
                 channels,
                 depth,
@@ -111,12 +104,34 @@ impl Winograd {
                 out,
             });
         });
-        Self { side, x, y, kernel: data, panels, together, depth, wide }
+        Self { scheme, x, y, kernel: data, panels, together, depth, wide }
     }
 
     /// Tiles of one image.
     pub fn tiles(&self) -> usize {
-        self.y.height * self.y.width / (self.side * self.side)
+        self.y.height * self.y.width / (self.scheme.outputs * self.scheme.outputs)
+    }
+
+    /// A tile's example, row and column among that example's tiles.
+    #[inline(always)]
+    fn place(&self, tile: usize) -> (usize, usize, usize) {
+        let across = self.y.width / self.scheme.outputs;
+        let each = across * (self.y.height / self.scheme.outputs);
+        (tile / each, tile % each / across, tile % across)
+    }
+
+    /// A tile's example, and where the first pixel that it reads lies in that example's plane.
+    #[inline(always)]
+    pub fn reads(&self, tile: usize) -> (usize, usize) {
+        let ((example, row, column), Scheme { step, first, .. }) = (self.place(tile), self.scheme);
+        (example, self.x.raw_offset(row * step + first, column * step + first))
+    }
+
+    /// A tile's example, and where the first pixel that it writes lies in that example's plane.
+    #[inline(always)]
+    pub fn writes(&self, tile: usize) -> (usize, usize) {
+        let ((example, row, column), Scheme { outputs, .. }) = (self.place(tile), self.scheme);
+        (example, self.y.offset(row * outputs, column * outputs))
     }
 
     /// y (+)= conv(x) for `count` examples.
@@ -133,8 +148,9 @@ impl Winograd {
         assert!(self.x.len() + (count - 1) * x.stride <= x.data.len(), "input images");
         assert!(self.y.len() + (count - 1) * y.stride <= y.data.len(), "output images");
         let total = count * self.tiles();
-        for first in (0..total).step_by(TILES) {
-            let tiles = first..total.min(first + TILES);
+        let together = tiles_together(self.scheme.points * self.scheme.points);
+        for first in (0..total).step_by(together) {
+            let tiles = first..total.min(first + together);
             let (data, y_stride) = (&mut *y.data, y.stride);
             arch.dispatch(Block { conv: self, tiles, x: &x, y: data, y_stride, accumulate });
         }
@@ -168,15 +184,27 @@ impl WithSimd for Block<'_> {
 impl Block<'_> {
     #[inline(always)]
     fn sized<S: Simd, const R: usize, const P: usize, const V: usize>(self, simd: S) {
-        match self.conv.side {
-            4 => self.run::<S, R, P, V, 6, 4>(simd),
-            _ => self.run::<S, R, P, V, 4, 2>(simd),
+        let Scheme { inputs, outputs, .. } = self.conv.scheme;
+        match (inputs, outputs) {
+            (6, 4) => self.run::<S, R, P, V, 6, 6, 4>(simd),
+            (4, 2) => self.run::<S, R, P, V, 4, 4, 2>(simd),
+            (5, 8) => self.run::<S, R, P, V, 5, 9, 8>(simd),
+            (3, 4) => self.run::<S, R, P, V, 3, 5, 4>(simd),
+            other => unreachable!("no scheme of inputs and outputs {other:?}"),
         }
     }
 
-    /// Products of R tiles with P panels of V vectors; N×N points for M×M results.
+    /// Products of R tiles with P panels of V vectors; N×N points of I×I pixels for O×O results.
     #[inline(always)]
-    fn run<S: Simd, const R: usize, const P: usize, const V: usize, const N: usize, const M: usize>(
+    fn run<
+        S: Simd,
+        const R: usize,
+        const P: usize,
+        const V: usize,
+        const I: usize,
+        const N: usize,
+        const O: usize,
+    >(
         self,
         simd: S,
     ) {
@@ -199,9 +227,9 @@ impl Block<'_> {
             let padded = depth.min(conv.x.stride() - from);
             let here = depth.min(channels - from);
             for (row, tile) in self.tiles.clone().enumerate() {
-                let (example, at) = place::<M>(conv.x, tile);
-                let image = at - conv.x.raw_offset(1, 1) + example * self.x.stride + from;
-                let corner = conv.x.raw_offset(N - 1, N - 1) + padded;
+                let (example, at) = conv.reads(tile);
+                let image = at + example * self.x.stride + from;
+                let corner = conv.x.raw_offset(I - 1, I - 1) + padded;
                 let patch = &self.x.data[image..image + corner];
                 for channel in (0..padded).step_by(S::F32_LANES) {
                     let out = &mut patches[row * depth + channel..];
@@ -211,7 +239,7 @@ impl Block<'_> {
                     unsafe {
                         let from = patch.as_ptr().add(channel);
                         let strides = (conv.x.row_stride(), conv.x.stride());
-                        patch_in::<S, N>(simd, from, strides, out.as_mut_ptr(), patch_stride);
+                        patch_in::<S, I, N>(simd, from, strides, out.as_mut_ptr(), patch_stride);
                     }
                 }
             }
@@ -267,9 +295,9 @@ impl Block<'_> {
                     continue;
                 }
                 for (row, tile) in self.tiles.clone().enumerate() {
-                    let (example, at) = place::<M>(conv.y, tile);
+                    let (example, at) = conv.writes(tile);
                     let image = at + example * self.y_stride + panel * LANES;
-                    let corner = conv.y.raw_offset(M - 1, M - 1) + present * LANES;
+                    let corner = conv.y.raw_offset(O - 1, O - 1) + present * LANES;
                     let image = &mut self.y[image..image + corner];
                     for lane in (0..present * LANES).step_by(S::F32_LANES) {
                         let from = &out[row * P * LANES + lane..];
@@ -280,7 +308,7 @@ impl Block<'_> {
                             let to = image.as_mut_ptr().add(lane);
                             let strides = (conv.y.row_stride(), conv.y.stride());
                             let from = from.as_ptr();
-                            patch_out::<S, N, M>(simd, from, product_stride, to, strides, self.accumulate);
+                            patch_out::<S, N, O>(simd, from, product_stride, to, strides, self.accumulate);
                         }
                     }
                 }
@@ -290,13 +318,10 @@ impl Block<'_> {
     }
 }
 
-/// A tile's example, and where its first result lies in that example's plane.
-#[inline(always)]
-pub(crate) fn place<const M: usize>(plane: Plane, tile: usize) -> (usize, usize) {
-    let across = plane.width / M;
-    let each = across * (plane.height / M);
-    let (example, tile) = (tile / each, tile % each);
-    (example, plane.offset(tile / across * M, tile % across * M))
+/// Tiles that are worked on together: so many that each weight that is read serves several, so few that their
+/// points stay in the cache.
+const fn tiles_together(points: usize) -> usize {
+    if points > 36 { TILES / 2 } else { TILES }
 }
 
 pub(crate) fn grow(buffer: &mut Vec<f32>, len: usize) {
