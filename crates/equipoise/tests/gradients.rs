@@ -310,7 +310,9 @@ fn a_remembered_linearisation_is_the_same_for_any_rows() {
     let dim = model.cell.state_dim();
     let cell = || Counted::new(model.cell.bind(&injection), WorkCounter::default());
     let states = [normal([7, dim], 1), normal([7, dim], 2)];
-    for (staying, other) in [(vec![0, 1, 2, 3, 4, 5, 6], vec![]), (vec![6, 1, 3], vec![]), (vec![1, 3, 4, 6], vec![3])] {
+    for (staying, other) in
+        [(vec![0, 1, 2, 3, 4, 5, 6], vec![]), (vec![6, 1, 3], vec![]), (vec![1, 3, 4, 6], vec![3])]
+    {
         let counter = WorkCounter::default();
         let counted = Counted::new(model.cell.bind(&injection), counter.clone());
         let remembering = Remembering::after(1, counted);

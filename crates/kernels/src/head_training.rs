@@ -11,8 +11,9 @@ use rayon::prelude::*;
 use crate::batch_norm::{Activations, Finish, Gathered, Normed, Trained, gradients};
 use crate::head::chunk;
 use crate::layer::Counter;
+use crate::layout::{FromChannels, ToChannels};
 use crate::parameters::{BottleneckParameters, Convolutions, HeadParameters, NormedConv, Statistics};
-use crate::passes::{Copy, FromChannels, RectifyVjp, ToChannels};
+use crate::passes::{Copy, RectifyVjp};
 use crate::plane::Plane;
 use crate::stack::{Dense, DenseMut, Stack};
 
@@ -197,7 +198,7 @@ impl HeadPass {
         assert_eq!(down.len() + 1, shapes.len(), "one way down from each branch but the last");
         let arch = Arch::new();
         // Most of its products are in convolutions of stride 2 and of one by one.
-        let counter = &mut Counter::new(arch, Convolutions::Direct);
+        let counter = &mut Counter::new(arch, Convolutions::Direct, usize::MAX);
         let mut branches: Vec<Branch> = Vec::with_capacity(shapes.len());
         let mut dim = 0;
         for (i, (&shape, bottleneck)) in shapes.iter().zip(bottlenecks).enumerate() {

@@ -10,8 +10,8 @@ use rayon::prelude::*;
 use crate::batch_norm::{Activations, Finish, Gathered, Normed, Trained, gradients};
 use crate::head::{CHUNK, Layer, chunk, gate};
 use crate::layer::Counter;
+use crate::layout::{FromChannels, ToChannels};
 use crate::parameters::{BiasedConv, Convolutions, NormedConv, Statistics, StemConv, StemParameters};
-use crate::passes::{FromChannels, ToChannels};
 use crate::plane::Plane;
 use crate::stack::Stack;
 
@@ -63,7 +63,7 @@ impl Stem {
     /// If the parameters' shapes contradict each other, or are not [`StemParameters::supported`].
     pub fn new(parameters: &StemParameters<BiasedConv>) -> Self {
         let arch = Arch::new();
-        let counter = &mut Counter::new(arch, Convolutions::Direct);
+        let counter = &mut Counter::new(arch, Convolutions::Direct, usize::MAX);
         let planes = planes(parameters, |conv| conv.bias.len());
         let layers = parameters.convs.iter().zip(planes.windows(2)).map(|(of, pair)| {
             let StemConv { size, stride, conv } = of;
@@ -221,7 +221,7 @@ impl StemPass {
     /// not those of one number N of examples.
     pub fn forward(parameters: &StemParameters<NormedConv>, images: &[f32], injection: &mut [f32]) -> Self {
         let arch = Arch::new();
-        let counter = &mut Counter::new(arch, Convolutions::Direct);
+        let counter = &mut Counter::new(arch, Convolutions::Direct, usize::MAX);
         let planes = planes(parameters, |conv| conv.outputs);
         let layers = parameters.convs.iter().zip(planes.windows(2)).map(|(of, pair)| {
             let StemConv { size, stride, conv } = of;
