@@ -1,4 +1,4 @@
-//! Fused CPU operations of the MDEQ cell and head (Bai, Koltun and Kolter 2020), without a framework.
+//! Fused CPU operations of the MDEQ cell, stem and head (Bai, Koltun and Kolter 2020), without a framework.
 //!
 //! A [`Cell`] is made of plain numbers ([`CellParameters`]), and evaluates f(z; x), or evaluates it and keeps a
 //! [`Tape`] for vector-Jacobian products with respect to state, injection and parameters. A [`Head`] does the same

@@ -7,8 +7,8 @@
 //!
 //! | estimator | exact when | cost beyond the forward solve |
 //! |---|---|---|
-//! | [`exact`](Estimator::Exact) | z* is a fixed point and the backward solve converged | 1 evaluation, one VJP per backward step; one more in training |
-//! | [`unrolled`](Estimator::Unrolled) | in the limit of many steps from a fixed point of a contraction; for few steps it is the phantom gradient | l + k evaluations, l + k VJPs |
+//! | [`exact`](Estimator::Exact) | z* is a fixed point and the backward solve converged | one VJP per backward step, one more in training; an evaluation where the best iterate is not the last |
+//! | [`unrolled`](Estimator::Unrolled) | in the limit of many steps from a fixed point of a contraction; for few steps it is the phantom gradient | l + k evaluations, l + k VJPs; an evaluation less from the last iterate |
 //! | [`adjoint`](Estimator::Adjoint) | in the limit of many steps, where the forward iteration converges | t evaluations and t − 1 VJPs up to the largest t, and one VJP for each t read; low-rank products as in the solver |
 //! | [`through-solver`](Estimator::ThroughSolver) | always (almost everywhere): it differentiates what is deployed | T evaluations and T VJPs, and the tail's; keeps 4 T vectors of the state's size and one linearisation at a time |
 //! | [`ensemble`](Estimator::Ensemble) | when all its members are | the sum of its members', from one trajectory |
