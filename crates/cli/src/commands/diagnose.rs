@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use equipoise::attack::{Budget, Norm, WhiteBox};
+use equipoise::attack::{Norm, WhiteBox};
 use equipoise::checkpoint::ModelFile;
 use equipoise::diagnose::{self, Case, DiagnoseError, Measured, Settings, SpectrumConfig};
 use equipoise::evaluate::Points;
@@ -10,7 +10,7 @@ use equipoise::gradient::Estimator;
 use equipoise::model::mdeq::Mdeq;
 use equipoise::network::Network;
 use equipoise::work::Work;
-use equipoise_dataset::{Dataset, Source, Split};
+use equipoise_dataset::{Dataset, Split};
 use equipoise_record::{Diagnosis, FORMAT_VERSION, ModelDiagnosis, Section, Sweep};
 use serde_json::{Value, json};
 
@@ -65,7 +65,7 @@ pub fn run(flags: &Diagnose, setup: &Setup) -> Result<(), Error> {
         "command": command_line(),
         "device": setup.device_name,
         "threads": setup.threads,
-        "data": flags.data,
+        "data": flags.images.data,
         "split": checked.split.name(),
         "sections": checked.sections,
         "attack": "pgd-10 through the training gradient",
@@ -89,7 +89,7 @@ pub fn run(flags: &Diagnose, setup: &Setup) -> Result<(), Error> {
 
 /// Everything that can be wrong is found here, before anything is written.
 fn check(flags: &Diagnose, setup: &Setup) -> Result<Checked, Error> {
-    let budget: Budget = args::budget(&flags.eps, &flags.norm)?;
+    let budget = flags.ball.budget()?;
     if budget.norm() == Norm::L1 {
         return Err(input(
             "--norm l1: diagnose attacks with PGD, which does not search in l1 balls; use linf or l2",
@@ -99,10 +99,8 @@ fn check(flags: &Diagnose, setup: &Setup) -> Result<Checked, Error> {
         return Err(input("--eps 0: nothing can be attacked within it; give a radius such as 8/255"));
     }
     let sections = sections(&flags.sections)?;
-    let split: Split = flags.split.parse()?;
-    let source: Source = flags.data.parse()?;
+    let images = flags.images.check()?;
     for (flag, value, least) in [
-        ("--batch-size", flags.batch_size, 1),
         ("--horizon", flags.horizon.unwrap_or(1), 1),
         ("--power-iterations", flags.power_iterations, 2),
         ("--probes", flags.probes, 2),
@@ -124,18 +122,15 @@ fn check(flags: &Diagnose, setup: &Setup) -> Result<Checked, Error> {
         }
         patients.push(Patient { name, file, hash });
     }
-    let data = args::dataset(&source, split, Some(flags.count))?;
-    for patient in &patients {
-        args::check_fit(&data, &source, &patient.file)?;
-    }
+    let data = images.load(patients.iter().map(|patient| &patient.file))?;
     let steps = patients.iter().find_map(|patient| solver_steps(&patient.file));
     let horizon = flags.horizon.unwrap_or(3 * steps.unwrap_or(1));
     Ok(Checked {
         patients,
         data,
-        split,
+        split: images.split,
         sections,
-        settings: Settings { budget, seed: setup.seed(), batch_size: flags.batch_size },
+        settings: Settings { budget, seed: setup.seed(), batch_size: images.batch_size },
         horizon,
         spectrum: SpectrumConfig {
             limit: flags.power_iterations,

@@ -2,8 +2,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::{Ball, Images};
+
 /// Measure why a robust accuracy is what it is: residuals, gradients, loss, spectrum, sweeps
 #[derive(Debug, Args)]
+#[command(mut_arg("count", |count| count.default_value("100")))]
+#[command(mut_arg("batch_size", |size| size.default_value("32")))]
 #[command(after_help = "Examples:\n  equipoise diagnose --model runs/standard/model.safetensors --model \
                   runs/pgd-at/model.safetensors --data digits --eps 0.1 --out runs/diagnosis\n  equipoise diagnose \
                   --model m.safetensors --data cifar10:data/cifar10-jpeg --count 50 --sections residual,alignment \
@@ -19,21 +23,14 @@ pub struct Diagnose {
     /// The model files
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     pub model: Vec<PathBuf>,
-    /// digits, cifar10:PATH, fashion-mnist[:PATH], folder:PATH or npz:PATH
-    #[arg(long, value_name = "SPEC")]
-    pub data: String,
+    #[command(flatten)]
+    pub images: Images,
     /// Folder for diagnosis.json, a CSV file for each section, report.html and report.md
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Go on with a diagnosis that was interrupted
     #[arg(long)]
     pub resume: bool,
-    /// train or test
-    #[arg(long, value_name = "NAME", default_value = "test")]
-    pub split: String,
-    /// Look at the first N images
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub count: usize,
     /// What to measure, separated by commas: residual, accuracy, alignment, landscape, spectrum, sweep, gallery
     #[arg(
         long,
@@ -41,12 +38,8 @@ pub struct Diagnose {
         default_value = "residual,accuracy,alignment,landscape,spectrum,sweep,gallery"
     )]
     pub sections: String,
-    /// Radius of the perturbations, such as 8/255
-    #[arg(long, value_name = "X", default_value = "8/255", allow_hyphen_values = true)]
-    pub eps: String,
-    /// Norm of the radius: linf or l2
-    #[arg(long, value_name = "NORM", default_value = "linf")]
-    pub norm: String,
+    #[command(flatten)]
+    pub ball: Ball,
     /// Solver steps that residuals are followed for [default: three times those of the first DEQ]
     #[arg(long, value_name = "N")]
     pub horizon: Option<usize>,
@@ -59,7 +52,4 @@ pub struct Diagnose {
     /// Images in the gallery
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub gallery: usize,
-    /// Images per batch; changes speed and memory, not results
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    pub batch_size: usize,
 }
