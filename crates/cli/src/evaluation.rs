@@ -290,7 +290,10 @@ impl Observer for Watch<'_> {
     fn beat(&self, beat: Beat) -> ControlFlow<()> {
         if let Some(stage) = &*self.stage.borrow() {
             let Beat { done, total, examples, standing } = beat;
-            let note = format!("step {done} of {total} with {standing} of {examples} standing");
+            let mut note = format!("step {done} of {total}");
+            if standing < examples {
+                note.push_str(&format!(" with {standing} of {examples} standing"));
+            }
             // Points that fall early make a batch faster than this: the time left is at most so long.
             stage.progress.within(stage.done, examples * done / total.max(1), &note);
         }

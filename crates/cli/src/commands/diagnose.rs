@@ -53,8 +53,8 @@ pub fn run(flags: &Diagnose, setup: &Setup) -> Result<(), Error> {
     let checked = check(flags, setup)?;
     files::make_folder(&flags.out)?;
     let points = evaluation::points(&checked.data, 0, setup)?;
-    let done = Sections::open(&flags.out, flags.resume, &key(&checked, flags))?;
     interrupt::listen();
+    let done = Sections::open(&flags.out, flags.resume, &key(&checked, flags))?;
     let mut diagnosed = Vec::new();
     for (number, patient) in checked.patients.iter().enumerate() {
         let part = format!("{}-{}", number + 1, patient.hash.get(..12).unwrap_or(&patient.hash));

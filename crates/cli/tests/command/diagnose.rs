@@ -128,7 +128,9 @@ fn an_interrupted_diagnosis_keeps_its_sections() {
     let folder = folder();
     let at = folder.path();
     train_tiny(at);
-    let diagnose = "diagnose --model model/model.safetensors --data digits --count 300 --eps 0.1 --out out";
+    // One batch: it is stopped within.
+    let diagnose = "diagnose --model model/model.safetensors --data digits --count 300 --batch-size 300 --eps 0.1 \
+                    --out out";
     let child = command(at, diagnose).spawn().unwrap();
     let finished = |section: &str| {
         let entries = fs::read_dir(at.join("out/sections")).into_iter().flatten().flatten();
@@ -150,6 +152,9 @@ fn an_interrupted_diagnosis_keeps_its_sections() {
     assert!(stderr.contains("interrupted") && stderr.contains("--out out"), "{stderr}");
     assert!(stderr.contains("--resume"), "{stderr}");
     assert!(!at.join("out/diagnosis.json").exists() && finished("sweep").is_none());
+    for entry in fs::read_dir(at.join("out/sections")).unwrap() {
+        assert!(json(&entry.unwrap().path()).is_object(), "every section is whole");
+    }
 
     let kept = fs::read_to_string(&residual).unwrap();
     succeed(at, &format!("{diagnose} --sections residual,accuracy --resume"));
