@@ -11,13 +11,16 @@ use super::{Ball, Images};
 #[command(after_help = "Examples:\n  equipoise diagnose --model runs/standard/model.safetensors --model \
                   runs/pgd-at/model.safetensors --data digits --eps 0.1 --out runs/diagnosis\n  equipoise diagnose \
                   --model m.safetensors --data cifar10:data/cifar10-jpeg --count 50 --sections residual,alignment \
-                  --out runs/d\n\nSections:\n  residual   relative residual by iterate, steps to tolerance\n  accuracy   \
+                  --out runs/d\n  equipoise diagnose --model m.safetensors --data digits --eps 0.1 --adversarial \
+                  runs/e/adversarial-final.safetensors --out runs/d\n\nSections:\n  residual   relative residual by iterate, steps to tolerance\n  accuracy   \
                   accuracy and robust accuracy of every iterate\n  alignment  cosine of each gradient estimator to \
                   through-solver, by iterate\n  landscape  loss along the gradient and along a random direction\n  \
                   spectrum   spectral radius and Frobenius norm of the cell's Jacobian\n  sweep      accuracy over \
                   solver steps, tolerance and eps, down to 0%\n  gallery    images, perturbations, answers by \
                   iterate\n\nModels are shown side by side on the same images. The attack is PGD-10 through the gradient \
-                  that a model was trained with. Sections that are done stay in the folder: --resume goes on from \
+                  that a model was trained with; or --adversarial gives images that fool it already, such as those of \
+                  the white-box battery. They are verified first: they must be of this model, data, norm and eps. \
+                  Sweeps attack anew by PGD-10 all the same. Sections that are done stay in the folder: --resume goes on from \
                   them.")]
 pub struct Diagnose {
     /// The model files
@@ -28,6 +31,10 @@ pub struct Diagnose {
     /// Folder for diagnosis.json, a CSV file for each section, report.html and report.md
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Instead of PGD-10: the images that `evaluate --save-adversarial` wrote (.safetensors) for each model, in their
+    /// order
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub adversarial: Vec<PathBuf>,
     /// Go on with a diagnosis that was interrupted
     #[arg(long)]
     pub resume: bool,

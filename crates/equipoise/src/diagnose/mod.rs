@@ -5,7 +5,8 @@
 //! point, beside the true gradient? [`landscape`]: does the loss rise along them? [`spectrum`]: does the cell
 //! contract? `sweep`: what if the solver or ε were another? [`gallery`]: what does it look like?
 //!
-//! All of them look at a [`Case`]: some points, clean and after the ready-made PGD-10. Everything is per example,
+//! All of them look at a [`Case`]: some points, clean and after the ready-made PGD-10, or after an evaluation's
+//! attacks where that saved their images. Everything is per example,
 //! so batch size changes speed alone. What is found is plain data of the `equipoise-record` crate.
 //!
 //! The observer is asked before each batch, and within it before each step of an attack, each gradient and each
@@ -33,7 +34,7 @@ use equipoise_record::View;
 
 use crate::attack::{Attack, Beat, Budget, Pgd, PgdConfig, Targets, WhiteBox};
 use crate::batch::{Images, put_rows, select};
-use crate::evaluate::{Observer, Points, Stopping};
+use crate::evaluate::{Observer, Points, Stopping, Verified};
 use crate::work::Work;
 
 /// How everything is measured.
@@ -109,17 +110,7 @@ impl<'a> Case<'a> {
         settings: Settings,
         observer: &'a dyn Observer,
     ) -> Result<Self, DiagnoseError> {
-        if points.is_empty() {
-            return Err(DiagnoseError::NoPoints);
-        }
-        if settings.batch_size == 0 {
-            return Err(DiagnoseError::BatchSize);
-        }
-        let classes = victim.classes();
-        if let Some(row) = points.labels().iter().position(|&label| label >= classes) {
-            let (index, label) = (points.indices()[row], points.labels()[row]);
-            return Err(DiagnoseError::Label { index, label, classes });
-        }
+        check(victim.classes(), points, &settings)?;
         let mut case = Self { points, attacked: points.images().clone(), settings, observer };
         let attack = pgd(false);
         let mut attacked = case.attacked.clone();
@@ -130,6 +121,29 @@ impl<'a> Case<'a> {
         })?;
         case.attacked = attacked;
         Ok(case)
+    }
+
+    /// Takes the images of attacks that were run before, verified for these very points, for a model of so many
+    /// classes.
+    ///
+    /// # Errors
+    ///
+    /// [`DiagnoseError`] if there are no points, or a label is not a class.
+    ///
+    /// # Panics
+    ///
+    /// If `attacked` is of other points.
+    pub fn saved(
+        classes: usize,
+        points: &'a Points,
+        attacked: &Verified,
+        settings: Settings,
+        observer: &'a dyn Observer,
+    ) -> Result<Self, DiagnoseError> {
+        check(classes, points, &settings)?;
+        let attacked = attacked.images.clone();
+        assert_eq!(attacked.dims(), points.images().dims(), "the images are of these points");
+        Ok(Self { points, attacked, settings, observer })
     }
 
     /// Number of examples.
@@ -199,6 +213,23 @@ impl<'a> Case<'a> {
             self.observer.advance(rows.len(), "");
         }
         Ok(())
+    }
+}
+
+/// What can be known to be wrong before anything is run.
+fn check(classes: usize, points: &Points, settings: &Settings) -> Result<(), DiagnoseError> {
+    if points.is_empty() {
+        return Err(DiagnoseError::NoPoints);
+    }
+    if settings.batch_size == 0 {
+        return Err(DiagnoseError::BatchSize);
+    }
+    match points.labels().iter().position(|&label| label >= classes) {
+        Some(row) => {
+            let (index, label) = (points.indices()[row], points.labels()[row]);
+            Err(DiagnoseError::Label { index, label, classes })
+        }
+        None => Ok(()),
     }
 }
 
