@@ -2,10 +2,10 @@
 
 mod common;
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, activation};
-use common::{relative_error, uniform};
+use common::{compare_gradients, relative_error, uniform};
 use equipoise::attack::{Budget, Norm, Pgd, PgdConfig, WhiteBox};
 use equipoise::batch::{Images, Logits, Values, to_vec};
 use equipoise::deployed::{Deployment, Victim};
@@ -55,24 +55,10 @@ fn loss(clean: Logits, perturbed: Logits) -> Values {
     natural + divergence * BETA
 }
 
-fn compare<M: Module>(model: &M, found: &GradientsParams, expected: &GradientsParams, least: usize) {
-    struct Compare<'a>(&'a GradientsParams, &'a GradientsParams, usize);
-    impl ModuleVisitor for Compare<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let Some(expected) = self.1.get::<D>(param.id) else { return };
-            // Biases before a batch normalisation have no gradient but rounding.
-            if common::inner(&expected, &expected) < 1e-10 {
-                return;
-            }
-            let found = self.0.get::<D>(param.id).expect("a gradient for every parameter");
-            let error = relative_error(&found, &expected);
-            assert!(error < 2e-3, "parameter {} {:?}: {error}", param.id, param.dims());
-            self.2 += 1;
-        }
-    }
-    let mut compare = Compare(found, expected, 0);
-    model.visit(&mut compare);
-    assert!(compare.2 >= least, "only {} parameters compared", compare.2);
+/// Biases before a batch normalisation have no gradient but rounding.
+fn compare<M: Module>(model: &M, found: &GradientsParams, expected: &GradientsParams) {
+    let compared = compare_gradients(model, found, expected, 2e-3, 1e-10);
+    assert!(compared >= 30, "only {compared} parameters compared");
 }
 
 #[test]
@@ -106,7 +92,7 @@ fn gradients_match_autodiff_through_both_passes_of_a_deq() {
     assert!(relative_error(&found.logits, &at_moved.inner()) < 1e-4);
     let mut expected = GradientsParams::new();
     accumulate_module(&mut expected, values.mean().backward(), &tracked);
-    compare(&model, &found.parameters, &expected, 30);
+    compare(&model, &found.parameters, &expected);
 
     // Running statistics have seen the clean batch first, then the other.
     let of = |moments: BatchMoments| {
@@ -134,7 +120,7 @@ fn gradients_match_autodiff_through_both_passes_of_a_baseline() {
     assert!(relative_error(&found.values, &values.clone().inner()) < 1e-4);
     let mut expected = GradientsParams::new();
     accumulate_module(&mut expected, values.mean().backward(), &tracked);
-    compare(&model, &found.parameters, &expected, 30);
+    compare(&model, &found.parameters, &expected);
 }
 
 /// From the image itself the divergence has no gradient; from a little noise its ascent gets far, within the budget.
