@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use super::state_dict::{Entry, StateDict, StateDictError, load_state_dict, state_dict};
 use crate::deployed::Deployment;
-use crate::files;
 use crate::model::mdeq::ConfigError;
 use crate::network::{Architecture, Network};
 use crate::solve::SolverError;
@@ -190,7 +189,7 @@ pub(super) fn to_safetensors(dict: &StateDict, (key, text): (&str, String)) -> R
 
 /// Writes a file whole or not at all.
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), ModelFileError> {
-    files::write_atomically(path, content).map_err(|source| io_error(path, "write", source))
+    equipoise_files::write_atomically(path, content).map_err(|source| io_error(path, "write", source))
 }
 
 pub(crate) fn io_error(path: &Path, action: &'static str, source: io::Error) -> ModelFileError {

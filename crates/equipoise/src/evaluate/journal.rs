@@ -13,6 +13,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use equipoise_files::write_atomically;
 use equipoise_record::Flag;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -23,7 +24,6 @@ use super::ledger::{Cost, Findings, Ledger};
 use super::points::Points;
 use crate::attack::random::fnv1a;
 use crate::batch::to_vec;
-use crate::files::write_atomically;
 use crate::work::Work;
 
 /// Version of the folder's layout.

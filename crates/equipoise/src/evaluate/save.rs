@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use equipoise_files::write_atomically;
 use safetensors::tensor::SafeTensorError;
 use thiserror::Error;
 
@@ -12,7 +13,6 @@ use super::ledger::Outcome;
 use super::points::Points;
 use crate::attack::Budget;
 use crate::batch::to_vec;
-use crate::files::write_atomically;
 
 /// Why adversarial images could not be saved.
 #[derive(Debug, Error)]

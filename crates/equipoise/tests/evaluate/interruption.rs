@@ -76,7 +76,7 @@ fn a_run_interrupted_anywhere_ends_the_same() {
         );
 
         // Whatever a crash left half written is of no account.
-        fs::write(folder.path().join("batch-000999.safetensors.partial"), b"half").unwrap();
+        fs::write(folder.path().join(".equipoise-a1b2c3"), b"half").unwrap();
         let watch = Watch::default();
         // Every other time with another batch size: it may change, the result may not.
         let batch_size = if batches % 2 == 0 { 7 } else { 4 };
