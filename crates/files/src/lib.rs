@@ -1,7 +1,7 @@
 //! A file is either the old one or the new one, never half of each: write beside it, then rename.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 /// Writes `contents` to `path` so that a reader never meets half a file: to a temporary file in the same folder,
@@ -47,9 +47,10 @@ pub fn write_atomically_with(
 
 /// `tempfile` puts the temporary file's path into its errors; the user knows only the path asked for.
 fn without_temporary_path(error: io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(_) => error,
-        None => error.kind().into(),
+    match error.kind() {
+        _ if error.raw_os_error().is_some() => error,
+        kind @ ErrorKind::NotFound => io::Error::new(kind, "no such folder"),
+        kind => kind.into(),
     }
 }
 
@@ -79,6 +80,8 @@ mod tests {
         assert!(write_atomically(&taken, "content").is_err());
         let half = |file: &mut File| file.write_all(b"half").and_then(|()| Err(io::Error::other("cut")));
         assert!(write_atomically_with(folder.path().join("new"), half).is_err());
+        let nowhere = write_atomically(folder.path().join("no/file"), "content").unwrap_err();
+        assert_eq!(nowhere.to_string(), "no such folder");
         assert_eq!(names(folder.path()), ["taken"]);
     }
 }

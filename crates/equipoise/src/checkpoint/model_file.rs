@@ -54,7 +54,7 @@ pub struct ModelFile {
 #[derive(Debug, thiserror::Error)]
 pub enum ModelFileError {
     /// The file system said no.
-    #[error("{path}: cannot {action}: {source}")]
+    #[error("{path}: cannot {action}: {source}; check the path, its permissions and the free space")]
     Io {
         /// The file.
         path: PathBuf,
@@ -64,7 +64,9 @@ pub enum ModelFileError {
         source: io::Error,
     },
     /// Not a safetensors file, or a broken one.
-    #[error("{path}: not a readable .safetensors file ({problem}); is it complete?")]
+    #[error(
+        "{path}: not a readable .safetensors file ({problem}); is it complete? Copy it anew, or give another"
+    )]
     Malformed {
         /// The file.
         path: PathBuf,
