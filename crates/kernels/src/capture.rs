@@ -2,6 +2,7 @@
 //! its output's cotangent, and every normalisation's own gradients, for each example of a chunk.
 
 use crate::layer::Norm;
+use crate::pool::Room;
 use crate::stack::Stack;
 
 /// Of one block; inputs of `conv1` are on the tape.
@@ -30,7 +31,7 @@ pub(crate) struct StepCapture {
 #[derive(Debug)]
 pub(crate) struct Capture {
     /// Examples that it has room for.
-    pub capacity: usize,
+    pub room: usize,
     pub blocks: Vec<BlockCapture>,
     /// The steps of all paths, by target, then source, then step.
     pub steps: Vec<StepCapture>,
@@ -49,5 +50,11 @@ impl Capture {
             let (weight, bias) = into.split_at_mut(sums.len() / 2);
             norm.norm.gradients(moments, sums, weight, bias);
         }
+    }
+}
+
+impl Room for Capture {
+    fn room(&self) -> usize {
+        self.room
     }
 }

@@ -3,6 +3,8 @@
 //! Down: 3×3 convolutions of stride 2 with normalisation, ReLU between them but not after. Up: 1×1
 //! convolution, normalisation, nearest-neighbour upsampling.
 
+use std::ops::Range;
+
 use pulp::Arch;
 
 use crate::capture::{Capture, StepCapture};
@@ -81,29 +83,31 @@ impl Path {
         }
     }
 
-    pub fn tape(&self, count: usize) -> Vec<StepTape> {
+    /// A tape with room for some examples.
+    pub fn tape(&self, room: usize) -> Vec<StepTape> {
         let tape = |step: &Step| StepTape {
-            convolved: Stack::of(step.conv.planes.y, count),
-            moments: Stack::new(2 * step.conv.planes.y.stride(), count),
+            convolved: Stack::of(step.conv.planes.y, room),
+            moments: Stack::new(2 * step.conv.planes.y.stride(), room),
         };
         self.steps.iter().map(tape).collect()
     }
 
-    pub fn scratch(&self, count: usize) -> Vec<StepScratch> {
+    /// Memory with room for some examples.
+    pub fn scratch(&self, room: usize) -> Vec<StepScratch> {
         let scratch = |(number, step): (usize, &Step)| StepScratch {
-            input: if number == 0 { Stack::default() } else { Stack::of(step.conv.planes.x, count) },
-            at: Stack::of(step.conv.planes.u, count),
+            input: if number == 0 { Stack::default() } else { Stack::of(step.conv.planes.x, room) },
+            at: Stack::of(step.conv.planes.u, room),
             sums: vec![0.0; 2 * step.conv.planes.u.stride()],
         };
         self.steps.iter().enumerate().map(scratch).collect()
     }
 
-    /// Adds what comes of a branch (bordered) to `sum` (plain).
+    /// Adds what comes of a branch (bordered) to `sum` (plain), for examples that are worked on together.
     #[allow(clippy::too_many_arguments)]
     pub fn forward(
         &self,
         arch: Arch,
-        count: usize,
+        examples: Range<usize>,
         branch: &Stack,
         sum: &mut Stack,
         sum_plane: Plane,
@@ -113,9 +117,10 @@ impl Path {
         for (number, step) in self.steps.iter().enumerate() {
             let StepTape { convolved, moments } = &mut tape[number];
             let input = if number == 0 { branch } else { &scratch[number].input };
-            step.conv.apply(arch, input.images(0), convolved.images_mut(0), count);
+            let (x, y) = (input.images(examples.start), convolved.images_mut(examples.start));
+            step.conv.apply(arch, x, y, examples.len());
             let plane = step.conv.planes.y;
-            for example in 0..count {
+            for example in examples.clone() {
                 let x = convolved.at(example);
                 step.norm.norm.moments(arch, plane, x, moments.at_mut(example));
                 let map = &step.norm.norm.map(moments.at(example));
@@ -132,12 +137,13 @@ impl Path {
         }
     }
 
-    /// Pulls the cotangent of the sum back and sets the branch's cotangent `into` to it, or adds it.
+    /// Pulls the cotangent of the sum back and sets the branch's cotangent `into` to it, or adds it; for examples
+    /// that are worked on together.
     #[allow(clippy::too_many_arguments)]
     pub fn pull_back(
         &self,
         arch: Arch,
-        count: usize,
+        examples: Range<usize>,
         at_sum: &Stack,
         sum_plane: Plane,
         into: &mut Stack,
@@ -152,7 +158,7 @@ impl Path {
             let StepScratch { at, sums, .. } = &mut later[0];
             let StepTape { convolved, moments: stored } = &tape[number];
             let (u_plane, x_plane) = (step.conv.planes.u, step.conv.planes.y);
-            for example in 0..count {
+            for example in examples.clone() {
                 if number == last {
                     let (x, plane) = (at_sum.at(example), sum_plane);
                     let (out, out_plane) = (at.at_mut(example), u_plane);
@@ -206,7 +212,8 @@ impl Path {
                 Some(before) => (&mut before.at, false),
                 None => (&mut *into, accumulate),
             };
-            step.conv.pull_back(arch, at.images(0), out.images_mut(0), count, accumulate);
+            let (u, dx) = (at.images(examples.start), out.images_mut(examples.start));
+            step.conv.pull_back(arch, u, dx, examples.len(), accumulate);
         }
     }
 }

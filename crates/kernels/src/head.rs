@@ -10,8 +10,9 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::layer::{Conv, Counter, Planes};
+use crate::layout::{FromChannels, ToChannels};
 use crate::parameters::{BiasedConv, BottleneckParameters, Convolutions, HeadParameters};
-use crate::passes::{Biased, Copy, FromChannels, Gate, ToChannels};
+use crate::passes::{Biased, Copy, Gate};
 use crate::plane::Plane;
 use crate::stack::{Dense, DenseMut, Stack};
 
@@ -264,7 +265,7 @@ impl Head {
         assert_eq!(down.len() + 1, shapes.len(), "one way down from each branch but the last");
         let arch = Arch::new();
         // Most of its products are in convolutions of stride 2 and of one by one.
-        let counter = &mut Counter::new(arch, Convolutions::Direct);
+        let counter = &mut Counter::new(arch, Convolutions::Direct, usize::MAX);
         let mut branches: Vec<Branch> = Vec::with_capacity(shapes.len());
         let mut dim = 0;
         for (i, (&shape, bottleneck)) in shapes.iter().zip(bottlenecks).enumerate() {

@@ -9,6 +9,8 @@ use crate::conv::{Images, ImagesMut, Packed, Walk, convolve};
 use crate::norm::GroupNorm;
 use crate::parameters::{Convolutions, NormParameters};
 use crate::plane::Plane;
+use crate::points::Scheme;
+use crate::wide::Share;
 use crate::winograd::Winograd;
 
 /// The planes that a convolution goes between.
@@ -35,6 +37,8 @@ pub(crate) struct Conv {
     forward: Method,
     /// Made when a vector-Jacobian product is first asked for.
     backward: OnceLock<Method>,
+    /// Of the data gradient; `None` if that is direct.
+    scheme: Option<Scheme>,
     stride: usize,
     /// From the input to the plane of the output's cotangent: what weight gradients are summed over.
     pub gradient: Walk,
@@ -45,7 +49,7 @@ pub(crate) struct Conv {
 enum Method {
     /// Term by term.
     Direct(Walk, Packed),
-    /// With fewer products: three by three, stride 1.
+    /// With fewer products: three by three.
     Winograd(Winograd),
 }
 
@@ -54,6 +58,14 @@ impl Method {
         match self {
             Self::Direct(walk, weights) => convolve(arch, walk, weights, x, y, count, accumulate),
             Self::Winograd(winograd) => winograd.apply(arch, x, y, count, accumulate),
+        }
+    }
+
+    /// For a wide convolution.
+    fn apply_to_all(&self, arch: Arch, batch: Vec<Share<'_>>, accumulate: bool) {
+        match self {
+            Self::Winograd(winograd) => winograd.apply_to_all(arch, batch, accumulate),
+            Self::Direct(..) => unreachable!("only Winograd's convolutions are wide"),
         }
     }
 }
@@ -71,13 +83,15 @@ pub(crate) struct Norm {
 pub(crate) struct Counter {
     arch: Arch,
     convolutions: Convolutions,
+    wide_from: usize,
     convs: usize,
     norms: usize,
 }
 
 impl Counter {
-    pub fn new(arch: Arch, convolutions: Convolutions) -> Self {
-        Self { arch, convolutions, convs: 0, norms: 0 }
+    /// For convolutions that are wide from so many weights on.
+    pub fn new(arch: Arch, convolutions: Convolutions, wide_from: usize) -> Self {
+        Self { arch, convolutions, wide_from, convs: 0, norms: 0 }
     }
 
     pub fn conv(&mut self, size: usize, stride: usize, kernel: &[f32], planes: Planes) -> Conv {
@@ -85,16 +99,25 @@ impl Counter {
         let shape = [y.channels, x.channels, size * size];
         let id = self.convs;
         self.convs += 1;
-        let winograd = self.convolutions == Convolutions::Winograd
-            && size == 3
-            && stride == 1
-            && Winograd::side(y).is_some();
-        let forward = if winograd {
-            Method::Winograd(Winograd::new(self.arch, kernel, shape, false, [x, y]))
-        } else {
-            let walk = Walk::forward(size, stride, x, y);
-            let weights = Packed::new(kernel, shape, &walk, false);
-            Method::Direct(walk, weights)
+        let wide = stride == 1 && kernel.len() >= self.wide_from;
+        let size_of_output = [y.height, y.width];
+        let (forward, backward) = match (self.convolutions, size, stride) {
+            (Convolutions::Winograd, 3, 1) => {
+                let scheme = Scheme::at_stride_1(size_of_output, wide);
+                (scheme, scheme)
+            }
+            (Convolutions::Winograd, 3, 2) => (None, Scheme::back_at_stride_2(size_of_output)),
+            _ => (None, None),
+        };
+        let forward = match forward {
+            Some(scheme) => {
+                Method::Winograd(Winograd::new(self.arch, kernel, shape, false, [x, y], scheme, wide))
+            }
+            None => {
+                let walk = Walk::forward(size, stride, x, y);
+                let weights = Packed::new(kernel, shape, &walk, false);
+                Method::Direct(walk, weights)
+            }
         };
         Conv {
             id,
@@ -102,6 +125,7 @@ impl Counter {
             shape,
             forward,
             backward: OnceLock::new(),
+            scheme: backward,
             stride,
             gradient: Walk::forward(size, stride, x, u),
             kernel: kernel.to_vec(),
@@ -126,6 +150,21 @@ impl Conv {
         self.shape
     }
 
+    /// Whether this is for whole batches: [`Self::apply_to_all`] and [`Self::pull_all_back`].
+    pub fn is_wide(&self) -> bool {
+        matches!(&self.forward, Method::Winograd(Winograd { wide: true, .. }))
+    }
+
+    /// y = conv(x) for a whole batch.
+    pub fn apply_to_all(&self, arch: Arch, batch: Vec<Share<'_>>) {
+        self.forward.apply_to_all(arch, batch, false);
+    }
+
+    /// From x = the output's cotangent to y (+)= uᵀ ∂conv/∂x, for a whole batch.
+    pub fn pull_all_back(&self, arch: Arch, batch: Vec<Share<'_>>, accumulate: bool) {
+        self.backward(arch).apply_to_all(arch, batch, accumulate);
+    }
+
     /// y = conv(x) for several examples.
     pub fn apply(&self, arch: Arch, x: Images<'_>, y: ImagesMut<'_>, count: usize) {
         self.forward.apply(arch, x, y, count, false);
@@ -139,16 +178,20 @@ impl Conv {
     /// dx (+)= uᵀ ∂conv/∂x for several examples.
     #[allow(clippy::too_many_arguments)]
     pub fn pull_back(&self, arch: Arch, u: Images<'_>, dx: ImagesMut<'_>, count: usize, accumulate: bool) {
-        let backward = self.backward.get_or_init(|| {
+        self.backward(arch).apply(arch, u, dx, count, accumulate);
+    }
+
+    fn backward(&self, arch: Arch) -> &Method {
+        self.backward.get_or_init(|| {
             let Planes { u, dx, .. } = self.planes;
             let size = if self.shape[2] == 9 { 3 } else { 1 };
-            if let Method::Winograd(_) = self.forward {
-                return Method::Winograd(Winograd::new(arch, &self.kernel, self.shape, true, [u, dx]));
+            if let Some(scheme) = self.scheme {
+                let (kernel, shape, wide) = (&self.kernel, self.shape, self.is_wide());
+                return Method::Winograd(Winograd::new(arch, kernel, shape, true, [u, dx], scheme, wide));
             }
             let walk = Walk::backward(size, self.stride, u, dx);
             let weights = Packed::new(&self.kernel, self.shape, &walk, true);
             Method::Direct(walk, weights)
-        });
-        backward.apply(arch, u, dx, count, accumulate);
+        })
     }
 }

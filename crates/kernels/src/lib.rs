@@ -18,8 +18,12 @@
 mod plane;
 mod tile;
 mod conv;
+mod points;
 mod winograd;
+mod wide;
 mod norm;
+mod transpose;
+mod layout;
 mod passes;
 mod parameters;
 mod stack;
@@ -29,7 +33,11 @@ mod block;
 mod fusion;
 mod post;
 mod weights;
+mod pool;
+mod chunk;
+mod layers;
 mod cell;
+mod tape;
 mod head;
 mod broyden;
 pub mod machine;
@@ -38,9 +46,10 @@ pub mod memory;
 mod tests;
 
 pub use broyden::{BroydenStep, Correction, broyden_direction, broyden_next, residuals};
-pub use cell::{Cell, Tape};
+pub use cell::Cell;
 pub use head::{Head, HeadTape};
 pub use parameters::{
     BiasedConv, BlockParameters, BottleneckParameters, CellParameters, Convolutions, HeadParameters,
     NormParameters, PathParameters, PostParameters, StepParameters,
 };
+pub use tape::Tape;

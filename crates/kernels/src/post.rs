@@ -1,12 +1,15 @@
 //! What follows the sum over branches: ReLU, 1×1 convolution, normalisation.
 
+use std::ops::Range;
+
 use pulp::Arch;
 
 use crate::capture::Capture;
 use crate::layer::{Conv, Counter, Norm, Planes};
+use crate::layout::{FromChannels, ToChannels};
 use crate::norm::{CotangentSums, Moments, Normalise, PullBack, Source, Then};
 use crate::parameters::PostParameters;
-use crate::passes::{FromChannels, Rectify, RectifyVjp, ToChannels};
+use crate::passes::{Rectify, RectifyVjp};
 use crate::plane::Plane;
 use crate::stack::{Dense, DenseMut, Stack};
 
@@ -48,38 +51,41 @@ impl Post {
         }
     }
 
-    pub fn tape(&self, count: usize) -> PostTape {
+    /// A tape with room for some examples.
+    pub fn tape(&self, room: usize) -> PostTape {
         PostTape {
-            rectified: Stack::of(self.plane, count),
-            convolved: Stack::of(self.plane, count),
-            moments: Stack::new(2 * self.plane.stride(), count),
+            rectified: Stack::of(self.plane, room),
+            convolved: Stack::of(self.plane, room),
+            moments: Stack::new(2 * self.plane.stride(), room),
         }
     }
 
-    pub fn scratch(&self, count: usize) -> PostScratch {
+    /// Memory with room for some examples.
+    pub fn scratch(&self, room: usize) -> PostScratch {
         PostScratch {
-            out: Stack::of(self.plane, count),
-            at_sum: Stack::of(self.plane, count),
+            out: Stack::of(self.plane, room),
+            at_sum: Stack::of(self.plane, room),
             sums: vec![0.0; 2 * self.plane.stride()],
         }
     }
 
-    /// From the sum in the tape to the output.
+    /// From the sum in the tape to the output, for examples that are worked on together.
     pub fn forward(
         &self,
         arch: Arch,
-        count: usize,
+        examples: Range<usize>,
         tape: &mut PostTape,
         scratch: &mut PostScratch,
         mut output: DenseMut<'_>,
     ) {
         let PostTape { rectified, convolved, moments } = tape;
         let plane = self.plane;
-        for example in 0..count {
+        for example in examples.clone() {
             arch.dispatch(Rectify(rectified.at_mut(example)));
         }
-        self.conv.apply(arch, rectified.images(0), convolved.images_mut(0), count);
-        for example in 0..count {
+        let (x, y) = (rectified.images(examples.start), convolved.images_mut(examples.start));
+        self.conv.apply(arch, x, y, examples.len());
+        for example in examples.clone() {
             let x = convolved.at(example);
             self.norm.norm.moments(arch, plane, x, moments.at_mut(example));
             let map = &self.norm.norm.map(moments.at(example));
@@ -90,12 +96,12 @@ impl Post {
         }
     }
 
-    /// From the output's cotangent to the scratch's `at_sum`.
+    /// From the output's cotangent to the scratch's `at_sum`, for examples that are worked on together.
     #[allow(clippy::too_many_arguments)]
     pub fn pull_back(
         &self,
         arch: Arch,
-        count: usize,
+        examples: Range<usize>,
         cotangent: Dense<'_>,
         tape: &PostTape,
         scratch: &mut PostScratch,
@@ -105,7 +111,7 @@ impl Post {
         let PostTape { rectified, convolved, moments: stored } = tape;
         let plane = self.plane;
         let PostScratch { out: at, at_sum, sums } = scratch;
-        for example in 0..count {
+        for example in examples.clone() {
             let dense = cotangent.at(example);
             arch.dispatch(FromChannels { dense, out: at.at_mut(example), plane, add: false });
             let x = convolved.at(example);
@@ -130,8 +136,9 @@ impl Post {
                 capture.post[branch].at_mut(example).copy_from_slice(at.at(example));
             }
         }
-        self.conv.pull_back(arch, at.images(0), at_sum.images_mut(0), count, false);
-        for example in 0..count {
+        let (u, dx) = (at.images(examples.start), at_sum.images_mut(examples.start));
+        self.conv.pull_back(arch, u, dx, examples.len(), false);
+        for example in examples.clone() {
             arch.dispatch(RectifyVjp { output: rectified.at(example), u: at_sum.at_mut(example) });
         }
     }

@@ -1,42 +1,51 @@
-//! Images of several examples behind each other.
+//! Images of several examples behind each other, or of the few that are worked on.
 
 use crate::conv::{Images, ImagesMut};
 use crate::plane::Plane;
 
-/// `count` images of `each` floats.
+/// Room for so many images of `each` floats. Examples beyond take the places of earlier ones: what only has to last
+/// while a few examples are worked on stays in the cache.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stack {
     data: Vec<f32>,
     each: usize,
+    room: usize,
 }
 
 impl Stack {
     /// Zeros.
-    pub fn new(each: usize, count: usize) -> Self {
-        Self { data: vec![0.0; each * count], each }
+    pub fn new(each: usize, room: usize) -> Self {
+        Self { data: vec![0.0; each * room], each, room }
     }
 
     /// Zeros, one plane per example.
-    pub fn of(plane: Plane, count: usize) -> Self {
-        Self::new(plane.len(), count)
+    pub fn of(plane: Plane, room: usize) -> Self {
+        Self::new(plane.len(), room)
+    }
+
+    /// Where an example's image begins.
+    fn place(&self, example: usize) -> usize {
+        example % self.room * self.each
     }
 
     pub fn at(&self, example: usize) -> &[f32] {
-        &self.data[example * self.each..(example + 1) * self.each]
+        &self.data[self.place(example)..][..self.each]
     }
 
     pub fn at_mut(&mut self, example: usize) -> &mut [f32] {
-        &mut self.data[example * self.each..(example + 1) * self.each]
+        let place = self.place(example);
+        &mut self.data[place..][..self.each]
     }
 
-    /// The images from one on.
+    /// The images from one on, as far as there is room.
     pub fn images(&self, example: usize) -> Images<'_> {
-        Images { data: &self.data[example * self.each..], stride: self.each }
+        Images { data: &self.data[self.place(example)..], stride: self.each }
     }
 
-    /// The images from one on.
+    /// The images from one on, as far as there is room.
     pub fn images_mut(&mut self, example: usize) -> ImagesMut<'_> {
-        ImagesMut { data: &mut self.data[example * self.each..], stride: self.each }
+        let place = self.place(example);
+        ImagesMut { data: &mut self.data[place..], stride: self.each }
     }
 
     /// Whether nothing is kept.

@@ -8,14 +8,17 @@ use pulp::Arch;
 use crate::conv::{Images, ImagesMut, Packed, Walk, convolve};
 use crate::layer::{Counter, Planes};
 use crate::plane::Plane;
+use crate::points::Scheme;
 use crate::stack::Stack;
 use crate::weights::{Job, accumulate};
+use crate::wide::Share;
 use crate::winograd::Winograd;
 use crate::{
     BlockParameters, Cell, CellParameters, Convolutions, NormParameters, PathParameters, PostParameters,
     StepParameters,
 };
 
+#[derive(Clone)]
 struct Random(u64);
 
 impl Random {
@@ -44,7 +47,7 @@ impl Random {
 }
 
 /// Every instruction set that pulp and this machine know.
-fn archs() -> Vec<Arch> {
+pub(crate) fn archs() -> Vec<Arch> {
     #[allow(unused_mut)]
     let mut archs = vec![Arch::Scalar, Arch::new()];
     #[cfg(target_arch = "x86_64")]
@@ -53,11 +56,15 @@ fn archs() -> Vec<Arch> {
 }
 
 /// Size, stride, channels in and out, height and width of the output.
-const SHAPES: [(usize, usize, [usize; 2], [usize; 2]); 7] = [
+const SHAPES: [(usize, usize, [usize; 2], [usize; 2]); 11] = [
     (3, 1, [3, 5], [4, 3]),
     (3, 1, [20, 40], [3, 2]),
     (3, 2, [4, 17], [2, 3]),
     (3, 2, [33, 6], [1, 1]),
+    (3, 2, [20, 40], [8, 4]),
+    (3, 2, [17, 100], [4, 4]),
+    (3, 2, [6, 350], [2, 6]),
+    (3, 2, [40, 33], [8, 8]),
     (1, 1, [6, 50], [2, 2]),
     (1, 1, [1, 1], [1, 1]),
     (3, 1, [330, 16], [1, 2]),
@@ -123,10 +130,11 @@ fn gradients_of_convolutions_are_adjoint() {
             u: if size == 3 { Plane::bordered([output, height, width]) } else { small },
             dx: Plane::bordered([input, height * stride, width * stride]),
         };
-        let conv = Counter::new(Arch::new(), Convolutions::Winograd).conv(size, stride, &kernel, planes);
         let x = random.images(planes.x, 2);
         let u = random.images(planes.u, 2);
         for arch in archs() {
+            let mut counter = Counter::new(arch, Convolutions::Winograd, usize::MAX);
+            let conv = counter.conv(size, stride, &kernel, planes);
             let mut y = Stack::of(planes.y, 2);
             conv.apply(arch, x.images(0), y.images_mut(0), 2);
             let mut dx = Stack::of(planes.dx, 2);
@@ -167,6 +175,22 @@ const TILED: [([usize; 2], [usize; 2]); 7] = [
     ([48, 16], [16, 16]),
 ];
 
+/// Applies a convolution of either kind to some images of a stack, from the given one on.
+fn apply(
+    conv: &Winograd,
+    arch: Arch,
+    (x, from): (&Stack, usize),
+    (y, to): (&mut Stack, usize),
+    count: usize,
+    accumulate: bool,
+) {
+    let (x, y) = (x.images(from), y.images_mut(to));
+    match conv.wide {
+        false => conv.apply(arch, x, y, count, accumulate),
+        true => conv.apply_to_all(arch, vec![Share { x, y, count }], accumulate),
+    }
+}
+
 /// Forward and as a data gradient, against sums in double precision; and the error that this costs, which
 /// `docs/performance.md` states: for uniform numbers, relative to the largest result, below 5e-6 on every instruction set.
 #[test]
@@ -196,11 +220,13 @@ fn tiled_convolutions_are_the_sums_that_define_them() {
                 }
             }
             let largest = expected.iter().fold(0.0_f64, |largest, sum| largest.max(sum.abs()));
-            for arch in archs() {
-                let conv = Winograd::new(arch, &kernel, [output, input, 9], transposed, [x_plane, y_plane]);
+            for (arch, wide) in archs().into_iter().flat_map(|arch| [false, true].map(|wide| (arch, wide))) {
+                let (shape, planes) = ([output, input, 9], [x_plane, y_plane]);
+                let scheme = Scheme::at_stride_1([height, width], wide).unwrap();
+                let conv = Winograd::new(arch, &kernel, shape, transposed, planes, scheme, wide);
                 let mut y = Stack::of(y_plane, 3);
-                conv.apply(arch, x.images(0), y.images_mut(0), 3, false);
-                conv.apply(arch, x.images(1), y.images_mut(1), 1, true);
+                apply(&conv, arch, (&x, 0), (&mut y, 0), 3, false);
+                apply(&conv, arch, (&x, 1), (&mut y, 1), 1, true);
                 let places = (0..3 * height * width).map(|at| (at / (height * width), at % (height * width)));
                 for ((example, pixel), sums) in places.zip(expected.chunks_exact(to)) {
                     let at = y_plane.offset(pixel / width, pixel % width);
@@ -228,16 +254,54 @@ fn tiled_examples_do_not_depend_on_their_batch() {
         let (x_plane, y_plane) =
             (Plane::bordered([input, height, width]), Plane::plain([output, height, width]));
         let x = random.images(x_plane, 32);
-        for arch in archs() {
-            let conv = Winograd::new(arch, &kernel, [output, input, 9], false, [x_plane, y_plane]);
+        for (arch, wide) in archs().into_iter().flat_map(|arch| [false, true].map(|wide| (arch, wide))) {
+            let (shape, planes) = ([output, input, 9], [x_plane, y_plane]);
+            let scheme = Scheme::at_stride_1([height, width], wide).unwrap();
+            let conv = Winograd::new(arch, &kernel, shape, false, planes, scheme, wide);
             let mut whole = Stack::of(y_plane, 32);
-            conv.apply(arch, x.images(0), whole.images_mut(0), 32, false);
+            apply(&conv, arch, (&x, 0), (&mut whole, 0), 32, false);
             for (start, count) in [(0, 1), (31, 1), (7, 3), (13, 19)] {
                 let mut part = Stack::of(y_plane, count);
-                conv.apply(arch, x.images(start), part.images_mut(0), count, false);
+                apply(&conv, arch, (&x, start), (&mut part, 0), count, false);
                 for example in 0..count {
                     assert_eq!(part.at(example), whole.at(start + example));
                 }
+            }
+        }
+    }
+}
+
+/// Data gradients at stride 2, against direct ones; and to the bit, whether alone or with others.
+#[test]
+fn tiled_data_gradients_at_stride_2_are_the_direct_ones() {
+    let mut random = Random(7);
+    for ([input, output], [height, width]) in TILED {
+        let kernel = random.numbers(output * input * 9);
+        let planes = Planes {
+            x: Plane::bordered([input, 2 * height, 2 * width]),
+            y: Plane::plain([output, height, width]),
+            u: Plane::bordered([output, height, width]),
+            dx: Plane::plain([input, 2 * height, 2 * width]),
+        };
+        let u = random.images(planes.u, 19);
+        for arch in archs() {
+            let gradient = |convolutions: Convolutions| {
+                let conv = Counter::new(arch, convolutions, usize::MAX).conv(3, 2, &kernel, planes);
+                let mut dx = random.clone().images(planes.dx, 19);
+                conv.pull_back(arch, u.images(0), dx.images_mut(0), 19, true);
+                for example in [0, 18] {
+                    let mut alone = random.clone().images(planes.dx, 19);
+                    conv.pull_back(arch, u.images(example), alone.images_mut(example), 1, true);
+                    assert_eq!(alone.at(example), dx.at(example));
+                }
+                dx
+            };
+            let (found, expected) = (gradient(Convolutions::Winograd), gradient(Convolutions::Direct));
+            let (found, expected) = (found.images(0).data, expected.images(0).data);
+            let largest = expected.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+            for (found, expected) in found.iter().zip(expected) {
+                let error = (found - expected).abs() / largest;
+                assert!(error < 5e-6, "{arch:?} {input} {output} {height} {width}: {error:e}");
             }
         }
     }
@@ -247,11 +311,24 @@ fn tiled_examples_do_not_depend_on_their_batch() {
 #[should_panic(expected = "input images")]
 fn short_images_are_refused_by_tiles_too() {
     let (x, y) = (Plane::bordered([4, 4, 4]), Plane::plain([4, 4, 4]));
-    let conv = Winograd::new(Arch::new(), &[0.0; 4 * 4 * 9], [4, 4, 9], false, [x, y]);
+    let scheme = Scheme::at_stride_1([4, 4], false).unwrap();
+    let conv = Winograd::new(Arch::new(), &[0.0; 4 * 4 * 9], [4, 4, 9], false, [x, y], scheme, false);
     let image = vec![0.0; x.len() - 16];
     let mut out = vec![0.0; y.len()];
     let (x, y) = (Images { data: &image, stride: x.len() }, ImagesMut { data: &mut out, stride: y.len() });
     conv.apply(Arch::new(), x, y, 1, false);
+}
+
+#[test]
+#[should_panic(expected = "output images")]
+fn short_images_are_refused_by_wide_convolutions() {
+    let (x, y) = (Plane::bordered([4, 4, 4]), Plane::plain([4, 4, 4]));
+    let scheme = Scheme::at_stride_1([4, 4], true).unwrap();
+    let conv = Winograd::new(Arch::new(), &[0.0; 4 * 4 * 9], [4, 4, 9], false, [x, y], scheme, true);
+    let image = vec![0.0; x.len()];
+    let mut out = vec![0.0; y.len() - 16];
+    let (x, y) = (Images { data: &image, stride: x.len() }, ImagesMut { data: &mut out, stride: y.len() });
+    conv.apply_to_all(Arch::new(), vec![Share { x, y, count: 1 }], false);
 }
 
 #[test]
@@ -328,16 +405,24 @@ fn everything(cell: &Cell, count: usize) -> [Vec<f32>; 4] {
     [value, at_state, at_injection, gradients.blocks.swap_remove(0).conv2]
 }
 
+/// Convolutions, and weights from which on they are wide: all of them, or those of the coarse branch alone.
+const WAYS: [(Convolutions, usize); 4] = [
+    (Convolutions::Winograd, usize::MAX),
+    (Convolutions::Winograd, 0),
+    (Convolutions::Winograd, 2000),
+    (Convolutions::Direct, 0),
+];
+
 #[test]
 fn instruction_sets_agree() {
     let expected = everything(&Cell::new(&parameters(), Convolutions::Winograd), 2);
-    let both = [Convolutions::Winograd, Convolutions::Direct];
-    for (arch, convolutions) in archs().into_iter().flat_map(|arch| both.map(|how| (arch, how))) {
-        let found = everything(&Cell::with_arch(&parameters(), convolutions, arch), 2);
+    for (arch, (convolutions, wide_from)) in archs().into_iter().flat_map(|arch| WAYS.map(|way| (arch, way)))
+    {
+        let found = everything(&Cell::with(&parameters(), convolutions, arch, wide_from), 2);
         for (found, expected) in found.iter().zip(&expected) {
             let difference: Vec<f32> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
             let error = (dot(&difference, &difference) / dot(expected, expected)).sqrt();
-            assert!(error < 1e-5, "{arch:?} {convolutions:?}: {error}");
+            assert!(error < 1e-5, "{arch:?} {convolutions:?} {wide_from}: {error}");
         }
     }
 }
@@ -346,13 +431,16 @@ fn instruction_sets_agree() {
 #[test]
 #[cfg_attr(miri, ignore = "starts threads; what they do is tested above")]
 fn threads_change_nothing() {
-    let run = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| everything(&Cell::new(&parameters(), Convolutions::Winograd), 7))
-    };
-    let expected = run(1);
-    for threads in [2, 3, 7] {
-        assert_eq!(run(threads), expected, "{threads} threads");
+    for (convolutions, wide_from) in WAYS {
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let cell = Cell::with(&parameters(), convolutions, Arch::new(), wide_from);
+            pool.install(|| everything(&cell, 7))
+        };
+        let expected = run(1);
+        for threads in [2, 3, 7] {
+            assert_eq!(run(threads), expected, "{threads} threads");
+        }
     }
 }
 
@@ -360,7 +448,12 @@ fn threads_change_nothing() {
 #[test]
 #[cfg_attr(miri, ignore = "starts threads; what they do is tested above")]
 fn batches_change_nothing() {
-    let cell = Cell::new(&parameters(), Convolutions::Winograd);
+    for (convolutions, wide_from) in WAYS {
+        batches_change_nothing_in(&Cell::with(&parameters(), convolutions, Arch::new(), wide_from));
+    }
+}
+
+fn batches_change_nothing_in(cell: &Cell) {
     let mut random = Random(8);
     let numbers = |each: usize, random: &mut Random| random.numbers(32 * each);
     let (state, injection) =
