@@ -5,7 +5,7 @@ mod common;
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, activation};
-use common::{compare_gradients, relative_error, uniform};
+use common::{compare_gradients, relative_error, small_mdeq, uniform};
 use equipoise::attack::{Budget, Norm, Pgd, PgdConfig, WhiteBox};
 use equipoise::batch::{Images, Logits, Values, to_vec};
 use equipoise::deployed::{Deployment, Victim};
@@ -15,7 +15,7 @@ use equipoise::model::deq::{Head, Stem};
 use equipoise::model::feedforward::Feedforward;
 use equipoise::model::init::Init;
 use equipoise::model::layers::{BatchMoments, Phase};
-use equipoise::model::mdeq::{Mdeq, MdeqConfig};
+use equipoise::model::mdeq::Mdeq;
 use equipoise::model::parameters::accumulate_module;
 use equipoise::model::resnet::ResNet18Config;
 use equipoise::readout::Readout;
@@ -36,15 +36,7 @@ fn images() -> (Images, Images) {
 }
 
 fn mdeq() -> Mdeq {
-    let config = MdeqConfig {
-        channels: vec![4, 4],
-        head_channels: vec![2, 2],
-        final_channels: 8,
-        groups: 2,
-        expansion: 1,
-        ..MdeqConfig::digits()
-    };
-    config.init(3, &Device::default()).unwrap()
+    small_mdeq().init(3, &Device::default()).unwrap()
 }
 
 /// The loss as the paper writes it, on a graph of both answers.

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{print, write};
 use crate::args;
-use crate::configuration::{self, command_line};
+use crate::configuration::{self, command_line, interrupted};
 use crate::error::{Error, input};
 use crate::evaluation::{self, Watch};
 use crate::files;
@@ -371,7 +371,7 @@ fn to_value<T: serde::Serialize>(section: &Section<T>) -> Result<Value, Error> {
 /// Somebody asked to stop: what is done waits to be resumed.
 fn stopped(error: DiagnoseError) -> Error {
     match error {
-        DiagnoseError::Cancelled => Error::Interrupted(format!("go on with `{} --resume`", command_line())),
+        DiagnoseError::Cancelled => interrupted(),
         error => input(error),
     }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{print, write};
 use crate::args::{self, Attacks, Images, ReadoutChoice};
-use crate::configuration::{self, command_line};
+use crate::configuration::{self, interrupted};
 use crate::error::{Error, input};
 use crate::evaluation::{self, Grid};
 use crate::flags::Evaluate;
@@ -42,7 +42,6 @@ pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
         &checked;
     files::make_folder(&flags.out)?;
     interrupt::listen();
-    let interrupted = || Error::Interrupted(format!("go on with `{} --resume`", command_line()));
     let grid = Grid {
         model,
         hash,

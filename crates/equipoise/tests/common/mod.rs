@@ -8,6 +8,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::FloatDType;
 use burn::tensor::{Device, Tensor};
 use equipoise::batch::from_vec;
+use equipoise::model::mdeq::MdeqConfig;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -61,6 +62,18 @@ pub fn relative_error<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> f64 {
     let difference: f64 = a.iter().zip(&b).map(|(a, b)| square(a - b)).sum();
     let size: f64 = b.iter().map(|b| square(*b)).sum();
     (difference / size.max(1e-300)).sqrt()
+}
+
+/// Two branches, as small as they get, for digits.
+pub fn small_mdeq() -> MdeqConfig {
+    MdeqConfig {
+        channels: vec![4, 4],
+        head_channels: vec![2, 2],
+        final_channels: 8,
+        groups: 2,
+        expansion: 1,
+        ..MdeqConfig::digits()
+    }
 }
 
 /// Compares the gradients of every parameter of a model: each must be found to a relative error below `error`, but

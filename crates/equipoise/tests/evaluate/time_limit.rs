@@ -61,19 +61,17 @@ fn with_time_enough_the_order_follows_gain_over_work() {
     }
 }
 
+/// The logits of a victim so slow that a time limit is soon over.
+fn late(_: &Images, logits: Logits) -> Logits {
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    logits
+}
+
 #[test]
 fn when_time_is_up_what_is_missing_is_named() {
     let linear = Linear::random(5, 37);
     let points = points(&linear, 30, 3);
-    // A victim so slow that its third question is late.
-    let slow = Altered {
-        inner: &linear,
-        logits: |_: &Images, logits: Logits| {
-            std::thread::sleep(std::time::Duration::from_millis(20));
-            logits
-        },
-        gradient: |gradient| gradient,
-    };
+    let slow = Altered { inner: &linear, logits: late, gradient: |gradient| gradient };
     let entries = vec![
         entry("pgd-200", "exact", true, &slow),
         entry("pgd-300", "other", false, &slow),
@@ -117,14 +115,7 @@ fn when_time_is_up_what_is_missing_is_named() {
 fn what_was_broken_before_time_was_up_counts() {
     let linear = Linear::random(5, 37);
     let points = points(&linear, 12, 0);
-    let slow = Altered {
-        inner: &linear,
-        logits: |_: &Images, logits: Logits| {
-            std::thread::sleep(std::time::Duration::from_millis(20));
-            logits
-        },
-        gradient: |gradient| gradient,
-    };
+    let slow = Altered { inner: &linear, logits: late, gradient: |gradient| gradient };
     let cascade = cascade(&linear, vec![entry("pgd-2000", "exact", true, &slow)]);
     let limit = TimeLimit { seconds: 0.5, work: vec![1.0] };
     let folder = tempfile::tempdir().unwrap();
