@@ -12,6 +12,47 @@ use equipoise::solve::{Method, SolverConfig, StateChoice};
 use equipoise_dataset::{Dataset, Source, Split};
 
 use crate::error::{Error, input};
+use crate::flags;
+
+/// Which images, checked but not yet read.
+#[derive(Debug)]
+pub struct Images {
+    /// Where from.
+    pub source: Source,
+    /// Which split.
+    pub split: Split,
+    /// Of these, the first so many.
+    count: Option<usize>,
+    /// So many at once.
+    pub batch_size: usize,
+}
+
+impl flags::Images {
+    /// Checks the flags. Nothing is read.
+    pub fn check(&self) -> Result<Images, Error> {
+        let (split, source) = (self.split.parse()?, self.data.parse()?);
+        if self.batch_size == 0 {
+            return Err(input("--batch-size 0: use at least 1"));
+        }
+        Ok(Images { source, split, count: self.count, batch_size: self.batch_size })
+    }
+}
+
+impl Images {
+    /// Reads them for these models, which must all take them.
+    pub fn load<'a>(&self, models: impl IntoIterator<Item = &'a ModelFile>) -> Result<Dataset, Error> {
+        let data = dataset(&self.source, self.split, self.count)?;
+        models.into_iter().try_for_each(|model| check_fit(&data, &self.source, model))?;
+        Ok(data)
+    }
+}
+
+impl flags::Ball {
+    /// Checks the flags.
+    pub fn budget(&self) -> Result<Budget, Error> {
+        budget(&self.eps, &self.norm)
+    }
+}
 
 /// `--eps` and `--norm`.
 pub fn budget(eps: &str, norm: &str) -> Result<Budget, Error> {

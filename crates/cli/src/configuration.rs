@@ -4,6 +4,7 @@ use equipoise::checkpoint::Metadata;
 use equipoise::defense::EarlyChoice;
 use serde_json::{Value, json};
 
+use crate::error::Error;
 use crate::setup::Setup;
 
 /// The command line that repeats this run. `--resume` is left out: it says how a run came to its end, not what it
@@ -11,6 +12,11 @@ use crate::setup::Setup;
 pub fn command_line() -> String {
     let arguments = std::env::args().skip(1).filter(|argument| argument != "--resume");
     std::iter::once("equipoise".to_owned()).chain(arguments.map(|a| quoted(&a))).collect::<Vec<_>>().join(" ")
+}
+
+/// The end of a run that somebody asked to stop, and that can be resumed.
+pub fn interrupted() -> Error {
+    Error::Interrupted(format!("go on with `{} --resume`", command_line()))
 }
 
 /// Quoted for a POSIX shell where that is needed.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use equipoise::checkpoint::{ImportError, ModelFileError};
 use equipoise::defense::DefenseError;
-use equipoise::evaluate::{EvaluateError, PointsError, SaveError};
+use equipoise::evaluate::{EvaluateError, PointsError, SaveError, SavedError};
 use equipoise::trace::TraceError;
 use equipoise::train::TrainError;
 use equipoise_dataset::DatasetError;
@@ -51,6 +51,9 @@ pub enum Error {
     /// Adversarial images that could not be written.
     #[error(transparent)]
     Save(#[from] SaveError),
+    /// Adversarial images that cannot be used.
+    #[error(transparent)]
+    Saved(#[from] SavedError),
     /// Weights from elsewhere.
     #[error(transparent)]
     Import(#[from] ImportError),
@@ -71,7 +74,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Input(_) | Self::Io { .. } | Self::Dataset(_) | Self::Model(_) | Self::Points(_) => 2,
-            Self::Import(_) | Self::Trace(_) => 2,
+            Self::Import(_) | Self::Trace(_) | Self::Saved(_) => 2,
             Self::Interrupted(_) | Self::Internal(_) | Self::Save(_) => 1,
             Self::Defense(error) => match error {
                 DefenseError::Cancelled | DefenseError::Attack(_) => 1,

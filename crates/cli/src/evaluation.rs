@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use equipoise::attack::{self, Beat, Budget, WhiteBox};
+use equipoise::attack::{self, Beat, WhiteBox};
 use equipoise::batch::{from_vec, to_vec};
 use equipoise::battery::{Battery, Subject};
 use equipoise::checkpoint::ModelFile;
@@ -148,13 +148,7 @@ pub fn run(
     }
     drop(watch);
     if grid.save {
-        save(
-            &grid.folder.join(format!("adversarial-{name}")),
-            points,
-            &grid.settings.budget,
-            &outcome,
-            classes,
-        )?;
+        save(&grid.folder.join(format!("adversarial-{name}")), points, grid, &outcome, classes)?;
     }
     Ok(Some(outcome.result))
 }
@@ -227,11 +221,11 @@ fn file_name(readout: Readout) -> String {
 fn save(
     stem: &Path,
     points: &Points,
-    budget: &Budget,
+    grid: &Grid<'_>,
     outcome: &Outcome,
     classes: usize,
 ) -> Result<(), Error> {
-    save_adversarial(stem, points, budget, outcome)?;
+    save_adversarial(stem, points, &grid.settings.budget, grid.hash, outcome)?;
     let shape = outcome.adversarial.dims();
     let integers = |values: &[usize]| values.iter().map(|&value| value as i64).collect::<Vec<_>>();
     let (x, y, index) =
@@ -290,7 +284,10 @@ impl Observer for Watch<'_> {
     fn beat(&self, beat: Beat) -> ControlFlow<()> {
         if let Some(stage) = &*self.stage.borrow() {
             let Beat { done, total, examples, standing } = beat;
-            let note = format!("step {done} of {total} with {standing} of {examples} standing");
+            let mut note = format!("step {done} of {total}");
+            if standing < examples {
+                note.push_str(&format!(" with {standing} of {examples} standing"));
+            }
             // Points that fall early make a batch faster than this: the time left is at most so long.
             stage.progress.within(stage.done, examples * done / total.max(1), &note);
         }

@@ -8,6 +8,7 @@ mod export;
 mod import;
 mod info;
 mod report;
+mod shared;
 mod trace;
 mod train;
 
@@ -19,6 +20,7 @@ pub use export::Export;
 pub use import::Import;
 pub use info::Info;
 pub use report::Report;
+pub use shared::{Ball, Images};
 pub use trace::Trace;
 pub use train::Train;
 

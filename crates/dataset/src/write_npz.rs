@@ -1,9 +1,10 @@
 //! Saves arrays for NumPy users: `numpy.load(path)["x"]`.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use equipoise_files::write_atomically_with;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
@@ -61,8 +62,7 @@ impl NpyArray<'_> {
 /// Images that `npz:PATH` is to read back are `x`, F32 `[N, C, H, W]` in `[0, 1]`, with labels `y`, I64 `[N]`,
 /// and, where not every class occurs, `classes`, I64 `[]`. Further arrays are welcome (`index`, ..).
 ///
-/// The file is written beside its place as `NAME.partial` and renamed when complete: a file called `path` is
-/// always whole.
+/// The file is written beside its place and renamed when complete: a file called `path` is always whole.
 ///
 /// # Errors
 /// When an array's values do not fit its shape, two arrays share a name, or the file cannot be written.
@@ -90,19 +90,11 @@ pub fn write_npz(path: impl AsRef<Path>, arrays: &[(&str, NpyArray<'_>)]) -> Res
             });
         }
     }
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = Path::new(&partial);
-    let result = write(partial, arrays).and_then(|()| fs::rename(partial, path));
-    result.map_err(|error| {
-        // Best effort: the error to report is the first one.
-        let _ = fs::remove_file(partial);
-        DatasetError::write(path, error)
-    })
+    write_atomically_with(path, |file| write(file, arrays)).map_err(|error| DatasetError::write(path, error))
 }
 
-fn write(path: &Path, arrays: &[(&str, NpyArray<'_>)]) -> std::io::Result<()> {
-    let mut zip = ZipWriter::new(BufWriter::new(File::create(path)?));
+fn write(file: &mut File, arrays: &[(&str, NpyArray<'_>)]) -> std::io::Result<()> {
+    let mut zip = ZipWriter::new(BufWriter::new(file));
     for (name, array) in arrays {
         // Images beyond 4 GiB need zip64, which is chosen before their length is known.
         let options = SimpleFileOptions::default()
@@ -114,6 +106,5 @@ fn write(path: &Path, arrays: &[(&str, NpyArray<'_>)]) -> std::io::Result<()> {
         array.write(&mut block)?;
         block.flush()?;
     }
-    let file = zip.finish()?.into_inner().map_err(|error| error.into_error())?;
-    file.sync_all()
+    zip.finish()?.flush()
 }

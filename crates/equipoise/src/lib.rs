@@ -7,7 +7,6 @@
 //!
 //! The modules stand in the order in which data flow through them; each uses only those above it.
 
-mod files;
 mod plain;
 pub mod batch;
 pub mod state;

@@ -2,8 +2,11 @@
 
 mod common;
 
+use std::cell::Cell;
+use std::ops::ControlFlow;
+
 use common::{entries, uniform};
-use equipoise::attack::{Attack, Budget, Classifier, Norm, Pgd, PgdConfig, Targets};
+use equipoise::attack::{Attack, Beat, Budget, Classifier, Norm, Pgd, PgdConfig, Targets};
 use equipoise::batch::{predictions, to_vec};
 use equipoise::deployed::{Deployment, Victim};
 use equipoise::diagnose::{self, Case, DiagnoseError, Measured, Settings, SpectrumConfig};
@@ -432,6 +435,78 @@ fn feedforward_networks_have_accuracies_and_images_alone() {
     let gallery = diagnose::feedforward_gallery(&*victim, &case, &[], 9).unwrap().result;
     assert_eq!(gallery.items.len(), 4);
     assert!(gallery.items.iter().all(|item| item.clean_answers.by_iterate.is_empty()));
+}
+
+/// Lets work go on for so many steps, and never answers before a batch.
+struct Steps {
+    left: Cell<usize>,
+    taken: Cell<usize>,
+}
+
+impl Steps {
+    fn new(left: usize) -> Self {
+        Self { left: Cell::new(left), taken: Cell::new(0) }
+    }
+}
+
+impl Observer for Steps {
+    fn stage(&self, _: &str, _: usize) {}
+    fn advance(&self, _: usize, _: &str) {}
+    fn beat(&self, beat: Beat) -> ControlFlow<()> {
+        assert!(beat.done < beat.total && (1..=beat.examples).contains(&beat.standing), "{beat:?}");
+        assert!(self.left.get() > 0, "a step was taken after the stop");
+        self.left.set(self.left.get() - 1);
+        self.taken.set(self.taken.get() + 1);
+        if self.left.get() == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn every_section_stops_within_a_batch() {
+    let model = linear(0.8);
+    let deployment = deployed(SolverConfig::broyden(4));
+    let victim = Victim::ready_made(&model, &deployment);
+    let points = points(&victim, [1, 4, 4], COUNT);
+    fn case<'a>(
+        victim: &Victim<'_, FlattenStem, LinearCell, LinearHead>,
+        points: &'a Points,
+        observer: &'a Steps,
+    ) -> Result<Case<'a>, DiagnoseError> {
+        Case::new(victim, points, settings(0.1, COUNT), observer)
+    }
+    let config = SpectrumConfig { limit: 20, tolerance: 0.0, probes: 3 };
+    type Section<'a> = &'a dyn Fn(&Case<'_>) -> Result<(), DiagnoseError>;
+    let named = [("exact".to_owned(), &victim as &dyn equipoise::attack::WhiteBox)];
+    let sections: [(&str, Section<'_>); 5] = [
+        ("alignment", &|case| diagnose::alignment(&model, &deployment, case).map(drop)),
+        ("landscape", &|case| diagnose::landscape(&named, case).map(drop)),
+        ("spectrum", &|case| diagnose::spectrum(&model, &deployment, case, &config).map(drop)),
+        ("sweep over steps", &|case| diagnose::sweep_solver_steps(&model, &deployment, case).map(drop)),
+        ("sweep over eps", &|case| diagnose::sweep_eps(&victim, case).map(drop)),
+    ];
+    // The attack itself: ten steps on the one batch.
+    let whole = Steps::new(usize::MAX);
+    case(&victim, &points, &whole).unwrap();
+    assert_eq!(whole.taken.get(), 10);
+    for stop in [1, 10] {
+        let stopped = case(&victim, &points, &Steps::new(stop)).err();
+        assert!(matches!(stopped, Some(DiagnoseError::Cancelled)), "step {stop}");
+    }
+    for (name, section) in sections {
+        let whole = Steps::new(usize::MAX);
+        section(&case(&victim, &points, &whole).unwrap()).unwrap();
+        let steps = whole.taken.get();
+        assert!(steps > 20, "{name}: {steps}");
+        for stop in [11, steps / 2 + 5, steps] {
+            let observer = Steps::new(stop);
+            let stopped = section(&case(&victim, &points, &observer).unwrap());
+            assert!(matches!(stopped, Err(DiagnoseError::Cancelled)), "{name}, step {stop}");
+            assert_eq!(observer.taken.get(), stop, "{name}");
+        }
+    }
 }
 
 #[test]

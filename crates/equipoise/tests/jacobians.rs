@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use common::cells::{cell, configurations, inputs, mask};
-use common::{Nudge, double, inner, normal, relative_error};
+use common::{Nudge, compare_gradients, double, inner, normal, relative_error};
 use equipoise::batch::{select, to_vec};
 use equipoise::model::cell::{BoundCell, Cell};
 use equipoise::model::mdeq::MdeqCell;
@@ -35,20 +35,6 @@ fn state_and_injection_products_match_autodiff() {
 
 #[test]
 fn parameter_products_match_autodiff() {
-    struct Compare<'a> {
-        by_hand: &'a GradientsParams,
-        by_autodiff: &'a GradientsParams,
-        compared: usize,
-    }
-    impl ModuleVisitor for Compare<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let expected = self.by_autodiff.get::<D>(param.id).expect("autodiff reaches every parameter");
-            let found = self.by_hand.get::<D>(param.id).expect("the product reaches every parameter");
-            let error = relative_error(&found, &expected);
-            assert!(error < 1e-3, "parameter {} of shape {:?}: {error}", param.id, param.dims());
-            self.compared += 1;
-        }
-    }
     for config in configurations() {
         let cell = cell(&config);
         let (z, x, u) = inputs(&cell, 3);
@@ -59,9 +45,8 @@ fn parameter_products_match_autodiff() {
         for bind in WAYS {
             let mut by_hand = GradientsParams::new();
             bind(&cell, &x).linearize(&z).vjp_parameters(&u, &mut by_hand);
-            let mut compare = Compare { by_hand: &by_hand, by_autodiff: &by_autodiff, compared: 0 };
-            cell.visit(&mut compare);
-            assert_eq!(compare.compared, by_hand.len(), "{config:?}");
+            let compared = compare_gradients(&cell, &by_hand, &by_autodiff, 1e-3, 0.0);
+            assert_eq!([compared; 2], [by_hand.len(), by_autodiff.len()], "{config:?}");
         }
     }
 }
@@ -69,15 +54,6 @@ fn parameter_products_match_autodiff() {
 /// The same for a cell under a dropout mask, both ways of evaluating it against autodiff through the composed one.
 #[test]
 fn products_under_a_mask_match_autodiff() {
-    struct Errors<'a>(&'a GradientsParams, &'a GradientsParams, usize);
-    impl ModuleVisitor for Errors<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let (found, expected) = (self.0.get::<D>(param.id).unwrap(), self.1.get::<D>(param.id).unwrap());
-            let error = relative_error(&found, &expected);
-            assert!(error < 1e-3, "parameter {} of shape {:?}: {error}", param.id, param.dims());
-            self.2 += 1;
-        }
-    }
     for config in configurations() {
         let cell = cell(&config);
         let ((z, x, u), mask) = (inputs(&cell, 3), mask(&cell, 3));
@@ -92,9 +68,8 @@ fn products_under_a_mask_match_autodiff() {
             let mut parameters = GradientsParams::new();
             let (state, injection) = bound.linearize(&z).vjp_parameters(&u, &mut parameters);
             assert!(relative_error(&state, &at_z) < 1e-4 && relative_error(&injection, &at_x) < 1e-4);
-            let mut errors = Errors(&parameters, &expected, 0);
-            cell.visit(&mut errors);
-            assert_eq!(errors.2, parameters.len(), "{config:?}");
+            let compared = compare_gradients(&cell, &parameters, &expected, 1e-3, 0.0);
+            assert_eq!([compared; 2], [parameters.len(), expected.len()], "{config:?}");
         }
     }
 }

@@ -6,13 +6,13 @@ use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use common::cells::{cell, configurations, inputs, mask};
-use common::{Nudge, double, inner, normal, uniform};
+use common::{Nudge, double, inner, normal, small_mdeq, uniform};
 use equipoise::batch::{from_vec, to_vec};
 use equipoise::deployed::Deployment;
 use equipoise::loss::CrossEntropy;
 use equipoise::model::cell::{Cell, Mask};
 use equipoise::model::init::Init;
-use equipoise::model::mdeq::{MdeqCell, MdeqConfig};
+use equipoise::model::mdeq::MdeqCell;
 use equipoise::problems::linear_deq;
 use equipoise::state::State;
 use equipoise::train::{JacobianTerm, StepOptions, gradients};
@@ -105,15 +105,7 @@ fn gradients_match_differences_of_the_estimate() {
 #[test]
 fn a_step_adds_the_weighted_term() {
     let device = Device::default();
-    let config = MdeqConfig {
-        channels: vec![4, 4],
-        head_channels: vec![2, 2],
-        final_channels: 8,
-        groups: 2,
-        expansion: 1,
-        ..MdeqConfig::digits()
-    };
-    let model = config.init(3, &device).unwrap();
+    let model = small_mdeq().init(3, &device).unwrap();
     let (images, objective) = (uniform([3, 1, 8, 8], 1), CrossEntropy { labels: vec![0, 1, 2] });
     let step = |weight: Option<f64>| {
         let dim = model.cell.state_dim();

@@ -2,10 +2,10 @@
 
 mod common;
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, activation};
-use common::{relative_error, uniform};
+use common::{compare_gradients, relative_error, small_mdeq, uniform};
 use equipoise::attack::{Budget, Norm, Pgd, PgdConfig, WhiteBox};
 use equipoise::batch::{Images, Logits, Values, to_vec};
 use equipoise::deployed::{Deployment, Victim};
@@ -15,7 +15,7 @@ use equipoise::model::deq::{Head, Stem};
 use equipoise::model::feedforward::Feedforward;
 use equipoise::model::init::Init;
 use equipoise::model::layers::{BatchMoments, Phase};
-use equipoise::model::mdeq::{Mdeq, MdeqConfig};
+use equipoise::model::mdeq::Mdeq;
 use equipoise::model::parameters::accumulate_module;
 use equipoise::model::resnet::ResNet18Config;
 use equipoise::readout::Readout;
@@ -36,15 +36,7 @@ fn images() -> (Images, Images) {
 }
 
 fn mdeq() -> Mdeq {
-    let config = MdeqConfig {
-        channels: vec![4, 4],
-        head_channels: vec![2, 2],
-        final_channels: 8,
-        groups: 2,
-        expansion: 1,
-        ..MdeqConfig::digits()
-    };
-    config.init(3, &Device::default()).unwrap()
+    small_mdeq().init(3, &Device::default()).unwrap()
 }
 
 /// The loss as the paper writes it, on a graph of both answers.
@@ -55,26 +47,10 @@ fn loss(clean: Logits, perturbed: Logits) -> Values {
     natural + divergence * BETA
 }
 
-fn compare<M: Module>(model: &M, found: &GradientsParams, expected: &GradientsParams, least: usize) {
-    struct Compare<'a>(&'a GradientsParams, &'a GradientsParams, usize);
-    impl ModuleVisitor for Compare<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let Some(expected) = self.1.get::<D>(param.id) else { return };
-            // Biases before a batch normalisation have no gradient but rounding.
-            if common::inner(&expected, &expected) < 1e-10 {
-                return;
-            }
-            let found = self.0.get::<D>(param.id).expect("a gradient for every parameter");
-            let error = relative_error(&found, &expected);
-            // Of a weight norm's g, most cancels: the normalisation after it takes the scale away again.
-            let limit = if D == 4 && param.shape()[1..] == [1; 3] { 2e-2 } else { 2e-3 };
-            assert!(error < limit, "parameter {} {:?}: {error}", param.id, param.dims());
-            self.2 += 1;
-        }
-    }
-    let mut compare = Compare(found, expected, 0);
-    model.visit(&mut compare);
-    assert!(compare.2 >= least, "only {} parameters compared", compare.2);
+/// Biases before a batch normalisation have no gradient but rounding.
+fn compare<M: Module>(model: &M, found: &GradientsParams, expected: &GradientsParams) {
+    let compared = compare_gradients(model, found, expected, 2e-3, 1e-10);
+    assert!(compared >= 30, "only {compared} parameters compared");
 }
 
 #[test]
@@ -108,7 +84,7 @@ fn gradients_match_autodiff_through_both_passes_of_a_deq() {
     assert!(relative_error(&found.logits, &at_moved.inner()) < 1e-4);
     let mut expected = GradientsParams::new();
     accumulate_module(&mut expected, values.mean().backward(), &tracked);
-    compare(&model, &found.parameters, &expected, 30);
+    compare(&model, &found.parameters, &expected);
 
     // Running statistics have seen the clean batch first, then the other.
     let of = |moments: BatchMoments| {
@@ -136,7 +112,7 @@ fn gradients_match_autodiff_through_both_passes_of_a_baseline() {
     assert!(relative_error(&found.values, &values.clone().inner()) < 1e-4);
     let mut expected = GradientsParams::new();
     accumulate_module(&mut expected, values.mean().backward(), &tracked);
-    compare(&model, &found.parameters, &expected, 30);
+    compare(&model, &found.parameters, &expected);
 }
 
 /// From the image itself the divergence has no gradient; from a little noise its ascent gets far, within the budget.

@@ -5,10 +5,10 @@ mod common;
 use std::cell::Cell as Flag;
 use std::path::Path;
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use common::{relative_error, uniform};
+use common::{compare_gradients, small_mdeq, uniform};
 use equipoise::batch::to_vec;
 use equipoise::checkpoint::{FORMAT_VERSION, Metadata, ModelFile, state_dict};
 use equipoise::deployed::Deployment;
@@ -29,23 +29,12 @@ use equipoise::train::{
 };
 use equipoise_dataset::{Dataset, Source, Split};
 
-fn architecture() -> MdeqConfig {
-    MdeqConfig {
-        channels: vec![4, 4],
-        head_channels: vec![2, 2],
-        final_channels: 8,
-        groups: 2,
-        expansion: 1,
-        ..MdeqConfig::digits()
-    }
-}
-
 /// The unrolled training gradient is that of an ordinary network: the estimator's pieces must add up to what
 /// autodiff finds for stem, unrolled cell and head as one.
 #[test]
 fn gradients_match_autodiff_through_the_whole_model() {
     let device = Device::default();
-    let model = architecture().init(3, &device).unwrap();
+    let model = small_mdeq().init(3, &device).unwrap();
     let (images, labels) = (uniform([6, 1, 8, 8], 1), vec![0, 1, 2, 3, 4, 5]);
     let objective = CrossEntropy { labels };
     let deployment = Deployment::unrolled();
@@ -67,23 +56,9 @@ fn gradients_match_autodiff_through_the_whole_model() {
     let mut expected = GradientsParams::new();
     accumulate_module(&mut expected, loss.backward(), &tracked);
 
-    struct Compare<'a>(&'a GradientsParams, &'a GradientsParams, usize);
-    impl ModuleVisitor for Compare<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let Some(expected) = self.1.get::<D>(param.id) else { return };
-            // Biases before a batch normalisation have no gradient but rounding.
-            if common::inner(&expected, &expected) < 1e-12 {
-                return;
-            }
-            let found = self.0.get::<D>(param.id).expect("a gradient for every parameter");
-            let error = relative_error(&found, &expected);
-            assert!(error < 1e-3, "parameter {} {:?}: {error}", param.id, param.dims());
-            self.2 += 1;
-        }
-    }
-    let mut compare = Compare(&found.parameters, &expected, 0);
-    model.visit(&mut compare);
-    assert!(compare.2 > 30, "only {} parameters compared", compare.2);
+    // Biases before a batch normalisation have no gradient but rounding.
+    let compared = compare_gradients(&model, &found.parameters, &expected, 1e-3, 1e-12);
+    assert!(compared > 30, "only {compared} parameters compared");
 }
 
 fn plan<'a>(data: &'a Dataset, folder: &Path) -> Plan<'a> {
@@ -100,7 +75,7 @@ fn plan<'a>(data: &'a Dataset, folder: &Path) -> Plan<'a> {
     let metadata = Metadata {
         format_version: FORMAT_VERSION,
         name: "test".into(),
-        architecture: Architecture::Mdeq(architecture()),
+        architecture: Architecture::Mdeq(small_mdeq()),
         deployment: Deployment { solver: SolverConfig::broyden(4), ..Deployment::exact() },
         training: serde_json::Value::Null,
         data: String::new(),
@@ -153,7 +128,7 @@ fn a_run_that_was_cut_off_ends_with_the_same_weights() {
 /// Everything that training can do, at once.
 fn full_plan<'a>(data: &'a Dataset, folder: &Path) -> Plan<'a> {
     let mut plan = plan(data, folder);
-    plan.metadata.architecture = Architecture::Mdeq(MdeqConfig { dropout: 0.2, ..architecture() });
+    plan.metadata.architecture = Architecture::Mdeq(MdeqConfig { dropout: 0.2, ..small_mdeq() });
     let config = &mut plan.config;
     config.epochs = 3;
     config.adversary =
@@ -250,7 +225,7 @@ fn every_setting_matters() {
         &|plan| regularise(plan, false),
         &|plan| regularise(plan, true),
         &|plan| {
-            plan.metadata.architecture = Architecture::Mdeq(MdeqConfig { dropout: 0.2, ..architecture() });
+            plan.metadata.architecture = Architecture::Mdeq(MdeqConfig { dropout: 0.2, ..small_mdeq() });
         },
     ];
     let results: Vec<_> = changes.iter().map(|change| run(*change)).collect();
@@ -314,7 +289,7 @@ fn trades_lowers_its_loss_and_learns() {
 #[test]
 fn dropout_is_off_outside_of_training() {
     let device = Device::default();
-    let (with, without) = (MdeqConfig { dropout: 0.5, ..architecture() }, architecture());
+    let (with, without) = (MdeqConfig { dropout: 0.5, ..small_mdeq() }, small_mdeq());
     let [with, without] = [with, without].map(|config| Architecture::Mdeq(config).init(3, &device).unwrap());
     let (images, deployment) = (uniform([4, 1, 8, 8], 2), Deployment::exact());
     let answer = |network: &Network| {
@@ -448,7 +423,7 @@ fn data_that_does_not_fit_is_refused() {
 #[test]
 fn a_joint_gradient_notes_each_state_once() {
     let device = Device::default();
-    let model = architecture().init(3, &device).unwrap();
+    let model = small_mdeq().init(3, &device).unwrap();
     let (images, objective) = (uniform([4, 1, 8, 8], 4), CrossEntropy { labels: vec![1, 2, 3, 4] });
     let after = |estimator: &str| {
         let training_gradient: Estimator = estimator.parse().unwrap();
@@ -481,7 +456,7 @@ fn a_joint_gradient_notes_each_state_once() {
 #[test]
 fn the_training_gradient_may_be_an_estimator_of_any_kind() {
     let device = Device::default();
-    let model = architecture().init(3, &device).unwrap();
+    let model = small_mdeq().init(3, &device).unwrap();
     let objective = CrossEntropy { labels: vec![1, 2] };
     let estimator: Estimator = "ensemble(exact,unrolled:state=2..3,lead=1,steps=1)".parse().unwrap();
     let deployment = Deployment { training_gradient: estimator, ..Deployment::exact() };

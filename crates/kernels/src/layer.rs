@@ -42,6 +42,8 @@ pub(crate) struct Conv {
     stride: usize,
     /// From the input to the plane of the output's cotangent: what weight gradients are summed over.
     pub gradient: Walk,
+    /// Of weight gradients; `None` if they are summed term by term.
+    pub gradient_scheme: Option<Scheme>,
 }
 
 /// How a convolution or its data gradient is computed.
@@ -101,13 +103,14 @@ impl Counter {
         self.convs += 1;
         let wide = stride == 1 && kernel.len() >= self.wide_from;
         let size_of_output = [y.height, y.width];
-        let (forward, backward) = match (self.convolutions, size, stride) {
+        let (forward, backward, gradient_scheme) = match (self.convolutions, size, stride) {
             (Convolutions::Winograd, 3, 1) => {
                 let scheme = Scheme::at_stride_1(size_of_output, wide);
-                (scheme, scheme)
+                // Gradients are summed over the whole batch: the larger tiles always pay.
+                (scheme, scheme, Scheme::at_stride_1(size_of_output, true))
             }
-            (Convolutions::Winograd, 3, 2) => (None, Scheme::back_at_stride_2(size_of_output)),
-            _ => (None, None),
+            (Convolutions::Winograd, 3, 2) => (None, Scheme::back_at_stride_2(size_of_output), None),
+            _ => (None, None, None),
         };
         let forward = match forward {
             Some(scheme) => {
@@ -128,6 +131,7 @@ impl Counter {
             scheme: backward,
             stride,
             gradient: Walk::forward(size, stride, x, u),
+            gradient_scheme,
             kernel: kernel.to_vec(),
         }
     }

@@ -32,6 +32,7 @@ mod capture;
 mod block;
 mod fusion;
 mod post;
+mod point_sums;
 mod weights;
 mod pool;
 mod chunk;

@@ -133,6 +133,36 @@ pub(crate) unsafe fn patch_out<S: Simd, const N: usize, const O: usize>(
     }
 }
 
+/// A u Aᵀ of one vector of outputs: the transpose of [`patch_out`], from O×O pixels to N×N points.
+///
+/// # Safety
+///
+/// A vector must be readable at each of the O×O pixels and writable at each of the N·N points.
+#[inline(always)]
+pub(crate) unsafe fn patch_back<S: Simd, const N: usize, const O: usize>(
+    simd: S,
+    u: *const f32,
+    (row, column): (usize, usize),
+    out: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let mut half = [[simd.splat_f32s(0.0); N]; O];
+        for j in 0..O {
+            let pixels =
+                std::array::from_fn(|i| u.add(i * row + j * column).cast::<S::f32s>().read_unaligned());
+            half[j] = from_pixels::<S, N, O>(simd, pixels);
+        }
+        for i in 0..N {
+            let points = from_pixels::<S, N, O>(simd, std::array::from_fn(|j| half[j][i]));
+            for j in 0..N {
+                out.add((i * N + j) * stride).cast::<S::f32s>().write_unaligned(points[j]);
+            }
+        }
+    }
+}
+
 /// Bᵀ of one row or column.
 #[inline(always)]
 fn to_points<S: Simd, const I: usize, const N: usize>(simd: S, d: [S::f32s; I]) -> [S::f32s; N] {
@@ -205,6 +235,29 @@ fn to_pixels<S: Simd, const N: usize, const O: usize>(simd: S, m: [S::f32s; N]) 
         _ => unreachable!("no scheme of {N} points and {O} results"),
     }
     y
+}
+
+/// A of one row or column.
+#[inline(always)]
+fn from_pixels<S: Simd, const N: usize, const O: usize>(simd: S, u: [S::f32s; O]) -> [S::f32s; N] {
+    let mut m = [simd.splat_f32s(0.0); N];
+    (m[0], m[N - 1]) = (u[0], u[O - 1]);
+    match (N, O) {
+        (4, 2) => {
+            m[1] = simd.add_f32s(u[0], u[1]);
+            m[2] = simd.sub_f32s(u[0], u[1]);
+        }
+        (6, 4) => {
+            let (even_a, odd_a) = (times(simd, 0.5, u[2], u[0]), both(simd, A, u[1], A / 2.0, u[3]));
+            let (even_b, odd_b) = (times(simd, 2.0, u[2], u[0]), both(simd, B, u[1], 2.0 * B, u[3]));
+            m[1] = simd.add_f32s(even_a, odd_a);
+            m[2] = simd.sub_f32s(even_a, odd_a);
+            m[3] = simd.add_f32s(even_b, odd_b);
+            m[4] = simd.sub_f32s(even_b, odd_b);
+        }
+        _ => unreachable!("no scheme of {N} points and {O} results at stride 1"),
+    }
+    m
 }
 
 /// Two results from the points ±1 and ∞.
@@ -309,6 +362,67 @@ impl TransformKernel<'_> {
                 }
             }
         }
+    }
+}
+
+/// Gᵀ m G of a panel of outputs, in double precision: from sums at N×N points, `stride` apart, to the nine taps of the
+/// kernel's gradient.
+pub(crate) struct ToTaps<'a> {
+    pub points: usize,
+    pub sums: &'a [f32],
+    pub stride: usize,
+}
+
+impl WithSimd for ToTaps<'_> {
+    type Output = [[f32; LANES]; 9];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> [[f32; LANES]; 9] {
+        match self.points {
+            4 => self.run::<4>(),
+            _ => self.run::<6>(),
+        }
+    }
+}
+
+impl ToTaps<'_> {
+    #[inline(always)]
+    fn run<const N: usize>(self) -> [[f32; LANES]; 9] {
+        let Self { sums, stride, .. } = self;
+        let matrix: [[f64; 3]; N] = std::array::from_fn(|point| kernel_row(N, point));
+        let mut half = [[[0.0; LANES]; N]; 3];
+        for j in 0..N {
+            let mut sum = [[0.0; LANES]; 3];
+            for i in 0..N {
+                let sums: &[f32; LANES] = sums[(i * N + j) * stride..].first_chunk().expect("a panel");
+                let sums = sums.map(f64::from);
+                for row in 0..3 {
+                    for lane in 0..LANES {
+                        sum[row][lane] += matrix[i][row] * sums[lane];
+                    }
+                }
+            }
+            for row in 0..3 {
+                half[row][j] = sum[row];
+            }
+        }
+        let mut taps = [[0.0; LANES]; 9];
+        for row in 0..3 {
+            let mut sum = [[0.0; LANES]; 3];
+            for j in 0..N {
+                for column in 0..3 {
+                    for lane in 0..LANES {
+                        sum[column][lane] += matrix[j][column] * half[row][j][lane];
+                    }
+                }
+            }
+            for column in 0..3 {
+                for lane in 0..LANES {
+                    taps[row * 3 + column][lane] = sum[column][lane] as f32;
+                }
+            }
+        }
+        taps
     }
 }
 

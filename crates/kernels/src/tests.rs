@@ -56,11 +56,15 @@ pub(crate) fn archs() -> Vec<Arch> {
 }
 
 /// Size, stride, channels in and out, height and width of the output.
-const SHAPES: [(usize, usize, [usize; 2], [usize; 2]); 11] = [
+const SHAPES: [(usize, usize, [usize; 2], [usize; 2]); 15] = [
     (3, 1, [3, 5], [4, 3]),
     (3, 1, [20, 40], [3, 2]),
     (3, 2, [4, 17], [2, 3]),
     (3, 2, [33, 6], [1, 1]),
+    (3, 1, [20, 40], [8, 4]),
+    (3, 1, [70, 100], [4, 4]),
+    (3, 1, [33, 17], [2, 6]),
+    (3, 1, [130, 6], [8, 8]),
     (3, 2, [20, 40], [8, 4]),
     (3, 2, [17, 100], [4, 4]),
     (3, 2, [6, 350], [2, 6]),

@@ -1,4 +1,4 @@
-//! Gradients of convolution kernels, summed over a batch.
+//! Gradients of convolution kernels, summed over a batch: term by term, or at Winograd's points (`point_sums`).
 //!
 //! The work is cut by the kernel's channels, not by examples: each piece of a kernel is summed over all
 //! examples in their order by one task, so the sum does not depend on the number of threads and no partial
@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use crate::layer::Conv;
 use crate::plane::LANES;
+use crate::point_sums;
 use crate::stack::Stack;
 use crate::tile::outer;
 
@@ -18,8 +19,9 @@ use crate::tile::outer;
 const PIXELS: usize = 192;
 /// Input channels of one task.
 const INPUTS: usize = 64;
-/// Panels of outputs of one task.
+/// Panels of outputs of one task: more at Winograd's points, where patches are transformed for each.
 const PANELS: usize = 2;
+const PANELS_AT_POINTS: usize = 4;
 
 /// One convolution with its inputs and its output's cotangents, chunk by chunk: `(x, u, examples)`.
 pub(crate) struct Job<'a> {
@@ -28,10 +30,15 @@ pub(crate) struct Job<'a> {
 }
 
 /// A piece of a kernel: some of its inputs, and some panels of its outputs.
-struct Piece {
+pub(crate) struct Piece {
     job: usize,
-    inputs: Range<usize>,
-    panels: Range<usize>,
+    pub inputs: Range<usize>,
+    pub panels: Range<usize>,
+}
+
+/// Panels of outputs that a convolution's pieces have.
+fn panels_of_pieces(conv: &Conv) -> usize {
+    if conv.gradient_scheme.is_some() { PANELS_AT_POINTS } else { PANELS }
 }
 
 /// Adds each job's kernel gradient to `kernels[job.conv.id]`.
@@ -40,8 +47,9 @@ pub(crate) fn accumulate(arch: Arch, jobs: &[Job<'_>], kernels: &mut [&mut Vec<f
     for (number, job) in jobs.iter().enumerate() {
         let [outputs, inputs, _] = job.conv.shape();
         for input in (0..inputs).step_by(INPUTS) {
-            for panel in (0..outputs.div_ceil(LANES)).step_by(PANELS) {
-                let panels = panel..(panel + PANELS).min(outputs.div_ceil(LANES));
+            let together = panels_of_pieces(job.conv);
+            for panel in (0..outputs.div_ceil(LANES)).step_by(together) {
+                let panels = panel..(panel + together).min(outputs.div_ceil(LANES));
                 pieces.push(Piece { job: number, inputs: input..(input + INPUTS).min(inputs), panels });
             }
         }
@@ -60,9 +68,10 @@ pub(crate) fn accumulate(arch: Arch, jobs: &[Job<'_>], kernels: &mut [&mut Vec<f
     work.into_par_iter().for_each(|((job, pieces), (_, kernel))| {
         // The pieces of some outputs: a run of the kernel that no other piece touches.
         let [_, inputs, area] = job.conv.shape();
-        let run = PANELS * LANES * inputs * area;
+        let together = panels_of_pieces(job.conv);
+        let run = together * LANES * inputs * area;
         kernel.par_chunks_mut(run).enumerate().for_each(|(number, kernel)| {
-            for (piece, sum) in pieces.iter().filter(|(piece, _)| piece.panels.start == number * PANELS) {
+            for (piece, sum) in pieces.iter().filter(|(piece, _)| piece.panels.start == number * together) {
                 scatter(job.conv, piece, sum, kernel);
             }
         });
@@ -71,6 +80,9 @@ pub(crate) fn accumulate(arch: Arch, jobs: &[Job<'_>], kernels: &mut [&mut Vec<f
 
 /// The piece's sum over all examples, `[taps, inputs, panels, LANES]`, inputs padded.
 fn sum(arch: Arch, job: &Job<'_>, piece: &Piece) -> Vec<f32> {
+    if let Some(scheme) = job.conv.gradient_scheme {
+        return point_sums::sum(arch, job, scheme, piece);
+    }
     let [_, _, area] = job.conv.shape();
     let inputs = piece.inputs.len().next_multiple_of(LANES);
     let mut sum = vec![0.0; area * inputs * piece.panels.len() * LANES];
@@ -125,41 +137,46 @@ impl WithSimd for Sum<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match (S::F32_LANES, self.piece.panels.len()) {
-            (16, 2) => self.tiles::<S, 8, 2, 1>(simd),
-            (16, _) => self.tiles::<S, 8, 1, 1>(simd),
-            (8, 2) => self.tiles::<S, 2, 2, 2>(simd),
-            (8, _) => self.tiles::<S, 4, 1, 2>(simd),
-            (4, 2) => self.tiles::<S, 1, 2, 4>(simd),
-            (4, _) => self.tiles::<S, 2, 1, 4>(simd),
-            (_, 2) => self.tiles::<S, 1, 2, 16>(simd),
-            _ => self.tiles::<S, 1, 1, 16>(simd),
-        }
-    }
-}
-
-impl Sum<'_> {
-    #[inline(always)]
-    fn tiles<S: Simd, const M: usize, const P: usize, const V: usize>(self, simd: S) {
         let Self { conv, x, u, pixels, piece, sum } = self;
         let (_, taps) = conv.gradient.only();
         let rows = piece.inputs.len().next_multiple_of(LANES);
-        let column = piece.panels.start * LANES;
+        let panels = piece.panels.len();
+        let u = &u[piece.panels.start * LANES..];
         for pixels in pixels.chunks(PIXELS) {
-            for (tap, sum) in taps.iter().zip(sum.chunks_exact_mut(rows * P * LANES)) {
-                for (tile, sum) in sum.chunks_exact_mut(M * P * LANES).enumerate() {
-                    let x = &x[tap + piece.inputs.start + tile * M..];
-                    one::<S, M, P, V>(simd, x, &u[column..], pixels, sum);
-                }
+            for (tap, sum) in taps.iter().zip(sum.chunks_exact_mut(rows * panels * LANES)) {
+                outer_products(simd, &x[tap + piece.inputs.start..], u, pixels, panels, sum);
             }
         }
     }
 }
 
-/// The one call of the unsafe tile.
+/// sum\[i\]\[n\] += Σ over pixels (p, q) of x\[p + i\] · u\[q + n\], for all rows i and the columns n of one or two
+/// panels.
+#[inline(always)]
+pub(crate) fn outer_products<S: Simd>(
+    simd: S,
+    x: &[f32],
+    u: &[f32],
+    pixels: &[(usize, usize)],
+    panels: usize,
+    sum: &mut [f32],
+) {
+    match (S::F32_LANES, panels) {
+        (16, 2) => rows::<S, 8, 2, 1>(simd, x, u, pixels, sum),
+        (16, _) => rows::<S, 8, 1, 1>(simd, x, u, pixels, sum),
+        (8, 2) => rows::<S, 2, 2, 2>(simd, x, u, pixels, sum),
+        (8, _) => rows::<S, 4, 1, 2>(simd, x, u, pixels, sum),
+        (4, 2) => rows::<S, 1, 2, 4>(simd, x, u, pixels, sum),
+        (4, _) => rows::<S, 2, 1, 4>(simd, x, u, pixels, sum),
+        (_, 2) => rows::<S, 1, 2, 16>(simd, x, u, pixels, sum),
+        _ => rows::<S, 1, 1, 16>(simd, x, u, pixels, sum),
+    }
+}
+
+/// M rows at a time: the one call of the unsafe tile.
 #[allow(unsafe_code)]
 #[inline(always)]
-fn one<S: Simd, const M: usize, const P: usize, const V: usize>(
+fn rows<S: Simd, const M: usize, const P: usize, const V: usize>(
     simd: S,
     x: &[f32],
     u: &[f32],
@@ -171,7 +188,10 @@ fn one<S: Simd, const M: usize, const P: usize, const V: usize>(
         from = from.max(x);
         to = to.max(u);
     }
-    assert!(from + M <= x.len() && to + P * LANES <= u.len() && sum.len() == M * P * LANES);
-    // SAFETY: the largest offsets were just checked; `sum` is borrowed exclusively.
-    unsafe { outer::<S, M, P, V>(simd, x.as_ptr(), u.as_ptr(), pixels, sum.as_mut_ptr()) }
+    assert!(from + sum.len() / (P * LANES) <= x.len() && to + P * LANES <= u.len());
+    for (tile, sum) in sum.chunks_exact_mut(M * P * LANES).enumerate() {
+        let x = &x[tile * M..];
+        // SAFETY: the largest offsets were just checked, for the last row; `sum` is borrowed exclusively.
+        unsafe { outer::<S, M, P, V>(simd, x.as_ptr(), u.as_ptr(), pixels, sum.as_mut_ptr()) }
+    }
 }

@@ -27,6 +27,9 @@ pub struct Diagnosis {
     pub seed: u64,
     /// Number of examples.
     pub count: usize,
+    /// What made the attacked images.
+    #[serde(default)]
+    pub attacked: Attacked,
     /// The models, in the order that they should be shown.
     pub diagnosed: Vec<ModelDiagnosis>,
 }
@@ -63,6 +66,17 @@ pub struct ModelDiagnosis {
     /// Some images, what was added to them, and what the model made of both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gallery: Option<Section<Gallery>>,
+}
+
+/// What made the attacked images of a diagnosis.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attacked {
+    /// PGD-10 through the gradient that the model was trained with, all of its steps taken.
+    #[default]
+    ReadyMade,
+    /// The attacks of an evaluation, which saved them. Images that were misclassified when clean are as they were.
+    Saved,
 }
 
 /// A part of a diagnosis with what it cost: either a result, or the reason why there is none.
@@ -175,7 +189,7 @@ impl Spread {
 pub enum View {
     /// As they are in the data set.
     Clean,
-    /// After the ready-made PGD-10, all of its steps taken.
+    /// After an attack: that of [`Diagnosis::attacked`].
     Attacked,
 }
 

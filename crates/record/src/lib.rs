@@ -15,7 +15,7 @@ mod plan;
 
 pub use accuracy::{Accuracy, Interval, wilson_interval};
 pub use diagnosis::{
-    Alignment, Cosine, Diagnosis, IterateAccuracies, IterateAccuracy, Landscape, Line, LinePoint,
+    Alignment, Attacked, Cosine, Diagnosis, IterateAccuracies, IterateAccuracy, Landscape, Line, LinePoint,
     ModelDiagnosis, Residual, ResidualView, Section, Share, Spectrum, SpectrumView, Spread, Sweep,
     SweepPoint, View,
 };

@@ -1,6 +1,6 @@
 //! Numbers as they are written everywhere in a report, so that no two places round differently.
 
-use equipoise_record::{Accuracy, Interval};
+use equipoise_record::{Accuracy, Attacked, Interval};
 
 /// `0.412` as `41.2%`.
 pub(crate) fn percent(fraction: f64) -> String {
@@ -32,6 +32,14 @@ pub(crate) fn eps(eps: f64) -> String {
         // Six significant digits say all that is meant by a hand-set radius.
         let rounded: f64 = format!("{eps:.5e}").parse().unwrap_or(eps);
         rounded.to_string()
+    }
+}
+
+/// What made the attacked images of a diagnosis, to follow "after" or "by".
+pub(crate) fn attack(attacked: Attacked) -> &'static str {
+    match attacked {
+        Attacked::ReadyMade => "the ready-made PGD-10",
+        Attacked::Saved => "the attacks of an evaluation",
     }
 }
 

@@ -18,7 +18,7 @@ use super::demo_recipes::{
 };
 use super::{print, write};
 use crate::args::{self, ReadoutChoice};
-use crate::configuration::{self, command_line};
+use crate::configuration::{self, command_line, interrupted};
 use crate::error::{Error, input};
 use crate::evaluation::{self, Grid};
 use crate::flags::Demo;
@@ -61,10 +61,6 @@ pub fn run(flags: &Demo, setup: &Setup) -> Result<(), Error> {
     write::results(&flags.out, "Equipoise demo: two digit classifiers under attack".into(), models)?;
     tracing::info!("open {}", flags.out.join("report.html").display());
     print(&summary)
-}
-
-fn interrupted() -> Error {
-    Error::Interrupted(format!("go on with `{} --resume`", command_line()))
 }
 
 /// An empty folder that bears the mark. The leftovers of an earlier demo are removed, anything else is not

@@ -1,22 +1,23 @@
 //! `diagnose`: model files and a data set to measurements of why they are as robust as they are.
 
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use equipoise::attack::{Budget, Norm, WhiteBox};
+use equipoise::attack::{Norm, WhiteBox};
 use equipoise::checkpoint::ModelFile;
 use equipoise::diagnose::{self, Case, DiagnoseError, Measured, Settings, SpectrumConfig};
-use equipoise::evaluate::Points;
+use equipoise::evaluate::{Points, Verified, read_adversarial};
 use equipoise::gradient::Estimator;
 use equipoise::model::mdeq::Mdeq;
 use equipoise::network::Network;
 use equipoise::work::Work;
-use equipoise_dataset::{Dataset, Source, Split};
-use equipoise_record::{Diagnosis, FORMAT_VERSION, ModelDiagnosis, Section, Sweep};
+use equipoise_dataset::{Dataset, Split};
+use equipoise_record::{Attacked, Diagnosis, FORMAT_VERSION, ModelDiagnosis, Section, Sweep};
 use serde_json::{Value, json};
 
 use super::{print, write};
 use crate::args;
-use crate::configuration::{self, command_line};
+use crate::configuration::{self, command_line, interrupted};
 use crate::error::{Error, input};
 use crate::evaluation::{self, Watch};
 use crate::files;
@@ -34,12 +35,21 @@ struct Patient {
     name: String,
     file: ModelFile,
     hash: String,
+    adversarial: Option<Adversarial>,
+}
+
+/// Images that fool a model already.
+struct Adversarial {
+    images: Verified,
+    path: PathBuf,
+    hash: String,
 }
 
 /// Flags, checked.
 struct Checked {
     patients: Vec<Patient>,
     data: Dataset,
+    points: Points,
     split: Split,
     sections: Vec<&'static str>,
     settings: Settings,
@@ -52,23 +62,26 @@ struct Checked {
 pub fn run(flags: &Diagnose, setup: &Setup) -> Result<(), Error> {
     let checked = check(flags, setup)?;
     files::make_folder(&flags.out)?;
-    let points = evaluation::points(&checked.data, 0, setup)?;
-    let done = Sections::open(&flags.out, flags.resume, &key(&checked, flags))?;
     interrupt::listen();
+    let done = Sections::open(&flags.out, flags.resume, &key(&checked, flags))?;
     let mut diagnosed = Vec::new();
     for (number, patient) in checked.patients.iter().enumerate() {
         let part = format!("{}-{}", number + 1, patient.hash.get(..12).unwrap_or(&patient.hash));
-        diagnosed.push(diagnose(&checked, patient, &points, &done, &part, setup)?);
+        diagnosed.push(diagnose(&checked, patient, &done, &part, setup)?);
     }
+    let attacked = if flags.adversarial.is_empty() { Attacked::ReadyMade } else { Attacked::Saved };
     let configuration = json!({
         "equipoise": env!("CARGO_PKG_VERSION"),
         "command": command_line(),
         "device": setup.device_name,
         "threads": setup.threads,
-        "data": flags.data,
+        "data": flags.images.data,
         "split": checked.split.name(),
         "sections": checked.sections,
-        "attack": "pgd-10 through the training gradient",
+        "attack": match attacked {
+            Attacked::ReadyMade => "pgd-10 through the training gradient",
+            Attacked::Saved => "images saved by evaluate",
+        },
         "batch_size": checked.settings.batch_size,
     });
     let diagnosis = Diagnosis {
@@ -79,6 +92,7 @@ pub fn run(flags: &Diagnose, setup: &Setup) -> Result<(), Error> {
         eps: checked.settings.budget.eps(),
         seed: checked.settings.seed,
         count: checked.data.len(),
+        attacked,
         diagnosed,
     };
     let summary = equipoise_report::diagnosis_summary(&diagnosis).join("\n");
@@ -89,7 +103,7 @@ pub fn run(flags: &Diagnose, setup: &Setup) -> Result<(), Error> {
 
 /// Everything that can be wrong is found here, before anything is written.
 fn check(flags: &Diagnose, setup: &Setup) -> Result<Checked, Error> {
-    let budget: Budget = args::budget(&flags.eps, &flags.norm)?;
+    let budget = flags.ball.budget()?;
     if budget.norm() == Norm::L1 {
         return Err(input(
             "--norm l1: diagnose attacks with PGD, which does not search in l1 balls; use linf or l2",
@@ -99,10 +113,8 @@ fn check(flags: &Diagnose, setup: &Setup) -> Result<Checked, Error> {
         return Err(input("--eps 0: nothing can be attacked within it; give a radius such as 8/255"));
     }
     let sections = sections(&flags.sections)?;
-    let split: Split = flags.split.parse()?;
-    let source: Source = flags.data.parse()?;
+    let images = flags.images.check()?;
     for (flag, value, least) in [
-        ("--batch-size", flags.batch_size, 1),
         ("--horizon", flags.horizon.unwrap_or(1), 1),
         ("--power-iterations", flags.power_iterations, 2),
         ("--probes", flags.probes, 2),
@@ -122,20 +134,30 @@ fn check(flags: &Diagnose, setup: &Setup) -> Result<Checked, Error> {
             copy += 1;
             name = format!("{given} ({copy})");
         }
-        patients.push(Patient { name, file, hash });
+        patients.push(Patient { name, file, hash, adversarial: None });
     }
-    let data = args::dataset(&source, split, Some(flags.count))?;
-    for patient in &patients {
-        args::check_fit(&data, &source, &patient.file)?;
+    let data = images.load(patients.iter().map(|patient| &patient.file))?;
+    let points = evaluation::points(&data, 0, setup)?;
+    let settings = Settings { budget, seed: setup.seed(), batch_size: images.batch_size };
+    if !flags.adversarial.is_empty() && flags.adversarial.len() != patients.len() {
+        return Err(input(format!(
+            "--adversarial: {} given for {} of --model; give one file for each, in the same order",
+            flags.adversarial.len(),
+            patients.len()
+        )));
+    }
+    for (patient, path) in patients.iter_mut().zip(&flags.adversarial) {
+        patient.adversarial = Some(adversarial(patient, path, &points, &settings, setup)?);
     }
     let steps = patients.iter().find_map(|patient| solver_steps(&patient.file));
     let horizon = flags.horizon.unwrap_or(3 * steps.unwrap_or(1));
     Ok(Checked {
         patients,
         data,
-        split,
+        points,
+        split: images.split,
         sections,
-        settings: Settings { budget, seed: setup.seed(), batch_size: flags.batch_size },
+        settings,
         horizon,
         spectrum: SpectrumConfig {
             limit: flags.power_iterations,
@@ -144,6 +166,25 @@ fn check(flags: &Diagnose, setup: &Setup) -> Result<Checked, Error> {
         },
         gallery: flags.gallery,
     })
+}
+
+/// One of `--adversarial`, verified for a model.
+fn adversarial(
+    patient: &Patient,
+    path: &Path,
+    points: &Points,
+    settings: &Settings,
+    setup: &Setup,
+) -> Result<Adversarial, Error> {
+    let ModelFile { metadata, network } = &patient.file;
+    let deployment = &metadata.deployment;
+    let readout = deployment.readout;
+    let judge = network.victim(deployment, readout, deployment.training_gradient.clone());
+    let Settings { budget, batch_size, .. } = settings;
+    let watch = Watch::new(&patient.name, setup);
+    let saved = read_adversarial(path)?;
+    let images = saved.verify(&*judge, (&patient.hash, readout), points, budget, *batch_size, &watch)?;
+    Ok(Adversarial { images, path: path.to_owned(), hash: files::sha256(path)? })
 }
 
 /// `--sections`, each once, in their own order.
@@ -177,6 +218,7 @@ fn key(checked: &Checked, flags: &Diagnose) -> Value {
         "power_iterations": flags.power_iterations,
         "probes": flags.probes,
         "gallery": flags.gallery,
+        "adversarial": checked.patients.iter().map(|patient| patient.adversarial.as_ref().map(|a| &a.hash)).collect::<Vec<_>>(),
     })
 }
 
@@ -184,7 +226,6 @@ fn key(checked: &Checked, flags: &Diagnose) -> Value {
 fn diagnose(
     checked: &Checked,
     patient: &Patient,
-    points: &Points,
     done: &Sections,
     part: &str,
     setup: &Setup,
@@ -199,7 +240,12 @@ fn diagnose(
     let mut attacked: Option<Case<'_>> = None;
     let mut case = || -> Result<Case<'_>, Error> {
         if attacked.is_none() {
-            attacked = Some(Case::new(&*ready_made, points, checked.settings, &watch).map_err(stopped)?);
+            let (points, settings) = (&checked.points, checked.settings);
+            let case = match &patient.adversarial {
+                None => Case::new(&*ready_made, points, settings, &watch),
+                Some(given) => Case::saved(ready_made.classes(), points, &given.images, settings, &watch),
+            };
+            attacked = Some(case.map_err(stopped)?);
         }
         attacked.clone().ok_or_else(|| Error::Internal("no case".into()))
     };
@@ -288,9 +334,13 @@ fn diagnose(
         Some(_) => training.to_string(),
         None => "backpropagation".into(),
     };
+    let details = match &patient.adversarial {
+        None => json!({}),
+        Some(given) => json!({ "adversarial": given.path, "adversarial_sha256": given.hash }),
+    };
     Ok(ModelDiagnosis {
         model: patient.name.clone(),
-        configuration: configuration::record(setup, metadata, &patient.hash, json!({})),
+        configuration: configuration::record(setup, metadata, &patient.hash, details),
         training_gradient,
         solver_steps,
         residual,
@@ -321,7 +371,7 @@ fn to_value<T: serde::Serialize>(section: &Section<T>) -> Result<Value, Error> {
 /// Somebody asked to stop: what is done waits to be resumed.
 fn stopped(error: DiagnoseError) -> Error {
     match error {
-        DiagnoseError::Cancelled => Error::Interrupted(format!("go on with `{} --resume`", command_line())),
+        DiagnoseError::Cancelled => interrupted(),
         error => input(error),
     }
 }

@@ -10,8 +10,8 @@ use equipoise_record::{Evaluation, FORMAT_VERSION};
 use serde_json::json;
 
 use super::{print, write};
-use crate::args::{self, Attacks, ReadoutChoice};
-use crate::configuration::{self, command_line};
+use crate::args::{self, Attacks, Images, ReadoutChoice};
+use crate::configuration::{self, interrupted};
 use crate::error::{Error, input};
 use crate::evaluation::{self, Grid};
 use crate::flags::Evaluate;
@@ -42,7 +42,6 @@ pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
         &checked;
     files::make_folder(&flags.out)?;
     interrupt::listen();
-    let interrupted = || Error::Interrupted(format!("go on with `{} --resume`", command_line()));
     let grid = Grid {
         model,
         hash,
@@ -78,7 +77,7 @@ pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
     }
     let Some(first) = results.first() else { return Err(input("--readouts: give at least one")) };
     let details = json!({
-        "data": flags.data,
+        "data": flags.images.data,
         "split": split.name(),
         "attacks": attacks.names,
         "whitebox": attacks.white_box,
@@ -110,16 +109,12 @@ pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
 
 /// Everything that can be wrong is found here, before anything is written.
 fn check(flags: &Evaluate, setup: &Setup) -> Result<Checked, Error> {
-    let budget = args::budget(&flags.eps, &flags.norm)?;
+    let budget = flags.ball.budget()?;
     let mut attacks = args::attacks(&flags.attacks)?;
     if flags.warm_start {
         attacks.names = args::warm_started(attacks.names)?;
     }
-    let split: Split = flags.split.parse()?;
-    let source: Source = flags.data.parse()?;
-    if flags.batch_size == 0 {
-        return Err(input("--batch-size 0: use at least 1"));
-    }
+    let images = flags.images.check()?;
     let (model, hash) = args::model(&flags.model, &setup.device)?;
     let time_limit = flags.time_limit.as_deref().map(args::time_limit).transpose()?;
     args::check_attacks(&attacks.names, model.metadata.architecture.classes(), budget.norm())?;
@@ -137,19 +132,18 @@ fn check(flags: &Evaluate, setup: &Setup) -> Result<Checked, Error> {
             flags.out.display()
         )));
     }
-    let data = args::dataset(&source, split, flags.count)?;
-    args::check_fit(&data, &source, &model)?;
+    let data = images.load([&model])?;
     let training = if readouts.contains(&ReadoutChoice::Early) {
-        Some(development(flags, &source, split, &data, &model)?)
+        Some(development(flags, &images, &data, &model)?)
     } else {
         None
     };
-    let settings = Settings { budget, seed: setup.seed(), batch_size: flags.batch_size };
+    let settings = Settings { budget, seed: setup.seed(), batch_size: images.batch_size };
     Ok(Checked {
         model,
         hash,
         data,
-        split,
+        split: images.split,
         training,
         attacks,
         gradients,
@@ -163,11 +157,11 @@ fn check(flags: &Evaluate, setup: &Setup) -> Result<Checked, Error> {
 /// The training split, whose last images must not be among those evaluated.
 fn development(
     flags: &Evaluate,
-    source: &Source,
-    split: Split,
+    images: &Images,
     data: &Dataset,
     model: &ModelFile,
 ) -> Result<Dataset, Error> {
+    let Images { source, split, .. } = images;
     let instead = "choose t yourself, as early(T)";
     if let Source::Npz(path) = source
         && path.is_file()
@@ -182,7 +176,7 @@ fn development(
     if flags.development == 0 {
         return Err(input(format!("--development 0: give at least 1, or {instead}")));
     }
-    if split == Split::Train && data.len() + flags.development > training.len() {
+    if *split == Split::Train && data.len() + flags.development > training.len() {
         return Err(input(format!(
             "--readouts early: its {} development images would be among the {} evaluated; evaluate the test split, \
              lower --count, or {instead}",

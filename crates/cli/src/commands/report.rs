@@ -17,7 +17,8 @@ pub fn run(flags: &Report) -> Result<(), Error> {
     // Figures are several files, so they are no format of a report.
     let (figures, formats): (Vec<&str>, Vec<&str>) =
         flags.format.split(',').map(str::trim).partition(|&format| format == "svg");
-    let formats = formats.into_iter().map(str::parse).collect::<Result<Vec<Format>, _>>()?;
+    let format = |name: &str| name.parse().map_err(|error| input(format!("--format: {error}, svg")));
+    let formats = formats.into_iter().map(format).collect::<Result<Vec<Format>, Error>>()?;
     let (mut models, mut diagnoses) = (Vec::new(), Vec::new());
     let named = flags.results.iter().chain(&flags.records);
     for path in named.clone() {

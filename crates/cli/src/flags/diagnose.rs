@@ -2,38 +2,42 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::{Ball, Images};
+
 /// Measure why a robust accuracy is what it is: residuals, gradients, loss, spectrum, sweeps
 #[derive(Debug, Args)]
+#[command(mut_arg("count", |count| count.default_value("100")))]
+#[command(mut_arg("batch_size", |size| size.default_value("32")))]
 #[command(after_help = "Examples:\n  equipoise diagnose --model runs/standard/model.safetensors --model \
                   runs/pgd-at/model.safetensors --data digits --eps 0.1 --out runs/diagnosis\n  equipoise diagnose \
                   --model m.safetensors --data cifar10:data/cifar10-jpeg --count 50 --sections residual,alignment \
-                  --out runs/d\n\nSections:\n  residual   relative residual by iterate, steps to tolerance\n  accuracy   \
+                  --out runs/d\n  equipoise diagnose --model m.safetensors --data digits --eps 0.1 --adversarial \
+                  runs/e/adversarial-final.safetensors --out runs/d\n\nSections:\n  residual   relative residual by iterate, steps to tolerance\n  accuracy   \
                   accuracy and robust accuracy of every iterate\n  alignment  cosine of each gradient estimator to \
                   through-solver, by iterate\n  landscape  loss along the gradient and along a random direction\n  \
                   spectrum   spectral radius and Frobenius norm of the cell's Jacobian\n  sweep      accuracy over \
                   solver steps, tolerance and eps, down to 0%\n  gallery    images, perturbations, answers by \
                   iterate\n\nModels are shown side by side on the same images. The attack is PGD-10 through the gradient \
-                  that a model was trained with. Sections that are done stay in the folder: --resume goes on from \
+                  that a model was trained with; or --adversarial gives images that fool it already, such as those of \
+                  the white-box battery. They are verified first: they must be of this model, data, norm and eps. \
+                  Sweeps attack anew by PGD-10 all the same. Sections that are done stay in the folder: --resume goes on from \
                   them.")]
 pub struct Diagnose {
     /// The model files
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     pub model: Vec<PathBuf>,
-    /// digits, cifar10:PATH, fashion-mnist[:PATH], folder:PATH or npz:PATH
-    #[arg(long, value_name = "SPEC")]
-    pub data: String,
+    #[command(flatten)]
+    pub images: Images,
     /// Folder for diagnosis.json, a CSV file for each section, report.html and report.md
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Instead of PGD-10: the images that `evaluate --save-adversarial` wrote (.safetensors) for each model, in their
+    /// order
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub adversarial: Vec<PathBuf>,
     /// Go on with a diagnosis that was interrupted
     #[arg(long)]
     pub resume: bool,
-    /// train or test
-    #[arg(long, value_name = "NAME", default_value = "test")]
-    pub split: String,
-    /// Look at the first N images
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub count: usize,
     /// What to measure, separated by commas: residual, accuracy, alignment, landscape, spectrum, sweep, gallery
     #[arg(
         long,
@@ -41,12 +45,8 @@ pub struct Diagnose {
         default_value = "residual,accuracy,alignment,landscape,spectrum,sweep,gallery"
     )]
     pub sections: String,
-    /// Radius of the perturbations, such as 8/255
-    #[arg(long, value_name = "X", default_value = "8/255", allow_hyphen_values = true)]
-    pub eps: String,
-    /// Norm of the radius: linf or l2
-    #[arg(long, value_name = "NORM", default_value = "linf")]
-    pub norm: String,
+    #[command(flatten)]
+    pub ball: Ball,
     /// Solver steps that residuals are followed for [default: three times those of the first DEQ]
     #[arg(long, value_name = "N")]
     pub horizon: Option<usize>,
@@ -59,7 +59,4 @@ pub struct Diagnose {
     /// Images in the gallery
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub gallery: usize,
-    /// Images per batch; changes speed and memory, not results
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    pub batch_size: usize,
 }

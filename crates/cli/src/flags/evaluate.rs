@@ -2,8 +2,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::{Ball, Images};
+
+/// Attacks that search where PGD does not.
+const NORM: &str = "Norm of the radius: linf, l2 or l1; in l1 balls only apgd-ce, apgd-dlr and apgd-t search";
+
 /// Attack a model in every way asked for and count what survives
 #[derive(Debug, Args)]
+#[command(mut_arg("norm", |norm| norm.help(NORM)))]
 #[command(
     after_help = "Examples:\n  equipoise evaluate --model runs/pgd-at/model.safetensors --data digits --count 100 \
                   --eps 0.1 --out runs/pgd-at/evaluation\n  equipoise evaluate --model m.safetensors --data \
@@ -28,21 +34,14 @@ pub struct Evaluate {
     /// The model file
     #[arg(long, value_name = "FILE")]
     pub model: PathBuf,
-    /// digits, cifar10:PATH, fashion-mnist[:PATH], folder:PATH or npz:PATH
-    #[arg(long, value_name = "SPEC")]
-    pub data: String,
+    #[command(flatten)]
+    pub images: Images,
     /// Folder for results.json, results.md, report.html and the journal
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Go on with an evaluation that was interrupted
     #[arg(long)]
     pub resume: bool,
-    /// train or test
-    #[arg(long, value_name = "NAME", default_value = "test")]
-    pub split: String,
-    /// Evaluate the first N images only
-    #[arg(long, value_name = "N")]
-    pub count: Option<usize>,
     /// Attacks, separated by commas: pgd-10, pgd-50x5 (5 restarts), pgd-10-margin, apgd-ce, apgd-dlr, apgd-t,
     /// fab, fab-t, square, the sets autoattack, autoattack-plus, and the battery whitebox, which brings its own
     /// gradients (see below)
@@ -58,15 +57,8 @@ pub struct Evaluate {
     /// ensemble-states, ensemble-logits
     #[arg(long, value_name = "LIST", default_value = "final")]
     pub readouts: String,
-    /// Radius of the perturbations, such as 8/255
-    #[arg(long, value_name = "X", default_value = "8/255", allow_hyphen_values = true)]
-    pub eps: String,
-    /// Norm of the radius: linf, l2 or l1; in l1 balls only apgd-ce, apgd-dlr and apgd-t search
-    #[arg(long, value_name = "NORM", default_value = "linf")]
-    pub norm: String,
-    /// Images per batch; changes speed and memory, not results
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    pub batch_size: usize,
+    #[command(flatten)]
+    pub ball: Ball,
     /// Training images to choose `early` on, the last ones of the training split
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub development: usize,

@@ -148,7 +148,12 @@ fn bad_flags() {
     refuse(at, "trian", 2, &["trian", "train"]);
     refuse(at, "report --results recipe.toml --out out", 2, &["recipe.toml", "results.json"]);
     refuse(at, "report --results nothing.json --out out", 2, &["nothing.json"]);
-    refuse(at, "report --results recipe.toml --out out --format pdf", 2, &["`pdf`", "html"]);
+    refuse(
+        at,
+        "report --results recipe.toml --out out --format pdf",
+        2,
+        &["--format", "`pdf`", "html", "svg"],
+    );
     refuse(at, "info --model mdeq-huge", 2, &["mdeq-huge", "no such file", "mdeq-large"]);
     refuse(at, "info --model recipe.toml", 2, &["recipe.toml", "safetensors"]);
     nothing_written(at);
@@ -199,6 +204,16 @@ fn folders_that_cannot_be() {
     refuse(at, "train --data digits --model mdeq-digits --out file/out", 2, &["file/out", "permissions"]);
     refuse(at, "demo --quick --out file/out", 2, &["file/out", "permissions"]);
     assert_eq!(fs::read_to_string(at.join("file")).unwrap(), "a file");
+    let export = "export --model model/model.safetensors --out";
+    refuse(
+        at,
+        &format!("{export} no/folder/m.pth"),
+        2,
+        &["no/folder/m.pth", "no such folder", "check the path"],
+    );
+    fs::create_dir(at.join("folder.pth")).unwrap();
+    refuse(at, &format!("{export} folder.pth"), 2, &["folder.pth", "cannot write", "check the path"]);
+    refuse(at, "info --model model", 2, &["model: cannot read", "check the path"]);
     // A folder that is somebody else's.
     refuse(at, "demo --quick --out model", 2, &["model", "--out"]);
     assert!(at.join("model/model.safetensors").exists());

@@ -100,6 +100,69 @@ fn a_diagnosis_leaves_its_files_and_goes_on_from_its_sections() {
 }
 
 #[test]
+fn saved_adversarial_images_take_the_place_of_the_attack() {
+    let folder = folder();
+    let at = folder.path();
+    train_tiny(at);
+    // One that has learnt something: there must be right answers to break, and some that hold.
+    succeed(
+        at,
+        "train --config recipe.toml --epochs 12 --count 600 --lr 0.01 --checkpoint-steps 1000 --out good",
+    );
+    succeed(
+        at,
+        "evaluate --model good/model.safetensors --data digits --count 40 --eps 0.1 --attacks pgd-3 --gradients exact \
+         --readouts final,early(2) --save-adversarial --out e",
+    );
+    let diagnose = "diagnose --model good/model.safetensors --data digits --count 40 --eps 0.1 --sections \
+                    accuracy,sweep,gallery --adversarial e/adversarial-final.safetensors";
+    let summary = succeed(at, &format!("{diagnose} --out out"));
+    assert!(summary.contains("after the attacks of an evaluation"), "{summary}");
+    let record = json(&at.join("out/diagnosis.json"));
+    assert_eq!(record["attacked"], "saved");
+    let digest = record["diagnosed"][0]["configuration"]["adversarial_sha256"].as_str().unwrap();
+    assert_eq!(digest.len(), 64);
+    // The very images: their robust accuracy is the white-box accuracy, here and in the sweep.
+    let robust = &record["diagnosed"][0]["accuracy"]["result"]["robust"];
+    let evaluated = &json(&at.join("e/results.json"))["readouts"][0];
+    assert_eq!(robust["accuracy"], evaluated["white_box_accuracy"]);
+    let fraction = |name: &str| evaluated[name].as_f64().unwrap();
+    assert!(
+        0.0 < fraction("white_box_accuracy") && fraction("white_box_accuracy") < fraction("clean_accuracy")
+    );
+    let steps = record["diagnosed"][0]["sweep"]["result"]["solver_steps"].as_array().unwrap();
+    let deployed = steps.iter().find(|point| point["at"] == 4.0).unwrap();
+    assert_eq!(&deployed["transferred"], robust);
+    assert!(fs::read_to_string(at.join("out/report.html")).unwrap().contains("attacks of an evaluation"));
+    // Sections that were measured on other images are not taken for these.
+    let plain = diagnose.replace("--adversarial e/adversarial-final.safetensors", "");
+    refuse(at, &format!("{plain} --out out --resume"), 2, &["--resume", "adversarial"]);
+
+    let half = fs::read(at.join("e/adversarial-final.safetensors")).unwrap();
+    fs::write(at.join("half.safetensors"), &half[..half.len() / 2]).unwrap();
+    for (from, to, parts) in [
+        ("good/model", "model/model", &["adversarial-final.safetensors", "another model"][..]),
+        ("adversarial-final", "adversarial-early-2", &["behind the readout early(2)", "final"]),
+        ("--eps 0.1", "--eps 0.2", &["within linf of 0.1", "0.2", "same budget"]),
+        ("--count 40", "--count 41", &["image 40", "40 images"]),
+        ("--data digits", "--data digits --split train", &["data set and the split"]),
+        ("final.safetensors", "final.npz", &["adversarial-final.npz", ".safetensors"]),
+        ("e/adversarial-final", "half", &["half.safetensors", "no complete file"]),
+        ("e/adversarial", "f/adversarial", &["f/adversarial-final.safetensors", "cannot read"]),
+        (
+            "model.safetensors",
+            "model.safetensors model/model.safetensors",
+            &["1 given for 2 of --model", "order"],
+        ),
+    ] {
+        let command = diagnose.replacen(from, to, 1);
+        assert_ne!(command, diagnose);
+        refuse(at, &format!("{command} --out bad"), 2, parts);
+    }
+    assert!(!at.join("bad").exists());
+}
+
+#[test]
 fn what_cannot_be_diagnosed_is_refused_before_anything_is_written() {
     let folder = folder();
     let at = folder.path();
@@ -128,7 +191,9 @@ fn an_interrupted_diagnosis_keeps_its_sections() {
     let folder = folder();
     let at = folder.path();
     train_tiny(at);
-    let diagnose = "diagnose --model model/model.safetensors --data digits --count 300 --eps 0.1 --out out";
+    // One batch: it is stopped within.
+    let diagnose = "diagnose --model model/model.safetensors --data digits --count 300 --batch-size 300 --eps 0.1 \
+                    --out out";
     let child = command(at, diagnose).spawn().unwrap();
     let finished = |section: &str| {
         let entries = fs::read_dir(at.join("out/sections")).into_iter().flatten().flatten();
@@ -150,6 +215,9 @@ fn an_interrupted_diagnosis_keeps_its_sections() {
     assert!(stderr.contains("interrupted") && stderr.contains("--out out"), "{stderr}");
     assert!(stderr.contains("--resume"), "{stderr}");
     assert!(!at.join("out/diagnosis.json").exists() && finished("sweep").is_none());
+    for entry in fs::read_dir(at.join("out/sections")).unwrap() {
+        assert!(json(&entry.unwrap().path()).is_object(), "every section is whole");
+    }
 
     let kept = fs::read_to_string(&residual).unwrap();
     succeed(at, &format!("{diagnose} --sections residual,accuracy --resume"));

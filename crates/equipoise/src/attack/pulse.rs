@@ -1,18 +1,18 @@
-//! How far an attack on a batch has come, and whether it should go on: an attack of thousands of steps is watched
+//! How far the work on a batch has come, and whether it should go on: an attack of thousands of steps is watched
 //! and stopped from inside.
 
 use std::ops::ControlFlow;
 
-/// Where an attack on a batch stands, before a step.
+/// Where the work on a batch stands, before a step: an attack, or a measurement that takes as long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Beat {
     /// Steps done.
     pub done: usize,
-    /// Steps in all, if an example withstands to the end.
+    /// Steps in all, if an example needs all of them.
     pub total: usize,
     /// Examples of the batch.
     pub examples: usize,
-    /// Examples that still withstand.
+    /// Examples that take this step: those that still withstand an attack.
     pub standing: usize,
 }
 

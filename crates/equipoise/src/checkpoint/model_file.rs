@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use super::state_dict::{Entry, StateDict, StateDictError, load_state_dict, state_dict};
 use crate::deployed::Deployment;
-use crate::files;
 use crate::model::mdeq::ConfigError;
 use crate::network::{Architecture, Network};
 use crate::solve::SolverError;
@@ -55,7 +54,7 @@ pub struct ModelFile {
 #[derive(Debug, thiserror::Error)]
 pub enum ModelFileError {
     /// The file system said no.
-    #[error("{path}: cannot {action}: {source}")]
+    #[error("{path}: cannot {action}: {source}; check the path, its permissions and the free space")]
     Io {
         /// The file.
         path: PathBuf,
@@ -65,7 +64,9 @@ pub enum ModelFileError {
         source: io::Error,
     },
     /// Not a safetensors file, or a broken one.
-    #[error("{path}: not a readable .safetensors file ({problem}); is it complete?")]
+    #[error(
+        "{path}: not a readable .safetensors file ({problem}); is it complete? Copy it anew, or give another"
+    )]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -190,7 +191,7 @@ pub(super) fn to_safetensors(dict: &StateDict, (key, text): (&str, String)) -> R
 
 /// Writes a file whole or not at all.
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), ModelFileError> {
-    files::write_atomically(path, content).map_err(|source| io_error(path, "write", source))
+    equipoise_files::write_atomically(path, content).map_err(|source| io_error(path, "write", source))
 }
 
 pub(crate) fn io_error(path: &Path, action: &'static str, source: io::Error) -> ModelFileError {

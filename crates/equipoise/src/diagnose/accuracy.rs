@@ -31,6 +31,7 @@ pub fn accuracy<S: Stem, C: Cell, H: Head>(
                 None => all = Some(found),
                 Some(all) => all.append(found),
             }
+            Ok(())
         })?;
         answers.extend(all);
     }
@@ -75,6 +76,7 @@ pub fn feedforward_accuracy(
         case.each(&format!("accuracy, {}", view.name()), view, |_, batch| {
             let answers = predictions(&victim.logits(&batch.images)).into_iter().zip(&batch.labels);
             correct.extend(answers.map(|(answer, label)| answer == Some(*label)));
+            Ok(())
         })?;
         right.push((view, correct));
     }

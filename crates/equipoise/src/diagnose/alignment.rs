@@ -7,7 +7,7 @@
 use equipoise_record::{Alignment, Cosine, Spread};
 
 use super::{Case, DiagnoseError, Measured, VIEWS};
-use crate::attack::Classifier;
+use crate::attack::{Beat, Classifier};
 use crate::batch::{Images, to_vec};
 use crate::deployed::{Deployment, Victim};
 use crate::gradient::Estimator;
@@ -78,18 +78,26 @@ pub fn alignment<S: Stem, C: Cell, H: Head>(
         case.each(&format!("alignment, {}", view.name()), view, |_, batch| {
             let objective = CrossEntropy { labels: batch.labels.clone() };
             let forward = solver.forward(&batch.images, steps);
-            let gradient = |readout, estimator: &Estimator| {
-                rows(victim(readout, estimator).gradient_from(&batch.images, &forward, &objective).1)
+            let total = readouts.len() + estimators.len();
+            let examples = batch.labels.len();
+            let gradient = |done, readout, estimator: &Estimator| {
+                case.step(Beat { done, total, examples, standing: examples })?;
+                let victim = victim(readout, estimator);
+                Ok(rows(victim.gradient_from(&batch.images, &forward, &objective).1))
             };
-            let truths: Vec<_> =
-                readouts.iter().map(|&readout| gradient(readout, &Estimator::ThroughSolver)).collect();
-            for ((named, found), zero) in estimators.iter().zip(&mut found).zip(&mut zero) {
-                let estimates = gradient(Readout::Final, &named.estimator);
+            let truths = readouts.iter().enumerate();
+            let truths: Vec<_> = truths
+                .map(|(done, &readout)| gradient(done, readout, &Estimator::ThroughSolver))
+                .collect::<Result<_, _>>()?;
+            let found = found.iter_mut().zip(&mut zero);
+            for (done, (named, (found, zero))) in (readouts.len()..).zip(estimators.iter().zip(found)) {
+                let estimates = gradient(done, Readout::Final, &named.estimator)?;
                 *zero += estimates.iter().filter(|row| row.iter().all(|entry| *entry == 0.0)).count();
                 for (truths, found) in truths.iter().zip(found) {
                     found.extend(estimates.iter().zip(truths).map(|(a, b)| cosine(a, b)));
                 }
             }
+            Ok(())
         })?;
         for ((named, found), zero) in estimators.iter().zip(found).zip(zero) {
             for (readout, cosine) in readouts.iter().zip(found) {

@@ -55,9 +55,6 @@ fn lay_out(
 ) -> Result<Gallery, DiagnoseError> {
     let rows: Vec<usize> = (0..count.min(case.len())).collect();
     case.observer.stage("gallery", rows.len());
-    if case.observer.cancelled() {
-        return Err(DiagnoseError::Cancelled);
-    }
     let (clean, attacked) = (case.batch(View::Clean, &rows), case.batch(View::Attacked, &rows));
     let [_, channels, height, width] = clean.images.dims();
     let size = channels * height * width;
@@ -76,6 +73,9 @@ fn lay_out(
         Answers { by_iterate, deployed: found.deployed[0] }
     };
     let items = rows.iter().map(|&row| {
+        if case.observer.cancelled() {
+            return Err(DiagnoseError::Cancelled);
+        }
         let part = row * size..(row + 1) * size;
         let change = &changes[part.clone()];
         let item = GalleryItem {
@@ -93,7 +93,8 @@ fn lay_out(
             attacked_answers: answers(View::Attacked, row),
         };
         case.observer.advance(1, "");
-        item
+        Ok(item)
     });
-    Ok(Gallery { shape: [channels, height, width], classes: classes.to_vec(), scale, items: items.collect() })
+    let items = items.collect::<Result<_, _>>()?;
+    Ok(Gallery { shape: [channels, height, width], classes: classes.to_vec(), scale, items })
 }

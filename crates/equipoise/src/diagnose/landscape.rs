@@ -7,7 +7,7 @@
 use equipoise_record::{Landscape, Line, LinePoint, Share, Spread, View};
 
 use super::{Batch, Case, DiagnoseError, Measured};
-use crate::attack::{Noise, WhiteBox};
+use crate::attack::{Beat, Noise, WhiteBox};
 use crate::batch::{Images, predictions, to_vec};
 use crate::loss::{CrossEntropy, Objective};
 use crate::work::Work;
@@ -49,13 +49,17 @@ pub fn landscape(
         let random = noise.normal(&batch.indices, shape, &batch.images.device());
         let gradients =
             victims.iter().map(|(_, victim)| victim.value_and_gradient(&batch.images, &objective).gradient);
+        let (examples, total) = (batch.labels.len(), (victims.len() + 1) * DISTANCES.len());
+        let mut steps = (0..total).map(|done| Beat { done, total, examples, standing: examples });
         for (vector, found) in gradients.chain([random]).zip(&mut found) {
             let step = step(&vector);
-            for (&distance, found) in DISTANCES.iter().zip(found) {
+            for ((&distance, found), beat) in DISTANCES.iter().zip(found).zip(&mut steps) {
+                case.step(beat)?;
                 let moved = (batch.images.clone() + step.clone() * distance).clamp(0.0, 1.0);
                 found.extend(read(judge, &moved, batch, &objective));
             }
         }
+        Ok(())
     })?;
     let lines = names.zip(&found).map(|(direction, found)| line(direction, found)).collect();
     let origin = Spread::of(found[0][ZERO].iter().map(|(loss, _)| *loss));

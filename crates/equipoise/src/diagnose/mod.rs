@@ -5,8 +5,12 @@
 //! point, beside the true gradient? [`landscape`]: does the loss rise along them? [`spectrum`]: does the cell
 //! contract? `sweep`: what if the solver or ε were another? [`gallery`]: what does it look like?
 //!
-//! All of them look at a [`Case`]: some points, clean and after the ready-made PGD-10. Everything is per example,
+//! All of them look at a [`Case`]: some points, clean and after the ready-made PGD-10, or after an evaluation's
+//! attacks where that saved their images. Everything is per example,
 //! so batch size changes speed alone. What is found is plain data of the `equipoise-record` crate.
+//!
+//! The observer is asked before each batch, and within it before each step of an attack, each gradient and each
+//! product with J: whoever wants to stop waits for one solve or gradient at most.
 
 mod accuracy;
 mod alignment;
@@ -24,11 +28,13 @@ pub use residual::residual;
 pub use spectrum::{SpectrumConfig, spectrum};
 pub use sweep::{eps as sweep_eps, solver_steps as sweep_solver_steps, tolerance as sweep_tolerance};
 
+use std::ops::ControlFlow;
+
 use equipoise_record::View;
 
-use crate::attack::{Attack, Budget, Pgd, PgdConfig, Targets, WhiteBox};
+use crate::attack::{Attack, Beat, Budget, Pgd, PgdConfig, Targets, WhiteBox};
 use crate::batch::{Images, put_rows, select};
-use crate::evaluate::{Observer, Points};
+use crate::evaluate::{Observer, Points, Stopping, Verified};
 use crate::work::Work;
 
 /// How everything is measured.
@@ -104,26 +110,40 @@ impl<'a> Case<'a> {
         settings: Settings,
         observer: &'a dyn Observer,
     ) -> Result<Self, DiagnoseError> {
-        if points.is_empty() {
-            return Err(DiagnoseError::NoPoints);
-        }
-        if settings.batch_size == 0 {
-            return Err(DiagnoseError::BatchSize);
-        }
-        let classes = victim.classes();
-        if let Some(row) = points.labels().iter().position(|&label| label >= classes) {
-            let (index, label) = (points.indices()[row], points.labels()[row]);
-            return Err(DiagnoseError::Label { index, label, classes });
-        }
+        check(victim.classes(), points, &settings)?;
         let mut case = Self { points, attacked: points.images().clone(), settings, observer };
         let attack = pgd(false);
         let mut attacked = case.attacked.clone();
         case.each("ready-made pgd-10", View::Clean, |rows, batch| {
-            let found = attack.run(victim, &case.targets(batch), &settings.budget);
+            let found = case.attack(&attack, victim, batch, &settings.budget)?;
             attacked = put_rows(&attacked, rows, &found);
+            Ok(())
         })?;
         case.attacked = attacked;
         Ok(case)
+    }
+
+    /// Takes the images of attacks that were run before, verified for these very points, for a model of so many
+    /// classes.
+    ///
+    /// # Errors
+    ///
+    /// [`DiagnoseError`] if there are no points, or a label is not a class.
+    ///
+    /// # Panics
+    ///
+    /// If `attacked` is of other points.
+    pub fn saved(
+        classes: usize,
+        points: &'a Points,
+        attacked: &Verified,
+        settings: Settings,
+        observer: &'a dyn Observer,
+    ) -> Result<Self, DiagnoseError> {
+        check(classes, points, &settings)?;
+        let attacked = attacked.images.clone();
+        assert_eq!(attacked.dims(), points.images().dims(), "the images are of these points");
+        Ok(Self { points, attacked, settings, observer })
     }
 
     /// Number of examples.
@@ -153,18 +173,35 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// A batch as attacks take it.
-    fn targets<'b>(&self, batch: &'b Batch) -> Targets<'b> {
+    /// The images of a batch after an attack.
+    fn attack(
+        &self,
+        attack: &Pgd,
+        victim: &dyn WhiteBox,
+        batch: &Batch,
+        budget: &Budget,
+    ) -> Result<Images, DiagnoseError> {
         let Batch { images, labels, indices } = batch;
-        Targets { images, labels, indices, seed: self.settings.seed }
+        let targets = Targets { images, labels, indices, seed: self.settings.seed };
+        let pulse = Stopping::new(self.observer);
+        let found = attack.attempt_with(victim, &targets, budget, &pulse).images;
+        if pulse.stopped() { Err(DiagnoseError::Cancelled) } else { Ok(found) }
     }
 
-    /// Visits all examples of a view in batches, in order.
+    /// Before a step of the work on a batch, which may take minutes: an error if it should not be taken.
+    fn step(&self, beat: Beat) -> Result<(), DiagnoseError> {
+        match self.observer.beat(beat) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(DiagnoseError::Cancelled),
+        }
+    }
+
+    /// Visits all examples of a view in batches, in order, until a visit fails.
     fn each(
         &self,
         stage: &str,
         view: View,
-        mut visit: impl FnMut(&[usize], &Batch),
+        mut visit: impl FnMut(&[usize], &Batch) -> Result<(), DiagnoseError>,
     ) -> Result<(), DiagnoseError> {
         self.observer.stage(stage, self.len());
         let rows: Vec<usize> = (0..self.len()).collect();
@@ -172,10 +209,27 @@ impl<'a> Case<'a> {
             if self.observer.cancelled() {
                 return Err(DiagnoseError::Cancelled);
             }
-            visit(rows, &self.batch(view, rows));
+            visit(rows, &self.batch(view, rows))?;
             self.observer.advance(rows.len(), "");
         }
         Ok(())
+    }
+}
+
+/// What can be known to be wrong before anything is run.
+fn check(classes: usize, points: &Points, settings: &Settings) -> Result<(), DiagnoseError> {
+    if points.is_empty() {
+        return Err(DiagnoseError::NoPoints);
+    }
+    if settings.batch_size == 0 {
+        return Err(DiagnoseError::BatchSize);
+    }
+    match points.labels().iter().position(|&label| label >= classes) {
+        Some(row) => {
+            let (index, label) = (points.indices()[row], points.labels()[row]);
+            Err(DiagnoseError::Label { index, label, classes })
+        }
+        None => Ok(()),
     }
 }
 

@@ -37,6 +37,7 @@ pub fn residual<S: Stem, C: Cell, H: Head>(
         case.each(&format!("residual, {}", view.name()), view, |_, batch| {
             let trajectory = victim.forward(&batch.images, horizon).trajectory;
             residuals.extend_from_slice(trajectory.relative_residuals());
+            Ok(())
         })?;
         views.push(summarise(view, &residuals, horizon, tolerance));
     }

@@ -12,7 +12,7 @@
 use equipoise_record::{Share, Spectrum, SpectrumView, Spread, View};
 
 use super::{Case, DiagnoseError, Measured, VIEWS};
-use crate::attack::{Classifier, ExampleRng};
+use crate::attack::{Beat, Classifier, ExampleRng};
 use crate::batch::{from_vec, to_vec};
 use crate::deployed::{Deployment, Victim};
 use crate::model::cell::{BoundCell, Cell, Linearization};
@@ -58,8 +58,19 @@ pub fn spectrum<S: Stem, C: Cell, H: Head>(
             let best = forward.trajectory.choose(StateChoice::Best);
             let linearization = forward.cell.linearize(&best);
             let seed = case.settings.seed;
-            powers.extend(power_iteration(&*linearization, &batch.indices, seed, config));
-            norms.extend(hutchinson(&*linearization, &batch.indices, seed, config.probes));
+            let (examples, total) = (batch.labels.len(), config.probes + config.limit);
+            let step = |done, standing| case.step(Beat { done, total, examples, standing });
+            norms.extend(hutchinson(&*linearization, &batch.indices, seed, config.probes, |probe| {
+                step(probe, examples)
+            })?);
+            powers.extend(power_iteration(
+                &*linearization,
+                &batch.indices,
+                seed,
+                config,
+                |done, standing| step(config.probes + done, standing),
+            )?);
+            Ok(())
         })?;
         views.push(summarise(view, &powers, &norms));
     }
@@ -88,12 +99,15 @@ struct Walk {
     growths: Vec<f64>,
 }
 
+/// One product per iteration, for the examples whose walk goes on; `step` hears of it before: how many
+/// iterations are done, and how many examples go on.
 fn power_iteration(
     linearization: &dyn Linearization,
     indices: &[usize],
     seed: u64,
     config: &SpectrumConfig,
-) -> Vec<Power> {
+    step: impl Fn(usize, usize) -> Result<(), DiagnoseError>,
+) -> Result<Vec<Power>, DiagnoseError> {
     let dim = linearization.value().dims()[1];
     let mut results = vec![None; indices.len()];
     let mut walks: Vec<Walk> = indices
@@ -112,6 +126,7 @@ fn power_iteration(
         if walks.is_empty() {
             break;
         }
+        step(iteration - 1, walks.len())?;
         let here = selected.as_deref().unwrap_or(linearization);
         let products = products(here, &walks);
         let count = walks.len();
@@ -145,7 +160,7 @@ fn power_iteration(
         }
     }
     let unstarted = Power { dominant: None, growth: f64::NAN, iterations: 0 };
-    results.into_iter().map(|power| power.unwrap_or(unstarted)).collect()
+    Ok(results.into_iter().map(|power| power.unwrap_or(unstarted)).collect())
 }
 
 /// Jᵀu of each walk, in the precision of the model.
@@ -208,17 +223,19 @@ fn norm(a: &[f64]) -> f64 {
     dot(a, a).sqrt()
 }
 
-/// ‖J‖_F² of each example and its standard error.
+/// ‖J‖_F² of each example and its standard error. `step` hears of every probe before.
 fn hutchinson(
     linearization: &dyn Linearization,
     indices: &[usize],
     seed: u64,
     probes: usize,
-) -> Vec<(f64, f64)> {
+    step: impl Fn(usize) -> Result<(), DiagnoseError>,
+) -> Result<Vec<(f64, f64)>, DiagnoseError> {
     let value = linearization.value();
     let dim = value.dims()[1];
     let mut squares = vec![Vec::with_capacity(probes); indices.len()];
     for probe in 0..probes {
+        step(probe)?;
         let entries = indices
             .iter()
             .flat_map(|&index| {
@@ -232,7 +249,7 @@ fn hutchinson(
             square.push(row.iter().map(|entry| f64::from(*entry).powi(2)).sum::<f64>());
         }
     }
-    squares
+    let estimates = squares
         .into_iter()
         .map(|squares| {
             let count = squares.len() as f64;
@@ -240,7 +257,8 @@ fn hutchinson(
             let variance = squares.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / (count - 1.0);
             (mean, (variance / count).sqrt())
         })
-        .collect()
+        .collect();
+    Ok(estimates)
 }
 
 fn summarise(view: View, powers: &[Power], norms: &[(f64, f64)]) -> SpectrumView {

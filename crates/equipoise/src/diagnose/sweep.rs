@@ -7,7 +7,7 @@
 use equipoise_record::{Share, SweepPoint, View};
 
 use super::{Batch, Case, DiagnoseError, Measured, pgd};
-use crate::attack::{Attack, Budget, Classifier, WhiteBox};
+use crate::attack::{Budget, Classifier, WhiteBox};
 use crate::batch::{predictions, select};
 use crate::deployed::{Deployment, Victim};
 use crate::model::cell::Cell;
@@ -126,13 +126,14 @@ fn measure(
             let labels = standing.iter().map(|&k| batch.labels[k]).collect();
             let indices = standing.iter().map(|&k| batch.indices[k]).collect();
             let mut targets = Batch { images, labels, indices };
-            targets.images = attack.run(victim, &case.targets(&targets), budget);
+            targets.images = case.attack(&attack, victim, &targets, budget)?;
             for (k, holds) in standing.into_iter().zip(correct(victim, &targets)) {
                 survives[k] = holds;
             }
         }
         clean.extend(right);
         robust.extend(survives);
+        Ok(())
     })?;
     Ok(SweepPoint {
         at,

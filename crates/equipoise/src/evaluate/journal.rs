@@ -13,18 +13,17 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use equipoise_files::write_atomically;
 use equipoise_record::Flag;
-use safetensors::tensor::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::cascade::{Cascade, Settings};
+use super::fields::{Field, Fields, classes_to_i64};
 use super::ledger::{Cost, Findings, Ledger};
 use super::points::Points;
-use super::save::{Field, classes_to_i64};
 use crate::attack::random::fnv1a;
 use crate::batch::to_vec;
-use crate::files::write_atomically;
 use crate::work::Work;
 
 /// Version of the folder's layout.
@@ -314,35 +313,16 @@ fn encode(findings: &Findings, [_, channels, height, width]: [usize; 4]) -> Resu
 }
 
 fn decode(bytes: &[u8]) -> Result<Findings, String> {
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
-    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
-    let metadata = header.metadata().clone().unwrap_or_default();
-    fn number<T: std::str::FromStr>(metadata: &HashMap<String, String>, name: &str) -> Result<T, String> {
-        let text = metadata.get(name).ok_or_else(|| format!("it lacks `{name}`"))?;
-        text.parse().map_err(|_| format!("its `{name}` is `{text}`"))
-    }
-    let content = |name: &str, dtype: Dtype| {
-        let tensor = file.tensor(name).map_err(|error| error.to_string())?;
-        if tensor.dtype() == dtype { Ok(tensor.data()) } else { Err(format!("`{name}` has the wrong type")) }
-    };
-    let integers = |name: &str| -> Result<Vec<i64>, String> {
-        let (words, _) = content(name, Dtype::I64)?.as_chunks::<8>();
-        Ok(words.iter().map(|word| i64::from_le_bytes(*word)).collect())
-    };
-    let rows = integers("rows")?.into_iter().map(usize::try_from).collect::<Result<_, _>>();
-    let (words, _) = content("images", Dtype::F32)?.as_chunks::<4>();
+    let file = Fields::read(bytes)?;
     Ok(Findings {
-        stage: number(&metadata, "stage")?,
-        rows: rows.map_err(|_| "a row is negative".to_owned())?,
-        predictions: integers("predictions")?.into_iter().map(|class| usize::try_from(class).ok()).collect(),
-        claimed: content("claimed", Dtype::U8)?.iter().map(|&claim| claim != 0).collect(),
-        images: words.iter().map(|word| f32::from_le_bytes(*word)).collect(),
+        stage: file.number("stage")?,
+        rows: file.indices("rows")?,
+        predictions: file.classes("predictions")?,
+        claimed: file.u8("claimed")?.iter().map(|&claim| claim != 0).collect(),
+        images: file.f32("images")?,
         cost: Cost {
-            seconds: number(&metadata, "seconds")?,
-            work: Work {
-                cell_evaluations: number(&metadata, "cell_evaluations")?,
-                vjps: number(&metadata, "vjps")?,
-            },
+            seconds: file.number("seconds")?,
+            work: Work { cell_evaluations: file.number("cell_evaluations")?, vjps: file.number("vjps")? },
         },
     })
 }

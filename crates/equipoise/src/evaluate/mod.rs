@@ -12,12 +12,14 @@
 
 mod cascade;
 mod error;
+mod fields;
 mod flags;
 mod journal;
 mod ledger;
 mod observer;
 mod points;
 mod save;
+mod saved;
 mod time_limit;
 
 pub use cascade::{Cascade, Entry, Settings, run, run_within};
@@ -29,4 +31,5 @@ pub(crate) use observer::Stopping;
 pub use observer::{Observer, Quiet};
 pub use points::{Points, PointsError};
 pub use save::{SaveError, save_adversarial};
+pub use saved::{SavedAdversarial, SavedError, Verified, read_adversarial};
 pub use time_limit::TimeLimit;

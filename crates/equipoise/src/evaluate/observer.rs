@@ -14,7 +14,7 @@ pub trait Observer {
     /// `examples` more of the stage's examples are done; `note` says how the stage stands.
     fn advance(&self, examples: usize, note: &str);
 
-    /// The attack on the current batch is about to take a step. `Break` stops it at once: the batch is thrown
+    /// The attack on the current batch, or the measurement, is about to take a step. `Break` stops it at once: the batch is thrown
     /// away, and done again when the run is resumed.
     fn beat(&self, _beat: Beat) -> ControlFlow<()> {
         ControlFlow::Continue(())

@@ -1,18 +1,18 @@
-//! Files of adversarial images, in the safetensors format, and the small pieces that writing them takes.
+//! Files of adversarial images, in the safetensors format.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, SafeTensorError, View};
+use equipoise_files::write_atomically;
+use safetensors::tensor::SafeTensorError;
 use thiserror::Error;
 
+use super::fields::{Field, classes_to_i64};
 use super::ledger::Outcome;
 use super::points::Points;
 use crate::attack::Budget;
 use crate::batch::to_vec;
-use crate::files::write_atomically;
 
 /// Why adversarial images could not be saved.
 #[derive(Debug, Error)]
@@ -40,7 +40,8 @@ pub enum SaveError {
 /// - `broken` `[N]` uint8: 1 where an attack broke the point, that is where `x` is a verified adversarial
 ///   image of an image that was classified correctly,
 ///
-/// and in its metadata `readout`, `norm`, `eps`, and the `version` of this layout.
+/// and in its metadata `readout`, `norm`, `eps`, `model`, and the `version` of this layout. `model` is what tells
+/// the model from others, the SHA-256 of its file: [`read_adversarial`](super::read_adversarial) wants the same.
 ///
 /// # Errors
 ///
@@ -53,6 +54,7 @@ pub fn save_adversarial(
     stem: impl AsRef<Path>,
     points: &Points,
     budget: &Budget,
+    model: &str,
     outcome: &Outcome,
 ) -> Result<PathBuf, SaveError> {
     let shape = outcome.adversarial.dims();
@@ -76,6 +78,7 @@ pub fn save_adversarial(
         ("readout".to_owned(), outcome.result.name.clone()),
         ("norm".to_owned(), budget.norm().to_string()),
         ("eps".to_owned(), budget.eps().to_string()),
+        ("model".to_owned(), model.to_owned()),
     ]);
     let bytes = safetensors::tensor::serialize(fields, Some(metadata))?;
     // Not `with_extension`: a stem such as `adversarial-0.03` has none.
@@ -85,57 +88,5 @@ pub fn save_adversarial(
     match write_atomically(&path, &bytes) {
         Ok(()) => Ok(path),
         Err(source) => Err(SaveError::File { path, source }),
-    }
-}
-
-/// Classes as int64, −1 for none.
-pub(super) fn classes_to_i64(classes: &[Option<usize>]) -> Vec<i64> {
-    classes.iter().map(|class| class.map_or(-1, |class| class as i64)).collect()
-}
-
-/// A tensor on its way into a safetensors file.
-pub(super) struct Field {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
-}
-
-impl Field {
-    pub fn f32(values: &[f32], shape: Vec<usize>) -> Self {
-        Self {
-            dtype: Dtype::F32,
-            shape,
-            bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        }
-    }
-
-    pub fn i64(values: &[i64], shape: Vec<usize>) -> Self {
-        Self {
-            dtype: Dtype::I64,
-            shape,
-            bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        }
-    }
-
-    pub fn u8(bytes: Vec<u8>, shape: Vec<usize>) -> Self {
-        Self { dtype: Dtype::U8, shape, bytes }
-    }
-}
-
-impl View for Field {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.bytes)
-    }
-
-    fn data_len(&self) -> usize {
-        self.bytes.len()
     }
 }

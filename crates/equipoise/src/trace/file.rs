@@ -45,9 +45,11 @@ pub fn read_input(
     device: &Device,
 ) -> Result<(Images, Vec<usize>), TraceError> {
     let wrong = |tensor, problem: String| TraceError::Input { path: path.to_owned(), tensor, problem };
-    let bytes = fs::read(path).map_err(|e| wrong("file", format!("cannot read: {e}")))?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|e| wrong("file", format!("not a readable .safetensors file ({e})")))?;
+    let bytes = fs::read(path)
+        .map_err(|e| wrong("file", format!("cannot read: {e}; check the path and its permissions")))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| {
+        wrong("file", format!("not a readable .safetensors file ({e}); give x and y in one, whole"))
+    })?;
     let tensor = |name: &'static str, dtype: Dtype| {
         let view = file.tensor(name).map_err(|_| wrong(name, "missing; a trace needs x and y".into()))?;
         if view.dtype() == dtype {

@@ -8,6 +8,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::FloatDType;
 use burn::tensor::{Device, Tensor};
 use equipoise::batch::{from_vec, to_vec};
+use equipoise::model::mdeq::MdeqConfig;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -61,6 +62,58 @@ pub fn relative_error<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> f64 {
     let difference: f64 = a.iter().zip(&b).map(|(a, b)| square(a - b)).sum();
     let size: f64 = b.iter().map(|b| square(*b)).sum();
     (difference / size.max(1e-300)).sqrt()
+}
+
+/// Two branches, as small as they get, for digits.
+pub fn small_mdeq() -> MdeqConfig {
+    MdeqConfig {
+        channels: vec![4, 4],
+        head_channels: vec![2, 2],
+        final_channels: 8,
+        groups: 2,
+        expansion: 1,
+        ..MdeqConfig::digits()
+    }
+}
+
+/// Compares the gradients of every parameter of a model: each must be found to a relative error below `error`, but
+/// for those that are expected to be shorter than √`negligible`, which are rounding. Returns how many were compared.
+pub fn compare_gradients<M: Module>(
+    model: &M,
+    found: &GradientsParams,
+    expected: &GradientsParams,
+    error: f64,
+    negligible: f64,
+) -> usize {
+    struct Compare<'a> {
+        found: &'a GradientsParams,
+        expected: &'a GradientsParams,
+        error: f64,
+        negligible: f64,
+        compared: usize,
+    }
+    impl ModuleVisitor for Compare<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let Some(expected) = self.expected.get::<D>(param.id) else { return };
+            if inner(&expected, &expected) < self.negligible {
+                return;
+            }
+            let found = self.found.get::<D>(param.id).expect("a gradient for every parameter");
+            let error = relative_error(&found, &expected);
+            // Of a weight norm's g, most cancels: the normalisation after it takes the scale away again.
+            let factor = if D == 4 && param.shape()[1..] == [1; 3] { 10.0 } else { 1.0 };
+            assert!(
+                error < factor * self.error,
+                "parameter {} of shape {:?}: {error}",
+                param.id,
+                param.dims()
+            );
+            self.compared += 1;
+        }
+    }
+    let mut compare = Compare { found, expected, error, negligible, compared: 0 };
+    model.visit(&mut compare);
+    compare.compared
 }
 
 /// ⟨a, b⟩ in float64.

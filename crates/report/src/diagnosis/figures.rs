@@ -2,6 +2,7 @@
 
 use super::{results, setting};
 use crate::figure::{Figure, Scale, Series};
+use crate::words;
 use equipoise_record::{Cosine, Diagnosis, Share, Spread, SweepPoint, View};
 
 /// A median that is absent is not drawn.
@@ -86,9 +87,10 @@ pub(super) fn accuracy(diagnosis: &Diagnosis) -> Vec<Figure> {
     vec![Figure {
         title: "Accuracy of every iterate".into(),
         caption: format!(
-            "{}. Robust: classified correctly both when clean and after the ready-made PGD-10, all of whose steps \
-             are taken, the same images at every iterate. {INTERVALS}",
-            setting(diagnosis)
+            "{}. Robust: classified correctly both when clean and after {}, the same images at every iterate. \
+             {INTERVALS}",
+            setting(diagnosis),
+            words::attack(diagnosis.attacked)
         ),
         x_label: "iterate t that the head reads".into(),
         y_label: "accuracy in %".into(),
@@ -195,8 +197,11 @@ pub(super) fn sweep(diagnosis: &Diagnosis) -> Vec<Figure> {
             ..Figure::default()
         })
     };
-    let transferred = "Robust: under the ready-made PGD-10, run anew with this solver. Transferred: on the images that \
-                       it found with the deployed solver.";
+    let transferred = format!(
+        "Robust: under the ready-made PGD-10, run anew with this solver. Transferred: on the images that were found \
+         with the deployed solver by {}.",
+        words::attack(diagnosis.attacked)
+    );
     [
         figure(
             "Accuracy by ε",
@@ -205,10 +210,10 @@ pub(super) fn sweep(diagnosis: &Diagnosis) -> Vec<Figure> {
             "Ready-made PGD-10 with steps of ε/4, run anew at every ε.",
             &|sweep| &sweep.eps,
         ),
-        figure("Accuracy by solver steps", "solver steps T", Scale::Linear, transferred, &|sweep| {
+        figure("Accuracy by solver steps", "solver steps T", Scale::Linear, &transferred, &|sweep| {
             &sweep.solver_steps
         }),
-        figure("Accuracy by solver tolerance", "tolerance", Scale::Log, transferred, &|sweep| {
+        figure("Accuracy by solver tolerance", "tolerance", Scale::Log, &transferred, &|sweep| {
             &sweep.tolerance
         }),
     ]

@@ -2,7 +2,7 @@
 
 use super::setting;
 use crate::words;
-use equipoise_record::{Diagnosis, ModelDiagnosis, Section, Spread, View};
+use equipoise_record::{Attacked, Diagnosis, ModelDiagnosis, Section, Spread, View};
 
 /// What was found on one model: where, and in which clauses.
 pub(crate) struct Findings {
@@ -15,7 +15,7 @@ pub(crate) struct Findings {
 pub(crate) fn findings(diagnosis: &Diagnosis) -> Vec<Findings> {
     let clauses = |model: &ModelDiagnosis| -> Vec<String> {
         let all = [
-            accuracy(model),
+            accuracy(model, diagnosis.attacked),
             sweep(model),
             residual(model),
             alignment(model),
@@ -52,16 +52,17 @@ fn three(number: f64) -> String {
     words::number(format!("{number:.2e}").parse().unwrap_or(number))
 }
 
-fn accuracy(model: &ModelDiagnosis) -> Option<String> {
+fn accuracy(model: &ModelDiagnosis, attacked: Attacked) -> Option<String> {
     let accuracy = result(&model.accuracy)?;
     let best = accuracy.by_iterate.iter().max_by_key(|a| (a.robust.correct, a.t));
     let best = best
         .filter(|best| best.robust.correct > accuracy.robust.correct)
         .map(|best| format!(", {} if z_{} is read", words::percent(best.robust.accuracy.value), best.t));
     Some(format!(
-        "{} correct when clean and {} after the ready-made PGD-10{}",
+        "{} correct when clean and {} after {}{}",
         words::percent(accuracy.clean.accuracy.value),
         words::accuracy(accuracy.robust.accuracy),
+        words::attack(attacked),
         best.unwrap_or_default()
     ))
 }

@@ -64,9 +64,10 @@ pub(super) fn accuracy(diagnosis: &Diagnosis) -> Vec<Table> {
         ]
     });
     let caption = format!(
-        "{}. Robust: correct both when clean and after the ready-made PGD-10. The most robust iterate was picked by \
+        "{}. Robust: correct both when clean and after {}. The most robust iterate was picked by \
          looking at these very images, which flatters it.",
-        setting(diagnosis)
+        setting(diagnosis),
+        words::attack(diagnosis.attacked)
     );
     let numeric = ["Clean", "Robust", "Most robust iterate", "Robust there"];
     table(caption, columns(&["Model", "Readout"], &numeric), rows.collect())

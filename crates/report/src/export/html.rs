@@ -250,7 +250,7 @@ fn diagnosed(one: &Diagnosis, galleries: &[Markup], ids: &mut Ids) -> Markup {
         @if !galleries.is_empty() {
             section id=(id("gallery", ids)) {
                 h2 { "Gallery" }
-                p.quiet { "The first images of the data, attacked by the ready-made PGD-10." }
+                p.quiet { "The first images of the data, attacked by " (words::attack(one.attacked)) "." }
                 @for gallery in galleries { (gallery) }
             }
         }

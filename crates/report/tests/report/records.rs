@@ -2,10 +2,10 @@
 //! ready-made, broken).
 
 use equipoise_record::{
-    Accuracy, Alignment, Answers, AttackResult, Cosine, Diagnosis, Evaluation, Evidence, ExampleResult,
-    FORMAT_VERSION, Flag, Gallery, GalleryItem, IterateAccuracies, IterateAccuracy, Landscape, Line,
-    LinePoint, ModelDiagnosis, ReadoutResult, Residual, ResidualView, Section, Share, Spectrum, SpectrumView,
-    Spread, Sweep, SweepPoint, View,
+    Accuracy, Alignment, Answers, AttackResult, Attacked, Cosine, Diagnosis, Evaluation, Evidence,
+    ExampleResult, FORMAT_VERSION, Flag, Gallery, GalleryItem, IterateAccuracies, IterateAccuracy, Landscape,
+    Line, LinePoint, ModelDiagnosis, ReadoutResult, Residual, ResidualView, Section, Share, Spectrum,
+    SpectrumView, Spread, Sweep, SweepPoint, View,
 };
 use equipoise_report::Report;
 
@@ -268,6 +268,7 @@ pub fn diagnosis() -> Diagnosis {
         eps: 8.0 / 255.0,
         seed: 7,
         count: 10,
+        attacked: Attacked::ReadyMade,
         diagnosed: vec![deq, resnet],
     }
 }

@@ -1,0 +1,11 @@
+//! The evaluation cascade: a file for each thing that it promises.
+
+#[path = "../attack_victims/mod.rs"]
+mod attack_victims;
+mod interruption;
+mod journal;
+mod refusals;
+mod saved_images;
+mod support;
+mod time_limit;
+mod verdicts;

@@ -1,0 +1,86 @@
+//! Attacks that cheat, and what does not fit together.
+
+use crate::attack_victims::{Linear, SIZE, images};
+use crate::support::{cascade, entry, points, settings};
+use equipoise::attack::{Attack, Attempt, Budget, Norm, Pulse, Queries, Targets, WhiteBox};
+use equipoise::batch::{from_vec, select, to_vec};
+use equipoise::evaluate::{Cascade, Entry, EvaluateError, Points, PointsError, Quiet, Settings, run};
+
+/// An attack that returns whatever it is told to.
+struct Cheat<F>(F);
+
+impl<F: Fn(&Targets<'_>) -> Attempt + Send + Sync> Attack for Cheat<F> {
+    fn name(&self) -> String {
+        "cheat".to_owned()
+    }
+    fn queries(&self, _: usize, _: Norm) -> Queries {
+        Queries::default()
+    }
+    fn attempt_with(&self, _: &dyn WhiteBox, targets: &Targets<'_>, _: &Budget, _: &dyn Pulse) -> Attempt {
+        (self.0)(targets)
+    }
+}
+
+#[test]
+fn cheating_attacks_are_named() {
+    let linear = Linear::random(2, 35);
+    let points = points(&linear, 20, 0);
+    let try_with = |cheat: Box<dyn Attack>| {
+        let entry =
+            Entry { attack: cheat, estimator: "exact".to_owned(), ready_made: false, victim: &linear };
+        run(&cascade(&linear, vec![entry]), &points, &settings(), &Quiet, None)
+    };
+    let shift = |targets: &Targets<'_>, index: usize, by: f32| {
+        let shape = targets.images.dims();
+        let mut pixels = to_vec(targets.images.clone());
+        for (k, row) in pixels.chunks_mut(SIZE).enumerate() {
+            if targets.indices[k] == index {
+                row[5] += by;
+            }
+        }
+        Attempt { images: from_vec(pixels, shape, &targets.images.device()), ..Attempt::nothing(targets) }
+    };
+    // In the second batch, so that the row within the batch would be the wrong name.
+    for by in [0.04, -0.04, 2.0, f32::NAN] {
+        let error = try_with(Box::new(Cheat(move |t: &Targets<'_>| shift(t, 1017, by)))).unwrap_err();
+        let EvaluateError::OutsideBudget { attack, index, .. } = &error else { panic!("{error}") };
+        assert_eq!((attack.as_str(), *index), ("cheat/exact", 1017));
+        assert!(error.to_string().contains("cheat/exact") && error.to_string().contains("1017"), "{error}");
+    }
+    assert!(try_with(Box::new(Cheat(move |t: &Targets<'_>| shift(t, 1017, 0.0)))).is_ok());
+
+    let fewer = Cheat(|t: &Targets<'_>| Attempt { images: select(t.images, &[0]), ..Attempt::nothing(t) });
+    assert!(matches!(try_with(Box::new(fewer)), Err(EvaluateError::Shape { .. })));
+    let mute = Cheat(|t: &Targets<'_>| Attempt { claimed: Vec::new(), ..Attempt::nothing(t) });
+    assert!(matches!(try_with(Box::new(mute)), Err(EvaluateError::Shape { .. })));
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_advice() {
+    let linear = Linear::random(2, 36);
+    let points_ok = points(&linear, 4, 0);
+    let good = || cascade(&linear, vec![entry("pgd-2", "exact", false, &linear)]);
+    let error = |cascade: &Cascade<'_>, points: &Points, settings: &Settings| {
+        run(cascade, points, settings, &Quiet, None).unwrap_err().to_string()
+    };
+    assert!(error(&good(), &points_ok, &Settings { batch_size: 0, ..settings() }).contains("batch size"));
+    let labelled = Points::new(vec![7], images(1, 1, 0.0, 1.0), vec![2]).unwrap();
+    assert!(error(&good(), &labelled, &settings()).contains("example 7 has label 2"));
+    let entries = vec![
+        entry("pgd-2", "exact", true, &linear),
+        entry("pgd-2", "unrolled", false, &linear),
+        entry("pgd-3", "exact", true, &linear),
+    ];
+    let message = error(&cascade(&linear, entries), &points_ok, &settings());
+    assert!(message.contains("pgd-3/exact") && message.contains("pgd-2/unrolled"), "{message}");
+
+    let x = || images(2, 1, 0.0, 1.0);
+    assert!(matches!(Points::new(vec![1], x(), vec![0, 0]), Err(PointsError::Lengths { .. })));
+    assert!(matches!(Points::new(vec![1, 1], x(), vec![0, 0]), Err(PointsError::Twice(1))));
+    for bad in [x() * 255.0, x() - 1.0, x().mul_scalar(f32::NAN)] {
+        assert!(matches!(Points::new(vec![1, 2], bad, vec![0, 0]), Err(PointsError::Intensity { .. })));
+    }
+    let none = Points::new(Vec::new(), select(&x(), &[]), Vec::new()).unwrap();
+    let outcome = run(&good(), &none, &settings(), &Quiet, None).unwrap();
+    assert!(outcome.complete && outcome.result.examples.is_empty());
+}
