@@ -185,17 +185,30 @@ impl Conv {
         self.backward(arch).apply(arch, u, dx, count, accumulate);
     }
 
+    /// Makes ready for [`Self::pull_back`], which otherwise does so when it is first called.
+    pub fn prepare_backward(&self, arch: Arch) {
+        self.backward(arch);
+    }
+
     fn backward(&self, arch: Arch) -> &Method {
-        self.backward.get_or_init(|| {
-            let Planes { u, dx, .. } = self.planes;
-            let size = if self.shape[2] == 9 { 3 } else { 1 };
-            if let Some(scheme) = self.scheme {
+        if let Some(method) = self.backward.get() {
+            return method;
+        }
+        let Planes { u, dx, .. } = self.planes;
+        let method = match self.scheme {
+            Some(scheme) => {
                 let (kernel, shape, wide) = (&self.kernel, self.shape, self.is_wide());
-                return Method::Winograd(Winograd::new(arch, kernel, shape, true, [u, dx], scheme, wide));
+                Method::Winograd(Winograd::new(arch, kernel, shape, true, [u, dx], scheme, wide))
             }
-            let walk = Walk::backward(size, self.stride, u, dx);
-            let weights = Packed::new(&self.kernel, self.shape, &walk, true);
-            Method::Direct(walk, weights)
-        })
+            None => {
+                let size = if self.shape[2] == 9 { 3 } else { 1 };
+                let walk = Walk::backward(size, self.stride, u, dx);
+                let weights = Packed::new(&self.kernel, self.shape, &walk, true);
+                Method::Direct(walk, weights)
+            }
+        };
+        // Not made under the lock: a thread that waits for others to make their parts of it may be given a task that
+        // asks for it, too.
+        self.backward.get_or_init(|| method)
     }
 }

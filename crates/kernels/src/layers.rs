@@ -12,7 +12,7 @@ use crate::block::{BackwardChunk, Block, ForwardChunk, Inputs};
 use crate::capture::{BlockCapture, Capture, StepCapture};
 use crate::chunk::{Backward, ChunkTape, Forward, Scratch};
 use crate::fusion::Path;
-use crate::layer::Counter;
+use crate::layer::{Conv, Counter};
 use crate::layout::{FromChannels, ToChannels};
 use crate::parameters::{CellParameters, Convolutions};
 use crate::passes::Copy;
@@ -270,8 +270,16 @@ impl Layers {
         }
     }
 
+    /// All convolutions, in any order.
+    fn convolutions(&self) -> Vec<&Conv> {
+        let blocks = self.blocks.iter().flat_map(|block| [&block.conv1, &block.conv2]);
+        let paths = self.paths.iter().flatten().flatten().flat_map(|path| &path.steps).map(|step| &step.conv);
+        blocks.chain(paths).chain(self.post.iter().map(|post| &post.conv)).collect()
+    }
+
     /// Pulls cotangents back.
     pub fn pull_back(&self, chunks: &mut [Backward<'_>]) {
+        self.convolutions().par_iter().for_each(|conv| conv.prepare_backward(self.arch));
         chunks.par_iter_mut().with_max_len(1).for_each(|chunk| {
             self.pull_back_fusion(chunk);
             for (i, block) in self.blocks(false) {
