@@ -8,14 +8,16 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::layer::{Conv, Counter, Planes};
-use crate::norm::{CotangentSums, GroupNorm, Map, Moments, Normalise, PullBack, Pullback, Source, Then};
-use crate::norm::{vectors, vectors_mut};
+use crate::convolution::gradient::{self, Job};
+use crate::convolution::tile::multiply_add;
+use crate::convolution::{Conv, Counter, Planes};
+use crate::image::norm::{
+    CotangentSums, GroupNorm, Map, Moments, Normalise, PullBack, Pullback, Source, Then,
+};
+use crate::image::norm::{vectors, vectors_mut};
+use crate::image::plane::Plane;
+use crate::image::stack::Stack;
 use crate::parameters::{NormedConv, Statistics};
-use crate::plane::Plane;
-use crate::stack::Stack;
-use crate::tile::multiply_add;
-use crate::weights::{self, Job};
 
 const EPSILON: f64 = 1e-5;
 
@@ -252,7 +254,7 @@ pub(crate) fn gradients(arch: Arch, trained: Vec<Trained<'_>>, gathered: &[Gathe
         })
         .collect();
     let mut kernels: Vec<&mut Vec<f32>> = found.iter_mut().map(|of| &mut of.kernel).collect();
-    weights::accumulate(arch, &jobs, &mut kernels);
+    gradient::accumulate(arch, &jobs, &mut kernels);
     found
 }
 

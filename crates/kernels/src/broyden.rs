@@ -6,8 +6,8 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::norm::{vectors, vectors_mut};
-use crate::tile::multiply_add;
+use crate::convolution::tile::multiply_add;
+use crate::image::norm::{vectors, vectors_mut};
 
 /// What a step starts from. All slices are `[N, D]`.
 #[derive(Debug, Clone, Copy)]

@@ -4,45 +4,24 @@
 //! [`Tape`] for vector-Jacobian products with respect to state, injection and parameters. A [`Head`] does the same
 //! for the way from states to logits.
 //!
-//! What makes it fast: examples are images in H, W, C order with a border of zeros (`plane`); a convolution is
-//! a sum over taps and channels straight from the image, its result held in registers (`tile`, `conv`), or, three
-//! by three at stride 1, has 2.25 to 4 times fewer products (`winograd`);
-//! everything around the convolutions is fused into passes over memory that is still in the second level cache
-//! (`norm`, `passes`); and a task carries a few examples through a whole cell (`cell`).
+//! What makes it fast: examples are images in H, W, C order with a border of zeros (`image`); a convolution is
+//! a sum over taps and channels straight from the image, its result held in registers (`convolution::direct`), or has
+//! 2.25 to 4 times fewer products (`convolution::winograd`); everything around the convolutions is fused into passes
+//! over memory that is still in the second level cache; and a task carries a few examples through a whole cell
+//! (`cell::layers`).
 //!
 //! Instruction sets are chosen when the program runs: AVX-512, AVX2, NEON, or none.
 
 // Tiles of registers are arrays indexed together with pointers and with one another: a range says it plainest.
 #![allow(clippy::needless_range_loop, clippy::type_complexity)]
 
-mod plane;
-mod tile;
-mod conv;
-mod points;
-mod winograd;
-mod wide;
-mod norm;
-mod transpose;
-mod layout;
-mod passes;
 mod parameters;
-mod stack;
-mod layer;
-mod capture;
-mod block;
-mod fusion;
-mod post;
-mod point_sums;
-mod weights;
-mod pool;
-mod chunk;
-mod layers;
-mod cell;
-mod tape;
-mod head;
+mod image;
+mod convolution;
 mod batch_norm;
-mod head_training;
 mod stem;
+mod cell;
+mod head;
 mod broyden;
 pub mod machine;
 pub mod memory;
@@ -51,12 +30,12 @@ mod tests;
 
 pub use broyden::{BroydenStep, Correction, broyden_direction, broyden_next, residuals};
 pub use cell::Cell;
+pub use cell::tape::Tape;
+pub use head::training::{HeadGradients, HeadPass};
 pub use head::{Head, HeadTape};
-pub use head_training::{HeadGradients, HeadPass};
 pub use parameters::{
     BiasedConv, BlockParameters, BottleneckParameters, CellParameters, Convolutions, HeadParameters,
     NormParameters, NormedConv, PathParameters, PostParameters, Statistics, StemConv, StemParameters,
     StepParameters,
 };
 pub use stem::{Stem, StemPass, StemTape};
-pub use tape::Tape;

@@ -8,12 +8,12 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::batch_norm::{Activations, Finish, Gathered, Normed, Trained, gradients};
+use crate::convolution::Counter;
 use crate::head::{CHUNK, Layer, chunk, gate};
-use crate::layer::Counter;
-use crate::layout::{FromChannels, ToChannels};
+use crate::image::layout::{FromChannels, ToChannels};
+use crate::image::plane::Plane;
+use crate::image::stack::Stack;
 use crate::parameters::{BiasedConv, Convolutions, NormedConv, Statistics, StemConv, StemParameters};
-use crate::plane::Plane;
-use crate::stack::Stack;
 
 /// A stem in evaluation, ready to be used. A clone is cheap and shares everything.
 ///

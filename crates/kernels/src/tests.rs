@@ -5,14 +5,14 @@
 
 use pulp::Arch;
 
-use crate::conv::{Images, ImagesMut, Packed, Walk, convolve};
-use crate::layer::{Counter, Planes};
-use crate::plane::Plane;
-use crate::points::Scheme;
-use crate::stack::Stack;
-use crate::weights::{Job, accumulate};
-use crate::wide::Share;
-use crate::winograd::Winograd;
+use crate::convolution::direct::{Images, ImagesMut, Packed, Walk, convolve};
+use crate::convolution::gradient::{Job, accumulate};
+use crate::convolution::points::Scheme;
+use crate::convolution::wide::Share;
+use crate::convolution::winograd::Winograd;
+use crate::convolution::{Counter, Planes};
+use crate::image::plane::Plane;
+use crate::image::stack::Stack;
 use crate::{
     BlockParameters, Cell, CellParameters, Convolutions, NormParameters, PathParameters, PostParameters,
     StepParameters,

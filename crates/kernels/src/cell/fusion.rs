@@ -7,13 +7,13 @@ use std::ops::Range;
 
 use pulp::Arch;
 
-use crate::capture::{Capture, StepCapture};
-use crate::layer::{Conv, Counter, Norm, Planes};
-use crate::norm::{CotangentSums, Moments, Normalise, PullBack, Source, Then};
+use crate::cell::capture::{Capture, StepCapture};
+use crate::convolution::{Conv, Counter, Norm, Planes};
+use crate::image::norm::{CotangentSums, Moments, Normalise, PullBack, Source, Then};
+use crate::image::passes::{Copy, Downsum};
+use crate::image::plane::Plane;
+use crate::image::stack::Stack;
 use crate::parameters::{PathParameters, StepParameters};
-use crate::passes::{Copy, Downsum};
-use crate::plane::Plane;
-use crate::stack::Stack;
 
 /// One convolution and its normalisation.
 #[derive(Debug)]

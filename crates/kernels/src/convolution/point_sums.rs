@@ -13,11 +13,11 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::layer::Conv;
-use crate::plane::LANES;
-use crate::points::{Scheme, ToTaps, patch_back, patch_in};
-use crate::weights::{Job, Piece, outer_products};
-use crate::winograd::{APART, grow};
+use crate::convolution::Conv;
+use crate::convolution::gradient::{Job, Piece, outer_products};
+use crate::convolution::points::{Scheme, ToTaps, patch_back, patch_in};
+use crate::convolution::winograd::{APART, grow};
+use crate::image::plane::LANES;
 
 /// Tiles that are transformed together.
 const TILES: usize = 24;

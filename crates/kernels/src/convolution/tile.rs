@@ -1,4 +1,4 @@
-//! The two inner loops that do nearly all of the work, and the only unsafe code.
+//! The inner loops that do nearly all of the work.
 //!
 //! Both hold a tile of the result in registers: some rows times one or two panels of [`LANES`] columns. Every
 //! element of a result is accumulated over its terms in one fixed order with the same instruction, whichever
@@ -10,7 +10,7 @@
 
 use pulp::Simd;
 
-use crate::plane::LANES;
+use crate::image::plane::LANES;
 
 /// a · b + c: one rounding where the instruction set has it.
 #[inline(always)]

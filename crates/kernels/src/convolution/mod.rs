@@ -1,17 +1,25 @@
-//! One convolution of a cell with everything known about it before any example comes: both of its walks, its
-//! weights packed for each, and its normalisation's number.
+//! A convolution with everything known about it before any example comes: its walks or its kernel at points, for the
+//! way there and back, and the number of its normalisation.
+
+pub(crate) mod tile;
+pub(crate) mod direct;
+pub(crate) mod points;
+pub(crate) mod winograd;
+pub(crate) mod wide;
+pub(crate) mod gradient;
+pub(crate) mod point_sums;
 
 use std::sync::OnceLock;
 
 use pulp::Arch;
 
-use crate::conv::{Images, ImagesMut, Packed, Walk, convolve};
-use crate::norm::GroupNorm;
+use crate::convolution::direct::{Images, ImagesMut, Packed, Walk, convolve};
+use crate::convolution::points::Scheme;
+use crate::convolution::wide::Share;
+use crate::convolution::winograd::Winograd;
+use crate::image::norm::GroupNorm;
+use crate::image::plane::Plane;
 use crate::parameters::{Convolutions, NormParameters};
-use crate::plane::Plane;
-use crate::points::Scheme;
-use crate::wide::Share;
-use crate::winograd::Winograd;
 
 /// The planes that a convolution goes between.
 #[derive(Debug, Clone, Copy)]

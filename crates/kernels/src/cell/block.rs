@@ -9,16 +9,16 @@ use std::ops::Range;
 use pulp::Arch;
 use rayon::prelude::*;
 
-use crate::capture::Capture;
-use crate::chunk::CHUNK;
-use crate::layer::{Conv, Counter, Norm, Planes};
-use crate::layout::{FromChannels, ToChannels};
-use crate::norm::{CotangentSums, Moments, Normalise, PullBack, RectifyInPlace, Source, Then};
+use crate::cell::capture::Capture;
+use crate::cell::chunk::CHUNK;
+use crate::convolution::wide::Share;
+use crate::convolution::{Conv, Counter, Norm, Planes};
+use crate::image::layout::{FromChannels, ToChannels};
+use crate::image::norm::{CotangentSums, Moments, Normalise, PullBack, RectifyInPlace, Source, Then};
+use crate::image::passes::ScaleChannels;
+use crate::image::plane::Plane;
+use crate::image::stack::{Dense, DenseMut, Stack};
 use crate::parameters::BlockParameters;
-use crate::passes::ScaleChannels;
-use crate::plane::Plane;
-use crate::stack::{Dense, DenseMut, Stack};
-use crate::wide::Share;
 
 /// Pixels that are worked on together: as many as amortise reading a wide kernel.
 const TOGETHER: usize = 1024;

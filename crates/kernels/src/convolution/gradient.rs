@@ -9,11 +9,11 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::layer::Conv;
-use crate::plane::LANES;
-use crate::point_sums;
-use crate::stack::Stack;
-use crate::tile::outer;
+use crate::convolution::Conv;
+use crate::convolution::point_sums;
+use crate::convolution::tile::outer;
+use crate::image::plane::LANES;
+use crate::image::stack::Stack;
 
 /// Pixels whose cotangents stay in the first level cache.
 const PIXELS: usize = 192;

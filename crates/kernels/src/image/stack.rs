@@ -1,7 +1,7 @@
 //! Images of several examples behind each other, or of the few that are worked on.
 
-use crate::conv::{Images, ImagesMut};
-use crate::plane::Plane;
+use crate::convolution::direct::{Images, ImagesMut};
+use crate::image::plane::Plane;
 
 /// Room for so many images of `each` floats. Examples beyond take the places of earlier ones: what only has to last
 /// while a few examples are worked on stays in the cache.

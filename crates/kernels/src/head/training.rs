@@ -9,13 +9,13 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::batch_norm::{Activations, Finish, Gathered, Normed, Trained, gradients};
+use crate::convolution::Counter;
 use crate::head::chunk;
-use crate::layer::Counter;
-use crate::layout::{FromChannels, ToChannels};
+use crate::image::layout::{FromChannels, ToChannels};
+use crate::image::passes::{Copy, RectifyVjp};
+use crate::image::plane::Plane;
+use crate::image::stack::{Dense, DenseMut, Stack};
 use crate::parameters::{BottleneckParameters, Convolutions, HeadParameters, NormedConv, Statistics};
-use crate::passes::{Copy, RectifyVjp};
-use crate::plane::Plane;
-use crate::stack::{Dense, DenseMut, Stack};
 
 /// An MDEQ head on its way through a batch: evaluated, and ready to be pulled back through.
 ///

@@ -2,12 +2,12 @@
 //!
 //! A batch is cut into chunks, one task each. How it is cut changes no bit of any example's result.
 
-use crate::block::{BlockScratch, BlockTape};
-use crate::capture::Capture;
-use crate::fusion::{StepScratch, StepTape};
-use crate::pool::Room;
-use crate::post::{PostScratch, PostTape};
-use crate::stack::Stack;
+use crate::cell::block::{BlockScratch, BlockTape};
+use crate::cell::capture::Capture;
+use crate::cell::fusion::{StepScratch, StepTape};
+use crate::cell::pool::Room;
+use crate::cell::post::{PostScratch, PostTape};
+use crate::image::stack::Stack;
 
 /// Examples of one chunk, at most: the kernels of coarse branches, which do not fit into any cache near a core, serve
 /// several.

@@ -4,7 +4,7 @@ use std::any::Any;
 
 use pulp::Simd;
 
-use crate::plane::LANES;
+use crate::image::plane::LANES;
 
 /// Rows of numbers.
 pub(crate) type Square = [[f32; LANES]; LANES];

@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::plane::{LANES, Plane};
-use crate::tile::{Rows, gather};
+use crate::convolution::tile::{Rows, gather};
+use crate::image::plane::{LANES, Plane};
 
 /// Weights of one tile pass stay in the first level cache up to so many terms.
 const TERMS: usize = 320;

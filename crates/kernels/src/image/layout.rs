@@ -7,9 +7,9 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use crate::norm::{vectors, vectors_mut};
-use crate::plane::{LANES, Plane};
-use crate::transpose::transposed;
+use crate::image::norm::{vectors, vectors_mut};
+use crate::image::plane::{LANES, Plane};
+use crate::image::transpose::transposed;
 
 /// From C, H, W order, dense, to a plane: its interior is set (padding channels to zero), or added to.
 pub(crate) struct FromChannels<'a> {

@@ -8,17 +8,17 @@ use std::ops::Range;
 use pulp::Arch;
 use rayon::prelude::*;
 
-use crate::block::{BackwardChunk, Block, ForwardChunk, Inputs};
-use crate::capture::{BlockCapture, Capture, StepCapture};
-use crate::chunk::{Backward, ChunkTape, Forward, Scratch};
-use crate::fusion::Path;
-use crate::layer::{Conv, Counter};
-use crate::layout::{FromChannels, ToChannels};
+use crate::cell::block::{BackwardChunk, Block, ForwardChunk, Inputs};
+use crate::cell::capture::{BlockCapture, Capture, StepCapture};
+use crate::cell::chunk::{Backward, ChunkTape, Forward, Scratch};
+use crate::cell::fusion::Path;
+use crate::cell::post::{Post, PostTape};
+use crate::convolution::gradient::Job;
+use crate::convolution::{Conv, Counter};
+use crate::image::layout::{FromChannels, ToChannels};
+use crate::image::passes::Copy;
+use crate::image::stack::{Dense, DenseMut, Stack};
 use crate::parameters::{CellParameters, Convolutions};
-use crate::passes::Copy;
-use crate::post::{Post, PostTape};
-use crate::stack::{Dense, DenseMut, Stack};
-use crate::weights::Job;
 
 /// What stays the same from batch to batch.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl Layers {
         let mut norms = Vec::new();
         let mut note = |norm: &crate::parameters::NormParameters, channels: usize, what: &str| {
             norm.check(channels, what);
-            norms.push(channels.next_multiple_of(crate::plane::LANES));
+            norms.push(channels.next_multiple_of(crate::image::plane::LANES));
         };
         for (block, shape) in blocks.iter().zip(shapes) {
             note(&block.gn1, block.inner, "gn1");

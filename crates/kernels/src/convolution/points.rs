@@ -15,8 +15,8 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use crate::plane::LANES;
-use crate::tile::multiply_add;
+use crate::convolution::tile::multiply_add;
+use crate::image::plane::LANES;
 
 /// √½ and √2: the points of interpolation for m = 4.
 const A: f32 = std::f32::consts::FRAC_1_SQRT_2;

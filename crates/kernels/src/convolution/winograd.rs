@@ -16,10 +16,10 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::conv::{Images, ImagesMut};
-use crate::plane::{LANES, Plane};
-use crate::points::{Scheme, TransformKernel, patch_in, patch_out};
-use crate::tile::product;
+use crate::convolution::direct::{Images, ImagesMut};
+use crate::convolution::points::{Scheme, TransformKernel, patch_in, patch_out};
+use crate::convolution::tile::product;
+use crate::image::plane::{LANES, Plane};
 
 /// Tiles that are worked on together: each weight that is read serves that many.
 const TILES: usize = 32;

@@ -4,14 +4,14 @@ use std::ops::Range;
 
 use pulp::Arch;
 
-use crate::capture::Capture;
-use crate::layer::{Conv, Counter, Norm, Planes};
-use crate::layout::{FromChannels, ToChannels};
-use crate::norm::{CotangentSums, Moments, Normalise, PullBack, Source, Then};
+use crate::cell::capture::Capture;
+use crate::convolution::{Conv, Counter, Norm, Planes};
+use crate::image::layout::{FromChannels, ToChannels};
+use crate::image::norm::{CotangentSums, Moments, Normalise, PullBack, Source, Then};
+use crate::image::passes::{Rectify, RectifyVjp};
+use crate::image::plane::Plane;
+use crate::image::stack::{Dense, DenseMut, Stack};
 use crate::parameters::PostParameters;
-use crate::passes::{Rectify, RectifyVjp};
-use crate::plane::Plane;
-use crate::stack::{Dense, DenseMut, Stack};
 
 /// Post-fusion of one branch.
 #[derive(Debug)]

@@ -1,15 +1,24 @@
 //! The cell: f(z; x) over batches of examples, on all threads.
 
+pub(crate) mod block;
+pub(crate) mod fusion;
+pub(crate) mod post;
+pub(crate) mod layers;
+pub(crate) mod chunk;
+pub(crate) mod tape;
+pub(crate) mod capture;
+pub(crate) mod pool;
+
 use std::sync::Arc;
 
 use pulp::Arch;
 
-use crate::capture::Capture;
-use crate::chunk::{CHUNK, ChunkTape, Forward, Scratch};
-use crate::layers::Layers;
+use crate::cell::capture::Capture;
+use crate::cell::chunk::{CHUNK, ChunkTape, Forward, Scratch};
+use crate::cell::layers::Layers;
+use crate::cell::pool::Pool;
+use crate::cell::tape::Tape;
 use crate::parameters::{CellParameters, Convolutions};
-use crate::pool::Pool;
-use crate::tape::Tape;
 
 /// Kernels of so many weights or more come from memory each time they are used.
 const WIDE_FROM: usize = 1 << 21;

@@ -7,8 +7,8 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::plane::{LANES, Plane};
-use crate::tile::multiply_add;
+use crate::convolution::tile::multiply_add;
+use crate::image::plane::{LANES, Plane};
 
 const EPSILON: f64 = 1e-5;
 
@@ -121,7 +121,7 @@ impl GroupNorm {
         result
     }
 
-    /// Adds the gradients of γ and β, from the channel sums of [`sums`].
+    /// Adds the gradients of γ and β, from the channel sums of [`CotangentSums`].
     pub fn gradients(&self, stored: &[f32], sums: &[f32], weight: &mut [f32], bias: &mut [f32]) {
         let stride = stored.len() / 2;
         for c in 0..self.channels {

@@ -4,17 +4,19 @@
 //! A chunk of examples keeps one image for each ReLU. On the way back, a ReLU's output is replaced by the cotangent of
 //! its input as soon as that is known, so that a product takes hardly more memory than an evaluation.
 
+pub(crate) mod training;
+
 use std::sync::{Arc, Mutex};
 
 use pulp::Arch;
 use rayon::prelude::*;
 
-use crate::layer::{Conv, Counter, Planes};
-use crate::layout::{FromChannels, ToChannels};
+use crate::convolution::{Conv, Counter, Planes};
+use crate::image::layout::{FromChannels, ToChannels};
+use crate::image::passes::{Biased, Copy, Gate};
+use crate::image::plane::Plane;
+use crate::image::stack::{Dense, DenseMut, Stack};
 use crate::parameters::{BiasedConv, BottleneckParameters, Convolutions, HeadParameters};
-use crate::passes::{Biased, Copy, Gate};
-use crate::plane::Plane;
-use crate::stack::{Dense, DenseMut, Stack};
 
 /// Examples of one chunk, at most.
 pub(crate) const CHUNK: usize = 8;

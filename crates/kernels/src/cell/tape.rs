@@ -2,11 +2,11 @@
 
 use rayon::prelude::*;
 
-use crate::capture::Capture;
+use crate::cell::capture::Capture;
+use crate::cell::chunk::{Backward, ChunkTape};
 use crate::cell::{Cell, Inner, chunk};
-use crate::chunk::{Backward, ChunkTape};
+use crate::convolution::gradient;
 use crate::parameters::CellParameters;
-use crate::weights;
 
 /// An evaluation of N examples.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Tape {
         let captures = self.run(u, state, Some(injection), true);
         let layers = &self.cell.0.layers;
         let (mut kernels, mut norms) = into.parts_mut();
-        weights::accumulate(layers.arch, &layers.jobs(&self.chunks, &captures), &mut kernels);
+        gradient::accumulate(layers.arch, &layers.jobs(&self.chunks, &captures), &mut kernels);
         for (id, norm) in norms.iter_mut().enumerate() {
             let Some((weight, bias)) = &mut norm.affine else { continue };
             for (tape, capture) in self.chunks.iter().zip(&captures) {

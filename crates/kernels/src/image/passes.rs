@@ -2,8 +2,8 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::norm::{relu, relu_vjp, vectors, vectors_mut};
-use crate::plane::Plane;
+use crate::image::norm::{relu, relu_vjp, vectors, vectors_mut};
+use crate::image::plane::Plane;
 
 /// out = x, or out += x, between planes of one shape.
 pub(crate) struct Copy<'a> {

@@ -11,12 +11,12 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::conv::{Images, ImagesMut};
-use crate::norm::{vectors, vectors_mut};
-use crate::plane::LANES;
-use crate::points::{Scheme, patch_in, patch_out};
-use crate::tile::product;
-use crate::winograd::{APART, ProductTile, Winograd, grow};
+use crate::convolution::direct::{Images, ImagesMut};
+use crate::convolution::points::{Scheme, patch_in, patch_out};
+use crate::convolution::tile::product;
+use crate::convolution::winograd::{APART, ProductTile, Winograd, grow};
+use crate::image::norm::{vectors, vectors_mut};
+use crate::image::plane::LANES;
 
 /// Tiles that are worked on together, at most: more would leave the caches.
 const TILES: usize = 64;
