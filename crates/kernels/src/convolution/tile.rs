@@ -1,6 +1,6 @@
 //! The inner loops that do nearly all of the work.
 //!
-//! Both hold a tile of the result in registers: some rows times one or two panels of [`LANES`] columns. Every
+//! They hold a tile of the result in registers: some rows times one or two panels of [`LANES`] columns. Every
 //! element of a result is accumulated over its terms in one fixed order with the same instruction, whichever
 //! tile it falls into and however many rows that tile has: results do not depend on how work is cut up.
 //!
