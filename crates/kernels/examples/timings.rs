@@ -1,6 +1,9 @@
 //! Times the cell of MDEQ-small and MDEQ-large: evaluation, linearisation, vector-Jacobian products.
 //!
-//! `cargo run --release -p equipoise-kernels --example timings [BATCH] [REPETITIONS]`
+//! `cargo run --release -p equipoise-kernels --example timings [BATCH] [REPETITIONS] [CASE]`
+//!
+//! With a case, such as "mdeq-large vjp", only that: for a profiler. Under `RUSTFLAGS="-C symbol-mangling-version=v0"`,
+//! `perf record` and `perf report` name the pass that each sample was in.
 //!
 //! Prints the minimum and the median of each in milliseconds, and GFLOP/s (products and sums of the
 //! convolutions alone) against the fused multiply-add peak that this machine shows at the same time.
@@ -16,17 +19,23 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 fn main() {
-    let mut arguments = std::env::args().skip(1).map(|argument| argument.parse().expect("a number"));
-    let batch = arguments.next().unwrap_or(32);
-    let repetitions = arguments.next().unwrap_or(15);
+    let mut arguments = std::env::args().skip(1);
+    let mut number = |or: usize| arguments.next().map_or(or, |argument| argument.parse().expect("a number"));
+    let (batch, repetitions) = (number(32), number(15));
+    let only = arguments.next();
     let threads = rayon::current_num_threads();
     let peak = peak();
     println!("{threads} threads, batch {batch}, peak {peak:.0} GFLOP/s");
-    time("mdeq-small", &parameters(&[16, 32], 16, 3, 4), batch, repetitions);
-    time("mdeq-large", &parameters(&[32, 64, 128, 256], 32, 5, 8), batch, repetitions);
+    let small = parameters(&[16, 32], 16, 3, 4);
+    let large = parameters(&[32, 64, 128, 256], 32, 5, 8);
+    for (name, parameters) in [("mdeq-small", small), ("mdeq-large", large)] {
+        if only.as_ref().is_none_or(|only| only.starts_with(name)) {
+            time(name, &parameters, batch, repetitions, only.as_deref());
+        }
+    }
 }
 
-fn time(name: &str, parameters: &CellParameters, batch: usize, repetitions: usize) {
+fn time(name: &str, parameters: &CellParameters, batch: usize, repetitions: usize, only: Option<&str>) {
     let started = Instant::now();
     let cell = Cell::new(parameters, Convolutions::Winograd);
     println!("{name}: prepared in {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
@@ -37,19 +46,25 @@ fn time(name: &str, parameters: &CellParameters, batch: usize, repetitions: usiz
     let mut out = vec![0.0; state.len()];
     let mut at_injection = vec![0.0; injection.len()];
     let work = flops(parameters) * batch as f64;
-    report("forward", repetitions, work, || cell.forward(&state, &injection, &mut out));
-    report("linearize", repetitions, work, || drop(cell.linearize(&state, &injection, &mut out)));
+    let wanted = |what: &str| only.is_none_or(|only| only == format!("{name} {what}"));
+    let report = |what: &str, work: f64, run: &mut dyn FnMut()| {
+        if wanted(what) {
+            report(what, repetitions, work, run);
+        }
+    };
+    report("forward", work, &mut || cell.forward(&state, &injection, &mut out));
+    report("linearize", work, &mut || drop(cell.linearize(&state, &injection, &mut out)));
     let tape = cell.linearize(&state, &injection, &mut out);
-    report("vjp", repetitions, work, || tape.vjp(&cotangent, &mut out, Some(&mut at_injection)));
+    report("vjp", work, &mut || tape.vjp(&cotangent, &mut out, Some(&mut at_injection)));
     let mut gradients = parameters.zeros_like();
-    report("vjp and parameters", repetitions, 2.0 * work, || {
+    report("vjp and parameters", 2.0 * work, &mut || {
         tape.vjp_parameters(&cotangent, &mut out, &mut at_injection, &mut gradients);
     });
     let rows: Vec<usize> = (0..batch).filter(|row| row % 3 > 0).collect();
-    report("select 2 of 3", repetitions, 0.0, || drop(tape.select(&rows)));
+    report("select 2 of 3", 0.0, &mut || drop(tape.select(&rows)));
 }
 
-fn report(what: &str, repetitions: usize, work: f64, mut run: impl FnMut()) {
+fn report(what: &str, repetitions: usize, work: f64, run: &mut dyn FnMut()) {
     run();
     let mut times: Vec<f64> = (0..repetitions)
         .map(|_| {
