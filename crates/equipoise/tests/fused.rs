@@ -5,7 +5,7 @@ mod common;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use common::cells::{cell, configurations, inputs, mask};
+use common::cells::{all_sizes, cell, configurations, inputs, mask};
 use common::{inner, relative_error};
 use equipoise::batch::{select, to_vec};
 use equipoise::model::cell::{BoundCell, Cell};
@@ -14,20 +14,9 @@ use equipoise::model::mdeq::{MdeqCell, MdeqConfig};
 /// Relative error allowed; float32 rounding through a cell is a few 1e-7.
 const TOLERANCE: f64 = 1e-5;
 
-fn sizes() -> Vec<MdeqConfig> {
-    let mut sizes = configurations();
-    sizes.extend([
-        MdeqConfig::digits(),
-        MdeqConfig::single_scale(),
-        MdeqConfig::small(),
-        MdeqConfig::large(),
-    ]);
-    sizes
-}
-
 #[test]
 fn values_and_products_are_those_of_the_composed_cell() {
-    for config in sizes() {
+    for config in all_sizes() {
         let cell = cell(&config);
         let (x, mask) = (inputs(&cell, 3).1, mask(&cell, 3));
         // The mask first: memory that it was kept in is used again without one.

@@ -6,7 +6,7 @@ mod common;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use common::cells::configurations;
+use common::cells::all_sizes;
 use common::{compare_all, parameter_gradients, parameters_of, relative_error};
 use equipoise::attack::ExampleRng;
 use equipoise::batch::{from_vec, select, to_vec};
@@ -51,14 +51,7 @@ fn inputs(config: &MdeqConfig, count: usize) -> (Tensor<2>, Tensor<2>) {
 
 #[test]
 fn logits_and_gradients_are_those_of_the_composed_head() {
-    let mut sizes = configurations();
-    sizes.extend([
-        MdeqConfig::digits(),
-        MdeqConfig::single_scale(),
-        MdeqConfig::small(),
-        MdeqConfig::large(),
-    ]);
-    for config in sizes {
+    for config in all_sizes() {
         let head = head(&config);
         let (state, u) = inputs(&config, 3);
         let (found, pull_back) = head.linearize(&state);
@@ -125,14 +118,7 @@ fn trained(
 
 #[test]
 fn training_is_that_of_the_composed_head() {
-    let mut sizes = configurations();
-    sizes.extend([
-        MdeqConfig::digits(),
-        MdeqConfig::single_scale(),
-        MdeqConfig::small(),
-        MdeqConfig::large(),
-    ]);
-    for config in sizes {
+    for config in all_sizes() {
         let head = head(&config);
         // More than a chunk, and not a whole number of them.
         let (state, u) = inputs(&config, if config.final_channels > 1000 { 5 } else { 19 });

@@ -6,7 +6,7 @@ mod common;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use common::cells::configurations;
+use common::cells::all_sizes;
 use common::{compare_all, normal, parameter_gradients, parameters_of, relative_error, uniform};
 use equipoise::batch::{select, to_vec};
 use equipoise::model::deq::{Stem, StemTrainingPullBack};
@@ -33,14 +33,8 @@ fn stem(config: &MdeqConfig) -> MdeqStem {
 }
 
 fn sizes() -> Vec<MdeqConfig> {
-    let mut sizes = configurations();
-    sizes.extend([
-        MdeqConfig::digits(),
-        MdeqConfig::single_scale(),
-        MdeqConfig::small(),
-        MdeqConfig::large(),
-        MdeqConfig { downsample_times: 2, ..MdeqConfig::large() },
-    ]);
+    let mut sizes = all_sizes();
+    sizes.push(MdeqConfig { downsample_times: 2, ..MdeqConfig::large() });
     sizes
 }
 

@@ -9,6 +9,18 @@ use equipoise::state::State;
 
 use super::normal;
 
+/// [`configurations`], and those with names.
+pub fn all_sizes() -> Vec<MdeqConfig> {
+    let mut sizes = configurations();
+    sizes.extend([
+        MdeqConfig::digits(),
+        MdeqConfig::single_scale(),
+        MdeqConfig::small(),
+        MdeqConfig::large(),
+    ]);
+    sizes
+}
+
 /// Small cells that differ in everything that a cell can differ in.
 pub fn configurations() -> Vec<MdeqConfig> {
     let small = MdeqConfig {

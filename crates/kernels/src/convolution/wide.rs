@@ -13,8 +13,7 @@ use rayon::prelude::*;
 
 use crate::convolution::direct::{Images, ImagesMut};
 use crate::convolution::points::{Scheme, patch_in, patch_out};
-use crate::convolution::tile::product;
-use crate::convolution::winograd::{APART, ProductTile, Winograd, grow};
+use crate::convolution::winograd::{APART, ProductTile, Weights, Winograd, grow, rows_product};
 use crate::image::norm::{vectors, vectors_mut};
 use crate::image::plane::LANES;
 
@@ -191,17 +190,8 @@ impl Group<'_> {
             let out = &mut products[point * stride..][..rows * P * LANES];
             for (block, out) in out.chunks_exact_mut(R * P * LANES).enumerate() {
                 let x = &patches[(block * points + point) * (R * depth + APART)..][..R * depth];
-                let ahead =
-                    weights.as_ptr().wrapping_add((present + block.min(present - 1)) * channels * LANES);
-                // SAFETY: R rows of x and out were just taken, and all channels of the weights.
-                unsafe {
-                    let (x, w, y) = (x.as_ptr(), weights.as_ptr(), out.as_mut_ptr());
-                    if present == P {
-                        product::<S, R, P, V>(simd, x, depth, w, channels, y, P * LANES, false, ahead);
-                    } else {
-                        product::<S, R, 1, V>(simd, x, depth, w, channels, y, P * LANES, false, ahead);
-                    }
-                }
+                let weights = Weights { numbers: weights, channels, panels: present };
+                rows_product::<S, R, P, V>(simd, x, depth, weights, block, out, false);
             }
         }
         for (row, result) in results.chunks_exact_mut(M * M * P * LANES).take(tiles).enumerate() {

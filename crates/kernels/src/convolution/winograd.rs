@@ -257,38 +257,8 @@ impl Block<'_> {
                     for (row, (x, out)) in
                         x.chunks_exact(R * depth).zip(out.chunks_exact_mut(R * P * LANES)).enumerate()
                     {
-                        let ahead =
-                            weights.as_ptr().wrapping_add((present + row.min(present - 1)) * here * LANES);
-                        // SAFETY: R rows of x and out were just taken, and `here` rows of the weights.
-                        unsafe {
-                            let (x, w, y) = (x.as_ptr(), weights.as_ptr(), out.as_mut_ptr());
-                            let accumulate = part > 0;
-                            if present == P {
-                                product::<S, R, P, V>(
-                                    simd,
-                                    x,
-                                    depth,
-                                    w,
-                                    here,
-                                    y,
-                                    P * LANES,
-                                    accumulate,
-                                    ahead,
-                                );
-                            } else {
-                                product::<S, R, 1, V>(
-                                    simd,
-                                    x,
-                                    depth,
-                                    w,
-                                    here,
-                                    y,
-                                    P * LANES,
-                                    accumulate,
-                                    ahead,
-                                );
-                            }
-                        }
+                        let weights = Weights { numbers: weights, channels: here, panels: present };
+                        rows_product::<S, R, P, V>(simd, x, depth, weights, row, out, part > 0);
                     }
                 }
                 if part + 1 < parts {
@@ -322,6 +292,42 @@ impl Block<'_> {
 /// points stay in the cache.
 const fn tiles_together(points: usize) -> usize {
     if points > 36 { TILES / 2 } else { TILES }
+}
+
+/// Weights of one point and some panels, `[channel, output]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Weights<'a> {
+    pub numbers: &'a [f32],
+    pub channels: usize,
+    /// P, or 1 for the last one without a partner.
+    pub panels: usize,
+}
+
+/// out (+)= x · weights, for R rows of x that are `depth` apart. The weights that follow, those of the next point, are
+/// fetched meanwhile, a panel's worth by each of the first blocks of rows.
+#[inline(always)]
+pub(crate) fn rows_product<S: Simd, const R: usize, const P: usize, const V: usize>(
+    simd: S,
+    x: &[f32],
+    depth: usize,
+    weights: Weights<'_>,
+    block: usize,
+    out: &mut [f32],
+    accumulate: bool,
+) {
+    let Weights { numbers, channels, panels } = weights;
+    assert!(channels <= depth && x.len() == R * depth && out.len() == R * P * LANES);
+    assert!(numbers.len() == channels * panels * LANES && (panels == P || panels == 1));
+    let ahead = numbers.as_ptr().wrapping_add((panels + block.min(panels - 1)) * channels * LANES);
+    let (x, w, y) = (x.as_ptr(), numbers.as_ptr(), out.as_mut_ptr());
+    // SAFETY: the lengths of x, weights and out were just checked.
+    unsafe {
+        if panels == P {
+            product::<S, R, P, V>(simd, x, depth, w, channels, y, P * LANES, accumulate, ahead);
+        } else {
+            product::<S, R, 1, V>(simd, x, depth, w, channels, y, P * LANES, accumulate, ahead);
+        }
+    }
 }
 
 pub(crate) fn grow(buffer: &mut Vec<f32>, len: usize) {
