@@ -16,6 +16,7 @@
 #![allow(clippy::needless_range_loop, clippy::type_complexity)]
 
 mod parameters;
+mod pool;
 mod image;
 mod convolution;
 mod batch_norm;

@@ -2,18 +2,19 @@
 //! normalisations folded into the convolutions, and its vector-Jacobian product to the images; in training, with the
 //! batch's statistics and the gradients of all parameters.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::batch_norm::{Activations, Finish, Gathered, Normed, Trained, gradients};
 use crate::convolution::Counter;
-use crate::head::{CHUNK, Layer, chunk, gate};
+use crate::head::{CHUNK, Layer, SPARE, gate};
 use crate::image::layout::{FromChannels, ToChannels};
 use crate::image::plane::Plane;
 use crate::image::stack::Stack;
 use crate::parameters::{BiasedConv, Convolutions, NormedConv, Statistics, StemConv, StemParameters};
+use crate::pool::{Pool, Room, chunk};
 
 /// A stem in evaluation, ready to be used. A clone is cheap and shares everything.
 ///
@@ -25,7 +26,7 @@ pub struct Stem(Arc<Inner>);
 struct Inner {
     arch: Arch,
     layers: Vec<Layer>,
-    spare: Mutex<Vec<Chunk>>,
+    spare: Pool<Chunk>,
 }
 
 /// The image and what comes after each ReLU, of a few examples; on the way back, cotangents.
@@ -69,7 +70,7 @@ impl Stem {
             let StemConv { size, stride, conv } = of;
             Layer::new(*size, *stride, conv, pair[0], pair[1], counter)
         });
-        Self(Arc::new(Inner { arch, layers: layers.collect(), spare: Mutex::default() }))
+        Self(Arc::new(Inner { arch, layers: layers.collect(), spare: Pool::of(SPARE) }))
     }
 
     fn ends(&self) -> [Plane; 2] {
@@ -88,7 +89,7 @@ impl Stem {
     ///
     /// If the lengths are not those of one number N of examples.
     pub fn forward(&self, images: &[f32], injection: &mut [f32]) {
-        self.each(images, injection, |chunk| self.0.keep(chunk));
+        self.each(images, injection, |chunk| self.0.spare.put([chunk]));
     }
 
     /// The same, and the tape of it.
@@ -111,7 +112,7 @@ impl Stem {
         let count = images.len() / dense(image);
         assert_eq!(images.len(), count * dense(image), "images of {} numbers", dense(image));
         assert_eq!(injection.len(), count * dense(out), "injections of {} numbers", dense(out));
-        let size = chunk(count);
+        let size = chunk(count, CHUNK);
         let rows = injection.par_chunks_mut(size * dense(out)).zip(images.par_chunks(size * dense(image)));
         rows.with_max_len(1)
             .map(|(injection, images)| {
@@ -146,7 +147,7 @@ impl StemTape {
         let Inner { arch, layers, .. } = &*stem.0;
         let [image, out] = stem.ends();
         let count = images.len() / dense(image);
-        let size = chunk(count);
+        let size = chunk(count, CHUNK);
         assert_eq!(self.chunks.len(), count.div_ceil(size), "as many examples as were evaluated");
         assert_eq!(cotangent.len(), count * dense(out), "cotangents of {} numbers", dense(out));
         let rows = images.par_chunks_mut(size * dense(image)).zip(cotangent.par_chunks(size * dense(out)));
@@ -166,29 +167,24 @@ impl StemTape {
             for (example, dense) in images.chunks_exact_mut(dense(image)).enumerate() {
                 arch.dispatch(ToChannels { image: u.at(example), plane: image, dense });
             }
-            stem.0.keep(chunk);
+            stem.0.spare.put([chunk]);
         });
+    }
+}
+
+impl Room for Chunk {
+    fn room(&self) -> usize {
+        CHUNK
     }
 }
 
 impl Inner {
     fn chunk(&self) -> Chunk {
-        let spare = self.spare.lock().expect("no task panics while it holds this").pop();
-        spare.unwrap_or_else(|| {
+        self.spare.take(CHUNK, || {
             let first = self.layers[0].conv.planes.x;
             let planes = self.layers.iter().map(|layer| layer.conv.planes.y);
             [first].into_iter().chain(planes).map(|plane| Stack::of(plane, CHUNK)).collect()
         })
-    }
-
-    /// Keeps a chunk's memory for the next call.
-    fn keep(&self, chunk: Chunk) {
-        /// Chunks that memory is kept for between calls.
-        const SPARE: usize = 8;
-        let mut spare = self.spare.lock().expect("no task panics while it holds this");
-        if spare.len() < SPARE {
-            spare.push(chunk);
-        }
     }
 }
 
@@ -232,7 +228,7 @@ impl StemPass {
         let count = images.len() / dense(image);
         assert_eq!(images.len(), count * dense(image), "images of {} numbers", dense(image));
         assert_eq!(injection.len(), count * dense(out), "injections of {} numbers", dense(out));
-        let size = chunk(count);
+        let size = chunk(count, CHUNK);
         let chunks = images.par_chunks(size * dense(image)).with_max_len(1).map(|images| {
             let count = images.len() / dense(image);
             let mut chunk = TrainedChunk {

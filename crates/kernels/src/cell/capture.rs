@@ -1,9 +1,9 @@
 //! What a vector-Jacobian product leaves behind for the parameters' gradients: every convolution's input and
 //! its output's cotangent, and every normalisation's own gradients, for each example of a chunk.
 
-use crate::cell::pool::Room;
 use crate::convolution::Norm;
 use crate::image::stack::Stack;
+use crate::pool::Room;
 
 /// Of one block; inputs of `conv1` are on the tape.
 #[derive(Debug)]

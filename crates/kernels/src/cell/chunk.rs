@@ -5,9 +5,9 @@
 use crate::cell::block::{BlockScratch, BlockTape};
 use crate::cell::capture::Capture;
 use crate::cell::fusion::{StepScratch, StepTape};
-use crate::cell::pool::Room;
 use crate::cell::post::{PostScratch, PostTape};
 use crate::image::stack::Stack;
+use crate::pool::Room;
 
 /// Examples of one chunk, at most: the kernels of coarse branches, which do not fit into any cache near a core, serve
 /// several.

@@ -271,15 +271,18 @@ impl Layers {
     }
 
     /// All convolutions, in any order.
-    fn convolutions(&self) -> Vec<&Conv> {
+    fn convolutions(&self) -> impl Iterator<Item = &Conv> {
         let blocks = self.blocks.iter().flat_map(|block| [&block.conv1, &block.conv2]);
         let paths = self.paths.iter().flatten().flatten().flat_map(|path| &path.steps).map(|step| &step.conv);
-        blocks.chain(paths).chain(self.post.iter().map(|post| &post.conv)).collect()
+        blocks.chain(paths).chain(self.post.iter().map(|post| &post.conv))
     }
 
     /// Pulls cotangents back.
     pub fn pull_back(&self, chunks: &mut [Backward<'_>]) {
-        self.convolutions().par_iter().for_each(|conv| conv.prepare_backward(self.arch));
+        // All of them the first time, none later.
+        let unprepared: Vec<&Conv> =
+            self.convolutions().filter(|conv| !conv.is_prepared_backward()).collect();
+        unprepared.par_iter().for_each(|conv| conv.prepare_backward(self.arch));
         chunks.par_iter_mut().with_max_len(1).for_each(|chunk| {
             self.pull_back_fusion(chunk);
             for (i, block) in self.blocks(false) {

@@ -7,7 +7,6 @@ pub(crate) mod layers;
 pub(crate) mod chunk;
 pub(crate) mod tape;
 pub(crate) mod capture;
-pub(crate) mod pool;
 
 use std::sync::Arc;
 
@@ -16,12 +15,14 @@ use pulp::Arch;
 use crate::cell::capture::Capture;
 use crate::cell::chunk::{CHUNK, ChunkTape, Forward, Scratch};
 use crate::cell::layers::Layers;
-use crate::cell::pool::Pool;
 use crate::cell::tape::Tape;
 use crate::parameters::{CellParameters, Convolutions};
+use crate::pool::{Pool, chunk};
 
 /// Kernels of so many weights or more come from memory each time they are used.
 const WIDE_FROM: usize = 1 << 21;
+/// Chunks that memory is kept for between calls.
+const SPARE: usize = 64;
 
 /// An MDEQ cell with its weights, ready to be evaluated.
 ///
@@ -63,10 +64,10 @@ impl Cell {
     ) -> Self {
         Self(Arc::new(Inner {
             layers: Layers::new(parameters, convolutions, arch, wide_from),
-            tapes: Pool::default(),
-            passing: Pool::default(),
-            scratch: Pool::default(),
-            captures: Pool::default(),
+            tapes: Pool::of(SPARE),
+            passing: Pool::of(SPARE),
+            scratch: Pool::of(SPARE),
+            captures: Pool::of(SPARE),
         }))
     }
 
@@ -151,7 +152,7 @@ impl Cell {
         }
         let Inner { layers, tapes, passing, scratch, .. } = &*self.0;
         let pool = if keep { tapes } else { passing };
-        let size = chunk(count);
+        let size = chunk(count, CHUNK);
         let mut chunks: Vec<_> = out
             .chunks_mut(size * dim)
             .enumerate()
@@ -176,9 +177,4 @@ impl Cell {
         scratch.put(used);
         kept
     }
-}
-
-/// Examples per chunk: as many as useful, but every thread gets some.
-pub(crate) fn chunk(count: usize) -> usize {
-    count.div_ceil(rayon::current_num_threads()).clamp(1, CHUNK)
 }

@@ -3,10 +3,11 @@
 use rayon::prelude::*;
 
 use crate::cell::capture::Capture;
-use crate::cell::chunk::{Backward, ChunkTape};
-use crate::cell::{Cell, Inner, chunk};
+use crate::cell::chunk::{Backward, CHUNK, ChunkTape};
+use crate::cell::{Cell, Inner};
 use crate::convolution::gradient;
 use crate::parameters::CellParameters;
+use crate::pool::chunk;
 
 /// An evaluation of N examples.
 #[derive(Debug)]
@@ -126,7 +127,7 @@ impl Tape {
             panic!("row {row} of a tape of {} examples", self.count)
         };
         let chunks = rows
-            .par_chunks(chunk(rows.len()))
+            .par_chunks(chunk(rows.len(), CHUNK))
             .map(|rows| {
                 let tape = tapes.take(rows.len(), || layers.new_tape(rows.len(), true));
                 let mut tape = ChunkTape { count: rows.len(), ..tape };

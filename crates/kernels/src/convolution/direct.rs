@@ -8,9 +8,9 @@
 
 use std::ops::Range;
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Arch, Simd};
 
-use crate::convolution::tile::{Rows, gather};
+use crate::convolution::tile::{InTiles, Rows, Tiled, gather};
 use crate::image::plane::{LANES, Plane};
 
 /// Weights of one tile pass stay in the first level cache up to so many terms.
@@ -182,7 +182,8 @@ pub(crate) fn convolve(
         assert!(group.output_end - 1 + weights.panels * LANES + last * y.stride <= y.data.len());
         assert_eq!(weights.data.len(), weights.panels * weights.taps * weights.channels * LANES);
         let data = &mut *y.data;
-        arch.dispatch(Pass { group, taps, weights, x: &x, y: data, y_stride: y.stride, count, accumulate });
+        let y_stride = y.stride;
+        arch.dispatch(InTiles(Pass { group, taps, weights, x: &x, y: data, y_stride, count, accumulate }));
     }
 }
 
@@ -198,24 +199,12 @@ struct Pass<'a> {
     accumulate: bool,
 }
 
-impl WithSimd for Pass<'_> {
+impl Tiled for Pass<'_> {
     type Output = ();
 
+    /// Rows are pixels.
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        match (S::F32_LANES, S::REGISTER_COUNT) {
-            (16, _) => self.tiles::<S, 8, 2, 1>(simd),
-            (8, _) => self.tiles::<S, 6, 1, 2>(simd),
-            (4, _) => self.tiles::<S, 4, 1, 4>(simd),
-            _ => self.tiles::<S, 1, 1, 16>(simd),
-        }
-    }
-}
-
-impl Pass<'_> {
-    /// Tiles of M pixels and P panels of V vectors.
-    #[inline(always)]
-    fn tiles<S: Simd, const M: usize, const P: usize, const V: usize>(&mut self, simd: S) {
+    fn run<S: Simd, const M: usize, const P: usize, const V: usize>(mut self, simd: S) {
         let mut panel = 0;
         while panel + P <= self.weights.panels {
             self.panels::<S, M, P, V>(simd, panel);
@@ -226,7 +215,9 @@ impl Pass<'_> {
             panel += 1;
         }
     }
+}
 
+impl Pass<'_> {
     #[inline(always)]
     fn panels<S: Simd, const M: usize, const P: usize, const V: usize>(&mut self, simd: S, panel: usize) {
         let Packed { channels, taps: all, .. } = *self.weights;

@@ -193,6 +193,11 @@ impl Conv {
         self.backward(arch).apply(arch, u, dx, count, accumulate);
     }
 
+    /// Whether [`Self::prepare_backward`] has been called.
+    pub fn is_prepared_backward(&self) -> bool {
+        self.backward.get().is_some()
+    }
+
     /// Makes ready for [`Self::pull_back`], which otherwise does so when it is first called.
     pub fn prepare_backward(&self, arch: Arch) {
         self.backward(arch);

@@ -8,7 +8,7 @@
 
 #![allow(unsafe_code)]
 
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 use crate::image::plane::LANES;
 
@@ -24,6 +24,42 @@ struct Instructions<S>(std::marker::PhantomData<S>);
 impl<S: Simd> Instructions<S> {
     /// Whether it multiplies and adds at once. The portable ones would call a library function.
     const FUSED: bool = S::REGISTER_COUNT > 16 || S::F32_LANES == 8;
+}
+
+/// Work on tiles of R rows and P panels of V vectors.
+pub(crate) trait Tiled {
+    type Output;
+
+    fn run<S: Simd, const R: usize, const P: usize, const V: usize>(self, simd: S) -> Self::Output;
+}
+
+/// That work, with as many rows and panels as the registers of an instruction set hold.
+pub(crate) struct InTiles<T>(pub T);
+
+impl<T: Tiled> WithSimd for InTiles<T> {
+    type Output = T::Output;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> T::Output {
+        match S::F32_LANES {
+            16 => self.0.run::<S, 8, 2, 1>(simd),
+            8 => self.0.run::<S, 6, 1, 2>(simd),
+            4 => self.0.run::<S, 4, 1, 4>(simd),
+            _ => self.0.run::<S, 1, 1, 16>(simd),
+        }
+    }
+}
+
+/// Rows and panels of a tile.
+pub(crate) struct TileSize;
+
+impl Tiled for TileSize {
+    type Output = [usize; 2];
+
+    #[inline(always)]
+    fn run<S: Simd, const R: usize, const P: usize, const V: usize>(self, _: S) -> [usize; 2] {
+        [R, P]
+    }
 }
 
 /// Rows of a result: where row i reads its input and writes its output.

@@ -13,7 +13,8 @@ use rayon::prelude::*;
 
 use crate::convolution::direct::{Images, ImagesMut};
 use crate::convolution::points::{Scheme, patch_in, patch_out};
-use crate::convolution::winograd::{APART, ProductTile, Weights, Winograd, grow, rows_product};
+use crate::convolution::tile::{InTiles, TileSize, Tiled};
+use crate::convolution::winograd::{APART, Weights, Winograd, grow, rows_product};
 use crate::image::norm::{vectors, vectors_mut};
 use crate::image::plane::LANES;
 
@@ -65,7 +66,7 @@ impl Winograd {
     }
 
     fn apply_to(&self, arch: Arch, from: &[&[f32]], to: &mut [&mut [f32]], accumulate: bool) {
-        let ProductTile { rows, panels } = ProductTile::of(arch);
+        let [rows, panels] = arch.dispatch(InTiles(TileSize));
         let Scheme { points, outputs, .. } = self.scheme;
         let (points, pixels) = (points * points, outputs * outputs);
         let tiles = from.len() * self.tiles();
@@ -83,7 +84,7 @@ impl Winograd {
         let patches_of_all = &patches[..blocks * block_len];
         let all = &mut results[..groups * group_len];
         all.par_chunks_mut(group_len).with_max_len(1).enumerate().for_each(|(group, results)| {
-            arch.dispatch(Group { conv: self, group, tiles, patches: patches_of_all, results });
+            arch.dispatch(InTiles(Group { conv: self, group, tiles, patches: patches_of_all, results }));
         });
         let results_of_all = &results[..groups * group_len];
         to.par_iter_mut().enumerate().for_each(|(example, y)| {
@@ -148,31 +149,21 @@ struct Group<'a> {
     results: &'a mut [f32],
 }
 
-impl WithSimd for Group<'_> {
+impl Tiled for Group<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        match (S::F32_LANES, S::REGISTER_COUNT) {
-            (16, _) => self.sized::<S, 8, 2, 1>(simd),
-            (8, _) => self.sized::<S, 6, 1, 2>(simd),
-            (4, _) => self.sized::<S, 4, 1, 4>(simd),
-            _ => self.sized::<S, 1, 1, 16>(simd),
+    fn run<S: Simd, const R: usize, const P: usize, const V: usize>(self, simd: S) {
+        match self.conv.scheme.outputs {
+            4 => self.tiles::<S, R, P, V, 6, 4>(simd),
+            _ => self.tiles::<S, R, P, V, 4, 2>(simd),
         }
     }
 }
 
 impl Group<'_> {
     #[inline(always)]
-    fn sized<S: Simd, const R: usize, const P: usize, const V: usize>(self, simd: S) {
-        match self.conv.scheme.outputs {
-            4 => self.run::<S, R, P, V, 6, 4>(simd),
-            _ => self.run::<S, R, P, V, 4, 2>(simd),
-        }
-    }
-
-    #[inline(always)]
-    fn run<S: Simd, const R: usize, const P: usize, const V: usize, const N: usize, const M: usize>(
+    fn tiles<S: Simd, const R: usize, const P: usize, const V: usize, const N: usize, const M: usize>(
         self,
         simd: S,
     ) {

@@ -13,12 +13,12 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Arch, Simd};
 use rayon::prelude::*;
 
 use crate::convolution::direct::{Images, ImagesMut};
 use crate::convolution::points::{Scheme, TransformKernel, patch_in, patch_out};
-use crate::convolution::tile::product;
+use crate::convolution::tile::{InTiles, TileSize, Tiled, product};
 use crate::image::plane::{LANES, Plane};
 
 /// Tiles that are worked on together: each weight that is read serves that many.
@@ -82,7 +82,7 @@ impl Winograd {
         assert!(x.border() == 1 && [x.channels, y.channels] == [channels, outputs]);
         assert_eq!([x.height, x.width].map(|side| side / scheme.step * scheme.outputs), [y.height, y.width]);
         let panels = outputs.div_ceil(LANES);
-        let together = ProductTile::of(arch).panels;
+        let [_, together] = arch.dispatch(InTiles(TileSize));
         let room = if channels > outputs { NARROWING } else { WIDENING };
         let most = if wide {
             x.stride()
@@ -152,7 +152,7 @@ impl Winograd {
         for first in (0..total).step_by(together) {
             let tiles = first..total.min(first + together);
             let (data, y_stride) = (&mut *y.data, y.stride);
-            arch.dispatch(Block { conv: self, tiles, x: &x, y: data, y_stride, accumulate });
+            arch.dispatch(InTiles(Block { conv: self, tiles, x: &x, y: data, y_stride, accumulate }));
         }
     }
 }
@@ -167,36 +167,26 @@ struct Block<'a> {
     accumulate: bool,
 }
 
-impl WithSimd for Block<'_> {
+impl Tiled for Block<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        match (S::F32_LANES, S::REGISTER_COUNT) {
-            (16, _) => self.sized::<S, 8, 2, 1>(simd),
-            (8, _) => self.sized::<S, 6, 1, 2>(simd),
-            (4, _) => self.sized::<S, 4, 1, 4>(simd),
-            _ => self.sized::<S, 1, 1, 16>(simd),
+    fn run<S: Simd, const R: usize, const P: usize, const V: usize>(self, simd: S) {
+        let Scheme { inputs, outputs, .. } = self.conv.scheme;
+        match (inputs, outputs) {
+            (6, 4) => self.tiles::<S, R, P, V, 6, 6, 4>(simd),
+            (4, 2) => self.tiles::<S, R, P, V, 4, 4, 2>(simd),
+            (5, 8) => self.tiles::<S, R, P, V, 5, 9, 8>(simd),
+            (3, 4) => self.tiles::<S, R, P, V, 3, 5, 4>(simd),
+            other => unreachable!("no scheme of inputs and outputs {other:?}"),
         }
     }
 }
 
 impl Block<'_> {
-    #[inline(always)]
-    fn sized<S: Simd, const R: usize, const P: usize, const V: usize>(self, simd: S) {
-        let Scheme { inputs, outputs, .. } = self.conv.scheme;
-        match (inputs, outputs) {
-            (6, 4) => self.run::<S, R, P, V, 6, 6, 4>(simd),
-            (4, 2) => self.run::<S, R, P, V, 4, 4, 2>(simd),
-            (5, 8) => self.run::<S, R, P, V, 5, 9, 8>(simd),
-            (3, 4) => self.run::<S, R, P, V, 3, 5, 4>(simd),
-            other => unreachable!("no scheme of inputs and outputs {other:?}"),
-        }
-    }
-
     /// Products of R tiles with P panels of V vectors; N×N points of I×I pixels for O×O results.
     #[inline(always)]
-    fn run<
+    fn tiles<
         S: Simd,
         const R: usize,
         const P: usize,
@@ -333,32 +323,5 @@ pub(crate) fn rows_product<S: Simd, const R: usize, const P: usize, const V: usi
 pub(crate) fn grow(buffer: &mut Vec<f32>, len: usize) {
     if buffer.len() < len {
         buffer.resize(len, 0.0);
-    }
-}
-
-/// Rows and panels of one product of an instruction set.
-pub(crate) struct ProductTile {
-    pub rows: usize,
-    pub panels: usize,
-}
-
-impl ProductTile {
-    pub fn of(arch: Arch) -> Self {
-        struct Of;
-        impl WithSimd for Of {
-            type Output = ProductTile;
-
-            #[inline(always)]
-            fn with_simd<S: Simd>(self, _: S) -> ProductTile {
-                let (rows, panels) = match (S::F32_LANES, S::REGISTER_COUNT) {
-                    (16, _) => (8, 2),
-                    (8, _) => (6, 1),
-                    (4, _) => (4, 1),
-                    _ => (1, 1),
-                };
-                ProductTile { rows, panels }
-            }
-        }
-        arch.dispatch(Of)
     }
 }

@@ -6,7 +6,7 @@
 
 pub(crate) mod training;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use pulp::Arch;
 use rayon::prelude::*;
@@ -17,9 +17,12 @@ use crate::image::passes::{Biased, Copy, Gate};
 use crate::image::plane::Plane;
 use crate::image::stack::{Dense, DenseMut, Stack};
 use crate::parameters::{BiasedConv, BottleneckParameters, Convolutions, HeadParameters};
+use crate::pool::{Pool, Room, chunk};
 
 /// Examples of one chunk, at most.
 pub(crate) const CHUNK: usize = 8;
+/// Chunks that memory is kept for between calls.
+pub(crate) const SPARE: usize = 8;
 
 /// An MDEQ head with its weights, ready to be evaluated. A clone is cheap and shares everything.
 ///
@@ -37,7 +40,7 @@ struct Inner {
     bias: Vec<f32>,
     /// Length of a state.
     dim: usize,
-    spare: Mutex<Vec<Chunk>>,
+    spare: Pool<Chunk>,
 }
 
 /// A convolution with a bias.
@@ -281,7 +284,7 @@ impl Head {
         let last = Layer::new(1, 1, last, x, y, counter);
         let (weight, bias) = classifier.clone();
         assert_eq!(weight.len(), bias.len() * y.channels, "a weight for each class and feature");
-        Self(Arc::new(Inner { arch, branches, last, weight, bias, dim, spare: Mutex::default() }))
+        Self(Arc::new(Inner { arch, branches, last, weight, bias, dim, spare: Pool::of(SPARE) }))
     }
 
     /// Number of classes K.
@@ -295,7 +298,7 @@ impl Head {
     ///
     /// If the lengths are not those of one number N of examples.
     pub fn forward(&self, state: &[f32], logits: &mut [f32]) {
-        self.each(state, logits, |chunk| self.0.keep(chunk));
+        self.each(state, logits, |chunk| self.0.spare.put([chunk]));
     }
 
     /// The same, and the tape of it.
@@ -313,7 +316,7 @@ impl Head {
         let count = state.len() / inner.dim;
         assert_eq!(state.len(), count * inner.dim, "a state of {} numbers per example", inner.dim);
         assert_eq!(logits.len(), count * classes, "{classes} logits for each of {count} examples");
-        let size = chunk(count);
+        let size = chunk(count, CHUNK);
         let rows = logits.par_chunks_mut(size * classes).zip(state.par_chunks(size * inner.dim));
         rows.with_max_len(1)
             .map(|(logits, state)| {
@@ -335,46 +338,36 @@ impl HeadTape {
         let inner = &*self.head.0;
         let (dim, classes) = (inner.dim, inner.bias.len());
         let count = state.len() / dim;
-        let size = chunk(count);
+        let size = chunk(count, CHUNK);
         assert_eq!(self.chunks.len(), count.div_ceil(size), "as many examples as were evaluated");
         assert_eq!(cotangent.len(), count * classes, "{classes} cotangents for each of {count} examples");
         let rows = state.par_chunks_mut(size * dim).zip(cotangent.par_chunks(size * classes));
         let chunks = std::mem::take(&mut self.chunks);
         chunks.into_par_iter().zip(rows).with_max_len(1).for_each(|(mut chunk, (state, cotangent))| {
             inner.pull_back(cotangent, state, &mut chunk);
-            inner.keep(chunk);
+            inner.spare.put([chunk]);
         });
     }
 }
 
 impl Drop for HeadTape {
     fn drop(&mut self) {
-        self.chunks.drain(..).for_each(|chunk| self.head.0.keep(chunk));
+        self.head.0.spare.put(self.chunks.drain(..));
     }
 }
 
-/// Examples per chunk: as many as useful, but every thread gets some.
-pub(crate) fn chunk(count: usize) -> usize {
-    count.div_ceil(rayon::current_num_threads()).clamp(1, CHUNK)
+impl Room for Chunk {
+    fn room(&self) -> usize {
+        CHUNK
+    }
 }
 
 impl Inner {
     fn chunk(&self) -> Chunk {
-        let spare = self.spare.lock().expect("no task panics while it holds this").pop();
-        spare.unwrap_or_else(|| Chunk {
+        self.spare.take(CHUNK, || Chunk {
             branches: self.branches.iter().map(Branch::images).collect(),
             last: Stack::of(self.last.conv.planes.y, CHUNK),
         })
-    }
-
-    /// Keeps a chunk's memory for the next call.
-    fn keep(&self, chunk: Chunk) {
-        /// Chunks that memory is kept for between calls.
-        const SPARE: usize = 8;
-        let mut spare = self.spare.lock().expect("no task panics while it holds this");
-        if spare.len() < SPARE {
-            spare.push(chunk);
-        }
     }
 
     fn forward(&self, state: &[f32], logits: &mut [f32], chunk: &mut Chunk) {

@@ -10,12 +10,13 @@ use rayon::prelude::*;
 
 use crate::batch_norm::{Activations, Finish, Gathered, Normed, Trained, gradients};
 use crate::convolution::Counter;
-use crate::head::chunk;
+use crate::head::CHUNK;
 use crate::image::layout::{FromChannels, ToChannels};
 use crate::image::passes::{Copy, RectifyVjp};
 use crate::image::plane::Plane;
 use crate::image::stack::{Dense, DenseMut, Stack};
 use crate::parameters::{BottleneckParameters, Convolutions, HeadParameters, NormedConv, Statistics};
+use crate::pool::chunk;
 
 /// An MDEQ head on its way through a batch: evaluated, and ready to be pulled back through.
 ///
@@ -217,7 +218,7 @@ impl HeadPass {
         assert_eq!(state.len(), count * dim, "a state of {dim} numbers per example");
         assert_eq!(logits.len(), count * classes, "{classes} logits for each of {count} examples");
 
-        let size = chunk(count);
+        let size = chunk(count, CHUNK);
         let numbers: Vec<usize> =
             (0..count).step_by(size.max(1)).map(|first| size.min(count - first)).collect();
         let chunks = numbers.into_par_iter().with_max_len(1).map(|count| Chunk {
