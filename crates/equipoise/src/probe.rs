@@ -20,7 +20,7 @@ use crate::attack::{
     WhiteBox,
 };
 use crate::batch::{Images, predictions, select, to_vec};
-use crate::battery::Subject;
+use crate::plan::Subject;
 use crate::deployed::{Deployment, Victim};
 use crate::evaluate::{Observer, Outcome, Points, Settings, Stopping};
 use crate::loss::{CrossEntropy, Objective};
@@ -147,7 +147,7 @@ impl Bench<'_> {
         let (images, labels) = (select(self.points.images(), rows), self.labels(rows));
         let indices: Vec<usize> = rows.iter().map(|&row| self.points.indices()[row]).collect();
         let targets =
-            Targets { images: &images, labels: &labels, indices: &indices, seed: self.settings.seed };
+            Targets { images: &images, labels: &labels, indices: &indices, seed: self.settings.seed, start: 0 };
         let pulse = Stopping::new(self.observer);
         let attempt = attack.attempt_with(self.victim, &targets, budget, &pulse);
         if pulse.stopped() { Err(ProbeError::Cancelled) } else { Ok(attempt.images) }
@@ -360,7 +360,7 @@ mod tests {
 
     use super::*;
     use crate::batch::from_vec;
-    use crate::evaluate::{Cascade, Entry, Quiet, run};
+    use crate::evaluate::{Cascade, Quiet, Run, run};
     use crate::network::Architecture;
 
     /// An untrained model, and points labelled as it sees them.
@@ -382,8 +382,8 @@ mod tests {
         let victim = network.victim(&deployment, readout, deployment.training_gradient.clone());
         let settings = Settings { budget: Budget::new(Norm::Linf, eps).unwrap(), seed: 1, batch_size };
         let attack = crate::attack::parse("pgd-2").unwrap();
-        let entry = Entry { attack, estimator: "exact".into(), ready_made: true, victim: &*victim };
-        let cascade = Cascade { readout: readout.to_string(), judge: &*victim, entries: vec![entry] };
+        let opening = vec![Run::new(attack, "exact", &*victim)];
+        let cascade = Cascade::ready_made(readout.to_string(), &*victim, opening);
         let outcome = run(&cascade, &points, &settings, &Quiet, None).unwrap();
         let subject =
             Subject { network: &network, deployment: &deployment, readout, classes: 10, norm: Norm::Linf };

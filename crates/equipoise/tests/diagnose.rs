@@ -291,7 +291,7 @@ fn the_curve_over_eps_ends_at_nothing_or_at_the_largest() {
     let budget = case_budget(0.02);
     let attack = Pgd::new(PgdConfig::default()).unwrap();
     let targets =
-        Targets { images: points.images(), labels: points.labels(), indices: points.indices(), seed: 5 };
+        Targets { images: points.images(), labels: points.labels(), indices: points.indices(), seed: 5, start: 0 };
     let attacked = predictions(&victim.logits(&attack.run(&victim, &targets, &budget)));
     let clean = predictions(&victim.logits(points.images()));
     let robust = attacked

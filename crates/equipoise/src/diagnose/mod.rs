@@ -182,7 +182,7 @@ impl<'a> Case<'a> {
         budget: &Budget,
     ) -> Result<Images, DiagnoseError> {
         let Batch { images, labels, indices } = batch;
-        let targets = Targets { images, labels, indices, seed: self.settings.seed };
+        let targets = Targets { images, labels, indices, seed: self.settings.seed, start: 0 };
         let pulse = Stopping::new(self.observer);
         let found = attack.attempt_with(victim, &targets, budget, &pulse).images;
         if pulse.stopped() { Err(DiagnoseError::Cancelled) } else { Ok(found) }
