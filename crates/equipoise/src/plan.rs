@@ -83,8 +83,9 @@ impl Subject<'_> {
         self.deployment.solver.steps
     }
 
-    /// Cell evaluations and vector-Jacobian products of one question, from the estimators' documented costs.
-    fn work(&self, estimator: Option<&Estimator>) -> f64 {
+    /// Cell evaluations and vector-Jacobian products of one question for value and gradient, or, without an estimator,
+    /// for logits: where no example stops early and the last iterate is the best, as a rule.
+    pub fn work(&self, estimator: Option<&Estimator>) -> f64 {
         if !self.is_equilibrium() {
             return if estimator.is_some() { 3.0 } else { 1.0 };
         }
@@ -120,9 +121,10 @@ impl Subject<'_> {
             }
             Estimator::Adjoint { state, .. } => {
                 let t = if let StateChoice::At(t) = state { *t } else { steps };
-                of(t, t)
+                of(t - 1, t)
             }
-            Estimator::ThroughSolver => of(steps + tail, steps + tail),
+            // The tail begins at a state that is linearised already.
+            Estimator::ThroughSolver => of((steps + tail).saturating_sub(1), steps + tail),
             Estimator::Ensemble(members) | Estimator::Joint(members) => {
                 // Adjoints share one pass, and each reads once more.
                 let adjoint = |member: &&Estimator| matches!(member, Estimator::Adjoint { .. });

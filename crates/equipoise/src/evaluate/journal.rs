@@ -207,12 +207,9 @@ impl Journal {
         };
         let journal: Fingerprint = serde_json::from_slice(&bytes).map_err(|error| corrupt(&path, error))?;
         // More images may have come after those that it had.
-        let of_old = here.of_first(journal.count);
-        let difference = journal.difference(&of_old).or_else(|| {
-            (here.count < journal.count).then(|| {
-                ("number of images".to_owned(), journal.count.to_string(), here.count.to_string())
-            })
-        });
+        let fewer = (here.count < journal.count)
+            .then(|| ("number of images".to_owned(), journal.count.to_string(), here.count.to_string()));
+        let difference = fewer.or_else(|| journal.difference(&here.of_first(journal.count)));
         if let Some((part, journal, here)) = difference {
             return Err(JournalError::OtherRun { folder: self.folder.clone(), part, journal, here });
         }
