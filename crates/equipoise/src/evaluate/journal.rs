@@ -268,26 +268,26 @@ impl Journal {
         Ok(())
     }
 
-    /// The flags that were kept for this number of points examined.
+    /// The checks that were kept for so many images, of which `count` are examined.
     ///
     /// # Errors
     ///
     /// [`JournalError`] if the file cannot be read.
-    pub fn flags(&self, count: usize) -> Result<Option<Vec<Flag>>, JournalError> {
+    pub fn flags(&self, images: usize, count: usize) -> Result<Option<Vec<Flag>>, JournalError> {
         let path = self.folder.join("flags.json");
         let Some(bytes) = read(&path)? else { return Ok(None) };
         let kept: Flags = serde_json::from_slice(&bytes).map_err(|error| corrupt(&path, error))?;
-        Ok((kept.count == count).then_some(kept.flags))
+        Ok(((kept.images, kept.count) == (images, count)).then_some(kept.flags))
     }
 
-    /// Keeps flags, which follow from a complete run: resuming it does not examine the model again.
+    /// Keeps checks, which follow from a complete run: resuming it does not examine the model again.
     ///
     /// # Errors
     ///
     /// [`JournalError`] if the file cannot be written.
-    pub fn keep_flags(&self, count: usize, flags: &[Flag]) -> Result<(), JournalError> {
+    pub fn keep_flags(&self, images: usize, count: usize, flags: &[Flag]) -> Result<(), JournalError> {
         let path = self.folder.join("flags.json");
-        let kept = Flags { count, flags: flags.to_vec() };
+        let kept = Flags { images, count, flags: flags.to_vec() };
         let text = serde_json::to_string_pretty(&kept).map_err(|error| corrupt(&path, error))?;
         write_atomically(&path, text.as_bytes()).map_err(at(&path))
     }
@@ -318,9 +318,10 @@ impl Journal {
     }
 }
 
-/// Flags, and the number of points that were examined for them.
+/// Checks, the number of images of the evaluation, and the number of them that were examined.
 #[derive(Debug, Serialize, Deserialize)]
 struct Flags {
+    images: usize,
     count: usize,
     flags: Vec<Flag>,
 }
