@@ -5,17 +5,17 @@ use equipoise_record::{Finding, Verdict, VerdictEvidence, wilson_interval};
 use crate::statistics::{difference_interval, exact_test};
 
 /// Fewest points for which the exact test can reject at 5% on one side of nothing.
-const FEWEST: usize = 6;
+pub const FEWEST: usize = 6;
 /// A difference whose lower end is below this is too small to be called obfuscation.
-const LEAST_DIFFERENCE: f64 = 0.01;
+pub const LEAST_DIFFERENCE: f64 = 0.01;
 /// Ready-made accuracy with an upper end below this is no robustness.
 const NO_ROBUSTNESS: f64 = 0.03;
 /// From so many images on, too few standing points say that no robustness is left.
 const ENOUGH_TO_SEE_NONE: usize = 50;
 /// Fewest images for `not-obfuscated`.
-const ENOUGH_TO_DENY: usize = 80;
+pub const ENOUGH_TO_DENY: usize = 80;
 /// Most images that are ever asked for.
-const MOST_IMAGES: usize = 1_000_000;
+pub const MOST_IMAGES: usize = 1_000_000;
 
 /// What a finding rests on: counts of one model behind one readout at one radius.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -124,7 +124,12 @@ pub fn would_decide_at(facts: &Facts) -> Option<usize> {
 impl Facts {
     /// The facts behind a verdict, with the number of points that stand after the opening and after both ready-made
     /// parts. `None` where there is no control.
-    pub fn of(verdict: &Verdict, opening_standing: usize, ready_made_standing: usize, factor: f64) -> Option<Self> {
+    pub fn of(
+        verdict: &Verdict,
+        opening_standing: usize,
+        ready_made_standing: usize,
+        factor: f64,
+    ) -> Option<Self> {
         let (b, c) = (verdict.b?, verdict.c?);
         let white_box_standing = verdict.arms.white_box.last()?.standing;
         let aim = verdict.aim.map(|aim| {
@@ -226,7 +231,15 @@ mod tests {
 
     #[test]
     fn the_images_that_would_decide_are_found_by_trying() {
-        let open = Facts { n: 40, opening_standing: 24, standing: 20, b: 3, c: 0, yardstick: Some((3, 0, 1.0)), ..HEALTHY };
+        let open = Facts {
+            n: 40,
+            opening_standing: 24,
+            standing: 20,
+            b: 3,
+            c: 0,
+            yardstick: Some((3, 0, 1.0)),
+            ..HEALTHY
+        };
         let at = would_decide_at(&open).unwrap();
         assert_eq!(finding(&open.scaled(at)).0, Finding::Obfuscated);
         assert!((41..at).all(|n| finding(&open.scaled(n)).0 == Finding::Undecided));

@@ -1,8 +1,9 @@
 //! LaTeX: `booktabs` tables to paste into a paper, each with its setting in the caption.
 
 use super::Exporter;
+use crate::comparison::Comparisons;
 use crate::table::{Cell, Table};
-use crate::{Report, ReportError, diagnosis, facts, table};
+use crate::{Report, ReportError, diagnosis, effort, facts, radii, table, verdict};
 use std::fmt::Write;
 
 pub(crate) struct Latex;
@@ -15,6 +16,7 @@ impl Exporter for Latex {
         if let Some(command) = &report.command {
             let _ = writeln!(out, "% Made by: {}", comment(command));
         }
+        sentences(&mut out, report);
         for (setting, models) in facts::by_setting(&report.models) {
             let mut summary = table::summary(&setting, &models);
             // What was tried is a sentence for each row: too long for a column of a paper.
@@ -28,17 +30,42 @@ impl Exporter for Latex {
                 let _ = write!(summary.caption, " Tried: {}.", tried.join("; "));
             }
             table(&mut out, &summary);
+            table(&mut out, &table::verdicts(&setting, &models));
         }
-        for model in &report.models {
-            for readout in &model.readouts {
-                table(&mut out, &table::cascade(model, readout));
-            }
+        radii::tables(&report.models).iter().for_each(|one| table(&mut out, one));
+        comparisons(&mut out, &Comparisons::of(&report.models));
+        for (model, readout) in facts::rows(&report.models) {
+            effort::pairs(model, readout).iter().for_each(|pairs| table(&mut out, pairs));
+            table(&mut out, &table::cascade(model, readout));
         }
         for part in report.diagnoses.iter().flat_map(diagnosis::parts) {
             part.tables.iter().for_each(|one| table(&mut out, one));
         }
         Ok(out)
     }
+}
+
+/// The verdicts as comments, to be taken into a text.
+fn sentences(out: &mut String, report: &Report) {
+    for model in &report.models {
+        for statement in verdict::statements(model) {
+            let _ = writeln!(out, "% {}: {}", statement.label, text(&statement.sentence));
+        }
+    }
+    if report.records > 1 {
+        let _ =
+            writeln!(out, "% Made of {} records; p-values were corrected within each alone.", report.records);
+    }
+}
+
+/// Every pair as a row, and as a sentence in a comment.
+fn comparisons(out: &mut String, comparisons: &Comparisons) {
+    let Some(all) = comparisons.table() else { return };
+    let _ = write!(out, "\n% {}\n", text(&comparisons.about()));
+    for pair in &comparisons.pairs {
+        let _ = writeln!(out, "% {}", text(&comparisons.sentence(pair)));
+    }
+    table(out, &all);
 }
 
 fn table(out: &mut String, table: &Table) {
@@ -80,6 +107,8 @@ fn text(plain: &str) -> String {
             'ε' => out.push_str("$\\varepsilon$"),
             '∞' => out.push_str("$_\\infty$"),
             '–' => out.push_str("--"),
+            '−' => out.push_str("$-$"),
+            '·' => out.push_str("$\\cdot$"),
             '‖' => out.push_str("$\\Vert$"),
             '\n' | '\r' | '\t' => out.push(' '),
             _ => out.push(c),

@@ -9,10 +9,10 @@ use maud::{Markup, html};
 
 pub(crate) fn cascade(model: &Evaluation, readout: &ReadoutResult) -> Drawing {
     Drawing {
-        title: format!("{}, readout {}: accuracy after each attack", model.model, readout.name),
+        title: format!("{}, readout {}: accuracy after each run", model.model, readout.name),
         caption: format!(
-            "{}. From top to bottom in the order of the cascade; the end of a bar in another colour is \
-             what that attack broke.",
+            "{}. From top to bottom in the order of the runs, whatever their arms; the end of a bar in another colour \
+             is what fell to that run first.",
             facts::setting(model)
         ),
         description: describe(readout),
@@ -26,7 +26,10 @@ fn describe(readout: &ReadoutResult) -> String {
     let mut says = format!("Clean {}.", words::percent(readout.clean_accuracy.value));
     for attack in &readout.attacks {
         let after = words::percent(attack.accuracy.value);
-        says.push_str(&format!(" After {}: {after}.", facts::attack_in_words(attack)));
+        says.push_str(&format!(
+            " After {}: {after}.",
+            facts::attack_in_words(&attack.name, &attack.estimator)
+        ));
     }
     says
 }
@@ -46,7 +49,7 @@ fn draw(model: &Evaluation, readout: &ReadoutResult, layout: Layout) -> Picture 
     let swatch = |class: &str| rect(class, (0.0, -10.0), 14.0, 11.0);
     let mut entries = vec![("still correct".to_owned(), swatch("fill-robust"))];
     for kind in [Kind::ReadyMade, Kind::Adaptive, Kind::BlackBox] {
-        if readout.attacks.iter().any(|a| Kind::of(a) == kind) {
+        if readout.attacks.iter().any(|a| Kind::of(a.arm) == kind) {
             let says = format!("broken, {}", kind.name());
             entries.push((says, swatch(&format!("fill-{}", class(kind)))));
         }
@@ -94,16 +97,21 @@ fn label(attack: Option<&AttackResult>, (left, y): (f64, f64), room: f64, wide: 
         (None, false) => text("label strong halo", (left, y + 20.0), "clean"),
         (Some(a), true) => html! {
             (text_within("label strong", (0.0, y + 12.0), &a.name, room))
-            (text_within("tick", (0.0, y + 27.0), facts::estimator(a), room))
+            (text_within("tick", (0.0, y + 27.0), &part(a), room))
         },
         (Some(a), false) => html! {
             text.label.halo x=(left) y=(y + 20.0) {
-                title { (facts::attack_in_words(a)) }
+                title { (facts::attack_in_words(&a.name, &a.estimator)) }
                 tspan.strong { (a.name) }
-                tspan.tick dx="5" { (shorten(facts::estimator(a), 48usize.saturating_sub(a.name.chars().count()))) }
+                tspan.tick dx="5" { (shorten(&part(a), 48usize.saturating_sub(a.name.chars().count()))) }
             }
         },
     }
+}
+
+/// The gradient, and the part that the run plays.
+fn part(attack: &AttackResult) -> String {
+    format!("{}, {} {}", facts::estimator(attack), facts::arm(attack.arm), attack.run + 1)
 }
 
 fn shorten(says: &str, room: usize) -> String {
@@ -115,8 +123,9 @@ fn shorten(says: &str, room: usize) -> String {
 
 fn bar(step: &Step, (left, right): (f64, f64), y: f64, count: usize) -> Markup {
     let width = |fraction: f64| (right - left) * fraction.clamp(0.0, 1.0);
-    let broken = step.attack.map_or(0, |a| a.broken);
-    let kind = step.attack.map_or("", |a| class(Kind::of(a)));
+    // What is left after it: a point that has fallen in another arm already does not fall twice.
+    let broken = ((step.before - step.after) * count as f64).round() as i64;
+    let kind = step.attack.map_or("", |a| class(Kind::of(a.arm)));
     html! {
         (rect("fill-robust", (left, y + 6.0), width(step.after), 16.0))
         @if step.before > step.after {

@@ -6,18 +6,21 @@ use base64::engine::general_purpose::STANDARD;
 use equipoise_record::{Answers, Gallery, GalleryItem};
 use maud::{Markup, html};
 
-/// One model's images.
+/// One model's images, those that are correct when clean: the others need no attack.
 ///
 /// # Errors
 /// [`ReportError::Png`] if the record's pixels are not those of images of its shape.
 pub(crate) fn gallery(model: &str, gallery: &Gallery) -> Result<Markup, ReportError> {
-    let items = gallery.items.iter().map(|i| item(model, gallery, i)).collect::<Result<Vec<_>, _>>()?;
+    let correct = |item: &&GalleryItem| item.clean_answers.deployed == Some(item.label);
+    let items = gallery.items.iter().filter(correct).map(|i| item(model, gallery, i));
+    let items = items.collect::<Result<Vec<_>, _>>()?;
     Ok(html! {
         h4 { (model) }
         p.quiet {
             "Left to right: the image, the perturbation (mid-grey is none; times " (words::number(gallery.scale))
             "), the attacked image. Below: what the model answers when each state is read; wrong answers are marked ✗."
         }
+        @if items.is_empty() { p.quiet { "None of the images is correct when clean." } }
         div.gallery { @for item in &items { (item) } }
     })
 }
