@@ -25,7 +25,6 @@ use crate::deployed::Victim;
 use crate::evaluate::{Observer, Outcome, Points, Settings, Stopping};
 use crate::loss::{CrossEntropy, Objective};
 use crate::network::Network;
-use crate::readout::Readout;
 use crate::solve::StopReason;
 
 /// Why probes were not finished.
@@ -326,6 +325,7 @@ mod tests {
     use crate::deployed::Deployment;
     use crate::evaluate::{Cascade, Quiet, Run, run};
     use crate::network::Architecture;
+    use crate::readout::Readout;
 
     /// An untrained model, and points labelled as it sees them.
     fn setting() -> (Network, Points) {
