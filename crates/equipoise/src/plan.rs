@@ -21,7 +21,7 @@
 //!
 //! With a control ([`Plan::new`]) every try through another gradient becomes a pair: the j-th starts from start j, and
 //! its twin, through the training gradient, from the same one. Where the training gradient does not read the readout, an
-//! aimed run joins them. The yardstick compares one gradient with one: PGD (APGD-CE in L1) from four starts.
+//! aimed run joins them. The yardstick compares one gradient with one: PGD-10 (APGD-CE in L1) from four starts.
 
 use std::sync::Arc;
 
@@ -343,7 +343,7 @@ impl Plan {
                 (follows && training != Estimator::ThroughSolver && subject.is_equilibrium())
                     .then_some(Estimator::ThroughSolver)
             });
-            let attack = plan.yardstick_attack(subject.norm);
+            let attack = Self::yardstick_attack(subject.norm);
             let training = aimed.unwrap_or(training);
             let duel = |other| PlannedDuel { attack: attack.clone(), other, training: training.clone() };
             plan.yardsticks = match true_gradient {
@@ -365,16 +365,12 @@ impl Plan {
         others
     }
 
-    /// The first PGD among the tries from four starts, or PGD-10 if there is none; APGD-CE where PGD does not search.
-    fn yardstick_attack(&self, norm: Norm) -> String {
-        if norm == Norm::L1 {
-            return format!("apgd-ce-25x{YARDSTICK_STARTS}");
+    /// PGD-10 from four starts, or APGD-CE where PGD does not search: an instrument, the same whatever the arms try.
+    fn yardstick_attack(norm: Norm) -> String {
+        match norm {
+            Norm::L1 => format!("apgd-ce-25x{YARDSTICK_STARTS}"),
+            Norm::Linf | Norm::L2 => format!("pgd-10x{YARDSTICK_STARTS}"),
         }
-        let names = self.opening.iter().map(|planned| planned.attack.as_str());
-        let pgd = names.filter_map(|name| name.strip_prefix("pgd-")).next().unwrap_or("10");
-        // `20x3-margin-warm` is 20 steps.
-        let steps: String = pgd.chars().take_while(char::is_ascii_digit).collect();
-        format!("pgd-{steps}x{YARDSTICK_STARTS}")
     }
 
     /// The estimators behind which a model is to be seen, each once: the training gradient first.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use equipoise_record::{Accuracy, Diagnosis, Evaluation};
-use equipoise_report::{Format, Report, diagnosis_csv, render, verdict, verdicts, write_atomically};
+use equipoise_report::{Format, Report, diagnosis_csv, label, render, statements, write_atomically};
 
 use crate::configuration::command_line;
 use crate::error::Error;
@@ -19,7 +19,7 @@ pub fn file_name(format: Format) -> String {
 /// Writes the three usual files into a folder.
 pub fn results(folder: &Path, title: String, models: Vec<Evaluation>) -> Result<(), Error> {
     let report =
-        Report { title, models, diagnoses: Vec::new(), figures: Vec::new(), command: Some(command_line()) };
+        Report { title, models, diagnoses: Vec::new(), figures: Vec::new(), records: 1, command: Some(command_line()) };
     // Everything is laid out before anything is written.
     let formats = [Format::Json, Format::Markdown, Format::Html];
     let texts = formats.map(|format| render(format, &report));
@@ -69,8 +69,8 @@ pub fn title_of(models: &[Evaluation], diagnoses: &[Diagnosis]) -> String {
 
 /// The table and the verdicts, as Markdown.
 pub fn summary(models: &[Evaluation]) -> String {
-    let verdicts = models.iter().flat_map(verdicts);
-    let verdicts = verdicts.map(|verdict| format!("\n{}: {}\n", verdict.finding.label(), verdict.sentence));
+    let verdicts = models.iter().flat_map(statements);
+    let verdicts = verdicts.map(|verdict| format!("\n{}: {}\n", verdict.label, verdict.sentence));
     table(models) + &verdicts.collect::<String>()
 }
 
@@ -87,7 +87,7 @@ pub fn table(models: &[Evaluation]) -> String {
                 percent(readout.clean_accuracy),
                 readout.ready_made_accuracy.map_or("-".to_owned(), percent),
                 percent(readout.white_box_accuracy),
-                verdict(model, readout).finding.label().to_owned(),
+                label(&readout.verdict).to_owned(),
             ]);
         }
     }
