@@ -5,7 +5,8 @@
 //! names, so it stands in a crate of its own that needs nothing but serde. A [`Diagnosis`] is the content of
 //! `diagnosis.json`: why those accuracies are what they are.
 //!
-//! All accuracies are fractions in \[0, 1\]; beside each stands its 95% Wilson interval.
+//! All accuracies are fractions in \[0, 1\]; beside each stands its 95% Wilson interval. [`SCHEMA`] is the contract for
+//! other tools.
 
 mod accuracy;
 mod diagnosis;
@@ -23,11 +24,14 @@ pub use diagnosis::{
     SweepPoint, View,
 };
 pub use evaluation::{
-    Arm, AttackResult, BrokenBy, BrokenIn, Collection, Evaluation, ExampleResult, FORMAT_VERSION, RadiusResult,
-    ReadoutResult,
+    Arm, AttackResult, BrokenBy, BrokenIn, Collection, Evaluation, ExampleResult, FORMAT_VERSION,
+    RadiusResult, ReadoutResult,
 };
 pub use flag::{Evidence, Flag};
 pub use gallery::{Answers, Gallery, GalleryItem};
 pub use plan::{NotTried, Plan, Try};
 pub use read::read;
 pub use verdict::{Aim, ArmRun, Arms, Finding, Paired, Verdict, VerdictEvidence, Yardstick};
+
+/// JSON Schema (draft 2020-12) of `results.json`: every key with its meaning and unit.
+pub const SCHEMA: &str = include_str!("../../../docs/results.schema.json");
