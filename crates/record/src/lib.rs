@@ -6,9 +6,10 @@
 //! `diagnosis.json`: why those accuracies are what they are.
 //!
 //! All accuracies are fractions in \[0, 1\]; beside each stands its 95% Wilson interval. [`SCHEMA`] is the contract for
-//! other tools.
+//! other tools; [`check`] counts a record's figures again, and [`read`] refuses one that contradicts itself.
 
 mod accuracy;
+mod check;
 mod diagnosis;
 mod evaluation;
 mod flag;
@@ -18,6 +19,7 @@ mod read;
 mod verdict;
 
 pub use accuracy::{Accuracy, Interval, wilson_interval};
+pub use check::{Contradiction, check};
 pub use diagnosis::{
     Alignment, Attacked, Cosine, Diagnosis, IterateAccuracies, IterateAccuracy, Landscape, Line, LinePoint,
     ModelDiagnosis, Residual, ResidualView, Section, Share, Spectrum, SpectrumView, Spread, Sweep,
