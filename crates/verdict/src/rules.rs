@@ -124,7 +124,12 @@ pub fn would_decide_at(facts: &Facts) -> Option<usize> {
 impl Facts {
     /// The facts behind a verdict, with the number of points that stand after the opening and after both ready-made
     /// parts. `None` where there is no control.
-    pub fn of(verdict: &Verdict, opening_standing: usize, ready_made_standing: usize, factor: f64) -> Option<Self> {
+    pub fn of(
+        verdict: &Verdict,
+        opening_standing: usize,
+        ready_made_standing: usize,
+        factor: f64,
+    ) -> Option<Self> {
         let (b, c) = (verdict.b?, verdict.c?);
         let white_box_standing = verdict.arms.white_box.last()?.standing;
         let aim = verdict.aim.map(|aim| {
@@ -226,7 +231,15 @@ mod tests {
 
     #[test]
     fn the_images_that_would_decide_are_found_by_trying() {
-        let open = Facts { n: 40, opening_standing: 24, standing: 20, b: 3, c: 0, yardstick: Some((3, 0, 1.0)), ..HEALTHY };
+        let open = Facts {
+            n: 40,
+            opening_standing: 24,
+            standing: 20,
+            b: 3,
+            c: 0,
+            yardstick: Some((3, 0, 1.0)),
+            ..HEALTHY
+        };
         let at = would_decide_at(&open).unwrap();
         assert_eq!(finding(&open.scaled(at)).0, Finding::Obfuscated);
         assert!((41..at).all(|n| finding(&open.scaled(n)).0 == Finding::Undecided));
