@@ -210,14 +210,16 @@ fn combined(results: Vec<(Budget, ReadoutResult)>) -> Option<ReadoutResult> {
         white_box_accuracy: result.white_box_accuracy,
         verdict: result.verdict.clone(),
     };
-    let radii: Vec<RadiusResult> = if results.len() > 1 { results.iter().map(of).collect() } else { Vec::new() };
+    let radii: Vec<RadiusResult> =
+        if results.len() > 1 { results.iter().map(of).collect() } else { Vec::new() };
     results.into_iter().last().map(|(_, result)| ReadoutResult { radii, ..result })
 }
 
 /// Says what is going to be run, and how long it takes at most.
 fn announce(label: &str, plan: &Plan, grid: &Grid<'_>) {
     let pairs = plan.pairs.len();
-    let twins = if plan.pairs.iter().all(|pair| pair.twin) { ", each with its twin" } else { ", without twins" };
+    let twins =
+        if plan.pairs.iter().all(|pair| pair.twin) { ", each with its twin" } else { ", without twins" };
     let twins = if pairs == 0 { "" } else { twins };
     let time = grid.time_limit.map_or(String::new(), |seconds| format!(", for at most {seconds:.0} seconds"));
     tracing::info!(
@@ -284,7 +286,8 @@ pub fn describe(grid: &Grid<'_>, readout: Readout, points: &Points, classes: usi
             let chance = power(n, gap, 0.002, Verdict::LEVEL);
             format!("{:.0}% at {:.0} points", 100.0 * chance, 100.0 * gap)
         });
-        text += &format!("  chance that the arms' test sees a gap, for one readout: {}\n", chances.join(", "));
+        text +=
+            &format!("  chance that the arms' test sees a gap, for one readout: {}\n", chances.join(", "));
     }
     text
 }

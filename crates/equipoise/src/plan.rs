@@ -421,15 +421,17 @@ impl Plan {
             let gradients = attack.queries(victims.classes, victims.norm).gradients as f64;
             let run = Run::new(attack, name(estimator), victims.get(estimator)).starting(*start);
             cascade.pairs.push(Pair {
-                twin: twin.then(|| run.through(name(&self.training), training).costing(gradients * self.unit.0)),
-                aimed: aimed
-                    .as_ref()
-                    .map(|aimed| run.through(name(aimed), victims.get(aimed)).costing(gradients * self.unit.1)),
+                twin: twin
+                    .then(|| run.through(name(&self.training), training).costing(gradients * self.unit.0)),
+                aimed: aimed.as_ref().map(|aimed| {
+                    run.through(name(aimed), victims.get(aimed)).costing(gradients * self.unit.1)
+                }),
                 white_box: run.costing(white_box.work),
             });
         }
         for PlannedDuel { attack, other, training } in &self.yardsticks {
-            let run = Run::new(parse(attack)?, name(other), victims.get(other)).starting(self.pairs.len() + 1);
+            let run =
+                Run::new(parse(attack)?, name(other), victims.get(other)).starting(self.pairs.len() + 1);
             let training = run.through(name(training), victims.get(training));
             cascade.yardsticks.push(Duel { other: run, training });
         }

@@ -20,11 +20,11 @@ use crate::attack::{
     WhiteBox,
 };
 use crate::batch::{Images, predictions, select, to_vec};
-use crate::plan::Subject;
 use crate::deployed::Victim;
 use crate::evaluate::{Observer, Outcome, Points, Settings, Stopping};
 use crate::loss::{CrossEntropy, Objective};
 use crate::network::Network;
+use crate::plan::Subject;
 use crate::solve::StopReason;
 
 /// Why probes were not finished.
@@ -136,10 +136,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     /// Something of each point, batch by batch.
-    fn each<T>(
-        &self,
-        of: impl Fn(&[usize]) -> Result<Vec<T>, ProbeError>,
-    ) -> Result<Vec<T>, ProbeError> {
+    fn each<T>(&self, of: impl Fn(&[usize]) -> Result<Vec<T>, ProbeError>) -> Result<Vec<T>, ProbeError> {
         let mut all = Vec::with_capacity(self.rows.len());
         for rows in self.rows.chunks(self.settings.batch_size) {
             if self.observer.cancelled() {
@@ -159,8 +156,13 @@ impl Bench<'_> {
     fn attacked(&self, attack: &dyn Attack, budget: &Budget, rows: &[usize]) -> Result<Images, ProbeError> {
         let (images, labels) = (select(self.points.images(), rows), self.labels(rows));
         let indices: Vec<usize> = rows.iter().map(|&row| self.points.indices()[row]).collect();
-        let targets =
-            Targets { images: &images, labels: &labels, indices: &indices, seed: self.settings.seed, start: 0 };
+        let targets = Targets {
+            images: &images,
+            labels: &labels,
+            indices: &indices,
+            seed: self.settings.seed,
+            start: 0,
+        };
         let pulse = Stopping::new(self.observer);
         let attempt = attack.attempt_with(self.victim, &targets, budget, &pulse);
         if pulse.stopped() { Err(ProbeError::Cancelled) } else { Ok(attempt.images) }

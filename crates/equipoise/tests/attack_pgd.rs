@@ -119,7 +119,11 @@ fn another_seed_or_index_gives_another_start() {
     let budget = Budget::new(Norm::Linf, EPS).unwrap();
     let attack = pgd(PgdConfig { steps: 1, keep_first: false, ..PgdConfig::default() });
     let run = |seed, index: usize| {
-        to_vec(attack.run(&victim, &Targets { images: &x, labels: &y, indices: &[index], seed, start: 0 }, &budget))
+        to_vec(attack.run(
+            &victim,
+            &Targets { images: &x, labels: &y, indices: &[index], seed, start: 0 },
+            &budget,
+        ))
     };
     assert_eq!(run(1, 0), run(1, 0));
     assert_ne!(run(1, 0), run(2, 0));

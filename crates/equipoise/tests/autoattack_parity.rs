@@ -68,9 +68,7 @@ fn compare(norm: Norm, eps: f64, key: &str) {
         let name = entry.attack.name();
         // Broken in the cascade before this attack came to it.
         let unmet: Vec<usize> = (0..labels.len())
-            .filter(|&row| {
-                examples[row].broken_in.opening.is_some_and(|run| run < place)
-            })
+            .filter(|&row| examples[row].broken_in.opening.is_some_and(|run| run < place))
             .collect();
         let mut robust: Vec<bool> = examples
             .iter()

@@ -243,10 +243,17 @@ fn the_aimed_gradient_is_implicit_at_the_states_that_are_read() {
     for readout in [Readout::Early(2), Readout::EnsembleStates, Readout::EnsembleLogits] {
         let victim = Victim::new(&model, &deployment, readout, "aimed(exact)".parse().unwrap());
         let (reading, gradient, forward) = victim.gradient(&images, &objective);
-        assert!(relative_error(&reading.logits, &victim.logits(&images)) < 1e-5, "it reads what {readout} reads");
+        assert!(
+            relative_error(&reading.logits, &victim.logits(&images)) < 1e-5,
+            "it reads what {readout} reads"
+        );
         let moved = |step: f64| {
-            let states = forward.trajectory.states().iter().map(|state| double(state.clone())).collect::<Vec<_>>();
-            let last = cell.apply(double(forward.trajectory.choose("best".parse().unwrap())), double(images.clone()).flatten(1, 3));
+            let states =
+                forward.trajectory.states().iter().map(|state| double(state.clone())).collect::<Vec<_>>();
+            let last = cell.apply(
+                double(forward.trajectory.choose("best".parse().unwrap())),
+                double(images.clone()).flatten(1, 3),
+            );
             let all: Vec<_> = states.into_iter().chain([last]).map(|z| z + movement.clone() * step).collect();
             let count = all.len() as f64;
             let logits = match readout {
@@ -268,7 +275,9 @@ fn the_aimed_gradient_is_implicit_at_the_states_that_are_read() {
     }
     // Behind `final` it is the method itself, and `unrolled` starts where the readout reads.
     let gradient = |readout, spec: &str| {
-        to_vec(Victim::new(&model, &deployment, readout, spec.parse().unwrap()).gradient(&images, &objective).1)
+        to_vec(
+            Victim::new(&model, &deployment, readout, spec.parse().unwrap()).gradient(&images, &objective).1,
+        )
     };
     assert_eq!(gradient(Readout::Final, "aimed(exact)"), gradient(Readout::Final, "exact"));
     assert_eq!(
@@ -288,8 +297,13 @@ fn a_plan_knows_what_a_question_costs() {
         deployment.backward.tolerance = 0.0;
         for readout in READOUTS {
             let norm = equipoise::attack::Norm::Linf;
-            let subject =
-                equipoise::plan::Subject { network: &network, deployment: &deployment, readout, classes: 10, norm };
+            let subject = equipoise::plan::Subject {
+                network: &network,
+                deployment: &deployment,
+                readout,
+                classes: 10,
+                norm,
+            };
             let counted = |work: equipoise::work::Work| (work.cell_evaluations + work.vjps) as f64 / 2.0;
             let victim = network.victim(&deployment, readout, Estimator::Exact);
             victim.logits(&images);
@@ -299,7 +313,10 @@ fn a_plan_knows_what_a_question_costs() {
                 let victim = network.victim(&deployment, readout, estimator.clone());
                 victim.value_and_gradient(&images, &objective);
                 let (found, planned) = (counted(victim.work()), subject.work(Some(&estimator)));
-                assert!((found - planned).abs() <= 1.0, "{spec} behind {readout}: {found}, planned {planned}");
+                assert!(
+                    (found - planned).abs() <= 1.0,
+                    "{spec} behind {readout}: {found}, planned {planned}"
+                );
             }
         }
     }

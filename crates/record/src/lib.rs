@@ -23,7 +23,7 @@ pub use check::{Contradiction, check};
 pub use diagnosis::{
     Alignment, Attacked, Cosine, Diagnosis, IterateAccuracies, IterateAccuracy, Landscape, Line, LinePoint,
     ModelDiagnosis, Residual, ResidualView, Section, Share, Spectrum, SpectrumView, Spread, Sweep,
-    SweepPoint, View,
+    SweepPoint, View, YardstickRow, Yardsticks,
 };
 pub use evaluation::{
     Arm, AttackResult, BrokenBy, BrokenIn, Collection, Evaluation, ExampleResult, FORMAT_VERSION,

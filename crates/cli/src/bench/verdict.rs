@@ -195,7 +195,8 @@ fn attack(
     let images = select(points.images(), rows);
     let labels: Vec<usize> = rows.iter().map(|&row| points.labels()[row]).collect();
     let indices: Vec<usize> = rows.iter().map(|&row| points.indices()[row]).collect();
-    let targets = Targets { images: &images, labels: &labels, indices: &indices, seed: settings.seed, start: 0 };
+    let targets =
+        Targets { images: &images, labels: &labels, indices: &indices, seed: settings.seed, start: 0 };
     let perturbed = attack.run(victim, &targets, &settings.budget);
     let found = predictions(&judge.logits(&perturbed));
     found.iter().zip(&labels).map(|(found, label)| *found != Some(*label)).collect()

@@ -150,7 +150,8 @@ fn prepare<'a>(
             Box::new(move || {
                 let before = victim.work();
                 let indices: Vec<usize> = (0..labels.len()).collect();
-                let targets = Targets { images: &images, labels: &labels, indices: &indices, seed: 0, start: 0 };
+                let targets =
+                    Targets { images: &images, labels: &labels, indices: &indices, seed: 0, start: 0 };
                 attack.run(&*victim, &targets, &budget);
                 Ok(victim.work() - before)
             })

@@ -30,7 +30,8 @@ pub fn run(flags: &Report) -> Result<(), Error> {
         return Err(input("no records: name results.json or diagnosis.json files"));
     }
     let title = flags.title.clone().unwrap_or_else(|| write::title_of(&models, &diagnoses));
-    let report = Contents { title, models, diagnoses, figures: Vec::new(), records: 1, command: Some(command_line()) };
+    let report =
+        Contents { title, models, diagnoses, figures: Vec::new(), records: 1, command: Some(command_line()) };
     let targets: Vec<(Format, PathBuf)> = match formats.as_slice() {
         [format] if figures.is_empty() && names_a_file(&flags.out) => vec![(*format, flags.out.clone())],
         formats => formats.iter().map(|&format| (format, flags.out.join(write::file_name(format)))).collect(),

@@ -18,8 +18,14 @@ pub fn file_name(format: Format) -> String {
 
 /// Writes the three usual files into a folder.
 pub fn results(folder: &Path, title: String, models: Vec<Evaluation>) -> Result<(), Error> {
-    let report =
-        Report { title, models, diagnoses: Vec::new(), figures: Vec::new(), records: 1, command: Some(command_line()) };
+    let report = Report {
+        title,
+        models,
+        diagnoses: Vec::new(),
+        figures: Vec::new(),
+        records: 1,
+        command: Some(command_line()),
+    };
     // Everything is laid out before anything is written.
     let formats = [Format::Json, Format::Markdown, Format::Html];
     let texts = formats.map(|format| render(format, &report));

@@ -26,7 +26,11 @@ pub struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// The first start of an attack.
-    pub fn new(attack: impl Into<Arc<dyn Attack>>, estimator: impl Into<String>, victim: &'a dyn WhiteBox) -> Self {
+    pub fn new(
+        attack: impl Into<Arc<dyn Attack>>,
+        estimator: impl Into<String>,
+        victim: &'a dyn WhiteBox,
+    ) -> Self {
         Self { attack: attack.into(), start: 0, estimator: estimator.into(), victim, work: 1.0 }
     }
 
@@ -186,7 +190,11 @@ pub struct Settings {
 }
 
 /// What can be known to be wrong before anything is run.
-pub(super) fn check(cascade: &Cascade<'_>, points: &Points, settings: &Settings) -> Result<(), EvaluateError> {
+pub(super) fn check(
+    cascade: &Cascade<'_>,
+    points: &Points,
+    settings: &Settings,
+) -> Result<(), EvaluateError> {
     if settings.batch_size == 0 {
         return Err(EvaluateError::BatchSize);
     }

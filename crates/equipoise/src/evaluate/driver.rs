@@ -68,7 +68,8 @@ pub fn run_with(
     let Conditions { limit, smaller, mut journal } = conditions;
     check(cascade, points, settings)?;
     if let Some(smaller) = smaller {
-        let matching = smaller.runs == Outcome::names(cascade) && smaller.adversarial.dims() == points.images().dims();
+        let matching =
+            smaller.runs == Outcome::names(cascade) && smaller.adversarial.dims() == points.images().dims();
         if !matching || !smaller.complete {
             return Err(EvaluateError::Smaller);
         }
@@ -79,7 +80,8 @@ pub fn run_with(
         let fingerprint = Fingerprint::new(cascade, points, settings, limit, smaller);
         journal.replay(&fingerprint, &mut ledger)?;
     }
-    let batch_size = if limit.is_some() { settings.batch_size.min(LIMITED_BATCH) } else { settings.batch_size };
+    let batch_size =
+        if limit.is_some() { settings.batch_size.min(LIMITED_BATCH) } else { settings.batch_size };
     let mut driver = Driver { cascade, points, settings, observer, limit, journal, ledger };
     let clean = driver.ledger.unclassified();
     observer.stage("clean", points.len());

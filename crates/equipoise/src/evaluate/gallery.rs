@@ -55,7 +55,8 @@ impl<'a> Pictures<'a> {
 
 /// The first `count` broken points of an evaluation, with the classes' names. Nothing is evaluated.
 pub fn gallery(points: &Points, outcome: &Outcome, norm: Norm, classes: &[String], count: usize) -> Gallery {
-    let broken = outcome.result.examples.iter().enumerate().filter(|(_, example)| example.broken_by.is_some());
+    let broken =
+        outcome.result.examples.iter().enumerate().filter(|(_, example)| example.broken_by.is_some());
     let rows: Vec<usize> = broken.map(|(row, _)| row).take(count).collect();
     let [_, channels, height, width] = points.images().dims();
     let size = channels * height * width;

@@ -124,8 +124,13 @@ impl Fingerprint {
             parts.insert("number of images after a smaller radius".to_owned(), count.to_string());
         }
         for (k, (arm, run)) in cascade.runs().into_iter().enumerate() {
-            let value =
-                format!("{} ({}), start {}, with {}", run.label(), arm.name(), run.start, run.attack.settings());
+            let value = format!(
+                "{} ({}), start {}, with {}",
+                run.label(),
+                arm.name(),
+                run.start,
+                run.attack.settings()
+            );
             parts.insert(format!("run {}", k + 1), value);
         }
         let examples = (0..count)
@@ -236,7 +241,8 @@ impl Journal {
     /// Says whose the folder is.
     fn bind(&self, here: &Fingerprint) -> Result<(), JournalError> {
         let path = self.folder.join("journal.json");
-        let text = serde_json::to_string_pretty(&here.of_first(here.count)).map_err(|error| corrupt(&path, error))?;
+        let text = serde_json::to_string_pretty(&here.of_first(here.count))
+            .map_err(|error| corrupt(&path, error))?;
         write_atomically(&path, text.as_bytes()).map_err(at(&path))
     }
 
@@ -338,7 +344,8 @@ struct Order {
 impl Order {
     /// Whether the stage of a run has been begun, or there is no order to follow.
     fn covers(&self, ledger: &Ledger<'_>, run: usize) -> bool {
-        self.begun.is_empty() || ledger.begun().last().is_some_and(|&stage| ledger.stages[stage].runs.contains(&run))
+        self.begun.is_empty()
+            || ledger.begun().last().is_some_and(|&stage| ledger.stages[stage].runs.contains(&run))
     }
 
     /// Takes a ledger one stage on, or ends the last one. Whether there was anything to do.

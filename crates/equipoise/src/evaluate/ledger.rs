@@ -248,7 +248,9 @@ impl<'a> Ledger<'a> {
             }
         }
         let stages = self.stages.iter().filter(|stage| stage.phase == Phase::Yardstick);
-        best.and_then(|(_, place)| stages.clone().nth(place)).map(|stage| stage.runs.clone()).unwrap_or_default()
+        best.and_then(|(_, place)| stages.clone().nth(place))
+            .map(|stage| stage.runs.clone())
+            .unwrap_or_default()
     }
 
     /// Points that a run broke, here or at a smaller radius.

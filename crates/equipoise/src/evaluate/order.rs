@@ -89,8 +89,9 @@ impl Order {
 
     fn next_of(&self, phase: Phase, ledger: &Ledger<'_>) -> Option<usize> {
         let of_phase = |stage: &usize| self.stages[*stage].phase == phase;
-        let mut left: Vec<usize> =
-            (0..self.stages.len()).filter(|stage| of_phase(stage) && !ledger.begun().contains(stage)).collect();
+        let mut left: Vec<usize> = (0..self.stages.len())
+            .filter(|stage| of_phase(stage) && !ledger.begun().contains(stage))
+            .collect();
         if phase == Phase::Yardstick {
             let chosen = ledger.chosen_yardstick();
             left.retain(|&stage| self.stages[stage].runs == chosen);
@@ -98,7 +99,8 @@ impl Order {
         if self.limit.is_none() {
             return left.first().copied();
         }
-        let was_cut = ledger.begun().iter().filter(|stage| of_phase(stage)).any(|&stage| ledger.missed(stage) > 0);
+        let was_cut =
+            ledger.begun().iter().filter(|stage| of_phase(stage)).any(|&stage| ledger.missed(stage) > 0);
         let in_time = |&stage: &usize| self.until(stage).is_some_and(|until| ledger.seconds() < until);
         if was_cut || !left.iter().any(in_time) {
             return None;

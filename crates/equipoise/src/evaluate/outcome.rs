@@ -1,8 +1,8 @@
 //! From the ledger to the record: accuracies, runs, examples, and the counts that the verdict rests on.
 
 use equipoise_record::{
-    Accuracy, Aim, ArmRun, Arm, Arms, AttackResult, BrokenBy, BrokenIn, ExampleResult, NotTried, Plan, ReadoutResult,
-    Try, Verdict, Yardstick,
+    Accuracy, Aim, Arm, ArmRun, Arms, AttackResult, BrokenBy, BrokenIn, ExampleResult, NotTried, Plan,
+    ReadoutResult, Try, Verdict, Yardstick,
 };
 use equipoise_verdict::{difference_interval, exact_test, paired};
 
@@ -14,7 +14,9 @@ use crate::batch::from_vec;
 impl Outcome {
     /// The names of a cascade's runs.
     pub(super) fn names(cascade: &Cascade<'_>) -> Vec<String> {
-        let name = |(arm, run): &(Arm, &Run<'_>)| format!("{}: {} from start {}", arm.name(), run.label(), run.start);
+        let name = |(arm, run): &(Arm, &Run<'_>)| {
+            format!("{}: {} from start {}", arm.name(), run.label(), run.start)
+        };
         cascade.runs().iter().map(name).collect()
     }
 }
@@ -38,13 +40,13 @@ impl Ledger<'_> {
     fn result(&self, cascade: &Cascade<'_>, limit: Option<TimeLimit>) -> ReadoutResult {
         let runs = cascade.runs();
         let finished = self.finished();
-        let after_opening = |row: usize| self.states[row].correct && self.broken_in(row, Arm::Opening).is_none();
+        let after_opening =
+            |row: usize| self.states[row].correct && self.broken_in(row, Arm::Opening).is_none();
         let opening_done = !cascade.opening.is_empty()
             && (0..self.arms.len()).all(|run| self.arms[run].0 != Arm::Opening || finished.contains(&run));
         let opening = opening_done.then(|| self.share(&after_opening));
-        let ready_made = opening_done.then(|| {
-            self.share(&|row| after_opening(row) && self.broken_in(row, Arm::ReadyMade).is_none())
-        });
+        let ready_made = opening_done
+            .then(|| self.share(&|row| after_opening(row) && self.broken_in(row, Arm::ReadyMade).is_none()));
         ReadoutResult {
             name: cascade.readout.clone(),
             clean_accuracy: self.share(&|row| self.states[row].correct),
@@ -90,9 +92,11 @@ impl Ledger<'_> {
             let (arm, run) = runs[number];
             let (_, place) = self.arms[number];
             let tally = &self.tallies[number];
-            let carried = self.states.iter().filter(|state| state.correct && state.carried.contains(&number)).count();
+            let carried =
+                self.states.iter().filter(|state| state.correct && state.carried.contains(&number)).count();
             // What was carried over counts from the run that it is named by.
-            let stands = |state: &PointState| state.correct && !state.breaks.iter().any(|run| done.contains(run));
+            let stands =
+                |state: &PointState| state.correct && !state.breaks.iter().any(|run| done.contains(run));
             results.push(AttackResult {
                 name: run.attack.name(),
                 estimator: run.estimator.clone(),
@@ -209,14 +213,16 @@ impl Ledger<'_> {
             // Among the points that stand after the opening: one that fell there belongs to no arm.
             let after_opening =
                 |row: usize| self.states[row].correct && self.broken_in(row, Arm::Opening).is_none();
-            let broken = |row: usize, by: &[usize]| self.states[row].breaks.iter().any(|run| by.contains(run));
+            let broken =
+                |row: usize, by: &[usize]| self.states[row].breaks.iter().any(|run| by.contains(run));
             arm.push(ArmRun {
                 attack: run.attack.name(),
                 estimator: run.estimator.clone(),
                 start: run.start,
                 attempted: tally.attempted,
                 broken: tally.broken,
-                carried: self.count(&|row| self.states[row].correct && self.states[row].carried.contains(&number)),
+                carried: self
+                    .count(&|row| self.states[row].correct && self.states[row].carried.contains(&number)),
                 standing: self.count(&|row| after_opening(row) && !broken(row, &done)),
                 cell_evaluations: tally.cost.work.cell_evaluations,
                 vjps: tally.cost.work.vjps,
@@ -296,5 +302,6 @@ impl Ledger<'_> {
 fn flattened(twins: &[ArmRun], n: usize) -> Option<bool> {
     let last = twins.len().div_ceil(4);
     let most = (n / 200).max(1);
-    (twins.len() >= 4).then(|| twins[twins.len() - last..].iter().map(|run| run.broken).sum::<usize>() <= most)
+    (twins.len() >= 4)
+        .then(|| twins[twins.len() - last..].iter().map(|run| run.broken).sum::<usize>() <= most)
 }

@@ -44,9 +44,7 @@ pub(super) fn pull_back(
 fn all<'a>(method: &Estimator, at: &Solved<'a>) -> Vec<Read<'a>> {
     let states = at.trajectory.states().iter().map(|state| read(method, at, state.clone()));
     let last = match method {
-        Estimator::Unrolled { tail, .. } => {
-            unrolled::read(at, at.trajectory.choose(StateChoice::Best), tail)
-        }
+        Estimator::Unrolled { tail, .. } => unrolled::read(at, at.trajectory.choose(StateChoice::Best), tail),
         _ => exact::read(at),
     };
     states.chain([last]).collect()

@@ -8,8 +8,8 @@ use crate::support::{Watch, assert_same, settings, timeless};
 use equipoise::attack::{self, Beat, Budget, Norm, WhiteBox};
 use equipoise::batch::{Images, Logits, select, to_vec};
 use equipoise::evaluate::{
-    Cascade, Conditions, Duel, Journal, Observer, Outcome, Pair, Points, Quiet, Run, Settings, TimeLimit, run,
-    run_with,
+    Cascade, Conditions, Duel, Journal, Observer, Outcome, Pair, Points, Quiet, Run, Settings, TimeLimit,
+    run, run_with,
 };
 use equipoise_record::{Arm, Evaluation, Finding, VerdictEvidence};
 
@@ -19,7 +19,8 @@ fn attack_of(name: &str) -> Box<dyn attack::Attack> {
 
 /// An evaluation with all parts: the training gradient is `training`, the other one right.
 fn arms<'a>(linear: &'a Linear, training: &'a dyn WhiteBox) -> Cascade<'a> {
-    let mut cascade = Cascade::ready_made("final", linear, vec![Run::new(attack_of("pgd-2"), "training", training)]);
+    let mut cascade =
+        Cascade::ready_made("final", linear, vec![Run::new(attack_of("pgd-2"), "training", training)]);
     for (j, name) in (1..).zip(["pgd-1", "pgd-3", "apgd-ce-4", "fab-t-2"]) {
         let white_box = Run::new(attack_of(name), "other", linear).starting(j);
         let twin = Some(white_box.through("training", training));
@@ -117,7 +118,13 @@ fn a_gradient_against_itself_differs_nowhere() {
     assert_eq!((yardstick.b, yardstick.c, yardstick.chosen_from), (0, 0, 1));
     assert!(verdict.arms.white_box.iter().any(|run| run.broken > 0), "the arms break something");
     // No run of the arms starts where the opening did.
-    assert!(outcome.result.attacks.iter().all(|a| (a.start == 0) == matches!(a.arm, Arm::Opening | Arm::GradientFree)));
+    assert!(
+        outcome
+            .result
+            .attacks
+            .iter()
+            .all(|a| (a.start == 0) == matches!(a.arm, Arm::Opening | Arm::GradientFree))
+    );
 }
 
 #[test]
@@ -162,10 +169,15 @@ fn what_only_queries_find_is_counted_apart() {
     cascade.gradient_free[0].attack = attack_of("square-300").into();
     let outcome = run(&cascade, &points, &settings(), &Quiet, None).unwrap();
     let verdict = concluded(&outcome);
-    let alone = |e: &&equipoise_record::ExampleResult| e.broken_by.as_ref().is_some_and(|by| by.arm == Arm::GradientFree);
+    let alone = |e: &&equipoise_record::ExampleResult| {
+        e.broken_by.as_ref().is_some_and(|by| by.arm == Arm::GradientFree)
+    };
     assert_eq!(verdict.gradient_free_only, outcome.result.examples.iter().filter(alone).count());
     assert!(verdict.gradient_free_only > 6, "{verdict:?}");
-    assert_eq!((verdict.finding, verdict.evidence), (Finding::Obfuscated, Some(VerdictEvidence::GradientFree)));
+    assert_eq!(
+        (verdict.finding, verdict.evidence),
+        (Finding::Obfuscated, Some(VerdictEvidence::GradientFree))
+    );
 }
 
 #[test]
@@ -234,7 +246,8 @@ fn a_run_is_extended_by_more_images() {
     let all = points(&linear, 30, 3);
     let first = |n: usize| {
         let rows: Vec<usize> = (0..n).collect();
-        Points::new(all.indices()[..n].to_vec(), select(all.images(), &rows), all.labels()[..n].to_vec()).unwrap()
+        Points::new(all.indices()[..n].to_vec(), select(all.images(), &rows), all.labels()[..n].to_vec())
+            .unwrap()
     };
     let cascade = arms(&linear, &blind);
     let reference = run(&cascade, &all, &settings(), &Quiet, None).unwrap();
@@ -309,7 +322,8 @@ fn time_ends_pairs_and_never_halves() {
     let linear = Linear::random(5, 37);
     let slow = Altered { inner: &linear, logits: late, gradient: zero };
     let points = points(&linear, 40, 0);
-    let mut cascade = Cascade::ready_made("final", &linear, vec![Run::new(attack_of("pgd-1"), "training", &slow)]);
+    let mut cascade =
+        Cascade::ready_made("final", &linear, vec![Run::new(attack_of("pgd-1"), "training", &slow)]);
     for j in 1..=6 {
         let white_box = Run::new(attack_of("pgd-8"), "other", &slow).starting(j);
         let twin = Some(white_box.through("training", &slow));
@@ -325,7 +339,10 @@ fn time_ends_pairs_and_never_halves() {
         for (white_box, twin) in arms.white_box.iter().zip(&arms.ready_made) {
             assert_eq!(white_box.attempted, twin.attempted, "{seconds} s");
         }
-        assert!(arms.white_box.iter().any(|run| run.attempted < 40), "{seconds} s were enough for everything");
+        assert!(
+            arms.white_box.iter().any(|run| run.attempted < 40),
+            "{seconds} s were enough for everything"
+        );
         assert_eq!(outcome.result.verdict.b, Some(0));
     }
     let whole = run(&cascade, &points, &tiny, &Quiet, None).unwrap();

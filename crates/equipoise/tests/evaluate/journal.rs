@@ -5,9 +5,7 @@ use std::fs;
 use crate::attack_victims::Linear;
 use crate::support::{Bench, EPS, Watch, cascade, entry, points, settings};
 use equipoise::attack::{self, Budget, Norm};
-use equipoise::evaluate::{
-    EvaluateError, Journal, JournalError, Outcome, Points, Quiet, Run, Settings, run,
-};
+use equipoise::evaluate::{EvaluateError, Journal, JournalError, Outcome, Points, Quiet, Run, Settings, run};
 
 #[test]
 fn a_journal_of_another_run_is_refused() {

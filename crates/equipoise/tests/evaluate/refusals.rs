@@ -2,9 +2,7 @@
 
 use crate::attack_victims::{Linear, SIZE, images};
 use crate::support::{cascade, entry, points, settings};
-use equipoise::attack::{
-    Attack, Attempt, Budget, Norm, Pgd, PgdConfig, Pulse, Queries, Targets, WhiteBox,
-};
+use equipoise::attack::{Attack, Attempt, Budget, Norm, Pgd, PgdConfig, Pulse, Queries, Targets, WhiteBox};
 use equipoise::batch::{from_vec, select, to_vec};
 use equipoise::evaluate::{Cascade, EvaluateError, Pair, Points, PointsError, Quiet, Run, Settings, run};
 

@@ -5,7 +5,9 @@ use std::cell::{Cell, RefCell};
 use crate::attack_victims::{Altered, Linear, honest, images, labels, zero};
 use equipoise::attack::{self, Budget, Classifier, Norm, WhiteBox};
 use equipoise::batch::to_vec;
-use equipoise::evaluate::{Cascade, EvaluateError, Journal, Observer, Outcome, Pair, Points, Run, Settings, run};
+use equipoise::evaluate::{
+    Cascade, EvaluateError, Journal, Observer, Outcome, Pair, Points, Run, Settings, run,
+};
 use equipoise_record::ReadoutResult;
 
 pub const EPS: f64 = 8.0 / 255.0;
@@ -15,12 +17,7 @@ pub fn settings() -> Settings {
 }
 
 /// A run, and whether it belongs to the opening.
-pub fn entry<'a>(
-    name: &str,
-    estimator: &str,
-    ready_made: bool,
-    victim: &'a dyn WhiteBox,
-) -> (Run<'a>, bool) {
+pub fn entry<'a>(name: &str, estimator: &str, ready_made: bool, victim: &'a dyn WhiteBox) -> (Run<'a>, bool) {
     (Run::new(attack::parse(name).unwrap(), estimator, victim), ready_made)
 }
 

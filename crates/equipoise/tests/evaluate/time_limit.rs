@@ -7,7 +7,8 @@ use crate::support::{Watch, cascade, entry, points, settings};
 use equipoise::attack::{Budget, Norm};
 use equipoise::batch::{Images, Logits, to_vec};
 use equipoise::evaluate::{
-    Cascade, Conditions, EvaluateError, Journal, Observer, Outcome, Points, Quiet, Settings, TimeLimit, run, run_with,
+    Cascade, Conditions, EvaluateError, Journal, Observer, Outcome, Points, Quiet, Settings, TimeLimit, run,
+    run_with,
 };
 
 /// A cascade under a time limit: the others differ in price.
