@@ -134,11 +134,10 @@ fn arms(case: &Case) -> Option<String> {
     let p = v.p_value_corrected.or(v.p_value).map_or("unknown p".to_owned(), words::p_value);
     Some(format!(
         "{} through other gradients broke {} that {as_many} did not, and {c} the other way round (a difference of \
-         {} points of {}, 95% interval {}, corrected {p})",
+         {} points, 95% interval {}, corrected {p})",
         words::runs(runs),
         words::images(b),
         words::points(v.difference.unwrap_or(0.0)),
-        words::images(v.n),
         v.difference_interval.map_or("unknown".to_owned(), words::points_interval)
     ))
 }
@@ -361,8 +360,8 @@ fn reasons(case: &Case) -> Vec<String> {
             }
         };
         says.push(format!(
-            "One gradient against one, {} on all images that are correct when clean: through {} alone it broke {} that \
-             it did not through {}, and {} the other way round ({}{chosen}).",
+            "One gradient against one, {} on all images that are correct when clean: {} alone broke {} that {} did not, \
+             and {} the other way round ({}{chosen}).",
             y.attack,
             y.gradient,
             words::images(y.b),
