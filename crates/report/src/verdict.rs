@@ -221,9 +221,9 @@ fn no_robustness_left(case: &Case) -> String {
 fn undecided(case: &Case) -> String {
     let because = why_undecided(case);
     let images = match case.verdict.would_decide_at {
-        Some(n) => format!("with the same shares {} would decide it", words::images(n)),
+        Some(n) => format!("{} with the same shares would decide it", words::images(n)),
         None => format!(
-            "with the same shares no number of images up to {} would decide it",
+            "no number of images up to {} with the same shares would decide it",
             words::thousands(MOST_IMAGES as u64)
         ),
     };
@@ -255,23 +255,20 @@ fn why_undecided(case: &Case) -> Vec<String> {
             None => "no gradient was compared with the training gradient one to one".to_owned(),
         });
     } else if differ {
-        because.push(format!("the difference may be below {} point", points_short(LEAST_DIFFERENCE)));
+        because.push(format!("the interval begins below {} point", points_short(LEAST_DIFFERENCE)));
     }
     if high >= v.margin {
-        because.push(format!(
-            "the difference may be {} points, and the margin is {}",
-            words::points(high),
-            points_short(v.margin)
-        ));
+        because.push(format!("the interval ends above the margin of {} points", points_short(v.margin)));
     }
     let [_, most] = wilson_interval(v.gradient_free_only, v.n);
     if v.gradient_free_runs == 0 {
         because.push("no attack without gradients was run".to_owned());
     } else if most >= v.margin {
+        let margin =
+            if high >= v.margin { "it" } else { &format!("the margin of {} points", points_short(v.margin)) };
         because.push(format!(
-            "attacks without gradients alone broke {}, which may be {} points",
-            gradient_free_share(case),
-            words::points(most)
+            "what attacks without gradients alone broke, {}, may be above {margin}",
+            gradient_free_share(case)
         ));
     }
     if v.n < ENOUGH_TO_DENY {

@@ -15,7 +15,7 @@ fn the_curve_begins_at_zero_with_clean_accuracy() {
     ] {
         assert!(curve.contents.contains(expected), "{expected}");
     }
-    assert_eq!(curve.contents.matches("<polygon class=\"band").count(), 3);
+    assert_eq!(curve.contents.matches("<polygon class=\"band").count(), 2);
 }
 
 #[test]

@@ -118,7 +118,15 @@ fn no_obfuscation_below_the_margin() {
 fn few_images_are_undecided_and_say_how_many_would_do() {
     let found = state(arms::undecided());
     assert_eq!((found.finding, found.label), (Finding::Undecided, "Undecided"));
-    says(&found, &["undecided: 4 runs", "40 images are too few to deny it", "images would decide it"]);
+    says(
+        &found,
+        &[
+            "undecided: 4 runs",
+            "40 images are too few to deny it",
+            "images with the same shares would decide it",
+            "the interval ends above the margin of 3 points",
+        ],
+    );
     assert!(!found.sentence.contains("no sign"));
     // Three images, one of them correct: never a word of comfort.
     let runs = Runs {
@@ -140,7 +148,10 @@ fn undecided_says_what_is_missing() {
     assert_eq!(blind.finding, Finding::Undecided);
     says(
         &blind,
-        &["no attack without gradients was run", "no number of images up to 1,000,000 would decide it"],
+        &[
+            "no attack without gradients was run",
+            "no number of images up to 1,000,000 with the same shares would decide it",
+        ],
     );
 }
 
