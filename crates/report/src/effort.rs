@@ -12,7 +12,7 @@ fn arms(verdict: &Verdict) -> Vec<(&'static str, &[ArmRun])> {
     [
         ("ready-made arm (training gradient)", arms.ready_made.as_slice()),
         ("white-box arm (other gradients)", &arms.white_box),
-        ("aimed arm (training method, pointed at the readout)", &arms.aimed),
+        ("aimed arm (pointed at the readout)", &arms.aimed),
     ]
     .into_iter()
     .filter(|(_, runs)| !runs.is_empty())
