@@ -29,7 +29,11 @@ pub(crate) fn accuracy(model: &Evaluation, readout: &ReadoutResult) -> Option<Ta
     let row = |class: usize| {
         let of_class = || readout.examples.iter().filter(|e| e.label == class);
         let n = of_class().count();
-        let share = |correct: usize| Cell::accuracy(Accuracy::new(correct, n), n);
+        // Interval and count in one line: there are many rows.
+        let share = |correct: usize| {
+            let cell = Cell::accuracy(Accuracy::new(correct, n), n);
+            Cell::noted(cell.main, vec![cell.notes.join(" ")])
+        };
         (n > 0).then(|| {
             vec![
                 name(model, class).into(),

@@ -27,7 +27,7 @@ impl<'a> Comparisons<'a> {
 
     fn name(&self, side: Side) -> String {
         let model = &self.models[side.model];
-        format!("{}, {}", model.model, model.readouts[side.readout].name)
+        format!("{}/{}", model.model, model.readouts[side.readout].name)
     }
 
     /// What all of them have in common, to be said once.
@@ -61,8 +61,8 @@ impl<'a> Comparisons<'a> {
             _ => format!("{second} is more robust"),
         };
         format!(
-            "{}, {}, {} in common: only {first} is robust on {}, only {second} on {}; a difference of {} points, 95% \
-             interval {}, exact {}, corrected {}: {conclusion}.{attacks}",
+            "{}, {}: of {} in common {first} alone is robust on {} and {second} alone on {}, a difference of {} \
+             points, 95% interval {}, exact {}, corrected {}: {conclusion}.{attacks}",
             model.dataset,
             facts::budget(model),
             words::images(pair.n),

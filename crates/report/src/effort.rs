@@ -12,7 +12,7 @@ fn arms(verdict: &Verdict) -> Vec<(&'static str, &[ArmRun])> {
     [
         ("ready-made arm (training gradient)", arms.ready_made.as_slice()),
         ("white-box arm (other gradients)", &arms.white_box),
-        ("aimed arm (training method, pointed at the readout)", &arms.aimed),
+        ("aimed arm (pointed at the readout)", &arms.aimed),
     ]
     .into_iter()
     .filter(|(_, runs)| !runs.is_empty())
@@ -23,12 +23,12 @@ fn arms(verdict: &Verdict) -> Vec<(&'static str, &[ArmRun])> {
 pub(crate) fn curves(model: &Evaluation, readout: &ReadoutResult) -> Option<Figure> {
     let n = model.count;
     let arms = arms(&readout.verdict);
-    if arms.is_empty() || n == 0 {
+    // All arms begin with what stands after the opening, or without one with what is correct when clean.
+    let begin = readout.ready_made_opening_accuracy.unwrap_or(readout.clean_accuracy).value;
+    if arms.is_empty() || n == 0 || begin == 0.0 {
         return None;
     }
     let counted = arms.iter().flat_map(|(_, runs)| *runs).any(|run| run.cell_evaluations + run.vjps > 0);
-    // Both arms begin with what stands after the opening, or without one with what is correct when clean.
-    let begin = readout.ready_made_opening_accuracy.unwrap_or(readout.clean_accuracy).value;
     let series = arms.iter().map(|(name, runs)| {
         let mut work = 0;
         let after = runs.iter().enumerate().map(|(j, run)| {
@@ -53,6 +53,7 @@ pub(crate) fn curves(model: &Evaluation, readout: &ReadoutResult) -> Option<Figu
         }
         .into(),
         y_label: "accuracy in %".into(),
+        from_zero: true,
         series: series.collect(),
         ..Figure::default()
     })

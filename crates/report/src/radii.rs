@@ -19,7 +19,7 @@ pub(crate) fn curve(model: &Evaluation, readout: &ReadoutResult) -> Option<Figur
     let whole = |eps: f64| (eps * 255.0 - (eps * 255.0).round()).abs() < 1e-6;
     let levels = last.eps < 1.0 && cases.iter().all(|case| whole(case.eps));
     let unit = if levels { 255.0 } else { 1.0 };
-    let curve = |name: &str, of: &dyn Fn(&Case) -> Option<Accuracy>| {
+    let curve = |name: &str, banded: bool, of: &dyn Fn(&Case) -> Option<Accuracy>| {
         let percent = |a: Accuracy| (100.0 * a.value, (100.0 * a.interval[0], 100.0 * a.interval[1]));
         let found = cases.iter().filter_map(|case| Some((case.eps * unit, of(case)?)));
         let found: Vec<(f64, Accuracy)> = found.collect();
@@ -27,24 +27,25 @@ pub(crate) fn curve(model: &Evaluation, readout: &ReadoutResult) -> Option<Figur
             return None;
         }
         let all = std::iter::once((0.0, readout.clean_accuracy)).chain(found);
-        let (points, band) = all
+        let (points, band): (Vec<_>, Vec<_>) = all
             .map(|(eps, accuracy)| {
                 let (value, band) = percent(accuracy);
                 ((eps, value), band)
             })
             .unzip();
-        Some(Series { name: name.to_owned(), points, band: Some(band) })
+        Some(Series { name: name.to_owned(), points, band: banded.then_some(band) })
     };
     let series = [
-        curve("ready-made, opening alone", &|case| case.opening),
-        curve("ready-made, equal effort", &|case| case.ready_made),
-        curve("white-box", &|case| Some(case.white_box)),
+        curve("ready-made, equal effort", true, &|case| case.ready_made),
+        curve("white-box", true, &|case| Some(case.white_box)),
+        // A third band would hide the other two.
+        curve("ready-made, opening alone", false, &|case| case.opening),
     ];
     Some(Figure {
         title: format!("{}, readout {}: accuracy against ε", model.model, readout.name),
         caption: format!(
             "{}, {}, {}. At ε = 0 the accuracy when clean. An image that falls at one radius counts as fallen at all \
-             larger ones, arm by arm. Bands are 95% Wilson intervals.",
+             larger ones, arm by arm. Bands are 95% Wilson intervals; that of the opening is in the table.",
             model.dataset,
             words::norm(&model.norm),
             words::images(model.count)

@@ -91,47 +91,54 @@ pub(crate) fn summary(setting: &str, models: &[&Evaluation]) -> Table {
 pub(crate) fn verdicts(setting: &str, models: &[&Evaluation]) -> Table {
     let rows = models.iter().flat_map(|model| model.readouts.iter().map(move |readout| (model, readout)));
     let rows = rows.map(|(model, readout)| {
-        let named = [model.model.clone().into(), readout.name.clone().into()];
-        named.into_iter().chain(verdict_cells(&readout.verdict)).collect()
+        let v = &readout.verdict;
+        let mut row = vec![Cell::noted(model.model.clone(), vec![readout.name.clone()])];
+        row.extend(verdict_cells(v));
+        row.extend([
+            v.yardstick.as_ref().map_or("–".into(), |y| {
+                Cell::noted(format!("{}, {}", y.b, y.c), vec![words::p_value(y.p_value)])
+            }),
+            match v.gradient_free_runs {
+                0 => "not run".into(),
+                _ => v.gradient_free_only.to_string().into(),
+            },
+            v.would_decide_at.map_or("–".into(), |n| words::thousands(n as u64).into()),
+        ]);
+        row
     });
+    let numeric: Vec<&str> = VERDICT_COLUMNS
+        .into_iter()
+        .chain(["One against one", "Gradient-free only", "Images to decide"])
+        .collect();
     Table {
-        caption: format!("{setting}. {VERDICT_CAPTION}"),
-        columns: columns(&["Model", "Readout", "Finding"], &VERDICT_COLUMNS),
+        caption: format!(
+            "{setting}. {VERDICT_CAPTION} One against one: b, c and p of one other gradient against the training \
+             gradient. Gradient-free only: images that fell to attacks without gradients alone. Images to decide: so \
+             many with the same shares would give a finding."
+        ),
+        columns: columns(&["Model", "Finding"], &numeric),
         rows: rows.collect(),
     }
 }
 
 /// How the columns of a verdict are read.
-pub(crate) const VERDICT_CAPTION: &str = "b: images broken through other gradients only, c: in as many runs through the \
-    training gradient only. Difference: (b − c)/n in points, with its 95% interval for paired shares (Newcombe, method \
-    10). p: exact one-sided test, corrected over the record (Holm). One against one: b, c and p of one other gradient \
-    against the training gradient. Gradient-free only: images that fell to attacks without gradients alone. Decided at: \
-    the number of images at which the same shares would give a finding.";
+pub(crate) const VERDICT_CAPTION: &str = "b, c: images broken through other gradients only, and in as many runs through \
+    the training gradient only. Difference: (b − c)/n in points, with its 95% interval. p: exact one-sided test, corrected \
+    over the record.";
 
 /// The columns that [`verdict_cells`] fills after the finding.
-pub(crate) const VERDICT_COLUMNS: [&str; 8] =
-    ["Runs", "b", "c", "Difference", "p, corrected", "One against one", "Gradient-free only", "Decided at"];
+pub(crate) const VERDICT_COLUMNS: [&str; 4] = ["Runs", "b, c", "Difference", "p, corrected"];
 
 /// The finding, and the numbers that it rests on.
 pub(crate) fn verdict_cells(v: &Verdict) -> Vec<Cell> {
-    let count = |n: Option<usize>| n.map_or("–".into(), |n| Cell::from(n.to_string()));
     vec![
         verdict::label(v).into(),
         v.arms.white_box.len().to_string().into(),
-        count(v.b),
-        count(v.c),
+        v.b.zip(v.c).map_or("–".into(), |(b, c)| format!("{b}, {c}").into()),
         verdict::difference(v).map_or("–".into(), |(difference, interval)| {
             Cell::noted(difference, vec![words::points_interval(interval)])
         }),
         v.p_value_corrected.map_or("–".into(), |p| words::p_cell(p).into()),
-        v.yardstick.as_ref().map_or("–".into(), |y| {
-            Cell::noted(format!("{}, {}", y.b, y.c), vec![words::p_value(y.p_value)])
-        }),
-        match v.gradient_free_runs {
-            0 => "not run".into(),
-            _ => v.gradient_free_only.to_string().into(),
-        },
-        v.would_decide_at.map_or("–".into(), |n| words::thousands(n as u64).into()),
     ]
 }
 

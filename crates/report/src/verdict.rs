@@ -134,11 +134,10 @@ fn arms(case: &Case) -> Option<String> {
     let p = v.p_value_corrected.or(v.p_value).map_or("unknown p".to_owned(), words::p_value);
     Some(format!(
         "{} through other gradients broke {} that {as_many} did not, and {c} the other way round (a difference of \
-         {} points of {}, 95% interval {}, corrected {p})",
+         {} points, 95% interval {}, corrected {p})",
         words::runs(runs),
         words::images(b),
         words::points(v.difference.unwrap_or(0.0)),
-        words::images(v.n),
         v.difference_interval.map_or("unknown".to_owned(), words::points_interval)
     ))
 }
@@ -222,9 +221,9 @@ fn no_robustness_left(case: &Case) -> String {
 fn undecided(case: &Case) -> String {
     let because = why_undecided(case);
     let images = match case.verdict.would_decide_at {
-        Some(n) => format!("with the same shares {} would decide it", words::images(n)),
+        Some(n) => format!("{} with the same shares would decide it", words::images(n)),
         None => format!(
-            "with the same shares no number of images up to {} would decide it",
+            "no number of images up to {} with the same shares would decide it",
             words::thousands(MOST_IMAGES as u64)
         ),
     };
@@ -256,23 +255,20 @@ fn why_undecided(case: &Case) -> Vec<String> {
             None => "no gradient was compared with the training gradient one to one".to_owned(),
         });
     } else if differ {
-        because.push(format!("the difference may be below {} point", points_short(LEAST_DIFFERENCE)));
+        because.push(format!("the interval begins below {} point", points_short(LEAST_DIFFERENCE)));
     }
     if high >= v.margin {
-        because.push(format!(
-            "the difference may be {} points, and the margin is {}",
-            words::points(high),
-            points_short(v.margin)
-        ));
+        because.push(format!("the interval ends above the margin of {} points", points_short(v.margin)));
     }
     let [_, most] = wilson_interval(v.gradient_free_only, v.n);
     if v.gradient_free_runs == 0 {
         because.push("no attack without gradients was run".to_owned());
     } else if most >= v.margin {
+        let margin =
+            if high >= v.margin { "it" } else { &format!("the margin of {} points", points_short(v.margin)) };
         because.push(format!(
-            "attacks without gradients alone broke {}, which may be {} points",
-            gradient_free_share(case),
-            words::points(most)
+            "what attacks without gradients alone broke, {}, may be above {margin}",
+            gradient_free_share(case)
         ));
     }
     if v.n < ENOUGH_TO_DENY {
@@ -361,8 +357,8 @@ fn reasons(case: &Case) -> Vec<String> {
             }
         };
         says.push(format!(
-            "One gradient against one, {} on all images that are correct when clean: through {} alone it broke {} that \
-             it did not through {}, and {} the other way round ({}{chosen}).",
+            "One gradient against one, {} on all images that are correct when clean: {} alone broke {} that {} did not, \
+             and {} the other way round ({}{chosen}).",
             y.attack,
             y.gradient,
             words::images(y.b),

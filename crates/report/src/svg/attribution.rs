@@ -54,7 +54,7 @@ fn keys(models: &[&Evaluation]) -> Vec<Key> {
     // Where many are equally small, all of them go.
     let least = counts.get(NAMED).copied().unwrap_or(0);
     found.retain(|(.., count)| *count > least);
-    found.sort_by_key(|(breaker, ..)| breaker.arm);
+    found.sort_by_key(|(breaker, _, count)| (breaker.arm, std::cmp::Reverse(*count)));
     found.into_iter().map(|(breaker, says, _)| Key { says, kind: Kind::of(breaker.arm) }).collect()
 }
 

@@ -53,7 +53,7 @@ fn every_section_is_in_the_page() {
     assert!(!page.contains("<script"));
     let verdict = page.find("id=\"verdict\"").unwrap();
     let findings = page.find("id=\"findings\"").unwrap();
-    assert!(verdict < findings && findings < page.find("<table").unwrap());
+    assert!(verdict < findings && findings < page.find("id=\"diagnosis\"").unwrap());
 }
 
 #[test]

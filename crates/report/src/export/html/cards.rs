@@ -27,7 +27,10 @@ fn card(model: &Evaluation) -> Markup {
     html! {
         article class=(format!("verdict {}", mood(deployed.finding))) {
             div.head {
-                p.finding { (deployed.label) }
+                div {
+                    p.whose { (deployed.model) ", readout " (deployed.readout) }
+                    p.finding { (deployed.label) }
+                }
                 (accuracies(model, &model.readouts[0]))
             }
             p.sentence { (sentence(deployed)) }
@@ -86,9 +89,10 @@ fn accuracies(model: &Evaluation, readout: &ReadoutResult) -> Markup {
                     @match accuracy.filter(|_| model.count > 0) {
                         Some(a) => {
                             span.figure { (words::percent(a.value)) }
-                            span.unit { (name) " " (words::interval(a.interval)) }
+                            span.unit { (name) } " "
+                            span.unit { (words::interval(a.interval)) }
                         }
-                        None => { span.figure { "–" } span.unit { (name) ", not measured" } }
+                        None => { span.figure { "–" } span.unit { (name) } " " span.unit { "not measured" } }
                     }
                 }
             }

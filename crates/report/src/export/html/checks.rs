@@ -26,13 +26,19 @@ pub(super) fn checks(models: &[Evaluation]) -> Markup {
 fn of_readout(checks: &Checks) -> Markup {
     html! {
         div.checked {
-            p { strong { (checks.whose) } ": " (breakable(&checks.in_short())) }
-            @if !checks.raised.is_empty() { (list(&checks.raised)) }
-            @if !checks.clear.is_empty() {
-                details { summary { "What the clear checks found" } (list(&checks.clear)) }
+            @if checks.clear.is_empty() {
+                (line(checks))
+            } @else {
+                details { summary { (line(checks)) } (list(&checks.clear)) }
             }
+            @if !checks.raised.is_empty() { (list(&checks.raised)) }
         }
     }
+}
+
+/// All checks of a readout in one line.
+fn line(checks: &Checks) -> Markup {
+    html! { strong { (checks.whose) } ": " (breakable(&checks.in_short())) }
 }
 
 fn list(flags: &[&Flag]) -> Markup {

@@ -51,7 +51,7 @@ fn item(model: &str, gallery: &Gallery, item: &GalleryItem) -> Result<Markup, Re
             }
             figcaption {
                 strong { "Image " (item.index) ": " (name(item.label)) }
-                span { (deployed(clean)) " → " (deployed(attacked)) ", distance " (words::number(item.distance)) }
+                span { (deployed(clean)) " → " (deployed(attacked)) ", distance " (distance(item.distance)) }
             }
             table {
                 thead { tr { th scope="col" { "Read" } th scope="col" { "Clean" } th scope="col" { "Attacked" } } }
@@ -64,6 +64,12 @@ fn item(model: &str, gallery: &Gallery, item: &GalleryItem) -> Result<Markup, Re
             }
         }
     })
+}
+
+/// In grey levels where it is a whole number of them, as the radius is.
+fn distance(distance: f64) -> String {
+    let levels = words::eps(distance);
+    if levels.contains('/') { levels } else { words::number(distance) }
 }
 
 /// A PNG of pixels in C, H, W order; nothing if there are not as many as the shape says. One channel is grey, three

@@ -144,11 +144,23 @@ fn has_classes(readout: &ReadoutResult) -> bool {
     !readout.examples.is_empty() && !readout.attacks.is_empty()
 }
 
+/// Effort curves that are shown at once.
+const CURVES: usize = 3;
+
 /// The effort curves: of the deployed readout, and of every one with obfuscation; the others folded.
 fn efforts(models: &[Evaluation], ids: &mut Ids) -> Markup {
-    if !facts::rows(models).any(has_arms) {
+    let all: Vec<(&Evaluation, &ReadoutResult)> = facts::rows(models).filter(|row| has_arms(*row)).collect();
+    if all.is_empty() {
         return html! {};
     }
+    let deployed =
+        |model: &Evaluation, readout| model.readouts.first().is_some_and(|r| std::ptr::eq(r, readout));
+    let matters = |(model, readout): &(&Evaluation, &ReadoutResult)| {
+        deployed(model, *readout) || readout.verdict.finding == Finding::Obfuscated
+    };
+    let (mut shown, others): (Vec<_>, Vec<_>) = all.into_iter().partition(matters);
+    let mut folded = shown.split_off(shown.len().min(CURVES));
+    folded.extend(others);
     html! {
         section id="effort" {
             h2 { "Effort" }
@@ -156,14 +168,11 @@ fn efforts(models: &[Evaluation], ids: &mut Ids) -> Markup {
                 "What stands in each arm, against the work that it took. Where the curve of the training gradient is "
                 "level and the other lies below it, more of the same would not close the gap."
             }
-            @for model in models {
-                @let (shown, hidden) = shown(model);
-                @for readout in shown { (effort_of(model, readout, ids)) }
-                @if hidden.iter().any(|readout| has_arms((model, *readout))) {
-                    details.more {
-                        summary { (model.model) ": the other readouts" }
-                        @for readout in hidden { (effort_of(model, readout, ids)) }
-                    }
+            @for (model, readout) in &shown { (effort_of(model, readout, ids)) }
+            @if !folded.is_empty() {
+                details.more {
+                    summary { (folded.len()) " more" }
+                    @for (model, readout) in &folded { (effort_of(model, readout, ids)) }
                 }
             }
         }
@@ -177,16 +186,6 @@ fn effort_of(model: &Evaluation, readout: &ReadoutResult, ids: &mut Ids) -> Mark
     }
 }
 
-/// The readouts that are shown at once, and those that are folded.
-fn shown(model: &Evaluation) -> (Vec<&ReadoutResult>, Vec<&ReadoutResult>) {
-    let first = model.readouts.first();
-    let at_once = |readout: &&ReadoutResult| {
-        first.is_some_and(|first| std::ptr::eq(first, *readout))
-            || readout.verdict.finding == Finding::Obfuscated
-    };
-    model.readouts.iter().partition(at_once)
-}
-
 fn accuracy(groups: &[(String, Vec<&Evaluation>)], ids: &mut Ids) -> Markup {
     html! {
         section id="accuracy" {
@@ -194,7 +193,10 @@ fn accuracy(groups: &[(String, Vec<&Evaluation>)], ids: &mut Ids) -> Markup {
             @for (setting, models) in groups {
                 @if groups.len() > 1 { h3 { (setting) } }
                 (drawing_above(&svg::accuracy(setting, models), ids))
-                (table_of(&table::summary(setting, models), &ids.next()))
+                @let mut summary = table::summary(setting, models);
+                // What was tried stands with the evidence of each verdict.
+                @let _ = summary.remove("Tried");
+                (table_of(&summary, &ids.next()))
                 (table_of(&table::verdicts(setting, models), &ids.next()))
                 (drawing(&svg::attribution(setting, models), ids))
             }
@@ -247,11 +249,10 @@ fn compared(comparisons: &Comparisons, ids: &mut Ids) -> Markup {
     }
 }
 
-/// Accuracy by class and confusions: of the deployed readout, the others folded.
+/// Accuracy by class and confusions: of the first readout, the others folded.
 fn by_class(models: &[Evaluation], ids: &mut Ids) -> Markup {
-    if !facts::rows(models).any(|(_, readout)| has_classes(readout)) {
-        return html! {};
-    }
+    let mut rows = facts::rows(models).filter(|(_, readout)| has_classes(readout));
+    let Some((model, readout)) = rows.next() else { return html! {} };
     let mut of = |model: &Evaluation, readout: &ReadoutResult| {
         html! {
             @if let Some(table) = classes::accuracy(model, readout) { (table_of(&table, &ids.next())) }
@@ -261,13 +262,11 @@ fn by_class(models: &[Evaluation], ids: &mut Ids) -> Markup {
     html! {
         section id="classes" {
             h2 { "Classes" }
-            @for model in models {
-                @for readout in model.readouts.iter().take(1) { (of(model, readout)) }
-                @if model.readouts.iter().skip(1).any(has_classes) {
-                    details.more {
-                        summary { (model.model) ": the other readouts" }
-                        @for readout in model.readouts.iter().skip(1) { (of(model, readout)) }
-                    }
+            (of(model, readout))
+            @for (model, readout) in rows {
+                details.more {
+                    summary { (model.model) ", readout " (readout.name) }
+                    (of(model, readout))
                 }
             }
         }
