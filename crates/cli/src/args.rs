@@ -50,10 +50,7 @@ impl Images {
 impl flags::Ball {
     /// Checks the flags: one radius.
     pub fn budget(&self) -> Result<Budget, Error> {
-        match self.budgets()?.as_slice() {
-            [budget] => Ok(*budget),
-            _ => Err(input("--eps: one radius here; evaluate takes several")),
-        }
+        budget(self.eps.as_deref(), &self.norm)
     }
 
     /// Checks the flags: one radius or several, the smallest first, each once.
@@ -63,10 +60,10 @@ impl flags::Ball {
 }
 
 /// `--eps`, one radius, and `--norm`.
-pub fn budget(eps: &str, norm: &str) -> Result<Budget, Error> {
-    match budgets(Some(eps), norm)?.as_slice() {
+pub fn budget(eps: Option<&str>, norm: &str) -> Result<Budget, Error> {
+    match budgets(eps, norm)?.as_slice() {
         [budget] => Ok(*budget),
-        _ => Err(input(format!("--eps {eps}: one radius is needed, such as 8/255"))),
+        _ => Err(input("--eps: one radius here, such as 8/255; evaluate takes several")),
     }
 }
 
@@ -374,7 +371,7 @@ mod tests {
         assert!(message(Some("0.1,8"), "linf").contains("8/255"));
         assert!(message(None, "l2").contains("0.5"));
         assert!(message(None, "l1").contains("12"));
-        assert!(budget("0.1,0.2", "linf").unwrap_err().to_string().contains("one radius"));
+        assert!(budget(Some("0.1,0.2"), "linf").unwrap_err().to_string().contains("one radius"));
     }
 
     #[test]

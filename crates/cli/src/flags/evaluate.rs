@@ -57,7 +57,7 @@ pub struct Evaluate {
     /// Attacks, separated by commas: pgd-10, pgd-50x5 (5 restarts), pgd-10-margin, apgd-ce, apgd-dlr, apgd-t,
     /// fab, fab-t, square, the sets autoattack, autoattack-plus, and `whitebox`, the white-box plan, which brings its own
     /// gradients (see below)
-    #[arg(long, value_name = "LIST", default_value = "pgd-10")]
+    #[arg(long, value_name = "LIST", default_value = "pgd-10,square-500")]
     pub attacks: String,
     /// Gradient estimators, separated by commas: exact, unrolled:state=T,lead=L,steps=K,damping=D,
     /// adjoint:state=T,beta=B, through-solver, ensemble(..), joint(..); `none` for ready-made attacks alone
