@@ -29,7 +29,8 @@ const NORM: &str = "Norm of the radius: linf, l2 or l1; in l1 balls only apgd-ce
                   of the arms, corrected over readouts and radii: obfuscated, not-obfuscated, undecided, \
                   no-robustness-left or no-control. --resume with a larger --count goes on with more images.\n\n\
                   --attacks whitebox tries, in this order:\n  1. through the training gradient (ready-made): pgd-10, \
-                  apgd-ce, apgd-t\n  2. apgd-ce, then apgd-t, through each of:\n     what fits the readout: \
+                  apgd-ce, apgd-t\n  2. apgd-ce through each of the following, then apgd-t through those that fit the readout, the \
+                  ensemble of\n     unrolled gradients and those of --gradients; each with its twin:\n     what fits the readout: \
                   through-solver; for early(t) unrolled and adjoint at t; for\n       ensemble-logits the joint gradient \
                   of all states\n     then by cost: exact; unrolled:state=best,steps=9; unrolled at T/2 with steps=0; at \
                   T/4, T/2,\n       3T/4, T with steps=4; adjoint at T/2, 3T/4, T; ensembles of the unrolled and of the \
