@@ -237,10 +237,10 @@ fn shipped_models_are_small_and_have_cards() {
             let facts =
                 succeed(&models, &format!("info --json --model {}", path.file_name().unwrap().display()));
             let facts: Value = serde_json::from_str(&facts).unwrap();
-            assert_eq!(facts["training"]["recipe"]["epochs"], 3);
+            assert!(facts["training"]["recipe"]["epochs"].as_u64() >= Some(3));
         }
     }
-    assert!(count >= 4, "{count} models");
+    assert!(count >= 5, "{count} models");
 }
 
 /// The counts are those of the authors' release (MDEQ) and of the TRADES code (baselines).
