@@ -154,8 +154,8 @@ pub fn comparison_csv(models: &[Evaluation]) -> Result<Option<String>, ReportErr
             pair.difference.to_string(),
             pair.interval[0].to_string(),
             pair.interval[1].to_string(),
-            pair.p_value.to_string(),
-            pair.p_value_corrected.to_string(),
+            words::p_exact(pair.p_value),
+            words::p_exact(pair.p_value_corrected),
         ];
         writer.write_record(row).map_err(|e| failed(&e))?;
     }

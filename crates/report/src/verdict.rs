@@ -308,6 +308,9 @@ fn no_control(case: &Case) -> String {
         let share = gap as f64 / n as f64;
         format!("gap, cause open: {} points ({gap} of {})", words::points(share), words::images(n))
     };
+    if facts::correct(ready_made, n) == 0 {
+        return "robust accuracy is 0%, so obfuscation cannot be assessed".to_owned();
+    }
     if !ran(Arm::WhiteBox) {
         let why = if facts::feedforward(readout) {
             "the network has one gradient only, so there is no other to compare it with"
@@ -319,9 +322,6 @@ fn no_control(case: &Case) -> String {
             false => "no attack without gradients was run".to_owned(),
         };
         return format!("{why}; {beyond}; {}", accuracies(case));
-    }
-    if facts::correct(ready_made, n) == 0 {
-        return "robust accuracy is 0%, so obfuscation cannot be assessed".to_owned();
     }
     if v.arms.white_box.is_empty() {
         return format!(

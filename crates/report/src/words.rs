@@ -42,6 +42,11 @@ pub(crate) fn p_cell(p: f64) -> String {
     if p < 0.001 { "< 0.001".to_owned() } else { p_number(p) }
 }
 
+/// A p-value in a file for other programs: with an exponent where it is tiny.
+pub(crate) fn p_exact(p: f64) -> String {
+    if p > 0.0 && p < 1e-4 { format!("{p:e}") } else { p.to_string() }
+}
+
 /// Two significant digits below 0.1, two decimals above.
 fn p_number(p: f64) -> String {
     if p < 0.01 {

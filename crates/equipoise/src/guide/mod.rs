@@ -42,6 +42,7 @@ page!(defences, "defences.md");
 page!(training, "training.md");
 page!(diagnostics, "diagnostics.md");
 page!(report, "report.md");
+page!(reporting, "reporting.md");
 page!(own_cell, "own-cell.md");
 page!(pytorch, "pytorch.md");
 

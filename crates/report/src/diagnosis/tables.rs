@@ -65,7 +65,7 @@ pub(super) fn accuracy(diagnosis: &Diagnosis) -> Vec<Table> {
     });
     let caption = format!(
         "{}. Robust: correct both when clean and after {}. The most robust iterate was picked by \
-         looking at these very images, which flatters it.",
+         looking at these very images, so it looks better than on others.",
         setting(diagnosis),
         words::attack(diagnosis.attacked)
     );

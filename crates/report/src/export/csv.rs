@@ -6,7 +6,7 @@
 
 use super::Exporter;
 use crate::facts::{self, Case};
-use crate::{Report, ReportError};
+use crate::{Report, ReportError, words};
 use equipoise_record::{Accuracy, AttackResult, Finding, Verdict, VerdictEvidence};
 
 pub(crate) struct Csv;
@@ -120,8 +120,8 @@ fn row(
         judged(&|v| v.evidence.map(|kind| evidence(kind).to_owned())),
         judged(&|v| v.b.map(|n| n.to_string())),
         judged(&|v| v.c.map(|n| n.to_string())),
-        judged(&|v| v.p_value.map(|p| p.to_string())),
-        judged(&|v| v.p_value_corrected.map(|p| p.to_string())),
+        judged(&|v| v.p_value.map(words::p_exact)),
+        judged(&|v| v.p_value_corrected.map(words::p_exact)),
         judged(&|v| v.difference.map(|d| d.to_string())),
         judged(&|v| v.difference_interval.map(|i| i[0].to_string())),
         judged(&|v| v.difference_interval.map(|i| i[1].to_string())),
