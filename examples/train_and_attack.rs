@@ -58,12 +58,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     cascade.pairs.push(Pair { white_box, twin, aimed: None });
     let settings = Settings { budget: Budget::new(Norm::Linf, 0.1)?, seed: 0, batch_size: 50 };
     let outcome = evaluate::run(&cascade, &points, &settings, &Quiet, None)?;
-    println!("clean {:?}", outcome.result.clean_accuracy);
-    for attack in &outcome.result.attacks {
+    let mut result = outcome.result;
+    println!("clean {:?}", result.clean_accuracy);
+    for attack in &result.attacks {
         println!(
             "{} through {}: {:?} in {:.1} s",
             attack.name, attack.estimator, attack.accuracy, attack.seconds
         );
     }
+    // From the arms' counts to a finding. Twenty pairs and an attack without gradients would say more.
+    equipoise::verdict::conclude_alone(&mut result);
+    let verdict = &result.verdict;
+    println!("{:?}: b = {:?}, c = {:?}, p = {:?}", verdict.finding, verdict.b, verdict.c, verdict.p_value);
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! The paper reads the head at an earlier iterate than the last (its section 4.3). Which one is chosen here by
 //! robust accuracy under a ready-made PGD-10 on examples that are used for nothing else: a t chosen on the test
-//! split would flatter itself.
+//! split would be biased upwards.
 
 use serde::{Deserialize, Serialize};
 

@@ -35,7 +35,7 @@ mod statistics;
 
 pub use check::check;
 pub use comparison::{Comparison, Side, compare};
-pub use conclude::conclude;
+pub use conclude::{conclude, conclude_alone};
 pub use power::power;
 pub use rules::{ENOUGH_TO_DENY, FEWEST, Facts, LEAST_DIFFERENCE, MOST_IMAGES, decide, would_decide_at};
 pub use statistics::{Correction, difference_interval, exact_test, exact_test_two_sided, holm, paired};

@@ -80,7 +80,7 @@ pub struct AttackTime {
 pub fn given(model: ModelFile, source: &Source, count: usize, eps: Option<&str>) -> Result<Target, Error> {
     let data = args::dataset(source, Split::Test, Some(count))?;
     args::check_fit(&data, source, &model)?;
-    Ok(Target { model, data, budget: args::budget(eps.unwrap_or("8/255"), "linf")? })
+    Ok(Target { model, data, budget: args::budget(eps, "linf")? })
 }
 
 /// The demo's adversarially trained classifier of digits, trained now.
