@@ -3,7 +3,9 @@
 //! `cargo run -p equipoise-report --example sample -- OUTPUT_FOLDER`
 
 use equipoise_record::{Accuracy, AttackResult, Evaluation, ExampleResult, FORMAT_VERSION, ReadoutResult};
-use equipoise_report::{Figure, Format, Report, Scale, Series, render, svg_files, write_atomically};
+use equipoise_report::{
+    Figure, Format, Report, Scale, Series, pdf_files, render, svg_files, write_atomically,
+};
 use std::path::PathBuf;
 
 const COUNT: usize = 500;
@@ -26,6 +28,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         write_atomically(path, render(format, &report)?)?;
     }
     for file in svg_files(&report) {
+        write_atomically(folder.join(file.name), file.contents)?;
+    }
+    for file in pdf_files(&report)? {
         write_atomically(folder.join(file.name), file.contents)?;
     }
     Ok(())

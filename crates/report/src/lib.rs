@@ -1,4 +1,4 @@
-//! Records to files that people and other tools read: HTML, Markdown, JSON, CSV, LaTeX, and SVG figures.
+//! Records to files that people and other tools read: HTML, Markdown, JSON, CSV, LaTeX, and figures as SVG and PDF.
 //!
 //! A [`Report`] holds evaluations ([`equipoise_record::Evaluation`]) and line charts ([`Figure`]);
 //! [`render`] makes text of it in one [`Format`], [`write_atomically`] puts text into a file. Nothing here
@@ -30,7 +30,7 @@ pub use diagnosis::{diagnosis_csv, diagnosis_summary};
 pub use error::ReportError;
 pub use figure::{Figure, Kind, Scale, Series};
 pub use format::Format;
-pub use svg::{SvgFile, svg_files};
+pub use svg::{PdfFile, SvgFile, pdf_files, svg_files};
 pub use verdict::{Finding, Verdict, verdict, verdicts};
 pub use write::write_atomically;
 

@@ -48,7 +48,7 @@ fn page(report: &Report, configurations: &[String], galleries: &[Vec<Markup>]) -
                 meta name="color-scheme" content="light dark";
                 title { (title) }
                 style {
-                    (PreEscaped(include_str!("colours.css"))) (PreEscaped(include_str!("page.css"))) (svg::style())
+                    (PreEscaped(include_str!("colours.css"))) (PreEscaped(include_str!("page.css")))
                 }
             }
             body {

@@ -3,6 +3,7 @@
 mod browser;
 mod diagnoses;
 mod figures;
+mod files;
 mod formats;
 mod page;
 mod records;
