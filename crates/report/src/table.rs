@@ -62,6 +62,13 @@ pub(crate) fn columns(text: &[&str], numeric: &[&str]) -> Vec<Column> {
     text.iter().map(column(false)).chain(numeric.iter().map(column(true))).collect()
 }
 
+/// What the columns of [`summary`] hold.
+pub(crate) const SUMMARY: &str = "Accuracy in %, with its 95% Wilson interval and count.";
+
+/// What the columns of [`cascade`] hold.
+pub(crate) const CASCADE: &str = "Each attack meets only what survived those above it; accuracy after it in %, with \
+                                  its 95% Wilson interval and count.";
+
 /// Clean, ready-made and white-box accuracy by model and readout.
 pub(crate) fn summary(setting: &str, models: &[&Evaluation]) -> Table {
     let mut columns = columns(&["Model", "Readout"], &["Clean", "Ready-made", "White-box", "Difference"]);
@@ -88,8 +95,7 @@ pub(crate) fn summary(setting: &str, models: &[&Evaluation]) -> Table {
             ]);
         }
     }
-    let caption = format!("{setting}. Accuracy in %, with its 95% Wilson interval and count.");
-    Table { caption, columns, rows }
+    Table { caption: format!("{setting}. {SUMMARY}"), columns, rows }
 }
 
 /// The attacks of one readout in order, with what each broke and cost.
@@ -126,13 +132,7 @@ pub(crate) fn cascade(model: &Evaluation, readout: &ReadoutResult) -> Table {
         ]
     });
     Table {
-        caption: format!(
-            "{}, readout {}: {}. Each attack meets only what survived those above it; accuracy after it in %, \
-             with its 95% Wilson interval and count.",
-            model.model,
-            readout.name,
-            facts::setting(model)
-        ),
+        caption: format!("{}, readout {}: {}. {CASCADE}", model.model, readout.name, facts::setting(model)),
         columns: columns(&["Attack", "Gradient", "Kind"], &numeric),
         rows: std::iter::once(clean).chain(attacks).collect(),
     }

@@ -26,6 +26,7 @@ pub(crate) use accuracy::accuracy;
 pub(crate) use attribution::attribution;
 pub(crate) use cascade::cascade;
 pub(crate) use lines::lines;
+pub(crate) use name::slug;
 
 use self::canvas::{Canvas, SIZE, Style};
 use self::palette::{Colour, Palette};

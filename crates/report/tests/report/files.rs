@@ -191,3 +191,55 @@ fn what_the_font_lacks_is_written_as_its_number() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("[U+6A21]"), "{text}");
 }
+
+#[test]
+fn latex_compiles_with_its_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    let packages = ["booktabs.sty", "adjustbox.sty", "graphicx.sty"];
+    match tool("kpsewhich", &packages, folder.path()) {
+        None => return,
+        Some(output) if !output.status.success() => {
+            eprintln!("skipped: this TeX has not all of {packages:?}");
+            return;
+        }
+        Some(_) => {}
+    }
+    let mut report = whole();
+    report.models[1].model = "a_b & 50% {x} ~^ é 模 [y] <z>".into();
+    let file = pdf_files(&report).unwrap().pop().unwrap();
+    std::fs::write(folder.path().join("figure.pdf"), file.contents).unwrap();
+    std::fs::write(folder.path().join("tables.tex"), render(Format::Latex, &report).unwrap()).unwrap();
+    let document = "\\documentclass{article}\\usepackage{booktabs}\\usepackage{adjustbox}\\usepackage{graphicx}\n\
+                    \\begin{document}\\input{tables}\\noindent\\includegraphics[width=\\linewidth]{figure}\\end{document}\n";
+    std::fs::write(folder.path().join("document.tex"), document).unwrap();
+    let arguments = ["-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "document.tex"];
+    // Twice, for the references.
+    for _ in 0..2 {
+        let Some(output) = tool("pdflatex", &arguments, folder.path()) else { return };
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+    let log =
+        String::from_utf8_lossy(&std::fs::read(folder.path().join("document.log")).unwrap()).into_owned();
+    for warning in ["undefined references", "multiply defined", "PDF inclusion", "Overfull"] {
+        assert!(!log.contains(warning), "{warning}: {log}");
+    }
+}
+
+#[test]
+fn labels_are_unique_and_every_reference_has_its_label() {
+    let mut report = whole();
+    report.models.push(flagged());
+    let latex = render(Format::Latex, &report).unwrap();
+    let within = |command: &str| -> Vec<String> {
+        let parts = latex.split(command).skip(1);
+        parts.filter_map(|rest| rest.split('}').next()).map(str::to_owned).collect()
+    };
+    let labels = within("\\label{");
+    let unique: HashSet<&String> = labels.iter().collect();
+    assert_eq!((labels.len(), unique.len()), (latex.matches("\\begin{table}").count(), labels.len()));
+    assert!(within("\\ref{").iter().all(|label| unique.contains(label)));
+    assert!(unique.contains(&"tab:attacks-other-early-3".to_owned()), "{labels:?}");
+    assert_eq!(latex.matches("Each attack meets only what survived").count(), 1);
+    assert!(latex.find("\\label{tab:accuracy-").unwrap() < latex.find("Wilson").unwrap());
+    assert!(latex.contains("$z_1$") && !latex.contains("z\\_1"));
+}
