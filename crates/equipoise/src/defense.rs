@@ -127,7 +127,7 @@ fn choose<S: Stem, C: Cell, H: Head>(
         let images = select(points.images(), rows);
         let labels: Vec<usize> = rows.iter().map(|&row| points.labels()[row]).collect();
         let indices: Vec<usize> = rows.iter().map(|&row| points.indices()[row]).collect();
-        let targets = Targets { images: &images, labels: &labels, indices: &indices, seed };
+        let targets = Targets { images: &images, labels: &labels, indices: &indices, seed, start: 0 };
         let pulse = Stopping::new(observer);
         let attacked = attack.attempt_with(&victim, &targets, budget, &pulse).images;
         if pulse.stopped() {

@@ -23,7 +23,7 @@ pub mod network;
 pub mod checkpoint;
 pub mod trace;
 pub mod evaluate;
-pub mod battery;
+pub mod plan;
 pub mod probe;
 pub mod defense;
 pub mod diagnose;

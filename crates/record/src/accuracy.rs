@@ -73,31 +73,44 @@ layout!(clean, "clean_accuracy", "clean_accuracy_interval");
 layout!(white_box, "white_box_accuracy", "white_box_accuracy_interval");
 
 /// The same for an accuracy that may be absent (both fields null).
-pub(crate) mod ready_made {
-    use super::*;
-    use serde::{Deserializer, Serializer};
+macro_rules! optional_layout {
+    ($module:ident, $value:literal, $interval:literal) => {
+        pub(crate) mod $module {
+            use super::*;
+            use serde::de::Error as _;
+            use serde::{Deserializer, Serializer};
 
-    #[derive(Serialize, Deserialize)]
-    struct Fields {
-        ready_made_accuracy: Option<f64>,
-        ready_made_accuracy_interval: Option<Interval>,
-    }
+            #[derive(Serialize, Deserialize)]
+            struct Fields {
+                #[serde(rename = $value)]
+                value: Option<f64>,
+                #[serde(rename = $interval)]
+                interval: Option<Interval>,
+            }
 
-    pub fn serialize<S: Serializer>(a: &Option<Accuracy>, to: S) -> Result<S::Ok, S::Error> {
-        Fields {
-            ready_made_accuracy: a.map(|a| a.value),
-            ready_made_accuracy_interval: a.map(|a| a.interval),
+            pub fn serialize<S: Serializer>(a: &Option<Accuracy>, to: S) -> Result<S::Ok, S::Error> {
+                Fields { value: a.map(|a| a.value), interval: a.map(|a| a.interval) }.serialize(to)
+            }
+
+            pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Accuracy>, D::Error> {
+                let f = Fields::deserialize(from)?;
+                match (f.value, f.interval) {
+                    (Some(value), Some(interval)) => Ok(Some(Accuracy { value, interval })),
+                    (None, None) => Ok(None),
+                    (Some(_), None) => {
+                        Err(D::Error::custom(concat!($interval, " is null, and ", $value, " is not")))
+                    }
+                    (None, Some(_)) => {
+                        Err(D::Error::custom(concat!($value, " is null, and ", $interval, " is not")))
+                    }
+                }
+            }
         }
-        .serialize(to)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Accuracy>, D::Error> {
-        let f = Fields::deserialize(from)?;
-        Ok(f.ready_made_accuracy
-            .zip(f.ready_made_accuracy_interval)
-            .map(|(value, interval)| Accuracy { value, interval }))
-    }
+    };
 }
+
+optional_layout!(ready_made, "ready_made_accuracy", "ready_made_accuracy_interval");
+optional_layout!(opening, "ready_made_opening_accuracy", "ready_made_opening_accuracy_interval");
 
 #[cfg(test)]
 mod tests {

@@ -1,22 +1,29 @@
-//! Renders a sample report in every format. **Its numbers are made up**: nothing was trained or attacked.
+//! Renders a sample report with every finding in every format. **Its numbers are made up**: nothing was trained or
+//! attacked.
 //!
 //! `cargo run -p equipoise-report --example sample -- OUTPUT_FOLDER`
 
-use equipoise_record::{Accuracy, AttackResult, Evaluation, ExampleResult, FORMAT_VERSION, ReadoutResult};
+#[allow(dead_code)]
+#[path = "../tests/report/arms.rs"]
+mod arms;
+
+use arms::{Runs, model, pairs};
+use equipoise_record::{
+    Answers, Evaluation, Evidence, Flag, Gallery, GalleryItem, RadiusResult, ReadoutResult,
+};
 use equipoise_report::{
-    Figure, Format, Report, Scale, Series, pdf_files, render, svg_files, write_atomically,
+    Figure, Format, Report, Scale, Series, comparison_csv, pdf_files, render, svg_files, write_atomically,
 };
 use std::path::PathBuf;
-
-const COUNT: usize = 500;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder: PathBuf = std::env::args_os().nth(1).ok_or("name a folder to write into")?.into();
     let report = Report {
         title: "Sample report (synthetic numbers)".into(),
-        models: vec![flattered(), honest(), undefended()],
+        models: vec![obfuscated(), healthy(), open(), undefended(), baseline(), few()],
         diagnoses: Vec::new(),
         figures: vec![residuals(), cosines()],
+        records: 3,
         command: Some(
             "equipoise evaluate --model pgd-at.safetensors --data cifar10:data/cifar10-jpeg --split test \\\n  \
              --count 500 --attacks pgd-10,apgd-ce,square --eps 8/255 --norm linf --seed 0 --out results"
@@ -27,6 +34,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let path = folder.join(format!("report.{}", format.extension()));
         write_atomically(path, render(format, &report)?)?;
     }
+    if let Some(text) = comparison_csv(&report.models)? {
+        write_atomically(folder.join("comparisons.csv"), text)?;
+    }
     for file in svg_files(&report) {
         write_atomically(folder.join(file.name), file.contents)?;
     }
@@ -36,109 +46,138 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-const STATE_5: &str = "unrolled:state=5,lead=1,steps=9,damping=0.5";
-
-fn flattered() -> Evaluation {
-    let last = [
-        ("pgd-10", "exact", true, 149),
-        ("apgd-ce", "exact", true, 12),
-        ("pgd-10", STATE_5, false, 24),
-        ("pgd-10", "adjoint:state=8,beta=0.5", false, 9),
-        ("apgd-ce", "ensemble(unrolled:state=3,lead=1,steps=9,damping=0.5+exact)", false, 5),
-        ("square", "none", false, 3),
-    ];
-    let ensemble = [
-        ("pgd-10", "exact", true, 128),
-        ("apgd-ce", "exact", true, 9),
-        ("pgd-10", STATE_5, false, 31),
-        ("square", "none", false, 1),
-    ];
-    let readouts = vec![readout("final", 367, &last), readout("ensemble-states", 371, &ensemble)];
-    model("pgd-at", readouts)
+/// Three readouts with obfuscation, one of each kind, and one without.
+fn obfuscated() -> Evaluation {
+    let last = Runs {
+        pairs: pairs(&[
+            (24, 4, 0),
+            (9, 2, 0),
+            (5, 1, 0),
+            (3, 2, 0),
+            (2, 1, 0),
+            (1, 0, 0),
+            (1, 0, 0),
+            (0, 4, 0),
+        ]),
+        common: 8,
+        ..arms::obfuscated()
+    };
+    let sound = Runs { readout: "ensemble-states", ..arms::healthy() };
+    let masked = Runs { readout: "early(5)", ..arms::masked() };
+    let mut readouts = vec![last.record(), arms::by_aim().record(), masked.record(), sound.record()];
+    for (i, readout) in readouts.iter_mut().enumerate() {
+        readout.flags = flags(i);
+    }
+    readouts[0].gallery = Some(gallery());
+    model("pgd-at", 500, readouts)
 }
 
-fn honest() -> Evaluation {
-    let attacks = [
-        ("pgd-10", "exact", true, 161),
-        ("apgd-ce", "exact", true, 8),
-        ("pgd-10", STATE_5, false, 2),
-        ("square", "none", false, 0),
+/// Four radii.
+fn healthy() -> Evaluation {
+    let runs = |opening: &'static [(&'static str, usize)], broken: &[(usize, usize, usize)], common| Runs {
+        opening,
+        pairs: pairs(broken),
+        common,
+        ..arms::healthy()
+    };
+    let at = [
+        (2, runs(&[("pgd-10", 31), ("apgd-ce", 2)], &[(0, 1, 0), (0, 0, 0), (1, 0, 0), (0, 0, 0)], 1)),
+        (4, runs(&[("pgd-10", 88), ("apgd-ce", 4)], &[(1, 1, 0), (1, 0, 0), (0, 0, 0), (0, 1, 0)], 1)),
+        (8, arms::healthy()),
+        (16, runs(&[("pgd-10", 311), ("apgd-ce", 22)], &[(6, 1, 0), (3, 1, 0), (1, 0, 0), (0, 0, 0)], 2)),
     ];
-    model("trades", vec![readout("final", 352, &attacks)])
+    let radii = at.map(|(levels, runs)| (f64::from(levels) / 255.0, runs.record()));
+    let (eps, largest) = radii.last().cloned().expect("four radii");
+    let mut readout = largest;
+    readout.radii = radii.into_iter().map(|(eps, readout)| radius(eps, readout)).collect();
+    readout.flags = flags(1);
+    Evaluation { eps, ..model("trades", 500, vec![readout]) }
 }
 
-fn undefended() -> Evaluation {
-    let attacks = [("pgd-10", "exact", true, 458), ("pgd-10", STATE_5, false, 0)];
-    model("standard", vec![readout("final", 458, &attacks)])
-}
-
-fn model(name: &str, readouts: Vec<ReadoutResult>) -> Evaluation {
-    Evaluation {
-        version: FORMAT_VERSION,
-        model: name.into(),
-        configuration: serde_json::json!({
-            "note": "synthetic numbers, made up for this sample",
-            "solver": { "name": "broyden", "steps": 8, "tolerance": 1e-3 },
-            "versions": { "equipoise": env!("CARGO_PKG_VERSION") },
-        }),
-        dataset: "CIFAR-10 (JPEG), test".into(),
-        norm: "linf".into(),
-        eps: 8.0 / 255.0,
-        seed: 0,
-        count: COUNT,
-        clean_accuracy: readouts[0].clean_accuracy,
-        readouts,
+fn radius(eps: f64, readout: ReadoutResult) -> RadiusResult {
+    RadiusResult {
+        eps,
+        clean_accuracy: readout.clean_accuracy,
+        ready_made_accuracy: readout.ready_made_accuracy,
+        ready_made_opening_accuracy: readout.ready_made_opening_accuracy,
+        white_box_accuracy: readout.white_box_accuracy,
+        verdict: readout.verdict,
     }
 }
 
-fn readout(name: &str, clean: usize, attacks: &[(&str, &str, bool, usize)]) -> ReadoutResult {
-    let mut left = clean;
-    let mut ready_made = clean;
-    let mut examples: Vec<ExampleResult> = (0..COUNT)
-        .map(|index| ExampleResult {
-            index,
-            label: index % 10,
-            clean_correct: index < clean,
-            robust: index < clean,
-            broken_by: None,
-            non_finite: false,
-        })
-        .collect();
-    let attacks = attacks
-        .iter()
-        .map(|&(name, estimator, is_ready_made, broken)| {
-            for example in &mut examples[left - broken..left] {
-                example.robust = false;
-                example.broken_by = Some(format!("{name}/{estimator}"));
-            }
-            let attempted = left;
-            left -= broken;
-            if is_ready_made {
-                ready_made = left;
-            }
-            AttackResult {
-                name: name.into(),
-                estimator: estimator.into(),
-                ready_made: is_ready_made,
-                accuracy: Accuracy::new(left, COUNT),
-                attempted,
-                broken,
-                unconfirmed: usize::from(broken == 9),
-                seconds: attempted as f64 * 0.61,
-                cell_evaluations: attempted as u64 * 180,
-                vjps: if estimator == "none" { 0 } else { attempted as u64 * 80 },
-            }
-        })
-        .collect();
-    ReadoutResult {
+/// No control.
+fn open() -> Evaluation {
+    model("pgd-at without control", 500, vec![arms::control_off().record()])
+}
+
+fn undefended() -> Evaluation {
+    model("standard", 500, vec![arms::nothing_left().record()])
+}
+
+/// One gradient only.
+fn baseline() -> Evaluation {
+    model("resnet-18", 500, vec![arms::feedforward().record()])
+}
+
+/// Forty images.
+fn few() -> Evaluation {
+    model("jacobian-regularised", 40, vec![arms::undecided().record()])
+}
+
+/// Seven checks, of which the third readout raises one.
+fn flags(readout: usize) -> Vec<Flag> {
+    let names = [
+        "zero-gradients",
+        "black-box-beats-white-box",
+        "loss-does-not-rise",
+        "residual-inflated-by-attack",
+        "success-does-not-grow-with-eps",
+        "one-step-beats-many",
+        "unconfirmed-successes",
+    ];
+    let flag = |(i, name): (usize, &str)| Flag {
         name: name.into(),
-        clean_accuracy: Accuracy::new(clean, COUNT),
-        ready_made_accuracy: Some(Accuracy::new(ready_made, COUNT)),
-        white_box_accuracy: Accuracy::new(left, COUNT),
-        attacks,
-        examples,
-        flags: Vec::new(),
-        plan: None,
+        raised: i == 1 && readout == 2,
+        statement: format!(
+            "Synthetic: what {name} found, in a sentence with its numbers (12 of 500 images)."
+        ),
+        evidence: vec![Evidence { name: "images (of 500)".into(), value: Some(12.0) }],
+    };
+    names.into_iter().enumerate().map(flag).collect()
+}
+
+/// Shaded squares for images.
+fn gallery() -> Gallery {
+    let side = 32;
+    let picture = |of: &dyn Fn(usize, usize, usize) -> usize| {
+        let pixel = |k: usize| of(k / (side * side), k / side % side, k % side) as u8;
+        (0..3 * side * side).map(pixel).collect::<Vec<u8>>()
+    };
+    let item = |index: usize| {
+        let noise = |c: usize, y: usize, x: usize| (x * 7919 + y * 104_729 + c * 31 + index * 17) % 13 / 6;
+        let clean = |c: usize, y: usize, x: usize| 60 + (c * 40 + x * 3 + y * (index + 1)) % 150;
+        let label = index % 10;
+        let answers = |answer: usize, last: usize| Answers {
+            by_iterate: (0..5).map(|t| Some(if t < 2 { answer } else { last })).collect(),
+            deployed: Some(last),
+        };
+        GalleryItem {
+            index,
+            label,
+            clean: picture(&clean),
+            perturbation: picture(&|c, y, x| 128 - 32 + 32 * noise(c, y, x)),
+            attacked: picture(&|c, y, x| clean(c, y, x) + 8 * noise(c, y, x)),
+            distance: 8.0 / 255.0,
+            clean_answers: answers(label, if index == 2 { label + 1 } else { label }),
+            attacked_answers: answers(label, (label + 3) % 10),
+        }
+    };
+    let classes = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+    Gallery {
+        shape: [3, side, side],
+        classes: classes.map(str::to_owned).to_vec(),
+        scale: 16.0,
+        items: (0..6).map(item).collect(),
     }
 }
 

@@ -1,7 +1,61 @@
-//! What every format needs to know of a record: its setting in words, its counts, its kinds of attack.
+//! What every format needs to know of a record: its setting in words, its counts, the parts that runs play.
 
 use crate::{ReportError, words};
-use equipoise_record::{Accuracy, AttackResult, Evaluation, Flag, ReadoutResult};
+use equipoise_record::{Accuracy, Arm, AttackResult, Evaluation, Flag, RadiusResult, ReadoutResult, Verdict};
+
+/// What is judged: one model behind one readout at one radius.
+pub(crate) struct Case<'a> {
+    pub model: &'a Evaluation,
+    pub readout: &'a ReadoutResult,
+    pub eps: f64,
+    pub clean: Accuracy,
+    pub opening: Option<Accuracy>,
+    pub ready_made: Option<Accuracy>,
+    pub white_box: Accuracy,
+    pub verdict: &'a Verdict,
+}
+
+impl<'a> Case<'a> {
+    /// At the largest radius, or the only one.
+    pub(crate) fn largest(model: &'a Evaluation, readout: &'a ReadoutResult) -> Self {
+        Self {
+            model,
+            readout,
+            eps: model.eps,
+            clean: readout.clean_accuracy,
+            opening: readout.ready_made_opening_accuracy,
+            ready_made: readout.ready_made_accuracy,
+            white_box: readout.white_box_accuracy,
+            verdict: &readout.verdict,
+        }
+    }
+
+    /// At one radius of several.
+    pub(crate) fn at(model: &'a Evaluation, readout: &'a ReadoutResult, radius: &'a RadiusResult) -> Self {
+        Self {
+            model,
+            readout,
+            eps: radius.eps,
+            clean: radius.clean_accuracy,
+            opening: radius.ready_made_opening_accuracy,
+            ready_made: radius.ready_made_accuracy,
+            white_box: radius.white_box_accuracy,
+            verdict: &radius.verdict,
+        }
+    }
+}
+
+/// Who is spoken of, and where: model, data set, budget, count, readout.
+pub(crate) fn subject(case: &Case) -> String {
+    format!(
+        "{} on {}, {}, {}, readout {}",
+        case.model.model,
+        case.model.dataset,
+        budget_of(case.model, case.eps),
+        words::images(case.model.count),
+        case.readout.name
+    )
+}
 
 /// Where a number comes from: data set, budget, count.
 pub(crate) fn setting(model: &Evaluation) -> String {
@@ -10,7 +64,11 @@ pub(crate) fn setting(model: &Evaluation) -> String {
 
 /// Norm and radius: `L∞ ε = 8/255`.
 pub(crate) fn budget(model: &Evaluation) -> String {
-    format!("{} ε = {}", words::norm(&model.norm), words::eps(model.eps))
+    budget_of(model, model.eps)
+}
+
+fn budget_of(model: &Evaluation, eps: f64) -> String {
+    format!("{} ε = {}", words::norm(&model.norm), words::eps(eps))
 }
 
 /// Models that may be compared: those of one setting stand together, in the order of their first.
@@ -26,13 +84,17 @@ pub(crate) fn by_setting(models: &[Evaluation]) -> Vec<(String, Vec<&Evaluation>
     groups
 }
 
+/// Every model with each of its readouts.
+pub(crate) fn rows(models: &[Evaluation]) -> impl Iterator<Item = (&Evaluation, &ReadoutResult)> {
+    models.iter().flat_map(|model| model.readouts.iter().map(move |readout| (model, readout)))
+}
+
 /// How many examples an accuracy stands for.
 pub(crate) fn correct(accuracy: Accuracy, count: usize) -> usize {
     (accuracy.value * count as f64).round() as usize
 }
 
-/// Examples that survive the ready-made attacks but not everything: the gap this project asks about.
-/// Negative if the record contradicts itself.
+/// Examples that survive the ready-made attacks but not everything. Negative if the record contradicts itself.
 pub(crate) fn gap(readout: &ReadoutResult, count: usize) -> Option<i64> {
     let ready_made = correct(readout.ready_made_accuracy?, count) as i64;
     Some(ready_made - correct(readout.white_box_accuracy, count) as i64)
@@ -43,48 +105,71 @@ pub(crate) fn white_box(readout: &ReadoutResult) -> Option<Accuracy> {
     (!readout.attacks.is_empty()).then_some(readout.white_box_accuracy)
 }
 
+/// Whether the network has no cell whose evaluations could be counted.
+pub(crate) fn feedforward(readout: &ReadoutResult) -> bool {
+    let met = |a: &&AttackResult| a.attempted > 0;
+    let mut attacks = readout.attacks.iter().filter(met).peekable();
+    attacks.peek().is_some() && attacks.all(|a| a.cell_evaluations == 0 && a.vjps == 0)
+}
+
 /// Where an attack takes its gradient from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Through the model's own training gradient.
     ReadyMade,
-    /// Through another gradient estimator.
+    /// Through another gradient estimator, or the training method pointed at the readout.
     Adaptive,
     /// From logits alone.
     BlackBox,
 }
 
 impl Kind {
-    pub(crate) fn of(attack: &AttackResult) -> Self {
-        if attack.ready_made {
-            Kind::ReadyMade
-        } else if attack.estimator == "none" {
-            Kind::BlackBox
-        } else {
-            Kind::Adaptive
+    pub(crate) fn of(arm: Arm) -> Self {
+        match arm {
+            Arm::Opening | Arm::ReadyMade | Arm::YardstickTraining => Kind::ReadyMade,
+            Arm::WhiteBox | Arm::Aimed | Arm::YardstickOther => Kind::Adaptive,
+            Arm::GradientFree => Kind::BlackBox,
         }
     }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Kind::ReadyMade => "ready-made",
-            Kind::Adaptive => "adaptive",
-            Kind::BlackBox => "black box",
+            Kind::ReadyMade => "training gradient",
+            Kind::Adaptive => "another gradient",
+            Kind::BlackBox => "no gradient",
         }
     }
 }
 
-/// The gradient estimator in words; a black-box attack has none.
+/// The part that a run plays, in words.
+pub(crate) fn arm(arm: Arm) -> &'static str {
+    match arm {
+        Arm::Opening => "opening",
+        Arm::WhiteBox => "white-box arm",
+        Arm::ReadyMade => "twin",
+        Arm::GradientFree => "gradient-free",
+        Arm::Aimed => "aimed twin",
+        Arm::YardstickOther => "one against one, other",
+        Arm::YardstickTraining => "one against one, training",
+    }
+}
+
+/// The gradient estimator in words; a gradient-free attack has none.
 pub(crate) fn estimator(attack: &AttackResult) -> &str {
-    if attack.estimator == "none" { "no gradient" } else { &attack.estimator }
+    gradient(&attack.estimator)
+}
+
+/// The same by its name in the record.
+pub(crate) fn gradient(estimator: &str) -> &str {
+    if estimator == "none" { "no gradient" } else { estimator }
 }
 
 /// `pgd-10 through exact`, `square without gradients`.
-pub(crate) fn attack_in_words(attack: &AttackResult) -> String {
-    if attack.estimator == "none" {
-        format!("{} without gradients", attack.name)
+pub(crate) fn attack_in_words(attack: &str, estimator: &str) -> String {
+    if estimator == "none" {
+        format!("{attack} without gradients")
     } else {
-        format!("{} through {}", attack.name, attack.estimator)
+        format!("{attack} through {estimator}")
     }
 }
 
@@ -114,17 +199,36 @@ pub(crate) fn tried(readout: &ReadoutResult) -> String {
     }
 }
 
-/// The checks of every readout, by whose they are; those that found something first.
-pub(crate) fn checks(models: &[Evaluation]) -> Vec<(String, Vec<&Flag>)> {
-    let mut checks = Vec::new();
-    for model in models {
-        for readout in model.readouts.iter().filter(|readout| !readout.flags.is_empty()) {
-            let mut flags: Vec<&Flag> = readout.flags.iter().collect();
-            flags.sort_by_key(|flag| !flag.raised);
-            checks.push((format!("{}, readout {}", model.model, readout.name), flags));
+/// The checks of one readout.
+pub(crate) struct Checks<'a> {
+    /// Whose they are.
+    pub whose: String,
+    pub raised: Vec<&'a Flag>,
+    pub clear: Vec<&'a Flag>,
+}
+
+impl Checks<'_> {
+    /// All of them in one line: `7 checks, none raised: a, b, c`.
+    pub(crate) fn in_short(&self) -> String {
+        let count = self.raised.len() + self.clear.len();
+        let checks = if count == 1 { "1 check".to_owned() } else { format!("{count} checks") };
+        let names: Vec<&str> = self.clear.iter().map(|flag| flag.name.as_str()).collect();
+        match (self.raised.len(), names.is_empty()) {
+            (0, _) => format!("{checks}, none raised: {}", names.join(", ")),
+            (raised, true) => format!("{checks}, {raised} raised"),
+            (raised, false) => format!("{checks}, {raised} raised; clear: {}", names.join(", ")),
         }
     }
-    checks
+}
+
+/// The checks of every readout that has any.
+pub(crate) fn checks(models: &[Evaluation]) -> Vec<Checks<'_>> {
+    let checked = rows(models).filter(|(_, readout)| !readout.flags.is_empty());
+    let checks = checked.map(|(model, readout)| {
+        let (raised, clear) = readout.flags.iter().partition(|flag| flag.raised);
+        Checks { whose: format!("{}, readout {}", model.model, readout.name), raised, clear }
+    });
+    checks.collect()
 }
 
 /// A NaN would be printed as a number in one format and as `null` in another: refuse it in all of them.
@@ -139,10 +243,19 @@ pub(crate) fn check_finite(models: &[Evaluation]) -> Result<(), ReportError> {
         accuracy("clean_accuracy".to_owned(), model.clean_accuracy)?;
         for readout in &model.readouts {
             let name = &readout.name;
-            accuracy(format!("readouts.{name}.clean_accuracy"), readout.clean_accuracy)?;
-            accuracy(format!("readouts.{name}.white_box_accuracy"), readout.white_box_accuracy)?;
-            if let Some(ready_made) = readout.ready_made_accuracy {
-                accuracy(format!("readouts.{name}.ready_made_accuracy"), ready_made)?;
+            let largest = Case::largest(model, readout);
+            let radii = readout.radii.iter().map(|radius| Case::at(model, readout, radius));
+            for case in std::iter::once(largest).chain(radii) {
+                let field = |what: &str| format!("readouts.{name}.{what}");
+                check(field("radii.eps"), &[case.eps])?;
+                accuracy(field("clean_accuracy"), case.clean)?;
+                accuracy(field("white_box_accuracy"), case.white_box)?;
+                for (what, found) in
+                    [("ready_made_accuracy", case.ready_made), ("ready_made_opening_accuracy", case.opening)]
+                {
+                    found.map_or(Ok(()), |a| accuracy(field(what), a))?;
+                }
+                check(field("verdict"), &numbers(case.verdict))?;
             }
             for attack in &readout.attacks {
                 let field = format!("readouts.{name}.attacks.{}/{}", attack.name, attack.estimator);
@@ -152,4 +265,18 @@ pub(crate) fn check_finite(models: &[Evaluation]) -> Result<(), ReportError> {
         }
     }
     Ok(())
+}
+
+/// Every number of a verdict that need not be finite.
+fn numbers(v: &Verdict) -> Vec<f64> {
+    let mut numbers = vec![v.level, v.margin];
+    numbers.extend([v.p_value, v.p_value_corrected, v.difference].into_iter().flatten());
+    numbers.extend(v.difference_interval.into_iter().flatten());
+    numbers.extend(v.yardstick.iter().map(|y| y.p_value));
+    if let Some(aim) = v.aim {
+        let left = aim.remainder;
+        numbers.extend([aim.difference, left.difference, left.p_value]);
+        numbers.extend(left.difference_interval);
+    }
+    numbers
 }

@@ -18,6 +18,8 @@ pub struct Figure {
     pub x_scale: Scale,
     /// Scale of the vertical axis.
     pub y_scale: Scale,
+    /// Whether a linear vertical axis begins at zero, so that small differences look small.
+    pub from_zero: bool,
     /// How the points are drawn.
     pub kind: Kind,
     /// The series, in the order of the legend.

@@ -7,8 +7,7 @@ use std::str::FromStr;
 /// A format of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// The record itself: one model as an `Evaluation` (the `results.json` contract), otherwise a
-    /// `Collection`.
+    /// The record itself: a `Collection` (the `results.json` contract), or a `Diagnosis` alone.
     Json,
     /// GitHub-flavoured Markdown.
     Markdown,

@@ -2,8 +2,8 @@
 //!
 //! A [`Report`] holds evaluations ([`equipoise_record::Evaluation`]) and line charts ([`Figure`]);
 //! [`render`] makes text of it in one [`Format`], [`write_atomically`] puts text into a file. Nothing here
-//! computes an accuracy: everything shown is in the record, and what is concluded from it stands in
-//! [`verdict()`], which states its rules.
+//! computes an accuracy or a finding: everything shown is in the record, and [`statement`] puts its finding into words.
+//! Its rules stand in the crate `equipoise-verdict`, which compares models as well.
 //!
 //! ```
 //! use equipoise_report::{Format, Report, render};
@@ -14,24 +14,31 @@
 //! # Ok::<(), equipoise_report::ReportError>(())
 //! ```
 
+mod classes;
+mod comparison;
 mod diagnosis;
+mod distinguish;
+mod effort;
 mod error;
 mod export;
 mod facts;
 mod figure;
 mod format;
+mod radii;
 mod svg;
 mod table;
 mod verdict;
 mod words;
 mod write;
 
+pub use comparison::comparison_csv;
 pub use diagnosis::{diagnosis_csv, diagnosis_summary};
+pub use distinguish::distinguish;
 pub use error::ReportError;
 pub use figure::{Figure, Kind, Scale, Series};
 pub use format::Format;
 pub use svg::{PdfFile, SvgFile, pdf_files, svg_files};
-pub use verdict::{Finding, Verdict, verdict, verdicts};
+pub use verdict::{Statement, label, statement, statements};
 pub use write::write_atomically;
 
 use equipoise_record::{Diagnosis, Evaluation};
@@ -48,6 +55,9 @@ pub struct Report {
     /// Line charts beside those that every report draws from its records. JSON and CSV hold the record
     /// only and LaTeX tables only: there the figures are left out.
     pub figures: Vec<Figure>,
+    /// How many record files the models come from: p-values are corrected within each alone, which is said where there
+    /// are several.
+    pub records: usize,
     /// The command line that repeats the run.
     pub command: Option<String>,
 }

@@ -1,271 +1,471 @@
-//! What the numbers say about gradient obfuscation, and no more than that.
+//! The verdict in words: what the record found, as a label, a sentence with its numbers, and what it rests on.
 //!
-//! The comparison is paired: white-box accuracy is a per-example worst case, so it can only lie below
-//! ready-made accuracy, and each image in the gap is one that a verified adversarial image breaks although
-//! every ready-made attack failed on it. The gap itself is therefore real; what needs care is its cause.
-//! An attack through another gradient is also another random start, and it may simply be a stronger attack.
-//! Hence these rules, with b the images in the gap that fell to an attack which also ran ready-made, or
-//! without gradients, and n all images:
-//!
-//! - **flattered** when b ≥ 6 (the two-sided sign test on b discordant pairs, all in one direction, then
-//!   gives 2^(1−b) < 0.05) and the lower end of the 95% Wilson interval of b/n is at least 1 point, more
-//!   than another start of the same attack usually breaks;
-//! - **stronger attack** when that holds of the whole gap only: its images fell to attacks that were not
-//!   run ready-made, so strength and gradient cannot be told apart;
-//! - **unresolved** when a gap is there but the interval reaches past 5 points: too few images;
-//! - otherwise **small** (b ≥ 6 images), **checks raised** (next to no gap, but a check for obfuscation found
-//!   something), or **no sign**, always "in what was tried".
+//! Nothing is decided here. The finding and all its numbers come from the record
+//! ([`equipoise_record::Verdict`]); its rules stand in the crate `equipoise-verdict`.
 
-use crate::facts::{self, Kind};
+use crate::facts::{self, Case};
 use crate::words;
-use equipoise_record::{Evaluation, ReadoutResult, wilson_interval};
-
-/// Fewest images in the gap for which the sign test rejects at 5%.
-const SIGN_TEST: i64 = 6;
-/// A gap below this (as a fraction) is what another random start may open.
-const RESTART_LUCK: f64 = 0.01;
-/// An interval that reaches past this (as a fraction) is too wide to call a gap small.
-const SMALL: f64 = 0.05;
+use equipoise_record::{Arm, Evaluation, Finding, Interval, ReadoutResult, VerdictEvidence, wilson_interval};
+use equipoise_verdict::{ENOUGH_TO_DENY, LEAST_DIFFERENCE, MOST_IMAGES};
 
 /// What holds of every verdict, to be said once beside them.
-pub(crate) const HOW_TO_READ: &str = "Each image in a gap between ready-made and white-box accuracy has a verified \
-     adversarial image, so the gap is real; its cause needs care, since an attack through another gradient is \
-     also another random start. Restarts of the ready-made attack show how much is luck. White-box accuracy is an \
-     upper bound on robustness: an attack that was not tried may break more.";
+const HOW_TO_READ: &str = "Each run through another gradient has a twin: the same attack from the same start through \
+     the training gradient. Both arms begin with the images that stand after the opening, which is each ready-made \
+     attack once, so a difference between them is no matter of effort. White-box accuracy is the worst case over \
+     everything that was tried, an upper bound on robustness: an attack that was not tried may break more. p-values \
+     are corrected over all models, readouts and radii of a record (Holm).";
 
-/// What was found, in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Finding {
-    /// Ready-made attacks overstate the robustness: their gradient is obfuscated.
-    Flattered,
-    /// Other attacks break much more, but they differ in more than the gradient.
-    StrongerAttack,
-    /// There is a gap, and too few images to say how large it is.
-    Unresolved,
-    /// A real gap, too small to put down to the gradient.
-    Small,
-    /// Next to nothing fell to other attacks only, but a check for gradient obfuscation was raised.
-    ChecksRaised,
-    /// Nothing, or next to nothing, fell to other attacks only.
-    NoSign,
-    /// Nothing survives the ready-made attacks: there is nothing to flatter.
-    NothingLeft,
-    /// No ready-made attack, no other attack, no attack at all, or no image.
-    NoComparison,
-    /// White-box accuracy above ready-made accuracy: the record contradicts itself.
-    Contradiction,
-}
-
-impl Finding {
-    /// A few words for a label.
-    pub fn label(self) -> &'static str {
-        match self {
-            Finding::Flattered => "Gradient obfuscation",
-            Finding::StrongerAttack => "Cause unclear",
-            Finding::Unresolved => "Too few images to say",
-            Finding::Small => "Small gap",
-            Finding::ChecksRaised => "No gap, checks raised",
-            Finding::NoSign => "No sign of obfuscation",
-            Finding::NothingLeft => "Not robust",
-            Finding::NoComparison => "No comparison possible",
-            Finding::Contradiction => "Record contradicts itself",
-        }
+/// The same for a page that is made of so many record files.
+pub(crate) fn how_to_read(records: usize) -> String {
+    match records {
+        0 | 1 => HOW_TO_READ.to_owned(),
+        several => format!("{HOW_TO_READ} This page is made of {several} records; each was corrected alone."),
     }
 }
 
-/// What the record says of one model under one readout.
+/// What the record says of one model behind one readout, in words.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Verdict {
+pub struct Statement {
     /// The model's name.
     pub model: String,
     /// The readout's name.
     pub readout: String,
-    /// The conclusion.
+    /// The record's finding.
     pub finding: Finding,
-    /// The conclusion as one sentence that carries its own setting and numbers.
+    /// What shows it, where the finding is `obfuscated`.
+    pub evidence: Option<VerdictEvidence>,
+    /// The finding in a few words.
+    pub label: &'static str,
+    /// The finding as one sentence that carries its own setting and numbers.
     pub sentence: String,
-    /// Ready-made minus white-box accuracy, in percentage points. Absent where there is no comparison.
-    pub gap_points: Option<f64>,
-    /// What it rests on and what limits it, a sentence each.
-    pub evidence: Vec<String>,
+    /// What it rests on, a sentence each.
+    pub reasons: Vec<String>,
+    /// What makes the record itself doubtful, a sentence each.
+    pub warnings: Vec<String>,
 }
 
-/// The verdict on every readout of a model, in the record's order: the first is the deployed one.
-pub fn verdicts(model: &Evaluation) -> Vec<Verdict> {
-    model.readouts.iter().map(|readout| verdict(model, readout)).collect()
+/// The statement on every readout of a model, in the record's order: the first is the deployed one.
+pub fn statements(model: &Evaluation) -> Vec<Statement> {
+    model.readouts.iter().map(|readout| statement(model, readout)).collect()
 }
 
-/// The verdict on one readout of `model`.
-pub fn verdict(model: &Evaluation, readout: &ReadoutResult) -> Verdict {
-    let n = model.count;
-    let (finding, conclusion) = conclude(readout, n);
-    Verdict {
+/// The statement on one readout of `model`, at the largest radius.
+pub fn statement(model: &Evaluation, readout: &ReadoutResult) -> Statement {
+    let case = Case::largest(model, readout);
+    Statement {
         model: model.model.clone(),
         readout: readout.name.clone(),
-        finding,
-        sentence: format!(
-            "{} on {}, {}, {}, readout {}: {conclusion}",
-            model.model,
-            model.dataset,
-            facts::budget(model),
-            words::images(n),
-            readout.name
-        ),
-        gap_points: match finding {
-            Finding::NoComparison => None,
-            _ => facts::gap(readout, n).map(|gap| 100.0 * gap as f64 / n as f64),
-        },
-        evidence: evidence(readout, n, finding),
+        finding: case.verdict.finding,
+        evidence: case.verdict.evidence,
+        label: label(case.verdict),
+        sentence: sentence(&case),
+        reasons: reasons(&case),
+        warnings: warnings(&case),
     }
 }
 
-fn conclude(readout: &ReadoutResult, n: usize) -> (Finding, String) {
-    let white_box = words::accuracy(readout.white_box_accuracy);
+/// A finding in a few words.
+pub fn label(verdict: &equipoise_record::Verdict) -> &'static str {
+    match (verdict.finding, verdict.evidence) {
+        (Finding::Obfuscated, Some(VerdictEvidence::Aim)) => "Obfuscation by aim",
+        (Finding::Obfuscated, Some(VerdictEvidence::GradientFree)) => {
+            "Gradient masking (gradient-free attacks win)"
+        }
+        (Finding::Obfuscated, _) => "Gradient obfuscation",
+        (Finding::NotObfuscated, _) => "No gradient obfuscation",
+        (Finding::Undecided, _) => "Undecided",
+        (Finding::NoRobustnessLeft, _) => "No robustness left",
+        (Finding::NoControl, _) => "No control",
+    }
+}
+
+fn sentence(case: &Case) -> String {
+    let says = match (case.verdict.finding, case.verdict.evidence) {
+        (Finding::NoControl, _) => no_control(case),
+        (Finding::NoRobustnessLeft, _) => no_robustness_left(case),
+        (Finding::Obfuscated, Some(VerdictEvidence::GradientFree)) => format!(
+            "gradient masking: attacks without gradients alone broke {}, which withstood every attack with a \
+             gradient; {}",
+            gradient_free_share(case),
+            arms(case).map_or_else(|| accuracies(case), |arms| format!("{arms}; {}", accuracies(case)))
+        ),
+        (Finding::Obfuscated, Some(VerdictEvidence::Aim)) => format!(
+            "obfuscation by aim: {}, and the gap closes once the ready-made attacks are aimed at the readout{}; {}{}",
+            arms(case).unwrap_or_default(),
+            split(case),
+            accuracies(case),
+            restarts(case)
+        ),
+        (Finding::Obfuscated, _) => format!(
+            "gradient obfuscation: {}{}{}; {}{}",
+            arms(case).unwrap_or_default(),
+            yardstick_in_short(case),
+            split(case),
+            accuracies(case),
+            restarts(case)
+        ),
+        (Finding::NotObfuscated, _) => format!(
+            "no gradient obfuscation of {} points or more: {}; attacks without gradients alone broke {}; {}",
+            points_short(case.verdict.margin),
+            arms(case).unwrap_or_default(),
+            gradient_free_share(case),
+            accuracies(case)
+        ),
+        (Finding::Undecided, _) => undecided(case),
+    };
+    format!("{}: {says}.", facts::subject(case))
+}
+
+/// `3` for three points; `2.5` where it is not a whole number.
+fn points_short(fraction: f64) -> String {
+    words::number((1e4 * fraction).round() / 100.0)
+}
+
+/// The two arms with all that the test says of them. Nothing without a control.
+fn arms(case: &Case) -> Option<String> {
+    let v = case.verdict;
+    let (b, c) = (v.b?, v.c?);
+    let runs = v.arms.white_box.len();
+    let as_many = if runs == 1 {
+        "the same run through the training gradient"
+    } else {
+        "as many runs through the training gradient from the same starts"
+    };
+    let p = v.p_value_corrected.or(v.p_value).map_or("unknown p".to_owned(), words::p_value);
+    Some(format!(
+        "{} through other gradients broke {} that {as_many} did not, and {c} the other way round (a difference of \
+         {} points, 95% interval {}, corrected {p})",
+        words::runs(runs),
+        words::images(b),
+        words::points(v.difference.unwrap_or(0.0)),
+        v.difference_interval.map_or("unknown".to_owned(), words::points_interval)
+    ))
+}
+
+fn accuracies(case: &Case) -> String {
+    let ready_made = case.ready_made.map_or("not measured".to_owned(), words::accuracy);
+    format!(
+        "accuracy is {} when clean, {ready_made} under ready-made attacks, {} white-box",
+        words::percent(case.clean.value),
+        words::accuracy(case.white_box)
+    )
+}
+
+/// What only attacks without gradients broke: `12 of 500 images (2.4% [1.4, 4.1])`.
+fn gradient_free_share(case: &Case) -> String {
+    let (k, n) = (case.verdict.gradient_free_only, case.verdict.n);
+    format!(
+        "{k} of {} ({} {})",
+        words::images(n),
+        words::percent(k as f64 / n.max(1) as f64),
+        words::interval(wilson_interval(k, n))
+    )
+}
+
+/// How the gap splits into aim and gradient, as a clause.
+fn split(case: &Case) -> String {
+    case.verdict.aim.map_or(String::new(), |aim| {
+        format!(
+            "; of the gap {} points are aim and {} points {} remain between the gradients",
+            words::points(aim.difference),
+            words::points(aim.remainder.difference),
+            words::points_interval(aim.remainder.difference_interval)
+        )
+    })
+}
+
+/// That one gradient against one says the same, as a clause.
+fn yardstick_in_short(case: &Case) -> String {
+    case.verdict.yardstick.as_ref().map_or(String::new(), |y| {
+        format!(
+            ", confirmed by {} alone against {} ({} to {}, {})",
+            y.gradient,
+            y.training,
+            y.b,
+            y.c,
+            words::p_value(y.p_value)
+        )
+    })
+}
+
+/// That the gap may be a matter of effort, where the twins were still breaking points.
+fn restarts(case: &Case) -> &'static str {
+    match case.verdict.flattened {
+        Some(false) if case.verdict.b > case.verdict.c => {
+            "; the last runs through the training gradient still broke images, so more restarts may close the gap"
+        }
+        _ => "",
+    }
+}
+
+fn no_robustness_left(case: &Case) -> String {
+    let n = case.verdict.n;
+    let (opening, ready_made) = (case.opening.unwrap_or(case.white_box), case.ready_made);
+    let left = |a| format!("{} ({} of {})", words::accuracy(a), facts::correct(a, n), words::images(n));
+    if facts::correct(case.white_box, n) == 0 {
+        let after = ready_made.filter(|a| facts::correct(*a, n) > 0);
+        let after = after.map_or(String::new(), |a| format!(" and ready-made accuracy {}", left(a)));
+        return format!(
+            "robust accuracy is 0%{after}, so obfuscation cannot be assessed; accuracy is {} when clean",
+            words::percent(case.clean.value)
+        );
+    }
+    format!(
+        "ready-made attacks leave {}, and {} after each of them once, which is too little to assess obfuscation; {}",
+        left(ready_made.unwrap_or(opening)),
+        left(opening),
+        accuracies(case)
+    )
+}
+
+fn undecided(case: &Case) -> String {
+    let because = why_undecided(case);
+    let images = match case.verdict.would_decide_at {
+        Some(n) => format!("{} with the same shares would decide it", words::images(n)),
+        None => format!(
+            "no number of images up to {} with the same shares would decide it",
+            words::thousands(MOST_IMAGES as u64)
+        ),
+    };
+    format!(
+        "undecided: {}{}; {images}; {}{}",
+        arms(case).unwrap_or_default(),
+        if because.is_empty() { String::new() } else { format!("; {}", words::list(&because)) },
+        accuracies(case),
+        restarts(case)
+    )
+}
+
+/// What stands between the numbers and a finding, in the order of the rules.
+fn why_undecided(case: &Case) -> Vec<String> {
+    let v = case.verdict;
+    let mut because = Vec::new();
+    let Some([low, high]) = v.difference_interval else { return because };
+    let differ = v.p_value_corrected.is_some_and(|p| p < v.level);
+    if differ && low >= LEAST_DIFFERENCE {
+        because.push(match &v.yardstick {
+            Some(y) => format!(
+                "{} alone against {} does not confirm it ({} to {}, {})",
+                y.gradient,
+                y.training,
+                y.b,
+                y.c,
+                words::p_value(y.p_value)
+            ),
+            None => "no gradient was compared with the training gradient one to one".to_owned(),
+        });
+    } else if differ {
+        because.push(format!("the interval begins below {} point", points_short(LEAST_DIFFERENCE)));
+    }
+    if high >= v.margin {
+        because.push(format!("the interval ends above the margin of {} points", points_short(v.margin)));
+    }
+    let [_, most] = wilson_interval(v.gradient_free_only, v.n);
+    if v.gradient_free_runs == 0 {
+        because.push("no attack without gradients was run".to_owned());
+    } else if most >= v.margin {
+        let margin =
+            if high >= v.margin { "it" } else { &format!("the margin of {} points", points_short(v.margin)) };
+        because.push(format!(
+            "what attacks without gradients alone broke, {}, may be above {margin}",
+            gradient_free_share(case)
+        ));
+    }
+    if v.n < ENOUGH_TO_DENY {
+        because.push(format!("{} are too few to deny it", words::images(v.n)));
+    }
+    because
+}
+
+/// Why there is no control, as far as the record shows it.
+fn no_control(case: &Case) -> String {
+    let (readout, v, n) = (case.readout, case.verdict, case.model.count);
+    let white_box = words::accuracy(case.white_box);
+    let ran = |arm| readout.attacks.iter().any(|a| a.arm == arm);
     if n == 0 {
-        return (Finding::NoComparison, "no image was evaluated, so nothing can be said.".to_owned());
+        return "no image was evaluated, so nothing can be said".to_owned();
     }
     if readout.attacks.is_empty() {
-        let clean = words::accuracy(readout.clean_accuracy);
-        let says = format!("{clean} when clean; no attack was run, so nothing is known of its robustness.");
-        return (Finding::NoComparison, says);
-    }
-    let Some((ready_made, gap)) = readout.ready_made_accuracy.zip(facts::gap(readout, n)) else {
-        let says = format!(
-            "white-box {white_box}; no ready-made attack was run, so no comparison is possible and nothing \
-             can be said about gradient obfuscation."
+        let clean = words::accuracy(case.clean);
+        return format!(
+            "accuracy is {clean} when clean; no attack was run, so nothing is known of its robustness"
         );
-        return (Finding::NoComparison, says);
+    }
+    if facts::correct(case.clean, n) == 0 {
+        return "no image is classified correctly when clean, so there is no robustness to assess".to_owned();
+    }
+    let Some(ready_made) = case.ready_made else {
+        return format!(
+            "white-box accuracy is {white_box}; no ready-made attack was run, so there is nothing to compare it with \
+             and obfuscation cannot be assessed"
+        );
     };
-    if readout.attacks.iter().all(|a| a.ready_made) {
-        let says = format!(
-            "ready-made attacks leave {}; nothing else was tried, so no comparison is possible: whether \
-             gradient obfuscation flatters this figure is open.",
-            words::accuracy(ready_made)
-        );
-        return (Finding::NoComparison, says);
-    }
-    let (finding, says) = compare(readout, n, gap);
-    let ready_made = words::accuracy(ready_made);
-    (finding, format!("ready-made attacks leave {ready_made}, white-box {white_box}: {says}"))
-}
-
-/// The rules at the head of this file.
-fn compare(readout: &ReadoutResult, n: usize, gap: i64) -> (Finding, String) {
-    let share = |b: i64| b as f64 / n as f64;
-    let bounds = |b: i64| wilson_interval(b.max(0) as usize, n);
-    let clear = |b: i64| b >= SIGN_TEST && bounds(b)[0] >= RESTART_LUCK;
-    let apart = || format!("{} points apart ({gap} of {})", words::points(share(gap)), words::images(n));
-    let comparable = gap - stronger(readout).min(gap);
-
-    if gap < 0 {
-        let says = "the worst case lies above a part of itself, so this record contradicts itself; evaluate \
-                    the model again.";
-        (Finding::Contradiction, says.to_owned())
-    } else if clear(comparable) {
-        let points = words::points(share(comparable));
-        let rest = match gap - comparable {
-            0 => String::new(),
-            rest => format!(
-                "; {} more fell only to attacks that were not run ready-made",
-                words::points(share(rest))
-            ),
+    let gap = || {
+        let gap = facts::correct(ready_made, n) as i64 - facts::correct(case.white_box, n) as i64;
+        let share = gap as f64 / n as f64;
+        format!("gap, cause open: {} points ({gap} of {})", words::points(share), words::images(n))
+    };
+    if !ran(Arm::WhiteBox) {
+        let why = if facts::feedforward(readout) {
+            "the network has one gradient only, so there is no other to compare it with"
+        } else {
+            "only the training gradient was tried; add --gradients to test for obfuscation"
         };
-        (
-            Finding::Flattered,
-            format!("{points} points of the ready-made figure are gradient obfuscation{rest}."),
-        )
-    } else if clear(gap) {
-        let says = format!(
-            "{} points of the ready-made figure do not hold, but most of them fell to attacks that were not \
-             run ready-made, so a stronger attack and an obfuscated gradient cannot be told apart.",
-            words::points(share(gap))
-        );
-        (Finding::StrongerAttack, says)
-    } else if gap == 0 && facts::correct(readout.white_box_accuracy, n) == 0 {
-        (Finding::NothingLeft, "nothing is left, so there is no robustness to flatter.".to_owned())
-    } else if gap > 0 && bounds(gap)[1] > SMALL {
-        let says = format!("{}: too few images to say what opens the gap; evaluate more.", apart());
-        (Finding::Unresolved, says)
-    } else if gap >= SIGN_TEST {
-        let says = format!(
-            "{}: a small gap, which another random start may also open; this is what was measured, not \
-             evidence of gradient obfuscation.",
-            apart()
-        );
-        (Finding::Small, says)
-    } else {
-        let limit = match bounds(gap)[1] {
-            high if high > SMALL => {
-                format!(", though {} could hide a gap of {} points", words::images(n), words::points(high))
-            }
-            _ => String::new(),
+        let beyond = match ran(Arm::GradientFree) {
+            true => format!("attacks without gradients broke {} beyond it", gradient_free_share(case)),
+            false => "no attack without gradients was run".to_owned(),
         };
-        match readout.flags.iter().filter(|flag| flag.raised).count() {
-            0 => {
-                let says = format!("{}: no sign of gradient obfuscation in what was tried{limit}.", apart());
-                (Finding::NoSign, says)
-            }
-            raised => {
-                let checks = if raised == 1 { "1 check was" } else { &format!("{raised} checks were") };
-                let says = format!(
-                    "{}: no gap in what was tried{limit}, but {checks} raised, which may mean that stronger attacks \
-                     would open one.",
-                    apart()
-                );
-                (Finding::ChecksRaised, says)
-            }
-        }
+        return format!("{why}; {beyond}; {}", accuracies(case));
     }
+    if facts::correct(ready_made, n) == 0 {
+        return "robust accuracy is 0%, so obfuscation cannot be assessed".to_owned();
+    }
+    if v.arms.white_box.is_empty() {
+        return format!(
+            "{} between ready-made and white-box accuracy; this record is of version 1, which has no runs of equal \
+             effort to compare with, so evaluate the model again; {}",
+            gap(),
+            accuracies(case)
+        );
+    }
+    format!(
+        "{} between ready-made and white-box accuracy; the control was off, so {} through other gradients stand \
+         against each ready-made attack once and more starts alone may explain it; {}",
+        gap(),
+        words::runs(v.arms.white_box.len()),
+        accuracies(case)
+    )
 }
 
-/// Images broken by gradient attacks that were not run ready-made: strength and gradient both differ.
-fn stronger(readout: &ReadoutResult) -> i64 {
-    let ran_ready_made = |name: &str| readout.attacks.iter().any(|a| a.ready_made && a.name == name);
-    readout
-        .attacks
-        .iter()
-        .filter(|a| Kind::of(a) == Kind::Adaptive && !ran_ready_made(&a.name))
-        .map(|a| a.broken as i64)
-        .sum()
-}
-
-fn evidence(readout: &ReadoutResult, n: usize, finding: Finding) -> Vec<String> {
+fn reasons(case: &Case) -> Vec<String> {
+    let (readout, v) = (case.readout, case.verdict);
     let mut says = Vec::new();
-    let gap = facts::gap(readout, n).filter(|_| finding != Finding::NoComparison).unwrap_or(0);
-    if gap > 0 {
-        let breakers: Vec<String> = readout
-            .attacks
-            .iter()
-            .filter(|a| !a.ready_made && a.broken > 0)
-            .map(|a| format!("{} to {}", a.broken, facts::attack_in_words(a)))
-            .collect();
+    says.extend(effort(case));
+    if let (Some(p), Some(corrected)) = (v.p_value, v.p_value_corrected) {
         says.push(format!(
-            "{} of {} ({} points, 95% interval {}) survived every ready-made attack and fell to another: {}.",
-            gap,
-            words::images(n),
-            words::points(gap as f64 / n as f64),
-            words::interval(wilson_interval(gap as usize, n)),
-            words::list(&breakers)
+            "Exact one-sided test: {}, corrected {}; the level is {}.",
+            words::p_value(p),
+            words::p_value(corrected),
+            words::number(v.level)
+        ));
+    }
+    if let Some(y) = &v.yardstick {
+        let chosen = match y.chosen_from {
+            0 | 1 => String::new(),
+            several => {
+                format!(", times {several} because it was chosen from {several} gradients by what they broke")
+            }
+        };
+        says.push(format!(
+            "One gradient against one, {} on all images that are correct when clean: {} alone broke {} that {} did not, \
+             and {} the other way round ({}{chosen}).",
+            y.attack,
+            y.gradient,
+            words::images(y.b),
+            y.training,
+            y.c,
+            words::p_value(y.p_value)
+        ));
+    }
+    if let Some(aim) = v.aim {
+        let left = aim.remainder;
+        says.push(format!(
+            "Aim: the same attacks through the training method, pointed at the readout, broke {} that the ready-made \
+             ones did not, and {} the other way round: {} points. Beyond these, other gradients broke {}, and {} the \
+             other way round: {} points, 95% interval {}, {}.",
+            words::images(aim.b),
+            aim.c,
+            words::points(aim.difference),
+            left.b,
+            left.c,
+            words::points(left.difference),
+            words::points_interval(left.difference_interval),
+            words::p_value(left.p_value)
+        ));
+    }
+    if v.gradient_free_runs > 0 {
+        says.push(format!(
+            "Without gradients, {} on what withstood everything else: {} fell to them alone.",
+            words::runs(v.gradient_free_runs),
+            gradient_free_share(case)
+        ));
+    }
+    if v.transfer_only > 0 {
+        says.push(format!(
+            "{} fell to transferred images alone, which is no sign of masking.",
+            words::images(v.transfer_only)
+        ));
+    }
+    if v.flattened == Some(true) {
+        says.push(
+            "The last quarter of the runs through the training gradient broke next to nothing: more restarts would \
+             hardly change the ready-made figure."
+                .to_owned(),
+        );
+    }
+    if let [earlier @ .., _] = v.looks.as_slice()
+        && !earlier.is_empty()
+    {
+        let counts: Vec<String> = earlier.iter().map(|n| words::thousands(*n as u64)).collect();
+        says.push(format!(
+            "A finding was shown before, at {} images, so this one is tested at the level {}.",
+            words::list(&counts),
+            words::number(v.level)
         ));
     }
     if !readout.attacks.is_empty() {
-        let total: usize = readout.attacks.iter().map(|a| a.broken).sum();
-        says.push(format!(
-            "Tried: {}; {total} of {} broken in all.",
-            facts::tried(readout),
-            words::images(n)
-        ));
+        says.push(format!("Tried: {}.", facts::tried(readout)));
     }
     let raised: Vec<String> =
         readout.flags.iter().filter(|flag| flag.raised).map(|flag| flag.name.clone()).collect();
     if !raised.is_empty() {
         says.push(format!("Checks raised: {}.", words::list(&raised)));
     }
-    if out_of_order(readout) {
+    says
+}
+
+/// How many runs each arm had, and what they cost.
+fn effort(case: &Case) -> Option<String> {
+    let (v, n) = (case.verdict, case.verdict.n);
+    if v.arms.white_box.is_empty() || n == 0 {
+        return None;
+    }
+    let work = |runs: &[equipoise_record::ArmRun]| -> (f64, f64) {
+        let sum =
+            |of: fn(&equipoise_record::ArmRun) -> u64| runs.iter().map(of).sum::<u64>() as f64 / n as f64;
+        (sum(|run| run.cell_evaluations), sum(|run| run.vjps))
+    };
+    let in_words = |name: &str, runs: &[equipoise_record::ArmRun]| {
+        let (evaluations, vjps) = work(runs);
+        let cost = format!(
+            "{} cell evaluations and {} VJPs per image",
+            words::thousands(evaluations.round() as u64),
+            words::thousands(vjps.round() as u64)
+        );
+        let cost = if evaluations + vjps > 0.0 { format!(" ({cost})") } else { String::new() };
+        format!("{} in the {name} arm{cost}", words::runs(runs.len()))
+    };
+    let mut arms = vec![in_words("white-box", &v.arms.white_box)];
+    for (name, runs) in [("ready-made", &v.arms.ready_made), ("aimed", &v.arms.aimed)] {
+        if !runs.is_empty() {
+            arms.push(in_words(name, runs));
+        }
+    }
+    let start = case.opening.map_or(String::new(), |opening| {
+        let standing = facts::correct(opening, n);
+        format!(" All begin with the {} that stand after the opening.", words::images(standing))
+    });
+    Some(format!("Effort: {}.{start}", words::list(&arms)))
+}
+
+/// What makes the record itself doubtful.
+fn warnings(case: &Case) -> Vec<String> {
+    let (readout, n) = (case.readout, case.model.count);
+    let mut says = Vec::new();
+    if case.ready_made.is_some_and(|a| facts::correct(a, n) < facts::correct(case.white_box, n)) {
         says.push(
-            "A ready-made attack ran after others and met only what they had left, so the ready-made figure \
-             may be too high and the gap too wide."
+            "White-box accuracy lies above ready-made accuracy, which is a part of it, so this record contradicts \
+             itself; evaluate the model again."
                 .to_owned(),
         );
     }
@@ -292,8 +492,7 @@ fn evidence(readout: &ReadoutResult, n: usize, finding: Finding) -> Vec<String> 
     says
 }
 
-/// Whether a ready-made attack was kept from points because another attack had broken them.
-fn out_of_order(readout: &ReadoutResult) -> bool {
-    let first_other = readout.attacks.iter().position(|a| !a.ready_made && a.broken > 0);
-    first_other.is_some_and(|first| readout.attacks[first..].iter().any(|a| a.ready_made))
+/// The difference of a verdict with its interval and counts, as a cell shows it.
+pub(crate) fn difference(verdict: &equipoise_record::Verdict) -> Option<(String, Interval)> {
+    Some((words::points(verdict.difference?), verdict.difference_interval?))
 }

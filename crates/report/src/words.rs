@@ -17,9 +17,45 @@ pub(crate) fn accuracy(a: Accuracy) -> String {
     format!("{} {}", percent(a.value), interval(a.interval))
 }
 
-/// A difference of two fractions in percentage points: `0.082` as `8.2`.
+/// A difference of two fractions in percentage points: `0.082` as `8.2`, `-0.005` as `−0.5`.
 pub(crate) fn points(fraction: f64) -> String {
-    format!("{:.1}", 100.0 * fraction)
+    let text = format!("{:.1}", 100.0 * fraction);
+    match text.strip_prefix('-') {
+        Some("0.0") => "0.0".to_owned(),
+        Some(size) => format!("−{size}"),
+        None => text,
+    }
+}
+
+/// The interval of a difference, in percentage points: `[−0.5, 1.1]`.
+pub(crate) fn points_interval([low, high]: Interval) -> String {
+    format!("[{}, {}]", points(low), points(high))
+}
+
+/// A p-value with its letter: `p = 0.031`, `p < 0.001`.
+pub(crate) fn p_value(p: f64) -> String {
+    if p < 0.001 { "p < 0.001".to_owned() } else { format!("p = {}", p_number(p)) }
+}
+
+/// A p-value in a column of its own: `0.031`, `< 0.001`.
+pub(crate) fn p_cell(p: f64) -> String {
+    if p < 0.001 { "< 0.001".to_owned() } else { p_number(p) }
+}
+
+/// Two significant digits below 0.1, two decimals above.
+fn p_number(p: f64) -> String {
+    if p < 0.01 {
+        format!("{p:.4}")
+    } else if p < 0.1 {
+        format!("{p:.3}")
+    } else {
+        format!("{p:.2}")
+    }
+}
+
+/// `1 run`, `14 runs`.
+pub(crate) fn runs(n: usize) -> String {
+    format!("{} run{}", thousands(n as u64), if n == 1 { "" } else { "s" })
 }
 
 /// The radius of a budget: `k/255` where it is a whole number of grey levels.
@@ -142,6 +178,8 @@ mod tests {
         assert_eq!(number(0.30000000000000004), "0.3");
         assert_eq!(number(12345.0), "12345");
         assert_eq!(number(f64::NAN), "not finite");
+        assert_eq!([points(0.082), points(-0.005), points(-0.0001)], ["8.2", "−0.5", "0.0"]);
+        assert_eq!([p_value(1.0), p_value(0.0312), p_value(1e-9)], ["p = 1.00", "p = 0.031", "p < 0.001"]);
         assert_eq!(list(&["a".into(), "b".into(), "c".into()]), "a, b and c");
     }
 }

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use equipoise_record::{Collection, Diagnosis, Evaluation, FORMAT_VERSION};
+use equipoise_record::Collection;
 use equipoise_report::{
-    Format, Report as Contents, diagnosis_csv, pdf_files, render, svg_files, write_atomically,
+    Format, Report as Contents, comparison_csv, diagnosis_csv, distinguish, pdf_files, render, svg_files,
+    write_atomically,
 };
-use serde_json::Value;
 
 use super::{print, write};
 use crate::configuration::command_line;
@@ -21,10 +21,13 @@ pub fn run(flags: &Report) -> Result<(), Error> {
         flags.format.split(',').map(str::trim).partition(|format| ["svg", "pdf"].contains(format));
     let format = |name: &str| name.parse().map_err(|error| input(format!("--format: {error}, svg, pdf")));
     let formats = formats.into_iter().map(format).collect::<Result<Vec<Format>, Error>>()?;
-    let (mut models, mut diagnoses) = (Vec::new(), Vec::new());
+    let (mut models, mut diagnoses, mut sources) = (Vec::new(), Vec::new(), Vec::new());
+    let mut records = 0;
     let named = flags.results.iter().chain(&flags.records);
     for path in named.clone() {
         let found = read(path)?;
+        records += usize::from(!found.models.is_empty());
+        sources.extend(found.models.iter().map(|_| source(path)));
         models.extend(found.models);
         diagnoses.extend(found.diagnoses);
     }
@@ -32,7 +35,10 @@ pub fn run(flags: &Report) -> Result<(), Error> {
         return Err(input("no records: name results.json or diagnosis.json files"));
     }
     let title = flags.title.clone().unwrap_or_else(|| write::title_of(&models, &diagnoses));
-    let report = Contents { title, models, diagnoses, figures: Vec::new(), command: Some(command_line()) };
+    // The title counts models; rows of the same model get names of their own.
+    distinguish(&mut models, &sources);
+    let report =
+        Contents { title, models, diagnoses, records, command: Some(command_line()), ..Contents::default() };
     let targets: Vec<(Format, PathBuf)> = match formats.as_slice() {
         [format] if figures.is_empty() && names_a_file(&flags.out) => vec![(*format, flags.out.clone())],
         formats => formats.iter().map(|&format| (format, flags.out.join(write::file_name(format)))).collect(),
@@ -45,6 +51,9 @@ pub fn run(flags: &Report) -> Result<(), Error> {
                 for (name, text) in diagnosis_csv(diagnosis)? {
                     outputs.push((text.into(), path.with_file_name(name)));
                 }
+            }
+            if let Some(text) = comparison_csv(&report.models)? {
+                outputs.push((text.into(), path.with_file_name("comparisons.csv")));
             }
         }
         // Without an evaluation its table would be a head alone.
@@ -75,32 +84,24 @@ fn names_a_file(path: &Path) -> bool {
     path.extension().is_some() && !path.is_dir()
 }
 
-/// What a file holds: an evaluation, a diagnosis, or a collection of both.
+/// Where a record comes from, in a word: its file's name, or its folder's where that is the usual one.
+fn source(path: &Path) -> String {
+    let name = |part: Option<&std::ffi::OsStr>| part.map(|part| part.to_string_lossy().into_owned());
+    match (name(path.file_stem()), name(path.parent().and_then(Path::file_name))) {
+        (Some(stem), Some(folder)) if stem == "results" => folder,
+        (Some(stem), _) => stem,
+        (None, _) => path.display().to_string(),
+    }
+}
+
+/// What a file holds: evaluations, a diagnosis, or both, of any version.
 fn read(path: &Path) -> Result<Collection, Error> {
     let text = files::read_text(path)?;
-    let wrong = |error: serde_json::Error| {
+    equipoise_record::read(&text).map_err(|error| {
         input(format!(
             "{}: not a results file of equipoise ({error}); give results.json as evaluate or demo wrote it, or \
              diagnosis.json of diagnose",
             path.display()
         ))
-    };
-    let value: Value = serde_json::from_str(&text).map_err(wrong)?;
-    if let Some(version) = value.get("version").and_then(Value::as_u64)
-        && version > u64::from(FORMAT_VERSION)
-    {
-        return Err(input(format!(
-            "{}: format version {version}, and this build reads up to {FORMAT_VERSION}; use a newer build",
-            path.display()
-        )));
-    }
-    // From the text, not the value: then errors name line and column.
-    let alone = |models, diagnoses| Collection { version: FORMAT_VERSION, models, diagnoses };
-    if value.get("models").is_some() {
-        serde_json::from_str::<Collection>(&text).map_err(wrong)
-    } else if value.get("diagnosed").is_some() {
-        Ok(alone(Vec::new(), vec![serde_json::from_str::<Diagnosis>(&text).map_err(wrong)?]))
-    } else {
-        Ok(alone(vec![serde_json::from_str::<Evaluation>(&text).map_err(wrong)?], Vec::new()))
-    }
+    })
 }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use equipoise_record::{Accuracy, Diagnosis, Evaluation};
-use equipoise_report::{Format, Report, diagnosis_csv, render, verdict, verdicts, write_atomically};
+use equipoise_record::{Accuracy, Diagnosis, Evaluation, Verdict};
+use equipoise_report::{Format, Report, diagnosis_csv, label, render, statements, write_atomically};
 
 use crate::configuration::command_line;
 use crate::error::Error;
@@ -18,8 +18,7 @@ pub fn file_name(format: Format) -> String {
 
 /// Writes the three usual files into a folder.
 pub fn results(folder: &Path, title: String, models: Vec<Evaluation>) -> Result<(), Error> {
-    let report =
-        Report { title, models, diagnoses: Vec::new(), figures: Vec::new(), command: Some(command_line()) };
+    let report = Report { title, models, records: 1, command: Some(command_line()), ..Report::default() };
     // Everything is laid out before anything is written.
     let formats = [Format::Json, Format::Markdown, Format::Html];
     let texts = formats.map(|format| render(format, &report));
@@ -46,10 +45,13 @@ pub fn diagnosis(folder: &Path, diagnosis: Diagnosis) -> Result<(), Error> {
     Ok(())
 }
 
-/// A title for some models.
+/// A title for some models, which may have several records each.
 pub fn title(models: &[Evaluation]) -> String {
-    match models {
-        [one] => format!("Robustness of {}", one.model),
+    let mut names: Vec<&str> = models.iter().map(|model| model.model.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    match names.as_slice() {
+        [one] => format!("Robustness of {one}"),
         several => format!("Robustness of {} models", several.len()),
     }
 }
@@ -69,53 +71,73 @@ pub fn title_of(models: &[Evaluation], diagnoses: &[Diagnosis]) -> String {
 
 /// The table and the verdicts, as Markdown.
 pub fn summary(models: &[Evaluation]) -> String {
-    let verdicts = models.iter().flat_map(verdicts);
-    let verdicts = verdicts.map(|verdict| format!("\n{}: {}\n", verdict.finding.label(), verdict.sentence));
-    table(models) + &verdicts.collect::<String>()
+    let statements = models.iter().flat_map(statements);
+    let statements = statements.map(|says| {
+        let lines = std::iter::once(format!("{}: {}", says.label, says.sentence)).chain(says.warnings);
+        format!("\n{}\n", lines.collect::<Vec<_>>().join("\n"))
+    });
+    table(models) + &statements.collect::<String>()
 }
 
+/// Columns of the table; those whose cells are words stand to the left.
+const COLUMNS: [(&str, bool); 7] = [
+    ("Model", true),
+    ("Readout", true),
+    ("Clean", false),
+    ("Ready-made", false),
+    ("White-box", false),
+    ("Finding", true),
+    ("b/c, p", false),
+];
+
 /// Accuracies and the finding, a row for each model and readout, as Markdown.
+///
+/// b and c are the points broken through other gradients only and through the training gradient only; p is corrected.
 pub fn table(models: &[Evaluation]) -> String {
     let percent = |a: Accuracy| format!("{:.1}%", 100.0 * a.value);
-    let header = ["Model", "Readout", "Clean", "Ready-made", "White-box", "Finding"].map(str::to_owned);
-    let mut rows = vec![header];
+    let mut rows = vec![COLUMNS.map(|(title, _)| title.to_owned())];
     for model in models {
         for readout in &model.readouts {
+            let white_box = (!readout.attacks.is_empty()).then_some(readout.white_box_accuracy);
             rows.push([
                 model.model.clone(),
                 readout.name.clone(),
                 percent(readout.clean_accuracy),
                 readout.ready_made_accuracy.map_or("-".to_owned(), percent),
-                percent(readout.white_box_accuracy),
-                verdict(model, readout).finding.label().to_owned(),
+                white_box.map_or("-".to_owned(), percent),
+                label(&readout.verdict).to_owned(),
+                test(&readout.verdict),
             ]);
         }
     }
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 6] = std::array::from_fn(width);
+    let widths: [usize; COLUMNS.len()] = std::array::from_fn(width);
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let columns = || widths.into_iter().zip(COLUMNS.map(|(_, words)| words));
     let mut text = String::new();
     for (number, row) in rows.iter().enumerate() {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(widths)
-            .enumerate()
-            .map(|(column, (cell, width))| match column {
-                0 | 1 | 5 => format!("{cell:<width$}"),
-                _ => format!("{cell:>width$}"),
-            })
-            .collect();
-        text += &format!("| {} |\n", cells.join(" | "));
+        let cells = row.iter().zip(columns()).map(|(cell, (width, words))| {
+            if words { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
+        text += &line(cells.collect());
         if number == 0 {
-            let rules: Vec<String> = widths
-                .iter()
-                .enumerate()
-                .map(|(column, &width)| match column {
-                    0 | 1 | 5 => "-".repeat(width),
-                    _ => format!("{}:", "-".repeat(width - 1)),
-                })
-                .collect();
-            text += &format!("| {} |\n", rules.join(" | "));
+            let rules =
+                columns().map(
+                    |(width, words)| {
+                        if words { "-".repeat(width) } else { format!("{}:", "-".repeat(width - 1)) }
+                    },
+                );
+            text += &line(rules.collect());
         }
     }
     text
+}
+
+/// What the test of the arms says: `17/1, 0.0001`.
+fn test(verdict: &Verdict) -> String {
+    match (verdict.b, verdict.c, verdict.p_value_corrected) {
+        (Some(b), Some(c), Some(p)) if p < 0.001 => format!("{b}/{c}, <0.001"),
+        (Some(b), Some(c), Some(p)) => format!("{b}/{c}, {p:.3}"),
+        _ => "-".to_owned(),
+    }
 }

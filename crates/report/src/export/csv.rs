@@ -1,29 +1,23 @@
-//! CSV: one row for each measured accuracy, in long form, so that a data frame needs no reshaping.
+//! CSV: one row for each measured accuracy and for each verdict, in long form, so that a data frame needs no reshaping.
 //!
-//! `measure` is `clean`, `attack` (accuracy after that attack of the cascade), `ready-made` or `white-box`.
-//! Accuracies are fractions; a field that does not apply is empty.
+//! `measure` is `clean`, `attack` (accuracy after that run), `ready-made-opening`, `ready-made`, `white-box` or
+//! `verdict`. Where there are several radii, the rows of the smaller ones come first, each with its `eps`. Accuracies
+//! and differences are fractions; a field that does not apply is empty.
 
 use super::Exporter;
-use crate::{Report, ReportError, facts};
-use equipoise_record::{Accuracy, AttackResult, Evaluation, ReadoutResult};
+use crate::facts::{self, Case};
+use crate::{Report, ReportError};
+use equipoise_record::{Accuracy, AttackResult, Finding, Verdict, VerdictEvidence};
 
 pub(crate) struct Csv;
 
-const HEAD: [&str; 22] = [
-    "model",
-    "dataset",
-    "norm",
-    "eps",
-    "seed",
-    "count",
-    "readout",
-    "measure",
-    "step",
-    "attack",
-    "estimator",
-    "ready_made",
-    "attempted",
-    "broken",
+/// Where a number comes from.
+const SETTING: [&str; 8] = ["model", "dataset", "norm", "eps", "seed", "count", "readout", "measure"];
+/// A run; filled for the measure `attack`.
+const RUN: [&str; 10] =
+    ["step", "attack", "estimator", "ready_made", "arm", "run", "start", "attempted", "broken", "carried"];
+/// What a run left and cost.
+const RESULT: [&str; 8] = [
     "unconfirmed",
     "correct",
     "accuracy",
@@ -33,61 +27,123 @@ const HEAD: [&str; 22] = [
     "cell_evaluations",
     "vjps",
 ];
+/// Filled for the measure `verdict`.
+const VERDICT: [&str; 9] = [
+    "finding",
+    "evidence",
+    "b",
+    "c",
+    "p_value",
+    "p_value_corrected",
+    "difference",
+    "difference_low",
+    "difference_high",
+];
 
 impl Exporter for Csv {
     fn render(&self, report: &Report) -> Result<String, ReportError> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         let mut write =
             |row: Vec<String>| writer.write_record(row).map_err(|e| ReportError::Csv(e.to_string()));
-        write(HEAD.map(str::to_owned).to_vec())?;
-        for model in &report.models {
-            for readout in &model.readouts {
-                write(row(model, readout, "clean", None, readout.clean_accuracy))?;
-                for (i, attack) in readout.attacks.iter().enumerate() {
-                    write(row(model, readout, "attack", Some((i + 1, attack)), attack.accuracy))?;
-                }
-                if let Some(ready_made) = readout.ready_made_accuracy {
-                    write(row(model, readout, "ready-made", None, ready_made))?;
-                }
-                write(row(model, readout, "white-box", None, readout.white_box_accuracy))?;
+        write(
+            [SETTING.as_slice(), &RUN, &RESULT, &VERDICT].concat().into_iter().map(str::to_owned).collect(),
+        )?;
+        for (model, readout) in facts::rows(&report.models) {
+            // The largest radius is the readout's own, below.
+            let (_, smaller) =
+                readout.radii.split_last().map_or((None, [].as_slice()), |(l, s)| (Some(l), s));
+            for radius in smaller {
+                accuracies(&Case::at(model, readout, radius), false).into_iter().try_for_each(&mut write)?;
             }
+            accuracies(&Case::largest(model, readout), true).into_iter().try_for_each(&mut write)?;
         }
         let bytes = writer.into_inner().map_err(|e| ReportError::Csv(e.to_string()))?;
         String::from_utf8(bytes).map_err(|e| ReportError::Csv(e.to_string()))
     }
 }
 
+/// Every row of one radius. The runs in the record are those at the largest.
+fn accuracies(case: &Case, largest: bool) -> Vec<Vec<String>> {
+    let attacks = if largest { case.readout.attacks.as_slice() } else { &[] };
+    let mut rows = vec![row(case, "clean", None, Some(case.clean), None)];
+    for (i, attack) in attacks.iter().enumerate() {
+        rows.push(row(case, "attack", Some((i + 1, attack)), Some(attack.accuracy), None));
+    }
+    for (measure, accuracy) in [("ready-made-opening", case.opening), ("ready-made", case.ready_made)] {
+        rows.extend(accuracy.map(|accuracy| row(case, measure, None, Some(accuracy), None)));
+    }
+    rows.push(row(case, "white-box", None, Some(case.white_box), None));
+    rows.push(row(case, "verdict", None, None, Some(case.verdict)));
+    rows
+}
+
 fn row(
-    model: &Evaluation,
-    readout: &ReadoutResult,
+    case: &Case,
     measure: &str,
     attack: Option<(usize, &AttackResult)>,
-    accuracy: Accuracy,
+    accuracy: Option<Accuracy>,
+    verdict: Option<&Verdict>,
 ) -> Vec<String> {
+    let model = case.model;
     let of =
         |field: &dyn Fn(usize, &AttackResult) -> String| attack.map_or(String::new(), |(i, a)| field(i, a));
+    let share = |field: &dyn Fn(Accuracy) -> String| accuracy.map_or(String::new(), field);
+    let judged = |field: &dyn Fn(&Verdict) -> Option<String>| verdict.and_then(field).unwrap_or_default();
     vec![
         model.model.clone(),
         model.dataset.clone(),
         model.norm.clone(),
-        model.eps.to_string(),
+        case.eps.to_string(),
         model.seed.to_string(),
         model.count.to_string(),
-        readout.name.clone(),
+        case.readout.name.clone(),
         measure.to_owned(),
         of(&|i, _| i.to_string()),
         of(&|_, a| a.name.clone()),
         of(&|_, a| a.estimator.clone()),
         of(&|_, a| a.ready_made.to_string()),
+        of(&|_, a| a.arm.name().to_owned()),
+        of(&|_, a| a.run.to_string()),
+        of(&|_, a| a.start.to_string()),
         of(&|_, a| a.attempted.to_string()),
         of(&|_, a| a.broken.to_string()),
+        of(&|_, a| a.carried.to_string()),
         of(&|_, a| a.unconfirmed.to_string()),
-        facts::correct(accuracy, model.count).to_string(),
-        accuracy.value.to_string(),
-        accuracy.interval[0].to_string(),
-        accuracy.interval[1].to_string(),
+        share(&|a| facts::correct(a, model.count).to_string()),
+        share(&|a| a.value.to_string()),
+        share(&|a| a.interval[0].to_string()),
+        share(&|a| a.interval[1].to_string()),
         of(&|_, a| a.seconds.to_string()),
         of(&|_, a| a.cell_evaluations.to_string()),
         of(&|_, a| a.vjps.to_string()),
+        judged(&|v| Some(finding(v.finding).to_owned())),
+        judged(&|v| v.evidence.map(|kind| evidence(kind).to_owned())),
+        judged(&|v| v.b.map(|n| n.to_string())),
+        judged(&|v| v.c.map(|n| n.to_string())),
+        judged(&|v| v.p_value.map(|p| p.to_string())),
+        judged(&|v| v.p_value_corrected.map(|p| p.to_string())),
+        judged(&|v| v.difference.map(|d| d.to_string())),
+        judged(&|v| v.difference_interval.map(|i| i[0].to_string())),
+        judged(&|v| v.difference_interval.map(|i| i[1].to_string())),
     ]
+}
+
+/// As in `results.json`.
+fn finding(finding: Finding) -> &'static str {
+    match finding {
+        Finding::NoControl => "no-control",
+        Finding::NoRobustnessLeft => "no-robustness-left",
+        Finding::Obfuscated => "obfuscated",
+        Finding::NotObfuscated => "not-obfuscated",
+        Finding::Undecided => "undecided",
+    }
+}
+
+/// As in `results.json`.
+fn evidence(evidence: VerdictEvidence) -> &'static str {
+    match evidence {
+        VerdictEvidence::Gradient => "gradient",
+        VerdictEvidence::Aim => "aim",
+        VerdictEvidence::GradientFree => "gradient-free",
+    }
 }

@@ -1,4 +1,4 @@
-//! JSON: the record itself, as other tools rely on it.
+//! JSON: the record itself, always as a [`Collection`], as other tools rely on it.
 
 use super::Exporter;
 use crate::{Report, ReportError};
@@ -9,7 +9,6 @@ pub(crate) struct Json;
 impl Exporter for Json {
     fn render(&self, report: &Report) -> Result<String, ReportError> {
         let mut text = match (report.models.as_slice(), report.diagnoses.as_slice()) {
-            ([model], []) => serde_json::to_string_pretty(model)?,
             ([], [diagnosis]) => serde_json::to_string_pretty(diagnosis)?,
             (models, diagnoses) => {
                 let (models, diagnoses) = (models.to_vec(), diagnoses.to_vec());

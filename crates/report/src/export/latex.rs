@@ -1,10 +1,11 @@
-//! LaTeX: `booktabs` tables, one short enough for a paper first, then all the numbers; each has its setting in the
-//! caption and a label.
+//! LaTeX: verdicts as comments, then `booktabs` tables, one short enough for a paper first, then all the numbers; each
+//! has its setting in the caption and a label.
 
 use super::Exporter;
+use crate::comparison::Comparisons;
 use crate::svg::slug;
 use crate::table::{self, CASCADE, Cell, SUMMARY, Table};
-use crate::{Report, ReportError, diagnosis, facts, words};
+use crate::{Report, ReportError, diagnosis, effort, facts, radii, verdict, words};
 use equipoise_record::{Accuracy, Diagnosis, Evaluation, ReadoutResult};
 use std::fmt::Write;
 
@@ -21,6 +22,7 @@ impl Exporter for Latex {
         if let Some(command) = &report.command {
             let _ = writeln!(tables.out, "% Made by: {}", comment(command));
         }
+        tables.sentences(report);
         let groups = facts::by_setting(&report.models);
         // A label holds the setting only where it must: then other models in the report do not change it.
         let setting = |says: &str| if groups.len() > 1 { says.to_owned() } else { String::new() };
@@ -31,15 +33,15 @@ impl Exporter for Latex {
         for (says, models) in &groups {
             tables.summary(says, models, &["intervals", &setting(says)], &mut explained);
         }
-        let mut explained = None;
-        for model in &report.models {
-            let namesakes = report.models.iter().filter(|other| other.model == model.model).count();
-            let setting = if namesakes > 1 { facts::setting(model) } else { String::new() };
-            for readout in &model.readouts {
-                let parts = ["attacks", &model.model, &readout.name, &setting];
-                tables.cascade(model, readout, &parts, &mut explained);
-            }
+        let (about, mut explained) = (table::about_verdicts(), None);
+        for (says, models) in &groups {
+            let verdicts = table::verdicts(says, models);
+            tables.explained(&verdicts, &["verdict", &setting(says)], &about, &mut explained);
         }
+        tables.of_readouts(report, "radii", &radii::about(), radii::table);
+        tables.comparisons(&Comparisons::of(&report.models));
+        tables.of_readouts(report, "effort", effort::PAIRS, effort::pairs);
+        tables.of_readouts(report, "attacks", CASCADE, |model, readout| Some(table::cascade(model, readout)));
         for one in &report.diagnoses {
             tables.diagnosis(one, report.diagnoses.len() > 1);
         }
@@ -55,6 +57,18 @@ struct Tables {
 }
 
 impl Tables {
+    /// The verdicts as comments, to be taken into a text.
+    fn sentences(&mut self, report: &Report) {
+        for statement in report.models.iter().flat_map(verdict::statements) {
+            let _ = writeln!(self.out, "% {}: {}", statement.label, text(&statement.sentence));
+        }
+        if report.records > 1 {
+            let records = report.records;
+            let _ =
+                writeln!(self.out, "% Made of {records} records; p-values were corrected within each alone.");
+        }
+    }
+
     /// A label of these parts that no other table has.
     fn label(&mut self, parts: &[&str]) -> String {
         let slug = format!("tab:{}", slug(&parts.join(" ")));
@@ -88,7 +102,7 @@ impl Tables {
         self.table(label, caption, &layout, &head.join(" & "), &rows);
     }
 
-    /// The table for a paper: three accuracies by model and readout. A model's name stands in its first row.
+    /// The table for a paper: three accuracies and the finding by model and readout. A model's name stands in its first row.
     fn short(&mut self, setting: &str, models: &[&Evaluation], parts: &[&str]) {
         let several = models.iter().any(|model| model.readouts.len() > 1);
         let mut rows = Vec::new();
@@ -105,17 +119,21 @@ impl Tables {
                 let space = if i > 0 && k == 0 && several { "\\addlinespace\n" } else { "" };
                 let name = if k == 0 { text(&model.model) } else { String::new() };
                 let readout = text(&readout.name);
-                rows.push(format!("{space}{name} & {readout} & {clean} & {ready_made} & {white_box}"));
+                let finding = verdict::label(&model.readouts[k].verdict);
+                rows.push(format!(
+                    "{space}{name} & {readout} & {clean} & {ready_made} & {white_box} & {finding}"
+                ));
             }
         }
         let absent = if rows.iter().any(|row| row.contains(" & --")) { " A dash: not run." } else { "" };
         let caption = format!(
-            "{setting}. Accuracy in %: clean, under ready-made attacks, and under all attacks that were tried \
-             (white-box).{absent}"
+            "{setting}. Accuracy in %: clean, under ready-made attacks with as many runs as through other gradients, \
+             and under all attacks that were tried (white-box). Finding: whether other gradients break more than the \
+             training gradient does in as many runs, by an exact test, corrected over the record.{absent}"
         );
         let label = self.label(parts);
-        let head = "Model & Readout & Clean & Ready-made & White-box";
-        self.table(&label, &text(&caption), "llrrr", head, &rows);
+        let head = "Model & Readout & Clean & Ready-made & White-box & Finding";
+        self.table(&label, &text(&caption), "llrrrl", head, &rows);
     }
 
     /// Accuracies with their intervals, and what was tried. The columns are explained once.
@@ -130,22 +148,44 @@ impl Tables {
         // What was tried is a sentence for each row: too long for a column of a paper.
         summary.remove("Tried");
         let label = self.label(parts);
-        let caption = explain(&format!("{setting}."), SUMMARY, &label, explained);
+        let caption = explain(&summary.caption, SUMMARY, &label, explained);
         let caption = format!("{caption} {}", text(&tried(models)));
         self.whole(&label, &caption, &summary);
     }
 
-    fn cascade(
-        &mut self,
-        model: &Evaluation,
-        readout: &ReadoutResult,
-        parts: &[&str],
-        explained: &mut Option<String>,
-    ) {
+    /// All of a table. What its columns hold, `about`, ends its caption: that is said once.
+    fn explained(&mut self, table: &Table, parts: &[&str], about: &str, explained: &mut Option<String>) {
         let label = self.label(parts);
-        let what = format!("{}, readout {}: {}.", model.model, readout.name, facts::setting(model));
-        let caption = explain(&what, CASCADE, &label, explained);
-        self.whole(&label, &caption, &table::cascade(model, readout));
+        let caption = explain(&table.caption, about, &label, explained);
+        self.whole(&label, &caption, table);
+    }
+
+    /// The tables of one kind, of every readout that has one.
+    fn of_readouts(
+        &mut self,
+        report: &Report,
+        kind: &str,
+        about: &str,
+        of: impl Fn(&Evaluation, &ReadoutResult) -> Option<Table>,
+    ) {
+        let mut explained = None;
+        for (model, readout) in facts::rows(&report.models) {
+            let Some(table) = of(model, readout) else { continue };
+            let namesakes = report.models.iter().filter(|other| other.model == model.model).count();
+            let setting = if namesakes > 1 { facts::setting(model) } else { String::new() };
+            self.explained(&table, &[kind, &model.model, &readout.name, &setting], about, &mut explained);
+        }
+    }
+
+    /// Every pair as a row, and as a sentence in a comment.
+    fn comparisons(&mut self, comparisons: &Comparisons) {
+        let Some(all) = comparisons.table() else { return };
+        let _ = write!(self.out, "\n% {}\n", text(&comparisons.about()));
+        for pair in &comparisons.pairs {
+            let _ = writeln!(self.out, "% {}", text(&comparisons.sentence(pair)));
+        }
+        let label = self.label(&["comparison"]);
+        self.whole(&label, &text(&all.caption), &all);
     }
 
     fn diagnosis(&mut self, one: &Diagnosis, among_others: bool) {
@@ -163,13 +203,15 @@ impl Tables {
     }
 }
 
-/// A caption that explains its columns if it is the first of its kind, and otherwise refers to the first.
-fn explain(what: &str, columns: &str, label: &str, explained: &mut Option<String>) -> String {
-    match explained {
-        Some(first) => format!("{} Columns as in Table~\\ref{{{first}}}.", text(what)),
-        None => {
-            *explained = Some(label.to_owned());
-            text(&format!("{what} {columns}"))
+/// A caption, as LaTeX. It ends with what the columns hold; if that was said already, it refers to where.
+fn explain(caption: &str, columns: &str, label: &str, explained: &mut Option<String>) -> String {
+    match (explained.as_ref(), caption.strip_suffix(columns)) {
+        (Some(first), Some(what)) => {
+            format!("{} Columns as in Table~\\ref{{{first}}}.", text(what.trim_end()))
+        }
+        _ => {
+            explained.get_or_insert_with(|| label.to_owned());
+            text(caption)
         }
     }
 }
@@ -309,25 +351,25 @@ fn formula(before: Option<char>, rest: &str) -> Option<(String, usize)> {
     Some((latex, word.len()))
 }
 
-/// `9.464e-4` and `-0.047` as formulas; plain digits are none.
+/// `9.464e-4`, `-0.047` and `−0.5` as formulas; plain digits are none.
 fn number(word: &str) -> Option<String> {
     let (mantissa, exponent) = match word.split_once('e') {
         Some((mantissa, exponent)) => (mantissa, Some(exponent)),
         None => (word, None),
     };
-    let unsigned = mantissa.strip_prefix('-').unwrap_or(mantissa);
+    let (sign, unsigned) = match mantissa.strip_prefix(['-', '−']) {
+        Some(unsigned) => ("-", unsigned),
+        None => ("", mantissa),
+    };
     let (whole, part) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
-    if !is_digits(whole) || !is_digits(part) || (exponent.is_none() && unsigned == mantissa) {
+    if !is_digits(whole) || !is_digits(part) || (exponent.is_none() && sign.is_empty()) {
         return None;
     }
     match exponent {
-        None => Some(format!("${mantissa}$")),
+        None => Some(format!("${sign}{unsigned}$")),
         Some(exponent) if !is_digits(exponent.strip_prefix('-').unwrap_or(exponent)) => None,
-        Some(exponent) => Some(match mantissa {
-            "1" => format!("$10^{{{exponent}}}$"),
-            "-1" => format!("$-10^{{{exponent}}}$"),
-            _ => format!("${mantissa}\\cdot10^{{{exponent}}}$"),
-        }),
+        Some(exponent) if unsigned == "1" => Some(format!("${sign}10^{{{exponent}}}$")),
+        Some(exponent) => Some(format!("${sign}{unsigned}\\cdot10^{{{exponent}}}$")),
     }
 }
 
@@ -395,6 +437,7 @@ mod tests {
         assert_eq!(text("9.464e-4"), "$9.464\\cdot10^{-4}$");
         assert_eq!(text("[-0.047, 1e-4]"), "{[}$-0.047$, $10^{-4}${]}");
         assert_eq!(text("at -3."), "at $-3$.");
+        assert_eq!(text("[−0.7, 0.7], b − c"), "{[}$-0.7$, 0.7{]}, b $-$ c");
         assert_eq!(text("60% if z_8 or z_12 is read"), "60\\% if $z_8$ or $z_{12}$ is read");
         for same in ["pgd-10", "0.5", "8/255", "12.5 s", "steps-1e-4x", "e-4", "1e", "-"] {
             assert_eq!(text(same), same);

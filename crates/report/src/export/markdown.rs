@@ -1,9 +1,11 @@
 //! Markdown in GitHub's flavour: verdict first, then tables; figures as tables of their points, folded.
 
 use super::Exporter;
+use crate::comparison::Comparisons;
 use crate::figure::Figure;
 use crate::table::{Cell, Table};
-use crate::{Report, ReportError, diagnosis, facts, table, verdict};
+use crate::{Report, ReportError, classes, diagnosis, effort, facts, radii, table, verdict};
+use equipoise_record::{Evaluation, ReadoutResult};
 use std::fmt::Write;
 
 pub(crate) struct Markdown;
@@ -12,9 +14,14 @@ impl Exporter for Markdown {
     fn render(&self, report: &Report) -> Result<String, ReportError> {
         let mut out = format!("# {}\n", text(&report.title));
         verdicts(&mut out, report);
+        effort(&mut out, report);
+        accuracy(&mut out, report);
+        radii(&mut out, report);
+        comparisons(&mut out, report);
         findings(&mut out, report);
-        flags(&mut out, report);
-        tables(&mut out, report);
+        checks(&mut out, report);
+        classes(&mut out, report);
+        runs(&mut out, report);
         diagnoses(&mut out, report);
         figures(&mut out, report);
         reproduce(&mut out, report)?;
@@ -31,46 +38,85 @@ fn verdicts(out: &mut String, report: &Report) {
         if model.readouts.is_empty() {
             let _ = write!(out, "\n**{}**: no readout was evaluated.\n", text(&model.model));
         }
-        for (i, verdict) in verdict::verdicts(model).into_iter().enumerate() {
-            let sentence = text(&verdict.sentence);
+        for (i, statement) in verdict::statements(model).into_iter().enumerate() {
+            let sentence = text(&statement.sentence);
             // The first readout is the one the model is deployed with.
             let sentence = if i == 0 { format!("**{sentence}**") } else { sentence };
-            let gap = if verdict.evidence.is_empty() { "" } else { "\n" };
-            let _ = write!(out, "\n{sentence}\n{gap}");
-            for line in &verdict.evidence {
+            let _ = write!(out, "\n**{}.** {sentence}\n", text(statement.label));
+            let lines: Vec<&String> = statement.warnings.iter().chain(&statement.reasons).collect();
+            out.push_str(if lines.is_empty() { "" } else { "\n" });
+            for line in lines {
                 let _ = writeln!(out, "- {}", text(line));
             }
         }
     }
-    let _ = write!(out, "\n{}\n", text(verdict::HOW_TO_READ));
+    let _ = write!(out, "\n{}\n", text(&verdict::how_to_read(report.records)));
 }
 
-fn tables(out: &mut String, report: &Report) {
-    if !report.models.is_empty() {
-        out.push_str("\n## Accuracy\n");
-    }
-    for (setting, models) in facts::by_setting(&report.models) {
-        table(out, &table::summary(&setting, &models));
-    }
-    if report.models.iter().any(|m| !m.readouts.is_empty()) {
-        out.push_str("\n## Attack by attack\n");
-    }
-    for model in &report.models {
-        for readout in &model.readouts {
-            let _ = write!(out, "\n### {}, readout {}\n", text(&model.model), text(&readout.name));
-            table(out, &table::cascade(model, readout));
-            table::not_tried(model, readout).iter().for_each(|missing| table(out, missing));
+/// What each arm left, by the work that it took.
+fn effort(out: &mut String, report: &Report) {
+    let curves = facts::rows(&report.models).filter_map(|(model, readout)| effort::curves(model, readout));
+    let curves: Vec<Figure> = curves.collect();
+    section(out, "Effort", &curves, |out, curve| figure(out, "###", curve));
+}
+
+fn accuracy(out: &mut String, report: &Report) {
+    section(out, "Accuracy", &facts::by_setting(&report.models), |out, (setting, models)| {
+        table(out, &table::summary(setting, models));
+        table(out, &table::verdicts(setting, models));
+    });
+}
+
+fn radii(out: &mut String, report: &Report) {
+    section(out, "Accuracy against ε", &radii::tables(&report.models), table);
+}
+
+fn comparisons(out: &mut String, report: &Report) {
+    let comparisons = Comparisons::of(&report.models);
+    if let Some(all) = comparisons.table() {
+        let _ = write!(out, "\n## Paired comparisons\n\n{}\n\n", text(&comparisons.about()));
+        for pair in &comparisons.pairs {
+            let _ = writeln!(out, "- {}", text(&comparisons.sentence(pair)));
         }
+        table(out, &all);
     }
+}
+
+/// Accuracy by true class, and what the broken images are taken for.
+fn classes(out: &mut String, report: &Report) {
+    let tables = facts::rows(&report.models).flat_map(|(model, readout)| {
+        [classes::accuracy(model, readout), classes::confusion(model, readout)].into_iter().flatten()
+    });
+    section(out, "Classes", &tables.collect::<Vec<_>>(), table);
+}
+
+fn runs(out: &mut String, report: &Report) {
+    let rows: Vec<(&Evaluation, &ReadoutResult)> = facts::rows(&report.models).collect();
+    section(out, "Attack by attack", &rows, |out, (model, readout)| {
+        let _ = write!(out, "\n### {}, readout {}\n", text(&model.model), text(&readout.name));
+        match effort::pairs(model, readout) {
+            Some(pairs) => {
+                table(out, &pairs);
+                out.push_str("\n<details><summary>Every run</summary>\n");
+                table(out, &table::cascade(model, readout));
+                out.push_str("\n</details>\n");
+            }
+            None => table(out, &table::cascade(model, readout)),
+        }
+        table::not_tried(model, readout).iter().for_each(|missing| table(out, missing));
+    });
+}
+
+/// A section with its parts, unless there are none.
+fn section<T>(out: &mut String, title: &str, parts: &[T], write: impl Fn(&mut String, &T)) {
+    if !parts.is_empty() {
+        let _ = write!(out, "\n## {title}\n");
+    }
+    parts.iter().for_each(|part| write(out, part));
 }
 
 fn figures(out: &mut String, report: &Report) {
-    if !report.figures.is_empty() {
-        out.push_str("\n## Figures\n");
-    }
-    for one in &report.figures {
-        figure(out, "###", one);
-    }
+    section(out, "Figures", &report.figures, |out, one| figure(out, "###", one));
 }
 
 fn figure(out: &mut String, heading: &str, figure: &Figure) {
@@ -89,20 +135,15 @@ fn findings(out: &mut String, report: &Report) {
     }
 }
 
-/// Checks that were made, those that found something first.
-fn flags(out: &mut String, report: &Report) {
-    let checks = facts::checks(&report.models);
-    if checks.is_empty() {
-        return;
-    }
-    out.push_str("\n## Checks\n");
-    for (whose, flags) in checks {
-        let _ = write!(out, "\n**{}**\n\n", text(&whose));
-        for flag in flags {
-            let raised = if flag.raised { "**raised**" } else { "clear" };
-            let _ = writeln!(out, "- {}, {raised}: {}", text(&flag.name), text(&flag.statement));
+/// Checks that were made: a line for each readout, and those that found something.
+fn checks(out: &mut String, report: &Report) {
+    section(out, "Checks", &facts::checks(&report.models), |out, checks| {
+        let _ = write!(out, "\n**{}**: {}.\n", text(&checks.whose), text(&checks.in_short()));
+        out.push_str(if checks.raised.is_empty() { "" } else { "\n" });
+        for flag in &checks.raised {
+            let _ = writeln!(out, "- {}, **raised**: {}", text(&flag.name), text(&flag.statement));
         }
-    }
+    });
 }
 
 fn diagnoses(out: &mut String, report: &Report) {

@@ -1,7 +1,6 @@
 //! One file for each format, all behind one trait.
 
 mod csv;
-mod gallery;
 mod html;
 mod json;
 mod latex;

@@ -17,8 +17,8 @@ pub(crate) fn accuracy(setting: &str, models: &[&Evaluation]) -> Drawing {
     Drawing {
         title: "Clean, ready-made and white-box accuracy".to_owned(),
         caption: format!(
-            "{setting}. Bars are 95% Wilson intervals. The shaded gap is what only attacks other than the \
-             ready-made ones broke."
+            "{setting}. Bars are 95% Wilson intervals. Ready-made: after the opening and as many runs as through other \
+             gradients. The shaded gap is what everything else broke; whether it is obfuscation, the verdict says."
         ),
         description: describe(&rows),
         table: table::summary(setting, models),

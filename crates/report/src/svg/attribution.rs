@@ -10,7 +10,7 @@ use super::{Drawing, Layout, Picture};
 use crate::facts::{self, Kind};
 use crate::table::{Cell, Table, columns};
 use crate::words;
-use equipoise_record::{Evaluation, ReadoutResult};
+use equipoise_record::{Arm, BrokenBy, Evaluation, ReadoutResult};
 
 pub(crate) fn attribution(setting: &str, models: &[&Evaluation]) -> Drawing {
     let keys = keys(models);
@@ -19,8 +19,8 @@ pub(crate) fn attribution(setting: &str, models: &[&Evaluation]) -> Drawing {
     Drawing {
         title: "Which attack broke which share".to_owned(),
         caption: format!(
-            "{setting}. Each image counts once, for the first attack that broke it. Numbers in the bars name \
-             the attack and gradient below."
+            "{setting}. Each image counts once, for the first run that broke it, in the order opening, white-box arm, \
+             twins, gradient-free. Numbers in the bars name the attack and gradient below."
         ),
         description: rows.iter().map(Row::describe).collect::<Vec<_>>().join(" "),
         table: table(setting, &rows),
@@ -29,21 +29,44 @@ pub(crate) fn attribution(setting: &str, models: &[&Evaluation]) -> Drawing {
     }
 }
 
-/// An attack and estimator that broke something, anywhere.
+/// A breaker: an attack through an estimator, in one of its parts.
 struct Key {
     says: String,
     kind: Kind,
 }
 
+/// More breakers than these are put together, the smallest of each kind.
+const NAMED: usize = 14;
+
+/// Breakers in the order of their arms, the opening first.
 fn keys(models: &[&Evaluation]) -> Vec<Key> {
-    let mut keys: Vec<Key> = Vec::new();
-    for attack in models.iter().flat_map(|m| &m.readouts).flat_map(|r| &r.attacks).filter(|a| a.broken > 0) {
-        let says = facts::attack_in_words(attack);
-        if !keys.iter().any(|k| k.says == says) {
-            keys.push(Key { says, kind: Kind::of(attack) });
+    let examples = models.iter().flat_map(|m| &m.readouts).flat_map(|r| &r.examples);
+    let mut found: Vec<(&BrokenBy, String, usize)> = Vec::new();
+    for breaker in examples.filter_map(|example| example.broken_by.as_ref()) {
+        let says = name(breaker);
+        match found.iter_mut().find(|(_, known, _)| *known == says) {
+            Some((.., count)) => *count += 1,
+            None => found.push((breaker, says, 1)),
         }
     }
-    keys
+    let mut counts: Vec<usize> = found.iter().map(|(.., count)| *count).collect();
+    counts.sort_unstable_by(|a, b| b.cmp(a));
+    // Where many are equally small, all of them go.
+    let least = counts.get(NAMED).copied().unwrap_or(0);
+    found.retain(|(.., count)| *count > least);
+    found.sort_by_key(|(breaker, _, count)| (breaker.arm, std::cmp::Reverse(*count)));
+    found.into_iter().map(|(breaker, says, _)| Key { says, kind: Kind::of(breaker.arm) }).collect()
+}
+
+/// An attack and its gradient, and what sets this part apart from the opening.
+fn name(breaker: &BrokenBy) -> String {
+    let says = facts::attack_in_words(&breaker.attack, &breaker.estimator);
+    match breaker.arm {
+        Arm::ReadyMade => format!("{says}, restarts"),
+        Arm::Aimed => format!("{says}, pointed at the readout"),
+        Arm::YardstickOther | Arm::YardstickTraining => format!("{says}, one against one"),
+        Arm::Opening | Arm::WhiteBox | Arm::GradientFree => says,
+    }
 }
 
 const ROBUST: &str = "robust";
@@ -72,11 +95,23 @@ impl Row {
         let robust = facts::correct(readout.white_box_accuracy, n);
         let wrong = n.saturating_sub(facts::correct(readout.clean_accuracy, n));
         let mut parts = vec![part(ROBUST, robust, Colour::Robust)];
-        // From the last attack to the first, so that the bar reads as the cascade does: what is left is left.
-        for attack in readout.attacks.iter().rev().filter(|a| a.broken > 0) {
-            let says = facts::attack_in_words(attack);
-            let number = keys.iter().position(|k| k.says == says).map(|i| i + 1);
-            parts.push(Part { says, count: attack.broken, colour: colour(Kind::of(attack)), number });
+        let broken: Vec<&BrokenBy> = readout.examples.iter().filter_map(|e| e.broken_by.as_ref()).collect();
+        // From the last breaker to the first, so that the bar reads as the cascade does: what is left is left.
+        for kind in [Kind::BlackBox, Kind::Adaptive, Kind::ReadyMade] {
+            let colour = colour(kind);
+            let of_kind = || broken.iter().filter(|b| Kind::of(b.arm) == kind).map(|b| name(b));
+            let mut named = 0;
+            for (i, key) in keys.iter().enumerate().rev().filter(|(_, key)| key.kind == kind) {
+                let count = of_kind().filter(|says| *says == key.says).count();
+                named += count;
+                if count > 0 {
+                    parts.push(Part { says: key.says.clone(), count, colour, number: Some(i + 1) });
+                }
+            }
+            let others = of_kind().count() - named;
+            if others > 0 {
+                parts.push(part(&format!("the others, {}", kind.name()), others, colour));
+            }
         }
         let known: usize = parts.iter().map(|p| p.count).sum::<usize>() + wrong;
         if known < n {
@@ -175,7 +210,7 @@ fn explain(canvas: &mut Canvas, keys: &[Key], (left, y): Point, right: f64, rows
         }
     }
     for kind in [Kind::ReadyMade, Kind::Adaptive, Kind::BlackBox] {
-        if keys.iter().any(|k| k.kind == kind) {
+        if rows.iter().flat_map(|r| &r.parts).any(|p| p.colour == colour(kind)) {
             entries.push(Entry::swatch(format!("broken, {}", kind.name()), colour(kind)));
         }
     }

@@ -9,10 +9,10 @@ use equipoise_record::{AttackResult, Evaluation, ReadoutResult};
 
 pub(crate) fn cascade(model: &Evaluation, readout: &ReadoutResult) -> Drawing {
     Drawing {
-        title: format!("{}, readout {}: accuracy after each attack", model.model, readout.name),
+        title: format!("{}, readout {}: accuracy after each run", model.model, readout.name),
         caption: format!(
-            "{}. From top to bottom in the order of the cascade; the end of a bar in another colour is \
-             what that attack broke.",
+            "{}. From top to bottom in the order of the runs, whatever their arms; the end of a bar in another colour \
+             is what fell to that run first.",
             facts::setting(model)
         ),
         description: describe(readout),
@@ -26,7 +26,10 @@ fn describe(readout: &ReadoutResult) -> String {
     let mut says = format!("Clean {}.", words::percent(readout.clean_accuracy.value));
     for attack in &readout.attacks {
         let after = words::percent(attack.accuracy.value);
-        says.push_str(&format!(" After {}: {after}.", facts::attack_in_words(attack)));
+        says.push_str(&format!(
+            " After {}: {after}.",
+            facts::attack_in_words(&attack.name, &attack.estimator)
+        ));
     }
     says
 }
@@ -45,7 +48,7 @@ fn draw(model: &Evaluation, readout: &ReadoutResult, layout: Layout) -> Picture 
     let (left, right) = if wide { (290.0, 640.0) } else { (14.0, 238.0) };
     let mut entries = vec![Entry::swatch("still correct", Colour::Robust)];
     for kind in [Kind::ReadyMade, Kind::Adaptive, Kind::BlackBox] {
-        if readout.attacks.iter().any(|a| Kind::of(a) == kind) {
+        if readout.attacks.iter().any(|a| Kind::of(a.arm) == kind) {
             entries.push(Entry::swatch(format!("broken, {}", kind.name()), colour(kind)));
         }
     }
@@ -93,13 +96,13 @@ fn label(canvas: &mut Canvas, attack: Option<&AttackResult>, (left, y): (f64, f6
         }
         (Some(a), true) => {
             canvas.text_within(Face::STRONG, (0.0, y + 12.0), &a.name, room);
-            canvas.text_within(Face::TICK, (0.0, y + 27.0), facts::estimator(a), room);
+            canvas.text_within(Face::TICK, (0.0, y + 27.0), &part(a), room);
         }
-        (Some(a), false) => canvas.group(facts::attack_in_words(a), |canvas| {
-            let estimator = shorten(facts::estimator(a), 48usize.saturating_sub(a.name.chars().count()));
+        (Some(a), false) => canvas.group(facts::attack_in_words(&a.name, &a.estimator), |canvas| {
+            let part = shorten(&part(a), 48usize.saturating_sub(a.name.chars().count()));
             let spans = vec![
                 Span { says: a.name.clone(), face: Face::STRONG },
-                Span { says: estimator, face: Face::TICK },
+                Span { says: part, face: Face::TICK },
             ];
             canvas.spans((left, y + 20.0), spans);
             canvas.with_halo();
@@ -107,11 +110,16 @@ fn label(canvas: &mut Canvas, attack: Option<&AttackResult>, (left, y): (f64, f6
     }
 }
 
+/// The gradient, and the part that the run plays.
+fn part(attack: &AttackResult) -> String {
+    format!("{}, {} {}", facts::estimator(attack), facts::arm(attack.arm), attack.run + 1)
+}
+
 fn bar(canvas: &mut Canvas, step: &Step, (left, right): (f64, f64), y: f64, count: usize) {
     let width = |fraction: f64| (right - left) * fraction.clamp(0.0, 1.0);
     canvas.rect(Style::fill(Colour::Robust), (left, y + 6.0), width(step.after), 16.0);
     if let Some(attack) = step.attack.filter(|_| step.before > step.after) {
-        let taken = Style::fill(colour(Kind::of(attack)));
+        let taken = Style::fill(colour(Kind::of(attack.arm)));
         canvas.rect(taken, (left + width(step.after), y + 6.0), width(step.before - step.after), 16.0);
     }
     let at = (right + 10.0, y + 18.0);
@@ -119,9 +127,10 @@ fn bar(canvas: &mut Canvas, step: &Step, (left, right): (f64, f64), y: f64, coun
         return canvas.text(Face::LABEL, at, "no images");
     }
     let mut spans = vec![Span { says: words::percent(step.after), face: Face::STRONG }];
-    match step.attack.map_or(0, |a| a.broken) {
-        0 => {}
-        broken => spans.push(Span { says: format!("−{broken}"), face: Face::TICK }),
+    // What is left after it: a point that has fallen in another arm already does not fall twice.
+    let broken = ((step.before - step.after) * count as f64).round() as i64;
+    if broken > 0 {
+        spans.push(Span { says: format!("−{broken}"), face: Face::TICK });
     }
     canvas.spans(at, spans);
 }

@@ -65,6 +65,7 @@ fn draw(figure: &Figure, layout: Layout) -> Picture {
     let bands = || figure.series.iter().filter_map(|s| s.band.as_ref()).flatten();
     let x = Axis::new(figure.x_scale, points().map(|p| p.0), left + 6.0, right - 6.0);
     let y_values = points().map(|p| p.1).chain(bands().flat_map(|b| [b.0, b.1]));
+    let y_values = y_values.chain(figure.from_zero.then_some(0.0));
     let y = Axis::new(figure.y_scale, y_values, bottom, top).over_whole_steps();
     canvas.text_within(Face::TICK, (2.0, top - 16.0), &figure.y_label, layout.width());
     axes(&mut canvas, &x, &y, (left, right), (top, bottom));

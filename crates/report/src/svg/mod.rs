@@ -31,7 +31,7 @@ pub(crate) use name::slug;
 use self::canvas::{Canvas, SIZE, Style};
 use self::palette::{Colour, Palette};
 use crate::table::Table;
-use crate::{Report, ReportError, diagnosis, facts};
+use crate::{Report, ReportError, diagnosis, effort, facts, radii};
 use maud::{Markup, html};
 
 /// The widths that figures are drawn for.
@@ -91,14 +91,15 @@ impl Drawing {
 
 /// Every drawing that a report makes from its records, then the figures it was given.
 pub(crate) fn drawings(report: &Report) -> Vec<Drawing> {
+    let rows = || facts::rows(&report.models);
     let mut drawings = Vec::new();
+    drawings.extend(rows().filter_map(|(model, readout)| effort::curves(model, readout)).map(|f| lines(&f)));
     for (setting, models) in facts::by_setting(&report.models) {
         drawings.push(accuracy(&setting, &models));
         drawings.push(attribution(&setting, &models));
     }
-    for model in &report.models {
-        drawings.extend(model.readouts.iter().map(|readout| cascade(model, readout)));
-    }
+    drawings.extend(radii::curves(&report.models).iter().map(lines));
+    drawings.extend(rows().map(|(model, readout)| cascade(model, readout)));
     for diagnosis in &report.diagnoses {
         drawings.extend(diagnosis::all_figures(diagnosis).iter().map(lines));
     }

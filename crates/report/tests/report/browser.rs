@@ -4,7 +4,7 @@
 //! Chromium has no narrow windows, so a copy of the page stands in a frame of the wanted width; a script that is
 //! added to the copy alone measures it and tells the page around it.
 
-use crate::records::{diagnosis, flagged, flattered, report};
+use crate::records::{diagnosis, flagged, gallery, report, two_radii};
 use equipoise_report::{Format, Report, render};
 use serde_json::Value;
 use std::fs;
@@ -64,7 +64,8 @@ fn fits_a_phone_and_a_desktop() {
         eprintln!("skipped: no chromium, chromium-browser or google-chrome on the path");
         return;
     };
-    let mut long = flattered();
+    let mut long = two_radii();
+    long.readouts[0].gallery = Some(gallery());
     long.model = "a-model-with-a-name-that-is-much-longer-than-a-phone-is-wide-and-has-no-spaces".into();
     let report = Report { diagnoses: vec![diagnosis()], ..report(vec![flagged(), long]) };
     let page = render(Format::Html, &report).unwrap();
@@ -78,7 +79,7 @@ fn fits_a_phone_and_a_desktop() {
         assert!(number("content") <= number("width"), "wider than {width}: {found}");
         assert_eq!(found["beyond"], Value::Array(Vec::new()), "{found}");
         assert_eq!((number("wide") > 0.0, number("narrow") > 0.0), (wide, !wide), "{found}");
-        assert_eq!(number("images"), 3.0, "{found}");
+        assert_eq!(number("images"), 6.0, "{found}");
         assert!(number("text") >= 9.0, "text of figures is too small at {width}: {found}");
     }
 }

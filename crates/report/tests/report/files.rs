@@ -1,7 +1,7 @@
 //! Figures and tables as files, opened by the programs that people open them with. Where such a program is not
 //! installed, its test is skipped and says so.
 
-use crate::records::{diagnosis, flagged, flattered, honest, report, without_ready_made};
+use crate::records::{diagnosis, flagged, healthy, obfuscated, report, two_radii, without_ready_made};
 use equipoise_report::{Figure, Format, Report, Scale, Series, pdf_files, render, svg_files};
 use roxmltree::Document;
 use std::collections::HashSet;
@@ -29,10 +29,12 @@ fn whole() -> Report {
     };
     let mut other = diagnosis();
     other.eps = 4.0 / 255.0;
+    let mut radii = two_radii();
+    radii.model = "radii".into();
     Report {
         diagnoses: vec![diagnosis(), other],
         figures: vec![curves],
-        ..report(vec![flagged(), honest(), without_ready_made()])
+        ..report(vec![flagged(), healthy(), without_ready_made(), radii])
     }
 }
 
@@ -183,9 +185,10 @@ fn pdf_is_drawn_and_read_by_poppler() {
 #[test]
 fn what_the_font_lacks_is_written_as_its_number() {
     let folder = tempfile::tempdir().unwrap();
-    let mut model = flattered();
+    let mut model = obfuscated();
     model.model = "模".into();
-    let file = pdf_files(&report(vec![model])).unwrap().remove(0);
+    let files = pdf_files(&report(vec![model])).unwrap();
+    let file = files.into_iter().find(|file| file.name.contains("clean-ready-made")).unwrap();
     std::fs::write(folder.path().join("figure.pdf"), file.contents).unwrap();
     let Some(output) = tool("pdftotext", &["figure.pdf", "-"], folder.path()) else { return };
     let text = String::from_utf8(output.stdout).unwrap();
@@ -239,7 +242,13 @@ fn labels_are_unique_and_every_reference_has_its_label() {
     assert_eq!((labels.len(), unique.len()), (latex.matches("\\begin{table}").count(), labels.len()));
     assert!(within("\\ref{").iter().all(|label| unique.contains(label)));
     assert!(unique.contains(&"tab:attacks-other-early-3".to_owned()), "{labels:?}");
-    assert_eq!(latex.matches("Each attack meets only what survived").count(), 1);
+    // Each kind of table says once what its columns hold.
+    for about in ["Every run in order.", "One against one:", "A run through another gradient and its twin"] {
+        assert_eq!(latex.matches(about).count(), 1, "{about}");
+    }
+    for label in ["tab:verdict", "tab:radii-radii-final", "tab:comparison", "tab:effort-trades-final"] {
+        assert!(labels.iter().any(|found| found.starts_with(label)), "{label}: {labels:?}");
+    }
     assert!(latex.find("\\label{tab:accuracy-").unwrap() < latex.find("Wilson").unwrap());
     assert!(latex.contains("$z_1$") && !latex.contains("z\\_1"));
 }

@@ -2,30 +2,57 @@
 //!
 //! Run with `UPDATE_GOLDEN=1` to rewrite the files in `golden/`, then read the difference.
 
-use crate::records::{self, empty, flattered, honest, report, without_ready_made};
-use equipoise_record::{Collection, Evaluation, NotTried, Plan};
+use crate::arms;
+use crate::records::{empty, healthy, obfuscated, report, two_radii, without_ready_made};
+use equipoise_record::{Collection, NotTried, Plan};
 use equipoise_report::{Format, Report, ReportError, render};
 use std::path::Path;
 
 #[test]
-fn one_model_is_the_evaluation_itself() {
-    let text = render(Format::Json, &report(vec![flattered()])).unwrap();
-    assert_eq!(serde_json::from_str::<Evaluation>(&text).unwrap(), flattered());
-    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(value["readouts"][0]["ready_made_accuracy"], 0.412);
-}
-
-#[test]
-fn several_models_are_a_collection() {
-    for models in [vec![], vec![flattered(), honest(), without_ready_made()]] {
+fn json_is_always_a_collection() {
+    for models in [vec![], vec![two_radii()], vec![obfuscated(), healthy(), without_ready_made()]] {
         let text = render(Format::Json, &report(models.clone())).unwrap();
         assert_eq!(serde_json::from_str::<Collection>(&text).unwrap().models, models);
+        assert_eq!(equipoise_record::read(&text).unwrap().models, models);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["version"], 2);
+        assert!(value.get("readouts").is_none());
     }
 }
 
 #[test]
+fn csv_has_the_verdict_and_every_radius() {
+    let text = render(Format::Csv, &report(vec![two_radii()])).unwrap();
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let head = reader.headers().unwrap().clone();
+    let rows: Vec<csv::StringRecord> = reader.records().map(|row| row.unwrap()).collect();
+    let get = |row: &csv::StringRecord, name: &str| {
+        row[head.iter().position(|found| found == name).unwrap()].to_owned()
+    };
+    let of = |measure: &str| {
+        let rows = rows.iter().filter(|row| get(row, "measure") == measure);
+        rows.cloned().collect::<Vec<csv::StringRecord>>()
+    };
+    for measure in ["clean", "ready-made-opening", "ready-made", "white-box", "verdict"] {
+        assert_eq!(of(measure).len(), 2, "{measure}");
+    }
+    let verdicts = of("verdict");
+    let fields = |row| ["finding", "evidence", "b", "c"].map(|name| get(row, name));
+    assert_eq!(fields(&verdicts[0]), ["not-obfuscated", "", "1", "1"]);
+    assert_eq!(fields(&verdicts[1]), ["obfuscated", "gradient", "38", "2"]);
+    assert_eq!(get(&verdicts[1], "difference"), "0.072");
+    assert_eq!(get(&verdicts[0], "eps"), (4.0 / 255.0).to_string());
+    let runs = of("attack");
+    let twin = runs.iter().find(|row| get(row, "arm") == "ready-made").unwrap();
+    assert_eq!(
+        ["run", "start", "carried", "ready_made"].map(|name| get(twin, name)),
+        ["0", "1", "0", "true"]
+    );
+}
+
+#[test]
 fn golden_files() {
-    let report = report(vec![flattered(), without_ready_made()]);
+    let report = report(vec![two_radii(), without_ready_made()]);
     for format in [Format::Markdown, Format::Csv, Format::Latex] {
         let text = render(format, &report).unwrap();
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -41,9 +68,9 @@ fn golden_files() {
 
 #[test]
 fn every_format_takes_every_report() {
-    let untouched = records::model("none", 10, vec![]);
+    let untouched = arms::model("none", 10, vec![]);
     for models in
-        [vec![], vec![empty()], vec![untouched], vec![honest()], vec![flattered(), honest(), empty()]]
+        [vec![], vec![empty()], vec![untouched], vec![healthy()], vec![obfuscated(), healthy(), empty()]]
     {
         for format in Format::ALL {
             render(format, &report(models.clone())).unwrap();
@@ -54,7 +81,7 @@ fn every_format_takes_every_report() {
 
 #[test]
 fn what_was_not_tried_is_said() {
-    let mut model = flattered();
+    let mut model = obfuscated();
     let missing = NotTried {
         attack: "apgd-t".into(),
         estimator: "through-solver".into(),
@@ -67,13 +94,13 @@ fn what_was_not_tried_is_said() {
         for part in ["it met 3 of 9 points", "through-solver", "The attacks were given"] {
             assert!(text.contains(part), "{format}: no `{part}`");
         }
-        assert!(!render(format, &report(vec![flattered()])).unwrap().contains("not tried, or not on all"));
+        assert!(!render(format, &report(vec![obfuscated()])).unwrap().contains("not tried, or not on all"));
     }
 }
 
 #[test]
 fn hostile_names_stay_text() {
-    let mut model = flattered();
+    let mut model = obfuscated();
     model.model = "a|b*c* `d` <script>alert(1)</script> \\input{x} 50%\n\"q\",z".into();
     let report = report(vec![model.clone()]);
 
@@ -91,14 +118,14 @@ fn hostile_names_stay_text() {
 
 #[test]
 fn a_fence_cannot_be_broken_out_of() {
-    let mut report = report(vec![flattered()]);
+    let mut report = report(vec![obfuscated()]);
     report.command = Some("a\n```\n<b>".into());
     assert!(render(Format::Markdown, &report).unwrap().contains("````sh\na\n```\n<b>\n````"));
 }
 
 #[test]
 fn numbers_that_are_not_finite_are_refused() {
-    let mut model = flattered();
+    let mut model = obfuscated();
     model.readouts[0].attacks[0].seconds = f64::NAN;
     for format in Format::ALL {
         let error = render(format, &report(vec![model.clone()])).unwrap_err();

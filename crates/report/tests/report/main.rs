@@ -1,11 +1,14 @@
 //! Reports on small records written out by hand, so that every number in them can be checked by eye.
 
+mod arms;
 mod browser;
+mod comparisons;
 mod diagnoses;
 mod figures;
 mod files;
 mod formats;
 mod page;
+mod radii;
 mod records;
 mod verdicts;
 mod writing;

@@ -1,11 +1,11 @@
 //! The HTML page: self-contained, escaped, consistent with the record.
 
-use crate::records::{flattered, honest, report, without_ready_made};
+use crate::records::{flagged, gallery, healthy, obfuscated, report, two_radii, without_ready_made};
 use equipoise_report::{Figure, Format, Series, render};
 use std::collections::HashSet;
 
 fn page() -> String {
-    let mut report = report(vec![flattered(), honest(), without_ready_made()]);
+    let mut report = report(vec![two_radii(), healthy(), without_ready_made()]);
     report.figures.push(Figure {
         title: "Residual".into(),
         series: vec![Series { name: "clean".into(), points: vec![(1.0, 0.5), (2.0, 0.25)], band: None }],
@@ -47,7 +47,7 @@ fn ids_are_unique_and_every_reference_has_its_id() {
 #[test]
 fn every_string_is_escaped() {
     let attack = "<script>alert(1)</script>\"'&";
-    let mut model = flattered();
+    let mut model = obfuscated();
     model.model = attack.into();
     model.dataset = attack.into();
     model.norm = attack.into();
@@ -74,9 +74,70 @@ fn every_string_is_escaped() {
 }
 
 #[test]
-fn says_the_verdict_before_any_table() {
-    let page = page();
-    let verdict = page.find("points of the ready-made figure are gradient obfuscation").unwrap();
-    assert!(verdict < page.find("<table").unwrap());
-    assert!(page.contains("no comparison is possible"));
+fn verdict_then_effort_then_the_three_accuracies() {
+    let page = render(Format::Html, &report(vec![flagged()])).unwrap();
+    let at = |part: &str| page.find(part).unwrap_or_else(|| panic!("no {part}"));
+    let order = [
+        "id=\"verdict\"",
+        "gradient obfuscation: ",
+        "id=\"effort\"",
+        "accuracy against effort",
+        "id=\"accuracy\"",
+        "Clean, ready-made and white-box accuracy",
+        "id=\"checks\"",
+    ];
+    let places: Vec<usize> = order.iter().map(|part| at(part)).collect();
+    assert!(places.is_sorted(), "{places:?}");
+    assert!(at("id=\"verdict\"") < at("<table"));
+    // The card's large figures: clean, ready-made, white-box.
+    let card = &page[at("class=\"three\"")..at("class=\"sentence\"")];
+    let figures: Vec<&str> =
+        card.split("class=\"figure\">").skip(1).map(|rest| rest.split('<').next().unwrap()).collect();
+    assert_eq!(figures, ["73.4%", "39.6%", "31.6%"]);
+}
+
+#[test]
+fn clear_checks_are_one_line() {
+    let mut model = flagged();
+    model.readouts[0].flags[1].raised = false;
+    let page = render(Format::Html, &report(vec![model])).unwrap().replace("<wbr>", "");
+    assert!(page.contains("2 checks, none raised: zero-gradients"), "one line for all");
+    assert!(!page.contains("▲ raised"));
+    let page = render(Format::Html, &report(vec![flagged()])).unwrap().replace("<wbr>", "");
+    assert!(page.contains("2 checks, 1 raised; clear: zero-gradients"));
+    assert!(page.contains("▲ raised") && page.contains("broken by square alone"));
+}
+
+#[test]
+fn classes_have_their_names_and_their_confusions() {
+    let page = render(Format::Markdown, &report(vec![obfuscated()])).unwrap();
+    let row = page.lines().find(|line| line.starts_with("| airplane | 50 |")).unwrap();
+    // 367 correct images in turn through ten classes; 158 stand.
+    assert!(row.contains("37/50"), "{row}");
+    // Each broken image of class k is given k + 1 or k + 2.
+    let row = page.lines().filter(|line| line.starts_with("| cat |")).nth(1).unwrap();
+    let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+    assert_eq!(cells.iter().filter(|cell| cell.parse::<usize>().is_ok()).count(), 1, "{row}");
+}
+
+#[test]
+fn the_gallery_shows_what_was_correct_when_clean() {
+    let mut model = obfuscated();
+    model.readouts[0].gallery = Some(gallery());
+    let page = render(Format::Html, &report(vec![model])).unwrap();
+    assert_eq!(page.matches("<img").count(), 3);
+    assert!(page.contains("alt=\"pgd-at, readout final, image 4, clean; true class cat\""));
+    assert!(!page.contains("Image 5"));
+}
+
+#[test]
+fn several_records_are_said_to_be_corrected_alone() {
+    let mut report = report(vec![obfuscated(), healthy()]);
+    for format in [Format::Html, Format::Markdown] {
+        assert!(!render(format, &report).unwrap().contains("corrected alone"));
+    }
+    report.records = 2;
+    for format in [Format::Html, Format::Markdown] {
+        assert!(render(format, &report).unwrap().contains("2 records; each was corrected alone"), "{format}");
+    }
 }

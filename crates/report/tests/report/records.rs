@@ -1,101 +1,61 @@
-//! Small records: a model is a name, a count and, for each readout, a cascade of (attack, estimator,
-//! ready-made, broken).
+//! Small records: evaluations with each finding, and a diagnosis.
 
+use crate::arms::{self, Runs, model};
 use equipoise_record::{
-    Accuracy, Alignment, Answers, AttackResult, Attacked, Cosine, Diagnosis, Evaluation, Evidence,
-    ExampleResult, FORMAT_VERSION, Flag, Gallery, GalleryItem, IterateAccuracies, IterateAccuracy, Landscape,
-    Line, LinePoint, ModelDiagnosis, ReadoutResult, Residual, ResidualView, Section, Share, Spectrum,
-    SpectrumView, Spread, Sweep, SweepPoint, View,
+    Alignment, Answers, Attacked, Cosine, Diagnosis, Evaluation, Evidence, FORMAT_VERSION, Flag, Gallery,
+    GalleryItem, IterateAccuracies, IterateAccuracy, Landscape, Line, LinePoint, ModelDiagnosis, Paired,
+    RadiusResult, ReadoutResult, Residual, ResidualView, Section, Share, Spectrum, SpectrumView, Spread,
+    Sweep, SweepPoint, View, YardstickRow, Yardsticks,
 };
 use equipoise_report::Report;
 
-pub type Attack = (&'static str, &'static str, bool, usize);
-
-pub const UNROLLED: &str = "unrolled:state=5,lead=1,steps=9,damping=0.5";
-
-/// 500 images, 367 correct, 206 left by ready-made attacks, 165 in the end: 8.2 points of obfuscation.
-pub fn flattered() -> Evaluation {
-    let attacks =
-        [("pgd-10", "exact", true, 161), ("pgd-10", UNROLLED, false, 38), ("square", "none", false, 3)];
-    model("pgd-at", 500, vec![readout("final", 500, 367, &attacks)])
+/// Gradient obfuscation: 500 images, 367 correct, 206 after the opening.
+pub fn obfuscated() -> Evaluation {
+    model("pgd-at", 500, vec![arms::obfuscated().record()])
 }
 
-/// 500 images, 2 of them apart.
-pub fn honest() -> Evaluation {
-    let attacks = [("pgd-10", "exact", true, 169), ("pgd-10", UNROLLED, false, 2)];
-    model("trades", 500, vec![readout("final", 500, 352, &attacks)])
+/// No gradient obfuscation.
+pub fn healthy() -> Evaluation {
+    model("trades", 500, vec![arms::healthy().record()])
 }
 
 /// No ready-made attack, two readouts, one of them never attacked.
 pub fn without_ready_made() -> Evaluation {
-    let readouts =
-        vec![readout("early(3)", 20, 15, &[("square", "none", false, 5)]), readout("final", 20, 14, &[])];
-    model("other", 20, readouts)
+    let attacked = Runs {
+        readout: "early(3)",
+        count: 20,
+        clean: 15,
+        opening: &[],
+        free: &[("square", 5)],
+        ..Runs::default()
+    };
+    let untouched = Runs { readout: "final", clean: 14, free: &[], ..attacked.clone() };
+    model("other", 20, vec![attacked.record(), untouched.record()])
 }
 
 /// No example at all.
 pub fn empty() -> Evaluation {
-    model("empty", 0, vec![readout("final", 0, 0, &[("pgd-10", "exact", true, 0)])])
+    let runs = Runs { count: 0, clean: 0, opening: &[("pgd-10", 0)], free: &[], ..Runs::default() };
+    model("empty", 0, vec![runs.record()])
 }
 
-pub fn model(name: &str, count: usize, readouts: Vec<ReadoutResult>) -> Evaluation {
-    Evaluation {
-        version: FORMAT_VERSION,
-        model: name.into(),
-        configuration: serde_json::json!({ "solver": "broyden", "versions": { "equipoise": "0.1.0" } }),
-        dataset: "CIFAR-10 (JPEG), test".into(),
-        norm: "linf".into(),
-        eps: 8.0 / 255.0,
-        seed: 7,
-        count,
-        clean_accuracy: readouts.first().map_or(Accuracy::new(0, count), |r| r.clean_accuracy),
-        readouts,
-    }
-}
-
-pub fn readout(name: &str, count: usize, clean: usize, attacks: &[Attack]) -> ReadoutResult {
-    let mut left = clean;
-    let mut ready_made = None;
-    let attacks: Vec<AttackResult> = attacks
-        .iter()
-        .map(|&(name, estimator, is_ready_made, broken)| {
-            let attempted = left;
-            left -= broken;
-            if is_ready_made {
-                ready_made = Some(left);
-            }
-            AttackResult {
-                name: name.into(),
-                estimator: estimator.into(),
-                ready_made: is_ready_made,
-                accuracy: Accuracy::new(left, count),
-                attempted,
-                broken,
-                unconfirmed: 0,
-                seconds: 12.5,
-                cell_evaluations: 180 * attempted as u64,
-                vjps: if estimator == "none" { 0 } else { 80 * attempted as u64 },
-            }
-        })
-        .collect();
-    let example = |index| ExampleResult {
-        index,
-        label: index % 10,
-        clean_correct: index < clean,
-        robust: index < left,
-        broken_by: (left..clean).contains(&index).then(|| "pgd-10/exact".to_owned()),
-        non_finite: false,
+/// Two radii, the larger one that of [`obfuscated`].
+pub fn two_radii() -> Evaluation {
+    let mut model = obfuscated();
+    // The same images, of which fewer fall.
+    let smaller = Runs { clean: 367, opening: &[("pgd-10", 90), ("apgd-ce", 4)], ..arms::healthy() }.record();
+    let radius = |eps, readout: &ReadoutResult| RadiusResult {
+        eps,
+        clean_accuracy: model.readouts[0].clean_accuracy,
+        ready_made_accuracy: readout.ready_made_accuracy,
+        ready_made_opening_accuracy: readout.ready_made_opening_accuracy,
+        white_box_accuracy: readout.white_box_accuracy,
+        verdict: readout.verdict.clone(),
     };
-    ReadoutResult {
-        name: name.into(),
-        clean_accuracy: Accuracy::new(clean, count),
-        ready_made_accuracy: ready_made.map(|n| Accuracy::new(n, count)),
-        white_box_accuracy: Accuracy::new(left, count),
-        attacks,
-        examples: (0..count).map(example).collect(),
-        flags: Vec::new(),
-        plan: None,
-    }
+    let radii = vec![radius(4.0 / 255.0, &smaller), radius(8.0 / 255.0, &model.readouts[0])];
+    model.readouts[0].radii = radii;
+    equipoise_verdict::conclude(std::slice::from_mut(&mut model));
+    model
 }
 
 pub fn report(models: Vec<Evaluation>) -> Report {
@@ -104,13 +64,14 @@ pub fn report(models: Vec<Evaluation>) -> Report {
         models,
         diagnoses: Vec::new(),
         figures: Vec::new(),
+        records: 1,
         command: Some("equipoise evaluate --model m.safetensors --seed 7".into()),
     }
 }
 
-/// The same as [`flattered`], with two checks.
+/// The same as [`obfuscated`], with two checks.
 pub fn flagged() -> Evaluation {
-    let mut model = flattered();
+    let mut model = obfuscated();
     let evidence = |name: &str, value| vec![Evidence { name: name.into(), value }];
     model.readouts[0].flags = vec![
         Flag {
@@ -140,6 +101,57 @@ fn absent<T>() -> Option<Section<T>> {
 /// Ten numbers around one.
 fn around(middle: f64) -> Spread {
     Spread::of([0.5 * middle, middle, 2.0 * middle])
+}
+
+/// Two images of two pixels; the second is misclassified when clean.
+pub fn gallery() -> Gallery {
+    let answers = |deployed| Answers { by_iterate: vec![Some(0), deployed], deployed };
+    let item = |index, clean| GalleryItem {
+        index,
+        label: 1,
+        clean: vec![0, 1, 2, 3, 4, 5],
+        perturbation: vec![128; 6],
+        attacked: vec![9; 6],
+        distance: 0.031,
+        clean_answers: answers(clean),
+        attacked_answers: answers(None),
+    };
+    Gallery {
+        shape: [3, 1, 2],
+        classes: vec!["dog".into(), "cat".into()],
+        scale: 16.0,
+        items: vec![item(4, Some(1)), item(5, Some(0))],
+    }
+}
+
+/// Behind `final`, which the training gradient reads, and behind `early(1)`, where all but one of the images is aim.
+fn yardsticks() -> Yardsticks {
+    let paired = |standing, b, c| equipoise_verdict::paired(10, standing, b, c);
+    let row =
+        |readout: &str, training_broken, other_broken, total, aimed: Option<(usize, Paired, Paired)>| {
+            let (aimed_broken, aim, gradient) = match aimed {
+                Some((broken, aim, gradient)) => (Some(broken), Some(aim), gradient),
+                None => (None, None, total),
+            };
+            YardstickRow {
+                readout: readout.into(),
+                correct: 9,
+                training: "exact".into(),
+                training_broken,
+                other: "through-solver".into(),
+                other_broken,
+                aimed: aimed_broken.map(|_| "aimed(exact)".into()),
+                aimed_broken,
+                total,
+                aim,
+                gradient,
+            }
+        };
+    let early = Some((6, paired(3, 4, 0), paired(2, 1, 0)));
+    Yardsticks {
+        attack: "pgd-10x4".into(),
+        rows: vec![row("final", 5, 6, paired(3, 1, 0), None), row("early(1)", 2, 7, paired(2, 5, 0), early)],
+    }
 }
 
 /// A DEQ of two steps with every section, and a feedforward network beside it. Ten images.
@@ -180,7 +192,6 @@ pub fn diagnosis() -> Diagnosis {
         relative_error: around(0.05),
     };
     let at = |at, robust, transferred| SweepPoint { at, clean: share(9), robust: share(robust), transferred };
-    let answers = |deployed| Answers { by_iterate: vec![Some(0), deployed], deployed };
     let deq = ModelDiagnosis {
         model: "deq".into(),
         configuration: serde_json::json!({ "model_sha256": "00" }),
@@ -221,26 +232,13 @@ pub fn diagnosis() -> Diagnosis {
             probes: 4,
             views: vec![spectrum(View::Clean), spectrum(View::Attacked)],
         }),
+        yardstick: section(yardsticks()),
         sweep: section(Sweep {
             solver_steps: vec![at(1.0, 3, Some(share(5))), at(2.0, 4, Some(share(4)))],
             tolerance: vec![at(0.1, 4, Some(share(4)))],
             eps: vec![at(8.0 / 255.0, 4, None), at(1.0, 2, None)],
         }),
-        gallery: section(Gallery {
-            shape: [3, 1, 2],
-            classes: vec!["dog".into(), "cat".into()],
-            scale: 16.0,
-            items: vec![GalleryItem {
-                index: 4,
-                label: 1,
-                clean: vec![0, 1, 2, 3, 4, 5],
-                perturbation: vec![128; 6],
-                attacked: vec![9; 6],
-                distance: 0.031,
-                clean_answers: answers(Some(1)),
-                attacked_answers: answers(None),
-            }],
-        }),
+        gallery: section(gallery()),
     };
     let resnet = ModelDiagnosis {
         model: "resnet".into(),
@@ -257,6 +255,7 @@ pub fn diagnosis() -> Diagnosis {
         alignment: None,
         landscape: None,
         spectrum: None,
+        yardstick: absent(),
         sweep: None,
         gallery: None,
     };

@@ -1,11 +1,13 @@
-//! The white-box battery: which attacks to try through which gradients on a deployed model, in which order.
+//! The white-box plan: which attacks to try through which gradients on a deployed model, and what each is compared with.
 //!
-//! 1. Through the training gradient (*ready-made*, first, so that the ready-made accuracy is what all of them
-//!    leave): PGD-10, APGD-CE, APGD-T; and FAB-T where there is no other gradient.
+//! Tries, in order:
+//!
+//! 1. Through the training gradient (*ready-made*): PGD-10, APGD-CE, APGD-T; and FAB-T where there is no other gradient.
+//!    They are the opening.
 //! 2. APGD-CE through each other gradient. 3. APGD-T likewise. 4. FAB-T through the gradient that fits best.
 //! 5. Square, which needs none.
 //!
-//! Cheap attacks come first: what they break costs the dear ones nothing. The gradients are, those first that read
+//! Cheap attacks come first: what they break costs the expensive ones nothing. The gradients are, those first that read
 //! the loss where the readout does, then by cost:
 //!
 //! - `through-solver`, the true gradient of every readout; for `early(t)` the adjoint and one application at z_t;
@@ -16,11 +18,18 @@
 //!
 //! What a model does not admit is left out with the reason: `adjoint` and `through-solver` follow Broyden's method
 //! only, APGD-T needs four classes, only APGD searches in L1. A feedforward network has one gradient.
+//!
+//! With a control ([`Plan::new`]) every try through another gradient becomes a pair: the j-th starts from start j, and
+//! its twin, through the training gradient, from the same one. Where the training gradient does not read the readout, an
+//! aimed run joins them. The yardstick compares one gradient with one: PGD-10 (APGD-CE in L1) from four starts.
+
+use std::sync::Arc;
 
 use equipoise_record::NotTried;
 
-use crate::attack::{self, Norm};
+use crate::attack::{self, Attack, Classifier, Norm, WhiteBox};
 use crate::deployed::Deployment;
+use crate::evaluate::{Cascade, Duel, Pair, Run};
 use crate::gradient::Estimator;
 use crate::network::Network;
 use crate::readout::{Readout, Tail};
@@ -42,7 +51,7 @@ pub struct Planned {
 
 /// Attacks in order, and what was left out.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Battery {
+pub struct Tries {
     /// What to try.
     pub tries: Vec<Planned>,
     /// What not, and why.
@@ -74,8 +83,9 @@ impl Subject<'_> {
         self.deployment.solver.steps
     }
 
-    /// Cell evaluations and vector-Jacobian products of one question, from the estimators' documented costs.
-    fn work(&self, estimator: Option<&Estimator>) -> f64 {
+    /// Cell evaluations and vector-Jacobian products of one question for value and gradient, or, without an estimator,
+    /// for logits: where no example stops early and the last iterate is the best, as a rule.
+    pub fn work(&self, estimator: Option<&Estimator>) -> f64 {
         if !self.is_equilibrium() {
             return if estimator.is_some() { 3.0 } else { 1.0 };
         }
@@ -92,13 +102,29 @@ impl Subject<'_> {
         let (steps, tail) = (self.steps(), self.deployment.tail.lead + self.deployment.tail.steps);
         let of = |evaluations: usize, vjps: usize| (evaluations + vjps) as f64;
         match estimator {
-            Estimator::Exact => tail as f64 + of(1, self.deployment.backward.steps + 2),
+            // The linearisation at the best iterate is that of the solve's last evaluation, as a rule.
+            Estimator::Exact => of(tail.saturating_sub(1), self.deployment.backward.steps),
+            Estimator::Unrolled { state: StateChoice::Best, tail } => {
+                of((tail.lead + tail.steps).saturating_sub(1), tail.lead + tail.steps)
+            }
             Estimator::Unrolled { tail, .. } => of(tail.lead + tail.steps, tail.lead + tail.steps),
+            Estimator::Aimed(method) => {
+                let at_one = match &**method {
+                    Estimator::Unrolled { tail, .. } => of(tail.lead + tail.steps, tail.lead + tail.steps),
+                    _ => of(1, self.deployment.backward.steps),
+                };
+                match self.readout {
+                    Readout::Final => self.gradient_work(method),
+                    Readout::Early(_) => at_one,
+                    _ => steps as f64 * at_one + self.gradient_work(method),
+                }
+            }
             Estimator::Adjoint { state, .. } => {
                 let t = if let StateChoice::At(t) = state { *t } else { steps };
-                of(t, t)
+                of(t - 1, t)
             }
-            Estimator::ThroughSolver => of(steps + tail, steps + tail),
+            // The tail begins at a state that is linearised already.
+            Estimator::ThroughSolver => of((steps + tail).saturating_sub(1), steps + tail),
             Estimator::Ensemble(members) | Estimator::Joint(members) => {
                 // Adjoints share one pass, and each reads once more.
                 let adjoint = |member: &&Estimator| matches!(member, Estimator::Adjoint { .. });
@@ -146,45 +172,45 @@ impl Subject<'_> {
     }
 }
 
-impl Battery {
-    /// The white-box battery, with these gradients beside its own.
+impl Tries {
+    /// The white-box plan, with these gradients beside its own.
     pub fn white_box(subject: &Subject<'_>, others: &[Estimator]) -> Self {
-        let mut battery = Self::default();
+        let mut tries = Self::default();
         let mut gradients = subject.gradients(others);
         gradients.retain(|estimator| match estimator.check(&subject.deployment.solver) {
             Ok(()) => true,
             Err(error) => {
-                battery.leave_out("apgd-ce, apgd-t", Some(estimator), &error);
+                tries.leave_out("apgd-ce, apgd-t", Some(estimator), &error);
                 false
             }
         });
         let training = &subject.deployment.training_gradient;
         for attack in ["pgd-10", "apgd-ce", "apgd-t"] {
-            battery.add(subject, attack, Some(training));
+            tries.add(subject, attack, Some(training));
         }
         if gradients.is_empty() {
-            battery.add(subject, "fab-t", Some(training));
+            tries.add(subject, "fab-t", Some(training));
         }
         for attack in ["apgd-ce", "apgd-t"] {
-            gradients.iter().for_each(|estimator| battery.add(subject, attack, Some(estimator)));
+            gradients.iter().for_each(|estimator| tries.add(subject, attack, Some(estimator)));
         }
         if let Some(best) = gradients.first() {
-            battery.add(subject, "fab-t", Some(best));
+            tries.add(subject, "fab-t", Some(best));
         }
-        battery.add(subject, "square", None);
-        battery
+        tries.add(subject, "square", None);
+        tries
     }
 
     /// Each attack through the training gradient, then each through each of the others, then black-box attacks,
     /// whose queries are many and whose finds beyond all gradients say most.
     pub fn product(subject: &Subject<'_>, attacks: &[String], gradients: &[Estimator]) -> Self {
-        let mut battery = Self::default();
+        let mut tries = Self::default();
         let training = &subject.deployment.training_gradient;
         for estimator in std::iter::once(training).chain(gradients) {
-            attacks.iter().for_each(|attack| battery.add(subject, attack, Some(estimator)));
+            attacks.iter().for_each(|attack| tries.add(subject, attack, Some(estimator)));
         }
-        attacks.iter().for_each(|attack| battery.add(subject, attack, None));
-        battery
+        attacks.iter().for_each(|attack| tries.add(subject, attack, None));
+        tries
     }
 
     /// This and another: ready-made attacks first, black-box attacks last, each once.
@@ -231,6 +257,226 @@ impl Battery {
     }
 }
 
+/// A try with what it is compared with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedPair {
+    /// The try through another gradient.
+    pub white_box: Planned,
+    /// Its start, from 1.
+    pub start: usize,
+    /// Whether it has a twin through the training gradient.
+    pub twin: bool,
+    /// The training method pointed at the readout, where the training gradient does not read it.
+    pub aimed: Option<Estimator>,
+}
+
+/// One gradient against one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedDuel {
+    /// The attack's name, with its starts.
+    pub attack: String,
+    /// The other gradient.
+    pub other: Estimator,
+    /// The training gradient, pointed at the readout.
+    pub training: Estimator,
+}
+
+/// Starts on each side of the yardstick.
+const YARDSTICK_STARTS: usize = 4;
+
+/// Everything that is to be run on one readout.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The training gradient.
+    training: Estimator,
+    /// The ready-made attacks.
+    pub opening: Vec<Planned>,
+    /// The arms.
+    pub pairs: Vec<PlannedPair>,
+    /// The yardstick; several where the one to be measured is chosen by what the arms find.
+    pub yardsticks: Vec<PlannedDuel>,
+    /// The gradient-free attacks.
+    pub gradient_free: Vec<Planned>,
+    /// What is not to be run, and why.
+    pub left_out: Vec<NotTried>,
+    /// Work of a question through the training gradient and through the aimed one, for the twins.
+    unit: (f64, f64),
+}
+
+impl Plan {
+    /// Sorts tries into their parts. With `control` each one through another gradient gets its twin, and the yardstick is
+    /// added; without, the others are run as they are, and no finding can be made.
+    pub fn new(subject: &Subject<'_>, tries: Tries, control: bool) -> Self {
+        let deployment = subject.deployment;
+        let training = deployment.training_gradient.clone();
+        let aimed = training.aimed_at(subject.readout, &deployment.tail).filter(|_| subject.is_equilibrium());
+        let mut plan = Self {
+            unit: (
+                subject.work(Some(&training)),
+                aimed.as_ref().map_or(0.0, |aimed| subject.work(Some(aimed))),
+            ),
+            training: training.clone(),
+            opening: Vec::new(),
+            pairs: Vec::new(),
+            yardsticks: Vec::new(),
+            gradient_free: Vec::new(),
+            left_out: tries.left_out,
+        };
+        for planned in tries.tries {
+            if planned.ready_made {
+                plan.opening.push(planned);
+            } else if planned.estimator.is_none() {
+                plan.gradient_free.push(planned);
+            } else {
+                let draws = attack::parse(&planned.attack).is_ok_and(|attack| attack.draws_start());
+                let start = plan.pairs.len() + 1;
+                let twin = control && draws && !plan.opening.is_empty();
+                let aimed = aimed.clone().filter(|_| twin);
+                plan.pairs.push(PlannedPair { white_box: planned, start, twin, aimed });
+            }
+        }
+        if control && !plan.pairs.is_empty() && !plan.opening.is_empty() {
+            let others = plan.others();
+            let true_gradient = others.iter().find(|other| **other == Estimator::ThroughSolver).cloned();
+            let true_gradient = true_gradient.or_else(|| {
+                let follows = Estimator::ThroughSolver.check(&deployment.solver).is_ok();
+                (follows && training != Estimator::ThroughSolver && subject.is_equilibrium())
+                    .then_some(Estimator::ThroughSolver)
+            });
+            let attack = Self::yardstick_attack(subject.norm);
+            let training = aimed.unwrap_or(training);
+            let duel = |other| PlannedDuel { attack: attack.clone(), other, training: training.clone() };
+            plan.yardsticks = match true_gradient {
+                Some(other) => vec![duel(other)],
+                None => others.into_iter().map(duel).collect(),
+            };
+        }
+        plan
+    }
+
+    /// The other gradients, each once, in order.
+    pub fn others(&self) -> Vec<Estimator> {
+        let mut others = Vec::new();
+        for estimator in self.pairs.iter().filter_map(|pair| pair.white_box.estimator.as_ref()) {
+            if !others.contains(estimator) {
+                others.push(estimator.clone());
+            }
+        }
+        others
+    }
+
+    /// PGD-10 from four starts, or APGD-CE where PGD does not search: an instrument, the same whatever the arms try.
+    fn yardstick_attack(norm: Norm) -> String {
+        match norm {
+            Norm::L1 => format!("apgd-ce-25x{YARDSTICK_STARTS}"),
+            Norm::Linf | Norm::L2 => format!("pgd-10x{YARDSTICK_STARTS}"),
+        }
+    }
+
+    /// The estimators behind which a model is to be seen, each once: the training gradient first.
+    fn estimators(&self) -> Vec<Estimator> {
+        let mut all = vec![self.training.clone()];
+        let pairs = self.pairs.iter().flat_map(|pair| pair.white_box.estimator.iter().chain(&pair.aimed));
+        let duels = self.yardsticks.iter().flat_map(|duel| [&duel.other, &duel.training]);
+        for estimator in pairs.chain(duels) {
+            if !all.contains(estimator) {
+                all.push(estimator.clone());
+            }
+        }
+        all
+    }
+
+    /// The model as the runs see it, one victim for each gradient.
+    pub fn victims<'a>(&self, subject: &Subject<'a>) -> Victims<'a> {
+        let Subject { network, deployment, readout, classes, norm } = *subject;
+        let of = |estimator: Estimator| {
+            let victim = network.victim(deployment, readout, estimator.clone());
+            (estimator, victim)
+        };
+        Victims { of: self.estimators().into_iter().map(of).collect(), classes, norm }
+    }
+
+    /// The runs, on victims of the same subject.
+    ///
+    /// # Errors
+    ///
+    /// If the plan names an attack that there is not.
+    pub fn cascade<'a>(
+        &self,
+        readout: Readout,
+        judge: &'a dyn Classifier,
+        victims: &'a Victims<'_>,
+    ) -> Result<Cascade<'a>, attack::UnknownAttack> {
+        let parse = |name: &str| attack::parse(name).map(Arc::<dyn Attack>::from);
+        let training = victims.get(&self.training);
+        let name = |estimator: &Estimator| estimator.to_string();
+        let mut cascade = Cascade::new(readout.to_string(), judge);
+        for planned in &self.opening {
+            let run = Run::new(parse(&planned.attack)?, name(&self.training), training);
+            cascade.opening.push(run.costing(planned.work));
+        }
+        for PlannedPair { white_box, start, twin, aimed } in &self.pairs {
+            let Some(estimator) = &white_box.estimator else { continue };
+            let attack = parse(&white_box.attack)?;
+            let gradients = attack.queries(victims.classes, victims.norm).gradients as f64;
+            let run = Run::new(attack, name(estimator), victims.get(estimator)).starting(*start);
+            cascade.pairs.push(Pair {
+                twin: twin
+                    .then(|| run.through(name(&self.training), training).costing(gradients * self.unit.0)),
+                aimed: aimed.as_ref().map(|aimed| {
+                    run.through(name(aimed), victims.get(aimed)).costing(gradients * self.unit.1)
+                }),
+                white_box: run.costing(white_box.work),
+            });
+        }
+        for PlannedDuel { attack, other, training } in &self.yardsticks {
+            let run =
+                Run::new(parse(attack)?, name(other), victims.get(other)).starting(self.pairs.len() + 1);
+            let training = run.through(name(training), victims.get(training));
+            cascade.yardsticks.push(Duel { other: run, training });
+        }
+        for (start, planned) in self.gradient_free.iter().enumerate() {
+            let run = Run::new(parse(&planned.attack)?, "none", training);
+            cascade.gradient_free.push(run.starting(start).costing(planned.work));
+        }
+        Ok(cascade)
+    }
+
+    /// Work for a point that withstands everything, in the unit of [`Planned::work`]; the yardstick is counted once.
+    pub fn work(&self, subject: &Subject<'_>) -> f64 {
+        let planned = self.opening.iter().chain(&self.gradient_free).map(|planned| planned.work).sum::<f64>();
+        let pairs = self.pairs.iter().map(|pair| {
+            let attack = attack::parse(&pair.white_box.attack);
+            let gradients =
+                attack.map_or(0.0, |attack| attack.queries(subject.classes, subject.norm).gradients as f64);
+            let twin = if pair.twin { gradients * self.unit.0 } else { 0.0 };
+            let aimed = if pair.aimed.is_some() { gradients * self.unit.1 } else { 0.0 };
+            pair.white_box.work + twin + aimed
+        });
+        let duel = self.yardsticks.first().map_or(0.0, |duel| {
+            let gradients = attack::parse(&duel.attack)
+                .map_or(0.0, |attack| attack.queries(subject.classes, subject.norm).gradients as f64);
+            gradients * (subject.work(Some(&duel.other)) + subject.work(Some(&duel.training)))
+        });
+        planned + pairs.sum::<f64>() + duel
+    }
+}
+
+/// One model behind one readout, once for each gradient.
+pub struct Victims<'a> {
+    of: Vec<(Estimator, Box<dyn WhiteBox + 'a>)>,
+    classes: usize,
+    norm: Norm,
+}
+
+impl Victims<'_> {
+    /// The one behind a gradient of the plan.
+    fn get(&self, estimator: &Estimator) -> &dyn WhiteBox {
+        let found = self.of.iter().find(|(known, _)| known == estimator);
+        &*found.expect("every gradient of the plan has its victim").1
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
@@ -245,25 +491,25 @@ mod tests {
         architecture.init(3, &Device::default()).unwrap()
     }
 
-    fn labels(battery: &Battery) -> Vec<String> {
+    fn labels(tries: &Tries) -> Vec<String> {
         let name = |planned: &Planned| {
             let estimator = planned.estimator.as_ref().map_or("none".to_owned(), ToString::to_string);
             format!("{}/{estimator}", planned.attack)
         };
-        battery.tries.iter().map(name).collect()
+        tries.tries.iter().map(name).collect()
     }
 
-    fn white_box(network: &Network, deployment: &Deployment, readout: Readout, classes: usize) -> Battery {
-        Battery::white_box(&Subject { network, deployment, readout, classes, norm: Norm::Linf }, &[])
+    fn white_box(network: &Network, deployment: &Deployment, readout: Readout, classes: usize) -> Tries {
+        Tries::white_box(&Subject { network, deployment, readout, classes, norm: Norm::Linf }, &[])
     }
 
     #[test]
     fn an_equilibrium_meets_every_gradient() {
         let (network, deployment) = (network("mdeq-digits"), Deployment::exact());
-        let battery = white_box(&network, &deployment, Readout::Final, 10);
-        let labels = labels(&battery);
+        let tries = white_box(&network, &deployment, Readout::Final, 10);
+        let labels = labels(&tries);
         assert_eq!(labels[..3], ["pgd-10/exact", "apgd-ce/exact", "apgd-t/exact"]);
-        assert_eq!(battery.tries.iter().filter(|planned| planned.ready_made).count(), 3);
+        assert_eq!(tries.tries.iter().filter(|planned| planned.ready_made).count(), 3);
         assert_eq!(labels[3], "apgd-ce/through-solver");
         assert_eq!(labels[labels.len() - 2..], ["fab-t/through-solver", "square/none"]);
         let through = |attack: &str| {
@@ -296,11 +542,11 @@ mod tests {
         let works: Vec<f64> =
             subject.gradients(&[]).iter().skip(1).map(|estimator| subject.work(Some(estimator))).collect();
         assert!(works.is_sorted(), "{works:?}");
-        assert!(battery.left_out.is_empty());
+        assert!(tries.left_out.is_empty());
     }
 
     #[test]
-    fn the_battery_fits_its_readout() {
+    fn the_plan_fits_its_readout() {
         let network = network("mdeq-digits");
         // A model that was trained with another gradient meets `exact` as an adaptive one.
         let deployment = Deployment::unrolled();
@@ -331,10 +577,10 @@ mod tests {
     fn what_a_model_does_not_admit_is_left_out_with_a_reason() {
         let network = network("mdeq-digits");
         let deployment = Deployment { solver: SolverConfig::anderson(8), ..Deployment::exact() };
-        let battery = white_box(&network, &deployment, Readout::Final, 3);
-        assert!(labels(&battery).iter().all(|label| !label.contains("adjoint") && !label.contains("apgd-t")));
+        let tries = white_box(&network, &deployment, Readout::Final, 3);
+        assert!(labels(&tries).iter().all(|label| !label.contains("adjoint") && !label.contains("apgd-t")));
         let reason = |name: &str| {
-            let found = battery
+            let found = tries
                 .left_out
                 .iter()
                 .find(|left_out| left_out.estimator.contains(name) || left_out.attack == name);
@@ -343,7 +589,7 @@ mod tests {
         assert!(reason("through-solver").contains("Anderson"), "{}", reason("through-solver"));
         assert!(reason("adjoint").contains("Broyden"));
         assert!(reason("apgd-t").contains("at least 4 classes"));
-        assert_eq!(labels(&battery).last().unwrap(), "square/none");
+        assert_eq!(labels(&tries).last().unwrap(), "square/none");
     }
 
     #[test]
@@ -351,21 +597,21 @@ mod tests {
         let (network, deployment) = (network("resnet18"), Deployment::exact());
         let (network, deployment, readout) = (&network, &deployment, Readout::Final);
         let subject = Subject { network, deployment, readout, classes: 10, norm: Norm::L1 };
-        let battery = Battery::white_box(&subject, &[]);
-        assert_eq!(labels(&battery), ["apgd-ce/exact", "apgd-t/exact"]);
-        let left_out: Vec<&str> = battery.left_out.iter().map(|left_out| left_out.attack.as_str()).collect();
+        let tries = Tries::white_box(&subject, &[]);
+        assert_eq!(labels(&tries), ["apgd-ce/exact", "apgd-t/exact"]);
+        let left_out: Vec<&str> = tries.left_out.iter().map(|left_out| left_out.attack.as_str()).collect();
         assert_eq!(left_out, ["pgd-10", "fab-t", "square"]);
-        assert!(battery.left_out.iter().all(|left_out| left_out.reason.contains("l1 balls")));
+        assert!(tries.left_out.iter().all(|left_out| left_out.reason.contains("l1 balls")));
     }
 
     #[test]
     fn a_feedforward_network_has_one_gradient() {
         let (network, deployment) = (network("resnet18"), Deployment::exact());
-        let battery = white_box(&network, &deployment, Readout::Final, 10);
+        let tries = white_box(&network, &deployment, Readout::Final, 10);
         let expected = ["pgd-10/exact", "apgd-ce/exact", "apgd-t/exact", "fab-t/exact", "square/none"];
-        assert_eq!(labels(&battery), expected);
+        assert_eq!(labels(&tries), expected);
         // FAB goes through the training gradient too, and counts as ready-made.
-        assert_eq!(battery.tries.iter().filter(|planned| planned.ready_made).count(), 4);
+        assert_eq!(tries.tries.iter().filter(|planned| planned.ready_made).count(), 4);
     }
 
     #[test]
@@ -380,10 +626,10 @@ mod tests {
         };
         let named = ["pgd-50".to_owned(), "square".to_owned(), "square-100".to_owned()];
         let gradients = ["adjoint:state=1".parse().unwrap()];
-        let product = Battery::product(&subject, &named, &gradients);
+        let product = Tries::product(&subject, &named, &gradients);
         let expected = ["pgd-50/exact", "pgd-50/adjoint:state=1,beta=1", "square/none", "square-100/none"];
         assert_eq!(labels(&product), expected);
-        let all = Battery::white_box(&subject, &gradients).with(product);
+        let all = Tries::white_box(&subject, &gradients).with(product);
         let all = labels(&all);
         assert_eq!(all[..4], ["pgd-10/exact", "apgd-ce/exact", "apgd-t/exact", "pgd-50/exact"]);
         assert!(all.contains(&"apgd-t/adjoint:state=1,beta=1".to_owned()));

@@ -6,18 +6,21 @@ use base64::engine::general_purpose::STANDARD;
 use equipoise_record::{Answers, Gallery, GalleryItem};
 use maud::{Markup, html};
 
-/// One model's images.
+/// One model's images, those that are correct when clean: the others need no attack.
 ///
 /// # Errors
 /// [`ReportError::Png`] if the record's pixels are not those of images of its shape.
 pub(crate) fn gallery(model: &str, gallery: &Gallery) -> Result<Markup, ReportError> {
-    let items = gallery.items.iter().map(|i| item(model, gallery, i)).collect::<Result<Vec<_>, _>>()?;
+    let correct = |item: &&GalleryItem| item.clean_answers.deployed == Some(item.label);
+    let items = gallery.items.iter().filter(correct).map(|i| item(model, gallery, i));
+    let items = items.collect::<Result<Vec<_>, _>>()?;
     Ok(html! {
         h4 { (model) }
         p.quiet {
             "Left to right: the image, the perturbation (mid-grey is none; times " (words::number(gallery.scale))
             "), the attacked image. Below: what the model answers when each state is read; wrong answers are marked ✗."
         }
+        @if items.is_empty() { p.quiet { "None of the images is correct when clean." } }
         div.gallery { @for item in &items { (item) } }
     })
 }
@@ -48,7 +51,7 @@ fn item(model: &str, gallery: &Gallery, item: &GalleryItem) -> Result<Markup, Re
             }
             figcaption {
                 strong { "Image " (item.index) ": " (name(item.label)) }
-                span { (deployed(clean)) " → " (deployed(attacked)) ", distance " (words::number(item.distance)) }
+                span { (deployed(clean)) " → " (deployed(attacked)) ", distance " (distance(item.distance)) }
             }
             table {
                 thead { tr { th scope="col" { "Read" } th scope="col" { "Clean" } th scope="col" { "Attacked" } } }
@@ -61,6 +64,12 @@ fn item(model: &str, gallery: &Gallery, item: &GalleryItem) -> Result<Markup, Re
             }
         }
     })
+}
+
+/// In grey levels where it is a whole number of them, as the radius is.
+fn distance(distance: f64) -> String {
+    let levels = words::eps(distance);
+    if levels.contains('/') { levels } else { words::number(distance) }
 }
 
 /// A PNG of pixels in C, H, W order; nothing if there are not as many as the shape says. One channel is grey, three

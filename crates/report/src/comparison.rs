@@ -1,0 +1,164 @@
+//! Which of two models or readouts is more robust: paired comparisons on the images that both have seen.
+
+use crate::table::{Cell, Table, columns};
+use crate::{ReportError, facts, words};
+use equipoise_record::Evaluation;
+use equipoise_verdict::{Comparison, Side, compare};
+
+/// Significance of a difference after correction.
+const LEVEL: f64 = 0.05;
+
+/// Every comparison, the clearest first.
+pub(crate) struct Comparisons<'a> {
+    models: &'a [Evaluation],
+    pub pairs: Vec<Comparison>,
+}
+
+impl<'a> Comparisons<'a> {
+    /// Of every two models or readouts that saw the same images.
+    pub(crate) fn of(models: &'a [Evaluation]) -> Self {
+        let mut pairs = compare(models);
+        let by_p = |a: &Comparison, b: &Comparison| {
+            a.p_value_corrected.total_cmp(&b.p_value_corrected).then(a.p_value.total_cmp(&b.p_value))
+        };
+        pairs.sort_by(by_p);
+        Self { models, pairs }
+    }
+
+    fn name(&self, side: Side) -> String {
+        let model = &self.models[side.model];
+        format!("{}/{}", model.model, model.readouts[side.readout].name)
+    }
+
+    /// What all of them have in common, to be said once.
+    pub(crate) fn about(&self) -> String {
+        let count = self.pairs.len();
+        let corrected = match count {
+            1 => "There is one comparison, so nothing is corrected".to_owned(),
+            _ => format!("p-values are corrected over all {count} comparisons of this page (Holm)"),
+        };
+        format!(
+            "White-box robustness of two models or readouts on the images that both have seen, pair by pair: an exact \
+             two-sided test of the images on which only one of them is robust (McNemar 1947). {corrected}. The \
+             difference is that of the two white-box accuracies, with its 95% interval for paired shares (Newcombe, \
+             method 10). It is as fair as the attacks were the same on both sides."
+        )
+    }
+
+    /// One comparison as a sentence with its setting.
+    pub(crate) fn sentence(&self, pair: &Comparison) -> String {
+        let (first, second) = (self.name(pair.first), self.name(pair.second));
+        let model = &self.models[pair.first.model];
+        let sides = |result: &Side| facts::tried(&self.models[result.model].readouts[result.readout]);
+        let attacks = if sides(&pair.first) == sides(&pair.second) {
+            ""
+        } else {
+            " They were not attacked with the same attacks and gradients."
+        };
+        let conclusion = match pair.difference {
+            _ if pair.p_value_corrected >= LEVEL => "no difference is shown".to_owned(),
+            difference if difference > 0.0 => format!("{first} is more robust"),
+            _ => format!("{second} is more robust"),
+        };
+        format!(
+            "{}, {}: of {} in common {first} alone is robust on {} and {second} alone on {}, a difference of {} \
+             points, 95% interval {}, exact {}, corrected {}: {conclusion}.{attacks}",
+            model.dataset,
+            facts::budget(model),
+            words::images(pair.n),
+            words::thousands(pair.first_only as u64),
+            words::thousands(pair.second_only as u64),
+            words::points(pair.difference),
+            words::points_interval(pair.interval),
+            words::p_value(pair.p_value),
+            words::p_value(pair.p_value_corrected)
+        )
+    }
+
+    /// All comparisons as one table. Nothing without any.
+    pub(crate) fn table(&self) -> Option<Table> {
+        let row = |pair: &Comparison| -> Vec<Cell> {
+            let model = &self.models[pair.first.model];
+            vec![
+                self.name(pair.first).into(),
+                self.name(pair.second).into(),
+                format!("{}, {}", model.dataset, facts::budget(model)).into(),
+                pair.n.to_string().into(),
+                pair.first_only.to_string().into(),
+                pair.second_only.to_string().into(),
+                Cell::noted(words::points(pair.difference), vec![words::points_interval(pair.interval)]),
+                words::p_cell(pair.p_value).into(),
+                words::p_cell(pair.p_value_corrected).into(),
+            ]
+        };
+        let numeric =
+            ["Images", "Only A robust", "Only B robust", "Difference, points", "p, exact", "p, corrected"];
+        (!self.pairs.is_empty()).then(|| Table {
+            caption: "White-box robustness on the same images. Difference: A less B, with its 95% interval."
+                .to_owned(),
+            columns: columns(&["A", "B", "Setting"], &numeric),
+            rows: self.pairs.iter().map(row).collect(),
+        })
+    }
+}
+
+/// The comparisons of some models as CSV, a row for each pair; `None` where there is nothing to compare.
+///
+/// Differences are fractions: white-box accuracy of the first less that of the second.
+///
+/// # Errors
+/// [`ReportError::Csv`] if the writer fails.
+pub fn comparison_csv(models: &[Evaluation]) -> Result<Option<String>, ReportError> {
+    let comparisons = Comparisons::of(models);
+    if comparisons.pairs.is_empty() {
+        return Ok(None);
+    }
+    let failed = |error: &dyn std::fmt::Display| ReportError::Csv(error.to_string());
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let head = [
+        "first_model",
+        "first_readout",
+        "second_model",
+        "second_readout",
+        "dataset",
+        "norm",
+        "eps",
+        "n",
+        "first_only",
+        "second_only",
+        "difference",
+        "difference_low",
+        "difference_high",
+        "p_value",
+        "p_value_corrected",
+    ];
+    writer.write_record(head).map_err(|e| failed(&e))?;
+    for pair in &comparisons.pairs {
+        let names = |side: Side| {
+            let model = &models[side.model];
+            [model.model.clone(), model.readouts[side.readout].name.clone()]
+        };
+        let ([a, a_readout], [b, b_readout]) = (names(pair.first), names(pair.second));
+        let model = &models[pair.first.model];
+        let row = [
+            a,
+            a_readout,
+            b,
+            b_readout,
+            model.dataset.clone(),
+            model.norm.clone(),
+            model.eps.to_string(),
+            pair.n.to_string(),
+            pair.first_only.to_string(),
+            pair.second_only.to_string(),
+            pair.difference.to_string(),
+            pair.interval[0].to_string(),
+            pair.interval[1].to_string(),
+            pair.p_value.to_string(),
+            pair.p_value_corrected.to_string(),
+        ];
+        writer.write_record(row).map_err(|e| failed(&e))?;
+    }
+    let bytes = writer.into_inner().map_err(|e| failed(&e))?;
+    String::from_utf8(bytes).map(Some).map_err(|e| failed(&e))
+}
