@@ -4,7 +4,7 @@
 
 use super::results;
 use crate::ReportError;
-use equipoise_record::{Diagnosis, Share, Spread};
+use equipoise_record::{Diagnosis, Paired, Share, Spread};
 
 /// File name and content of each section that was measured.
 ///
@@ -15,6 +15,7 @@ pub fn diagnosis_csv(diagnosis: &Diagnosis) -> Result<Vec<(String, String)>, Rep
         residual(diagnosis),
         accuracy(diagnosis),
         alignment(diagnosis),
+        yardstick(diagnosis),
         landscape(diagnosis),
         spectrum(diagnosis),
         sweep(diagnosis),
@@ -129,6 +130,43 @@ fn alignment(diagnosis: &Diagnosis) -> Sheet {
             let what =
                 text(&[&model.model, &c.view.name(), &c.readout, &c.estimator, &c.family, &t, &c.zero]);
             sheet.row(&[what, spread(&c.cosine)]);
+        }
+    }
+    sheet
+}
+
+/// A row for each comparison: all of the difference, what of it is aim, what is gradient.
+fn yardstick(diagnosis: &Diagnosis) -> Sheet {
+    let head = ["model", "readout", "attack", "count", "correct", "measure"];
+    let sides = ["first", "first_broken", "second", "second_broken"];
+    let paired = ["first_only", "second_only", "difference", "difference_low", "difference_high", "p_value"];
+    let mut sheet = Sheet::new("yardstick", &[&head, &sides, &paired]);
+    for (model, yardstick) in results(diagnosis, |m| m.yardstick.as_ref()) {
+        for row in &yardstick.rows {
+            let training = (&row.training, row.training_broken);
+            let other = (&row.other, row.other_broken);
+            let aimed = row.aimed.as_ref().zip(row.aimed_broken);
+            let mut compare =
+                |measure: &str, first: (&String, usize), second: (&String, usize), p: &Paired| {
+                    let [low, high] = p.difference_interval;
+                    sheet.row(&[
+                        text(&[
+                            &model.model,
+                            &row.readout,
+                            &yardstick.attack,
+                            &diagnosis.count,
+                            &row.correct,
+                            &measure,
+                        ]),
+                        text(&[&first.0, &first.1, &second.0, &second.1]),
+                        text(&[&p.b, &p.c, &p.difference, &low, &high, &p.p_value]),
+                    ]);
+                };
+            compare("total", other, training, &row.total);
+            if let (Some(aimed), Some(aim)) = (aimed, &row.aim) {
+                compare("aim", aimed, training, aim);
+            }
+            compare("gradient", other, aimed.unwrap_or(training), &row.gradient);
         }
     }
     sheet

@@ -58,6 +58,16 @@ pub(crate) fn parts(diagnosis: &Diagnosis) -> Vec<Part> {
             absent: absent(diagnosis, |m| m.alignment.as_ref()),
         },
         Part {
+            title: "One gradient against one",
+            about: "What the true gradient of the deployed function breaks that the training gradient, from as many \
+                    starts, does not. Part of it is aim: the training gradient was made for another readout, and \
+                    pointed at this one it breaks those images too. What is left is gradient: only the true one \
+                    finds them.",
+            figures: Vec::new(),
+            tables: tables::yardstick(diagnosis),
+            absent: absent(diagnosis, |m| m.yardstick.as_ref()),
+        },
+        Part {
             title: "Loss landscape",
             about: "Cross-entropy along straight lines through the images, less that at the image. A loss that \
                     does not rise along a gradient shows that the gradient is of no use to an attack.",

@@ -2,7 +2,7 @@
 
 use super::setting;
 use crate::words;
-use equipoise_record::{Attacked, Diagnosis, ModelDiagnosis, Section, Spread, View};
+use equipoise_record::{Attacked, Diagnosis, ModelDiagnosis, Section, Spread, View, YardstickRow};
 
 /// What was found on one model: where, and in which clauses.
 pub(crate) struct Findings {
@@ -19,6 +19,7 @@ pub(crate) fn findings(diagnosis: &Diagnosis) -> Vec<Findings> {
             sweep(model),
             residual(model),
             alignment(model),
+            yardstick(model),
             landscape(model),
             spectrum(model),
         ];
@@ -102,6 +103,32 @@ fn alignment(model: &ModelDiagnosis) -> Option<String> {
         .iter()
         .find(|c| c.view == View::Clean && c.readout == "final" && c.estimator == model.training_gradient)?;
     Some(format!("the training gradient's cosine to the true one is {} (median)", median(&trained.cosine)))
+}
+
+/// The readout with the largest difference; of equal ones the first, which is the deployed one.
+fn yardstick(model: &ModelDiagnosis) -> Option<String> {
+    let by_difference =
+        |a: &&YardstickRow, b: &&YardstickRow| a.total.difference.total_cmp(&b.total.difference);
+    let row = result(&model.yardstick)?.rows.iter().rev().max_by(by_difference)?;
+    let split = row.aim.as_ref().map_or(String::new(), |aim| {
+        format!(
+            ", of which {} are aim and {} gradient",
+            words::points(aim.difference),
+            words::points(row.gradient.difference)
+        )
+    });
+    Some(format!(
+        "one gradient against one, the difference is largest behind {}: {} alone broke {} that {} from as many starts \
+         did not, and {} the other way round ({} points {}, {}{split})",
+        row.readout,
+        row.other,
+        words::images(row.total.b),
+        row.training,
+        row.total.c,
+        words::points(row.total.difference),
+        words::points_interval(row.total.difference_interval),
+        words::p_value(row.total.p_value)
+    ))
 }
 
 fn landscape(model: &ModelDiagnosis) -> Option<String> {

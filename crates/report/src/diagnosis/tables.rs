@@ -3,7 +3,7 @@
 use super::{results, setting};
 use crate::table::{Cell, Column, Table, columns};
 use crate::words;
-use equipoise_record::{Diagnosis, Share, Spread};
+use equipoise_record::{Diagnosis, Paired, Share, Spread};
 
 /// Median, with the 10th and 90th percentile.
 fn spread(spread: &Spread) -> Cell {
@@ -71,6 +71,53 @@ pub(super) fn accuracy(diagnosis: &Diagnosis) -> Vec<Table> {
     );
     let numeric = ["Clean", "Robust", "Most robust iterate", "Robust there"];
     table(caption, columns(&["Model", "Readout"], &numeric), rows.collect())
+}
+
+/// A difference in points, with its interval and p-value.
+fn paired(paired: &Paired) -> Cell {
+    let notes = vec![words::points_interval(paired.difference_interval), words::p_value(paired.p_value)];
+    Cell::noted(words::points(paired.difference), notes)
+}
+
+pub(super) fn yardstick(diagnosis: &Diagnosis) -> Vec<Table> {
+    let (mut rows, mut attacks) = (Vec::new(), Vec::new());
+    for (model, yardstick) in results(diagnosis, |m| m.yardstick.as_ref()) {
+        attacks.extend((!attacks.contains(&yardstick.attack)).then(|| yardstick.attack.clone()));
+        for row in &yardstick.rows {
+            let broken =
+                |count: usize, gradient: &str| Cell::noted(count.to_string(), vec![gradient.to_owned()]);
+            let aimed = row.aimed.as_ref().zip(row.aimed_broken);
+            rows.push(vec![
+                model.model.clone().into(),
+                row.readout.clone().into(),
+                row.correct.to_string().into(),
+                broken(row.training_broken, &row.training),
+                aimed.map_or("–".into(), |(gradient, count)| broken(count, gradient)),
+                broken(row.other_broken, &row.other),
+                paired(&row.total),
+                row.aim.as_ref().map_or("–".into(), paired),
+                paired(&row.gradient),
+            ]);
+        }
+    }
+    let numeric = [
+        "Correct when clean",
+        "Broken, training gradient",
+        "Broken, training aimed",
+        "Broken, true gradient",
+        "Difference",
+        "Of which aim",
+        "Of which gradient",
+    ];
+    let caption = format!(
+        "{}, {} through each gradient on all images that are correct when clean, from the same starts. Aimed: the \
+         training method pointed at the readout; a dash where it reads that already. Difference: what the true gradient \
+         broke more than the training gradient, in points of all images, with its 95% interval and an exact one-sided \
+         p, which is not corrected.",
+        setting(diagnosis),
+        words::list(&attacks)
+    );
+    table(caption, columns(&["Model", "Readout"], &numeric), rows)
 }
 
 pub(super) fn landscape(diagnosis: &Diagnosis) -> Vec<Table> {

@@ -3,9 +3,9 @@
 use crate::arms::{self, Runs, model};
 use equipoise_record::{
     Alignment, Answers, Attacked, Cosine, Diagnosis, Evaluation, Evidence, FORMAT_VERSION, Flag, Gallery,
-    GalleryItem, IterateAccuracies, IterateAccuracy, Landscape, Line, LinePoint, ModelDiagnosis,
+    GalleryItem, IterateAccuracies, IterateAccuracy, Landscape, Line, LinePoint, ModelDiagnosis, Paired,
     RadiusResult, ReadoutResult, Residual, ResidualView, Section, Share, Spectrum, SpectrumView, Spread,
-    Sweep, SweepPoint, View,
+    Sweep, SweepPoint, View, YardstickRow, Yardsticks,
 };
 use equipoise_report::Report;
 
@@ -42,7 +42,8 @@ pub fn empty() -> Evaluation {
 /// Two radii, the larger one that of [`obfuscated`].
 pub fn two_radii() -> Evaluation {
     let mut model = obfuscated();
-    let smaller = arms::healthy().record();
+    // The same images, of which fewer fall.
+    let smaller = Runs { clean: 367, opening: &[("pgd-10", 90), ("apgd-ce", 4)], ..arms::healthy() }.record();
     let radius = |eps, readout: &ReadoutResult| RadiusResult {
         eps,
         clean_accuracy: model.readouts[0].clean_accuracy,
@@ -120,6 +121,36 @@ pub fn gallery() -> Gallery {
         classes: vec!["dog".into(), "cat".into()],
         scale: 16.0,
         items: vec![item(4, Some(1)), item(5, Some(0))],
+    }
+}
+
+/// Behind `final`, which the training gradient reads, and behind `early(1)`, where all but one of the images is aim.
+fn yardsticks() -> Yardsticks {
+    let paired = |standing, b, c| equipoise_verdict::paired(10, standing, b, c);
+    let row =
+        |readout: &str, training_broken, other_broken, total, aimed: Option<(usize, Paired, Paired)>| {
+            let (aimed_broken, aim, gradient) = match aimed {
+                Some((broken, aim, gradient)) => (Some(broken), Some(aim), gradient),
+                None => (None, None, total),
+            };
+            YardstickRow {
+                readout: readout.into(),
+                correct: 9,
+                training: "exact".into(),
+                training_broken,
+                other: "through-solver".into(),
+                other_broken,
+                aimed: aimed_broken.map(|_| "aimed(exact)".into()),
+                aimed_broken,
+                total,
+                aim,
+                gradient,
+            }
+        };
+    let early = Some((6, paired(3, 4, 0), paired(2, 1, 0)));
+    Yardsticks {
+        attack: "pgd-10x4".into(),
+        rows: vec![row("final", 5, 6, paired(3, 1, 0), None), row("early(1)", 2, 7, paired(2, 5, 0), early)],
     }
 }
 
@@ -201,6 +232,7 @@ pub fn diagnosis() -> Diagnosis {
             probes: 4,
             views: vec![spectrum(View::Clean), spectrum(View::Attacked)],
         }),
+        yardstick: section(yardsticks()),
         sweep: section(Sweep {
             solver_steps: vec![at(1.0, 3, Some(share(5))), at(2.0, 4, Some(share(4)))],
             tolerance: vec![at(0.1, 4, Some(share(4)))],
@@ -223,6 +255,7 @@ pub fn diagnosis() -> Diagnosis {
         alignment: None,
         landscape: None,
         spectrum: None,
+        yardstick: absent(),
         sweep: None,
         gallery: None,
     };

@@ -2,7 +2,7 @@
 
 use crate::arms::{self, Runs, model};
 use crate::records;
-use equipoise_record::{Evaluation, Finding, ReadoutResult, VerdictEvidence};
+use equipoise_record::{Accuracy, Evaluation, Finding, ReadoutResult, VerdictEvidence};
 use equipoise_report::{Format, Statement, render, statements};
 
 fn concluded(count: usize, readout: ReadoutResult) -> Statement {
@@ -198,29 +198,34 @@ fn no_control_says_why() {
 
 #[test]
 fn a_record_of_version_1_has_no_control() {
-    let share = |correct: usize| (correct as f64 / 10.0, [0.0, 1.0]);
-    let ((clean, _), (opening, _), (white_box, interval)) = (share(9), share(6), share(4));
-    let attack = |name: &str, estimator: &str, ready_made: bool, broken: usize| {
+    let [clean, opening, white_box] = [9, 6, 4].map(|correct| Accuracy::new(correct, 10));
+    let attack = |estimator: &str, ready_made: bool, before: usize, after: usize| {
+        let accuracy = Accuracy::new(after, 10);
         serde_json::json!({
-            "name": name, "estimator": estimator, "ready_made": ready_made, "accuracy": 0.5,
-            "accuracy_interval": interval, "attempted": 9, "broken": broken, "unconfirmed": 0, "seconds": 1.0,
-            "cell_evaluations": 90, "vjps": 40,
+            "name": "pgd-10", "estimator": estimator, "ready_made": ready_made, "accuracy": accuracy.value,
+            "accuracy_interval": accuracy.interval, "attempted": before, "broken": before - after,
+            "unconfirmed": 0, "seconds": 1.0, "cell_evaluations": 90, "vjps": 40,
         })
+    };
+    let broken_by = |index: usize| match index {
+        4..6 => Some("pgd-10/through-solver"),
+        6..9 => Some("pgd-10/exact"),
+        _ => None,
     };
     let example = |index: usize| {
         serde_json::json!({
             "index": index, "label": 0, "clean_correct": index < 9, "robust": index < 4,
-            "broken_by": if (4..9).contains(&index) { Some("pgd-10/exact") } else { None }, "non_finite": false,
+            "broken_by": broken_by(index), "non_finite": false,
         })
     };
     let record = serde_json::json!({
         "version": 1, "model": "old", "configuration": {}, "dataset": "digits, test", "norm": "linf", "eps": 0.1,
-        "seed": 0, "count": 10, "clean_accuracy": clean, "clean_accuracy_interval": interval,
+        "seed": 0, "count": 10, "clean_accuracy": clean.value, "clean_accuracy_interval": clean.interval,
         "readouts": [{
-            "name": "final", "clean_accuracy": clean, "clean_accuracy_interval": interval,
-            "ready_made_accuracy": opening, "ready_made_accuracy_interval": interval,
-            "white_box_accuracy": white_box, "white_box_accuracy_interval": interval,
-            "attacks": [attack("pgd-10", "exact", true, 3), attack("pgd-10", "through-solver", false, 2)],
+            "name": "final", "clean_accuracy": clean.value, "clean_accuracy_interval": clean.interval,
+            "ready_made_accuracy": opening.value, "ready_made_accuracy_interval": opening.interval,
+            "white_box_accuracy": white_box.value, "white_box_accuracy_interval": white_box.interval,
+            "attacks": [attack("exact", true, 9, 6), attack("through-solver", false, 6, 4)],
             "examples": (0..10).map(example).collect::<Vec<_>>(),
         }],
     });
