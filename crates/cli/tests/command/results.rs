@@ -135,6 +135,19 @@ fn an_evaluation_leaves_what_the_contract_says() {
     assert_eq!(succeed(at, reports).lines().count(), 5);
     assert!(at.join("both/comparisons.csv").exists());
     assert_eq!(json(&at.join("both/results.json"))["models"].as_array().unwrap().len(), 2);
+    let both = json(&at.join("both/results.json"));
+    valid(&both);
+    // A headline that was edited by hand is refused, and so is a finding.
+    for (edited, field) in [("white_box_accuracy", "white_box_accuracy"), ("finding", "finding")] {
+        let mut forged = both.clone();
+        let readout = &mut forged["models"][0]["readouts"][0];
+        match edited {
+            "finding" => readout["verdict"]["finding"] = "not-obfuscated".into(),
+            _ => readout[edited] = 0.99.into(),
+        }
+        fs::write(at.join("forged.json"), forged.to_string()).unwrap();
+        refuse(at, "report --results forged.json --out forged", 2, &["forged.json", field]);
+    }
     succeed(at, "report --results both/results.json --out table.tex --format latex");
     assert!(fs::read_to_string(at.join("table.tex")).unwrap().contains("tabular"));
 }
