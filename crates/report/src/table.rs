@@ -81,8 +81,8 @@ pub(crate) fn summary(setting: &str, models: &[&Evaluation]) -> Table {
         }
     }
     let caption = format!(
-        "{setting}. Accuracy in %, with its 95% Wilson interval and count. Ready-made: after the opening and as many \
-         runs as through other gradients; white-box: after everything."
+        "{setting}. Accuracy in %, with its 95% Wilson interval and count. Ready-made: after the opening and, where \
+         there are, the twins of the runs through other gradients; white-box: after everything."
     );
     Table { caption, columns, rows }
 }
