@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let indices: Vec<usize> = (0..test.len()).collect();
     let images = from_vec(test.images(&indices), [test.len(), 1, 8, 8], &device);
     let budget = Budget::new(Norm::Linf, 0.1)?;
-    let targets = Targets { images: &images, labels: &test.labels, indices: &indices, seed: 0 };
+    let targets = Targets { images: &images, labels: &test.labels, indices: &indices, seed: 0, start: 0 };
     for estimator in ["exact", "unrolled:state=2,lead=1,steps=2"] {
         let victim = Victim::new(&model, &deployment, Readout::Final, estimator.parse::<Estimator>()?);
         let correct = |images| {

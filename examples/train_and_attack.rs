@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use equipoise::attack::{Budget, Norm};
 use equipoise::checkpoint::{FORMAT_VERSION, Metadata};
 use equipoise::deployed::Deployment;
-use equipoise::evaluate::{self, Cascade, Entry, Points, Quiet, Settings};
+use equipoise::evaluate::{self, Cascade, Pair, Points, Quiet, Run, Settings};
 use equipoise::gradient::Estimator;
 use equipoise::network::Architecture;
 use equipoise::readout::Readout;
@@ -50,29 +50,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let deployment = &model.metadata.deployment;
     let victim = |estimator: Estimator| model.network.victim(deployment, Readout::Final, estimator);
     let (exact, middle) = (victim(Estimator::Exact), victim("unrolled:state=4,lead=1,steps=4".parse()?));
-    let entry = |name,
-                 victim,
-                 estimator: &str,
-                 ready_made|
-     -> Result<Entry<'_>, Box<dyn std::error::Error>> {
-        Ok(Entry { attack: equipoise::attack::parse(name)?, estimator: estimator.into(), ready_made, victim })
-    };
-    let cascade = Cascade {
-        readout: "final".into(),
-        judge: &*exact,
-        entries: vec![
-            entry("pgd-10", &*exact, "exact", true)?,
-            entry("pgd-10", &*middle, "unrolled:state=4", false)?,
-        ],
-    };
+    let ready_made = Run::new(equipoise::attack::parse("pgd-10")?, "exact", &*exact);
+    // The same attack through another gradient, from a start of its own, and its twin from the same start.
+    let white_box = ready_made.through("unrolled:state=4,lead=1,steps=4", &*middle).starting(1);
+    let twin = Some(white_box.through("exact", &*exact));
+    let mut cascade = Cascade::ready_made("final", &*exact, vec![ready_made]);
+    cascade.pairs.push(Pair { white_box, twin, aimed: None });
     let settings = Settings { budget: Budget::new(Norm::Linf, 0.1)?, seed: 0, batch_size: 50 };
     let outcome = evaluate::run(&cascade, &points, &settings, &Quiet, None)?;
-    println!("clean {:?}", outcome.result.clean_accuracy);
-    for attack in &outcome.result.attacks {
+    let mut result = outcome.result;
+    println!("clean {:?}", result.clean_accuracy);
+    for attack in &result.attacks {
         println!(
             "{} through {}: {:?} in {:.1} s",
             attack.name, attack.estimator, attack.accuracy, attack.seconds
         );
     }
+    // From the arms' counts to a finding. Twenty pairs and an attack without gradients would say more.
+    equipoise::verdict::conclude_alone(&mut result);
+    let verdict = &result.verdict;
+    println!("{:?}: b = {:?}, c = {:?}, p = {:?}", verdict.finding, verdict.b, verdict.c, verdict.p_value);
     Ok(())
 }

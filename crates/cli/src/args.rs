@@ -48,17 +48,81 @@ impl Images {
 }
 
 impl flags::Ball {
-    /// Checks the flags.
+    /// Checks the flags: one radius.
     pub fn budget(&self) -> Result<Budget, Error> {
-        budget(&self.eps, &self.norm)
+        budget(self.eps.as_deref(), &self.norm)
+    }
+
+    /// Checks the flags: one radius or several, the smallest first, each once.
+    pub fn budgets(&self) -> Result<Vec<Budget>, Error> {
+        budgets(self.eps.as_deref(), &self.norm)
     }
 }
 
-/// `--eps` and `--norm`.
-pub fn budget(eps: &str, norm: &str) -> Result<Budget, Error> {
+/// `--eps`, one radius, and `--norm`.
+pub fn budget(eps: Option<&str>, norm: &str) -> Result<Budget, Error> {
+    match budgets(eps, norm)?.as_slice() {
+        [budget] => Ok(*budget),
+        _ => Err(input("--eps: one radius here, such as 8/255; evaluate takes several")),
+    }
+}
+
+/// `--eps` and `--norm`: every radius once, the smallest first.
+fn budgets(eps: Option<&str>, norm: &str) -> Result<Vec<Budget>, Error> {
     let norm: Norm = norm.parse().map_err(|error| input(format!("--norm: {error}")))?;
-    let eps = Budget::parse_eps(eps).map_err(|error| input(format!("--eps {eps}: {error}")))?;
-    Budget::new(norm, eps).map_err(|error| input(format!("--eps: {error}")))
+    let eps = match (eps, norm) {
+        (Some(eps), _) => eps,
+        (None, Norm::Linf) => "8/255",
+        (None, Norm::L2) => {
+            return Err(input(
+                "--norm l2: give --eps too: the usual one is 0.5 (128/255) for CIFAR-10, and 1.5 to 3 for MNIST; 8/255 \
+                 is a radius of linf",
+            ));
+        }
+        (None, Norm::L1) => {
+            return Err(input(
+                "--norm l1: give --eps too: the usual one is 12 for CIFAR-10, and 10 for MNIST; 8/255 is a radius of \
+                 linf",
+            ));
+        }
+    };
+    let mut budgets = Vec::new();
+    for text in eps.split(',') {
+        let eps = Budget::parse_eps(text).map_err(|error| input(format!("--eps {text}: {error}")))?;
+        let budget = Budget::new(norm, eps).map_err(|error| input(format!("--eps: {error}")))?;
+        if norm == Norm::Linf && eps > 1.0 {
+            let text = text.trim();
+            return Err(input(format!(
+                "--eps {text}: images lie in [0, 1], so that every image is within linf 1 of any other; did you mean \
+                 {text}/255?"
+            )));
+        }
+        budgets.push(budget);
+    }
+    budgets.sort_by(|a, b| a.eps().total_cmp(&b.eps()));
+    budgets.dedup();
+    if budgets[0].eps() == 0.0 {
+        tracing::warn!("--eps 0: nothing can be perturbed within it; robust accuracy is clean accuracy");
+    }
+    Ok(budgets)
+}
+
+/// `--control`.
+pub fn control(name: &str) -> Result<bool, Error> {
+    match name {
+        "twins" => Ok(true),
+        "none" => Ok(false),
+        _ => Err(input(format!("--control {name}: use twins, or none for runs without a control"))),
+    }
+}
+
+/// `--margin`, points to a fraction.
+pub fn margin(points: f64) -> Result<f64, Error> {
+    if points > 0.0 && points < 100.0 {
+        Ok(points / 100.0)
+    } else {
+        Err(input(format!("--margin {points}: give points between 0 and 100, such as 3")))
+    }
 }
 
 /// `--attacks`, checked.
@@ -66,11 +130,11 @@ pub fn budget(eps: &str, norm: &str) -> Result<Budget, Error> {
 pub struct Attacks {
     /// Attacks by name, each once, to be crossed with the gradients.
     pub names: Vec<String>,
-    /// Whether the white-box battery was asked for, which brings its own gradients.
+    /// Whether the white-box plan was asked for, which brings its own gradients.
     pub white_box: bool,
 }
 
-/// `--attacks`: names and sets that the library knows, and the battery `whitebox`.
+/// `--attacks`: names and sets that the library knows, and `whitebox`, the white-box plan.
 pub fn attacks(list: &str) -> Result<Attacks, Error> {
     let mut attacks = Attacks::default();
     for name in list.split(',') {
@@ -193,6 +257,7 @@ fn check_states(estimator: &Estimator, steps: usize) -> Result<(), Error> {
         Estimator::Ensemble(members) | Estimator::Joint(members) => {
             members.iter().try_for_each(|member| check_states(member, steps))
         }
+        Estimator::Aimed(method) => check_states(method, steps),
         _ => Ok(()),
     }
 }
@@ -294,7 +359,23 @@ mod tests {
     }
 
     #[test]
-    fn the_battery_is_no_attack_to_be_crossed() {
+    fn radii_are_checked_by_their_norm() {
+        let radii = |eps: Option<&str>, norm| {
+            budgets(eps, norm).map(|all| all.iter().map(|budget| budget.eps()).collect::<Vec<_>>())
+        };
+        assert_eq!(radii(None, "linf").unwrap(), [8.0 / 255.0]);
+        assert_eq!(radii(Some("0.2, 8/255,0.1,0.2"), "linf").unwrap(), [8.0 / 255.0, 0.1, 0.2]);
+        assert_eq!(radii(Some("2"), "l2").unwrap(), [2.0]);
+        let message = |eps, norm| budgets(eps, norm).unwrap_err().to_string();
+        assert!(message(Some("8"), "linf").contains("did you mean 8/255"));
+        assert!(message(Some("0.1,8"), "linf").contains("8/255"));
+        assert!(message(None, "l2").contains("0.5"));
+        assert!(message(None, "l1").contains("12"));
+        assert!(budget(Some("0.1,0.2"), "linf").unwrap_err().to_string().contains("one radius"));
+    }
+
+    #[test]
+    fn the_white_box_plan_is_no_attack_to_be_crossed() {
         let attacks = attacks("whitebox, pgd-5,pgd-5").unwrap();
         assert_eq!((attacks.names.as_slice(), attacks.white_box), (&["pgd-5".to_owned()][..], true));
     }

@@ -1,22 +1,24 @@
-//! The grid of adaptive attacks on one model: for each readout a cascade of attacks × gradient estimators.
+//! One model behind one readout: the white-box plan at every radius, checks, pictures.
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use equipoise::attack::{self, Beat, WhiteBox};
-use equipoise::batch::{from_vec, to_vec};
-use equipoise::battery::{Battery, Subject};
+use equipoise::attack::{Beat, Budget};
+use equipoise::batch::{from_vec, select, to_vec};
 use equipoise::checkpoint::ModelFile;
 use equipoise::defense::{DefenseError, EarlyChoice, choose_early};
 use equipoise::evaluate::{
-    self, Cascade, Entry, Journal, Observer, Outcome, Points, Settings, TimeLimit, save_adversarial,
+    self, Conditions, Journal, Observer, Outcome, Points, Settings, TimeLimit, gallery, save_adversarial,
 };
 use equipoise::gradient::Estimator;
+use equipoise::plan::{Plan, Subject, Tries};
 use equipoise::probe::{self, ProbeError};
 use equipoise::readout::Readout;
 use equipoise_dataset::{Dataset, NpyArray, write_npz};
-use equipoise_record::{Flag, NotTried, ReadoutResult};
+use equipoise_record::{Flag, NotTried, RadiusResult, ReadoutResult, Verdict};
+use equipoise_verdict::power;
 
 use crate::args::Attacks;
 use crate::error::{Error, input};
@@ -24,28 +26,68 @@ use crate::interrupt;
 use crate::progress::Progress;
 use crate::setup::Setup;
 
+/// Images in the gallery of an evaluation.
+const GALLERY: usize = 12;
+
 /// What is evaluated, by what, and how.
 pub struct Grid<'a> {
     /// The model.
     pub model: &'a ModelFile,
     /// What tells its file from others.
     pub hash: &'a str,
-    /// Attacks by name, and whether the white-box battery is among them.
+    /// Attacks by name, and whether the white-box plan is among them.
     pub attacks: &'a Attacks,
     /// Estimators beside the training gradient, for the attacks that were named.
     pub gradients: &'a [Estimator],
-    /// Estimators that were asked for: the battery takes them too.
+    /// Estimators that were asked for: the white-box plan takes them too.
     pub asked: &'a [Estimator],
+    /// Whether runs through other gradients have twins.
+    pub control: bool,
+    /// The margin of `not-obfuscated`, as a fraction.
+    pub margin: f64,
     /// Seconds for the attacks on each readout.
     pub time_limit: Option<f64>,
-    /// Points to be examined for signs of obfuscation; `None` for no flags at all.
+    /// Points to be examined by checks; `None` for no checks at all.
     pub flags: Option<usize>,
-    /// Budget, seed and batch size.
-    pub settings: Settings,
-    /// Where results go; the journal is `journal/READOUT` below it.
+    /// The radii, the smallest first.
+    pub budgets: &'a [Budget],
+    /// Seed of all random numbers.
+    pub seed: u64,
+    /// Images at once.
+    pub batch_size: usize,
+    /// Where results go; the journal is `journal/READOUT` below it, with a folder for each radius if there are several.
     pub folder: &'a Path,
     /// Whether to save the adversarial images.
     pub save: bool,
+}
+
+impl Grid<'_> {
+    /// The largest radius: its results are the readout's own.
+    pub fn largest(&self) -> Budget {
+        self.budgets[self.budgets.len() - 1]
+    }
+
+    fn settings(&self, budget: Budget) -> Settings {
+        Settings { budget, seed: self.seed, batch_size: self.batch_size }
+    }
+
+    fn subject(&self, readout: Readout, classes: usize) -> Subject<'_> {
+        let ModelFile { metadata, network } = self.model;
+        let norm = self.largest().norm();
+        Subject { network, deployment: &metadata.deployment, readout, classes, norm }
+    }
+
+    fn plan(&self, subject: &Subject<'_>) -> Plan {
+        let named = Tries::product(subject, &self.attacks.names, self.gradients);
+        let tries =
+            if self.attacks.white_box { Tries::white_box(subject, self.asked).with(named) } else { named };
+        Plan::new(subject, tries, self.control)
+    }
+
+    fn journal(&self, readout: Readout, budget: Budget) -> PathBuf {
+        let folder = self.folder.join("journal").join(file_name(readout));
+        if self.budgets.len() > 1 { folder.join(format!("eps-{}", budget.eps())) } else { folder }
+    }
 }
 
 /// The points of a data set in place.
@@ -71,9 +113,9 @@ pub fn choose(
     }
     let held_out = points(&training.select(&rows), first, setup)?;
     let watch = Watch::new(&grid.model.metadata.name, setup);
-    let Settings { budget, seed, batch_size } = grid.settings;
     let ModelFile { metadata, network } = grid.model;
-    let choice = choose_early(network, &metadata.deployment, &held_out, &budget, seed, batch_size, &watch);
+    let (budget, deployment) = (grid.largest(), &metadata.deployment);
+    let choice = choose_early(network, deployment, &held_out, &budget, grid.seed, grid.batch_size, &watch);
     match choice {
         Ok(choice) => {
             let best = choice.robust_accuracy[choice.t - 1].value;
@@ -91,113 +133,201 @@ pub fn choose(
     }
 }
 
-/// Evaluates a model behind one readout. `None` if somebody asked to stop: the journal waits to be resumed.
+/// Evaluates a model behind one readout, at every radius. `None` if somebody asked to stop: the journal waits to be
+/// resumed. The verdicts hold counts; findings are made of them once the record is complete.
 pub fn run(
     grid: &Grid<'_>,
     readout: Readout,
     points: &Points,
-    classes: usize,
+    data: &Dataset,
     setup: &Setup,
 ) -> Result<Option<ReadoutResult>, Error> {
     let ModelFile { metadata, network } = grid.model;
-    let deployment = &metadata.deployment;
-    let norm = grid.settings.budget.norm();
-    let subject = Subject { network, deployment, readout, classes, norm };
-    let battery = plan(grid, &subject);
+    let subject = grid.subject(readout, data.classes);
+    let plan = grid.plan(&subject);
     let label = format!("{}, {readout}", metadata.name);
-    if grid.attacks.white_box {
-        announce(&label, &battery, grid.time_limit);
-    }
-    let training = deployment.training_gradient.clone();
-    let victims: Vec<Box<dyn WhiteBox>> = battery
-        .tries
-        .iter()
-        .map(|planned| planned.estimator.clone().unwrap_or(training.clone()))
-        .map(|estimator| network.victim(deployment, readout, estimator))
-        .collect();
-    let judge = network.victim(deployment, readout, training.clone());
-    let entries = battery.tries.iter().zip(&victims).map(|(planned, victim)| {
-        let attack = attack::parse(&planned.attack).map_err(input)?;
-        let estimator = planned.estimator.as_ref().map_or("none".to_owned(), ToString::to_string);
-        Ok(Entry { attack, estimator, ready_made: planned.ready_made, victim: victim.as_ref() })
-    });
-    let cascade = Cascade {
-        readout: readout.to_string(),
-        judge: &*judge,
-        entries: entries.collect::<Result<_, Error>>()?,
-    };
-    let name = file_name(readout);
-    let mut journal = Journal::open(grid.folder.join("journal").join(&name), grid.hash)
-        .map_err(evaluate::EvaluateError::from)?;
-    let watch = Watch::new(&label, setup);
-    let work = battery.tries.iter().map(|planned| planned.work).collect();
-    let limit = grid.time_limit.map(|seconds| TimeLimit { seconds, work });
-    let mut outcome =
-        evaluate::run_within(&cascade, points, &grid.settings, limit.as_ref(), &watch, Some(&mut journal))?;
-    if !outcome.complete {
-        return Ok(None);
-    }
-    if let Some(plan) = &mut outcome.result.plan {
-        plan.not_tried.extend(battery.left_out);
-    }
-    if let Some(count) = grid.flags {
-        let Some(flags) = flags(grid, &subject, points, &outcome, (&journal, count), &watch)? else {
+    announce(&label, &plan, grid);
+    let deployment = &metadata.deployment;
+    let judge = network.victim(deployment, readout, deployment.training_gradient.clone());
+    let victims = plan.victims(&subject);
+    let cascade = plan.cascade(readout, judge.as_ref(), &victims).map_err(input)?;
+    let radii = grid.budgets.len();
+    let limit = grid.time_limit.map(|seconds| TimeLimit { seconds: seconds / radii as f64 });
+    let mut smaller: Option<Outcome> = None;
+    let mut results = Vec::new();
+    for &budget in grid.budgets {
+        let label = if radii > 1 { format!("{label}, eps {}", budget.eps()) } else { label.clone() };
+        let watch = Watch::new(&label, setup);
+        let folder = grid.journal(readout, budget);
+        let journal_error = |error| Error::from(evaluate::EvaluateError::from(error));
+        let mut journal = Journal::open(&folder, grid.hash).map_err(journal_error)?;
+        let conditions = Conditions { limit, smaller: smaller.as_ref(), journal: Some(&mut journal) };
+        let settings = grid.settings(budget);
+        let mut outcome = evaluate::run_with(&cascade, points, &settings, &watch, conditions)?;
+        if !outcome.complete {
             return Ok(None);
-        };
-        outcome.result.flags = flags;
-    }
-    drop(watch);
-    if grid.save {
-        save(&grid.folder.join(format!("adversarial-{name}")), points, grid, &outcome, classes)?;
-    }
-    Ok(Some(outcome.result))
-}
-
-/// The battery if it was asked for, and the attacks that were named.
-fn plan(grid: &Grid<'_>, subject: &Subject<'_>) -> Battery {
-    let named = Battery::product(subject, &grid.attacks.names, grid.gradients);
-    if grid.attacks.white_box { Battery::white_box(subject, grid.asked).with(named) } else { named }
-}
-
-/// Says what is going to be tried: a line for each attack, with its gradients.
-fn announce(label: &str, battery: &Battery, time_limit: Option<f64>) {
-    let count = battery.tries.len();
-    match time_limit {
-        None => tracing::info!("{label}: {count} attacks in this order"),
-        Some(seconds) => tracing::info!(
-            "{label}: {count} attacks, by expected gain per second, for at most {seconds:.0} seconds"
-        ),
-    }
-    for group in battery.tries.chunk_by(|a, b| (&a.attack, a.ready_made) == (&b.attack, b.ready_made)) {
-        let through: Vec<String> =
-            group.iter().filter_map(|planned| planned.estimator.as_ref()).map(ToString::to_string).collect();
-        let kind = if group[0].ready_made { " (ready-made)" } else { "" };
-        match through.as_slice() {
-            [] => tracing::info!("{label}: {}", group[0].attack),
-            through => tracing::info!("{label}: {} through {}{kind}", group[0].attack, through.join("; ")),
         }
+        let verdict = &mut outcome.result.verdict;
+        verdict.margin = grid.margin;
+        verdict.looks = journal.look(points.len()).map_err(journal_error)?;
+        verdict.level = level(verdict.looks.len());
+        if budget == grid.largest() {
+            if let Some(record) = &mut outcome.result.plan {
+                record.not_tried.extend(plan.left_out.iter().cloned());
+            }
+            if let Some(count) = grid.flags {
+                let examined = (points, &outcome, &settings);
+                let Some(flags) = flags(&subject, examined, (&journal, count), &watch)? else {
+                    return Ok(None);
+                };
+                outcome.result.flags = flags;
+            }
+            if grid.save {
+                let stem = grid.folder.join(format!("adversarial-{}", file_name(readout)));
+                save(&stem, points, (grid, budget), &outcome, data.classes)?;
+                let pictures = gallery(points, &outcome, budget.norm(), &data.class_names, GALLERY);
+                outcome.result.gallery = Some(pictures);
+            }
+        }
+        results.push((budget, outcome.result.clone()));
+        smaller = Some(outcome);
     }
-    for left_out in &battery.left_out {
-        let NotTried { attack, estimator, reason } = left_out;
-        tracing::info!("{label}: not {attack} through {estimator}: {reason}");
+    Ok(combined(results))
+}
+
+/// The level of the tests at the k-th look: all looks together are wrong in at most 7.5% of cases, the first in 5%.
+fn level(looks: usize) -> f64 {
+    if looks < 2 { Verdict::LEVEL } else { Verdict::LEVEL / 2.0_f64.powi(looks as i32) }
+}
+
+/// The largest radius with the others below it.
+fn combined(results: Vec<(Budget, ReadoutResult)>) -> Option<ReadoutResult> {
+    let of = |(budget, result): &(Budget, ReadoutResult)| RadiusResult {
+        eps: budget.eps(),
+        clean_accuracy: result.clean_accuracy,
+        ready_made_accuracy: result.ready_made_accuracy,
+        ready_made_opening_accuracy: result.ready_made_opening_accuracy,
+        white_box_accuracy: result.white_box_accuracy,
+        verdict: result.verdict.clone(),
+    };
+    let radii: Vec<RadiusResult> =
+        if results.len() > 1 { results.iter().map(of).collect() } else { Vec::new() };
+    results.into_iter().last().map(|(_, result)| ReadoutResult { radii, ..result })
+}
+
+/// Says what is going to be run, and how long it takes at most.
+fn announce(label: &str, plan: &Plan, grid: &Grid<'_>) {
+    let pairs = plan.pairs.len();
+    let twins =
+        if plan.pairs.iter().all(|pair| pair.twin) { ", each with its twin" } else { ", without twins" };
+    let twins = if pairs == 0 { "" } else { twins };
+    let time = grid.time_limit.map_or(String::new(), |seconds| format!(", for at most {seconds:.0} seconds"));
+    tracing::info!(
+        "{label}: {} ready-made, {pairs} through other gradients{twins}, {} without gradients{time}",
+        plan.opening.len(),
+        plan.gradient_free.len()
+    );
+    if grid.attacks.white_box {
+        listing(plan).iter().for_each(|line| tracing::info!("{label}: {line}"));
     }
 }
 
-/// Signs of obfuscation, from the cascade and from the model. `None` if somebody asked to stop.
+/// What is going to be run, a line for each attack with its gradients.
+fn listing(plan: &Plan) -> Vec<String> {
+    let mut lines = Vec::new();
+    let names = |names: Vec<&str>| names.join(", ");
+    if !plan.opening.is_empty() {
+        let attacks = plan.opening.iter().map(|planned| planned.attack.as_str()).collect();
+        lines.push(format!("opening, through the training gradient: {}", names(attacks)));
+    }
+    for group in plan.pairs.chunk_by(|a, b| (&a.white_box.attack, a.twin) == (&b.white_box.attack, b.twin)) {
+        let through: Vec<String> = group
+            .iter()
+            .filter_map(|pair| pair.white_box.estimator.as_ref())
+            .map(ToString::to_string)
+            .collect();
+        let twin = if group[0].twin { ", each with its twin through the training gradient" } else { "" };
+        let aimed = group[0].aimed.as_ref().map_or(String::new(), |aimed| format!(" and through {aimed}"));
+        lines.push(format!("{} through {}{twin}{aimed}", group[0].white_box.attack, through.join("; ")));
+    }
+    for duel in &plan.yardsticks {
+        lines.push(format!("yardstick: {} through {} against {}", duel.attack, duel.other, duel.training));
+    }
+    if !plan.gradient_free.is_empty() {
+        let attacks = plan.gradient_free.iter().map(|planned| planned.attack.as_str()).collect();
+        lines.push(format!("without gradients, on what withstands: {}", names(attacks)));
+    }
+    for NotTried { attack, estimator, reason } in &plan.left_out {
+        lines.push(format!("not {attack} through {estimator}: {reason}"));
+    }
+    lines
+}
+
+/// `--plan`: what would be run on one readout, the time it takes at most, and what so many images can show.
+pub fn describe(grid: &Grid<'_>, readout: Readout, points: &Points, classes: usize) -> String {
+    let subject = grid.subject(readout, classes);
+    let plan = grid.plan(&subject);
+    let n = points.len();
+    let mut text = format!("{}, readout {readout}, {n} images\n", grid.model.metadata.name);
+    for line in listing(&plan) {
+        text += &format!("  {line}\n");
+    }
+    let most = plan.work(&subject) * n as f64 * grid.budgets.len() as f64 * pace(&subject, points);
+    let radii = match grid.budgets.len() {
+        1 => String::new(),
+        radii => format!(", over {radii} radii"),
+    };
+    text += &format!("  time: {} if every image withstood everything{radii}; ", duration(most));
+    text += "images that fall early cost a small part of that\n";
+    if plan.pairs.is_empty() || plan.opening.is_empty() || !grid.control {
+        text += "  power: none, there is no control\n";
+    } else {
+        let chances = [0.02, 0.04, 0.08].map(|gap| {
+            let chance = power(n, gap, 0.002, Verdict::LEVEL);
+            format!("{:.0}% at {:.0} points", 100.0 * chance, 100.0 * gap)
+        });
+        text +=
+            &format!("  chance that the arms' test sees a gap, for one readout: {}\n", chances.join(", "));
+    }
+    text
+}
+
+/// Seconds of a unit of work for one image, measured on a few.
+fn pace(subject: &Subject<'_>, points: &Points) -> f64 {
+    let rows: Vec<usize> = (0..points.len().min(32)).collect();
+    let images = select(points.images(), &rows);
+    let training = subject.deployment.training_gradient.clone();
+    let victim = subject.network.victim(subject.deployment, subject.readout, training);
+    // The first call fills caches.
+    victim.logits(&images);
+    let started = Instant::now();
+    let calls = 3;
+    (0..calls).for_each(|_| drop(to_vec(victim.logits(&images))));
+    started.elapsed().as_secs_f64() / (calls * rows.len().max(1)) as f64 / subject.work(None)
+}
+
+/// `40 s`, `12 min`, `3.5 h`.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        ..120.0 => format!("{seconds:.0} s"),
+        ..7200.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.1} h", seconds / 3600.0),
+    }
+}
+
+/// The checks, of the evaluation and of the model. `None` if somebody asked to stop.
 fn flags(
-    grid: &Grid<'_>,
     subject: &Subject<'_>,
-    points: &Points,
-    outcome: &Outcome,
+    (points, outcome, settings): (&Points, &Outcome, &Settings),
     (journal, count): (&Journal, usize),
     watch: &Watch<'_>,
 ) -> Result<Option<Vec<Flag>>, Error> {
-    let kept = journal.flags(count).map_err(evaluate::EvaluateError::from)?;
+    let kept = journal.flags(points.len(), count).map_err(evaluate::EvaluateError::from)?;
     let probed = match kept {
         Some(flags) => flags,
-        None => match probe::flags(subject, points, outcome, &grid.settings, count, watch) {
+        None => match probe::flags(subject, points, outcome, settings, count, watch) {
             Ok(flags) => {
-                journal.keep_flags(count, &flags).map_err(evaluate::EvaluateError::from)?;
+                journal.keep_flags(points.len(), count, &flags).map_err(evaluate::EvaluateError::from)?;
                 flags
             }
             Err(ProbeError::Cancelled) => return Ok(None),
@@ -206,8 +336,17 @@ fn flags(
     };
     let mut flags = evaluate::flags(&outcome.result);
     flags.extend(probed);
-    for flag in flags.iter().filter(|flag| flag.raised) {
-        tracing::warn!("{}: {}: {}", watch.label, flag.name, flag.statement);
+    let raised: Vec<&Flag> = flags.iter().filter(|flag| flag.raised).collect();
+    let (all, label) = (flags.len(), watch.label);
+    match raised.as_slice() {
+        [] => tracing::info!("{label}: {all} checks, none raised"),
+        raised => {
+            let names: Vec<&str> = raised.iter().map(|flag| flag.name.as_str()).collect();
+            tracing::warn!("{label}: {} of {all} checks raised: {}", raised.len(), names.join(", "));
+        }
+    }
+    for flag in raised {
+        tracing::warn!("{label}: {}: {}", flag.name, flag.statement);
     }
     Ok(Some(flags))
 }
@@ -221,11 +360,11 @@ fn file_name(readout: Readout) -> String {
 fn save(
     stem: &Path,
     points: &Points,
-    grid: &Grid<'_>,
+    (grid, budget): (&Grid<'_>, Budget),
     outcome: &Outcome,
     classes: usize,
 ) -> Result<(), Error> {
-    save_adversarial(stem, points, &grid.settings.budget, grid.hash, outcome)?;
+    save_adversarial(stem, points, &budget, grid.hash, outcome)?;
     let shape = outcome.adversarial.dims();
     let integers = |values: &[usize]| values.iter().map(|&value| value as i64).collect::<Vec<_>>();
     let (x, y, index) =

@@ -28,7 +28,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// Adversarial robustness of deep equilibrium models: train, attack, defend, report.
 ///
-/// Answers one question: is this DEQ robust, or is gradient obfuscation flattering it?
+/// Answers one question: is the measured robustness real, or an artefact of gradient obfuscation?
 #[derive(Debug, Parser)]
 #[command(
     name = "equipoise",

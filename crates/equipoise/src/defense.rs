@@ -2,7 +2,7 @@
 //!
 //! The paper reads the head at an earlier iterate than the last (its section 4.3). Which one is chosen here by
 //! robust accuracy under a ready-made PGD-10 on examples that are used for nothing else: a t chosen on the test
-//! split would flatter itself.
+//! split would be biased upwards.
 
 use serde::{Deserialize, Serialize};
 
@@ -127,7 +127,7 @@ fn choose<S: Stem, C: Cell, H: Head>(
         let images = select(points.images(), rows);
         let labels: Vec<usize> = rows.iter().map(|&row| points.labels()[row]).collect();
         let indices: Vec<usize> = rows.iter().map(|&row| points.indices()[row]).collect();
-        let targets = Targets { images: &images, labels: &labels, indices: &indices, seed };
+        let targets = Targets { images: &images, labels: &labels, indices: &indices, seed, start: 0 };
         let pulse = Stopping::new(observer);
         let attacked = attack.attempt_with(&victim, &targets, budget, &pulse).images;
         if pulse.stopped() {

@@ -151,7 +151,7 @@ fn fab_finds_the_least_perturbation() {
             let expected: Vec<f64> =
                 to_vec(x.clone()).chunks(SIZE).zip(&y).map(|(x, &y)| distance(&victim, x, y, norm)).collect();
             let indices: Vec<usize> = (0..48).collect();
-            let targets = Targets { images: &x, labels: &y, indices: &indices, seed: SEED };
+            let targets = Targets { images: &x, labels: &y, indices: &indices, seed: SEED, start: 0 };
             let budget = Budget::new(norm, 0.01).unwrap();
             // By default FAB goes 5% too far each time, which leaves up to 1%; a smaller overshoot leaves less.
             for (eta, tolerance) in [(1.05, 1e-2), (1.001, 1e-3)] {

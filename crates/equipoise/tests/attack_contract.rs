@@ -80,7 +80,7 @@ fn an_example_does_not_see_its_batch() {
         let run = |rows: &[usize]| {
             let part = select(&x, rows);
             let labels: Vec<usize> = rows.iter().map(|&row| y[row]).collect();
-            let targets = Targets { images: &part, labels: &labels, indices: rows, seed: 3 };
+            let targets = Targets { images: &part, labels: &labels, indices: rows, seed: 3, start: 0 };
             let found = attack.attempt(&victim, &targets, budget);
             let pixels = to_vec(found.images);
             let each: Vec<_> = pixels.chunks(SIZE).map(<[f32]>::to_vec).zip(found.claimed).collect();
@@ -120,7 +120,7 @@ fn seed_and_index_choose_the_random_numbers() {
             };
             let run = |seed, index: usize| {
                 asked.borrow_mut().clear();
-                let targets = Targets { images: &x, labels: &y, indices: &[index], seed };
+                let targets = Targets { images: &x, labels: &y, indices: &[index], seed, start: 0 };
                 attack.run(&Watched { inner: &victim, watch: &watch }, &targets, &budget);
                 asked.borrow().clone()
             };

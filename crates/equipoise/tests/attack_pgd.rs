@@ -87,7 +87,7 @@ fn an_example_does_not_see_its_batch() {
             let run = |rows: &[usize]| {
                 let part = select(&x, rows);
                 let labels: Vec<usize> = rows.iter().map(|&row| y[row]).collect();
-                let targets = Targets { images: &part, labels: &labels, indices: rows, seed: 3 };
+                let targets = Targets { images: &part, labels: &labels, indices: rows, seed: 3, start: 0 };
                 let found = attack.attempt(&victim, &targets, &budget);
                 let pixels = to_vec(found.images);
                 let each: Vec<_> = pixels.chunks(SIZE).map(<[f32]>::to_vec).zip(found.claimed).collect();
@@ -119,7 +119,11 @@ fn another_seed_or_index_gives_another_start() {
     let budget = Budget::new(Norm::Linf, EPS).unwrap();
     let attack = pgd(PgdConfig { steps: 1, keep_first: false, ..PgdConfig::default() });
     let run = |seed, index: usize| {
-        to_vec(attack.run(&victim, &Targets { images: &x, labels: &y, indices: &[index], seed }, &budget))
+        to_vec(attack.run(
+            &victim,
+            &Targets { images: &x, labels: &y, indices: &[index], seed, start: 0 },
+            &budget,
+        ))
     };
     assert_eq!(run(1, 0), run(1, 0));
     assert_ne!(run(1, 0), run(2, 0));
@@ -195,7 +199,7 @@ fn a_textbook_step_from_a_given_start_is_known() {
     let x = images(8, 19, 0.3, 0.7);
     let y = labels(&victim, &x);
     let indices: Vec<usize> = (0..8).collect();
-    let targets = Targets { images: &x, labels: &y, indices: &indices, seed: 0 };
+    let targets = Targets { images: &x, labels: &y, indices: &indices, seed: 0, start: 0 };
     let budget = Budget::new(Norm::Linf, 0.1).unwrap();
     let config = PgdConfig { steps: 1, step_size: Some(0.05), keep_first: false, ..PgdConfig::default() };
     // The start is projected first: 0.5 away becomes 0.1 away, and the step goes back or stays at the edge.

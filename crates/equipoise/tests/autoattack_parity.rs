@@ -14,11 +14,11 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use common::Fixture;
-use equipoise::attack::{self, Budget, Norm, Targets, WhiteBox};
+use equipoise::attack::{self, Attack, Budget, Norm, Targets, WhiteBox};
 use equipoise::batch::{Images, predictions, select};
 use equipoise::checkpoint::{Configuration, import};
 use equipoise::deployed::Deployment;
-use equipoise::evaluate::{Cascade, Entry, Points, Quiet, Settings, run};
+use equipoise::evaluate::{Cascade, Points, Quiet, Run, Settings, run};
 use equipoise::gradient::Estimator;
 use equipoise::network::Architecture;
 use equipoise::readout::Readout;
@@ -54,9 +54,9 @@ fn compare(norm: Norm, eps: f64, key: &str) {
     let budget = Budget::new(norm, eps).unwrap();
 
     let started = Instant::now();
-    let entry = |attack| Entry { attack, estimator: "exact".to_owned(), ready_made: false, victim };
-    let entries: Vec<Entry<'_>> = attack::set("autoattack").unwrap().into_iter().map(entry).collect();
-    let cascade = Cascade { readout: "final".to_owned(), judge: victim, entries };
+    let run_of = |attack: Box<dyn Attack>| Run::new(attack, "exact", victim);
+    let runs: Vec<Run<'_>> = attack::set("autoattack").unwrap().into_iter().map(run_of).collect();
+    let cascade = Cascade::ready_made("final", victim, runs);
     let points = Points::new((0..labels.len()).collect(), images.clone(), labels.clone()).unwrap();
     let settings = Settings { budget, seed: SEED, batch_size: 50 };
     let outcome = run(&cascade, &points, &settings, &Quiet, None).unwrap();
@@ -64,21 +64,16 @@ fn compare(norm: Norm, eps: f64, key: &str) {
     let standard: Vec<bool> = examples.iter().map(|example| example.robust).collect();
     eprintln!("{key} standard: {:.1} s", started.elapsed().as_secs_f64());
 
-    for (place, entry) in cascade.entries.iter().enumerate() {
+    for (place, entry) in cascade.opening.iter().enumerate() {
         let name = entry.attack.name();
         // Broken in the cascade before this attack came to it.
         let unmet: Vec<usize> = (0..labels.len())
-            .filter(|&row| {
-                let earlier = |label: &String| {
-                    cascade.entries[..place].iter().any(|e| *label == format!("{}/exact", e.attack.name()))
-                };
-                examples[row].broken_by.as_ref().is_some_and(earlier)
-            })
+            .filter(|&row| examples[row].broken_in.opening.is_some_and(|run| run < place))
             .collect();
         let mut robust: Vec<bool> = examples
             .iter()
             .map(|example| example.robust || example.broken_by.is_some())
-            .zip(examples.iter().map(|example| example.broken_by == Some(format!("{name}/exact"))))
+            .zip(examples.iter().map(|example| example.broken_in.opening == Some(place)))
             .map(|(correct, broken)| correct && !broken)
             .collect();
         // The cascade's later attacks say nothing of this one: it had met those points, and failed.
@@ -106,7 +101,7 @@ fn alone(
     }
     let clean = select(images, rows);
     let labels: Vec<usize> = rows.iter().map(|&row| labels[row]).collect();
-    let targets = Targets { images: &clean, labels: &labels, indices: rows, seed: SEED };
+    let targets = Targets { images: &clean, labels: &labels, indices: rows, seed: SEED, start: 0 };
     let found = attack::parse(name).unwrap().run(victim, &targets, budget);
     assert!(budget.contains(&clean, &found).into_iter().all(|inside| inside));
     predictions(&victim.logits(&found)).into_iter().zip(labels).map(|(class, y)| class == Some(y)).collect()

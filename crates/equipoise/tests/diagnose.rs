@@ -290,8 +290,13 @@ fn the_curve_over_eps_ends_at_nothing_or_at_the_largest() {
     // The point at ε is PGD-10 as anybody would run it.
     let budget = case_budget(0.02);
     let attack = Pgd::new(PgdConfig::default()).unwrap();
-    let targets =
-        Targets { images: points.images(), labels: points.labels(), indices: points.indices(), seed: 5 };
+    let targets = Targets {
+        images: points.images(),
+        labels: points.labels(),
+        indices: points.indices(),
+        seed: 5,
+        start: 0,
+    };
     let attacked = predictions(&victim.logits(&attack.run(&victim, &targets, &budget)));
     let clean = predictions(&victim.logits(points.images()));
     let robust = attacked

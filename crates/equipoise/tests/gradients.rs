@@ -221,6 +221,107 @@ fn all_estimators_agree_on_a_contraction() {
     }
 }
 
+/// What `aimed(exact)` means: the state moves as a fixed point would, by (I − A)⁻¹ times the image's movement, and the
+/// loss is read where the readout reads it. On a linear cell that is a function to be differenced in float64.
+#[test]
+fn the_aimed_gradient_is_implicit_at_the_states_that_are_read() {
+    let model = linear_deq(9, 4, 0.8, &mut Init::new(2, &Device::default()));
+    let backward = SolverConfig::broyden(80).with_tolerance(1e-6);
+    let deployment = Deployment { backward, solver: SolverConfig::broyden(5), ..Deployment::exact() };
+    let images = uniform([3, 1, 3, 3], 1);
+    let objective = CrossEntropy { labels: vec![0, 1, 2] };
+    let cell = equipoise::problems::LinearCell { matrix: model.cell.matrix.clone().map(double) };
+    let head = equipoise::problems::LinearHead {
+        classifier: equipoise::model::layers::Dense {
+            weight: model.head.classifier.weight.clone().map(double),
+            bias: model.head.classifier.bias.clone().map(double),
+        },
+    };
+    let direction = normal([3, 1, 3, 3], 2);
+    let injected = double(direction.clone()).flatten::<2>(1, 3);
+    let movement = (0..200).fold(injected.zeros_like(), |w, _| cell.apply(w, injected.clone()));
+    for readout in [Readout::Early(2), Readout::EnsembleStates, Readout::EnsembleLogits] {
+        let victim = Victim::new(&model, &deployment, readout, "aimed(exact)".parse().unwrap());
+        let (reading, gradient, forward) = victim.gradient(&images, &objective);
+        assert!(
+            relative_error(&reading.logits, &victim.logits(&images)) < 1e-5,
+            "it reads what {readout} reads"
+        );
+        let moved = |step: f64| {
+            let states =
+                forward.trajectory.states().iter().map(|state| double(state.clone())).collect::<Vec<_>>();
+            let last = cell.apply(
+                double(forward.trajectory.choose("best".parse().unwrap())),
+                double(images.clone()).flatten(1, 3),
+            );
+            let all: Vec<_> = states.into_iter().chain([last]).map(|z| z + movement.clone() * step).collect();
+            let count = all.len() as f64;
+            let logits = match readout {
+                Readout::Early(t) => head.forward(all[t - 1].clone(), &Phase::Evaluate),
+                Readout::EnsembleStates => {
+                    head.forward(all.into_iter().reduce(|a, b| a + b).unwrap() / count, &Phase::Evaluate)
+                }
+                _ => {
+                    let logits = all.into_iter().map(|z| head.forward(z, &Phase::Evaluate));
+                    logits.reduce(|a, b| a + b).unwrap() / count
+                }
+            };
+            entries(&objective.values(logits)).iter().sum::<f64>()
+        };
+        let step = 1e-5;
+        let measured = (moved(step) - moved(-step)) / (2.0 * step);
+        let predicted = inner(&gradient, &direction);
+        assert!((measured - predicted).abs() < 1e-3 * measured.abs(), "{readout}: {measured} {predicted}");
+    }
+    // Behind `final` it is the method itself, and `unrolled` starts where the readout reads.
+    let gradient = |readout, spec: &str| {
+        to_vec(
+            Victim::new(&model, &deployment, readout, spec.parse().unwrap()).gradient(&images, &objective).1,
+        )
+    };
+    assert_eq!(gradient(Readout::Final, "aimed(exact)"), gradient(Readout::Final, "exact"));
+    assert_eq!(
+        gradient(Readout::Early(3), "aimed(unrolled:state=best,lead=1,steps=2)"),
+        gradient(Readout::Early(3), "unrolled:state=3,lead=1,steps=2")
+    );
+}
+
+#[test]
+fn a_plan_knows_what_a_question_costs() {
+    let architecture = equipoise::network::Architecture::named("mdeq-digits").unwrap();
+    let network = architecture.init(3, &Device::default()).unwrap();
+    let images = uniform([2, 1, 8, 8], 5);
+    let objective = CrossEntropy { labels: labels(2) };
+    for mut deployment in [Deployment::exact(), Deployment::unrolled()] {
+        deployment.solver.tolerance = 0.0;
+        deployment.backward.tolerance = 0.0;
+        for readout in READOUTS {
+            let norm = equipoise::attack::Norm::Linf;
+            let subject = equipoise::plan::Subject {
+                network: &network,
+                deployment: &deployment,
+                readout,
+                classes: 10,
+                norm,
+            };
+            let counted = |work: equipoise::work::Work| (work.cell_evaluations + work.vjps) as f64 / 2.0;
+            let victim = network.victim(&deployment, readout, Estimator::Exact);
+            victim.logits(&images);
+            assert_eq!(counted(victim.work()), subject.work(None), "{readout}");
+            for spec in ESTIMATORS {
+                let estimator: Estimator = spec.parse().unwrap();
+                let victim = network.victim(&deployment, readout, estimator.clone());
+                victim.value_and_gradient(&images, &objective);
+                let (found, planned) = (counted(victim.work()), subject.work(Some(&estimator)));
+                assert!(
+                    (found - planned).abs() <= 1.0,
+                    "{spec} behind {readout}: {found}, planned {planned}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn adjoints_of_one_ensemble_share_their_pass() {
     let (model, mut deployment) = tiny();
@@ -252,13 +353,15 @@ fn adjoint_and_through_solver_follow_broyden_only() {
 
 const READOUTS: [Readout; 4] =
     [Readout::Final, Readout::Early(3), Readout::EnsembleStates, Readout::EnsembleLogits];
-const ESTIMATORS: [&str; 6] = [
+const ESTIMATORS: [&str; 8] = [
     "exact",
     "unrolled:state=4,lead=1,steps=2",
     "ensemble(unrolled:state=1..8,lead=1,steps=0)",
     "adjoint:state=best",
     "through-solver",
     "joint(exact,unrolled:state=3,lead=1,steps=0)",
+    "aimed(exact)",
+    "aimed(unrolled:state=best,lead=1,steps=2)",
 ];
 
 /// Logits and gradients of every readout × estimator, as bits.

@@ -41,7 +41,7 @@ fn attempt(
 ) -> Attempt {
     let attack = Pgd::new(PgdConfig { warm_start, ..PgdConfig::default() }).unwrap();
     let budget = Budget::new(Norm::Linf, 0.1).unwrap();
-    attack.attempt(victim, &Targets { images, labels, indices, seed: 1 }, &budget)
+    attack.attempt(victim, &Targets { images, labels, indices, seed: 1, start: 0 }, &budget)
 }
 
 #[test]

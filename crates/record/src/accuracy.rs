@@ -77,6 +77,7 @@ macro_rules! optional_layout {
     ($module:ident, $value:literal, $interval:literal) => {
         pub(crate) mod $module {
             use super::*;
+            use serde::de::Error as _;
             use serde::{Deserializer, Serializer};
 
             #[derive(Serialize, Deserialize)]
@@ -93,7 +94,16 @@ macro_rules! optional_layout {
 
             pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Accuracy>, D::Error> {
                 let f = Fields::deserialize(from)?;
-                Ok(f.value.zip(f.interval).map(|(value, interval)| Accuracy { value, interval }))
+                match (f.value, f.interval) {
+                    (Some(value), Some(interval)) => Ok(Some(Accuracy { value, interval })),
+                    (None, None) => Ok(None),
+                    (Some(_), None) => {
+                        Err(D::Error::custom(concat!($interval, " is null, and ", $value, " is not")))
+                    }
+                    (None, Some(_)) => {
+                        Err(D::Error::custom(concat!($value, " is null, and ", $interval, " is not")))
+                    }
+                }
             }
         }
     };

@@ -7,8 +7,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Gallery;
 use crate::accuracy::{self, Accuracy};
+use crate::{Gallery, Paired};
 
 /// Several models, diagnosed side by side on the same examples: the content of `diagnosis.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +60,9 @@ pub struct ModelDiagnosis {
     /// Spectral radius and Frobenius norm of J = ∂f/∂z.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spectrum: Option<Section<Spectrum>>,
+    /// One gradient against one, behind several readouts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub yardstick: Option<Section<Yardsticks>>,
     /// Accuracy as the solver's budget, its tolerance and ε change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweep: Option<Section<Sweep>>,
@@ -105,6 +108,42 @@ impl<T> Section<T> {
     pub fn absent(reason: impl Into<String>) -> Self {
         Self { seconds: 0.0, cell_evaluations: 0, vjps: 0, result: None, absent: Some(reason.into()) }
     }
+}
+
+/// One gradient against one, behind several readouts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Yardsticks {
+    /// The attack, with its starts, the same on every side.
+    pub attack: String,
+    /// A row for each readout.
+    pub rows: Vec<YardstickRow>,
+}
+
+/// What each gradient broke behind one readout, of the points that are correct when clean.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct YardstickRow {
+    /// The readout.
+    pub readout: String,
+    /// Points that are correct when clean: those attacked.
+    pub correct: usize,
+    /// The training gradient.
+    pub training: String,
+    /// Points that it broke.
+    pub training_broken: usize,
+    /// The other gradient.
+    pub other: String,
+    /// Points that it broke.
+    pub other_broken: usize,
+    /// The training method pointed at the readout; absent where the training gradient reads it already.
+    pub aimed: Option<String>,
+    /// Points that it broke.
+    pub aimed_broken: Option<usize>,
+    /// The other gradient against the training gradient.
+    pub total: Paired,
+    /// What of that is aim: the aimed gradient against the training gradient.
+    pub aim: Option<Paired>,
+    /// What of it is gradient: the other against the aimed one; against the training gradient where there is none.
+    pub gradient: Paired,
 }
 
 /// A share of examples.

@@ -284,3 +284,10 @@ pub struct BrokenBy {
     /// The number that keyed its random start.
     pub start: usize,
 }
+
+impl BrokenBy {
+    /// `attack/estimator`.
+    pub fn label(&self) -> String {
+        format!("{}/{}", self.attack, self.estimator)
+    }
+}

@@ -5,9 +5,11 @@
 //! names, so it stands in a crate of its own that needs nothing but serde. A [`Diagnosis`] is the content of
 //! `diagnosis.json`: why those accuracies are what they are.
 //!
-//! All accuracies are fractions in \[0, 1\]; beside each stands its 95% Wilson interval.
+//! All accuracies are fractions in \[0, 1\]; beside each stands its 95% Wilson interval. [`SCHEMA`] is the contract for
+//! other tools; [`check`] counts a record's figures again, and [`read`] refuses one that contradicts itself.
 
 mod accuracy;
+mod check;
 mod diagnosis;
 mod evaluation;
 mod flag;
@@ -17,17 +19,21 @@ mod read;
 mod verdict;
 
 pub use accuracy::{Accuracy, Interval, wilson_interval};
+pub use check::{Contradiction, check};
 pub use diagnosis::{
     Alignment, Attacked, Cosine, Diagnosis, IterateAccuracies, IterateAccuracy, Landscape, Line, LinePoint,
     ModelDiagnosis, Residual, ResidualView, Section, Share, Spectrum, SpectrumView, Spread, Sweep,
-    SweepPoint, View,
+    SweepPoint, View, YardstickRow, Yardsticks,
 };
 pub use evaluation::{
-    Arm, AttackResult, BrokenBy, BrokenIn, Collection, Evaluation, ExampleResult, FORMAT_VERSION, RadiusResult,
-    ReadoutResult,
+    Arm, AttackResult, BrokenBy, BrokenIn, Collection, Evaluation, ExampleResult, FORMAT_VERSION,
+    RadiusResult, ReadoutResult,
 };
 pub use flag::{Evidence, Flag};
 pub use gallery::{Answers, Gallery, GalleryItem};
 pub use plan::{NotTried, Plan, Try};
 pub use read::read;
 pub use verdict::{Aim, ArmRun, Arms, Finding, Paired, Verdict, VerdictEvidence, Yardstick};
+
+/// JSON Schema (draft 2020-12) of `results.json`: every key with its meaning and unit.
+pub const SCHEMA: &str = include_str!("../../../docs/results.schema.json");

@@ -1,9 +1,10 @@
-//! Reads records of every version: those of version 1 are brought up to date, without a control.
+//! Reads records of every version: those of version 1 are brought up to date, without a control, and none is believed
+//! that contradicts itself.
 
 use serde::de::Error as _;
 use serde_json::{Map, Value, json};
 
-use crate::{Collection, Diagnosis, FORMAT_VERSION, Verdict};
+use crate::{Arm, BrokenIn, Collection, Diagnosis, FORMAT_VERSION, Verdict, check};
 
 /// Reads `results.json` or `diagnosis.json` of any version.
 ///
@@ -11,7 +12,7 @@ use crate::{Collection, Diagnosis, FORMAT_VERSION, Verdict};
 ///
 /// # Errors
 ///
-/// If the text is not JSON, or not such a record.
+/// If the text is not JSON, not such a record, or a record that contradicts itself ([`check`]).
 pub fn read(text: &str) -> Result<Collection, serde_json::Error> {
     let value: Value = serde_json::from_str(text)?;
     if value.get("diagnosed").is_some() {
@@ -20,13 +21,18 @@ pub fn read(text: &str) -> Result<Collection, serde_json::Error> {
     }
     match value.get("version").and_then(Value::as_u64) {
         // From the text, not the value: then errors name line and column.
-        Some(2) => serde_json::from_str(text),
-        Some(1) => serde_json::from_value(upgrade(value)?),
+        Some(2) => checked(serde_json::from_str(text)?),
+        Some(1) => checked(serde_json::from_value(upgrade(value)?)?),
         Some(other) => Err(serde_json::Error::custom(format!(
             "format version {other}, and this build reads up to {FORMAT_VERSION}; use a newer build"
         ))),
         None => Err(serde_json::Error::custom("the field `version` is missing")),
     }
+}
+
+fn checked(collection: Collection) -> Result<Collection, serde_json::Error> {
+    check(&collection).map_err(serde_json::Error::custom)?;
+    Ok(collection)
 }
 
 /// Version 1, one model or several, as version 2.
@@ -35,18 +41,33 @@ fn upgrade(mut value: Value) -> Result<Value, serde_json::Error> {
         value = json!({ "models": [value] });
     }
     value["version"] = json!(FORMAT_VERSION);
-    let models = value["models"].as_array_mut().into_iter().flatten();
-    for model in models {
-        let count = model["count"].as_u64().unwrap_or(0) as usize;
-        model["version"] = json!(FORMAT_VERSION);
-        let readouts = model.get_mut("readouts").and_then(Value::as_array_mut).into_iter().flatten();
-        for readout in readouts {
-            let readout =
-                readout.as_object_mut().ok_or_else(|| serde_json::Error::custom("a readout is no object"))?;
+    for model in objects(value.get_mut("models"), "model")? {
+        let count = model.get("count").and_then(Value::as_u64).unwrap_or(0) as usize;
+        model.insert("version".to_owned(), json!(FORMAT_VERSION));
+        for readout in objects(model.get_mut("readouts"), "readout")? {
             upgrade_readout(readout, count)?;
         }
     }
     Ok(value)
+}
+
+/// The entries of a list, each of which must be an object.
+fn objects<'a>(
+    list: Option<&'a mut Value>,
+    what: &str,
+) -> Result<Vec<&'a mut Map<String, Value>>, serde_json::Error> {
+    let entries = list.and_then(Value::as_array_mut).into_iter().flatten();
+    let wrong = || serde_json::Error::custom(format!("a {what} is no object"));
+    entries.map(|entry| entry.as_object_mut().ok_or_else(wrong)).collect()
+}
+
+/// A run of version 1: the label by which examples named it, its arm and its place there.
+struct Place {
+    label: String,
+    arm: Arm,
+    run: usize,
+    /// Points that it broke and that no example has named yet.
+    left: u64,
 }
 
 fn upgrade_readout(readout: &mut Map<String, Value>, count: usize) -> Result<(), serde_json::Error> {
@@ -55,44 +76,52 @@ fn upgrade_readout(readout: &mut Map<String, Value>, count: usize) -> Result<(),
         readout.insert(format!("ready_made_opening_accuracy{suffix}"), opening);
     }
     readout.insert("radii".to_owned(), json!([]));
-    readout.insert("verdict".to_owned(), serde_json::to_value(Verdict::no_control(count))?);
-    // What stood in the cascade under which name: its arm, and its place there.
-    let mut places: Vec<(String, &str, usize)> = Vec::new();
-    let attacks = readout.get_mut("attacks").and_then(Value::as_array_mut).into_iter().flatten();
-    for attack in attacks {
-        let text = |field: &str| attack[field].as_str().unwrap_or_default().to_owned();
+    let mut places: Vec<Place> = Vec::new();
+    for attack in objects(readout.get_mut("attacks"), "run")? {
+        let text = |field: &str| attack.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (name, estimator) = (text("name"), text("estimator"));
-        let arm = match (attack["ready_made"].as_bool(), estimator.as_str()) {
-            (_, "none") => "gradient-free",
-            (Some(true), _) => "opening",
-            _ => "white-box",
+        let arm = match (attack.get("ready_made").and_then(Value::as_bool), estimator.as_str()) {
+            (_, "none") => Arm::GradientFree,
+            (Some(true), _) => Arm::Opening,
+            _ => Arm::WhiteBox,
         };
-        let run = places.iter().filter(|(_, known, _)| *known == arm).count();
-        places.push((format!("{name}/{estimator}"), arm, run));
-        attack["arm"] = json!(arm);
-        attack["run"] = json!(run);
-        attack["start"] = json!(0);
-        attack["carried"] = json!(0);
+        let run = places.iter().filter(|place| place.arm == arm).count();
+        for (field, value) in
+            [("arm", json!(arm)), ("run", json!(run)), ("start", json!(0)), ("carried", json!(0))]
+        {
+            attack.insert(field.to_owned(), value);
+        }
+        let left = attack.get("broken").and_then(Value::as_u64).unwrap_or(0);
+        places.push(Place { label: format!("{name}/{estimator}"), arm, run, left });
     }
-    let examples = readout.get_mut("examples").and_then(Value::as_array_mut).into_iter().flatten();
-    for example in examples {
-        let breaker = example["broken_by"].as_str().map(str::to_owned);
-        let mut broken_in =
-            json!({ "opening": null, "white_box": null, "ready_made": null, "gradient_free": null });
-        example["clean_prediction"] = Value::Null;
-        example["adversarial_prediction"] = Value::Null;
-        example["broken_by"] = match breaker {
-            None => Value::Null,
-            Some(label) => {
-                // A run that was not finished is not in the list.
-                let place = places.iter().find(|(known, ..)| *known == label);
-                let (arm, run) = place.map_or(("white-box", None), |(_, arm, run)| (*arm, Some(*run)));
-                broken_in[arm.replace('-', "_")] = json!(run);
-                let (attack, estimator) = label.split_once('/').unwrap_or((&label, "none"));
-                json!({ "arm": arm, "attack": attack, "estimator": estimator, "start": 0 })
-            }
-        };
-        example["broken_in"] = broken_in;
+    let mut verdict = Verdict::no_control(count);
+    verdict.gradient_free_runs = places.iter().filter(|place| place.arm == Arm::GradientFree).count();
+    for example in objects(readout.get_mut("examples"), "example")? {
+        let mut broken_in = BrokenIn::default();
+        let mut broken_by = Value::Null;
+        if let Some(label) = example.get("broken_by").and_then(Value::as_str) {
+            // The same attack may stand there twice: then the first that has broken more than was named so far.
+            let known = places.iter_mut().filter(|place| place.label == label);
+            let place = known.min_by_key(|place| place.left == 0).ok_or_else(|| {
+                serde_json::Error::custom(format!(
+                    "an example is broken by {label:?}, which is none of the attacks"
+                ))
+            })?;
+            place.left = place.left.saturating_sub(1);
+            *broken_in.get_mut(place.arm) = Some(place.run);
+            verdict.gradient_free_only += usize::from(place.arm == Arm::GradientFree);
+            let (attack, estimator) = label.split_once('/').unwrap_or((label, "none"));
+            broken_by = json!({ "arm": place.arm, "attack": attack, "estimator": estimator, "start": 0 });
+        }
+        for (field, value) in [
+            ("broken_in", serde_json::to_value(broken_in)?),
+            ("broken_by", broken_by),
+            ("clean_prediction", Value::Null),
+            ("adversarial_prediction", Value::Null),
+        ] {
+            example.insert(field.to_owned(), value);
+        }
     }
+    readout.insert("verdict".to_owned(), serde_json::to_value(verdict)?);
     Ok(())
 }

@@ -222,6 +222,9 @@ fn undecided(case: &Case) -> String {
     let because = why_undecided(case);
     let images = match case.verdict.would_decide_at {
         Some(n) => format!("{} with the same shares would decide it", words::images(n)),
+        None if case.verdict.gradient_free_runs == 0 => {
+            "add an attack without gradients, such as square-500, to decide it".to_owned()
+        }
         None => format!(
             "no number of images up to {} with the same shares would decide it",
             words::thousands(MOST_IMAGES as u64)

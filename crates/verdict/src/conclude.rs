@@ -1,6 +1,6 @@
 //! From the counts of a whole record to its findings: p-values corrected together, then the rules.
 
-use equipoise_record::{Accuracy, Evaluation, Finding, Verdict};
+use equipoise_record::{Accuracy, Evaluation, Finding, ReadoutResult, Verdict};
 
 use crate::rules::{Facts, decide, would_decide_at};
 use crate::statistics::holm;
@@ -18,8 +18,17 @@ struct Case<'a> {
 /// What it reads of a verdict are the counts (b, c, n, yardstick, aim, gradient-free, arms, level, margin); what it
 /// writes are `finding`, `evidence`, `p_value_corrected` and `would_decide_at`. Doing it twice changes nothing.
 pub fn conclude(models: &mut [Evaluation]) {
+    conclude_readouts(models.iter_mut().flat_map(|model| &mut model.readouts).collect());
+}
+
+/// The same for one readout that stands alone.
+pub fn conclude_alone(readout: &mut ReadoutResult) {
+    conclude_readouts(vec![readout]);
+}
+
+fn conclude_readouts(mut readouts: Vec<&mut ReadoutResult>) {
     let mut cases = Vec::new();
-    for readout in models.iter_mut().flat_map(|model| &mut model.readouts) {
+    for readout in &mut readouts {
         let outermost = readout.radii.len().checked_sub(1);
         let counts = |n: usize, clean: Accuracy, opening: Option<Accuracy>, ready_made: Option<Accuracy>| {
             let of = |accuracy: Accuracy| (accuracy.value * n as f64).round() as usize;
@@ -68,7 +77,7 @@ pub fn conclude(models: &mut [Evaluation]) {
         case.verdict.would_decide_at =
             if finding == Finding::Undecided { would_decide_at(&facts) } else { None };
     }
-    for readout in models.iter_mut().flat_map(|model| &mut model.readouts) {
+    for readout in readouts {
         if let Some(outermost) = readout.radii.last_mut() {
             outermost.verdict = readout.verdict.clone();
         }

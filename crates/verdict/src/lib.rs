@@ -1,7 +1,8 @@
 //! Is the measured robustness real, or an artefact of gradient obfuscation? The test, its rules, and no more than that.
 //!
 //! An evaluation breaks points in two arms of equal effort, which differ in the gradient alone
-//! ([`equipoise_record::Verdict`] has the words). [`conclude`] makes findings of their counts; [`compare`] answers the
+//! ([`equipoise_record::Verdict`] has the words). [`conclude`] makes findings of their counts; [`check`] says
+//! whether a record's findings follow from its counts; [`compare`] answers the
 //! next question, whether one model or readout is more robust than another; [`power`] says beforehand what so many
 //! images can show.
 //!
@@ -25,14 +26,16 @@
 //! Newcombe's method 10 for a difference. The yardstick is there because a union of *different* gradients beats a union
 //! of one gradient's restarts without any obfuscation.
 
+mod check;
 mod comparison;
 mod conclude;
 mod power;
 mod rules;
 mod statistics;
 
+pub use check::check;
 pub use comparison::{Comparison, Side, compare};
-pub use conclude::conclude;
+pub use conclude::{conclude, conclude_alone};
 pub use power::power;
 pub use rules::{ENOUGH_TO_DENY, FEWEST, Facts, LEAST_DIFFERENCE, MOST_IMAGES, decide, would_decide_at};
 pub use statistics::{Correction, difference_interval, exact_test, exact_test_two_sided, holm, paired};

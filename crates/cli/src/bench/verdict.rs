@@ -10,7 +10,7 @@ use equipoise::attack::{Attack, Budget, Pgd, PgdConfig, Targets, WhiteBox};
 use equipoise::batch::{predictions, select};
 use equipoise::checkpoint::ModelFile;
 use equipoise::deployed::Deployment;
-use equipoise::evaluate::{self, Cascade, Entry, Points, Quiet, Settings};
+use equipoise::evaluate::{self, Cascade, Pair, Points, Quiet, Run, Settings};
 use equipoise::readout::Readout;
 use equipoise_dataset::{Dataset, Source, Split};
 use serde::Serialize;
@@ -80,7 +80,7 @@ pub struct AttackTime {
 pub fn given(model: ModelFile, source: &Source, count: usize, eps: Option<&str>) -> Result<Target, Error> {
     let data = args::dataset(source, Split::Test, Some(count))?;
     args::check_fit(&data, source, &model)?;
-    Ok(Target { model, data, budget: args::budget(eps.unwrap_or("8/255"), "linf")? })
+    Ok(Target { model, data, budget: args::budget(eps, "linf")? })
 }
 
 /// The demo's adversarially trained classifier of digits, trained now.
@@ -129,12 +129,16 @@ pub fn measure(
         Pgd::new(config).map_err(|error| Error::Internal(error.to_string()))
     };
 
-    let mut entries = Vec::new();
+    // The cascade alone, without twins: PyTorch's side has none either.
+    let mut cascade = Cascade::new(Readout::Final.to_string(), &*judge);
     for (k, (name, victim)) in names.iter().zip(&victims).enumerate() {
-        let attack = Box::new(pgd(true)?);
-        entries.push(Entry { attack, estimator: name.clone(), ready_made: k == 0, victim: victim.as_ref() });
+        let attack: Box<dyn Attack> = Box::new(pgd(true)?);
+        let run = Run::new(attack, name.clone(), victim.as_ref());
+        match k {
+            0 => cascade.opening.push(run),
+            _ => cascade.pairs.push(Pair { white_box: run, twin: None, aimed: None }),
+        }
     }
-    let cascade = Cascade { readout: Readout::Final.to_string(), judge: &*judge, entries };
     let started = Instant::now();
     let outcome = evaluate::run(&cascade, &points, &settings, &Quiet, None)?;
     let cascade_seconds = started.elapsed().as_secs_f64();
@@ -191,7 +195,8 @@ fn attack(
     let images = select(points.images(), rows);
     let labels: Vec<usize> = rows.iter().map(|&row| points.labels()[row]).collect();
     let indices: Vec<usize> = rows.iter().map(|&row| points.indices()[row]).collect();
-    let targets = Targets { images: &images, labels: &labels, indices: &indices, seed: settings.seed };
+    let targets =
+        Targets { images: &images, labels: &labels, indices: &indices, seed: settings.seed, start: 0 };
     let perturbed = attack.run(victim, &targets, &settings.budget);
     let found = predictions(&judge.logits(&perturbed));
     found.iter().zip(&labels).map(|(found, label)| *found != Some(*label)).collect()

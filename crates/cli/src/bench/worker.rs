@@ -150,7 +150,8 @@ fn prepare<'a>(
             Box::new(move || {
                 let before = victim.work();
                 let indices: Vec<usize> = (0..labels.len()).collect();
-                let targets = Targets { images: &images, labels: &labels, indices: &indices, seed: 0 };
+                let targets =
+                    Targets { images: &images, labels: &labels, indices: &indices, seed: 0, start: 0 };
                 attack.run(&*victim, &targets, &budget);
                 Ok(victim.work() - before)
             })
@@ -233,7 +234,7 @@ fn train_step<'a>(
     let mut network = file.network.clone();
     let indices: Vec<usize> = (0..labels.len()).collect();
     Ok(Box::new(move || {
-        let targets = Targets { images: &images, labels: &labels, indices: &indices, seed: 0 };
+        let targets = Targets { images: &images, labels: &labels, indices: &indices, seed: 0, start: 0 };
         let victim = network.victim(deployment, Readout::Final, deployment.training_gradient.clone());
         let perturbed = attack.run(&*victim, &targets, &budget);
         let spent = victim.work();

@@ -6,11 +6,11 @@ use std::path::Path;
 use equipoise::attack::{Budget, Norm};
 use equipoise::checkpoint::ModelFile;
 use equipoise::deployed::Deployment;
-use equipoise::evaluate::Settings;
 use equipoise::readout::Readout;
 use equipoise_dataset::{Dataset, Source, Split};
-use equipoise_record::{Evaluation, FORMAT_VERSION};
+use equipoise_record::{Evaluation, FORMAT_VERSION, Verdict};
 use equipoise_report::Format;
+use equipoise_verdict::conclude;
 use serde_json::json;
 
 use super::demo_recipes::{
@@ -57,7 +57,9 @@ pub fn run(flags: &Demo, setup: &Setup) -> Result<(), Error> {
         let hash = files::sha256(&folder.join("model.safetensors"))?;
         models.push(evaluate(&outcome.model, &hash, &folder, &training, &test, size, setup)?);
     }
-    let summary = write::table(&models);
+    // Corrected over both models: they stand in one record.
+    conclude(&mut models);
+    let summary = write::summary(&models);
     write::results(&flags.out, "Equipoise demo: two digit classifiers under attack".into(), models)?;
     tracing::info!("open {}", flags.out.join("report.html").display());
     print(&summary)
@@ -106,16 +108,19 @@ fn evaluate(
     let attacks = args::attacks(size.attack)?;
     let gradients = args::gradients(Some(GRADIENTS), model)?;
     let budget = Budget::new(Norm::Linf, EPS).map_err(input)?;
-    let settings = Settings { budget, seed: setup.seed(), batch_size: BATCH };
     let grid = Grid {
         model,
         hash,
         attacks: &attacks,
         gradients: &gradients,
         asked: &gradients,
+        control: true,
+        margin: Verdict::MARGIN,
         time_limit: None,
         flags: Some(FLAG_COUNT),
-        settings,
+        budgets: &[budget],
+        seed: setup.seed(),
+        batch_size: BATCH,
         folder,
         save: false,
     };
@@ -133,7 +138,7 @@ fn evaluate(
                 readout
             }
         };
-        let result = evaluation::run(&grid, readout, &points, test.classes, setup)?;
+        let result = evaluation::run(&grid, readout, &points, test, setup)?;
         results.push(result.ok_or_else(interrupted)?);
     }
     let Some(first) = results.first() else { return Err(Error::Internal("the demo has no readouts".into())) };
@@ -151,13 +156,16 @@ fn evaluate(
         model: model.metadata.name.clone(),
         configuration: configuration::record(setup, &model.metadata, hash, details),
         dataset: format!("{}, {}", test.name, Split::Test),
+        classes: test.class_names.clone(),
         norm: budget.norm().to_string(),
         eps: budget.eps(),
-        seed: settings.seed,
+        seed: grid.seed,
         count: test.len(),
         clean_accuracy: first.clean_accuracy,
         readouts: results,
     };
-    write::results(folder, write::title(std::slice::from_ref(&evaluation)), vec![evaluation.clone()])?;
+    let mut alone = vec![evaluation.clone()];
+    conclude(&mut alone);
+    write::results(folder, write::title(&alone), alone)?;
     Ok(evaluation)
 }

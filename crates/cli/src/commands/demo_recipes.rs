@@ -30,9 +30,9 @@ pub struct Size {
 }
 
 /// The demo.
-pub const FULL: Size = Size { standard_epochs: 8, adversarial_epochs: 12, count: 200, attack: "pgd-20" };
+pub const FULL: Size = Size { standard_epochs: 8, adversarial_epochs: 12, count: 200, attack: "pgd-20,square-200" };
 /// The demo in a hurry.
-pub const QUICK: Size = Size { standard_epochs: 2, adversarial_epochs: 3, count: 40, attack: "pgd-10" };
+pub const QUICK: Size = Size { standard_epochs: 2, adversarial_epochs: 3, count: 40, attack: "pgd-10,square-50" };
 
 /// Both recipes, with the names of the models.
 pub fn recipes(size: Size) -> [(&'static str, TrainConfig); 2] {

@@ -27,8 +27,8 @@ use crate::sections::Sections;
 use crate::setup::Setup;
 
 /// Every section, in the order in which they are measured and shown.
-const SECTIONS: [&str; 7] =
-    ["residual", "accuracy", "alignment", "landscape", "spectrum", "sweep", "gallery"];
+const SECTIONS: [&str; 8] =
+    ["residual", "accuracy", "alignment", "yardstick", "landscape", "spectrum", "sweep", "gallery"];
 
 /// A model to diagnose.
 struct Patient {
@@ -281,6 +281,15 @@ fn diagnose(
             timed(|| diagnose::alignment(model, deployment, &case))
         })
     })?;
+    let yardstick = done.section(wanted("yardstick"), || {
+        equilibrium("other gradient than its own", &mut |model| {
+            if let Err(error) = Estimator::ThroughSolver.check(&deployment.solver) {
+                return to_value(&Section::<()>::absent(error.to_string()));
+            }
+            let case = case()?;
+            timed(|| diagnose::yardstick(model, deployment, &case))
+        })
+    })?;
     let landscape = done.section(wanted("landscape"), || {
         let case = case()?;
         let mut gradients = match network {
@@ -346,6 +355,7 @@ fn diagnose(
         residual,
         accuracy,
         alignment,
+        yardstick,
         landscape,
         spectrum,
         sweep,

@@ -164,9 +164,11 @@ fn override_config(config: &mut TrainConfig, flags: &Train) -> Result<(), Error>
         flags.eps.is_some() || flags.norm.is_some() || flags.pgd_steps.is_some() || flags.beta.is_some();
     match &mut config.adversary {
         Some(adversary) => {
-            let eps = flags.eps.clone().unwrap_or_else(|| adversary.eps.to_string());
             let norm = flags.norm.clone().unwrap_or_else(|| adversary.norm.to_string());
-            let budget = args::budget(&eps, &norm)?;
+            // A radius belongs to its norm: with another norm it is asked for anew.
+            let same_norm = norm.trim().eq_ignore_ascii_case(&adversary.norm.to_string());
+            let eps = flags.eps.clone().or_else(|| same_norm.then(|| adversary.eps.to_string()));
+            let budget = args::budget(eps.as_deref(), &norm)?;
             (adversary.eps, adversary.norm) = (budget.eps(), budget.norm());
             set(&mut adversary.steps, flags.pgd_steps);
             if flags.beta.is_some() && adversary.kind != AdversaryKind::Trades {

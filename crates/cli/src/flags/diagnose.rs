@@ -14,12 +14,13 @@ use super::{Ball, Images};
                   --out runs/d\n  equipoise diagnose --model m.safetensors --data digits --eps 0.1 --adversarial \
                   runs/e/adversarial-final.safetensors --out runs/d\n\nSections:\n  residual   relative residual by iterate, steps to tolerance\n  accuracy   \
                   accuracy and robust accuracy of every iterate\n  alignment  cosine of each gradient estimator to \
-                  through-solver, by iterate\n  landscape  loss along the gradient and along a random direction\n  \
+                  through-solver, by iterate\n  yardstick  what PGD-10 from four starts breaks through the true gradient and not through \
+                  the training gradient,\n             behind final and early states: aim and gradient apart\n  landscape  loss along the gradient and along a random direction\n  \
                   spectrum   spectral radius and Frobenius norm of the cell's Jacobian\n  sweep      accuracy over \
                   solver steps, tolerance and eps, down to 0%\n  gallery    images, perturbations, answers by \
                   iterate\n\nModels are shown side by side on the same images. The attack is PGD-10 through the gradient \
                   that a model was trained with; or --adversarial gives images that fool it already, such as those of \
-                  the white-box battery. They are verified first: they must be of this model, data, norm and eps. \
+                  the white-box plan. They are verified first: they must be of this model, data, norm and eps. \
                   Sweeps attack anew by PGD-10 all the same. Sections that are done stay in the folder: --resume goes on from \
                   them.")]
 pub struct Diagnose {
@@ -38,11 +39,11 @@ pub struct Diagnose {
     /// Go on with a diagnosis that was interrupted
     #[arg(long)]
     pub resume: bool,
-    /// What to measure, separated by commas: residual, accuracy, alignment, landscape, spectrum, sweep, gallery
+    /// What to measure, separated by commas: residual, accuracy, alignment, yardstick, landscape, spectrum, sweep, gallery
     #[arg(
         long,
         value_name = "LIST",
-        default_value = "residual,accuracy,alignment,landscape,spectrum,sweep,gallery"
+        default_value = "residual,accuracy,alignment,yardstick,landscape,spectrum,sweep,gallery"
     )]
     pub sections: String,
     #[command(flatten)]

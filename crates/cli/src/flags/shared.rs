@@ -22,9 +22,9 @@ pub struct Images {
 /// How far a perturbation may go.
 #[derive(Debug, Args)]
 pub struct Ball {
-    /// Radius of the perturbations, such as 8/255
-    #[arg(long, value_name = "X", default_value = "8/255", allow_hyphen_values = true)]
-    pub eps: String,
+    /// Radius of the perturbations, such as 8/255 [default: 8/255 for linf; another norm needs its own]
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
+    pub eps: Option<String>,
     /// Norm of the radius: linf or l2
     #[arg(long, value_name = "NORM", default_value = "linf")]
     pub norm: String,

@@ -124,7 +124,7 @@ fn saved_adversarial_images_take_the_place_of_the_attack() {
     assert_eq!(digest.len(), 64);
     // The very images: their robust accuracy is the white-box accuracy, here and in the sweep.
     let robust = &record["diagnosed"][0]["accuracy"]["result"]["robust"];
-    let evaluated = &json(&at.join("e/results.json"))["readouts"][0];
+    let evaluated = &json(&at.join("e/results.json"))["models"][0]["readouts"][0];
     assert_eq!(robust["accuracy"], evaluated["white_box_accuracy"]);
     let fraction = |name: &str| evaluated[name].as_f64().unwrap();
     assert!(

@@ -17,6 +17,17 @@ fn has(value: &Value, fields: &[&str]) {
     }
 }
 
+/// A record that the schema admits and that does not contradict itself.
+fn valid(record: &Value) {
+    let schema: Value = serde_json::from_str(equipoise_record::SCHEMA).unwrap();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    let errors: Vec<String> =
+        schema.iter_errors(record).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    let collection = equipoise_record::read(&record.to_string()).unwrap();
+    equipoise_verdict::check(&collection).unwrap();
+}
+
 fn fraction(value: &Value, field: &str) {
     let inside = |value: &Value| (0.0..=1.0).contains(&value.as_f64().unwrap());
     assert!(inside(&value[field]), "{field}");
@@ -58,8 +69,10 @@ fn an_evaluation_leaves_what_the_contract_says() {
     assert!(stdout.contains("readout final: "), "{stdout}");
 
     let record = json(&at.join("out/results.json"));
-    has(&record, &["version", "configuration", "seed", "count", "readouts", "model", "dataset"]);
-    fraction(&record, "clean_accuracy");
+    valid(&record);
+    let record = &record["models"][0];
+    has(record, &["version", "configuration", "seed", "count", "readouts", "model", "dataset"]);
+    fraction(record, "clean_accuracy");
     assert_eq!((record["seed"].as_u64(), record["count"].as_u64()), (Some(3), Some(12)));
     assert_eq!(record["dataset"], "Digits, test");
     let configuration = &record["configuration"];
@@ -86,15 +99,20 @@ fn an_evaluation_leaves_what_the_contract_says() {
             })
             .collect();
         let unrolled = "unrolled:state=2,lead=1,steps=1,damping=0.5";
-        assert_eq!(
-            tried,
-            [
-                ("pgd-3", "exact", true),
-                ("pgd-2-margin", "exact", true),
-                ("pgd-3", unrolled, false),
-                ("pgd-2-margin", unrolled, false)
-            ]
-        );
+        let aimed = readout["name"] != "final";
+        let mut expected = vec![("pgd-3", "exact", true), ("pgd-2-margin", "exact", true)];
+        for attack in ["pgd-3", "pgd-2-margin"] {
+            expected.extend([(attack, unrolled, false), (attack, "exact", true)]);
+            // Behind another readout than its own the training gradient is aimed at it too.
+            expected.extend(aimed.then_some((attack, "aimed(exact)", false)));
+        }
+        expected.push(("pgd-10x4", "through-solver", false));
+        expected.push(("pgd-10x4", if aimed { "aimed(exact)" } else { "exact" }, false));
+        assert_eq!(tried, expected);
+        let verdict = &readout["verdict"];
+        assert_eq!((verdict["n"].as_u64(), &verdict["looks"]), (Some(12), &serde_json::json!([12])));
+        assert_eq!(verdict["aim"].is_null(), !aimed);
+        assert_eq!(verdict["yardstick"]["gradient"], "through-solver");
         let examples = readout["examples"].as_array().unwrap();
         assert_eq!(examples.len(), 12);
         has(&examples[0], &["index", "label", "clean_correct", "robust", "broken_by"]);
@@ -108,7 +126,7 @@ fn an_evaluation_leaves_what_the_contract_says() {
                  --gradients none --out again";
     succeed(at, again);
     let saved = json(&at.join("again/results.json"));
-    assert_eq!(saved["clean_accuracy"], record["readouts"][0]["white_box_accuracy"]);
+    assert_eq!(saved["models"][0]["clean_accuracy"], record["readouts"][0]["white_box_accuracy"]);
 
     // A report of both, as files and as a single file.
     let reports =
@@ -117,6 +135,77 @@ fn an_evaluation_leaves_what_the_contract_says() {
     assert_eq!(json(&at.join("both/results.json"))["models"].as_array().unwrap().len(), 2);
     succeed(at, "report --results both/results.json --out table.tex --format latex");
     assert!(fs::read_to_string(at.join("table.tex")).unwrap().contains("tabular"));
+}
+
+#[test]
+fn radii_make_one_curve_and_one_record() {
+    let folder = folder();
+    let at = folder.path();
+    train_tiny(at);
+    let sweep = "evaluate --model model/model.safetensors --data digits --count 30 --attacks pgd-3,square-20 --gradients \
+                 unrolled:state=2,lead=1,steps=1 --eps 0.3,0,0.05,0.1 --readouts early(2) --no-flags";
+    succeed(at, &format!("{sweep} --out out"));
+    let record = json(&at.join("out/results.json"));
+    valid(&record);
+    let model = &record["models"][0];
+    assert_eq!(model["eps"], 0.3);
+    let readout = &model["readouts"][0];
+    let radii = readout["radii"].as_array().unwrap();
+    let eps: Vec<f64> = radii.iter().map(|radius| radius["eps"].as_f64().unwrap()).collect();
+    assert_eq!(eps, [0.0, 0.05, 0.1, 0.3]);
+    for field in ["ready_made_accuracy", "white_box_accuracy"] {
+        let along: Vec<f64> = radii.iter().map(|radius| radius[field].as_f64().unwrap()).collect();
+        assert!(along.is_sorted_by(|a, b| a >= b), "{field}: {along:?}");
+        assert_eq!(readout[field], radii[3][field]);
+    }
+    assert_eq!(radii[0]["white_box_accuracy"], readout["clean_accuracy"]);
+    assert_eq!(radii[3]["verdict"], readout["verdict"]);
+    // Interrupted or not, it is the same; and what is done is not done again.
+    succeed(at, &format!("{sweep} --out out --resume"));
+    assert_eq!(json(&at.join("out/results.json")), record);
+}
+
+#[test]
+fn an_evaluation_is_extended_and_says_how_often_it_was_looked_at() {
+    let folder = folder();
+    let at = folder.path();
+    train_tiny(at);
+    let evaluate = "evaluate --model model/model.safetensors --data digits --attacks pgd-2,square-5 --gradients \
+                    unrolled:state=2,lead=1,steps=1 --eps 0.2 --flag-count 4";
+    succeed(at, &format!("{evaluate} --count 10 --out out"));
+    succeed(at, &format!("{evaluate} --count 25 --out out --resume"));
+    succeed(at, &format!("{evaluate} --count 25 --out whole"));
+    let (extended, whole) = (json(&at.join("out/results.json")), json(&at.join("whole/results.json")));
+    valid(&extended);
+    let readout = |record: &Value| record["models"][0]["readouts"][0].clone();
+    assert_eq!(readout(&extended)["examples"], readout(&whole)["examples"]);
+    assert_eq!(readout(&extended)["flags"], readout(&whole)["flags"]);
+    let verdict = &readout(&extended)["verdict"];
+    assert_eq!((&verdict["looks"], &verdict["level"]), (&serde_json::json!([10, 25]), &0.0125.into()));
+    assert_eq!(readout(&whole)["verdict"]["level"], 0.05);
+}
+
+#[test]
+fn a_plan_says_what_it_costs_and_what_it_can_show() {
+    let folder = folder();
+    let at = folder.path();
+    train_tiny(at);
+    let evaluate = "evaluate --model model/model.safetensors --data digits --count 200 --eps 0.1";
+    let plan = succeed(at, &format!("{evaluate} --attacks whitebox --readouts final,early --plan --out out"));
+    for part in ["opening, through the training gradient", "yardstick: pgd-10x4", "square", "time: ", "at 8 points"] {
+        assert!(plan.contains(part), "{part}: {plan}");
+    }
+    assert!(!at.join("out").exists(), "a plan writes nothing");
+    let open = succeed(at, &format!("{evaluate} --control none --plan --out out"));
+    assert!(open.contains("there is no control"), "{open}");
+    // Without a control the others are run all the same, and no finding is made.
+    let few = evaluate.replace("--count 200", "--count 20");
+    succeed(at, &format!("{few} --attacks pgd-2 --gradients through-solver --control none --no-flags --out none"));
+    let record = json(&at.join("none/results.json"));
+    valid(&record);
+    let verdict = &record["models"][0]["readouts"][0]["verdict"];
+    assert_eq!((&verdict["finding"], &verdict["b"]), (&"no-control".into(), &Value::Null));
+    assert_eq!(verdict["arms"]["white_box"].as_array().unwrap().len(), 1);
 }
 
 #[test]
@@ -148,10 +237,10 @@ fn shipped_models_are_small_and_have_cards() {
             let facts =
                 succeed(&models, &format!("info --json --model {}", path.file_name().unwrap().display()));
             let facts: Value = serde_json::from_str(&facts).unwrap();
-            assert_eq!(facts["training"]["recipe"]["epochs"], 3);
+            assert!(facts["training"]["recipe"]["epochs"].as_u64() >= Some(3));
         }
     }
-    assert!(count >= 4, "{count} models");
+    assert!(count >= 5, "{count} models");
 }
 
 /// The counts are those of the authors' release (MDEQ) and of the TRADES code (baselines).
@@ -205,13 +294,13 @@ fn flags_stand_above_the_recipe() {
     assert_eq!(facts["deployment"]["tail"]["steps"], 3);
     // What a model was trained with is what its ready-made attacks use.
     succeed(at, "evaluate --model out/model.safetensors --data digits --count 4 --attacks pgd-1 --out e");
-    let attacks = &json(&at.join("e/results.json"))["readouts"][0]["attacks"];
+    let attacks = &json(&at.join("e/results.json"))["models"][0]["readouts"][0]["attacks"];
     assert_eq!((&attacks[0]["estimator"], &attacks[0]["ready_made"]), (&unrolled.into(), &true.into()));
     assert_eq!(attacks[1]["estimator"], "exact");
 }
 
 #[test]
-fn black_box_attacks_come_once_and_last() {
+fn attacks_without_gradients_come_once_and_last() {
     let folder = folder();
     let at = folder.path();
     train_tiny(at);
@@ -221,7 +310,8 @@ fn black_box_attacks_come_once_and_last() {
          --gradients adjoint,through-solver --out out",
     );
     let record = json(&at.join("out/results.json"));
-    let tried: Vec<String> = record["readouts"][0]["attacks"]
+    valid(&record);
+    let tried: Vec<String> = record["models"][0]["readouts"][0]["attacks"]
         .as_array()
         .unwrap()
         .iter()
@@ -233,16 +323,22 @@ fn black_box_attacks_come_once_and_last() {
         "apgd-ce-2/exact",
         "fab-t-2/exact",
         "apgd-ce-2/adjoint:state=last,beta=1",
+        "apgd-ce-2/exact",
         "fab-t-2/adjoint:state=last,beta=1",
+        "fab-t-2/exact",
         "apgd-ce-2/through-solver",
+        "apgd-ce-2/exact",
         "fab-t-2/through-solver",
+        "fab-t-2/exact",
+        "pgd-10x4/through-solver",
+        "pgd-10x4/exact",
         "square-5/none",
     ];
     assert_eq!(tried, expected);
 }
 
 #[test]
-fn the_white_box_battery_is_recorded_with_its_plan_and_flags() {
+fn the_white_box_plan_is_recorded_with_its_checks() {
     let folder = folder();
     let at = folder.path();
     train_tiny(at);
@@ -253,13 +349,14 @@ fn the_white_box_battery_is_recorded_with_its_plan_and_flags() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{stderr}");
     for line in
-        ["pgd-10 through exact (ready-made)", "apgd-t through through-solver; ", "tiny, final: square"]
+        ["opening, through the training gradient: pgd-10", "apgd-t through through-solver; ", "tiny, final: square"]
     {
         assert!(stderr.contains(line), "{line}: {stderr}");
     }
     let record = json(&at.join("out/results.json"));
-    assert_eq!(record["configuration"]["whitebox"], true);
-    for readout in record["readouts"].as_array().unwrap() {
+    valid(&record);
+    assert_eq!(record["models"][0]["configuration"]["whitebox"], true);
+    for readout in record["models"][0]["readouts"].as_array().unwrap() {
         assert!(readout["clean_accuracy"].as_f64().unwrap() > 0.0, "there is something to attack");
         let tries = readout["plan"]["tries"].as_array().unwrap();
         let attacks = readout["attacks"].as_array().unwrap();
@@ -273,18 +370,13 @@ fn the_white_box_battery_is_recorded_with_its_plan_and_flags() {
         assert_eq!(readout["plan"]["not_tried"], serde_json::json!([]));
         let flags: Vec<&str> =
             readout["flags"].as_array().unwrap().iter().map(|flag| flag["name"].as_str().unwrap()).collect();
-        let mut expected = vec![
-            "black-box-beats-white-box",
-            "intermediate-beats-ready-made",
+        let expected = [
             "unconfirmed-successes",
             "zero-or-non-finite-gradients",
             "loss-not-monotone-in-eps",
             "survives-unbounded-budget",
             "residual-inflated-by-attack",
         ];
-        if readout["name"] == "final" {
-            expected.insert(6, "results-move-with-solver-budget");
-        }
         assert_eq!(flags, expected);
     }
     // Resuming what is done changes nothing and examines nothing again.
@@ -294,8 +386,8 @@ fn the_white_box_battery_is_recorded_with_its_plan_and_flags() {
     let hurried = evaluate.replace("--flag-count 4", "--no-flags").replace("--eps 0.9", "--eps 0.001");
     succeed(at, &format!("{hurried} --time-limit 0.001s --out hurried"));
     let record = json(&at.join("hurried/results.json"));
-    let readout = &record["readouts"][0];
-    assert!(readout.get("flags").is_none());
+    let readout = &record["models"][0]["readouts"][0];
+    assert_eq!(readout["flags"], serde_json::json!([]));
     assert_eq!(readout["plan"]["time_limit"], 0.001);
     assert!(readout["plan"]["not_tried"].as_array().unwrap().len() > 20);
     refuse(at, &format!("{evaluate} --time-limit soon --out bad"), 2, &["--time-limit", "10m"]);

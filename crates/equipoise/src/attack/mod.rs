@@ -90,6 +90,15 @@ pub struct Targets<'a> {
     pub indices: &'a [usize],
     /// Seed of the run.
     pub seed: u64,
+    /// Which of several independent starts: all random numbers of another start are others. 0 is the first.
+    pub start: usize,
+}
+
+impl Targets<'_> {
+    /// The generator of one example, for a purpose and a restart.
+    pub(crate) fn rng(&self, purpose: &str, row: usize, restart: usize) -> ExampleRng {
+        ExampleRng::new(self.seed, purpose, self.indices[row], restart).starting(self.start)
+    }
 }
 
 /// What an attack brings back.
@@ -157,6 +166,11 @@ pub trait Attack: Send + Sync {
     /// Whether it asks for gradients. A black-box attack asks for logits alone, so one gradient estimator is as
     /// good as another.
     fn needs_gradients(&self) -> bool {
+        true
+    }
+
+    /// Whether another start is another search: whether it draws random numbers, at least from the second start on.
+    fn draws_start(&self) -> bool {
         true
     }
 

@@ -258,6 +258,10 @@ impl Attack for Pgd {
         not_l1(self, norm)
     }
 
+    fn draws_start(&self) -> bool {
+        self.config.random_start
+    }
+
     fn queries(&self, _classes: usize, _norm: Norm) -> Queries {
         let PgdConfig { steps, restarts, .. } = self.config;
         // Each restart but the last looks at its last point.
@@ -278,7 +282,7 @@ impl Attack for Pgd {
                 return clean;
             }
             let indices: Vec<usize> = rows.iter().map(|&row| targets.indices[row]).collect();
-            let noise = Noise::new(targets.seed, "pgd start", restart).in_ball(
+            let noise = Noise::new(targets.seed, "pgd start", restart).starting(targets.start).in_ball(
                 budget,
                 &indices,
                 [channels, height, width],

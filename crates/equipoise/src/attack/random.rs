@@ -29,6 +29,12 @@ impl ExampleRng {
         Self(ChaCha8Rng::from_seed(key))
     }
 
+    /// The same example's generator for another start of the same attack; 0 is the first, and changes nothing.
+    pub fn starting(mut self, start: usize) -> Self {
+        self.0.set_stream(start as u64);
+        self
+    }
+
     /// A float64 uniform in \[0, 1), a multiple of 2⁻⁵³.
     pub fn unit(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
@@ -103,12 +109,18 @@ pub struct Noise<'a> {
     seed: u64,
     purpose: &'a str,
     restart: usize,
+    start: usize,
 }
 
 impl<'a> Noise<'a> {
     /// Noise for this purpose and restart.
     pub fn new(seed: u64, purpose: &'a str, restart: usize) -> Self {
-        Self { seed, purpose, restart }
+        Self { seed, purpose, restart, start: 0 }
+    }
+
+    /// The noise of another start of the same attack; 0 is the first.
+    pub fn starting(self, start: usize) -> Self {
+        Self { start, ..self }
     }
 
     /// Independent entries, uniform between `low` and `high`.
@@ -164,7 +176,8 @@ impl<'a> Noise<'a> {
         let size = channels * height * width;
         let mut values = vec![0.0; indices.len() * size];
         for (image, &index) in values.chunks_exact_mut(size.max(1)).zip(indices) {
-            draw(&mut ExampleRng::new(self.seed, self.purpose, index, self.restart), image);
+            let rng = ExampleRng::new(self.seed, self.purpose, index, self.restart);
+            draw(&mut rng.starting(self.start), image);
         }
         from_vec(values, [indices.len(), channels, height, width], device)
     }
@@ -204,6 +217,9 @@ mod tests {
         let first = |seed, purpose, index, restart| ExampleRng::new(seed, purpose, index, restart).next_u64();
         let reference = first(1, "a", 2, 3);
         assert_eq!(reference, first(1, "a", 2, 3));
+        let another = ExampleRng::new(1, "a", 2, 3).starting(1).next_u64();
+        assert_ne!(reference, another);
+        assert_eq!(reference, ExampleRng::new(1, "a", 2, 3).starting(0).next_u64());
         for other in [first(2, "a", 2, 3), first(1, "b", 2, 3), first(1, "a", 3, 3), first(1, "a", 2, 4)] {
             assert_ne!(reference, other);
         }

@@ -1,12 +1,13 @@
 //! Images to look at, with the model's answers at every iterate.
 
-use equipoise_record::{Answers, Gallery, GalleryItem, View};
+use equipoise_record::{Answers, Gallery, View};
 
 use super::accuracy::{Predictions, predict};
 use super::{Case, DiagnoseError, Measured};
 use crate::attack::{Classifier, WhiteBox};
 use crate::batch::{predictions, to_vec};
 use crate::deployed::{Deployment, Victim};
+use crate::evaluate::Pictures;
 use crate::model::cell::Cell;
 use crate::model::deq::{Deq, Head, Stem};
 
@@ -59,14 +60,7 @@ fn lay_out(
     let [_, channels, height, width] = clean.images.dims();
     let size = channels * height * width;
     let (clean_pixels, attacked_pixels) = (to_vec(clean.images), to_vec(attacked.images));
-    let changes: Vec<f32> = attacked_pixels.iter().zip(&clean_pixels).map(|(a, b)| a - b).collect();
-    let largest = changes.iter().fold(0.0, |largest: f64, change| largest.max(f64::from(change.abs())));
-    // The largest change just reaches black or white; a whole number is easier to say.
-    let scale = if largest > 0.0 { 0.5 / largest } else { 1.0 };
-    // The largest change is ε only up to rounding.
-    let scale = if scale > 1.0 { (scale + 1e-3).floor() } else { scale };
-    let byte = |intensity: f64| (255.0 * intensity).round().clamp(0.0, 255.0) as u8;
-    let bytes = |pixels: &[f32]| pixels.iter().map(|&pixel| byte(f64::from(pixel))).collect::<Vec<u8>>();
+    let pictures = Pictures::new(&clean_pixels, &attacked_pixels, size);
     let answers = |view, row: usize| {
         let found = predict(view, &[row]);
         let by_iterate = found.by_iterate.iter().map(|answers| answers[0]).collect();
@@ -76,25 +70,12 @@ fn lay_out(
         if case.observer.cancelled() {
             return Err(DiagnoseError::Cancelled);
         }
-        let part = row * size..(row + 1) * size;
-        let change = &changes[part.clone()];
-        let item = GalleryItem {
-            index: clean.indices[row],
-            label: clean.labels[row],
-            clean: bytes(&clean_pixels[part.clone()]),
-            perturbation: change.iter().map(|&change| byte(0.5 + scale * f64::from(change))).collect(),
-            attacked: bytes(&attacked_pixels[part.clone()]),
-            distance: case
-                .settings
-                .budget
-                .norm()
-                .distance(&clean_pixels[part.clone()], &attacked_pixels[part]),
-            clean_answers: answers(View::Clean, row),
-            attacked_answers: answers(View::Attacked, row),
-        };
+        let named = (clean.indices[row], clean.labels[row]);
+        let answers = (answers(View::Clean, row), answers(View::Attacked, row));
+        let item = pictures.item(row, named, case.settings.budget.norm(), answers);
         case.observer.advance(1, "");
         Ok(item)
     });
     let items = items.collect::<Result<_, _>>()?;
-    Ok(Gallery { shape: [channels, height, width], classes: classes.to_vec(), scale, items })
+    Ok(Gallery { shape: [channels, height, width], classes: classes.to_vec(), scale: pictures.scale, items })
 }

@@ -3,7 +3,8 @@
 //! One file per question. [`residual`]: does the solver converge, and does an attack keep it from it?
 //! [`accuracy`]: what would the head answer at every iterate? [`alignment`]: where do the gradient estimators
 //! point, beside the true gradient? [`landscape`]: does the loss rise along them? [`spectrum`]: does the cell
-//! contract? `sweep`: what if the solver or ε were another? [`gallery`]: what does it look like?
+//! contract? [`mod@yardstick`]: what does the true gradient break that the
+//! training gradient does not? `sweep`: what if the solver or ε were another? [`gallery`]: what does it look like?
 //!
 //! All of them look at a [`Case`]: some points, clean and after the ready-made PGD-10, or after an evaluation's
 //! attacks where that saved their images. Everything is per example,
@@ -19,6 +20,7 @@ mod landscape;
 mod residual;
 mod spectrum;
 mod sweep;
+mod yardstick;
 
 pub use accuracy::{accuracy, feedforward_accuracy};
 pub use alignment::alignment;
@@ -27,6 +29,7 @@ pub use landscape::{DISTANCES, landscape};
 pub use residual::residual;
 pub use spectrum::{SpectrumConfig, spectrum};
 pub use sweep::{eps as sweep_eps, solver_steps as sweep_solver_steps, tolerance as sweep_tolerance};
+pub use yardstick::yardstick;
 
 use std::ops::ControlFlow;
 
@@ -182,7 +185,7 @@ impl<'a> Case<'a> {
         budget: &Budget,
     ) -> Result<Images, DiagnoseError> {
         let Batch { images, labels, indices } = batch;
-        let targets = Targets { images, labels, indices, seed: self.settings.seed };
+        let targets = Targets { images, labels, indices, seed: self.settings.seed, start: 0 };
         let pulse = Stopping::new(self.observer);
         let found = attack.attempt_with(victim, &targets, budget, &pulse).images;
         if pulse.stopped() { Err(DiagnoseError::Cancelled) } else { Ok(found) }

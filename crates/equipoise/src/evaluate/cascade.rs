@@ -1,36 +1,76 @@
-//! The cascade: attacks in order, each on the survivors of those before it, each success verified.
+//! What an evaluation tries: an opening, pairs of runs that differ in their gradient alone, a yardstick, and
+//! gradient-free runs.
 
-use std::cell::Cell;
-use std::ops::ControlFlow;
-use std::time::Instant;
+use std::sync::Arc;
+
+use equipoise_record::Arm;
 
 use super::error::EvaluateError;
-use super::journal::{Fingerprint, Journal};
-use super::ledger::{Cost, Findings, Ledger, Outcome};
-use super::observer::{Observer, Stopping};
 use super::points::Points;
-use super::time_limit::{BATCH, TimeLimit};
-use crate::attack::{Attack, Beat, Budget, Classifier, Pulse, Targets, WhiteBox};
-use crate::batch::{Images, from_vec, predictions, select, to_vec};
-use crate::work::Work;
+use crate::attack::{Attack, Budget, Classifier, WhiteBox};
 
-/// One attack through one gradient estimator.
-pub struct Entry<'a> {
+/// One attack from one start through one gradient estimator.
+#[derive(Clone)]
+pub struct Run<'a> {
     /// The attack.
-    pub attack: Box<dyn Attack>,
-    /// The gradient estimator behind `victim`, as it should stand in the record; `none` for a black-box attack.
+    pub attack: Arc<dyn Attack>,
+    /// Which of the attack's starts; 0 is the first.
+    pub start: usize,
+    /// The gradient estimator behind `victim`, as it should stand in the record; `none` for a gradient-free attack.
     pub estimator: String,
-    /// Whether the estimator is the model's own training gradient on its final state.
-    pub ready_made: bool,
     /// What the attack sees: the deployed readout's logits with the estimator's gradients.
     pub victim: &'a dyn WhiteBox,
+    /// Work for a point that withstands it, in any unit that all runs share. Only a time limit asks for it.
+    pub work: f64,
 }
 
-impl Entry<'_> {
+impl<'a> Run<'a> {
+    /// The first start of an attack.
+    pub fn new(
+        attack: impl Into<Arc<dyn Attack>>,
+        estimator: impl Into<String>,
+        victim: &'a dyn WhiteBox,
+    ) -> Self {
+        Self { attack: attack.into(), start: 0, estimator: estimator.into(), victim, work: 1.0 }
+    }
+
+    /// Another start.
+    pub fn starting(self, start: usize) -> Self {
+        Self { start, ..self }
+    }
+
+    /// The same attack from the same start through another gradient.
+    pub fn through(&self, estimator: impl Into<String>, victim: &'a dyn WhiteBox) -> Self {
+        Self { estimator: estimator.into(), victim, ..self.clone() }
+    }
+
+    /// With the work for a point that withstands it.
+    pub fn costing(self, work: f64) -> Self {
+        Self { work, ..self }
+    }
+
     /// `attack/estimator`.
     pub(super) fn label(&self) -> String {
         format!("{}/{}", self.attack.name(), self.estimator)
     }
+}
+
+/// A run through another gradient, and what it is compared with.
+pub struct Pair<'a> {
+    /// The run through another gradient than the training gradient.
+    pub white_box: Run<'a>,
+    /// The same attack from the same start through the training gradient. Without it there is no control.
+    pub twin: Option<Run<'a>>,
+    /// The same through the training method pointed at the readout, where the training gradient is not.
+    pub aimed: Option<Run<'a>>,
+}
+
+/// One gradient against one, with the same starts, on all points that are correct when clean.
+pub struct Duel<'a> {
+    /// Through another gradient.
+    pub other: Run<'a>,
+    /// Through the training gradient, pointed at the readout.
+    pub training: Run<'a>,
 }
 
 /// Attacks on one readout.
@@ -39,8 +79,103 @@ pub struct Cascade<'a> {
     pub readout: String,
     /// The deployed model: its forward pass decides what is broken.
     pub judge: &'a dyn Classifier,
-    /// The attacks, the ready-made ones first.
-    pub entries: Vec<Entry<'a>>,
+    /// The ready-made attacks, through the training gradient, once each.
+    pub opening: Vec<Run<'a>>,
+    /// The arms, run by run.
+    pub pairs: Vec<Pair<'a>>,
+    /// The yardstick. Of several, the one whose gradient broke most in the white-box arm is measured, and its p-value is
+    /// multiplied by their number.
+    pub yardsticks: Vec<Duel<'a>>,
+    /// Attacks without gradients, on what withstands everything else.
+    pub gradient_free: Vec<Run<'a>>,
+}
+
+impl<'a> Cascade<'a> {
+    /// Without attacks.
+    pub fn new(readout: impl Into<String>, judge: &'a dyn Classifier) -> Self {
+        Self {
+            readout: readout.into(),
+            judge,
+            opening: Vec::new(),
+            pairs: Vec::new(),
+            yardsticks: Vec::new(),
+            gradient_free: Vec::new(),
+        }
+    }
+
+    /// Ready-made attacks alone, in order: what a benchmark such as AutoAttack is.
+    pub fn ready_made(readout: impl Into<String>, judge: &'a dyn Classifier, opening: Vec<Run<'a>>) -> Self {
+        Self { opening, ..Self::new(readout, judge) }
+    }
+
+    /// All runs with their arms, numbered: opening, pair after pair, yardsticks, gradient-free.
+    pub(super) fn runs(&self) -> Vec<(Arm, &Run<'a>)> {
+        let mut runs: Vec<(Arm, &Run<'a>)> = self.opening.iter().map(|run| (Arm::Opening, run)).collect();
+        for Pair { white_box, twin, aimed } in &self.pairs {
+            runs.push((Arm::WhiteBox, white_box));
+            runs.extend(twin.iter().map(|run| (Arm::ReadyMade, run)));
+            runs.extend(aimed.iter().map(|run| (Arm::Aimed, run)));
+        }
+        for Duel { other, training } in &self.yardsticks {
+            runs.extend([(Arm::YardstickOther, other), (Arm::YardstickTraining, training)]);
+        }
+        runs.extend(self.gradient_free.iter().map(|run| (Arm::GradientFree, run)));
+        runs
+    }
+
+    /// The stages in which they are run: those of a pair, or of a duel, belong together.
+    pub(super) fn stages(&self) -> Vec<Stage> {
+        let mut next = 0;
+        let mut stage = |phase, length: usize| {
+            next += length;
+            Stage { phase, runs: (next - length..next).collect() }
+        };
+        let mut stages: Vec<Stage> = self.opening.iter().map(|_| stage(Phase::Opening, 1)).collect();
+        for Pair { twin, aimed, .. } in &self.pairs {
+            stages.push(stage(Phase::Pairs, 1 + usize::from(twin.is_some()) + usize::from(aimed.is_some())));
+        }
+        stages.extend(self.yardsticks.iter().map(|_| stage(Phase::Yardstick, 2)));
+        stages.extend(self.gradient_free.iter().map(|_| stage(Phase::GradientFree, 1)));
+        stages
+    }
+
+    /// Whether every run through another gradient has a twin, and there is an opening to begin with.
+    pub fn has_control(&self) -> bool {
+        !self.opening.is_empty()
+            && !self.pairs.is_empty()
+            && self.pairs.iter().all(|pair| pair.twin.is_some())
+    }
+}
+
+/// The parts of an evaluation, in the order in which they are run without a time limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Opening,
+    Pairs,
+    Yardstick,
+    GradientFree,
+}
+
+/// Runs that meet the same points in the same breath.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Stage {
+    pub phase: Phase,
+    /// Numbers of the runs.
+    pub runs: Vec<usize>,
+}
+
+impl Stage {
+    /// What it is called while it is run.
+    pub fn label(&self, cascade: &Cascade<'_>) -> String {
+        let runs = cascade.runs();
+        let first = runs[self.runs[0]].1.label();
+        match (self.phase, self.runs.len()) {
+            (Phase::Opening | Phase::GradientFree, _) | (_, 1) => first,
+            (Phase::Yardstick, _) => format!("yardstick {first} against {}", runs[self.runs[1]].1.estimator),
+            (Phase::Pairs, 2) => format!("{first} and its twin"),
+            (Phase::Pairs, _) => format!("{first}, its twin and aimed"),
+        }
+    }
 }
 
 /// How to evaluate.
@@ -54,150 +189,12 @@ pub struct Settings {
     pub batch_size: usize,
 }
 
-/// Evaluates the points.
-///
-/// With a journal, every batch is kept as soon as it is done, and what the journal holds already is not done
-/// again. When the observer cancels, before a batch or within, the outcome says so and the journal can be
-/// resumed: a batch that was cut short is done again, so that the result is the same to the bit.
-///
-/// Seconds and work of an attack include the verification of its images.
-///
-/// # Errors
-///
-/// [`EvaluateError`] if the cascade, the settings or the points do not fit together, if an attack or the judge
-/// breaks its contract, or if the journal belongs to another run or cannot be read or written.
-pub fn run(
-    cascade: &Cascade<'_>,
-    points: &Points,
-    settings: &Settings,
-    observer: &dyn Observer,
-    journal: Option<&mut Journal>,
-) -> Result<Outcome, EvaluateError> {
-    run_within(cascade, points, settings, None, observer, journal)
-}
-
-/// [`run`], with the attacks in the order of a [`TimeLimit`] and no longer than it allows.
-///
-/// # Errors
-///
-/// As for [`run`].
-pub fn run_within(
-    cascade: &Cascade<'_>,
-    points: &Points,
-    settings: &Settings,
-    limit: Option<&TimeLimit>,
-    observer: &dyn Observer,
-    mut journal: Option<&mut Journal>,
-) -> Result<Outcome, EvaluateError> {
-    check(cascade, points, settings)?;
-    let seconds = limit.map(|limit| limit.seconds);
-    let mut ledger = Ledger::new(points);
-    if limit.is_none() {
-        (0..cascade.entries.len()).for_each(|entry| ledger.begin(entry));
-    }
-    if let Some(journal) = journal.as_deref_mut() {
-        let fingerprint = Fingerprint::new(cascade, points, settings, seconds);
-        journal.replay(&fingerprint, cascade.entries.len(), &mut ledger)?;
-    }
-    let batch_size = if limit.is_some() { settings.batch_size.min(BATCH) } else { settings.batch_size };
-    for stage in 0.. {
-        if stage > ledger.order().len() {
-            let Some(entry) = limit.and_then(|limit| limit.next(cascade, &ledger)) else { break };
-            ledger.begin(entry);
-            if let Some(journal) = journal.as_deref_mut() {
-                journal.keep_order(&ledger)?;
-            }
-        }
-        let entry = stage.checked_sub(1).map(|before| ledger.order()[before]);
-        let until = limit.zip(entry).map(|(limit, entry)| limit.until(cascade, entry));
-        let pending = ledger.pending(stage);
-        let label = entry.map_or("clean".to_owned(), |entry| cascade.entries[entry].label());
-        observer.stage(&label, ledger.attempted(stage) + pending.len());
-        if ledger.attempted(stage) > 0 {
-            observer.advance(ledger.attempted(stage), &ledger.note(stage));
-        }
-        for rows in pending.chunks(batch_size) {
-            if observer.cancelled() {
-                return Ok(ledger.outcome(cascade, seconds, false));
-            }
-            let findings = match entry {
-                None => classify(cascade, points, rows)?,
-                Some(entry) => {
-                    let left = until.map(|until| until - ledger.seconds());
-                    let watch = Watch::new(observer, left);
-                    let batch = Batch { stage, entry: &cascade.entries[entry], rows };
-                    let mut findings = attack(cascade, &batch, points, settings, &watch)?;
-                    if watch.late.get() {
-                        findings.keep_broken(points.labels());
-                    }
-                    if watch.observer.stopped() {
-                        return Ok(ledger.outcome(cascade, seconds, false));
-                    }
-                    if watch.late.get() {
-                        // What it broke before is broken; the other points of the batch count as not met.
-                        let found = !findings.rows.is_empty();
-                        if found {
-                            if let Some(journal) = journal.as_deref_mut() {
-                                journal.append(&findings, points.images().dims())?;
-                            }
-                            ledger.enter(&findings);
-                            observer.advance(findings.rows.len(), &ledger.note(stage));
-                        }
-                        let lost = if found { 0.0 } else { watch.started.elapsed().as_secs_f64() };
-                        ledger.cut(stage, lost);
-                        if let Some(journal) = journal.as_deref_mut() {
-                            journal.keep_order(&ledger)?;
-                        }
-                        break;
-                    }
-                    findings
-                }
-            };
-            if let Some(journal) = journal.as_deref_mut() {
-                journal.append(&findings, points.images().dims())?;
-            }
-            ledger.enter(&findings);
-            observer.advance(rows.len(), &ledger.note(stage));
-        }
-    }
-    Ok(ledger.outcome(cascade, seconds, true))
-}
-
-/// Stops an attack on one batch when the observer asks, or when time is up. A batch that was over before is kept
-/// even if it is late; of one that was stopped because it was late, the points that it broke are kept.
-struct Watch<'a> {
-    observer: Stopping<'a>,
-    started: Instant,
-    /// Seconds that are left for the batch.
-    left: Option<f64>,
-    late: Cell<bool>,
-}
-
-impl<'a> Watch<'a> {
-    fn new(observer: &'a dyn Observer, left: Option<f64>) -> Self {
-        Self { observer: Stopping::new(observer), started: Instant::now(), left, late: Cell::new(false) }
-    }
-}
-
-impl Pulse for Watch<'_> {
-    fn beat(&self, beat: Beat) -> ControlFlow<()> {
-        if self.left.is_some_and(|left| self.started.elapsed().as_secs_f64() >= left) {
-            self.late.set(true);
-            return ControlFlow::Break(());
-        }
-        self.observer.beat(beat)
-    }
-}
-
-/// Some points under one attack.
-struct Batch<'a> {
-    stage: usize,
-    entry: &'a Entry<'a>,
-    rows: &'a [usize],
-}
-
 /// What can be known to be wrong before anything is run.
-fn check(cascade: &Cascade<'_>, points: &Points, settings: &Settings) -> Result<(), EvaluateError> {
+pub(super) fn check(
+    cascade: &Cascade<'_>,
+    points: &Points,
+    settings: &Settings,
+) -> Result<(), EvaluateError> {
     if settings.batch_size == 0 {
         return Err(EvaluateError::BatchSize);
     }
@@ -209,79 +206,15 @@ fn check(cascade: &Cascade<'_>, points: &Points, settings: &Settings) -> Result<
             classes,
         });
     }
-    for entry in &cascade.entries {
-        entry.attack.check(classes)?;
-        entry.attack.check_norm(settings.budget.norm())?;
+    for (_, run) in cascade.runs() {
+        run.attack.check(classes)?;
+        run.attack.check_norm(settings.budget.norm())?;
     }
-    match cascade.entries.windows(2).find(|pair| !pair[0].ready_made && pair[1].ready_made) {
-        Some(pair) => {
-            Err(EvaluateError::ReadyMadeOrder { ready_made: pair[1].label(), before: pair[0].label() })
-        }
+    // A run that draws no start would repeat the opening's, and so would a run that takes the opening's start.
+    let no_start = |run: &&Run<'_>| run.start == 0 || !run.attack.draws_start();
+    let in_arms = cascade.pairs.iter().filter(|pair| pair.twin.is_some()).map(|pair| &pair.white_box);
+    match in_arms.clone().find(no_start) {
+        Some(run) => Err(EvaluateError::NoStart { attack: run.label() }),
         None => Ok(()),
     }
-}
-
-/// The clean pass over one batch.
-fn classify(cascade: &Cascade<'_>, points: &Points, rows: &[usize]) -> Result<Findings, EvaluateError> {
-    let (predictions, cost) = judge(cascade.judge, &select(points.images(), rows))?;
-    let claimed = vec![false; rows.len()];
-    Ok(Findings { stage: 0, rows: rows.to_vec(), predictions, claimed, images: Vec::new(), cost })
-}
-
-/// One attack on one batch, verified.
-fn attack(
-    cascade: &Cascade<'_>,
-    batch: &Batch<'_>,
-    points: &Points,
-    settings: &Settings,
-    pulse: &dyn Pulse,
-) -> Result<Findings, EvaluateError> {
-    let Batch { stage, entry, rows } = *batch;
-    let clean = select(points.images(), rows);
-    let labels: Vec<usize> = rows.iter().map(|&row| points.labels()[row]).collect();
-    let indices: Vec<usize> = rows.iter().map(|&row| points.indices()[row]).collect();
-    let targets = Targets { images: &clean, labels: &labels, indices: &indices, seed: settings.seed };
-
-    let started = Instant::now();
-    let before = entry.victim.work();
-    let attempt = entry.attack.attempt_with(entry.victim, &targets, &settings.budget, pulse);
-    let (given, returned) = (clean.dims(), attempt.images.dims());
-    if given != returned || attempt.claimed.len() != rows.len() {
-        let claims = attempt.claimed.len();
-        return Err(EvaluateError::Shape { attack: entry.label(), given, returned, claims });
-    }
-    // Through the host and back: what is judged is what is stored, with no graph or lazy operation attached.
-    let images = to_vec(attempt.images);
-    let spent = entry.victim.work() - before;
-    let seconds = started.elapsed().as_secs_f64();
-
-    let stored = from_vec(images.clone(), given, &clean.device());
-    let distances = settings.budget.distances(&clean, &stored);
-    let limit = settings.budget.eps() + settings.budget.slack(given);
-    if let Some(k) = distances.iter().position(|&distance| distance > limit) {
-        return Err(EvaluateError::OutsideBudget {
-            attack: entry.label(),
-            index: indices[k],
-            distance: distances[k],
-            budget: settings.budget,
-        });
-    }
-    // Victim and judge may share a work counter, so the two are never measured at the same time.
-    let (predictions, verified) = judge(cascade.judge, &stored)?;
-    let cost = Cost { seconds: seconds + verified.seconds, work: spent + verified.work };
-    Ok(Findings { stage, rows: rows.to_vec(), predictions, claimed: attempt.claimed, images, cost })
-}
-
-/// The judge's classes, and what they took.
-fn judge(judge: &dyn Classifier, images: &Images) -> Result<(Vec<Option<usize>>, Cost), EvaluateError> {
-    let started = Instant::now();
-    let before: Work = judge.work();
-    let logits = judge.logits(images);
-    let (examples, classes) = (images.dims()[0], judge.classes());
-    if logits.dims() != [examples, classes] {
-        return Err(EvaluateError::Logits { returned: logits.dims(), examples, classes });
-    }
-    let classes = predictions(&logits);
-    let cost = Cost { seconds: started.elapsed().as_secs_f64(), work: judge.work() - before };
-    Ok((classes, cost))
 }

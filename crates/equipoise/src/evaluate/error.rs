@@ -30,17 +30,19 @@ pub enum EvaluateError {
     /// An attack that does not search in balls of the budget's norm.
     #[error(transparent)]
     Norm(#[from] crate::attack::UnsupportedNorm),
-    /// A ready-made attack after another one: its accuracy would not be that of the ready-made attacks alone.
+    /// A run of an arm that would repeat a run of the opening.
     #[error(
-        "ready-made attack {ready_made} stands after {before} in the cascade, so that the ready-made accuracy \
-         would be wrong: put the ready-made attacks first"
+        "{attack} has no start of its own: in an arm an attack draws a start, and takes another one than the          opening's; give each pair its own `start` from 1, or leave out its twin"
     )]
-    ReadyMadeOrder {
-        /// The attack out of place, as `attack/estimator`.
-        ready_made: String,
-        /// The one before it.
-        before: String,
+    NoStart {
+        /// The attack, as `attack/estimator`.
+        attack: String,
     },
+    /// What is to be carried over from a smaller radius is of other runs or points, or is not complete.
+    #[error(
+        "the evaluation at the smaller radius was of other attacks or points, or is not complete: evaluate the radii          from the smallest up, with the same cascade and points"
+    )]
+    Smaller,
     /// An attack returned another number of images, or of claims, than it was given, or images of another shape.
     #[error(
         "{attack} was given images of shape {given:?} and returned shape {returned:?} with {claims} claims: this \

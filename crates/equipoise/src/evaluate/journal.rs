@@ -2,9 +2,10 @@
 //!
 //! `journal.json` says which run the folder belongs to. Each batch adds one file, `batch-000000.safetensors`
 //! and so on: the rows, the judge's classes on the stored images, the attack's claims, the images, and in the
-//! metadata the stage and its cost. `order.json` holds the order that a run under a time limit chose, and which
-//! of its attacks were cut short. A file is written under another name and then renamed, so that it is there
-//! whole or not at all. Batches may be of any size: a run may be resumed with another batch size.
+//! metadata the number of the run and its cost. `order.json` holds the order that a run under a time limit chose, and
+//! which of its stages were cut short; `looks.json` the numbers of images at which a finding was shown. A file is written
+//! under another name and then renamed, so that it is there whole or not at all. Batches may be of any size: a run may be
+//! resumed with another batch size, and, without a time limit, with more images after those that it had.
 //!
 //! Two runs must not use one folder at the same time.
 
@@ -20,14 +21,18 @@ use thiserror::Error;
 
 use super::cascade::{Cascade, Settings};
 use super::fields::{Field, Fields, classes_to_i64};
-use super::ledger::{Cost, Findings, Ledger};
+use super::ledger::{Cost, Findings, Ledger, Outcome};
+use super::order::TimeLimit;
 use super::points::Points;
 use crate::attack::random::fnv1a;
 use crate::batch::to_vec;
 use crate::work::Work;
 
+/// The part that says which examples were evaluated.
+const EXAMPLES: &str = "choice of examples (hash of their indices, labels and images)";
+
 /// Version of the folder's layout.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Why a journal cannot be used.
 #[derive(Debug, Error)]
@@ -77,36 +82,80 @@ pub struct Journal {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Fingerprint {
     version: u32,
+    /// Number of images.
+    count: usize,
     parts: BTreeMap<String, String>,
+    /// Hashes of the images, the labels and the indices, example by example, all in one: those of the first
+    /// examples are part of it, so that more may come after them.
+    #[serde(skip)]
+    examples: Vec<u64>,
 }
 
 impl Fingerprint {
     /// Of everything but the model, which the journal's owner names.
-    pub fn new(cascade: &Cascade<'_>, points: &Points, settings: &Settings, time_limit: Option<f64>) -> Self {
-        let hash = |bytes: Vec<u8>| format!("{:016x}", fnv1a(&bytes));
-        let numbers = |numbers: &[usize]| numbers.iter().flat_map(|&n| (n as u64).to_le_bytes()).collect();
-        let pixels = to_vec(points.images().clone()).into_iter().flat_map(f32::to_le_bytes).collect();
+    pub fn new(
+        cascade: &Cascade<'_>,
+        points: &Points,
+        settings: &Settings,
+        limit: Option<TimeLimit>,
+        smaller: Option<&Outcome>,
+    ) -> Self {
+        let [count, channels, height, width] = points.images().dims();
+        let pixels = to_vec(points.images().clone());
+        let size = (channels * height * width).max(1);
         let mut parts = BTreeMap::from([
             ("readout".to_owned(), cascade.readout.clone()),
             ("norm".to_owned(), settings.budget.norm().to_string()),
             ("eps".to_owned(), settings.budget.eps().to_string()),
             ("seed".to_owned(), settings.seed.to_string()),
             ("number of classes".to_owned(), cascade.judge.classes().to_string()),
-            ("number of attacks".to_owned(), cascade.entries.len().to_string()),
-            ("shape of the images".to_owned(), format!("{:?}", points.images().dims())),
-            ("choice of examples (hash of their indices)".to_owned(), hash(numbers(points.indices()))),
-            ("hash of the labels".to_owned(), hash(numbers(points.labels()))),
-            ("hash of the images".to_owned(), hash(pixels)),
+            ("number of runs".to_owned(), cascade.runs().len().to_string()),
+            ("shape of the images".to_owned(), format!("{:?}", [channels, height, width])),
         ]);
-        if let Some(seconds) = time_limit {
-            parts.insert("time limit".to_owned(), format!("{seconds} s"));
+        if let Some(limit) = limit {
+            parts.insert("time limit".to_owned(), format!("{} s", limit.seconds));
+            // The order of a limited run follows from what all of its points did.
+            parts.insert("number of images under a time limit".to_owned(), count.to_string());
         }
-        for (k, entry) in cascade.entries.iter().enumerate() {
-            let kind = if entry.ready_made { ", ready-made" } else { "" };
-            let value = format!("{} with {}{kind}", entry.label(), entry.attack.settings());
-            parts.insert(format!("attack {}", k + 1), value);
+        if let Some(smaller) = smaller {
+            let fallen = smaller.breaks.iter().map(|breaks| format!("{breaks:?}")).collect::<String>();
+            let carried = format!("{:016x}", fnv1a(fallen.as_bytes()));
+            parts.insert("what fell at a smaller radius (hash)".to_owned(), carried);
+            parts.insert("number of images after a smaller radius".to_owned(), count.to_string());
         }
-        Self { version: VERSION, parts }
+        for (k, (arm, run)) in cascade.runs().into_iter().enumerate() {
+            let value = format!(
+                "{} ({}), start {}, with {}",
+                run.label(),
+                arm.name(),
+                run.start,
+                run.attack.settings()
+            );
+            parts.insert(format!("run {}", k + 1), value);
+        }
+        let examples = (0..count)
+            .map(|row| {
+                let mut bytes = (points.indices()[row] as u64).to_le_bytes().to_vec();
+                bytes.extend((points.labels()[row] as u64).to_le_bytes());
+                bytes.extend(pixels[row * size..][..size].iter().flat_map(|pixel| pixel.to_le_bytes()));
+                fnv1a(&bytes)
+            })
+            .collect();
+        Self { version: VERSION, count, parts, examples }
+    }
+
+    /// One hash of the first `count` examples; of all if there are fewer.
+    fn hash_of_first(&self, count: usize) -> String {
+        let bytes: Vec<u8> = self.examples.iter().take(count).flat_map(|hash| hash.to_le_bytes()).collect();
+        format!("{:016x}", fnv1a(&bytes))
+    }
+
+    /// With the hash of the first `count` examples among its parts.
+    fn of_first(&self, count: usize) -> Self {
+        let mut here = self.clone();
+        here.parts.insert(EXAMPLES.to_owned(), self.hash_of_first(count));
+        here.count = count;
+        here
     }
 
     /// The first part that differs: its name, and its value in both.
@@ -148,27 +197,31 @@ impl Journal {
     pub(super) fn replay(
         &mut self,
         fingerprint: &Fingerprint,
-        entries: usize,
         ledger: &mut Ledger<'_>,
     ) -> Result<(), JournalError> {
         let mut here = fingerprint.clone();
         here.parts.insert("model".to_owned(), self.model.clone());
         let path = self.folder.join("journal.json");
         self.batches = 0;
-        if !path.try_exists().map_err(at(&path))? {
+        let Some(bytes) = read(&path)? else {
             // Batches without the file that says whose they are cannot be trusted.
             if self.batch(0).try_exists().map_err(at(&path))? {
                 return Err(corrupt(&path, "it is missing"));
             }
-            let text = serde_json::to_string_pretty(&here).map_err(|error| corrupt(&path, error))?;
-            return write_atomically(&path, text.as_bytes()).map_err(at(&path));
-        }
-        let text = fs::read_to_string(&path).map_err(at(&path))?;
-        let journal: Fingerprint = serde_json::from_str(&text).map_err(|error| corrupt(&path, error))?;
-        if let Some((part, journal, here)) = journal.difference(&here) {
+            return self.bind(&here);
+        };
+        let journal: Fingerprint = serde_json::from_slice(&bytes).map_err(|error| corrupt(&path, error))?;
+        // More images may have come after those that it had.
+        let fewer = (here.count < journal.count)
+            .then(|| ("number of images".to_owned(), journal.count.to_string(), here.count.to_string()));
+        let difference = fewer.or_else(|| journal.difference(&here.of_first(journal.count)));
+        if let Some((part, journal, here)) = difference {
             return Err(JournalError::OtherRun { folder: self.folder.clone(), part, journal, here });
         }
-        let order = self.order(entries)?;
+        if here.count > journal.count {
+            self.bind(&here)?;
+        }
+        let order = self.order(ledger.stages.len())?;
         loop {
             let path = self.batch(self.batches);
             let Some(bytes) = read(&path)? else {
@@ -176,13 +229,40 @@ impl Journal {
                 return Ok(());
             };
             let findings = decode(&bytes).map_err(|problem| corrupt(&path, problem))?;
-            while findings.stage > ledger.order().len() && order.next(ledger) {}
+            while findings.run.is_some_and(|run| !order.covers(ledger, run)) && order.next(ledger) {}
             if !ledger.accepts(&findings) {
                 return Err(corrupt(&path, "it does not follow from the batches before it"));
             }
             ledger.enter(&findings);
             self.batches += 1;
         }
+    }
+
+    /// Says whose the folder is.
+    fn bind(&self, here: &Fingerprint) -> Result<(), JournalError> {
+        let path = self.folder.join("journal.json");
+        let text = serde_json::to_string_pretty(&here.of_first(here.count))
+            .map_err(|error| corrupt(&path, error))?;
+        write_atomically(&path, text.as_bytes()).map_err(at(&path))
+    }
+
+    /// The numbers of images at which a finding was shown, with `count` as the last of them: it is noted if it is new.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`] if the file cannot be read or written.
+    pub fn look(&self, count: usize) -> Result<Vec<usize>, JournalError> {
+        let path = self.folder.join("looks.json");
+        let mut looks: Vec<usize> = match read(&path)? {
+            Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| corrupt(&path, error))?,
+            None => Vec::new(),
+        };
+        if looks.last() != Some(&count) {
+            looks.push(count);
+            let text = serde_json::to_string(&looks).map_err(|error| corrupt(&path, error))?;
+            write_atomically(&path, text.as_bytes()).map_err(at(&path))?;
+        }
+        Ok(looks)
     }
 
     /// Keeps the findings of one more batch, of images `[_, C, H, W]`.
@@ -194,26 +274,26 @@ impl Journal {
         Ok(())
     }
 
-    /// The flags that were kept for this number of points examined.
+    /// The checks that were kept for so many images, of which `count` are examined.
     ///
     /// # Errors
     ///
     /// [`JournalError`] if the file cannot be read.
-    pub fn flags(&self, count: usize) -> Result<Option<Vec<Flag>>, JournalError> {
+    pub fn flags(&self, images: usize, count: usize) -> Result<Option<Vec<Flag>>, JournalError> {
         let path = self.folder.join("flags.json");
         let Some(bytes) = read(&path)? else { return Ok(None) };
         let kept: Flags = serde_json::from_slice(&bytes).map_err(|error| corrupt(&path, error))?;
-        Ok((kept.count == count).then_some(kept.flags))
+        Ok(((kept.images, kept.count) == (images, count)).then_some(kept.flags))
     }
 
-    /// Keeps flags, which follow from a complete run: resuming it does not examine the model again.
+    /// Keeps checks, which follow from a complete run: resuming it does not examine the model again.
     ///
     /// # Errors
     ///
     /// [`JournalError`] if the file cannot be written.
-    pub fn keep_flags(&self, count: usize, flags: &[Flag]) -> Result<(), JournalError> {
+    pub fn keep_flags(&self, images: usize, count: usize, flags: &[Flag]) -> Result<(), JournalError> {
         let path = self.folder.join("flags.json");
-        let kept = Flags { count, flags: flags.to_vec() };
+        let kept = Flags { images, count, flags: flags.to_vec() };
         let text = serde_json::to_string_pretty(&kept).map_err(|error| corrupt(&path, error))?;
         write_atomically(&path, text.as_bytes()).map_err(at(&path))
     }
@@ -221,18 +301,19 @@ impl Journal {
     /// Keeps the order that was chosen so far.
     pub(super) fn keep_order(&self, ledger: &Ledger<'_>) -> Result<(), JournalError> {
         let path = self.folder.join("order.json");
-        let order = Order { begun: ledger.order().to_vec(), cut: ledger.cuts() };
+        let order = Order { begun: ledger.begun().to_vec(), cut: ledger.cuts().to_vec() };
         let text = serde_json::to_string(&order).map_err(|error| corrupt(&path, error))?;
         write_atomically(&path, text.as_bytes()).map_err(at(&path))
     }
 
     /// The order that was kept, empty if none was.
-    fn order(&self, entries: usize) -> Result<Order, JournalError> {
+    fn order(&self, stages: usize) -> Result<Order, JournalError> {
         let path = self.folder.join("order.json");
         let Some(bytes) = read(&path)? else { return Ok(Order::default()) };
         let order: Order = serde_json::from_slice(&bytes).map_err(|error| corrupt(&path, error))?;
-        let known: HashSet<usize> = order.begun.iter().copied().filter(|&entry| entry < entries).collect();
-        if known.len() < order.begun.len() {
+        let known: HashSet<usize> = order.begun.iter().copied().filter(|&stage| stage < stages).collect();
+        let cut = order.cut.iter().all(|(stage, _)| known.contains(stage));
+        if known.len() < order.begun.len() || !cut {
             return Err(corrupt(&path, "it names an attack that there is not, or one twice"));
         }
         Ok(order)
@@ -243,9 +324,10 @@ impl Journal {
     }
 }
 
-/// Flags, and the number of points that were examined for them.
+/// Checks, the number of images of the evaluation, and the number of them that were examined.
 #[derive(Debug, Serialize, Deserialize)]
 struct Flags {
+    images: usize,
     count: usize,
     flags: Vec<Flag>,
 }
@@ -253,23 +335,32 @@ struct Flags {
 /// The order of a run under a time limit, which depends on what it found on the way.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Order {
-    /// Entries of the cascade in the order in which they were begun.
+    /// Stages of the cascade in the order in which they were begun.
     begun: Vec<usize>,
     /// Stages that time cut short, with the seconds of the batch that was thrown away.
     cut: Vec<(usize, f64)>,
 }
 
 impl Order {
+    /// Whether the stage of a run has been begun, or there is no order to follow.
+    fn covers(&self, ledger: &Ledger<'_>, run: usize) -> bool {
+        self.begun.is_empty()
+            || ledger.begun().last().is_some_and(|&stage| ledger.stages[stage].runs.contains(&run))
+    }
+
     /// Takes a ledger one stage on, or ends the last one. Whether there was anything to do.
     fn next(&self, ledger: &mut Ledger<'_>) -> bool {
-        let stage = ledger.order().len();
-        let cut = self.cut.iter().find(|&&(cut, _)| cut == stage);
-        if let Some(&(_, seconds)) = cut.filter(|_| !ledger.pending(stage).is_empty()) {
-            ledger.cut(stage, seconds);
-            return true;
+        if let Some(&last) = ledger.begun().last() {
+            let cut = self.cut.iter().find(|&&(cut, _)| cut == last);
+            if let Some(&(_, seconds)) = cut
+                && !ledger.cuts().iter().any(|&(done, _)| done == last)
+            {
+                ledger.cut(last, seconds);
+                return true;
+            }
         }
-        let next = self.begun.get(stage);
-        next.into_iter().for_each(|&entry| ledger.begin(entry));
+        let next = self.begun.get(ledger.begun().len());
+        next.into_iter().for_each(|&stage| ledger.begin(stage));
         next.is_some()
     }
 }
@@ -291,12 +382,15 @@ fn corrupt(path: &Path, problem: impl ToString) -> JournalError {
     JournalError::Corrupt { path: path.to_owned(), problem: problem.to_string() }
 }
 
+/// What stands for the number of a run in the files of the clean pass.
+const CLEAN: &str = "clean";
+
 fn encode(findings: &Findings, [_, channels, height, width]: [usize; 4]) -> Result<Vec<u8>, String> {
     let n = findings.rows.len();
     let rows: Vec<i64> = findings.rows.iter().map(|&row| row as i64).collect();
     let claimed: Vec<u8> = findings.claimed.iter().map(|&claim| u8::from(claim)).collect();
     // The clean pass stores no images.
-    let images = if findings.stage == 0 { 0 } else { n };
+    let images = if findings.run.is_none() { 0 } else { n };
     let fields = vec![
         ("rows", Field::i64(&rows, vec![n])),
         ("predictions", Field::i64(&classes_to_i64(&findings.predictions), vec![n])),
@@ -304,7 +398,7 @@ fn encode(findings: &Findings, [_, channels, height, width]: [usize; 4]) -> Resu
         ("images", Field::f32(&findings.images, vec![images, channels, height, width])),
     ];
     let metadata = HashMap::from([
-        ("stage".to_owned(), findings.stage.to_string()),
+        ("run".to_owned(), findings.run.map_or(CLEAN.to_owned(), |run| run.to_string())),
         ("seconds".to_owned(), findings.cost.seconds.to_string()),
         ("cell_evaluations".to_owned(), findings.cost.work.cell_evaluations.to_string()),
         ("vjps".to_owned(), findings.cost.work.vjps.to_string()),
@@ -315,7 +409,7 @@ fn encode(findings: &Findings, [_, channels, height, width]: [usize; 4]) -> Resu
 fn decode(bytes: &[u8]) -> Result<Findings, String> {
     let file = Fields::read(bytes)?;
     Ok(Findings {
-        stage: file.number("stage")?,
+        run: if file.text("run")? == CLEAN { None } else { Some(file.number("run")?) },
         rows: file.indices("rows")?,
         predictions: file.classes("predictions")?,
         claimed: file.u8("claimed")?.iter().map(|&claim| claim != 0).collect(),
@@ -334,7 +428,7 @@ mod tests {
     #[test]
     fn a_batch_is_read_back_to_the_bit() {
         let findings = Findings {
-            stage: 2,
+            run: Some(2),
             rows: vec![3, 0],
             predictions: vec![None, Some(7)],
             claimed: vec![true, false],

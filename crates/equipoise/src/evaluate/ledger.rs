@@ -1,22 +1,24 @@
-//! The ledger: what is known of every point, and what each stage of the cascade has cost.
+//! The ledger: what is known of every point, and what each run has cost.
 //!
 //! It changes in one way only, by entering the findings of a batch. A resumed run enters the batches of its
-//! journal and then goes on, so it cannot arrive anywhere else than an uninterrupted one.
+//! journal and then goes on, so it cannot arrive anywhere else than an uninterrupted one. A point goes its own way
+//! through the runs, so that points can be added to a run that is complete.
 
 use std::collections::HashSet;
 
-use equipoise_record::{Accuracy, AttackResult, ExampleResult, NotTried, Plan, ReadoutResult, Try};
+use equipoise_record::{Arm, ReadoutResult};
 
-use super::cascade::Cascade;
+use super::cascade::{Cascade, Phase, Stage};
+use super::driver::stands_in;
 use super::points::Points;
-use crate::batch::{Images, from_vec, to_vec};
+use crate::batch::{Images, to_vec};
 use crate::work::Work;
 
-/// What one batch of one stage found.
+/// What one batch of one run found.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Findings {
-    /// 0 for the clean pass, k for the k-th attack that was begun.
-    pub stage: usize,
+    /// The number of the run, `None` for the clean pass.
+    pub run: Option<usize>,
     /// The points, as positions among the points under evaluation.
     pub rows: Vec<usize>,
     /// The judge's class for each, `None` where its logits are not finite.
@@ -54,12 +56,13 @@ pub(super) struct Cost {
 /// How an evaluation ended.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// The record. If the run is not complete it covers what was done: attacks that were not finished are left
+    /// The record. If the run is not complete it covers what was done: runs that were not finished are left
     /// out, points that were not classified yet count as misclassified, and the white-box accuracy lacks the
-    /// attacks still to come. Such numbers are not results.
+    /// attacks still to come. Such numbers are not results. The verdict holds counts;
+    /// [`equipoise_verdict::conclude`] makes a finding of them, over all that stands in one record.
     pub result: ReadoutResult,
-    /// `[N, C, H, W]`: the verified adversarial image of each broken point; elsewhere the last attack's last
-    /// try, or the unperturbed image where the point was not attacked.
+    /// `[N, C, H, W]`: the verified adversarial image of each broken point, of the run in `broken_by`; elsewhere the
+    /// last attack's last try, or the unperturbed image where the point was not attacked.
     pub adversarial: Images,
     /// The judge's class on each unperturbed image, `None` where its logits are not finite.
     pub clean_predictions: Vec<Option<usize>>,
@@ -67,279 +70,313 @@ pub struct Outcome {
     pub adversarial_predictions: Vec<Option<usize>>,
     /// Whether everything was run; false if the observer cancelled.
     pub complete: bool,
+    /// Names of the runs, and for each point those that broke it: what a larger radius goes on from.
+    pub(super) runs: Vec<String>,
+    pub(super) breaks: Vec<Vec<usize>>,
 }
 
 /// The state of one point.
 #[derive(Debug, Clone, Default)]
-struct PointState {
-    /// Stages that it has gone through.
-    reached: usize,
+pub(super) struct PointState {
+    /// Whether the unperturbed image has been classified.
+    pub classified: bool,
     /// The judge's class on the unperturbed image.
-    clean: Option<usize>,
-    /// The judge's class on the image stored last.
-    last: Option<usize>,
+    pub clean: Option<usize>,
+    /// The judge's class on the image stored.
+    pub last: Option<usize>,
     /// Whether the unperturbed image is classified correctly.
-    correct: bool,
-    /// The stage that broke it.
-    broken_by: Option<usize>,
-    /// Whether logits were not finite, on the clean or on the adversarial image.
-    non_finite: bool,
+    pub correct: bool,
+    /// For each run whether the point has gone through it, or past it.
+    passed: Vec<bool>,
+    /// The runs that broke it, at this radius or at a smaller one.
+    pub breaks: Vec<usize>,
+    /// Those of them at a smaller radius.
+    pub carried: Vec<usize>,
+    /// The run whose image is stored: of several that broke the point the one that stands first in [`Arm::ALL`].
+    breaker: Option<usize>,
+    /// Whether logits were not finite, on the clean or on the stored image.
+    pub non_finite: bool,
 }
 
-impl PointState {
-    /// Whether no attack will meet the point any more: misclassified when clean, or broken.
-    fn has_left(&self) -> bool {
-        self.reached > 0 && !(self.correct && self.broken_by.is_none())
-    }
-}
-
-/// The counts of one stage.
+/// The counts of one run.
 #[derive(Debug, Clone, Default)]
-struct Tally {
-    attempted: usize,
-    broken: usize,
-    unconfirmed: usize,
-    cost: Cost,
-    /// Points that the stage was to meet and did not: time was up.
-    missed: usize,
-    /// Seconds with a batch that was then thrown away.
-    lost: f64,
+pub(super) struct Tally {
+    pub attempted: usize,
+    pub broken: usize,
+    pub unconfirmed: usize,
+    pub cost: Cost,
+    /// Points that the run was to meet and did not: time was up.
+    pub missed: usize,
 }
 
 pub(super) struct Ledger<'a> {
-    points: &'a Points,
-    states: Vec<PointState>,
+    pub(super) points: &'a Points,
+    /// For each run its arm, and its place there.
+    pub(super) arms: Vec<(Arm, usize)>,
+    pub(super) stages: Vec<Stage>,
+    /// For each yardstick the runs of the white-box arm through its gradient.
+    yardsticks: Vec<Vec<usize>>,
+    pub(super) states: Vec<PointState>,
     /// Row-major content of the adversarial images.
-    images: Vec<f32>,
-    /// The clean pass first.
-    tallies: Vec<Tally>,
-    /// The cascade's entry behind each stage from 1 on.
-    order: Vec<usize>,
+    pub(super) images: Vec<f32>,
+    clean: Tally,
+    pub(super) tallies: Vec<Tally>,
+    /// The stages begun, in order.
+    begun: Vec<usize>,
+    /// Stages that time cut short, with the seconds of the batch that was thrown away.
+    cuts: Vec<(usize, f64)>,
 }
 
 impl<'a> Ledger<'a> {
-    /// A ledger for the clean pass.
-    pub fn new(points: &'a Points) -> Self {
-        Self {
+    /// A ledger for the clean pass, with what fell at a smaller radius.
+    pub fn new(cascade: &Cascade<'_>, points: &'a Points, smaller: Option<&Outcome>) -> Self {
+        let runs = cascade.runs();
+        let mut places = [0; Arm::ALL.len()];
+        let arms = runs
+            .iter()
+            .map(|(arm, _)| {
+                let place = &mut places[*arm as usize];
+                *place += 1;
+                (*arm, *place - 1)
+            })
+            .collect();
+        let through = |estimator: &str| {
+            let same = |&run: &usize| runs[run].0 == Arm::WhiteBox && runs[run].1.estimator == estimator;
+            (0..runs.len()).filter(same).collect()
+        };
+        let fresh = PointState { passed: vec![false; runs.len()], ..PointState::default() };
+        let mut ledger = Self {
             points,
-            states: vec![PointState::default(); points.len()],
+            arms,
+            stages: cascade.stages(),
+            yardsticks: cascade.yardsticks.iter().map(|duel| through(&duel.other.estimator)).collect(),
+            states: vec![fresh; points.len()],
             images: to_vec(points.images().clone()),
-            tallies: vec![Tally::default()],
-            order: Vec::new(),
+            clean: Tally::default(),
+            tallies: vec![Tally::default(); runs.len()],
+            begun: Vec::new(),
+            cuts: Vec::new(),
+        };
+        if let Some(smaller) = smaller {
+            ledger.carry(smaller);
+        }
+        ledger
+    }
+
+    /// What was broken at a smaller radius is broken at this one, by the same runs.
+    fn carry(&mut self, smaller: &Outcome) {
+        let size = self.image_size();
+        let images = to_vec(smaller.adversarial.clone());
+        for (row, breaks) in smaller.breaks.iter().enumerate() {
+            let Some(&first) = breaks.iter().min_by_key(|&&run| self.rank(run)) else { continue };
+            let last = smaller.adversarial_predictions[row];
+            let state = &mut self.states[row];
+            state.breaks = breaks.clone();
+            state.carried = breaks.clone();
+            state.breaker = Some(first);
+            state.last = last;
+            state.non_finite = last.is_none();
+            self.images[row * size..][..size].copy_from_slice(&images[row * size..][..size]);
         }
     }
 
-    /// Adds a stage: this entry of the cascade comes next.
-    pub fn begin(&mut self, entry: usize) {
-        self.order.push(entry);
-        self.tallies.push(Tally::default());
+    /// Where a run stands among those that may be named as the one that broke a point.
+    fn rank(&self, run: usize) -> (Arm, usize) {
+        self.arms[run]
     }
 
-    /// The entries begun so far, in order: stage k is the k-th, from 1.
-    pub fn order(&self) -> &[usize] {
-        &self.order
+    /// Adds a stage: it comes next.
+    pub fn begin(&mut self, stage: usize) {
+        self.begun.push(stage);
+    }
+
+    /// The stages begun so far, in order.
+    pub fn begun(&self) -> &[usize] {
+        &self.begun
     }
 
     /// Lets the points that a stage has still to meet pass it, after `seconds` with a batch that came to nothing.
     pub fn cut(&mut self, stage: usize, seconds: f64) {
-        self.tallies[stage].lost = seconds;
-        self.tallies[stage].cost.seconds += seconds;
-        for row in self.pending(stage) {
-            self.states[row].reached = stage + 1;
-            self.tallies[stage].missed += 1;
+        self.cuts.push((stage, seconds));
+        let runs = self.stages[stage].runs.clone();
+        self.tallies[runs[0]].cost.seconds += seconds;
+        for run in runs {
+            for row in self.pending_of(&[run]) {
+                self.states[row].passed[run] = true;
+                self.tallies[run].missed += 1;
+            }
         }
     }
 
-    /// Seconds that all stages took.
-    pub fn seconds(&self) -> f64 {
-        self.tallies.iter().map(|tally| tally.cost.seconds).sum()
+    /// The stages that were cut, with the seconds lost.
+    pub fn cuts(&self) -> &[(usize, f64)] {
+        &self.cuts
     }
 
-    /// Points that a stage met, and how many of them it broke.
-    pub fn met_and_broken(&self, stage: usize) -> (usize, usize) {
-        (self.tallies[stage].attempted, self.tallies[stage].broken)
+    /// Seconds that everything took.
+    pub fn seconds(&self) -> f64 {
+        self.clean.cost.seconds + self.tallies.iter().map(|tally| tally.cost.seconds).sum::<f64>()
+    }
+
+    /// Points that a stage met, the most that one of its runs did.
+    pub fn met(&self, stage: usize) -> usize {
+        self.stages[stage].runs.iter().map(|&run| self.tallies[run].attempted).max().unwrap_or(0)
+    }
+
+    /// Points that a stage broke, whichever of its runs.
+    pub fn broken(&self, stage: usize) -> usize {
+        let runs = &self.stages[stage].runs;
+        let here = |state: &&PointState| {
+            runs.iter().any(|run| state.breaks.contains(run) && !state.carried.contains(run))
+        };
+        self.states.iter().filter(here).count()
     }
 
     /// Points that a stage was to meet and did not.
     pub fn missed(&self, stage: usize) -> usize {
-        self.tallies[stage].missed
+        self.stages[stage].runs.iter().map(|&run| self.tallies[run].missed).max().unwrap_or(0)
     }
 
-    /// The stages that were cut, with the seconds lost.
-    pub fn cuts(&self) -> Vec<(usize, f64)> {
-        let cut = (1..self.tallies.len()).filter(|&stage| self.missed(stage) > 0);
-        cut.map(|stage| (stage, self.tallies[stage].lost)).collect()
+    /// The runs of the yardstick that is to be measured: the only one, or the one whose gradient broke most in the
+    /// white-box arm, the first of equal ones.
+    pub fn chosen_yardstick(&self) -> Vec<usize> {
+        let mut best: Option<(usize, usize)> = None;
+        for (place, runs) in self.yardsticks.iter().enumerate() {
+            let broken = runs.iter().map(|&run| self.broken_by(run)).sum();
+            if best.is_none_or(|(most, _)| broken > most) {
+                best = Some((broken, place));
+            }
+        }
+        let stages = self.stages.iter().filter(|stage| stage.phase == Phase::Yardstick);
+        best.and_then(|(_, place)| stages.clone().nth(place))
+            .map(|stage| stage.runs.clone())
+            .unwrap_or_default()
     }
 
-    /// Whether a point is left for another attack.
-    pub fn any_left(&self) -> bool {
-        self.states.iter().any(|state| !state.has_left())
+    /// Points that a run broke, here or at a smaller radius.
+    pub fn broken_by(&self, run: usize) -> usize {
+        self.states.iter().filter(|state| state.breaks.contains(&run)).count()
     }
 
-    /// The points that this stage has still to meet, in order. All earlier stages must be done.
-    pub fn pending(&self, stage: usize) -> Vec<usize> {
-        let meets = |row: &usize| self.states[*row].reached == stage && !self.states[*row].has_left();
-        (0..self.states.len()).filter(meets).collect()
+    /// Points whose unperturbed image has not been classified.
+    pub fn unclassified(&self) -> Vec<usize> {
+        (0..self.states.len()).filter(|&row| !self.states[row].classified).collect()
     }
 
-    /// How many points the stage has met so far.
-    pub fn attempted(&self, stage: usize) -> usize {
-        self.tallies[stage].attempted
+    /// Whether a point is still to be met by a run. All runs before it must be done with the point.
+    fn is_pending(&self, run: usize, row: usize) -> bool {
+        let state = &self.states[row];
+        let broken = |arm: Arm| self.broken_in(row, arm).is_some();
+        state.classified
+            && state.correct
+            && !state.passed[run]
+            // What this very run broke at a smaller radius it need not meet again.
+            && !state.carried.contains(&run)
+            && stands_in(self.arms[run].0, &broken)
     }
 
-    /// How the stage stands, in words.
-    pub fn note(&self, stage: usize) -> String {
-        let Tally { attempted, broken, unconfirmed, .. } = &self.tallies[stage];
-        match (stage, unconfirmed) {
-            (0, _) => format!("{} of {attempted} correct", attempted - broken),
-            (_, 0) => format!("{broken} of {attempted} broken"),
-            _ => format!("{broken} of {attempted} broken, {unconfirmed} claims not confirmed"),
+    /// The run of an arm that broke a point: the first of them.
+    pub fn broken_in(&self, row: usize, arm: Arm) -> Option<usize> {
+        let of_arm = self.states[row].breaks.iter().filter(|&&run| self.arms[run].0 == arm);
+        of_arm.copied().min()
+    }
+
+    /// The points that some of these runs have still to meet, in order.
+    pub fn pending_of(&self, runs: &[usize]) -> Vec<usize> {
+        (0..self.states.len()).filter(|&row| runs.iter().any(|&run| self.is_pending(run, row))).collect()
+    }
+
+    /// Those of the rows that a run has still to meet.
+    pub fn meets(&self, run: usize, rows: &[usize]) -> Vec<usize> {
+        rows.iter().copied().filter(|&row| self.is_pending(run, row)).collect()
+    }
+
+    /// How the clean pass stands, in words.
+    pub fn clean_note(&self) -> String {
+        let Tally { attempted, broken, .. } = &self.clean;
+        format!("{} of {attempted} correct", attempted - broken)
+    }
+
+    /// How a stage stands, in words: what each of its runs broke.
+    pub fn note(&self, stage: &Stage) -> String {
+        let of = |run: usize| {
+            let Tally { attempted, broken, unconfirmed, .. } = &self.tallies[run];
+            match unconfirmed {
+                0 => format!("{broken} of {attempted} broken"),
+                _ => format!("{broken} of {attempted} broken, {unconfirmed} claims not confirmed"),
+            }
+        };
+        match stage.runs.as_slice() {
+            [run] => of(*run),
+            runs => {
+                let parts: Vec<String> =
+                    runs.iter().map(|&run| format!("{} {}", self.arms[run].0.name(), of(run))).collect();
+                parts.join("; ")
+            }
         }
     }
 
-    /// Whether these findings can come next: each point met by this stage once, in its turn.
+    /// Whether these findings can come next: each point met by this run once, in its turn.
     pub fn accepts(&self, findings: &Findings) -> bool {
-        let stage = findings.stage;
         let n = findings.rows.len();
-        let pixels = if stage == 0 { 0 } else { n * self.image_size() };
+        let pixels = if findings.run.is_none() { 0 } else { n * self.image_size() };
         let mut met = HashSet::new();
-        stage < self.tallies.len()
-            && findings.predictions.len() == n
+        let in_turn = |row: usize| match findings.run {
+            None => !self.states[row].classified,
+            Some(run) => run < self.arms.len() && self.is_pending(run, row),
+        };
+        findings.predictions.len() == n
             && findings.claimed.len() == n
             && findings.images.len() == pixels
-            && self.states.iter().all(|state| state.reached >= stage || state.has_left())
-            && findings.rows.iter().all(|&row| {
-                let state = self.states.get(row);
-                state.is_some_and(|state| state.reached == stage && !state.has_left()) && met.insert(row)
-            })
+            && findings.rows.iter().all(|&row| row < self.states.len() && in_turn(row) && met.insert(row))
     }
 
     /// Enters the findings of a batch.
     pub fn enter(&mut self, findings: &Findings) {
         let size = self.image_size();
-        let tally = &mut self.tallies[findings.stage];
+        let tally = match findings.run {
+            None => &mut self.clean,
+            Some(run) => &mut self.tallies[run],
+        };
         tally.cost.seconds += findings.cost.seconds;
         tally.cost.work = tally.cost.work + findings.cost.work;
         for (k, &row) in findings.rows.iter().enumerate() {
-            let state = &mut self.states[row];
             let prediction = findings.predictions[k];
             let correct = prediction == Some(self.points.labels()[row]);
-            state.reached = findings.stage + 1;
-            state.last = prediction;
-            // Such a point meets no further stage, so this is never taken back.
-            state.non_finite = prediction.is_none();
             tally.attempted += 1;
             tally.broken += usize::from(!correct);
             tally.unconfirmed += usize::from(findings.claimed[k] && correct);
-            if findings.stage == 0 {
+            let arms = &self.arms;
+            let state = &mut self.states[row];
+            let Some(run) = findings.run else {
+                state.classified = true;
                 state.clean = prediction;
                 state.correct = correct;
-            } else {
+                if state.breaker.is_none() {
+                    state.last = prediction;
+                    state.non_finite = prediction.is_none();
+                }
+                continue;
+            };
+            state.passed[run] = true;
+            if !correct {
+                state.breaks.push(run);
+            }
+            // The image of the run that is named as the one that broke the point; until there is one, the last try.
+            let named = match state.breaker {
+                Some(before) => !correct && arms[run] < arms[before],
+                None => true,
+            };
+            if named {
+                state.breaker = if correct { None } else { Some(run) };
+                state.last = prediction;
+                state.non_finite = prediction.is_none();
                 self.images[row * size..][..size].copy_from_slice(&findings.images[k * size..][..size]);
-                if !correct {
-                    state.broken_by = Some(findings.stage);
-                }
             }
         }
     }
 
-    /// The record of what is in the ledger.
-    pub fn outcome(self, cascade: &Cascade<'_>, time_limit: Option<f64>, complete: bool) -> Outcome {
-        let n = self.states.len();
-        let share = |survives: &dyn Fn(&PointState) -> bool| {
-            Accuracy::new(self.states.iter().filter(|state| survives(state)).count(), n)
-        };
-        let after = |stage: usize| {
-            share(&|state: &PointState| {
-                state.correct && state.broken_by.is_none_or(|breaker| breaker > stage)
-            })
-        };
-        let finished = (0..self.tallies.len()).take_while(|&stage| self.pending(stage).is_empty()).count();
-        let begun = || self.order.iter().map(|&entry| &cascade.entries[entry]);
-        let attacks: Vec<AttackResult> = begun()
-            .zip(1..finished)
-            .map(|(entry, stage)| {
-                let tally = &self.tallies[stage];
-                AttackResult {
-                    name: entry.attack.name(),
-                    estimator: entry.estimator.clone(),
-                    ready_made: entry.ready_made,
-                    accuracy: after(stage),
-                    attempted: tally.attempted,
-                    broken: tally.broken,
-                    unconfirmed: tally.unconfirmed,
-                    seconds: tally.cost.seconds,
-                    cell_evaluations: tally.cost.work.cell_evaluations,
-                    vjps: tally.cost.work.vjps,
-                }
-            })
-            .collect();
-        let ready_made = begun().take_while(|entry| entry.ready_made).count();
-        let examples = self
-            .states
-            .iter()
-            .enumerate()
-            .map(|(row, state)| ExampleResult {
-                index: self.points.indices()[row],
-                label: self.points.labels()[row],
-                clean_correct: state.correct,
-                robust: state.correct && state.broken_by.is_none(),
-                broken_by: state.broken_by.map(|stage| cascade.entries[self.order[stage - 1]].label()),
-                non_finite: state.non_finite,
-            })
-            .collect();
-        let result = ReadoutResult {
-            name: cascade.readout.clone(),
-            clean_accuracy: after(0),
-            ready_made_accuracy: (ready_made > 0 && ready_made < finished).then(|| after(ready_made)),
-            white_box_accuracy: after(self.tallies.len()),
-            plan: Some(self.plan(cascade, time_limit)),
-            attacks,
-            examples,
-            flags: Vec::new(),
-        };
-        let images = self.points.images();
-        Outcome {
-            result,
-            clean_predictions: self.states.iter().map(|state| state.clean).collect(),
-            adversarial_predictions: self.states.iter().map(|state| state.last).collect(),
-            adversarial: from_vec(self.images, images.dims(), &images.device()),
-            complete,
-        }
-    }
-
-    /// What was begun in which order, and what was not, or not for all points.
-    fn plan(&self, cascade: &Cascade<'_>, time_limit: Option<f64>) -> Plan {
-        let tries = self.order.iter().zip(&self.tallies[1..]).map(|(&entry, tally)| {
-            let entry = &cascade.entries[entry];
-            let per_broken = |cost: f64| (tally.broken > 0).then(|| cost / tally.broken as f64);
-            let work = tally.cost.work;
-            Try {
-                attack: entry.attack.name(),
-                estimator: entry.estimator.clone(),
-                ready_made: entry.ready_made,
-                seconds_per_broken: per_broken(tally.cost.seconds),
-                work_per_broken: per_broken((work.cell_evaluations + work.vjps) as f64),
-            }
-        });
-        let not_tried = |entry: usize, reason: String| NotTried {
-            attack: cascade.entries[entry].attack.name(),
-            estimator: cascade.entries[entry].estimator.clone(),
-            reason,
-        };
-        let cut = self.order.iter().zip(&self.tallies[1..]).filter(|(_, tally)| tally.missed > 0);
-        let cut = cut.map(|(&entry, tally)| {
-            let Tally { attempted, missed, .. } = tally;
-            let reason = format!("time limit: it met {attempted} of {} points", attempted + missed);
-            not_tried(entry, reason)
-        });
-        // Where no point is left, nothing is missing.
-        let never = (0..cascade.entries.len()).filter(|entry| self.any_left() && !self.order.contains(entry));
-        let never = never.map(|entry| not_tried(entry, "time limit".to_owned()));
-        Plan { tries: tries.collect(), not_tried: cut.chain(never).collect(), time_limit }
-    }
-
-    fn image_size(&self) -> usize {
+    pub(super) fn image_size(&self) -> usize {
         let [_, channels, height, width] = self.points.images().dims();
         channels * height * width
     }

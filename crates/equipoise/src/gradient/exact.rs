@@ -37,6 +37,13 @@ pub(super) fn read<'a>(at: &Solved<'a>) -> Read<'a> {
     Read { state, back: Box::new(Implicit { linearization, backward: at.backward }) }
 }
 
+/// The loss is read at the given state itself, and f is linearised there: the same method, pointed at another state
+/// than the deployed final one.
+pub(super) fn read_at<'a>(at: &Solved<'a>, state: State) -> Read<'a> {
+    let linearization = at.cell.linearize(&state);
+    Read { state, back: Box::new(Implicit { linearization, backward: at.backward }) }
+}
+
 impl PullBack for Implicit<'_> {
     fn pull_back(self: Box<Self>, v: State, cotangents: &mut Cotangents) {
         let shares = Shares::default();

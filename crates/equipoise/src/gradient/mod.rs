@@ -12,9 +12,11 @@
 //! | [`adjoint`](Estimator::Adjoint) | in the limit of many steps, where the forward iteration converges | t evaluations and t − 1 VJPs up to the largest t, and one VJP for each t read; low-rank products as in the solver |
 //! | [`through-solver`](Estimator::ThroughSolver) | always (almost everywhere): it differentiates what is deployed | T evaluations and T VJPs, and the tail's; keeps 4 T vectors of the state's size and one linearisation at a time |
 //! | [`ensemble`](Estimator::Ensemble) | when all its members are | the sum of its members', from one trajectory |
+//! | [`aimed`](Estimator::Aimed) | as its method is, for the states that the readout reads; behind `final` it is its method | its method's, for each state that the readout reads |
 //! | [`joint`](Estimator::Joint) | for the mean of its members' logits, when all its members are | the same |
 
 mod adjoint;
+mod aimed;
 mod exact;
 mod spec;
 mod through_solver;
@@ -64,6 +66,10 @@ pub enum Estimator {
     /// them. Members are `exact` or `unrolled`. The adaptive attack on the readout `ensemble-logits`; with
     /// `unrolled:state=2..8,lead=1,steps=0` and the final state as members it is the release's `Funroll-es-0`.
     Joint(Vec<Estimator>),
+    /// A training method, `exact` or `unrolled`, pointed at the deployed readout: the loss is read where the readout
+    /// reads, and each of these states is pulled back as the method does. `exact` linearises f at z_t itself,
+    /// `unrolled` starts its applications there. Behind `final` it is the method as it is.
+    Aimed(Box<Estimator>),
 }
 
 impl Estimator {
@@ -80,7 +86,25 @@ impl Estimator {
                 readout == Readout::Final && tail.dampings().eq(deployed.dampings())
             }
             Self::ThroughSolver => true,
+            Self::Aimed(method) => match readout {
+                Readout::Final => method.reads(readout, deployed),
+                // The states themselves are read, without applications after them.
+                Readout::Early(_) | Readout::EnsembleStates | Readout::EnsembleLogits => {
+                    matches!(**method, Self::Exact)
+                }
+            },
             _ => false,
+        }
+    }
+
+    /// This method pointed at a readout that it does not read; `None` where it reads it, or where there is no such
+    /// counterpart.
+    pub fn aimed_at(&self, readout: Readout, deployed: &Tail) -> Option<Self> {
+        match self {
+            Self::Exact | Self::Unrolled { .. } if readout != Readout::Final => {
+                (!self.reads(readout, deployed)).then(|| Self::Aimed(Box::new(self.clone())))
+            }
+            _ => None,
         }
     }
 
@@ -90,7 +114,7 @@ impl Estimator {
         match self {
             Self::Exact => true,
             Self::Unrolled { state, .. } => *state == StateChoice::Best,
-            Self::Adjoint { .. } | Self::ThroughSolver => false,
+            Self::Adjoint { .. } | Self::ThroughSolver | Self::Aimed(_) => false,
             Self::Ensemble(members) | Self::Joint(members) => members.iter().all(Self::needs_only_the_best),
         }
     }
@@ -102,7 +126,7 @@ impl Estimator {
     /// `adjoint` and `through-solver` follow Broyden's method only.
     pub fn check(&self, solver: &SolverConfig) -> Result<(), EstimatorError> {
         match self {
-            Self::Exact | Self::Unrolled { .. } => Ok(()),
+            Self::Exact | Self::Unrolled { .. } | Self::Aimed(_) => Ok(()),
             Self::Adjoint { .. } | Self::ThroughSolver => match solver.method {
                 Method::Broyden => Ok(()),
                 other => Err(EstimatorError { estimator: self.to_string(), method: format!("{other:?}") }),
@@ -124,6 +148,7 @@ impl Estimator {
                 readings.pop().expect("one state, one reading")
             }
             Self::ThroughSolver => through_solver::pull_back(at, weight, cotangents),
+            Self::Aimed(method) => aimed::pull_back(method, at, weight, cotangents),
             Self::Ensemble(members) => mean_of_members(members, at, weight, cotangents),
         }
     }
@@ -138,7 +163,7 @@ impl Estimator {
             Self::Ensemble(members) | Self::Joint(members) => {
                 members.iter().flat_map(|member| member.reads_of(at)).collect()
             }
-            Self::Adjoint { .. } | Self::ThroughSolver => {
+            Self::Adjoint { .. } | Self::ThroughSolver | Self::Aimed(_) => {
                 unreachable!("the parser admits only exact and unrolled as members of a joint gradient")
             }
         }

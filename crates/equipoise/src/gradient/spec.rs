@@ -2,7 +2,7 @@
 //!
 //! `exact` · `unrolled:state=t,lead=l,steps=k,damping=λ` (every key optional: best, 1, 9, 0.5) ·
 //! `adjoint:state=t,beta=β` (last, 1) · `through-solver` ·
-//! `ensemble(member,member,...)` · `joint(member,member,...)`, where `state=a..b` stands for one member for each
+//! `ensemble(member,member,...)` · `joint(member,member,...)` · `aimed(method)`; in lists of members `state=a..b` stands for one member for each
 //! state, in writing as in reading. Lists are separated by commas; a part without a name of its own (`lead=2`)
 //! belongs to the estimator before it.
 
@@ -38,6 +38,7 @@ impl fmt::Display for Estimator {
             Self::ThroughSolver => f.write_str("through-solver"),
             Self::Ensemble(members) => write!(f, "ensemble({})", joined(members)),
             Self::Joint(members) => write!(f, "joint({})", joined(members)),
+            Self::Aimed(method) => write!(f, "aimed({method})"),
         }
     }
 }
@@ -164,6 +165,15 @@ fn parse_one(spec: &str) -> Result<Vec<Estimator>, SpecError> {
         }
         return Ok(vec![Estimator::Joint(members)]);
     }
+    if let Some(method) = spec.strip_prefix("aimed(").and_then(|rest| rest.strip_suffix(')')) {
+        let methods = parse_list(method)?;
+        return match methods.as_slice() {
+            [method @ (Estimator::Exact | Estimator::Unrolled { .. })] => {
+                Ok(vec![Estimator::Aimed(Box::new(method.clone()))])
+            }
+            _ => Err(SpecError::new(spec, "`aimed` takes one method, exact or unrolled")),
+        };
+    }
     let (name, keys) = spec.split_once(':').unwrap_or((spec, ""));
     let keys: Vec<&str> = keys.split(',').filter(|key| !key.is_empty()).collect();
     match name {
@@ -175,7 +185,7 @@ fn parse_one(spec: &str) -> Result<Vec<Estimator>, SpecError> {
         _ => Err(SpecError::new(
             spec,
             "unknown; use exact, unrolled:state=T,lead=L,steps=K,damping=D, adjoint:state=T,beta=B, \
-             through-solver, ensemble(..) or joint(..)",
+             through-solver, ensemble(..), joint(..) or aimed(..)",
         )),
     }
 }
@@ -266,6 +276,8 @@ mod tests {
             "through-solver",
             "ensemble(exact,unrolled:state=2,lead=1,steps=0,damping=0.5)",
             "joint(exact,unrolled:state=2,lead=1,steps=0,damping=0.5)",
+            "aimed(exact)",
+            "aimed(unrolled:state=best,lead=1,steps=9,damping=0.5)",
             "ensemble(joint(exact,exact),exact)",
             "ensemble(unrolled:state=1..8,lead=1,steps=0,damping=0.5)",
             "ensemble(adjoint:state=2..3,beta=1,adjoint:state=3..4,beta=0.5,through-solver)",
@@ -295,6 +307,7 @@ mod tests {
             ("unrolled:lead=0,steps=0", "no gradient"),
             ("ensemble(exact", "without its `)`"),
             ("joint(ensemble(exact))", "must be exact or unrolled"),
+            ("aimed(adjoint)", "takes one method"),
             ("exact,exact", "one estimator expected"),
         ] {
             let message = spec.parse::<Estimator>().unwrap_err().to_string();

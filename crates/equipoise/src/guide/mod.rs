@@ -23,6 +23,7 @@ pub mod gradients {
     page!(through_solver, "gradients/through-solver.md");
     page!(ensemble, "gradients/ensemble.md");
     page!(joint, "gradients/joint.md");
+    page!(aimed, "gradients/aimed.md");
 }
 
 page!(attacks_overview, "attacks.md");

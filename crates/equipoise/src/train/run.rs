@@ -362,7 +362,7 @@ impl<'a> Run<'a> {
         let deployment = self.deployment();
         let estimator = adversary.gradient.as_ref().unwrap_or(&deployment.training_gradient);
         let victim = self.network.victim(deployment, Readout::Final, estimator.clone());
-        let targets = Targets { images, labels, indices, seed };
+        let targets = Targets { images, labels, indices, seed, start: 0 };
         Ok(Pgd::new(adversary.pgd())?.run(&*victim, &targets, &budget))
     }
 

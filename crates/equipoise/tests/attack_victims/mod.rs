@@ -274,7 +274,7 @@ pub fn attempt(
     budget: &Budget,
 ) -> Attempt {
     let indices: Vec<usize> = (0..y.len()).collect();
-    attack.attempt(victim, &Targets { images: x, labels: y, indices: &indices, seed: SEED }, budget)
+    attack.attempt(victim, &Targets { images: x, labels: y, indices: &indices, seed: SEED, start: 0 }, budget)
 }
 
 /// Which images are misclassified.

@@ -5,9 +5,7 @@ use std::fs;
 use crate::attack_victims::Linear;
 use crate::support::{Bench, EPS, Watch, cascade, entry, points, settings};
 use equipoise::attack::{self, Budget, Norm};
-use equipoise::evaluate::{
-    Entry, EvaluateError, Journal, JournalError, Outcome, Points, Quiet, Settings, run,
-};
+use equipoise::evaluate::{EvaluateError, Journal, JournalError, Outcome, Points, Quiet, Run, Settings, run};
 
 #[test]
 fn a_journal_of_another_run_is_refused() {
@@ -54,15 +52,15 @@ fn an_attack_with_other_settings_is_another_run() {
     let folder = tempfile::tempdir().unwrap();
     let with = |step_size| {
         let config = attack::PgdConfig { step_size, ..attack::PgdConfig::default() };
-        let attack = Box::new(attack::Pgd::new(config).unwrap());
-        let entry = Entry { attack, estimator: "exact".to_owned(), ready_made: false, victim: &linear };
+        let attack: Box<dyn attack::Attack> = Box::new(attack::Pgd::new(config).unwrap());
+        let entry = (Run::new(attack, "exact", &linear), false);
         let mut journal = Journal::open(folder.path(), "model").unwrap();
         run(&cascade(&linear, vec![entry]), &points, &settings(), &Quiet, Some(&mut journal))
     };
     with(None).unwrap();
     with(None).unwrap();
     let message = with(Some(0.001)).unwrap_err().to_string();
-    assert!(message.contains("attack 1") && message.contains("0.001"), "{message}");
+    assert!(message.contains("run 1") && message.contains("0.001"), "{message}");
 }
 
 #[test]

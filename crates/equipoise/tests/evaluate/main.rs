@@ -2,6 +2,7 @@
 
 #[path = "../attack_victims/mod.rs"]
 mod attack_victims;
+mod arms;
 mod interruption;
 mod journal;
 mod refusals;

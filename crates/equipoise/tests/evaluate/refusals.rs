@@ -2,9 +2,9 @@
 
 use crate::attack_victims::{Linear, SIZE, images};
 use crate::support::{cascade, entry, points, settings};
-use equipoise::attack::{Attack, Attempt, Budget, Norm, Pulse, Queries, Targets, WhiteBox};
+use equipoise::attack::{Attack, Attempt, Budget, Norm, Pgd, PgdConfig, Pulse, Queries, Targets, WhiteBox};
 use equipoise::batch::{from_vec, select, to_vec};
-use equipoise::evaluate::{Cascade, Entry, EvaluateError, Points, PointsError, Quiet, Settings, run};
+use equipoise::evaluate::{Cascade, EvaluateError, Pair, Points, PointsError, Quiet, Run, Settings, run};
 
 /// An attack that returns whatever it is told to.
 struct Cheat<F>(F);
@@ -26,9 +26,8 @@ fn cheating_attacks_are_named() {
     let linear = Linear::random(2, 35);
     let points = points(&linear, 20, 0);
     let try_with = |cheat: Box<dyn Attack>| {
-        let entry =
-            Entry { attack: cheat, estimator: "exact".to_owned(), ready_made: false, victim: &linear };
-        run(&cascade(&linear, vec![entry]), &points, &settings(), &Quiet, None)
+        let entry = Run::new(cheat, "exact", &linear);
+        run(&cascade(&linear, vec![(entry, false)]), &points, &settings(), &Quiet, None)
     };
     let shift = |targets: &Targets<'_>, index: usize, by: f32| {
         let shape = targets.images.dims();
@@ -66,13 +65,18 @@ fn what_does_not_fit_is_refused_with_advice() {
     assert!(error(&good(), &points_ok, &Settings { batch_size: 0, ..settings() }).contains("batch size"));
     let labelled = Points::new(vec![7], images(1, 1, 0.0, 1.0), vec![2]).unwrap();
     assert!(error(&good(), &labelled, &settings()).contains("example 7 has label 2"));
-    let entries = vec![
-        entry("pgd-2", "exact", true, &linear),
-        entry("pgd-2", "unrolled", false, &linear),
-        entry("pgd-3", "exact", true, &linear),
-    ];
-    let message = error(&cascade(&linear, entries), &points_ok, &settings());
-    assert!(message.contains("pgd-3/exact") && message.contains("pgd-2/unrolled"), "{message}");
+    // An arm's run from the opening's start, and one that draws none.
+    let still = PgdConfig { random_start: false, ..PgdConfig::default() };
+    let still: Box<dyn Attack> = Box::new(Pgd::new(still).unwrap());
+    for white_box in
+        [entry("pgd-2", "unrolled", false, &linear).0, Run::new(still, "unrolled", &linear).starting(1)]
+    {
+        let mut arms = good();
+        let twin = Some(white_box.through("exact", &linear));
+        arms.pairs = vec![Pair { white_box, twin, aimed: None }];
+        let message = error(&arms, &points_ok, &settings());
+        assert!(message.contains("/unrolled has no start of its own"), "{message}");
+    }
 
     let x = || images(2, 1, 0.0, 1.0);
     assert!(matches!(Points::new(vec![1], x(), vec![0, 0]), Err(PointsError::Lengths { .. })));

@@ -5,7 +5,9 @@ use std::cell::{Cell, RefCell};
 use crate::attack_victims::{Altered, Linear, honest, images, labels, zero};
 use equipoise::attack::{self, Budget, Classifier, Norm, WhiteBox};
 use equipoise::batch::to_vec;
-use equipoise::evaluate::{Cascade, Entry, EvaluateError, Journal, Observer, Outcome, Points, Settings, run};
+use equipoise::evaluate::{
+    Cascade, EvaluateError, Journal, Observer, Outcome, Pair, Points, Run, Settings, run,
+};
 use equipoise_record::ReadoutResult;
 
 pub const EPS: f64 = 8.0 / 255.0;
@@ -14,13 +16,22 @@ pub fn settings() -> Settings {
     Settings { budget: Budget::new(Norm::Linf, EPS).unwrap(), seed: 4, batch_size: 16 }
 }
 
-pub fn entry<'a>(name: &str, estimator: &str, ready_made: bool, victim: &'a dyn WhiteBox) -> Entry<'a> {
-    let attack = attack::parse(name).unwrap();
-    Entry { attack, estimator: estimator.to_owned(), ready_made, victim }
+/// A run, and whether it belongs to the opening.
+pub fn entry<'a>(name: &str, estimator: &str, ready_made: bool, victim: &'a dyn WhiteBox) -> (Run<'a>, bool) {
+    (Run::new(attack::parse(name).unwrap(), estimator, victim), ready_made)
 }
 
-pub fn cascade<'a>(judge: &'a dyn Classifier, entries: Vec<Entry<'a>>) -> Cascade<'a> {
-    Cascade { readout: "final".to_owned(), judge, entries }
+/// One run after the other, each on what stands: an opening, a white-box arm without twins, gradient-free runs.
+pub fn cascade<'a>(judge: &'a dyn Classifier, entries: Vec<(Run<'a>, bool)>) -> Cascade<'a> {
+    let mut cascade = Cascade::new("final", judge);
+    for (run, ready_made) in entries {
+        match (ready_made, run.estimator.as_str()) {
+            (true, _) => cascade.opening.push(run),
+            (false, "none") => cascade.gradient_free.push(run),
+            (false, _) => cascade.pairs.push(Pair { white_box: run, twin: None, aimed: None }),
+        }
+    }
+    cascade
 }
 
 /// Points of which the last `wrong` have a wrong label.

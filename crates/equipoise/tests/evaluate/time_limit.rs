@@ -6,17 +6,36 @@ use crate::attack_victims::{Altered, Linear};
 use crate::support::{Watch, cascade, entry, points, settings};
 use equipoise::attack::{Budget, Norm};
 use equipoise::batch::{Images, Logits, to_vec};
-use equipoise::evaluate::{Cascade, Journal, Observer, Outcome, Quiet, Settings, TimeLimit, run, run_within};
+use equipoise::evaluate::{
+    Cascade, Conditions, EvaluateError, Journal, Observer, Outcome, Points, Quiet, Settings, TimeLimit, run,
+    run_with,
+};
 
-/// Entries of a cascade under a time limit: the ready-made attack is dear, the others differ in price.
-fn priced(linear: &Linear) -> (Cascade<'_>, Vec<f64>) {
+/// A cascade under a time limit: the others differ in price.
+fn priced(linear: &Linear) -> Cascade<'_> {
+    let priced = |name: &str, estimator: &str, ready_made, work| {
+        let (run, ready_made) = entry(name, estimator, ready_made, linear);
+        (run.costing(work), ready_made)
+    };
     let entries = vec![
-        entry("pgd-2", "exact", true, linear),
-        entry("pgd-20", "other", false, linear),
-        entry("apgd-ce-20", "other", false, linear),
-        entry("pgd-4", "third", false, linear),
+        priced("pgd-2", "exact", true, 2.0),
+        priced("pgd-20", "other", false, 20.0),
+        priced("apgd-ce-20", "other", false, 30.0),
+        priced("pgd-4", "third", false, 4.0),
     ];
-    (cascade(linear, entries), vec![2.0, 20.0, 30.0, 4.0])
+    cascade(linear, entries)
+}
+
+fn run_within(
+    cascade: &Cascade<'_>,
+    points: &Points,
+    settings: &Settings,
+    seconds: f64,
+    observer: &dyn Observer,
+    journal: Option<&mut Journal>,
+) -> Result<Outcome, EvaluateError> {
+    let limit = Some(TimeLimit { seconds });
+    run_with(cascade, points, settings, observer, Conditions { limit, journal, smaller: None })
 }
 
 fn order(outcome: &Outcome) -> Vec<String> {
@@ -28,9 +47,8 @@ fn order(outcome: &Outcome) -> Vec<String> {
 fn with_time_enough_the_order_follows_gain_over_work() {
     let linear = Linear::random(5, 37);
     let points = points(&linear, 30, 3);
-    let (cascade, work) = priced(&linear);
-    let limit = TimeLimit { seconds: 1e6, work };
-    let all = run_within(&cascade, &points, &settings(), Some(&limit), &Quiet, None).unwrap();
+    let cascade = priced(&linear);
+    let all = run_within(&cascade, &points, &settings(), 1e6, &Quiet, None).unwrap();
     assert!(all.complete);
     assert_eq!(order(&all), ["pgd-2/exact", "pgd-4/third", "pgd-20/other", "apgd-ce-20/other"]);
     let plan = all.result.plan.as_ref().unwrap();
@@ -51,7 +69,7 @@ fn with_time_enough_the_order_follows_gain_over_work() {
         let folder = tempfile::tempdir().unwrap();
         let open = || Journal::open(folder.path(), "model").unwrap();
         let run = |observer: &dyn Observer| {
-            run_within(&cascade, &points, &settings(), Some(&limit), observer, Some(&mut open())).unwrap()
+            run_within(&cascade, &points, &settings(), 1e6, observer, Some(&mut open())).unwrap()
         };
         run(&Watch::after(batches));
         let resumed = run(&Quiet);
@@ -78,12 +96,11 @@ fn when_time_is_up_what_is_missing_is_named() {
         entry("pgd-400", "third", false, &slow),
     ];
     let cascade = cascade(&linear, entries);
-    let limit = TimeLimit { seconds: 0.4, work: vec![200.0, 300.0, 400.0] };
     let tiny = Settings { budget: Budget::new(Norm::Linf, 1e-6).unwrap(), ..settings() };
     let folder = tempfile::tempdir().unwrap();
     let run = || {
         let mut journal = Journal::open(folder.path(), "model").unwrap();
-        run_within(&cascade, &points, &tiny, Some(&limit), &Quiet, Some(&mut journal)).unwrap()
+        run_within(&cascade, &points, &tiny, 0.4, &Quiet, Some(&mut journal)).unwrap()
     };
     let started = std::time::Instant::now();
     let outcome = run();
@@ -103,11 +120,10 @@ fn when_time_is_up_what_is_missing_is_named() {
     assert_eq!(again.result, outcome.result);
     // With another limit it is another run.
     let mut journal = Journal::open(folder.path(), "model").unwrap();
-    let longer = TimeLimit { seconds: 0.5, ..limit.clone() };
-    let error = run_within(&cascade, &points, &tiny, Some(&longer), &Quiet, Some(&mut journal)).unwrap_err();
+    let error = run_within(&cascade, &points, &tiny, 0.5, &Quiet, Some(&mut journal)).unwrap_err();
     assert!(error.to_string().contains("time limit"), "{error}");
     fs::write(folder.path().join("order.json"), r#"{"begun":[0,7],"cut":[]}"#).unwrap();
-    let error = run_within(&cascade, &points, &tiny, Some(&limit), &Quiet, Some(&mut journal)).unwrap_err();
+    let error = run_within(&cascade, &points, &tiny, 0.4, &Quiet, Some(&mut journal)).unwrap_err();
     assert!(error.to_string().contains("an attack that there is not"), "{error}");
 }
 
@@ -117,11 +133,10 @@ fn what_was_broken_before_time_was_up_counts() {
     let points = points(&linear, 12, 0);
     let slow = Altered { inner: &linear, logits: late, gradient: |gradient| gradient };
     let cascade = cascade(&linear, vec![entry("pgd-2000", "exact", true, &slow)]);
-    let limit = TimeLimit { seconds: 0.5, work: vec![1.0] };
     let folder = tempfile::tempdir().unwrap();
     let run = || {
         let mut journal = Journal::open(folder.path(), "model").unwrap();
-        run_within(&cascade, &points, &settings(), Some(&limit), &Quiet, Some(&mut journal)).unwrap()
+        run_within(&cascade, &points, &settings(), 0.5, &Quiet, Some(&mut journal)).unwrap()
     };
     let outcome = run();
     let attack = &outcome.result.attacks[0];

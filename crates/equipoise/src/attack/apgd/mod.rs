@@ -147,8 +147,7 @@ impl Apgd {
 
     /// The start of one example: on the boundary of the ball in a uniform (L∞) or normal (L2) direction, clipped
     /// to \[0, 1\]. For L1 it is the image with standard normal noise, projected: few pixels remain changed.
-    fn start(&self, clean: &[f32], seed: u64, index: usize, restart: usize, budget: &Budget) -> Vec<f32> {
-        let mut rng = ExampleRng::new(seed, self.config.loss.family(), index, restart);
+    fn start(&self, clean: &[f32], mut rng: ExampleRng, budget: &Budget) -> Vec<f32> {
         let mut image = match budget.norm() {
             Norm::L1 => clean.iter().map(|_| rng.normal() as f32).collect(),
             norm => rng.on_sphere(norm, clean.len(), budget.eps()),
@@ -301,8 +300,9 @@ impl Attack for Apgd {
                     .into_iter()
                     .map(|row| {
                         let target = goals.as_ref().map_or(0, |goals| goals[row][round]);
-                        let (clean, index) = (board.clean(row), targets.indices[row]);
-                        let start = self.start(clean, targets.seed, index, stream, first);
+                        let clean = board.clean(row);
+                        let rng = targets.rng(self.config.loss.family(), row, stream);
+                        let start = self.start(clean, rng, first);
                         Trail::new(row, target, clean, start, first)
                     })
                     .collect();

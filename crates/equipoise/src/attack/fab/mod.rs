@@ -24,7 +24,7 @@ use super::classes::{at_least, enough_classes};
 use super::names::write_name;
 use super::norms::{UnsupportedNorm, not_l1, right_norm};
 use super::pulse::{Count, Pulse, Steady};
-use super::{Attack, Attempt, Budget, ExampleRng, Norm, Queries, Targets, TooFewClasses, WhiteBox};
+use super::{Attack, Attempt, Budget, Norm, Queries, Targets, TooFewClasses, WhiteBox};
 use crate::batch::{Images, predictions, to_vec};
 use crate::loss::TargetMargin;
 
@@ -33,7 +33,7 @@ use crate::loss::TargetMargin;
 pub struct FabConfig {
     /// Steps of each restart, at least 1.
     pub iterations: usize,
-    /// Independent tries, at least 1, for each target if there are any. The first starts at the clean image, the
+    /// Independent tries, at least 1, for each target if there are any. The first of the first start begins at the clean image, the
     /// others at ε/2 from it in a random direction.
     pub restarts: usize,
     /// So many target classes one after the other, from the most likely on a clean image down (FAB-T), or `None`
@@ -216,10 +216,10 @@ impl Fab {
         (restart, stream): (usize, usize),
         budget: &Budget,
     ) -> Vec<f32> {
-        if restart == 0 {
+        if restart == 0 && targets.start == 0 {
             return clean.to_vec();
         }
-        let mut rng = ExampleRng::new(targets.seed, self.family(), targets.indices[row], stream);
+        let mut rng = targets.rng(self.family(), row, stream);
         let noise = rng.on_sphere(budget.norm(), clean.len(), budget.eps() / 2.0);
         clean.iter().zip(noise).map(|(x, noise)| (x + noise).clamp(0.0, 1.0)).collect()
     }
@@ -352,7 +352,7 @@ mod tests {
     fn later_restarts_begin_half_of_eps_away() {
         let attack = Fab::new(FabConfig::default()).unwrap();
         let images = crate::batch::from_vec(vec![0.5; 48], [1, 3, 4, 4], &burn::tensor::Device::default());
-        let targets = Targets { images: &images, labels: &[0], indices: &[3], seed: 7 };
+        let targets = Targets { images: &images, labels: &[0], indices: &[3], seed: 7, start: 0 };
         for norm in [Norm::Linf, Norm::L2] {
             let budget = Budget::new(norm, 0.2).unwrap();
             let start = |counts| attack.start(&[0.5; 48], &targets, 0, counts, &budget);

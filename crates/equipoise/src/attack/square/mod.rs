@@ -167,7 +167,7 @@ impl Square {
                 .standing()
                 .into_iter()
                 .map(|row| {
-                    let rng = ExampleRng::new(targets.seed, "square", targets.indices[row], restart);
+                    let rng = targets.rng("square", row, restart);
                     Search { row, rng, best: Vec::new(), margin: f32::NEG_INFINITY }
                 })
                 .collect();

@@ -1,0 +1,646 @@
+//! The white-box plan: which attacks to try through which gradients on a deployed model, and what each is compared with.
+//!
+//! Tries, in order:
+//!
+//! 1. Through the training gradient (*ready-made*): PGD-10, APGD-CE, APGD-T; and FAB-T where there is no other gradient.
+//!    They are the opening.
+//! 2. APGD-CE through each other gradient. 3. APGD-T, nine times as long, through those that fit the readout, the ensemble
+//!    of all states and those that were asked for. 4. FAB-T through the gradient that fits best.
+//! 5. Square, which needs none.
+//!
+//! Cheap attacks come first: what they break costs the expensive ones nothing. The gradients are, those first that read
+//! the loss where the readout does, then by cost:
+//!
+//! - `through-solver`, the true gradient of every readout; for `early(t)` the adjoint and one application at z_t;
+//!   for `ensemble-logits` the joint gradient of all states and the final one,
+//! - `exact`; `unrolled` for one application at T/2, five at T/4, T/2, 3T/4 and T, ten at the best state;
+//!   `adjoint` at T/2, 3T/4 and T; ensembles of the unrolled and of the adjoint gradients at all states,
+//! - whatever else was asked for.
+//!
+//! What a model does not admit is left out with the reason: `adjoint` and `through-solver` follow Broyden's method
+//! only, APGD-T needs four classes, only APGD searches in L1. A feedforward network has one gradient.
+//!
+//! With a control ([`Plan::new`]) every try through another gradient becomes a pair: the j-th starts from start j, and
+//! its twin, through the training gradient, from the same one. Where the training gradient does not read the readout, an
+//! aimed run joins them. The yardstick compares one gradient with one: PGD-10 (APGD-CE in L1) from four starts.
+
+use std::sync::Arc;
+
+use equipoise_record::NotTried;
+
+use crate::attack::{self, Attack, Classifier, Norm, WhiteBox};
+use crate::deployed::Deployment;
+use crate::evaluate::{Cascade, Duel, Pair, Run};
+use crate::gradient::Estimator;
+use crate::network::Network;
+use crate::readout::{Readout, Tail};
+use crate::solve::StateChoice;
+
+/// One attack through one gradient.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    /// The attack's name.
+    pub attack: String,
+    /// The gradient; `None` for a black-box attack.
+    pub estimator: Option<Estimator>,
+    /// Whether the gradient is the training gradient.
+    pub ready_made: bool,
+    /// Work for a point that withstands: cell evaluations and vector-Jacobian products, or calls of the model where
+    /// it has no cell.
+    pub work: f64,
+}
+
+/// Attacks in order, and what was left out.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tries {
+    /// What to try.
+    pub tries: Vec<Planned>,
+    /// What not, and why.
+    pub left_out: Vec<NotTried>,
+}
+
+/// A model as it is to be attacked.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The model.
+    pub network: &'a Network,
+    /// How it is deployed.
+    pub deployment: &'a Deployment,
+    /// The readout under attack.
+    pub readout: Readout,
+    /// Number of classes.
+    pub classes: usize,
+    /// Norm of the budget.
+    pub norm: Norm,
+}
+
+impl Subject<'_> {
+    fn is_equilibrium(&self) -> bool {
+        matches!(self.network, Network::Mdeq(_))
+    }
+
+    /// T.
+    fn steps(&self) -> usize {
+        self.deployment.solver.steps
+    }
+
+    /// Cell evaluations and vector-Jacobian products of one question for value and gradient, or, without an estimator,
+    /// for logits: where no example stops early and the last iterate is the best, as a rule.
+    pub fn work(&self, estimator: Option<&Estimator>) -> f64 {
+        if !self.is_equilibrium() {
+            return if estimator.is_some() { 3.0 } else { 1.0 };
+        }
+        let tail = self.deployment.tail.lead + self.deployment.tail.steps;
+        let forward = 1 + self.readout.steps(self.steps());
+        let reading = if matches!(self.readout, Readout::Early(_)) { 0 } else { tail };
+        let Some(estimator) = estimator else { return (forward + reading) as f64 };
+        let own = if estimator.reads(self.readout, &self.deployment.tail) { 0 } else { reading };
+        (1 + self.steps() + own) as f64 + self.gradient_work(estimator)
+    }
+
+    /// Work of a gradient beyond the forward solve.
+    fn gradient_work(&self, estimator: &Estimator) -> f64 {
+        let (steps, tail) = (self.steps(), self.deployment.tail.lead + self.deployment.tail.steps);
+        let of = |evaluations: usize, vjps: usize| (evaluations + vjps) as f64;
+        match estimator {
+            // The linearisation at the best iterate is that of the solve's last evaluation, as a rule.
+            Estimator::Exact => of(tail.saturating_sub(1), self.deployment.backward.steps),
+            Estimator::Unrolled { state: StateChoice::Best, tail } => {
+                of((tail.lead + tail.steps).saturating_sub(1), tail.lead + tail.steps)
+            }
+            Estimator::Unrolled { tail, .. } => of(tail.lead + tail.steps, tail.lead + tail.steps),
+            Estimator::Aimed(method) => {
+                let at_one = match &**method {
+                    Estimator::Unrolled { tail, .. } => of(tail.lead + tail.steps, tail.lead + tail.steps),
+                    _ => of(1, self.deployment.backward.steps),
+                };
+                match self.readout {
+                    Readout::Final => self.gradient_work(method),
+                    Readout::Early(_) => at_one,
+                    _ => steps as f64 * at_one + self.gradient_work(method),
+                }
+            }
+            Estimator::Adjoint { state, .. } => {
+                let t = if let StateChoice::At(t) = state { *t } else { steps };
+                of(t - 1, t)
+            }
+            // The tail begins at a state that is linearised already.
+            Estimator::ThroughSolver => of((steps + tail).saturating_sub(1), steps + tail),
+            Estimator::Ensemble(members) | Estimator::Joint(members) => {
+                // Adjoints share one pass, and each reads once more.
+                let adjoint = |member: &&Estimator| matches!(member, Estimator::Adjoint { .. });
+                let shared = members.iter().filter(adjoint).map(|member| self.gradient_work(member));
+                let pass = shared.clone().fold(0.0, f64::max) + shared.count().saturating_sub(1) as f64;
+                let own = members.iter().filter(|member| !adjoint(member));
+                pass + own.map(|member| self.gradient_work(member)).sum::<f64>()
+            }
+        }
+    }
+
+    /// The gradients beside the training gradient, in order, and whether each is worth an attack of nine targets.
+    fn gradients(&self, others: &[Estimator]) -> Vec<(Estimator, bool)> {
+        if !self.is_equilibrium() {
+            return Vec::new();
+        }
+        let steps = self.steps();
+        let quarter = |k: usize| (steps * k).div_ceil(4);
+        let at = StateChoice::At;
+        let unrolled = |state, steps| Estimator::Unrolled { state, tail: Tail { steps, ..Tail::EXACT } };
+        let adjoint = |t| Estimator::Adjoint { state: at(t), beta: 1.0 };
+        let mut matching = vec![Estimator::ThroughSolver];
+        match self.readout {
+            Readout::Early(t) => matching.extend([unrolled(at(t), 0), adjoint(t)]),
+            Readout::EnsembleLogits => {
+                let last = Estimator::Unrolled { state: StateChoice::Best, tail: self.deployment.tail };
+                let states = (1..=steps).map(|t| unrolled(at(t), 0));
+                matching.push(Estimator::Joint(states.chain([last]).collect()));
+            }
+            Readout::Final | Readout::EnsembleStates => {}
+        }
+        let mut general = vec![Estimator::Exact, unrolled(at(quarter(2)), 0), unrolled(StateChoice::Best, 9)];
+        general.extend((1..=4).map(|k| unrolled(at(quarter(k)), 4)));
+        general.extend((2..=4).map(|k| adjoint(quarter(k))));
+        let all_states = Estimator::Ensemble((1..=steps).map(|t| unrolled(at(t), 0)).collect());
+        general.push(all_states.clone());
+        general.push(Estimator::Ensemble((1..=steps).map(adjoint).collect()));
+        general.sort_by(|a, b| self.work(Some(a)).total_cmp(&self.work(Some(b))));
+        let long = |estimator: &Estimator| {
+            matching.contains(estimator) || *estimator == all_states || others.contains(estimator)
+        };
+        let mut all: Vec<(Estimator, bool)> = Vec::new();
+        for estimator in matching.iter().chain(&general).chain(others) {
+            let known = all.iter().any(|(known, _)| known == estimator);
+            if *estimator != self.deployment.training_gradient && !known {
+                all.push((estimator.clone(), long(estimator)));
+            }
+        }
+        all
+    }
+}
+
+impl Tries {
+    /// The white-box plan, with these gradients beside its own.
+    pub fn white_box(subject: &Subject<'_>, others: &[Estimator]) -> Self {
+        let mut tries = Self::default();
+        let mut gradients = subject.gradients(others);
+        gradients.retain(|(estimator, _)| match estimator.check(&subject.deployment.solver) {
+            Ok(()) => true,
+            Err(error) => {
+                tries.leave_out("apgd-ce, apgd-t", Some(estimator), &error);
+                false
+            }
+        });
+        let training = &subject.deployment.training_gradient;
+        for attack in ["pgd-10", "apgd-ce", "apgd-t"] {
+            tries.add(subject, attack, Some(training));
+        }
+        if gradients.is_empty() {
+            tries.add(subject, "fab-t", Some(training));
+        }
+        gradients.iter().for_each(|(estimator, _)| tries.add(subject, "apgd-ce", Some(estimator)));
+        let long = gradients.iter().filter(|(_, long)| *long);
+        long.for_each(|(estimator, _)| tries.add(subject, "apgd-t", Some(estimator)));
+        if let Some((best, _)) = gradients.first() {
+            tries.add(subject, "fab-t", Some(best));
+        }
+        tries.add(subject, "square", None);
+        tries
+    }
+
+    /// Each attack through the training gradient, then each through each of the others, then black-box attacks,
+    /// whose queries are many and whose finds beyond all gradients say most.
+    pub fn product(subject: &Subject<'_>, attacks: &[String], gradients: &[Estimator]) -> Self {
+        let mut tries = Self::default();
+        let training = &subject.deployment.training_gradient;
+        for estimator in std::iter::once(training).chain(gradients) {
+            attacks.iter().for_each(|attack| tries.add(subject, attack, Some(estimator)));
+        }
+        attacks.iter().for_each(|attack| tries.add(subject, attack, None));
+        tries
+    }
+
+    /// This and another: ready-made attacks first, black-box attacks last, each once.
+    pub fn with(mut self, other: Self) -> Self {
+        for planned in other.tries {
+            let same =
+                |known: &Planned| (&known.attack, &known.estimator) == (&planned.attack, &planned.estimator);
+            if !self.tries.iter().any(same) {
+                self.tries.push(planned);
+            }
+        }
+        // Stable: within the three the order stays.
+        self.tries.sort_by_key(|planned| (!planned.ready_made, planned.estimator.is_none()));
+        self.left_out.extend(other.left_out);
+        self
+    }
+
+    /// Adds an attack if it is of the kind that the estimator asks for, or says why it cannot be run.
+    fn add(&mut self, subject: &Subject<'_>, name: &str, estimator: Option<&Estimator>) {
+        let attack = match attack::parse(name) {
+            Ok(attack) => attack,
+            Err(error) => return self.leave_out(name, estimator, &error),
+        };
+        if attack.needs_gradients() != estimator.is_some() {
+            return;
+        }
+        if let Err(error) = attack.check(subject.classes) {
+            return self.leave_out(name, estimator, &error);
+        }
+        if let Err(error) = attack.check_norm(subject.norm) {
+            return self.leave_out(name, estimator, &error);
+        }
+        let queries = attack.queries(subject.classes, subject.norm);
+        let work =
+            queries.gradients as f64 * subject.work(estimator) + queries.logits as f64 * subject.work(None);
+        let ready_made = estimator == Some(&subject.deployment.training_gradient);
+        self.tries.push(Planned { attack: name.to_owned(), estimator: estimator.cloned(), ready_made, work });
+    }
+
+    fn leave_out(&mut self, attack: &str, estimator: Option<&Estimator>, reason: &dyn ToString) {
+        let estimator = estimator.map_or("none".to_owned(), ToString::to_string);
+        let reason = reason.to_string();
+        self.left_out.push(NotTried { attack: attack.to_owned(), estimator, reason });
+    }
+}
+
+/// A try with what it is compared with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedPair {
+    /// The try through another gradient.
+    pub white_box: Planned,
+    /// Its start, from 1.
+    pub start: usize,
+    /// Whether it has a twin through the training gradient.
+    pub twin: bool,
+    /// The training method pointed at the readout, where the training gradient does not read it.
+    pub aimed: Option<Estimator>,
+}
+
+/// One gradient against one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedDuel {
+    /// The attack's name, with its starts.
+    pub attack: String,
+    /// The other gradient.
+    pub other: Estimator,
+    /// The training gradient, pointed at the readout.
+    pub training: Estimator,
+}
+
+/// Starts on each side of the yardstick.
+const YARDSTICK_STARTS: usize = 4;
+
+/// Everything that is to be run on one readout.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The training gradient.
+    training: Estimator,
+    /// The ready-made attacks.
+    pub opening: Vec<Planned>,
+    /// The arms.
+    pub pairs: Vec<PlannedPair>,
+    /// The yardstick; several where the one to be measured is chosen by what the arms find.
+    pub yardsticks: Vec<PlannedDuel>,
+    /// The gradient-free attacks.
+    pub gradient_free: Vec<Planned>,
+    /// What is not to be run, and why.
+    pub left_out: Vec<NotTried>,
+    /// Work of a question through the training gradient and through the aimed one, for the twins.
+    unit: (f64, f64),
+}
+
+impl Plan {
+    /// Sorts tries into their parts. With `control` each one through another gradient gets its twin, and the yardstick is
+    /// added; without, the others are run as they are, and no finding can be made.
+    pub fn new(subject: &Subject<'_>, tries: Tries, control: bool) -> Self {
+        let deployment = subject.deployment;
+        let training = deployment.training_gradient.clone();
+        let aimed = training.aimed_at(subject.readout, &deployment.tail).filter(|_| subject.is_equilibrium());
+        let mut plan = Self {
+            unit: (
+                subject.work(Some(&training)),
+                aimed.as_ref().map_or(0.0, |aimed| subject.work(Some(aimed))),
+            ),
+            training: training.clone(),
+            opening: Vec::new(),
+            pairs: Vec::new(),
+            yardsticks: Vec::new(),
+            gradient_free: Vec::new(),
+            left_out: tries.left_out,
+        };
+        for planned in tries.tries {
+            if planned.ready_made {
+                plan.opening.push(planned);
+            } else if planned.estimator.is_none() {
+                plan.gradient_free.push(planned);
+            } else {
+                let draws = attack::parse(&planned.attack).is_ok_and(|attack| attack.draws_start());
+                let start = plan.pairs.len() + 1;
+                let twin = control && draws && !plan.opening.is_empty();
+                let aimed = aimed.clone().filter(|_| twin);
+                plan.pairs.push(PlannedPair { white_box: planned, start, twin, aimed });
+            }
+        }
+        if control && !plan.pairs.is_empty() && !plan.opening.is_empty() {
+            let others = plan.others();
+            let true_gradient = others.iter().find(|other| **other == Estimator::ThroughSolver).cloned();
+            let true_gradient = true_gradient.or_else(|| {
+                let follows = Estimator::ThroughSolver.check(&deployment.solver).is_ok();
+                (follows && training != Estimator::ThroughSolver && subject.is_equilibrium())
+                    .then_some(Estimator::ThroughSolver)
+            });
+            let attack = Self::yardstick_attack(subject.norm);
+            let training = aimed.unwrap_or(training);
+            let duel = |other| PlannedDuel { attack: attack.clone(), other, training: training.clone() };
+            plan.yardsticks = match true_gradient {
+                Some(other) => vec![duel(other)],
+                None => others.into_iter().map(duel).collect(),
+            };
+        }
+        plan
+    }
+
+    /// The other gradients, each once, in order.
+    pub fn others(&self) -> Vec<Estimator> {
+        let mut others = Vec::new();
+        for estimator in self.pairs.iter().filter_map(|pair| pair.white_box.estimator.as_ref()) {
+            if !others.contains(estimator) {
+                others.push(estimator.clone());
+            }
+        }
+        others
+    }
+
+    /// PGD-10 from four starts, or APGD-CE where PGD does not search: an instrument, the same whatever the arms try.
+    fn yardstick_attack(norm: Norm) -> String {
+        match norm {
+            Norm::L1 => format!("apgd-ce-25x{YARDSTICK_STARTS}"),
+            Norm::Linf | Norm::L2 => format!("pgd-10x{YARDSTICK_STARTS}"),
+        }
+    }
+
+    /// The estimators behind which a model is to be seen, each once: the training gradient first.
+    fn estimators(&self) -> Vec<Estimator> {
+        let mut all = vec![self.training.clone()];
+        let pairs = self.pairs.iter().flat_map(|pair| pair.white_box.estimator.iter().chain(&pair.aimed));
+        let duels = self.yardsticks.iter().flat_map(|duel| [&duel.other, &duel.training]);
+        for estimator in pairs.chain(duels) {
+            if !all.contains(estimator) {
+                all.push(estimator.clone());
+            }
+        }
+        all
+    }
+
+    /// The model as the runs see it, one victim for each gradient.
+    pub fn victims<'a>(&self, subject: &Subject<'a>) -> Victims<'a> {
+        let Subject { network, deployment, readout, classes, norm } = *subject;
+        let of = |estimator: Estimator| {
+            let victim = network.victim(deployment, readout, estimator.clone());
+            (estimator, victim)
+        };
+        Victims { of: self.estimators().into_iter().map(of).collect(), classes, norm }
+    }
+
+    /// The runs, on victims of the same subject.
+    ///
+    /// # Errors
+    ///
+    /// If the plan names an attack that there is not.
+    pub fn cascade<'a>(
+        &self,
+        readout: Readout,
+        judge: &'a dyn Classifier,
+        victims: &'a Victims<'_>,
+    ) -> Result<Cascade<'a>, attack::UnknownAttack> {
+        let parse = |name: &str| attack::parse(name).map(Arc::<dyn Attack>::from);
+        let training = victims.get(&self.training);
+        let name = |estimator: &Estimator| estimator.to_string();
+        let mut cascade = Cascade::new(readout.to_string(), judge);
+        for planned in &self.opening {
+            let run = Run::new(parse(&planned.attack)?, name(&self.training), training);
+            cascade.opening.push(run.costing(planned.work));
+        }
+        for PlannedPair { white_box, start, twin, aimed } in &self.pairs {
+            let Some(estimator) = &white_box.estimator else { continue };
+            let attack = parse(&white_box.attack)?;
+            let gradients = attack.queries(victims.classes, victims.norm).gradients as f64;
+            let run = Run::new(attack, name(estimator), victims.get(estimator)).starting(*start);
+            cascade.pairs.push(Pair {
+                twin: twin
+                    .then(|| run.through(name(&self.training), training).costing(gradients * self.unit.0)),
+                aimed: aimed.as_ref().map(|aimed| {
+                    run.through(name(aimed), victims.get(aimed)).costing(gradients * self.unit.1)
+                }),
+                white_box: run.costing(white_box.work),
+            });
+        }
+        for PlannedDuel { attack, other, training } in &self.yardsticks {
+            let run =
+                Run::new(parse(attack)?, name(other), victims.get(other)).starting(self.pairs.len() + 1);
+            let training = run.through(name(training), victims.get(training));
+            cascade.yardsticks.push(Duel { other: run, training });
+        }
+        for (start, planned) in self.gradient_free.iter().enumerate() {
+            let run = Run::new(parse(&planned.attack)?, "none", training);
+            cascade.gradient_free.push(run.starting(start).costing(planned.work));
+        }
+        Ok(cascade)
+    }
+
+    /// Work for a point that withstands everything, in the unit of [`Planned::work`]; the yardstick is counted once.
+    pub fn work(&self, subject: &Subject<'_>) -> f64 {
+        let planned = self.opening.iter().chain(&self.gradient_free).map(|planned| planned.work).sum::<f64>();
+        let pairs = self.pairs.iter().map(|pair| {
+            let attack = attack::parse(&pair.white_box.attack);
+            let gradients =
+                attack.map_or(0.0, |attack| attack.queries(subject.classes, subject.norm).gradients as f64);
+            let twin = if pair.twin { gradients * self.unit.0 } else { 0.0 };
+            let aimed = if pair.aimed.is_some() { gradients * self.unit.1 } else { 0.0 };
+            pair.white_box.work + twin + aimed
+        });
+        let duel = self.yardsticks.first().map_or(0.0, |duel| {
+            let gradients = attack::parse(&duel.attack)
+                .map_or(0.0, |attack| attack.queries(subject.classes, subject.norm).gradients as f64);
+            gradients * (subject.work(Some(&duel.other)) + subject.work(Some(&duel.training)))
+        });
+        planned + pairs.sum::<f64>() + duel
+    }
+}
+
+/// One model behind one readout, once for each gradient.
+pub struct Victims<'a> {
+    of: Vec<(Estimator, Box<dyn WhiteBox + 'a>)>,
+    classes: usize,
+    norm: Norm,
+}
+
+impl Victims<'_> {
+    /// The one behind a gradient of the plan.
+    fn get(&self, estimator: &Estimator) -> &dyn WhiteBox {
+        let found = self.of.iter().find(|(known, _)| known == estimator);
+        &*found.expect("every gradient of the plan has its victim").1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::network::Architecture;
+    use crate::solve::SolverConfig;
+
+    fn network(name: &str) -> Network {
+        let architecture = Architecture::named(name).unwrap().for_data([1, 8, 8], 10);
+        let architecture = architecture.clone().with_width(4).unwrap_or(architecture);
+        architecture.init(3, &Device::default()).unwrap()
+    }
+
+    fn labels(tries: &Tries) -> Vec<String> {
+        let name = |planned: &Planned| {
+            let estimator = planned.estimator.as_ref().map_or("none".to_owned(), ToString::to_string);
+            format!("{}/{estimator}", planned.attack)
+        };
+        tries.tries.iter().map(name).collect()
+    }
+
+    fn white_box(network: &Network, deployment: &Deployment, readout: Readout, classes: usize) -> Tries {
+        Tries::white_box(&Subject { network, deployment, readout, classes, norm: Norm::Linf }, &[])
+    }
+
+    #[test]
+    fn an_equilibrium_meets_every_gradient() {
+        let (network, deployment) = (network("mdeq-digits"), Deployment::exact());
+        let tries = white_box(&network, &deployment, Readout::Final, 10);
+        let labels = labels(&tries);
+        assert_eq!(labels[..3], ["pgd-10/exact", "apgd-ce/exact", "apgd-t/exact"]);
+        assert_eq!(tries.tries.iter().filter(|planned| planned.ready_made).count(), 3);
+        assert_eq!(labels[3], "apgd-ce/through-solver");
+        assert_eq!(labels[labels.len() - 2..], ["fab-t/through-solver", "square/none"]);
+        let through = |attack: &str| {
+            let prefix = format!("{attack}/");
+            labels[3..].iter().filter_map(|label| label.strip_prefix(&prefix)).collect::<Vec<_>>()
+        };
+        let all_states = "ensemble(unrolled:state=1..8,lead=1,steps=0,damping=0.5)";
+        assert_eq!(through("apgd-t"), ["through-solver", all_states]);
+        let gradients = through("apgd-ce");
+        for expected in [
+            "unrolled:state=4,lead=1,steps=0,damping=0.5",
+            "unrolled:state=best,lead=1,steps=9,damping=0.5",
+            "unrolled:state=2,lead=1,steps=4,damping=0.5",
+            "unrolled:state=6,lead=1,steps=4,damping=0.5",
+            "unrolled:state=8,lead=1,steps=4,damping=0.5",
+            "adjoint:state=4,beta=1",
+            "adjoint:state=8,beta=1",
+            "ensemble(unrolled:state=1..8,lead=1,steps=0,damping=0.5)",
+            "ensemble(adjoint:state=1..8,beta=1)",
+        ] {
+            assert!(gradients.contains(&expected), "{expected} is not in {gradients:?}");
+        }
+        // What fits the readout first, then the cheap first.
+        let subject = Subject {
+            network: &network,
+            deployment: &deployment,
+            readout: Readout::Final,
+            classes: 10,
+            norm: Norm::Linf,
+        };
+        let works: Vec<f64> =
+            subject.gradients(&[]).iter().skip(1).map(|(estimator, _)| subject.work(Some(estimator))).collect();
+        assert!(works.is_sorted(), "{works:?}");
+        assert!(tries.left_out.is_empty());
+    }
+
+    #[test]
+    fn the_plan_fits_its_readout() {
+        let network = network("mdeq-digits");
+        // A model that was trained with another gradient meets `exact` as an adaptive one.
+        let deployment = Deployment::unrolled();
+        let second = |readout| labels(&white_box(&network, &deployment, readout, 10))[3..7].to_vec();
+        assert_eq!(
+            second(Readout::Early(3))[..3],
+            [
+                "apgd-ce/through-solver",
+                "apgd-ce/unrolled:state=3,lead=1,steps=0,damping=0.5",
+                "apgd-ce/adjoint:state=3,beta=1"
+            ]
+        );
+        assert_eq!(
+            second(Readout::EnsembleLogits)[1],
+            "apgd-ce/joint(unrolled:state=1..8,lead=1,steps=0,damping=0.5,\
+             unrolled:state=best,lead=1,steps=9,damping=0.5)"
+        );
+        let all = labels(&white_box(&network, &deployment, Readout::Final, 10));
+        assert!(all.contains(&"apgd-ce/exact".to_owned()));
+        assert_eq!(all[0], "pgd-10/unrolled:state=best,lead=1,steps=9,damping=0.5");
+        let mut once = all.clone();
+        once.sort();
+        once.dedup();
+        assert_eq!(once.len(), all.len(), "no attack goes through one gradient twice");
+    }
+
+    #[test]
+    fn what_a_model_does_not_admit_is_left_out_with_a_reason() {
+        let network = network("mdeq-digits");
+        let deployment = Deployment { solver: SolverConfig::anderson(8), ..Deployment::exact() };
+        let tries = white_box(&network, &deployment, Readout::Final, 3);
+        assert!(labels(&tries).iter().all(|label| !label.contains("adjoint") && !label.contains("apgd-t")));
+        let reason = |name: &str| {
+            let found = tries
+                .left_out
+                .iter()
+                .find(|left_out| left_out.estimator.contains(name) || left_out.attack == name);
+            found.map(|left_out| left_out.reason.clone()).unwrap_or_default()
+        };
+        assert!(reason("through-solver").contains("Anderson"), "{}", reason("through-solver"));
+        assert!(reason("adjoint").contains("Broyden"));
+        assert!(reason("apgd-t").contains("at least 4 classes"));
+        assert_eq!(labels(&tries).last().unwrap(), "square/none");
+    }
+
+    #[test]
+    fn in_l1_only_apgd_remains() {
+        let (network, deployment) = (network("resnet18"), Deployment::exact());
+        let (network, deployment, readout) = (&network, &deployment, Readout::Final);
+        let subject = Subject { network, deployment, readout, classes: 10, norm: Norm::L1 };
+        let tries = Tries::white_box(&subject, &[]);
+        assert_eq!(labels(&tries), ["apgd-ce/exact", "apgd-t/exact"]);
+        let left_out: Vec<&str> = tries.left_out.iter().map(|left_out| left_out.attack.as_str()).collect();
+        assert_eq!(left_out, ["pgd-10", "fab-t", "square"]);
+        assert!(tries.left_out.iter().all(|left_out| left_out.reason.contains("l1 balls")));
+    }
+
+    #[test]
+    fn a_feedforward_network_has_one_gradient() {
+        let (network, deployment) = (network("resnet18"), Deployment::exact());
+        let tries = white_box(&network, &deployment, Readout::Final, 10);
+        let expected = ["pgd-10/exact", "apgd-ce/exact", "apgd-t/exact", "fab-t/exact", "square/none"];
+        assert_eq!(labels(&tries), expected);
+        // FAB goes through the training gradient too, and counts as ready-made.
+        assert_eq!(tries.tries.iter().filter(|planned| planned.ready_made).count(), 4);
+    }
+
+    #[test]
+    fn named_attacks_join_in_their_places() {
+        let (network, deployment) = (network("mdeq-digits"), Deployment::exact());
+        let subject = Subject {
+            network: &network,
+            deployment: &deployment,
+            readout: Readout::Final,
+            classes: 10,
+            norm: Norm::Linf,
+        };
+        let named = ["pgd-50".to_owned(), "square".to_owned(), "square-100".to_owned()];
+        let gradients = ["adjoint:state=1".parse().unwrap()];
+        let product = Tries::product(&subject, &named, &gradients);
+        let expected = ["pgd-50/exact", "pgd-50/adjoint:state=1,beta=1", "square/none", "square-100/none"];
+        assert_eq!(labels(&product), expected);
+        let all = Tries::white_box(&subject, &gradients).with(product);
+        let all = labels(&all);
+        assert_eq!(all[..4], ["pgd-10/exact", "apgd-ce/exact", "apgd-t/exact", "pgd-50/exact"]);
+        assert!(all.contains(&"apgd-t/adjoint:state=1,beta=1".to_owned()));
+        assert_eq!(all[all.len() - 2..], ["square/none", "square-100/none"]);
+        assert_eq!(all.iter().filter(|label| *label == "square/none").count(), 1);
+    }
+}
