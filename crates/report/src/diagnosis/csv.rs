@@ -3,7 +3,7 @@
 //! Shares are fractions; a field without a value is empty.
 
 use super::results;
-use crate::ReportError;
+use crate::{ReportError, words};
 use equipoise_record::{Diagnosis, Share, Spread};
 
 /// File name and content of each section that was measured.
@@ -15,6 +15,7 @@ pub fn diagnosis_csv(diagnosis: &Diagnosis) -> Result<Vec<(String, String)>, Rep
         residual(diagnosis),
         accuracy(diagnosis),
         alignment(diagnosis),
+        yardstick(diagnosis),
         landscape(diagnosis),
         spectrum(diagnosis),
         sweep(diagnosis),
@@ -129,6 +130,48 @@ fn alignment(diagnosis: &Diagnosis) -> Sheet {
             let what =
                 text(&[&model.model, &c.view.name(), &c.readout, &c.estimator, &c.family, &t, &c.zero]);
             sheet.row(&[what, spread(&c.cosine)]);
+        }
+    }
+    sheet
+}
+
+fn yardstick(diagnosis: &Diagnosis) -> Sheet {
+    let head = [
+        "model",
+        "readout",
+        "attack",
+        "correct",
+        "measure",
+        "first",
+        "first_broken",
+        "second",
+        "second_broken",
+        "b",
+        "c",
+        "difference",
+        "difference_low",
+        "difference_high",
+        "p_value",
+    ];
+    let mut sheet = Sheet::new("yardstick", &[&head]);
+    for (model, yardsticks) in results(diagnosis, |m| m.yardstick.as_ref()) {
+        for row in &yardsticks.rows {
+            let (training, other) = ((&row.training, row.training_broken), (&row.other, row.other_broken));
+            let aimed = row.aimed.as_ref().zip(row.aimed_broken);
+            let pairs = [
+                ("total", other, training, Some(&row.total)),
+                ("aim", aimed.unwrap_or(training), training, row.aim.as_ref()),
+                ("gradient", other, aimed.unwrap_or(training), Some(&row.gradient)),
+            ];
+            for (measure, first, second, paired) in pairs {
+                let Some(p) = paired else { continue };
+                let [low, high] = p.difference_interval;
+                sheet.row(&[
+                    text(&[&model.model, &row.readout, &yardsticks.attack, &row.correct, &measure]),
+                    text(&[first.0, &first.1, second.0, &second.1, &p.b, &p.c]),
+                    text(&[&p.difference, &low, &high, &words::p_exact(p.p_value)]),
+                ]);
+            }
         }
     }
     sheet

@@ -58,6 +58,15 @@ pub(crate) fn parts(diagnosis: &Diagnosis) -> Vec<Part> {
             absent: absent(diagnosis, |m| m.alignment.as_ref()),
         },
         Part {
+            title: "One gradient against one",
+            about: "The training gradient and the true gradient of the deployed function, with the same attack and \
+                    starts. Aimed: the training method pointed at the readout, where the training gradient does not \
+                    read it; what that breaks more is aim, the rest is gradient.",
+            figures: Vec::new(),
+            tables: tables::yardstick(diagnosis),
+            absent: absent(diagnosis, |m| m.yardstick.as_ref()),
+        },
+        Part {
             title: "Loss landscape",
             about: "Cross-entropy along straight lines through the images, less that at the image. A loss that \
                     does not rise along a gradient shows that the gradient is of no use to an attack.",

@@ -2,7 +2,7 @@
 
 use super::setting;
 use crate::words;
-use equipoise_record::{Attacked, Diagnosis, ModelDiagnosis, Section, Spread, View};
+use equipoise_record::{Attacked, Diagnosis, ModelDiagnosis, Section, Spread, View, YardstickRow};
 
 /// What was found on one model: where, and in which clauses.
 pub(crate) struct Findings {
@@ -19,6 +19,7 @@ pub(crate) fn findings(diagnosis: &Diagnosis) -> Vec<Findings> {
             sweep(model),
             residual(model),
             alignment(model),
+            yardstick(model),
             landscape(model),
             spectrum(model),
         ];
@@ -102,6 +103,33 @@ fn alignment(model: &ModelDiagnosis) -> Option<String> {
         .iter()
         .find(|c| c.view == View::Clean && c.readout == "final" && c.estimator == model.training_gradient)?;
     Some(format!("the training gradient's cosine to the true one is {} (median)", median(&trained.cosine)))
+}
+
+/// Behind the readout where the other gradient is furthest ahead.
+fn yardstick(model: &ModelDiagnosis) -> Option<String> {
+    let yardsticks = result(&model.yardstick)?;
+    let furthest = |a: &&YardstickRow, b: &&YardstickRow| a.total.difference.total_cmp(&b.total.difference);
+    let row = yardsticks.rows.iter().max_by(furthest)?;
+    let aim = row
+        .aim
+        .as_ref()
+        .map_or(String::new(), |aim| format!(", of which {} are aim", words::points(aim.difference)));
+    Some(format!(
+        "{} through {} against {} breaks {} points more behind {} {} ({} to {}, {}{aim}){}",
+        yardsticks.attack,
+        row.other,
+        row.training,
+        words::points(row.total.difference),
+        row.readout,
+        words::points_interval(row.total.difference_interval),
+        row.total.b,
+        row.total.c,
+        words::p_value(row.total.p_value),
+        match yardsticks.rows.len() {
+            1 => String::new(),
+            several => format!(", the largest difference of {several} readouts"),
+        }
+    ))
 }
 
 fn landscape(model: &ModelDiagnosis) -> Option<String> {

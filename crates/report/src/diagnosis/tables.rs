@@ -3,7 +3,7 @@
 use super::{results, setting};
 use crate::table::{Cell, Column, Table, columns};
 use crate::words;
-use equipoise_record::{Diagnosis, Share, Spread};
+use equipoise_record::{Diagnosis, Paired, Share, Spread};
 
 /// Median, with the 10th and 90th percentile.
 fn spread(spread: &Spread) -> Cell {
@@ -71,6 +71,57 @@ pub(super) fn accuracy(diagnosis: &Diagnosis) -> Vec<Table> {
     );
     let numeric = ["Clean", "Robust", "Most robust iterate", "Robust there"];
     table(caption, columns(&["Model", "Readout"], &numeric), rows.collect())
+}
+
+/// One gradient against one, a row for each readout.
+pub(super) fn yardstick(diagnosis: &Diagnosis) -> Vec<Table> {
+    let found = results(diagnosis, |m| m.yardstick.as_ref());
+    let paired = |p: &Paired| {
+        let notes = vec![
+            words::points_interval(p.difference_interval),
+            format!("{}, {}", p.b, p.c),
+            words::p_value(p.p_value),
+        ];
+        Cell::noted(words::points(p.difference), notes)
+    };
+    let mut rows = Vec::new();
+    for (model, yardsticks) in &found {
+        for row in &yardsticks.rows {
+            let broken =
+                |gradient: &str, count: usize| Cell::noted(count.to_string(), vec![gradient.to_owned()]);
+            rows.push(vec![
+                model.model.clone().into(),
+                row.readout.clone().into(),
+                row.correct.to_string().into(),
+                broken(&row.training, row.training_broken),
+                row.aimed
+                    .as_deref()
+                    .zip(row.aimed_broken)
+                    .map_or("–".into(), |(aimed, n)| broken(aimed, n)),
+                broken(&row.other, row.other_broken),
+                paired(&row.total),
+                row.aim.as_ref().map_or("–".into(), paired),
+                paired(&row.gradient),
+            ]);
+        }
+    }
+    let attacks: Vec<String> = found.first().map(|(_, y)| y.attack.clone()).into_iter().collect();
+    let caption = format!(
+        "{}, {} on all images that are correct when clean. Images that each gradient breaks; differences in points of \
+         all images, with 95% interval, b and c (broken by one side only) and the exact one-sided p, not corrected.",
+        setting(diagnosis),
+        attacks.join("")
+    );
+    let numeric = [
+        "Correct",
+        "Training breaks",
+        "Aimed breaks",
+        "Other breaks",
+        "Difference",
+        "Of it aim",
+        "Of it gradient",
+    ];
+    table(caption, columns(&["Model", "Readout"], &numeric), rows)
 }
 
 pub(super) fn landscape(diagnosis: &Diagnosis) -> Vec<Table> {

@@ -5,7 +5,7 @@ use equipoise_record::{
     Alignment, Answers, Attacked, Cosine, Diagnosis, Evaluation, Evidence, FORMAT_VERSION, Flag, Gallery,
     GalleryItem, IterateAccuracies, IterateAccuracy, Landscape, Line, LinePoint, ModelDiagnosis,
     RadiusResult, ReadoutResult, Residual, ResidualView, Section, Share, Spectrum, SpectrumView, Spread,
-    Sweep, SweepPoint, View,
+    Sweep, SweepPoint, View, YardstickRow, Yardsticks,
 };
 use equipoise_report::Report;
 
@@ -42,7 +42,7 @@ pub fn empty() -> Evaluation {
 /// Two radii, the larger one that of [`obfuscated`].
 pub fn two_radii() -> Evaluation {
     let mut model = obfuscated();
-    let smaller = arms::healthy().record();
+    let smaller = Runs { clean: 367, opening: &[("pgd-10", 60)], ..arms::healthy() }.record();
     let radius = |eps, readout: &ReadoutResult| RadiusResult {
         eps,
         clean_accuracy: model.readouts[0].clean_accuracy,
@@ -190,6 +190,22 @@ pub fn diagnosis() -> Diagnosis {
                 cosine(View::Attacked, "final", "exact", None, 0.1),
             ],
         }),
+        yardstick: section(Yardsticks {
+            attack: "pgd-10x4".into(),
+            rows: vec![YardstickRow {
+                readout: "early(1)".into(),
+                correct: 9,
+                training: "exact".into(),
+                training_broken: 2,
+                other: "through-solver".into(),
+                other_broken: 6,
+                aimed: Some("exact:state=1".into()),
+                aimed_broken: Some(5),
+                total: equipoise_verdict::paired(10, 3, 4, 0),
+                aim: Some(equipoise_verdict::paired(10, 4, 3, 0)),
+                gradient: equipoise_verdict::paired(10, 3, 1, 0),
+            }],
+        }),
         landscape: section(Landscape {
             origin: around(0.1),
             lines: vec![line("gradient exact", 1.0), line("random", 0.1)],
@@ -221,6 +237,7 @@ pub fn diagnosis() -> Diagnosis {
             by_iterate: Vec::new(),
         }),
         alignment: None,
+        yardstick: absent(),
         landscape: None,
         spectrum: None,
         sweep: None,

@@ -2,7 +2,7 @@
 
 use crate::arms::{self, Runs, model};
 use crate::records;
-use equipoise_record::{Evaluation, Finding, ReadoutResult, VerdictEvidence};
+use equipoise_record::{Collection, Evaluation, Finding, ReadoutResult, VerdictEvidence, wilson_interval};
 use equipoise_report::{Format, Statement, render, statements};
 
 fn concluded(count: usize, readout: ReadoutResult) -> Statement {
@@ -150,9 +150,35 @@ fn undecided_says_what_is_missing() {
         &blind,
         &[
             "no attack without gradients was run",
-            "no number of images up to 1,000,000 with the same shares would decide it",
+            "add an attack without gradients, such as square-500, to decide it",
         ],
     );
+}
+
+#[test]
+fn a_gap_that_no_number_of_images_confirms() {
+    let never = state(Runs { yardstick: Some((2, 2)), ..arms::obfuscated() });
+    assert_eq!(never.finding, Finding::Undecided);
+    says(&never, &["no number of images up to 1,000,000 with the same shares would decide it"]);
+}
+
+#[test]
+fn the_records_of_these_tests_are_sound() {
+    let models = vec![
+        records::obfuscated(),
+        records::healthy(),
+        records::without_ready_made(),
+        records::empty(),
+        model("aim", 500, vec![arms::by_aim().record()]),
+        model("masked", 500, vec![arms::masked().record()]),
+        model("few", 40, vec![arms::undecided().record()]),
+        model("none", 500, vec![arms::nothing_left().record()]),
+        model("one gradient", 500, vec![arms::feedforward().record()]),
+    ];
+    for model in models {
+        let collection = Collection { version: 2, models: vec![model], diagnoses: Vec::new() };
+        equipoise_verdict::check(&collection).unwrap();
+    }
 }
 
 #[test]
@@ -198,29 +224,33 @@ fn no_control_says_why() {
 
 #[test]
 fn a_record_of_version_1_has_no_control() {
-    let share = |correct: usize| (correct as f64 / 10.0, [0.0, 1.0]);
-    let ((clean, _), (opening, _), (white_box, interval)) = (share(9), share(6), share(4));
-    let attack = |name: &str, estimator: &str, ready_made: bool, broken: usize| {
+    let share = |correct: usize| (correct as f64 / 10.0, wilson_interval(correct, 10));
+    let attack = |estimator: &str, ready_made: bool, attempted: usize, broken: usize| {
         serde_json::json!({
-            "name": name, "estimator": estimator, "ready_made": ready_made, "accuracy": 0.5,
-            "accuracy_interval": interval, "attempted": 9, "broken": broken, "unconfirmed": 0, "seconds": 1.0,
-            "cell_evaluations": 90, "vjps": 40,
+            "name": "pgd-10", "estimator": estimator, "ready_made": ready_made,
+            "accuracy": share(attempted - broken).0, "accuracy_interval": share(attempted - broken).1,
+            "attempted": attempted,
+            "broken": broken, "unconfirmed": 0, "seconds": 1.0, "cell_evaluations": 90, "vjps": 40,
         })
     };
     let example = |index: usize| {
         serde_json::json!({
             "index": index, "label": 0, "clean_correct": index < 9, "robust": index < 4,
-            "broken_by": if (4..9).contains(&index) { Some("pgd-10/exact") } else { None }, "non_finite": false,
+            "broken_by": match index {
+                4 | 5 => Some("pgd-10/through-solver"),
+                6..9 => Some("pgd-10/exact"),
+                _ => None,
+            }, "non_finite": false,
         })
     };
     let record = serde_json::json!({
         "version": 1, "model": "old", "configuration": {}, "dataset": "digits, test", "norm": "linf", "eps": 0.1,
-        "seed": 0, "count": 10, "clean_accuracy": clean, "clean_accuracy_interval": interval,
+        "seed": 0, "count": 10, "clean_accuracy": share(9).0, "clean_accuracy_interval": share(9).1,
         "readouts": [{
-            "name": "final", "clean_accuracy": clean, "clean_accuracy_interval": interval,
-            "ready_made_accuracy": opening, "ready_made_accuracy_interval": interval,
-            "white_box_accuracy": white_box, "white_box_accuracy_interval": interval,
-            "attacks": [attack("pgd-10", "exact", true, 3), attack("pgd-10", "through-solver", false, 2)],
+            "name": "final", "clean_accuracy": share(9).0, "clean_accuracy_interval": share(9).1,
+            "ready_made_accuracy": share(6).0, "ready_made_accuracy_interval": share(6).1,
+            "white_box_accuracy": share(4).0, "white_box_accuracy_interval": share(4).1,
+            "attacks": [attack("exact", true, 9, 3), attack("through-solver", false, 6, 2)],
             "examples": (0..10).map(example).collect::<Vec<_>>(),
         }],
     });

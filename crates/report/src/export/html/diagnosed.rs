@@ -68,7 +68,7 @@ fn costs(one: &Diagnosis) -> String {
         if let Some(s) = &$model.$name { add(s.seconds, s.cell_evaluations, s.vjps) }
     )* } }
     for model in &one.diagnosed {
-        sections!(model: residual accuracy alignment landscape spectrum sweep gallery);
+        sections!(model: residual accuracy alignment yardstick landscape spectrum sweep gallery);
     }
     format!(
         "It took {}, {} evaluations of the cell and {} vector-Jacobian products, beside those of the attack.",
