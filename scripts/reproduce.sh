@@ -45,12 +45,12 @@ evaluate() {
 
 for name in $names; do
     # Ready-made against intermediate attacks on the deployed model, each with its twin, and an attack without gradients.
-    evaluate "$name" "$name/final" --readouts final --attacks pgd-10,apgd-ce-50,square-500 --gradients "$gradients"
+    evaluate "$name" "$name/final" --readouts final --attacks pgd-10,square-500 --gradients "$gradients"
     # Defences from intermediate states, attacked through themselves.
     evaluate "$name" "$name/defences" --readouts "early,early(2),ensemble-states" --attacks pgd-10,square-500 \
         --gradients "$gradients"
 done
-evaluate "$baseline" "$baseline/final" --readouts final --attacks pgd-10,apgd-ce-50,square-500
+evaluate "$baseline" "$baseline/final" --readouts final --attacks pgd-10,square-500
 # Ready-made and white-box accuracy as the radius grows, where there is a gap and where there is none.
 longest=mdeq-small-pgd-at-exact-14-epochs
 evaluate "$longest" "$longest/radii" --readouts "final,early(2)" --attacks pgd-10,square-500 \

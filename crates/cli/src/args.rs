@@ -101,9 +101,6 @@ fn budgets(eps: Option<&str>, norm: &str) -> Result<Vec<Budget>, Error> {
     }
     budgets.sort_by(|a, b| a.eps().total_cmp(&b.eps()));
     budgets.dedup();
-    if budgets[0].eps() == 0.0 {
-        tracing::warn!("--eps 0: nothing can be perturbed within it; robust accuracy is clean accuracy");
-    }
     Ok(budgets)
 }
 

@@ -92,7 +92,7 @@ impl Error {
                 _ => 1,
             },
             Self::Report(error) => match error {
-                ReportError::Json(_) | ReportError::Csv(_) => 1,
+                ReportError::Json(_) | ReportError::Csv(_) | ReportError::Pdf(_) => 1,
                 _ => 2,
             },
         }

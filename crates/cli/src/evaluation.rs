@@ -146,7 +146,9 @@ pub fn run(
     let subject = grid.subject(readout, data.classes);
     let plan = grid.plan(&subject);
     let label = format!("{}, {readout}", metadata.name);
-    announce(&label, &plan, grid);
+    if grid.attacks.white_box {
+        announce(&label, &plan, grid);
+    }
     let deployment = &metadata.deployment;
     let judge = network.victim(deployment, readout, deployment.training_gradient.clone());
     let victims = plan.victims(&subject);
@@ -227,9 +229,7 @@ fn announce(label: &str, plan: &Plan, grid: &Grid<'_>) {
         plan.opening.len(),
         plan.gradient_free.len()
     );
-    if grid.attacks.white_box {
-        listing(plan).iter().for_each(|line| tracing::info!("{label}: {line}"));
-    }
+    listing(plan).iter().for_each(|line| tracing::info!("{label}: {line}"));
 }
 
 /// What is going to be run, a line for each attack with its gradients.

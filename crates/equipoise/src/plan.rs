@@ -124,8 +124,11 @@ impl Subject<'_> {
                 let t = if let StateChoice::At(t) = state { *t } else { steps };
                 of(t - 1, t)
             }
-            // The tail begins at a state that is linearised already.
-            Estimator::ThroughSolver => of((steps + tail).saturating_sub(1), steps + tail),
+            Estimator::ThroughSolver => match self.readout {
+                Readout::Early(t) => of(t.min(steps), t.min(steps)),
+                // The tail begins at a state that is linearised already.
+                _ => of((steps + tail).saturating_sub(1), steps + tail),
+            },
             Estimator::Ensemble(members) | Estimator::Joint(members) => {
                 // Adjoints share one pass, and each reads once more.
                 let adjoint = |member: &&Estimator| matches!(member, Estimator::Adjoint { .. });

@@ -12,7 +12,7 @@ use equipoise_record::{
     Answers, Evaluation, Evidence, Flag, Gallery, GalleryItem, RadiusResult, ReadoutResult,
 };
 use equipoise_report::{
-    Figure, Format, Report, Scale, Series, comparison_csv, render, svg_files, write_atomically,
+    Figure, Format, Report, Scale, Series, comparison_csv, pdf_files, render, svg_files, write_atomically,
 };
 use std::path::PathBuf;
 
@@ -38,6 +38,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         write_atomically(folder.join("comparisons.csv"), text)?;
     }
     for file in svg_files(&report) {
+        write_atomically(folder.join(file.name), file.contents)?;
+    }
+    for file in pdf_files(&report)? {
         write_atomically(folder.join(file.name), file.contents)?;
     }
     Ok(())

@@ -3,7 +3,6 @@
 use crate::facts;
 use crate::figure::{Figure, Series};
 use crate::table::{Cell, Table, columns};
-use crate::words;
 use equipoise_record::{ArmRun, Evaluation, ReadoutResult, Verdict};
 
 /// The arms that were run, with their names in legends.
@@ -59,6 +58,11 @@ pub(crate) fn curves(model: &Evaluation, readout: &ReadoutResult) -> Option<Figu
     })
 }
 
+/// What the columns of [`pairs`] hold.
+pub(crate) const PAIRS: &str = "A run through another gradient and its twin through the training gradient have the \
+    same attack and start. Another start with the same gradient is a restart. Broken: of the images that stood in that \
+    arm; standing: of all images.";
+
 /// Run j of each arm in a row: what it broke, what its twins broke, what was left. Nothing where no arm was run.
 pub(crate) fn pairs(model: &Evaluation, readout: &ReadoutResult) -> Option<Table> {
     let arms = &readout.verdict.arms;
@@ -94,16 +98,16 @@ pub(crate) fn pairs(model: &Evaluation, readout: &ReadoutResult) -> Option<Table
         row.extend(aimed.then(|| standing(pointed)));
         row
     };
-    let training = arms.ready_made.first().map_or(String::new(), |twin| format!(" ({})", twin.estimator));
+    let training = arms
+        .ready_made
+        .first()
+        .map_or(String::new(), |twin| format!(" Training gradient: {}.", twin.estimator));
     Some(Table {
         caption: format!(
-            "{}, readout {}: {}. A run through another gradient and its twin through the training gradient{training} \
-             have the same attack and start. Another start with the same gradient is a restart. Broken: of the images \
-             that stood in that arm; standing: of {}.",
+            "{}, readout {}: {}.{training} {PAIRS}",
             model.model,
             readout.name,
-            facts::setting(model),
-            words::images(model.count)
+            facts::setting(model)
         ),
         columns: columns(&["Run", "Attack", "Gradient"], &numeric),
         rows: arms.white_box.iter().enumerate().map(row).collect(),

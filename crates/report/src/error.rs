@@ -36,6 +36,9 @@ pub enum ReportError {
         /// The image's index in its data set.
         index: usize,
     },
+    /// A figure could not be made a PDF.
+    #[error("a figure could not be written as PDF: {0}; write it as svg instead")]
+    Pdf(String),
     /// A file could not be written.
     #[error("could not write {path}: {cause}; {advice}", path = .path.display())]
     Write {

@@ -1,4 +1,4 @@
-//! Records to files that people and other tools read: HTML, Markdown, JSON, CSV, LaTeX, and SVG figures.
+//! Records to files that people and other tools read: HTML, Markdown, JSON, CSV, LaTeX, and figures as SVG and PDF.
 //!
 //! A [`Report`] holds evaluations ([`equipoise_record::Evaluation`]) and line charts ([`Figure`]);
 //! [`render`] makes text of it in one [`Format`], [`write_atomically`] puts text into a file. Nothing here
@@ -37,7 +37,7 @@ pub use distinguish::distinguish;
 pub use error::ReportError;
 pub use figure::{Figure, Kind, Scale, Series};
 pub use format::Format;
-pub use svg::{SvgFile, svg_files};
+pub use svg::{PdfFile, SvgFile, pdf_files, svg_files};
 pub use verdict::{Statement, label, statement, statements};
 pub use write::write_atomically;
 

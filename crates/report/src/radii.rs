@@ -73,16 +73,22 @@ pub(crate) fn table(model: &Evaluation, readout: &ReadoutResult) -> Option<Table
     let numeric: Vec<&str> = accuracies.into_iter().chain(VERDICT_COLUMNS).collect();
     (!rows.is_empty()).then(|| Table {
         caption: format!(
-            "{}, readout {}: {}, {}, {}. Accuracy in %, with its 95% Wilson interval and count. {VERDICT_CAPTION}",
+            "{}, readout {}: {}, {}, {}. {}",
             model.model,
             readout.name,
             model.dataset,
             words::norm(&model.norm),
-            words::images(n)
+            words::images(n),
+            about()
         ),
         columns: columns(&["ε", "Finding"], &numeric),
         rows,
     })
+}
+
+/// What the columns of [`table`] hold.
+pub(crate) fn about() -> String {
+    format!("Accuracy in %, with its 95% Wilson interval and count. {VERDICT_CAPTION}")
 }
 
 /// The curves of every readout with several radii.

@@ -61,6 +61,23 @@ pub(crate) fn columns(text: &[&str], numeric: &[&str]) -> Vec<Column> {
     text.iter().map(column(false)).chain(numeric.iter().map(column(true))).collect()
 }
 
+/// What the columns of [`summary`] hold.
+pub(crate) const SUMMARY: &str = "Accuracy in %, with its 95% Wilson interval and count. Ready-made: after the \
+    opening and, where there are, the twins of the runs through other gradients; white-box: after everything.";
+
+/// What the columns of [`verdicts`] hold.
+pub(crate) fn about_verdicts() -> String {
+    format!(
+        "{VERDICT_CAPTION} One against one: b, c and p of one other gradient against the training gradient. \
+         Gradient-free only: images that fell to attacks without gradients alone. Images to decide: so many with the \
+         same shares would give a finding."
+    )
+}
+
+/// What the columns of [`cascade`] hold.
+pub(crate) const CASCADE: &str = "Every run in order. Each meets only what stands in its arm; accuracy after it, of \
+    what stands after it and all above it, in %, with its 95% Wilson interval and count.";
+
 /// Clean, ready-made and white-box accuracy by model and readout, with the finding.
 pub(crate) fn summary(setting: &str, models: &[&Evaluation]) -> Table {
     let mut columns = columns(&["Model", "Readout"], &["Clean", "Ready-made", "White-box"]);
@@ -80,11 +97,7 @@ pub(crate) fn summary(setting: &str, models: &[&Evaluation]) -> Table {
             ]);
         }
     }
-    let caption = format!(
-        "{setting}. Accuracy in %, with its 95% Wilson interval and count. Ready-made: after the opening and, where \
-         there are, the twins of the runs through other gradients; white-box: after everything."
-    );
-    Table { caption, columns, rows }
+    Table { caption: format!("{setting}. {SUMMARY}"), columns, rows }
 }
 
 /// What the test of the arms found, by model and readout.
@@ -111,11 +124,7 @@ pub(crate) fn verdicts(setting: &str, models: &[&Evaluation]) -> Table {
         .chain(["One against one", "Gradient-free only", "Images to decide"])
         .collect();
     Table {
-        caption: format!(
-            "{setting}. {VERDICT_CAPTION} One against one: b, c and p of one other gradient against the training \
-             gradient. Gradient-free only: images that fell to attacks without gradients alone. Images to decide: so \
-             many with the same shares would give a finding."
-        ),
+        caption: format!("{setting}. {}", about_verdicts()),
         columns: columns(&["Model", "Finding"], &numeric),
         rows: rows.collect(),
     }
@@ -182,13 +191,7 @@ pub(crate) fn cascade(model: &Evaluation, readout: &ReadoutResult) -> Table {
         ]
     });
     Table {
-        caption: format!(
-            "{}, readout {}: {}. Every run in order. Each meets only what stands in its arm; accuracy after it, of \
-             what stands after it and all above it, in %, with its 95% Wilson interval and count.",
-            model.model,
-            readout.name,
-            facts::setting(model)
-        ),
+        caption: format!("{}, readout {}: {}. {CASCADE}", model.model, readout.name, facts::setting(model)),
         columns: columns(&["Attack", "Gradient", "Part"], &numeric),
         rows: std::iter::once(clean).chain(attacks).collect(),
     }

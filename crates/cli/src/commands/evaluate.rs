@@ -149,6 +149,9 @@ fn describe(
 fn check(flags: &Evaluate, setup: &Setup) -> Result<Checked, Error> {
     let budgets = flags.ball.budgets()?;
     let norm = budgets[0].norm();
+    if budgets[0].eps() == 0.0 {
+        tracing::warn!("--eps 0: nothing can be perturbed within it; robust accuracy is clean accuracy");
+    }
     let (control, margin) = (args::control(&flags.control)?, args::margin(flags.margin)?);
     let mut attacks = args::attacks(&flags.attacks)?;
     if flags.warm_start {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use equipoise_record::Collection;
 use equipoise_report::{
-    Format, Report as Contents, comparison_csv, diagnosis_csv, distinguish, render, svg_files,
+    Format, Report as Contents, comparison_csv, diagnosis_csv, distinguish, pdf_files, render, svg_files,
     write_atomically,
 };
 
@@ -18,8 +18,8 @@ use crate::flags::Report;
 pub fn run(flags: &Report) -> Result<(), Error> {
     // Figures are several files, so they are no format of a report.
     let (figures, formats): (Vec<&str>, Vec<&str>) =
-        flags.format.split(',').map(str::trim).partition(|&format| format == "svg");
-    let format = |name: &str| name.parse().map_err(|error| input(format!("--format: {error}, svg")));
+        flags.format.split(',').map(str::trim).partition(|format| ["svg", "pdf"].contains(format));
+    let format = |name: &str| name.parse().map_err(|error| input(format!("--format: {error}, svg, pdf")));
     let formats = formats.into_iter().map(format).collect::<Result<Vec<Format>, Error>>()?;
     let (mut models, mut diagnoses, mut sources) = (Vec::new(), Vec::new(), Vec::new());
     let mut records = 0;
@@ -43,33 +43,37 @@ pub fn run(flags: &Report) -> Result<(), Error> {
         [format] if figures.is_empty() && names_a_file(&flags.out) => vec![(*format, flags.out.clone())],
         formats => formats.iter().map(|&format| (format, flags.out.join(write::file_name(format)))).collect(),
     };
-    let mut texts = Vec::new();
+    let mut outputs: Vec<(Vec<u8>, PathBuf)> = Vec::new();
     for (format, path) in targets {
         // Every section of a diagnosis is a table of its own.
         if format == Format::Csv {
             for diagnosis in &report.diagnoses {
                 for (name, text) in diagnosis_csv(diagnosis)? {
-                    texts.push((text, path.with_file_name(name)));
+                    outputs.push((text.into(), path.with_file_name(name)));
                 }
             }
             if let Some(text) = comparison_csv(&report.models)? {
-                texts.push((text, path.with_file_name("comparisons.csv")));
+                outputs.push((text.into(), path.with_file_name("comparisons.csv")));
             }
         }
         // Without an evaluation its table would be a head alone.
         if format != Format::Csv || !report.models.is_empty() {
-            texts.push((render(format, &report)?, path));
+            outputs.push((render(format, &report)?.into(), path));
         }
     }
-    if !figures.is_empty() {
+    if figures.contains(&"svg") {
         let files = svg_files(&report).into_iter();
-        texts.extend(files.map(|file| (file.contents, flags.out.join(file.name))));
+        outputs.extend(files.map(|file| (file.contents.into(), flags.out.join(file.name))));
     }
-    for (text, path) in texts {
+    if figures.contains(&"pdf") {
+        let files = pdf_files(&report)?.into_iter();
+        outputs.extend(files.map(|file| (file.contents, flags.out.join(file.name))));
+    }
+    for (contents, path) in outputs {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             files::make_folder(folder)?;
         }
-        write_atomically(&path, text)?;
+        write_atomically(&path, contents)?;
         print(&format!("{}\n", path.display()))?;
     }
     Ok(())

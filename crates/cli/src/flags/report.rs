@@ -19,7 +19,7 @@ pub struct Report {
     /// A folder, or with a single format and an extension, a file
     #[arg(long, value_name = "DIR|FILE")]
     pub out: PathBuf,
-    /// html, markdown, csv, latex, json, svg (every figure a file): one or more, separated by commas
+    /// html, markdown, csv, latex, json, svg or pdf (every figure a file): one or more, separated by commas
     #[arg(long, value_name = "LIST", default_value = "html,markdown")]
     pub format: String,
     /// Title of the page

@@ -155,9 +155,9 @@ fn bad_flags() {
     refuse(at, "report --results nothing.json --out out", 2, &["nothing.json"]);
     refuse(
         at,
-        "report --results recipe.toml --out out --format pdf",
+        "report --results recipe.toml --out out --format docx",
         2,
-        &["--format", "`pdf`", "html", "svg"],
+        &["--format", "`docx`", "html", "svg", "pdf"],
     );
     refuse(at, "info --model mdeq-huge", 2, &["mdeq-huge", "no such file", "mdeq-large"]);
     refuse(at, "info --model recipe.toml", 2, &["recipe.toml", "safetensors"]);

@@ -131,7 +131,9 @@ fn an_evaluation_leaves_what_the_contract_says() {
     // A report of both, as files and as a single file.
     let reports =
         "report --results out/results.json again/results.json --out both --format html,csv,latex,json";
-    assert_eq!(succeed(at, reports).lines().count(), 4);
+    // The readouts of one model are compared in a table of their own.
+    assert_eq!(succeed(at, reports).lines().count(), 5);
+    assert!(at.join("both/comparisons.csv").exists());
     assert_eq!(json(&at.join("both/results.json"))["models"].as_array().unwrap().len(), 2);
     succeed(at, "report --results both/results.json --out table.tex --format latex");
     assert!(fs::read_to_string(at.join("table.tex")).unwrap().contains("tabular"));
@@ -349,7 +351,7 @@ fn the_white_box_plan_is_recorded_with_its_checks() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{stderr}");
     for line in
-        ["opening, through the training gradient: pgd-10", "apgd-t through through-solver; ", "tiny, final: square"]
+        ["opening, through the training gradient: pgd-10", "apgd-t through through-solver; ", "on what withstands: square"]
     {
         assert!(stderr.contains(line), "{line}: {stderr}");
     }

@@ -3,8 +3,8 @@
 //! Shares are fractions; a field without a value is empty.
 
 use super::results;
-use crate::{ReportError, words};
-use equipoise_record::{Diagnosis, Share, Spread};
+use crate::ReportError;
+use equipoise_record::{Diagnosis, Paired, Share, Spread};
 
 /// File name and content of each section that was measured.
 ///
@@ -135,43 +135,38 @@ fn alignment(diagnosis: &Diagnosis) -> Sheet {
     sheet
 }
 
+/// A row for each comparison: all of the difference, what of it is aim, what is gradient.
 fn yardstick(diagnosis: &Diagnosis) -> Sheet {
-    let head = [
-        "model",
-        "readout",
-        "attack",
-        "correct",
-        "measure",
-        "first",
-        "first_broken",
-        "second",
-        "second_broken",
-        "b",
-        "c",
-        "difference",
-        "difference_low",
-        "difference_high",
-        "p_value",
-    ];
-    let mut sheet = Sheet::new("yardstick", &[&head]);
-    for (model, yardsticks) in results(diagnosis, |m| m.yardstick.as_ref()) {
-        for row in &yardsticks.rows {
-            let (training, other) = ((&row.training, row.training_broken), (&row.other, row.other_broken));
+    let head = ["model", "readout", "attack", "count", "correct", "measure"];
+    let sides = ["first", "first_broken", "second", "second_broken"];
+    let paired = ["first_only", "second_only", "difference", "difference_low", "difference_high", "p_value"];
+    let mut sheet = Sheet::new("yardstick", &[&head, &sides, &paired]);
+    for (model, yardstick) in results(diagnosis, |m| m.yardstick.as_ref()) {
+        for row in &yardstick.rows {
+            let training = (&row.training, row.training_broken);
+            let other = (&row.other, row.other_broken);
             let aimed = row.aimed.as_ref().zip(row.aimed_broken);
-            let pairs = [
-                ("total", other, training, Some(&row.total)),
-                ("aim", aimed.unwrap_or(training), training, row.aim.as_ref()),
-                ("gradient", other, aimed.unwrap_or(training), Some(&row.gradient)),
-            ];
-            for (measure, first, second, paired) in pairs {
-                let Some(p) = paired else { continue };
-                let [low, high] = p.difference_interval;
-                sheet.row(&[
-                    text(&[&model.model, &row.readout, &yardsticks.attack, &row.correct, &measure]),
-                    text(&[first.0, &first.1, second.0, &second.1, &p.b, &p.c]),
-                    text(&[&p.difference, &low, &high, &words::p_exact(p.p_value)]),
-                ]);
+            let mut compare =
+                |measure: &str, first: (&String, usize), second: (&String, usize), p: &Paired| {
+                    let [low, high] = p.difference_interval;
+                    sheet.row(&[
+                        text(&[
+                            &model.model,
+                            &row.readout,
+                            &yardstick.attack,
+                            &diagnosis.count,
+                            &row.correct,
+                            &measure,
+                        ]),
+                        text(&[&first.0, &first.1, &second.0, &second.1]),
+                        text(&[&p.b, &p.c, &p.difference, &low, &high, &p.p_value]),
+                    ]);
+                };
+            compare("total", other, training, &row.total);
+            if let (Some(aimed), Some(aim)) = (aimed, &row.aim) {
+                compare("aim", aimed, training, aim);
             }
+            compare("gradient", other, aimed.unwrap_or(training), &row.gradient);
         }
     }
     sheet

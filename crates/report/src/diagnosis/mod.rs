@@ -59,9 +59,10 @@ pub(crate) fn parts(diagnosis: &Diagnosis) -> Vec<Part> {
         },
         Part {
             title: "One gradient against one",
-            about: "The training gradient and the true gradient of the deployed function, with the same attack and \
-                    starts. Aimed: the training method pointed at the readout, where the training gradient does not \
-                    read it; what that breaks more is aim, the rest is gradient.",
+            about: "What the true gradient of the deployed function breaks that the training gradient, from as many \
+                    starts, does not. Part of it is aim: the training gradient was made for another readout, and \
+                    pointed at this one it breaks those images too. What is left is gradient: only the true one \
+                    finds them.",
             figures: Vec::new(),
             tables: tables::yardstick(diagnosis),
             absent: absent(diagnosis, |m| m.yardstick.as_ref()),

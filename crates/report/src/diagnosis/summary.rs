@@ -105,30 +105,29 @@ fn alignment(model: &ModelDiagnosis) -> Option<String> {
     Some(format!("the training gradient's cosine to the true one is {} (median)", median(&trained.cosine)))
 }
 
-/// Behind the readout where the other gradient is furthest ahead.
+/// The readout with the largest difference; of equal ones the first, which is the deployed one.
 fn yardstick(model: &ModelDiagnosis) -> Option<String> {
-    let yardsticks = result(&model.yardstick)?;
-    let furthest = |a: &&YardstickRow, b: &&YardstickRow| a.total.difference.total_cmp(&b.total.difference);
-    let row = yardsticks.rows.iter().max_by(furthest)?;
-    let aim = row
-        .aim
-        .as_ref()
-        .map_or(String::new(), |aim| format!(", of which {} are aim", words::points(aim.difference)));
+    let by_difference =
+        |a: &&YardstickRow, b: &&YardstickRow| a.total.difference.total_cmp(&b.total.difference);
+    let row = result(&model.yardstick)?.rows.iter().rev().max_by(by_difference)?;
+    let split = row.aim.as_ref().map_or(String::new(), |aim| {
+        format!(
+            ", of which {} are aim and {} gradient",
+            words::points(aim.difference),
+            words::points(row.gradient.difference)
+        )
+    });
     Some(format!(
-        "{} through {} against {} breaks {} points more behind {} {} ({} to {}, {}{aim}){}",
-        yardsticks.attack,
-        row.other,
-        row.training,
-        words::points(row.total.difference),
+        "one gradient against one, the difference is largest behind {}: {} alone broke {} that {} from as many starts \
+         did not, and {} the other way round ({} points {}, {}{split})",
         row.readout,
-        words::points_interval(row.total.difference_interval),
-        row.total.b,
+        row.other,
+        words::images(row.total.b),
+        row.training,
         row.total.c,
-        words::p_value(row.total.p_value),
-        match yardsticks.rows.len() {
-            1 => String::new(),
-            several => format!(", the largest difference of {several} readouts"),
-        }
+        words::points(row.total.difference),
+        words::points_interval(row.total.difference_interval),
+        words::p_value(row.total.p_value)
     ))
 }
 

@@ -73,54 +73,50 @@ pub(super) fn accuracy(diagnosis: &Diagnosis) -> Vec<Table> {
     table(caption, columns(&["Model", "Readout"], &numeric), rows.collect())
 }
 
-/// One gradient against one, a row for each readout.
+/// A difference in points, with its interval and p-value.
+fn paired(paired: &Paired) -> Cell {
+    let notes = vec![words::points_interval(paired.difference_interval), words::p_value(paired.p_value)];
+    Cell::noted(words::points(paired.difference), notes)
+}
+
 pub(super) fn yardstick(diagnosis: &Diagnosis) -> Vec<Table> {
-    let found = results(diagnosis, |m| m.yardstick.as_ref());
-    let paired = |p: &Paired| {
-        let notes = vec![
-            words::points_interval(p.difference_interval),
-            format!("{}, {}", p.b, p.c),
-            words::p_value(p.p_value),
-        ];
-        Cell::noted(words::points(p.difference), notes)
-    };
-    let mut rows = Vec::new();
-    for (model, yardsticks) in &found {
-        for row in &yardsticks.rows {
+    let (mut rows, mut attacks) = (Vec::new(), Vec::new());
+    for (model, yardstick) in results(diagnosis, |m| m.yardstick.as_ref()) {
+        attacks.extend((!attacks.contains(&yardstick.attack)).then(|| yardstick.attack.clone()));
+        for row in &yardstick.rows {
             let broken =
-                |gradient: &str, count: usize| Cell::noted(count.to_string(), vec![gradient.to_owned()]);
+                |count: usize, gradient: &str| Cell::noted(count.to_string(), vec![gradient.to_owned()]);
+            let aimed = row.aimed.as_ref().zip(row.aimed_broken);
             rows.push(vec![
                 model.model.clone().into(),
                 row.readout.clone().into(),
                 row.correct.to_string().into(),
-                broken(&row.training, row.training_broken),
-                row.aimed
-                    .as_deref()
-                    .zip(row.aimed_broken)
-                    .map_or("–".into(), |(aimed, n)| broken(aimed, n)),
-                broken(&row.other, row.other_broken),
+                broken(row.training_broken, &row.training),
+                aimed.map_or("–".into(), |(gradient, count)| broken(count, gradient)),
+                broken(row.other_broken, &row.other),
                 paired(&row.total),
                 row.aim.as_ref().map_or("–".into(), paired),
                 paired(&row.gradient),
             ]);
         }
     }
-    let attacks: Vec<String> = found.first().map(|(_, y)| y.attack.clone()).into_iter().collect();
-    let caption = format!(
-        "{}, {} on all images that are correct when clean. Images that each gradient breaks; differences in points of \
-         all images, with 95% interval, b and c (broken by one side only) and the exact one-sided p, not corrected.",
-        setting(diagnosis),
-        attacks.join("")
-    );
     let numeric = [
-        "Correct",
-        "Training breaks",
-        "Aimed breaks",
-        "Other breaks",
+        "Correct when clean",
+        "Broken, training gradient",
+        "Broken, training aimed",
+        "Broken, true gradient",
         "Difference",
-        "Of it aim",
-        "Of it gradient",
+        "Of which aim",
+        "Of which gradient",
     ];
+    let caption = format!(
+        "{}, {} through each gradient on all images that are correct when clean, from the same starts. Aimed: the \
+         training method pointed at the readout; a dash where it reads that already. Difference: what the true gradient \
+         broke more than the training gradient, in points of all images, with its 95% interval and an exact one-sided \
+         p, which is not corrected.",
+        setting(diagnosis),
+        words::list(&attacks)
+    );
     table(caption, columns(&["Model", "Readout"], &numeric), rows)
 }
 

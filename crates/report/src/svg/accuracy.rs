@@ -1,15 +1,15 @@
 //! Clean, ready-made and white-box accuracy side by side, with intervals: the distance between the last two
 //! is the question this project asks, so it is shaded.
 
-use super::canvas::{legend, line, mark, percent_axis, rect, text, text_within};
+use super::canvas::{Canvas, Entry, Face, Key, Point, Span, Stroke, Style};
+use super::palette::Colour;
 use super::{Drawing, Layout, Picture};
 use crate::{facts, table, words};
 use equipoise_record::{Accuracy, Evaluation, ReadoutResult};
-use maud::{Markup, html};
 
 const LANE: f64 = 19.0;
 const NAMES: [&str; 3] = ["clean", "ready-made", "white-box"];
-const CLASSES: [&str; 3] = ["clean", "ready-made", "robust"];
+const COLOURS: [Colour; 3] = [Colour::Clean, Colour::ReadyMade, Colour::Robust];
 
 pub(crate) fn accuracy(setting: &str, models: &[&Evaluation]) -> Drawing {
     let rows: Vec<(&Evaluation, &ReadoutResult)> =
@@ -50,59 +50,69 @@ fn describe(rows: &[(&Evaluation, &ReadoutResult)]) -> String {
 fn draw(rows: &[(&Evaluation, &ReadoutResult)], layout: Layout) -> Picture {
     let wide = layout == Layout::Wide;
     let (left, right) = if wide { (190.0, 620.0) } else { (14.0, 202.0) };
-    let key = |i: usize| html! { (mark(i, &format!("fill-{}", CLASSES[i]), (8.0, -4.0), 4.5)) };
-    let mut entries: Vec<(String, Markup)> = (0..3).map(|i| (NAMES[i].to_owned(), key(i))).collect();
-    entries.push(("gap".to_owned(), rect("gap", (0.0, -10.0), 16.0, 12.0)));
-    let (legend, legend_height) = legend(&entries, 16.0, (2.0, 0.0), layout.width());
+    let entry = |i: usize| Entry { says: NAMES[i].to_owned(), key: Key::Mark(i, Style::fill(COLOURS[i])) };
+    let mut entries: Vec<Entry> = (0..3).map(entry).collect();
+    entries.push(Entry { says: "gap".to_owned(), key: Key::Swatch(gap(), 16.0) });
+    let mut canvas = Canvas::default();
+    let legend_height = canvas.legend(&entries, 16.0, (2.0, 0.0), layout.width());
 
     let top = legend_height + 26.0;
     let head = if wide { 0.0 } else { 20.0 }; // a narrow row has its name above
     let row_height = head + 3.0 * LANE + if wide { 20.0 } else { 16.0 };
     let bottom = top + 8.0 + row_height * rows.len() as f64;
-    let body = html! {
-        (legend)
-        (percent_axis(left, right, top, bottom - 10.0))
-        @for (i, (model, readout)) in rows.iter().enumerate() {
-            @let y = top + 12.0 + row_height * i as f64;
-            @if wide {
-                (text_within("label strong", (0.0, y + 18.0), &model.model, left - 18.0))
-                (text_within("label muted", (0.0, y + 36.0), &readout.name, left - 18.0))
-            } @else {
-                (text_within("label strong halo", (0.0, y + 10.0), &format!("{}, {}", model.model, readout.name), layout.width()))
-            }
-            (lanes(model, readout, (left, right), y + head))
+    canvas.percent_axis(left, right, top, bottom - 10.0);
+    for (i, (model, readout)) in rows.iter().enumerate() {
+        let y = top + 12.0 + row_height * i as f64;
+        if wide {
+            canvas.text_within(Face::STRONG, (0.0, y + 18.0), &model.model, left - 18.0);
+            canvas.text_within(Face::MUTED, (0.0, y + 36.0), &readout.name, left - 18.0);
+        } else {
+            let says = format!("{}, {}", model.model, readout.name);
+            canvas.text_within(Face::STRONG, (0.0, y + 10.0), &says, layout.width());
+            canvas.with_halo();
         }
-    };
-    Picture { height: bottom, body }
+        lanes(&mut canvas, model, readout, (left, right), y + head);
+    }
+    Picture { height: bottom, canvas }
 }
 
-fn lanes(model: &Evaluation, readout: &ReadoutResult, (left, right): (f64, f64), y: f64) -> Markup {
+/// What only attacks other than the ready-made ones broke.
+fn gap() -> Style {
+    Style::pale(Colour::Adaptive, 0.2)
+}
+
+fn lanes(
+    canvas: &mut Canvas,
+    model: &Evaluation,
+    readout: &ReadoutResult,
+    (left, right): (f64, f64),
+    y: f64,
+) {
     let place = |fraction: f64| left + (right - left) * fraction.clamp(0.0, 1.0);
     let lane = |i: usize| y + LANE * (i as f64 + 0.5);
     let accuracies = [Some(readout.clean_accuracy), readout.ready_made_accuracy, facts::white_box(readout)];
-    let gap = facts::gap(readout, model.count).is_some_and(|gap| gap > 0);
-    html! {
-        @if let (true, Some(ready_made)) = (gap, readout.ready_made_accuracy) {
-            @let (from, to) = (place(readout.white_box_accuracy.value), place(ready_made.value));
-            (rect("gap", (from, lane(1)), to - from, LANE))
-        }
-        @for (i, accuracy) in accuracies.iter().enumerate() {
-            @match accuracy {
-                Some(a) if model.count > 0 => { (measured(i, *a, &place, lane(i), right)) }
-                Some(_) => { (text("tick", (right + 10.0, lane(i) + 4.0), "no images")) }
-                None => { (text("tick", (right + 10.0, lane(i) + 4.0), "not run")) }
-            }
+    let apart = facts::gap(readout, model.count).is_some_and(|gap| gap > 0);
+    if let (true, Some(ready_made)) = (apart, readout.ready_made_accuracy) {
+        let (from, to) = (place(readout.white_box_accuracy.value), place(ready_made.value));
+        canvas.rect(gap(), (from, lane(1)), to - from, LANE);
+    }
+    for (i, accuracy) in accuracies.iter().enumerate() {
+        match accuracy {
+            Some(a) if model.count > 0 => measured(canvas, i, *a, &place, (right, lane(i))),
+            Some(_) => canvas.text(Face::TICK, (right + 10.0, lane(i) + 4.0), "no images"),
+            None => canvas.text(Face::TICK, (right + 10.0, lane(i) + 4.0), "not run"),
         }
     }
 }
 
-fn measured(i: usize, a: Accuracy, place: &dyn Fn(f64) -> f64, y: f64, right: f64) -> Markup {
-    html! {
-        (line(&format!("whisker stroke-{}", CLASSES[i]), (place(a.interval[0]), y), (place(a.interval[1]), y)))
-        (mark(i, &format!("fill-{}", CLASSES[i]), (place(a.value), y), 4.5))
-        text.label x=(right + 10.0) y=(y + 4.0) {
-            tspan.strong { (words::percent(a.value)) }
-            tspan.tick dx="5" { (words::interval(a.interval)) }
-        }
-    }
+fn measured(canvas: &mut Canvas, i: usize, a: Accuracy, place: &dyn Fn(f64) -> f64, (right, y): Point) {
+    let whisker = Stroke { colour: COLOURS[i], width: 2.5, opacity: 0.55, dash: &[], round: true };
+    let whisker = Style { fill: None, stroke: Some(whisker) };
+    canvas.line(whisker, (place(a.interval[0]), y), (place(a.interval[1]), y));
+    canvas.mark(i, Style::fill(COLOURS[i]), (place(a.value), y), 4.5);
+    let spans = vec![
+        Span { says: words::percent(a.value), face: Face::STRONG },
+        Span { says: words::interval(a.interval), face: Face::TICK },
+    ];
+    canvas.spans((right + 10.0, y + 4.0), spans);
 }

@@ -3,14 +3,14 @@
 //! There may be more breakers than colours that can be told apart, so colour says the kind of attack only
 //! and a number names the breaker.
 
-use super::canvas::{legend, percent_axis, rect, text, text_within};
-use super::cascade::class;
+use super::canvas::{Anchor, Canvas, Entry, Face, Point, Style};
+use super::cascade::colour;
+use super::palette::Colour;
 use super::{Drawing, Layout, Picture};
 use crate::facts::{self, Kind};
 use crate::table::{Cell, Table, columns};
 use crate::words;
 use equipoise_record::{Arm, BrokenBy, Evaluation, ReadoutResult};
-use maud::{Markup, html};
 
 pub(crate) fn attribution(setting: &str, models: &[&Evaluation]) -> Drawing {
     let keys = keys(models);
@@ -69,11 +69,15 @@ fn name(breaker: &BrokenBy) -> String {
     }
 }
 
+const ROBUST: &str = "robust";
+const UNKNOWN: &str = "not attributed";
+const WRONG: &str = "misclassified when clean";
+
 /// A part of a bar.
 struct Part {
     says: String,
     count: usize,
-    class: String,
+    colour: Colour,
     number: Option<usize>,
 }
 
@@ -87,40 +91,34 @@ struct Row {
 impl Row {
     fn new(model: &Evaluation, readout: &ReadoutResult, keys: &[Key]) -> Self {
         let n = model.count;
-        let part = |says: &str, count, class: &str| Part {
-            says: says.to_owned(),
-            count,
-            class: class.to_owned(),
-            number: None,
-        };
+        let part = |says: &str, count, colour| Part { says: says.to_owned(), count, colour, number: None };
         let robust = facts::correct(readout.white_box_accuracy, n);
         let wrong = n.saturating_sub(facts::correct(readout.clean_accuracy, n));
-        let mut parts = vec![part("robust", robust, "fill-robust")];
+        let mut parts = vec![part(ROBUST, robust, Colour::Robust)];
         let broken: Vec<&BrokenBy> = readout.examples.iter().filter_map(|e| e.broken_by.as_ref()).collect();
         // From the last breaker to the first, so that the bar reads as the cascade does: what is left is left.
         for kind in [Kind::BlackBox, Kind::Adaptive, Kind::ReadyMade] {
-            let class = format!("fill-{}", class(kind));
+            let colour = colour(kind);
             let of_kind = || broken.iter().filter(|b| Kind::of(b.arm) == kind).map(|b| name(b));
             let mut named = 0;
             for (i, key) in keys.iter().enumerate().rev().filter(|(_, key)| key.kind == kind) {
                 let count = of_kind().filter(|says| *says == key.says).count();
                 named += count;
                 if count > 0 {
-                    let (says, class) = (key.says.clone(), class.clone());
-                    parts.push(Part { says, count, class, number: Some(i + 1) });
+                    parts.push(Part { says: key.says.clone(), count, colour, number: Some(i + 1) });
                 }
             }
             let others = of_kind().count() - named;
             if others > 0 {
-                parts.push(part(&format!("the others, {}", kind.name()), others, &class));
+                parts.push(part(&format!("the others, {}", kind.name()), others, colour));
             }
         }
         let known: usize = parts.iter().map(|p| p.count).sum::<usize>() + wrong;
         if known < n {
             // Nothing is dropped in silence: a record that does not add up shows it.
-            parts.push(part("not attributed", n - known, "fill-unknown"));
+            parts.push(part(UNKNOWN, n - known, Colour::Unknown));
         }
-        parts.push(part("misclassified when clean", wrong, "fill-wrong"));
+        parts.push(part(WRONG, wrong, Colour::Wrong));
         Row { model: model.model.clone(), readout: readout.name.clone(), count: n, parts }
     }
 
@@ -159,76 +157,69 @@ fn draw(rows: &[Row], keys: &[Key], layout: Layout) -> Picture {
     let (row_height, head) = if wide { (44.0, 0.0) } else { (58.0, 20.0) };
     let top = 22.0;
     let bottom = top + 10.0 + row_height * rows.len() as f64;
-    let (legend, legend_height) = explain(keys, (left, bottom + 4.0), layout.width(), rows);
-    let body = html! {
-        (percent_axis(left, right, top, bottom - 4.0))
-        @for (i, row) in rows.iter().enumerate() {
-            @let y = top + 10.0 + row_height * i as f64;
-            @if wide {
-                (text_within("label strong", (0.0, y + 12.0), &row.model, left - 18.0))
-                (text_within("label muted", (0.0, y + 28.0), &row.readout, left - 18.0))
-            } @else {
-                (text_within("label strong halo", (left, y + 12.0), &format!("{}, {}", row.model, row.readout), right - left))
-            }
-            (bar(row, (left, right), y + head))
+    let mut canvas = Canvas::default();
+    canvas.percent_axis(left, right, top, bottom - 4.0);
+    for (i, row) in rows.iter().enumerate() {
+        let y = top + 10.0 + row_height * i as f64;
+        if wide {
+            canvas.text_within(Face::STRONG, (0.0, y + 12.0), &row.model, left - 18.0);
+            canvas.text_within(Face::MUTED, (0.0, y + 28.0), &row.readout, left - 18.0);
+        } else {
+            let says = format!("{}, {}", row.model, row.readout);
+            canvas.text_within(Face::STRONG, (left, y + 12.0), &says, right - left);
+            canvas.with_halo();
         }
-        (legend)
-    };
-    Picture { height: bottom + legend_height + 8.0, body }
+        bar(&mut canvas, row, (left, right), y + head);
+    }
+    let legend_height = explain(&mut canvas, keys, (left, bottom + 4.0), layout.width(), rows);
+    Picture { height: bottom + legend_height + 8.0, canvas }
 }
 
-fn bar(row: &Row, (left, right): (f64, f64), y: f64) -> Markup {
+fn bar(canvas: &mut Canvas, row: &Row, (left, right): (f64, f64), y: f64) {
+    if row.count == 0 {
+        canvas.text(Face::TICK, (left, y + 18.0), "no images");
+    }
     let unit = (right - left) / row.count.max(1) as f64;
     let mut x = left;
-    let mut parts = Vec::new();
-    for part in &row.parts {
+    for part in row.parts.iter().filter(|part| part.count > 0) {
         let width = unit * part.count as f64;
-        parts.push((x, width, part));
-        x += width;
-    }
-    html! {
-        @if row.count == 0 { (text("tick", (left, y + 18.0), "no images")) }
-        @for (x, width, part) in parts.iter().filter(|p| p.2.count > 0) {
-            g {
-                title { (part.says) ": " (part.count) " of " (words::images(row.count)) }
-                // A hairline between parts, unless that would hide a thin one.
-                (rect(&part.class, (*x, y), if *width > 3.0 { width - 1.0 } else { *width }, 26.0))
-                @if let Some(number) = part.number.filter(|n| *width > if *n < 10 { 12.0 } else { 19.0 }) {
-                    (text(&format!("on-{} middle", part.class), (x + width / 2.0, y + 17.5), &number.to_string()))
-                }
+        canvas.group(format!("{}: {} of {}", part.says, part.count, words::images(row.count)), |canvas| {
+            // A hairline between parts, unless that would hide a thin one.
+            let drawn = if width > 3.0 { width - 1.0 } else { width };
+            canvas.rect(Style::fill(part.colour), (x, y), drawn, 26.0);
+            if let Some(number) = part.number.filter(|n| width > if *n < 10 { 12.0 } else { 19.0 }) {
+                numbered(canvas, part.colour, number, (x + width / 2.0, y + 17.5));
             }
-        }
+        });
+        x += width;
     }
 }
 
-/// The numbered list of breakers, one a line, after the parts that have no number.
-fn explain(keys: &[Key], (left, y): (f64, f64), right: f64, rows: &[Row]) -> (Markup, f64) {
-    let swatch = |class: &str| rect(class, (0.0, -10.0), 14.0, 11.0);
-    let mut entries: Vec<(String, Markup)> = Vec::new();
-    for (says, class) in [
-        ("robust", "fill-robust"),
-        ("not attributed", "fill-unknown"),
-        ("misclassified when clean", "fill-wrong"),
-    ] {
+/// The number of a breaker, on its colour.
+fn numbered(canvas: &mut Canvas, colour: Colour, number: usize, at: Point) {
+    let ink = if colour == Colour::ReadyMade { Colour::OnLight } else { Colour::OnDark };
+    canvas.anchored(Face::on(ink), Anchor::Middle, at, &number.to_string());
+}
+
+/// The numbered list of breakers, one a line, after the parts that have no number; gives its height.
+fn explain(canvas: &mut Canvas, keys: &[Key], (left, y): Point, right: f64, rows: &[Row]) -> f64 {
+    let mut entries: Vec<Entry> = Vec::new();
+    for (says, colour) in [(ROBUST, Colour::Robust), (UNKNOWN, Colour::Unknown), (WRONG, Colour::Wrong)] {
         if rows.iter().flat_map(|r| &r.parts).any(|p| p.says == says && p.count > 0) {
-            entries.push((says.to_owned(), swatch(class)));
+            entries.push(Entry::swatch(says, colour));
         }
     }
     for kind in [Kind::ReadyMade, Kind::Adaptive, Kind::BlackBox] {
-        if rows.iter().flat_map(|r| &r.parts).any(|p| p.class == format!("fill-{}", class(kind))) {
-            entries.push((format!("broken, {}", kind.name()), swatch(&format!("fill-{}", class(kind)))));
+        if rows.iter().flat_map(|r| &r.parts).any(|p| p.colour == colour(kind)) {
+            entries.push(Entry::swatch(format!("broken, {}", kind.name()), colour(kind)));
         }
     }
-    let (legend, height) = legend(&entries, 14.0, (left, y), right);
-    let markup = html! {
-        (legend)
-        @for (i, key) in keys.iter().enumerate() {
-            @let line = y + height + 18.0 + 19.0 * i as f64;
-            (rect(&format!("fill-{}", class(key.kind)), (left, line - 12.0), 22.0, 15.0))
-            (text(&format!("on-fill-{} middle", class(key.kind)), (left + 11.0, line - 0.5), &(i + 1).to_string()))
-            (text_within("label", (left + 30.0, line), &key.says, right - left - 30.0))
-        }
-    };
-    let list = if keys.is_empty() { 0.0 } else { 8.0 + 19.0 * keys.len() as f64 };
-    (markup, height + list)
+    let height = canvas.legend(&entries, 14.0, (left, y), right);
+    for (i, key) in keys.iter().enumerate() {
+        let line = y + height + 18.0 + 19.0 * i as f64;
+        canvas.rect(Style::fill(colour(key.kind)), (left, line - 12.0), 22.0, 15.0);
+        numbered(canvas, colour(key.kind), i + 1, (left + 11.0, line - 0.5));
+        canvas.text_within(Face::LABEL, (left + 30.0, line), &key.says, right - left - 30.0);
+    }
+    height + if keys.is_empty() { 0.0 } else { 8.0 + 19.0 * keys.len() as f64 }
 }

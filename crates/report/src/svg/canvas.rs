@@ -1,40 +1,305 @@
-//! The few marks that charts are made of. Colours are classes, so that the style sheet decides them.
+//! A drawing as a list of the few marks that charts are made of, for SVG and PDF to write.
 
-use maud::{Markup, html};
+use super::palette::Colour;
 
-/// Coordinates to a tenth of a unit: finer is invisible and makes the file larger.
-pub(crate) fn r(x: f64) -> f64 {
-    let rounded = (x * 10.0).round() / 10.0;
-    if rounded == 0.0 { 0.0 } else { rounded }
+/// A position in the drawing: to the right and down.
+pub(crate) type Point = (f64, f64);
+
+/// What is drawn, from back to front.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Canvas {
+    pub items: Vec<Item>,
 }
 
-pub(crate) fn line(class: &str, from: (f64, f64), to: (f64, f64)) -> Markup {
-    html! { line class=(class) x1=(r(from.0)) y1=(r(from.1)) x2=(r(to.0)) y2=(r(to.1)) {} }
+#[derive(Debug, Clone)]
+pub(crate) enum Item {
+    Shape(Style, Shape),
+    Text(Text),
+    /// Items that say something together when pointed at.
+    Group {
+        title: String,
+        items: Vec<Item>,
+    },
 }
 
-/// A rectangle from one corner; a width below zero is none.
-pub(crate) fn rect(class: &str, (x, y): (f64, f64), width: f64, height: f64) -> Markup {
-    html! { rect class=(class) x=(r(x)) y=(r(y)) width=(r(width.max(0.0))) height=(r(height.max(0.0))) {} }
+#[derive(Debug, Clone)]
+pub(crate) enum Shape {
+    Line(Point, Point),
+    Rect { at: Point, width: f64, height: f64 },
+    Circle { at: Point, radius: f64 },
+    Polygon(Vec<Point>),
+    Polyline(Vec<Point>),
 }
 
-/// Text at its baseline; `class` may hold `end` or `middle` to anchor it there.
-pub(crate) fn text(class: &str, (x, y): (f64, f64), says: &str) -> Markup {
-    html! { text class=(class) x=(r(x)) y=(r(y)) { (says) } }
+/// How a shape is painted.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Style {
+    pub fill: Option<Fill>,
+    pub stroke: Option<Stroke>,
 }
 
-/// Text shortened to `width`; in full it appears when pointed at.
-pub(crate) fn text_within(class: &str, (x, y): (f64, f64), says: &str, width: f64) -> Markup {
-    // Ticks are set in smaller type.
-    let character = if class.starts_with("tick") { 0.92 * CHARACTER } else { CHARACTER };
-    let room = (width / character).floor() as usize;
-    if says.chars().count() <= room {
-        return text(class, (x, y), says);
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fill {
+    pub colour: Colour,
+    pub opacity: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stroke {
+    pub colour: Colour,
+    pub width: f64,
+    pub opacity: f64,
+    /// Lengths of dashes and gaps; none for an unbroken line.
+    pub dash: &'static [f64],
+    /// Round ends and corners.
+    pub round: bool,
+}
+
+impl Style {
+    pub(crate) fn fill(colour: Colour) -> Self {
+        Style { fill: Some(Fill { colour, opacity: 1.0 }), stroke: None }
     }
-    let short: String = says.chars().take(room.saturating_sub(1)).collect();
-    html! { text class=(class) x=(r(x)) y=(r(y)) { title { (says) } (short) "…" } }
+
+    pub(crate) fn pale(colour: Colour, opacity: f64) -> Self {
+        Style { fill: Some(Fill { colour, opacity }), stroke: None }
+    }
+
+    pub(crate) fn stroke(colour: Colour, width: f64) -> Self {
+        let stroke = Stroke { colour, width, opacity: 1.0, dash: &[], round: false };
+        Style { fill: None, stroke: Some(stroke) }
+    }
+
+    /// The line of a curve: its number decides colour and dash.
+    pub(crate) fn curve(i: usize) -> Self {
+        let stroke = Stroke { dash: dash(i), round: true, ..Stroke::of(i, 2.0) };
+        Style { fill: None, stroke: Some(stroke) }
+    }
+
+    /// The mark of a curve, set off from what lies below it.
+    pub(crate) fn dot(i: usize) -> Self {
+        Style { stroke: Style::stroke(Colour::Card, 1.0).stroke, ..Style::fill(Colour::Series(i)) }
+    }
+
+    /// The edge of a curve's band, fainter than the curve but dashed as it is.
+    pub(crate) fn edge(i: usize) -> Self {
+        let stroke = Stroke { dash: dash(i), round: true, opacity: 0.55, ..Stroke::of(i, 0.8) };
+        Style { fill: None, stroke: Some(stroke) }
+    }
 }
 
-/// The width of a character of chart text, on the generous side: there is no font to measure with.
+impl Stroke {
+    fn of(series: usize, width: f64) -> Self {
+        Stroke { colour: Colour::Series(series), width, opacity: 1.0, dash: &[], round: false }
+    }
+}
+
+/// Curves of one colour differ in their dash.
+fn dash(i: usize) -> &'static [f64] {
+    const DASHES: [&[f64]; 4] = [&[], &[7.0, 5.0], &[1.0, 5.0], &[10.0, 5.0, 1.0, 5.0]];
+    DASHES[(i + i / super::palette::SERIES) % DASHES.len()]
+}
+
+/// A line of text.
+#[derive(Debug, Clone)]
+pub(crate) struct Text {
+    /// Where the baseline begins, ends or has its middle.
+    pub at: Point,
+    pub anchor: Anchor,
+    /// A rim in the ground's colour, where text stands on grid lines. Only narrow layouts have it.
+    pub halo: bool,
+    /// In full, where it was shortened.
+    pub title: Option<String>,
+    pub spans: Vec<Span>,
+}
+
+/// Text of one kind, [`SPAN_GAP`] apart from the span before it.
+#[derive(Debug, Clone)]
+pub(crate) struct Span {
+    pub says: String,
+    pub face: Face,
+}
+
+/// The space between two spans of a text.
+pub(crate) const SPAN_GAP: f64 = 5.0;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+/// Colour, size and weight of text.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Face {
+    pub colour: Colour,
+    pub size: f64,
+    pub bold: bool,
+}
+
+/// The size that most text has.
+pub(crate) const SIZE: f64 = 12.0;
+
+impl Face {
+    pub(crate) const LABEL: Face = Face { colour: Colour::Ink, size: SIZE, bold: false };
+    pub(crate) const STRONG: Face = Face { bold: true, ..Face::LABEL };
+    pub(crate) const MUTED: Face = Face { colour: Colour::Soft, ..Face::LABEL };
+    pub(crate) const TICK: Face = Face { colour: Colour::Soft, size: 11.0, bold: false };
+
+    /// Bold, on a ground of another colour than the page's.
+    pub(crate) fn on(colour: Colour) -> Self {
+        Face { colour, ..Face::STRONG }
+    }
+}
+
+impl Canvas {
+    pub(crate) fn line(&mut self, style: Style, from: Point, to: Point) {
+        self.items.push(Item::Shape(style, Shape::Line(from, to)));
+    }
+
+    /// A rectangle from one corner; a width below zero is none.
+    pub(crate) fn rect(&mut self, style: Style, at: Point, width: f64, height: f64) {
+        let shape = Shape::Rect { at, width: width.max(0.0), height: height.max(0.0) };
+        self.items.push(Item::Shape(style, shape));
+    }
+
+    pub(crate) fn polygon(&mut self, style: Style, corners: Vec<Point>) {
+        self.items.push(Item::Shape(style, Shape::Polygon(corners)));
+    }
+
+    pub(crate) fn polyline(&mut self, style: Style, corners: Vec<Point>) {
+        self.items.push(Item::Shape(style, Shape::Polyline(corners)));
+    }
+
+    /// Text that begins at `at`.
+    pub(crate) fn text(&mut self, face: Face, at: Point, says: &str) {
+        self.anchored(face, Anchor::Start, at, says);
+    }
+
+    pub(crate) fn anchored(&mut self, face: Face, anchor: Anchor, at: Point, says: &str) {
+        let spans = vec![Span { says: says.to_owned(), face }];
+        self.items.push(Item::Text(Text { at, anchor, halo: false, title: None, spans }));
+    }
+
+    /// Text shortened to `width`; in full it appears when pointed at.
+    pub(crate) fn text_within(&mut self, face: Face, at: Point, says: &str, width: f64) {
+        self.anchored_within(face, Anchor::Start, at, says, width);
+    }
+
+    pub(crate) fn anchored_within(&mut self, face: Face, anchor: Anchor, at: Point, says: &str, width: f64) {
+        let room = (width / (CHARACTER * face.size / SIZE)).floor() as usize;
+        let short = shorten(says, room);
+        let title = (short != says).then(|| says.to_owned());
+        let spans = vec![Span { says: short, face }];
+        self.items.push(Item::Text(Text { at, anchor, halo: false, title, spans }));
+    }
+
+    /// Gives the last text a rim.
+    pub(crate) fn with_halo(&mut self) {
+        if let Some(Item::Text(text)) = self.items.last_mut() {
+            text.halo = true;
+        }
+    }
+
+    /// Spans of text, one after the other.
+    pub(crate) fn spans(&mut self, at: Point, spans: Vec<Span>) {
+        self.items.push(Item::Text(Text { at, anchor: Anchor::Start, halo: false, title: None, spans }));
+    }
+
+    /// Shapes of marks, so that series differ in more than colour.
+    pub(crate) fn mark(&mut self, shape: usize, style: Style, (x, y): Point, size: f64) {
+        let mut corners = |corners: &[Point]| {
+            self.polygon(style, corners.iter().map(|(dx, dy)| (x + dx * size, y + dy * size)).collect());
+        };
+        match shape % 5 {
+            0 => self.items.push(Item::Shape(style, Shape::Circle { at: (x, y), radius: size })),
+            1 => corners(&[(0.0, -1.3), (1.3, 0.0), (0.0, 1.3), (-1.3, 0.0)]),
+            2 => corners(&[(-0.95, -0.95), (0.95, -0.95), (0.95, 0.95), (-0.95, 0.95)]),
+            3 => corners(&[(0.0, -1.2), (1.15, 0.9), (-1.15, 0.9)]),
+            _ => corners(&[(0.0, 1.2), (1.15, -0.9), (-1.15, -0.9)]),
+        }
+    }
+
+    /// What `draw` draws, with words that appear when it is pointed at.
+    pub(crate) fn group(&mut self, title: String, draw: impl FnOnce(&mut Canvas)) {
+        let mut inside = Canvas::default();
+        draw(&mut inside);
+        self.items.push(Item::Group { title, items: inside.items });
+    }
+
+    /// A legend that wraps; gives the height it takes from `y` on. A key is drawn at the start of its line of text.
+    pub(crate) fn legend(&mut self, entries: &[Entry], key_width: f64, (left, y): Point, right: f64) -> f64 {
+        let (mut x, mut line) = (left, 0.0);
+        for entry in entries {
+            let full = key_width + 6.0 + width(&entry.says) + 18.0;
+            if x > left && x + full > right + 18.0 {
+                x = left;
+                line += 1.0;
+            }
+            let at = (x, y + 12.0 + line * LEGEND_LINE);
+            self.key(entry.key, at);
+            let room = right - x - key_width;
+            self.text_within(Face::LABEL, (x + key_width + 6.0, at.1), &entry.says, room);
+            x += full;
+        }
+        if entries.is_empty() { 0.0 } else { (line + 1.0) * LEGEND_LINE }
+    }
+
+    fn key(&mut self, key: Key, (x, y): Point) {
+        match key {
+            Key::Swatch(style, width) => self.rect(style, (x, y - 10.0), width, 11.0),
+            Key::Mark(shape, style) => self.mark(shape, style, (x + 8.0, y - 4.0), 4.5),
+            Key::Curve(i, joined) => {
+                if joined {
+                    self.line(Style::curve(i), (x, y - 4.0), (x + 24.0, y - 4.0));
+                }
+                self.mark(i, Style::dot(i), (x + 12.0, y - 4.0), 3.5);
+            }
+        }
+    }
+
+    /// A horizontal axis in percent, with grid lines from `top` to `bottom` and its numbers above.
+    pub(crate) fn percent_axis(&mut self, left: f64, right: f64, top: f64, bottom: f64) {
+        let step = if right - left < 260.0 { 25 } else { 20 };
+        for percent in (0..=100).step_by(step) {
+            let x = left + (right - left) * f64::from(percent) / 100.0;
+            self.line(Style::stroke(Colour::Grid, 1.0), (x, top), (x, bottom));
+            self.anchored(Face::TICK, Anchor::Middle, (x, top - 6.0), &format!("{percent}%"));
+        }
+    }
+}
+
+/// A line of a legend.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub says: String,
+    pub key: Key,
+}
+
+impl Entry {
+    pub(crate) fn swatch(says: impl Into<String>, colour: Colour) -> Self {
+        Entry { says: says.into(), key: Key::Swatch(Style::fill(colour), 14.0) }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Key {
+    /// A field of this style and width.
+    Swatch(Style, f64),
+    /// A mark of this shape.
+    Mark(usize, Style),
+    /// A curve by its number, with a line or without.
+    Curve(usize, bool),
+}
+
+pub(crate) fn shorten(says: &str, room: usize) -> String {
+    if says.chars().count() <= room {
+        return says.to_owned();
+    }
+    says.chars().take(room.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// The width of a character of chart text, on the generous side: the reader's font is not known.
 const CHARACTER: f64 = 6.4;
 
 /// About how wide a text of a chart is.
@@ -42,60 +307,4 @@ pub(crate) fn width(says: &str) -> f64 {
     CHARACTER * says.chars().count() as f64
 }
 
-/// Shapes of marks, so that series differ in more than colour.
-pub(crate) fn mark(shape: usize, class: &str, (x, y): (f64, f64), size: f64) -> Markup {
-    let polygon = |corners: &[(f64, f64)]| {
-        let points: Vec<String> =
-            corners.iter().map(|(dx, dy)| format!("{},{}", r(x + dx * size), r(y + dy * size))).collect();
-        html! { polygon class=(class) points=(points.join(" ")) {} }
-    };
-    match shape % 5 {
-        0 => html! { circle class=(class) cx=(r(x)) cy=(r(y)) r=(r(size)) {} },
-        1 => polygon(&[(0.0, -1.3), (1.3, 0.0), (0.0, 1.3), (-1.3, 0.0)]),
-        2 => polygon(&[(-0.95, -0.95), (0.95, -0.95), (0.95, 0.95), (-0.95, 0.95)]),
-        3 => polygon(&[(0.0, -1.2), (1.15, 0.9), (-1.15, 0.9)]),
-        _ => polygon(&[(0.0, 1.2), (1.15, -0.9), (-1.15, -0.9)]),
-    }
-}
-
-/// A legend that wraps: its entries and the height it takes from `y` on.
-pub(crate) fn legend(
-    entries: &[(String, Markup)],
-    key_width: f64,
-    (left, y): (f64, f64),
-    right: f64,
-) -> (Markup, f64) {
-    let (mut x, mut line) = (left, 0.0);
-    let mut placed = Vec::new();
-    for (says, key) in entries {
-        let full = key_width + 6.0 + width(says) + 18.0;
-        if x > left && x + full > right + 18.0 {
-            x = left;
-            line += 1.0;
-        }
-        placed.push((x, y + 12.0 + line * LEGEND_LINE, says, key));
-        x += full;
-    }
-    let height = if entries.is_empty() { 0.0 } else { (line + 1.0) * LEGEND_LINE };
-    let markup = html! {
-        @for (x, y, says, key) in &placed {
-            g transform=(format!("translate({} {})", r(*x), r(*y))) { (key) }
-            (text_within("label", (x + key_width + 6.0, *y), says, right - x - key_width))
-        }
-    };
-    (markup, height)
-}
-
 const LEGEND_LINE: f64 = 19.0;
-
-/// A horizontal axis in percent, with grid lines from `top` to `bottom` and its numbers above.
-pub(crate) fn percent_axis(left: f64, right: f64, top: f64, bottom: f64) -> Markup {
-    let step = if right - left < 260.0 { 25 } else { 20 };
-    html! {
-        @for percent in (0..=100).step_by(step) {
-            @let x = left + (right - left) * f64::from(percent) / 100.0;
-            (line("grid", (x, top), (x, bottom)))
-            (text("tick middle", (x, top - 6.0), &format!("{percent}%")))
-        }
-    }
-}

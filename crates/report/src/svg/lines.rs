@@ -1,14 +1,12 @@
 //! A chart of curves with optional bands: series differ in colour, dash and mark.
 
-use super::canvas::{legend, line, mark, r, text, text_within};
+use super::canvas::{Anchor, Canvas, Entry, Face, Key, Point, Style};
+use super::palette::Colour;
 use super::scale::Axis;
 use super::{Drawing, Layout, Picture};
 use crate::figure::{Figure, Kind, Series};
 use crate::{table, words};
-use maud::{Markup, html};
 
-/// Colours in the style sheet; further series repeat them with another dash and mark.
-const COLOURS: usize = 7;
 const HEIGHT: f64 = 260.0;
 
 pub(crate) fn lines(figure: &Figure) -> Drawing {
@@ -55,15 +53,11 @@ fn describe(figure: &Figure) -> String {
 
 fn draw(figure: &Figure, layout: Layout) -> Picture {
     let (left, right) = (48.0, layout.width() - 12.0);
-    let key = |i: usize| {
-        html! {
-            @if figure.kind == Kind::Lines { (line(&format!("curve {}", style(i)), (0.0, -4.0), (24.0, -4.0))) }
-            (mark(i, &format!("dot {}", style(i)), (12.0, -4.0), 3.5))
-        }
-    };
-    let entries: Vec<(String, Markup)> =
-        figure.series.iter().enumerate().map(|(i, s)| (s.name.clone(), key(i))).collect();
-    let (legend, legend_height) = legend(&entries, 24.0, (2.0, 0.0), layout.width());
+    let joined = figure.kind == Kind::Lines;
+    let entry = |(i, s): (usize, &Series)| Entry { says: s.name.clone(), key: Key::Curve(i, joined) };
+    let entries: Vec<Entry> = figure.series.iter().enumerate().map(entry).collect();
+    let mut canvas = Canvas::default();
+    let legend_height = canvas.legend(&entries, 24.0, (2.0, 0.0), layout.width());
 
     let top = legend_height + 34.0;
     let bottom = top + HEIGHT;
@@ -73,38 +67,40 @@ fn draw(figure: &Figure, layout: Layout) -> Picture {
     let y_values = points().map(|p| p.1).chain(bands().flat_map(|b| [b.0, b.1]));
     let y_values = y_values.chain(figure.from_zero.then_some(0.0));
     let y = Axis::new(figure.y_scale, y_values, bottom, top).over_whole_steps();
-    let body = html! {
-        (legend)
-        (text_within("tick", (2.0, top - 16.0), &figure.y_label, layout.width()))
-        (axes(&x, &y, (left, right), (top, bottom)))
-        (text_within("tick end", (right, bottom + 38.0), &figure.x_label, right - left))
-        @for (i, series) in figure.series.iter().enumerate() { (band(i, series, &x, &y)) }
-        @for (i, series) in figure.series.iter().enumerate() { (curve(i, series, figure.kind, &x, &y)) }
-    };
-    Picture { height: bottom + 46.0, body }
+    canvas.text_within(Face::TICK, (2.0, top - 16.0), &figure.y_label, layout.width());
+    axes(&mut canvas, &x, &y, (left, right), (top, bottom));
+    canvas.anchored_within(Face::TICK, Anchor::End, (right, bottom + 38.0), &figure.x_label, right - left);
+    // The more bands lie over each other, the paler they are; their edges tell them apart.
+    let opacity = if figure.series.iter().filter(|s| s.band.is_some()).count() > 2 { 0.08 } else { 0.14 };
+    for (i, series) in figure.series.iter().enumerate() {
+        band(&mut canvas, i, series, opacity, &x, &y);
+    }
+    for (i, series) in figure.series.iter().enumerate() {
+        curve(&mut canvas, i, series, figure.kind, &x, &y);
+    }
+    Picture { height: bottom + 46.0, canvas }
 }
 
-fn axes(x: &Axis, y: &Axis, (left, right): (f64, f64), (top, bottom): (f64, f64)) -> Markup {
-    html! {
-        @for (value, says) in y.ticks() {
-            @if let Some(at) = y.place(value) {
-                (line("grid", (left, at), (right, at)))
-                (text("tick end", (left - 8.0, at + 4.0), &says))
-            }
+fn axes(canvas: &mut Canvas, x: &Axis, y: &Axis, (left, right): (f64, f64), (top, bottom): (f64, f64)) {
+    let axis = Style::stroke(Colour::Soft, 1.0);
+    for (value, says) in y.ticks() {
+        if let Some(at) = y.place(value) {
+            canvas.line(Style::stroke(Colour::Grid, 1.0), (left, at), (right, at));
+            canvas.anchored(Face::TICK, Anchor::End, (left - 8.0, at + 4.0), &says);
         }
-        (line("axis", (left, bottom), (right, bottom)))
-        @for (value, says) in x.ticks() {
-            @if let Some(at) = x.place(value) {
-                (line("axis", (at, bottom), (at, bottom + 4.0)))
-                (text("tick middle", (at, bottom + 18.0), &says))
-            }
-        }
-        (line("axis", (left, top), (left, bottom)))
     }
+    canvas.line(axis, (left, bottom), (right, bottom));
+    for (value, says) in x.ticks() {
+        if let Some(at) = x.place(value) {
+            canvas.line(axis, (at, bottom), (at, bottom + 4.0));
+            canvas.anchored(Face::TICK, Anchor::Middle, (at, bottom + 18.0), &says);
+        }
+    }
+    canvas.line(axis, (left, top), (left, bottom));
 }
 
 /// Points in runs that can be joined: one that cannot be drawn ends a run.
-fn runs(points: impl Iterator<Item = Option<Vec<f64>>>) -> Vec<Vec<Vec<f64>>> {
+fn runs<T>(points: impl Iterator<Item = Option<T>>) -> Vec<Vec<T>> {
     let mut runs = vec![Vec::new()];
     for point in points {
         match (point, runs.last_mut()) {
@@ -116,41 +112,33 @@ fn runs(points: impl Iterator<Item = Option<Vec<f64>>>) -> Vec<Vec<Vec<f64>>> {
     runs
 }
 
-fn band(i: usize, series: &Series, x: &Axis, y: &Axis) -> Markup {
-    let Some(band) = &series.band else { return html! {} };
+fn band(canvas: &mut Canvas, i: usize, series: &Series, opacity: f64, x: &Axis, y: &Axis) {
+    let Some(band) = &series.band else { return };
     let place = |(&(at, _), &(low, high)): (&(f64, f64), &(f64, f64))| {
-        Some(vec![x.place(at)?, y.place(low)?, y.place(high)?])
+        let at = x.place(at)?;
+        Some([(at, y.place(low)?), (at, y.place(high)?)])
     };
-    let runs = runs(series.points.iter().zip(band).map(place));
-    let outline = |run: &Vec<Vec<f64>>| {
-        let upper = run.iter().map(|p| (p[0], p[2]));
-        let lower = run.iter().rev().map(|p| (p[0], p[1]));
-        let corners: Vec<String> = upper.chain(lower).map(|(a, b)| format!("{},{}", r(a), r(b))).collect();
-        corners.join(" ")
-    };
-    html! { @for run in &runs { polygon class=(format!("band {}", style(i))) points=(outline(run)) {} } }
-}
-
-fn curve(i: usize, series: &Series, kind: Kind, x: &Axis, y: &Axis) -> Markup {
-    let runs = runs(series.points.iter().map(|&(a, b)| Some(vec![x.place(a)?, y.place(b)?])));
-    let path = |run: &Vec<Vec<f64>>| {
-        let corners: Vec<String> = run.iter().map(|p| format!("{},{}", r(p[0]), r(p[1]))).collect();
-        corners.join(" ")
-    };
-    // Marks on a dense curve would merge into a thick line.
-    let marked = kind == Kind::Points || series.points.len() <= 40;
-    html! {
-        @for run in &runs {
-            @if kind == Kind::Lines { polyline class=(format!("curve {}", style(i))) points=(path(run)) {} }
-            // A point alone between gaps has no line, so it is marked in any case.
-            @if marked || run.len() == 1 {
-                @for p in run { (mark(i, &format!("dot {}", style(i)), (p[0], p[1]), 3.5)) }
-            }
-        }
+    for run in runs(series.points.iter().zip(band).map(place)) {
+        let lower: Vec<Point> = run.iter().map(|ends| ends[0]).collect();
+        let upper: Vec<Point> = run.iter().map(|ends| ends[1]).collect();
+        let outline = upper.iter().chain(lower.iter().rev()).copied().collect();
+        canvas.polygon(Style::pale(Colour::Series(i), opacity), outline);
+        canvas.polyline(Style::edge(i), lower);
+        canvas.polyline(Style::edge(i), upper);
     }
 }
 
-/// Colour and dash of a series.
-fn style(i: usize) -> String {
-    format!("series-{} dash-{}", i % COLOURS, (i + i / COLOURS) % 4)
+fn curve(canvas: &mut Canvas, i: usize, series: &Series, kind: Kind, x: &Axis, y: &Axis) {
+    // Marks on a dense curve would merge into a thick line.
+    let marked = kind == Kind::Points || series.points.len() <= 40;
+    for run in runs(series.points.iter().map(|&(a, b)| Some((x.place(a)?, y.place(b)?)))) {
+        // A point alone between gaps has no line, so it is marked in any case.
+        let dots = if marked || run.len() == 1 { run.clone() } else { Vec::new() };
+        if kind == Kind::Lines {
+            canvas.polyline(Style::curve(i), run);
+        }
+        for at in dots {
+            canvas.mark(i, Style::dot(i), at, 3.5);
+        }
+    }
 }

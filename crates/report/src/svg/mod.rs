@@ -1,29 +1,38 @@
-//! Figures as SVG that belongs to its page: it takes the page's colours, dark or light, and says what it
-//! shows to those who do not see it.
+//! Figures, drawn once as a list of marks and written as SVG for the page, as SVG files and as PDF.
+//!
+//! In the page a figure takes the reader's colours, dark or light, and says what it shows to those who do not see it.
+//! A file states its colours in full, light, for whatever program opens it.
 //!
 //! Written by hand, after a look at two libraries. `plotters` draws with absolute colours and without
-//! titles, descriptions or classes, so its figures can neither follow the reader's colour scheme nor be read
+//! titles or descriptions, so its figures can neither follow the reader's colour scheme nor be read
 //! out; `charming` needs ECharts, a megabyte of JavaScript, or an engine to run it. What is left to do here
 //! is little: scales, a few marks and text.
 //!
 //! Each figure is drawn twice, for a wide and for a narrow screen, because text in a scaled-down drawing is
-//! too small to read on a phone; the style sheet shows one of the two.
+//! too small to read on a phone; the style sheet shows one of the two. Files are wide.
 
 mod accuracy;
 mod attribution;
 mod canvas;
 mod cascade;
 mod lines;
+mod markup;
+mod name;
+mod palette;
+mod pdf;
 mod scale;
 
 pub(crate) use accuracy::accuracy;
 pub(crate) use attribution::attribution;
 pub(crate) use cascade::cascade;
 pub(crate) use lines::lines;
+pub(crate) use name::slug;
 
+use self::canvas::{Canvas, SIZE, Style};
+use self::palette::{Colour, Palette};
 use crate::table::Table;
-use crate::{Report, diagnosis, effort, facts, radii};
-use maud::{Markup, PreEscaped, html};
+use crate::{Report, ReportError, diagnosis, effort, facts, radii};
+use maud::{Markup, html};
 
 /// The widths that figures are drawn for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +53,7 @@ impl Layout {
 /// What is drawn, and how tall it is.
 pub(crate) struct Picture {
     pub height: f64,
-    pub body: Markup,
+    pub canvas: Canvas,
 }
 
 /// A figure in both layouts with everything that explains it.
@@ -61,7 +70,7 @@ pub(crate) struct Drawing {
 }
 
 impl Drawing {
-    /// The `svg` element in one layout; `id` must be unique in the page.
+    /// The `svg` element of the page in one layout; `id` must be unique in the page.
     pub(crate) fn svg(&self, id: &str, layout: Layout) -> Markup {
         let (picture, name) = match layout {
             Layout::Wide => (&self.wide, "wide"),
@@ -74,7 +83,7 @@ impl Drawing {
                 aria-labelledby=(format!("{title} {description}")) {
                 title id=(title) { (self.title) }
                 desc id=(description) { (self.description) }
-                (picture.body)
+                (markup::items(&picture.canvas.items, Palette::Page))
             }
         }
     }
@@ -98,46 +107,70 @@ pub(crate) fn drawings(report: &Report) -> Vec<Drawing> {
     drawings
 }
 
-/// A figure as a file of its own.
+/// A figure as an SVG file of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SvgFile {
     /// A file name without folder: lower-case letters, digits and hyphens, `.svg`.
     pub name: String,
-    /// The document, its style sheet included.
+    /// The document. Colours are attributes of their elements: light, without style sheet.
     pub contents: String,
 }
 
-/// Every figure of a report as a file: those drawn from the records, then the report's own.
+/// A figure as a PDF file of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PdfFile {
+    /// The same name as that of the SVG file, but `.pdf`.
+    pub name: String,
+    /// The document: one page, as large as the figure, with its fonts.
+    pub contents: Vec<u8>,
+}
+
+/// Every figure of a report as an SVG file: those drawn from the records, then the report's own.
 pub fn svg_files(report: &Report) -> Vec<SvgFile> {
-    // A ground of its own: the reader's scheme need not be that of the page it is put into.
-    let ground = "svg{background:var(--card)}";
-    let style = concat!(include_str!("../export/colours.css"), include_str!("chart.css"));
-    drawings(report)
-        .iter()
-        .enumerate()
-        .map(|(i, drawing)| {
-            let svg = drawing.svg("figure", Layout::Wide).into_string();
-            // The style sheet goes first inside the element; it holds no `<` or `&`, so it needs no escape.
-            let contents = match svg.split_once('>') {
-                Some((open, rest)) => format!("{open}><style>{ground}{style}</style>{rest}\n"),
-                None => svg,
-            };
-            SvgFile { name: format!("{:02}-{}.svg", i + 1, slug(&drawing.title)), contents }
-        })
-        .collect()
+    let file = |(name, drawing): (String, Drawing)| SvgFile {
+        name: format!("{name}.svg"),
+        contents: format!("{}\n", file(&drawing).into_string()),
+    };
+    named(report).map(file).collect()
 }
 
-/// The style of charts, for the page.
-pub(crate) fn style() -> PreEscaped<&'static str> {
-    PreEscaped(include_str!("chart.css"))
+/// Every figure of a report as a PDF file, in the order of [`svg_files`]; the same report gives the same bytes.
+///
+/// # Errors
+/// [`ReportError::Pdf`] if the fonts that this crate brings along cannot be put into a file.
+pub fn pdf_files(report: &Report) -> Result<Vec<PdfFile>, ReportError> {
+    let file = |(name, drawing): (String, Drawing)| {
+        Ok(PdfFile { name: format!("{name}.pdf"), contents: pdf::pdf(&drawing)? })
+    };
+    named(report).map(file).collect()
 }
 
-fn slug(title: &str) -> String {
-    let words: Vec<String> = title
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|w| !w.is_empty())
-        .map(str::to_ascii_lowercase)
-        .collect();
-    let slug: String = words.join("-").chars().take(60).collect();
-    if slug.is_empty() { "figure".to_owned() } else { slug }
+/// Drawings with the names of their files, without what follows the dot.
+fn named(report: &Report) -> impl Iterator<Item = (String, Drawing)> {
+    let drawings = drawings(report);
+    let names = name::names(&drawings);
+    names.into_iter().zip(drawings)
+}
+
+/// The fonts of a file's text: those that the page asks for have no name outside of a browser.
+const FONTS: &str = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif";
+
+/// Ground on each side of an SVG file's drawing, which fills its width.
+const MARGIN: f64 = 10.0;
+
+fn file(drawing: &Drawing) -> Markup {
+    let (width, height) = (Layout::Wide.width() + 2.0 * MARGIN, drawing.wide.height.ceil() + 2.0 * MARGIN);
+    // A ground of its own: the page that it is put into may be dark.
+    let mut ground = Canvas::default();
+    ground.rect(Style::fill(Colour::Card), (-MARGIN, -MARGIN), width, height);
+    html! {
+        svg xmlns="http://www.w3.org/2000/svg" role="img" width=(width) height=(height)
+            viewBox=(format!("-{MARGIN} -{MARGIN} {width} {height}")) aria-labelledby="title description"
+            font-family=(FONTS) font-size=(SIZE) {
+            title id="title" { (drawing.title) }
+            desc id="description" { (drawing.description) }
+            (markup::items(&ground.items, Palette::Paper))
+            (markup::items(&drawing.wide.canvas.items, Palette::Paper))
+        }
+    }
 }

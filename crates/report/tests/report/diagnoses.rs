@@ -33,7 +33,6 @@ fn every_section_is_in_the_page() {
         "Accuracy of every iterate",
         "deq: gradients for the readout final",
         "deq: gradients for the readout early(t)",
-        "One gradient against one",
         "deq: loss along lines through the images",
         "Spectral radius",
         "Accuracy by ε",
@@ -96,12 +95,57 @@ fn sentences_carry_their_numbers() {
         "60.0% if z_1 is read",
         "20.0% survive even ε = 1, where nothing should",
         "cosine to the true one is 0.5 (median)",
-        "pgd-10x4 through through-solver against exact breaks 40.0 points more behind early(1)",
-        "(4 to 0, p = 0.063, of which 30.0 are aim)",
     ] {
         assert!(deq.contains(expected), "{expected}: {deq}");
     }
     assert!(sentences[1].starts_with("resnet on "));
+}
+
+#[test]
+fn one_gradient_against_one_splits_into_aim_and_gradient() {
+    let one = diagnosis();
+    let sentence = &diagnosis_summary(&one)[0];
+    let expected = "the difference is largest behind early(1): through-solver alone broke 5 images that exact from as \
+                    many starts did not, and 0 the other way round (50.0 points [";
+    assert!(sentence.contains(expected), "{sentence}");
+    let split = "p = 0.031, of which 40.0 are aim and 10.0 gradient)";
+    assert!(sentence.contains(split), "{sentence}");
+
+    let markdown = render(Format::Markdown, &whole()).unwrap();
+    let row = |start: &str| markdown.lines().find(|line| line.starts_with(start)).unwrap_or_default();
+    let cells = |row: &str| row.split(" | ").map(str::to_owned).collect::<Vec<_>>();
+    let early = cells(row("| deq | early(1) | 9 |"));
+    assert_eq!(early[3..6], ["2 exact", "6 aimed(exact)", "7 through-solver"], "{markdown}");
+    for (cell, points) in early[6..].iter().zip(["50.0 [", "40.0 [", "10.0 ["]) {
+        assert!(cell.starts_with(points) && cell.contains("] p = "), "{early:?}");
+    }
+    // The training gradient reads `final` itself: nothing to aim, so all of it is gradient.
+    let last = cells(row("| deq | final | 9 |"));
+    assert_eq!((last[4].as_str(), last[7].as_str()), ("–", "–"));
+    assert!(last[6].starts_with("10.0 [") && last[8].starts_with("10.0 ["), "{last:?}");
+
+    let page = render(Format::Html, &whole()).unwrap();
+    let at = |says: &str| page.find(says).unwrap_or_else(|| panic!("{says}"));
+    assert!(at(">Gradients<") < at(">One gradient against one<"));
+    assert!(at(">One gradient against one<") < at(">Loss landscape<"));
+
+    let files = diagnosis_csv(&one).unwrap();
+    let (_, text) = files.iter().find(|(name, _)| name == "yardstick.csv").unwrap();
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let rows: Vec<csv::StringRecord> = reader.records().map(|row| row.unwrap()).collect();
+    let measures: Vec<&str> = rows.iter().map(|row| &row[5]).collect();
+    assert_eq!(measures, ["total", "gradient", "total", "aim", "gradient"]);
+    let expected =
+        ["early(1)", "pgd-10x4", "10", "9", "gradient", "through-solver", "7", "aimed(exact)", "6", "1"];
+    assert!(rows[4].iter().skip(1).take(10).eq(expected), "{:?}", rows[4]);
+}
+
+#[test]
+fn every_section_is_in_the_costs() {
+    let page = render(Format::Html, &Report { diagnoses: vec![diagnosis()], ..Report::default() }).unwrap();
+    // Eight of 1.5 seconds, and that of the network without a solver.
+    let costs = "It took 13.5 s, 180 evaluations of the cell and 36 vector-Jacobian products";
+    assert!(page.contains(costs), "{}", page.split("It took").nth(1).unwrap_or_default());
 }
 
 #[test]

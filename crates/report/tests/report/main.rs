@@ -5,6 +5,7 @@ mod browser;
 mod comparisons;
 mod diagnoses;
 mod figures;
+mod files;
 mod formats;
 mod page;
 mod radii;

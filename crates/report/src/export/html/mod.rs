@@ -57,7 +57,7 @@ fn page(report: &Report, configurations: &[String], galleries: &[Vec<Markup>], i
                 meta name="color-scheme" content="light dark";
                 title { (title) }
                 style {
-                    (PreEscaped(include_str!("../colours.css"))) (PreEscaped(include_str!("../page.css"))) (svg::style())
+                    (PreEscaped(include_str!("../colours.css"))) (PreEscaped(include_str!("../page.css")))
                 }
             }
             body {
