@@ -549,8 +549,12 @@ mod tests {
             classes: 10,
             norm: Norm::Linf,
         };
-        let works: Vec<f64> =
-            subject.gradients(&[]).iter().skip(1).map(|(estimator, _)| subject.work(Some(estimator))).collect();
+        let works: Vec<f64> = subject
+            .gradients(&[])
+            .iter()
+            .skip(1)
+            .map(|(estimator, _)| subject.work(Some(estimator)))
+            .collect();
         assert!(works.is_sorted(), "{works:?}");
         assert!(tries.left_out.is_empty());
     }

@@ -10,9 +10,8 @@ pub const EPS: f64 = 0.15;
 pub const DEVELOPMENT: usize = 97;
 /// Behind what the models are evaluated.
 pub const READOUTS: &str = "final,early,ensemble-states";
-/// The estimators beside the training gradient.
-pub const GRADIENTS: &str = "unrolled:state=2,lead=1,steps=4,unrolled:state=4,lead=1,steps=4,\
-                             ensemble(unrolled:state=1..8,lead=1,steps=0)";
+/// The estimators beside the training gradient: two intermediate states, and the true gradient.
+pub const GRADIENTS: &str = "unrolled:state=2,lead=1,steps=4,unrolled:state=4,lead=1,steps=4,through-solver";
 /// Images per batch of the evaluation.
 pub const BATCH: usize = 100;
 
@@ -30,9 +29,11 @@ pub struct Size {
 }
 
 /// The demo.
-pub const FULL: Size = Size { standard_epochs: 8, adversarial_epochs: 12, count: 200, attack: "pgd-20,square-200" };
+pub const FULL: Size =
+    Size { standard_epochs: 8, adversarial_epochs: 12, count: 200, attack: "pgd-20,square-200" };
 /// The demo in a hurry.
-pub const QUICK: Size = Size { standard_epochs: 2, adversarial_epochs: 3, count: 40, attack: "pgd-10,square-50" };
+pub const QUICK: Size =
+    Size { standard_epochs: 2, adversarial_epochs: 3, count: 40, attack: "pgd-10,square-50" };
 
 /// Both recipes, with the names of the models.
 pub fn recipes(size: Size) -> [(&'static str, TrainConfig); 2] {

@@ -7,6 +7,7 @@ use equipoise_report::{
     Format, Report as Contents, comparison_csv, diagnosis_csv, distinguish, pdf_files, render, svg_files,
     write_atomically,
 };
+use equipoise_verdict::conclude;
 
 use super::{print, write};
 use crate::configuration::command_line;
@@ -57,7 +58,12 @@ pub fn run(flags: &Report) -> Result<(), Error> {
             }
         }
         // Without an evaluation its table would be a head alone.
-        if format != Format::Csv || !report.models.is_empty() {
+        if format == Format::Json && records > 1 {
+            // One record of several: its p-values are corrected together.
+            let mut together = report.clone();
+            conclude(&mut together.models);
+            outputs.push((render(format, &together)?.into(), path));
+        } else if format != Format::Csv || !report.models.is_empty() {
             outputs.push((render(format, &report)?.into(), path));
         }
     }
@@ -97,11 +103,18 @@ fn source(path: &Path) -> String {
 /// What a file holds: evaluations, a diagnosis, or both, of any version.
 fn read(path: &Path) -> Result<Collection, Error> {
     let text = files::read_text(path)?;
-    equipoise_record::read(&text).map_err(|error| {
+    let found = equipoise_record::read(&text).map_err(|error| {
         input(format!(
             "{}: not a results file of equipoise ({error}); give results.json as evaluate or demo wrote it, or \
              diagnosis.json of diagnose",
             path.display()
         ))
-    })
+    })?;
+    equipoise_verdict::check(&found).map_err(|error| {
+        input(format!(
+            "{}: {error}; the file was changed after it was written: evaluate again",
+            path.display()
+        ))
+    })?;
+    Ok(found)
 }

@@ -135,6 +135,19 @@ fn an_evaluation_leaves_what_the_contract_says() {
     assert_eq!(succeed(at, reports).lines().count(), 5);
     assert!(at.join("both/comparisons.csv").exists());
     assert_eq!(json(&at.join("both/results.json"))["models"].as_array().unwrap().len(), 2);
+    let both = json(&at.join("both/results.json"));
+    valid(&both);
+    // A headline that was edited by hand is refused, and so is a finding.
+    for (edited, field) in [("white_box_accuracy", "white_box_accuracy"), ("finding", "finding")] {
+        let mut forged = both.clone();
+        let readout = &mut forged["models"][0]["readouts"][0];
+        match edited {
+            "finding" => readout["verdict"]["finding"] = "not-obfuscated".into(),
+            _ => readout[edited] = 0.99.into(),
+        }
+        fs::write(at.join("forged.json"), forged.to_string()).unwrap();
+        refuse(at, "report --results forged.json --out forged", 2, &["forged.json", field]);
+    }
     succeed(at, "report --results both/results.json --out table.tex --format latex");
     assert!(fs::read_to_string(at.join("table.tex")).unwrap().contains("tabular"));
 }
@@ -194,7 +207,9 @@ fn a_plan_says_what_it_costs_and_what_it_can_show() {
     train_tiny(at);
     let evaluate = "evaluate --model model/model.safetensors --data digits --count 200 --eps 0.1";
     let plan = succeed(at, &format!("{evaluate} --attacks whitebox --readouts final,early --plan --out out"));
-    for part in ["opening, through the training gradient", "yardstick: pgd-10x4", "square", "time: ", "at 8 points"] {
+    for part in
+        ["opening, through the training gradient", "yardstick: pgd-10x4", "square", "time: ", "at 8 points"]
+    {
         assert!(plan.contains(part), "{part}: {plan}");
     }
     assert!(!at.join("out").exists(), "a plan writes nothing");
@@ -202,7 +217,10 @@ fn a_plan_says_what_it_costs_and_what_it_can_show() {
     assert!(open.contains("there is no control"), "{open}");
     // Without a control the others are run all the same, and no finding is made.
     let few = evaluate.replace("--count 200", "--count 20");
-    succeed(at, &format!("{few} --attacks pgd-2 --gradients through-solver --control none --no-flags --out none"));
+    succeed(
+        at,
+        &format!("{few} --attacks pgd-2 --gradients through-solver --control none --no-flags --out none"),
+    );
     let record = json(&at.join("none/results.json"));
     valid(&record);
     let verdict = &record["models"][0]["readouts"][0]["verdict"];
@@ -350,9 +368,11 @@ fn the_white_box_plan_is_recorded_with_its_checks() {
     let output = run(at, &format!("{evaluate} --out out"));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{stderr}");
-    for line in
-        ["opening, through the training gradient: pgd-10", "apgd-t through through-solver; ", "on what withstands: square"]
-    {
+    for line in [
+        "opening, through the training gradient: pgd-10",
+        "apgd-t through through-solver; ",
+        "on what withstands: square",
+    ] {
         assert!(stderr.contains(line), "{line}: {stderr}");
     }
     let record = json(&at.join("out/results.json"));

@@ -3,7 +3,7 @@
 //! Shares are fractions; a field without a value is empty.
 
 use super::results;
-use crate::ReportError;
+use crate::{ReportError, words};
 use equipoise_record::{Diagnosis, Paired, Share, Spread};
 
 /// File name and content of each section that was measured.
@@ -159,7 +159,7 @@ fn yardstick(diagnosis: &Diagnosis) -> Sheet {
                             &measure,
                         ]),
                         text(&[&first.0, &first.1, &second.0, &second.1]),
-                        text(&[&p.b, &p.c, &p.difference, &low, &high, &p.p_value]),
+                        text(&[&p.b, &p.c, &p.difference, &low, &high, &words::p_exact(p.p_value)]),
                     ]);
                 };
             compare("total", other, training, &row.total);

@@ -19,8 +19,8 @@ pub(crate) fn findings(diagnosis: &Diagnosis) -> Vec<Findings> {
             sweep(model),
             residual(model),
             alignment(model),
-            yardstick(model),
             landscape(model),
+            yardstick(model),
             spectrum(model),
         ];
         let clauses: Vec<String> = all.into_iter().flatten().collect();

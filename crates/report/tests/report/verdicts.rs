@@ -143,7 +143,13 @@ fn few_images_are_undecided_and_say_how_many_would_do() {
 fn undecided_says_what_is_missing() {
     let unconfirmed = state(Runs { yardstick: Some((3, 2)), ..arms::obfuscated() });
     assert_eq!(unconfirmed.finding, Finding::Undecided);
-    says(&unconfirmed, &["through-solver alone against exact does not confirm it (3 to 2, p = 0.50)"]);
+    says(
+        &unconfirmed,
+        &[
+            "through-solver alone against exact does not confirm it (3 to 2, p = 0.50)",
+            "with the same shares would decide it",
+        ],
+    );
     let blind = state(Runs { free: &[], ..arms::healthy() });
     assert_eq!(blind.finding, Finding::Undecided);
     says(
