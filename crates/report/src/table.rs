@@ -63,7 +63,7 @@ pub(crate) fn columns(text: &[&str], numeric: &[&str]) -> Vec<Column> {
 
 /// What the columns of [`summary`] hold.
 pub(crate) const SUMMARY: &str = "Accuracy in %, with its 95% Wilson interval and count. Ready-made: after the \
-    opening and as many runs as through other gradients; white-box: after everything.";
+    opening and, where there are, the twins of the runs through other gradients; white-box: after everything.";
 
 /// What the columns of [`verdicts`] hold.
 pub(crate) fn about_verdicts() -> String {

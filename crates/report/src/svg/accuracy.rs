@@ -17,8 +17,9 @@ pub(crate) fn accuracy(setting: &str, models: &[&Evaluation]) -> Drawing {
     Drawing {
         title: "Clean, ready-made and white-box accuracy".to_owned(),
         caption: format!(
-            "{setting}. Bars are 95% Wilson intervals. Ready-made: after the opening and as many runs as through other \
-             gradients. The shaded gap is what everything else broke; whether it is obfuscation, the verdict says."
+            "{setting}. Bars are 95% Wilson intervals. Ready-made: after the opening and, where there are, the twins of \
+             the runs through other gradients. The shaded gap is what everything else broke; whether it is \
+             obfuscation, the verdict says."
         ),
         description: describe(&rows),
         table: table::summary(setting, models),

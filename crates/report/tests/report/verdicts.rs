@@ -2,7 +2,7 @@
 
 use crate::arms::{self, Runs, model};
 use crate::records;
-use equipoise_record::{Accuracy, Evaluation, Finding, ReadoutResult, VerdictEvidence};
+use equipoise_record::{Accuracy, Collection, Evaluation, Finding, ReadoutResult, VerdictEvidence};
 use equipoise_report::{Format, Statement, render, statements};
 
 fn concluded(count: usize, readout: ReadoutResult) -> Statement {
@@ -159,6 +159,27 @@ fn undecided_says_what_is_missing() {
             "add an attack without gradients, such as square-500, to decide it",
         ],
     );
+    let never = state(Runs { yardstick: Some((2, 2)), ..arms::obfuscated() });
+    says(&never, &["no number of images up to 1,000,000 with the same shares would decide it"]);
+}
+
+#[test]
+fn the_records_of_these_tests_are_sound() {
+    let models = vec![
+        records::obfuscated(),
+        records::healthy(),
+        records::without_ready_made(),
+        records::empty(),
+        model("aim", 500, vec![arms::by_aim().record()]),
+        model("masked", 500, vec![arms::masked().record()]),
+        model("few", 40, vec![arms::undecided().record()]),
+        model("none", 500, vec![arms::nothing_left().record()]),
+        model("one gradient", 500, vec![arms::feedforward().record()]),
+    ];
+    for model in models {
+        let collection = Collection { version: 2, models: vec![model], diagnoses: Vec::new() };
+        equipoise_verdict::check(&collection).unwrap();
+    }
 }
 
 #[test]
