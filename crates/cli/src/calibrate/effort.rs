@@ -9,8 +9,8 @@ pub struct Effort {
     pub models: u64,
     /// Evaluation seeds of each model, for each null.
     pub seeds: u64,
-    /// The same with twenty other gradients.
-    pub seeds_of_many: u64,
+    /// The same for converged solves, which take longest.
+    pub seeds_converged: u64,
     /// Images of a null.
     pub images: usize,
     /// Images of a planted fault.
@@ -30,8 +30,8 @@ impl Effort {
     pub const FULL: Self = Self {
         training: 300,
         models: 6,
-        seeds: 10,
-        seeds_of_many: 10,
+        seeds: 8,
+        seeds_converged: 6,
         images: 500,
         fault_images: 1000,
         fault_seeds: 1,
@@ -45,7 +45,7 @@ impl Effort {
         training: 60,
         models: 1,
         seeds: 1,
-        seeds_of_many: 1,
+        seeds_converged: 1,
         images: 100,
         fault_images: 100,
         fault_seeds: 1,

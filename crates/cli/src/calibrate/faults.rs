@@ -29,24 +29,20 @@ pub enum Fault {
 }
 
 /// All planted faults, each with the radii at which it is evaluated.
-pub const FAULTS: [(Fault, &[f64]); 13] = [
+pub const FAULTS: [(Fault, &[f64]); 12] = [
     (Fault::Early(1), &[0.06, 0.1]),
     (Fault::Early(2), &[0.06, 0.1]),
     (Fault::Early(3), &[0.06, 0.1]),
     (Fault::OneStep, &[0.06, 0.1]),
-    (Fault::Turned(0.6), &[0.1, 0.15]),
-    (Fault::Turned(0.5), &[0.1, 0.15]),
-    (Fault::Turned(0.4), &[0.1, 0.15]),
-    (Fault::Turned(0.3), &[0.1, 0.15]),
-    (Fault::Turned(0.2), &[0.1, 0.15]),
-    (Fault::Turned(0.0), &[0.1]),
-    (Fault::Rounded(4), &[0.15]),
-    (Fault::Rounded(6), &[0.15]),
-    (Fault::Rounded(8), &[0.15]),
+    (Fault::Turned(0.95), &[0.15]),
+    (Fault::Turned(0.9), &[0.1, 0.15]),
+    (Fault::Turned(0.8), &[0.06, 0.1, 0.15]),
+    (Fault::Turned(0.7), &[0.06, 0.1]),
+    (Fault::Turned(0.6), &[0.06, 0.1]),
+    (Fault::Turned(0.4), &[0.06]),
+    (Fault::Rounded(8), &[0.06, 0.1]),
+    (Fault::Rounded(16), &[0.06]),
 ];
-
-/// Attacks of the opening and of each pair.
-const ATTACKS: [&str; 2] = ["pgd-10", "apgd-ce-10"];
 
 impl Fault {
     /// Its name in the record.
@@ -117,7 +113,7 @@ impl Fault {
             others.iter_mut().for_each(|(_, other)| *other = rounded);
         }
         let mut trial = Trial { arms: Cascade::new(readout.to_string(), seen), duels: Vec::new(), settings };
-        for attack in ATTACKS {
+        for attack in self.attacks() {
             trial.arms.opening.push(run_of(attack, "training", seen)?);
             for (name, other) in &others {
                 let white_box = run_of(attack, name, *other)?.starting(trial.arms.pairs.len() + 1);
@@ -130,12 +126,13 @@ impl Fault {
         let other = run_of("pgd-10x4", name, *other)?.starting(trial.arms.pairs.len() + 1);
         let pointed = aimed.map_or(other.through("training", seen), |aimed| other.through("aimed", aimed));
         trial.duels.push(Duel { training: pointed, other });
-        trial.arms.gradient_free.push(run_of("square-300", "none", seen)?);
+        trial.arms.gradient_free.push(run_of(self.gradient_free(), "none", seen)?);
         let done = trial.run(points)?;
         let mut rows = Vec::new();
         let n = points.len();
         let whole = done.verdict(&(0..n).collect::<Vec<_>>(), &[0])?;
-        for size in [1000, 500, 200, 100] {
+        let sizes: &[usize] = if *self == Self::Healthy { &[500, 200, 150, 100] } else { &[1000, 500, 200, 100] };
+        for &size in sizes {
             for k in 0..n / size {
                 let subset: Vec<usize> = (k * size..(k + 1) * size).collect();
                 let row = Row::new(self.name(), "fixed", (model, seed, eps), done.verdict(&subset, &[0])?);
@@ -143,6 +140,16 @@ impl Fault {
             }
         }
         Ok(rows)
+    }
+
+    /// The attack without gradients: with queries enough where it alone can tell.
+    fn gradient_free(&self) -> &'static str {
+        if matches!(self, Self::Healthy | Self::Rounded(_)) { "square-300" } else { "square-50" }
+    }
+
+    /// Attacks of the opening and of each pair.
+    fn attacks(&self) -> &'static [&'static str] {
+        if *self == Self::Healthy { &["pgd-10", "apgd-ce-10"] } else { &["pgd-10"] }
     }
 
     /// Gradients beside the training gradient, the true one first.

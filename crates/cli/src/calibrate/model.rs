@@ -17,7 +17,7 @@ use equipoise::model::parameters::accumulate;
 use equipoise::state::{Injection, State};
 
 /// Length of the state.
-const DIM: usize = 64;
+const DIM: usize = 32;
 
 /// A victim.
 pub type Model = Deq<PixelStem, TanhCell, StateHead>;

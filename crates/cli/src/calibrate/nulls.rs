@@ -24,7 +24,7 @@ const ELSEWHERE: usize = 1000;
 /// The yardstick, as in the product.
 const YARDSTICK: &str = "pgd-10x4";
 /// Queries of the gradient-free run: enough to see masking, few enough to be made thousands of times.
-const SQUARE: &str = "square-100";
+const SQUARE: &str = "square-30";
 /// Images in a batch: speed, not results.
 const BATCH: usize = 512;
 
@@ -54,12 +54,14 @@ pub const NULLS: [Null; 6] = [
     Null::EqualQuality { cosine: 0.95, others: 20 },
 ];
 
-/// The attack of both arms, and of the opening: weak enough that the arms differ by chance in many points.
-const ATTACK: &str = "pgd-3";
+/// The opening of all, and both arms of (a) and (b): so weak that starts differ in many points.
+const WEAK: &str = "pgd-3";
+/// Both arms of (c): so strong that directions differ, and starts next to nothing.
+const STRONG: &str = "pgd-10";
 /// Pairs of (a).
 const PAIRS: usize = 3;
 /// Radius of the nulls.
-const EPS: f64 = 0.15;
+const EPS: f64 = 0.2;
 
 impl Null {
     /// Its letter.
@@ -87,10 +89,15 @@ impl Null {
         *self != Self::Converged
     }
 
+    /// Subsets of 50 images of each evaluation.
+    fn small(&self) -> usize {
+        if *self == Self::Converged { 10 } else { 6 }
+    }
+
     /// Evaluation seeds of each model.
     pub fn seeds(&self, effort: &Effort) -> u64 {
         match self {
-            Self::EqualQuality { others: 20.., .. } => effort.seeds_of_many,
+            Self::Converged => effort.seeds_converged,
             _ => effort.seeds,
         }
     }
@@ -111,7 +118,7 @@ impl Null {
                 let training = Victim::ready_made(&net, &deployment);
                 let trial = same_gradient(&training, settings, 0)?;
                 let done = trial.run(points)?;
-                for subset in subsets(points.len(), seed) {
+                for subset in subsets(points.len(), seed, self.small()) {
                     rows.push(row("fixed", done.verdict(&subset, &[0])?));
                 }
             }
@@ -125,9 +132,9 @@ impl Null {
                     .map(|e| (e.to_string(), Victim::new(&*net, &deployment, READOUT, e)))
                     .collect();
                 let named = others.iter().map(|(name, victim)| (name.clone(), victim as &dyn WhiteBox)).collect();
-                let trial = against((&training, "exact"), named, settings, &[Estimator::ThroughSolver.to_string()])?;
+                let trial = against((&training, "exact"), named, settings, (WEAK, &[Estimator::ThroughSolver.to_string()]))?;
                 let done = trial.run(points)?;
-                for subset in subsets(points.len(), seed) {
+                for subset in subsets(points.len(), seed, self.small()) {
                     rows.push(row("fixed", done.verdict(&subset, &[0])?));
                 }
             }
@@ -145,12 +152,12 @@ impl Null {
                     .collect();
                 let names: Vec<String> = named.iter().map(|(name, _)| name.clone()).collect();
                 let (in_arms, fixed) = named.split_at(others);
-                let mut trial = against((&draws[0], "draw 0"), in_arms.to_vec(), settings, &names[..others])?;
+                let mut trial = against((&draws[0], "draw 0"), in_arms.to_vec(), settings, (STRONG, &names[..others]))?;
                 let other = run_of(YARDSTICK, fixed[0].0.clone(), fixed[0].1)?.starting(ELSEWHERE);
                 trial.duels.push(Duel { training: other.through("draw 0", &draws[0]), other });
                 let done = trial.run(points)?;
                 let among: Vec<usize> = (0..others).collect();
-                for subset in subsets(points.len(), seed) {
+                for subset in subsets(points.len(), seed, self.small()) {
                     rows.push(row("chosen", done.verdict(&subset, &among)?));
                     rows.push(row("fixed", done.verdict(&subset, &[others])?));
                 }
@@ -161,8 +168,7 @@ impl Null {
 }
 
 /// Other estimators of a model whose solve has converged.
-const CONVERGED: &str = "through-solver,unrolled:state=best,lead=1,steps=24,damping=1,\
-                         adjoint:state=14,ensemble(unrolled:state=best,lead=1,steps=24,damping=1,through-solver)";
+const CONVERGED: &str = "through-solver,unrolled:state=best,lead=1,steps=24,damping=1,adjoint:state=14";
 
 /// The smallest cosine, over images and the estimators of (b), with the gradient through the solver.
 ///
@@ -198,7 +204,7 @@ fn same_gradient<'a>(
     exchanged: usize,
 ) -> Result<Trial<'a>, Error> {
     let mut trial = Trial { arms: Cascade::new("final", training), duels: Vec::new(), settings };
-    trial.arms.opening.push(run_of(ATTACK, "training", training)?);
+    trial.arms.opening.push(run_of(WEAK, "training", training)?);
     for j in 1..=PAIRS + 1 {
         let starts = [j, ELSEWHERE + j];
         let (first, second) = (starts[exchanged], starts[1 - exchanged]);
@@ -208,7 +214,7 @@ fn same_gradient<'a>(
             trial.duels.push(Duel { other, training: training.starting(second) });
             continue;
         }
-        let white_box = run_of(ATTACK, "training again", training)?.starting(first);
+        let white_box = run_of(WEAK, "training again", training)?.starting(first);
         let twin = Some(white_box.through("training", training).starting(second));
         trial.arms.pairs.push(Pair { white_box, twin, aimed: None });
     }
@@ -221,12 +227,12 @@ fn against<'a>(
     (training, name): (&'a dyn WhiteBox, &str),
     others: Vec<(String, &'a dyn WhiteBox)>,
     settings: Settings,
-    candidates: &[String],
+    (attack, candidates): (&str, &[String]),
 ) -> Result<Trial<'a>, Error> {
     let mut trial = Trial { arms: Cascade::new("final", training), duels: Vec::new(), settings };
-    trial.arms.opening.push(run_of(ATTACK, name, training)?);
+    trial.arms.opening.push(run_of(WEAK, name, training)?);
     for (j, (other, victim)) in (1..).zip(&others) {
-        let white_box = run_of(ATTACK, other, *victim)?.starting(j);
+        let white_box = run_of(attack, other, *victim)?.starting(j);
         let twin = Some(white_box.through(name, training));
         trial.arms.pairs.push(Pair { white_box, twin, aimed: None });
     }
@@ -238,15 +244,15 @@ fn against<'a>(
     Ok(trial)
 }
 
-/// Disjoint subsets of each size: all images, 200 twice, 50 four times, beginning elsewhere for each seed.
-fn subsets(count: usize, seed: u64) -> Vec<Vec<usize>> {
+/// Disjoint subsets of each size: all images, 200 twice, 50 so many times, beginning elsewhere for each seed.
+fn subsets(count: usize, seed: u64, small: usize) -> Vec<Vec<usize>> {
     let of = |n: usize, most: usize| {
         let many = (count / n).min(most);
         let from = move |k: usize| (seed as usize * 50 + k * n) % count;
         (0..many).map(move |k| (0..n).map(|row| (from(k) + row) % count).collect::<Vec<_>>())
     };
     let mut all = vec![(0..count).collect()];
-    for (n, most) in [(200, 2), (50, 4)] {
+    for (n, most) in [(200, 2), (50, small)] {
         all.extend(of(n, most).filter(|rows| rows.len() < count));
     }
     all
@@ -281,11 +287,11 @@ mod tests {
 
     #[test]
     fn subsets_of_one_size_are_disjoint() {
-        let all = subsets(500, 7);
+        let all = subsets(500, 7, 4);
         assert_eq!(all.iter().map(Vec::len).collect::<Vec<_>>(), [500, 200, 200, 50, 50, 50, 50]);
         for pair in [&all[1..3], &all[3..5], &all[5..7]] {
             assert!(pair[0].iter().all(|row| !pair[1].contains(row)));
         }
-        assert_eq!(subsets(100, 1).iter().map(Vec::len).collect::<Vec<_>>(), [100, 50, 50]);
+        assert_eq!(subsets(100, 1, 4).iter().map(Vec::len).collect::<Vec<_>>(), [100, 50, 50]);
     }
 }

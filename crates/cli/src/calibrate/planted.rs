@@ -32,6 +32,11 @@ impl Origins {
         Self { pixels, size, eps: eps as f32 + 1e-5, order }
     }
 
+    /// The row of each image.
+    pub fn rows(&self, images: &Images) -> Vec<usize> {
+        to_vec(images.clone()).chunks_exact(self.size).map(|image| self.row(image)).collect()
+    }
+
     /// The row of the clean image within `eps` of this one; of several the nearest.
     fn row(&self, image: &[f32]) -> usize {
         let distance = |clean: &[f32]| clean.iter().zip(image).map(|(a, b)| (a - b) * (a - b)).sum::<f32>();

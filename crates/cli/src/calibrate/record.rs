@@ -149,7 +149,7 @@ pub struct SizeSummary {
     pub not_obfuscated: Rate,
     /// Mean of b + c.
     pub discordant: f64,
-    /// Verdicts with b + c of at least 6, among those of 200 images and more.
+    /// Verdicts with b + c of at least 6, among those of 200 images and more; null where nothing need differ.
     pub could_fail: Option<Rate>,
     /// Whether it is as it should be: rate at most 5%, upper end below 7%, and enough discordant points.
     pub passes: Option<bool>,

@@ -73,7 +73,7 @@ fn one_size(rows: &[&Row], n: Option<usize>, null: Option<&Null>) -> SizeSummary
         arms_alone: Rate::of(rows, |row| row.arms_alone),
         not_obfuscated: Rate::of(rows, |row| row.finding == Finding::NotObfuscated),
         discordant: rows.iter().map(|row| (row.b + row.c) as f64).sum::<f64>() / rows.len().max(1) as f64,
-        could_fail: (!large.is_empty()).then_some(could_fail),
+        could_fail: (null.is_some_and(Null::must_differ) && !large.is_empty()).then_some(could_fail),
         passes,
     }
 }
@@ -163,7 +163,7 @@ pub fn checks(rows: &[CheckRow]) -> Vec<CheckSummary> {
     }
     let mut all = Vec::new();
     for name in names {
-        let own = PLANTED.iter().filter(|(_, check)| check.is_empty() || *check == name);
+        let own = PLANTED.iter().filter(|(_, checks)| checks.is_empty() || checks.contains(&name));
         for (planted, _) in own {
             let of: Vec<&CheckRow> =
                 rows.iter().filter(|row| row.check == name && row.kind == planted.name()).collect();

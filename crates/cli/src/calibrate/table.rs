@@ -119,7 +119,17 @@ pub fn markdown(summary: &Summary) -> String {
 
 fn size(rows: &[SizeSummary], by: &str) -> String {
     table(
-        &["null", by, "n", "obfuscated", "arms alone", "mean b + c", "b + c ≥ 6 at n ≥ 200", "holds"],
+        &[
+            "null",
+            by,
+            "n",
+            "obfuscated",
+            "arms alone",
+            "not-obfuscated",
+            "mean b + c",
+            "b + c ≥ 6 at n ≥ 200",
+            "holds",
+        ],
         rows.iter().map(|row| {
             vec![
                 row.kind.clone(),
@@ -127,6 +137,7 @@ fn size(rows: &[SizeSummary], by: &str) -> String {
                 row.n.map_or_else(|| "all".to_owned(), |n| n.to_string()),
                 rate(&row.obfuscated),
                 short(&row.arms_alone),
+                short(&row.not_obfuscated),
                 format!("{:.1}", row.discordant),
                 row.could_fail.as_ref().map_or_else(String::new, short),
                 verdict(row.passes).into(),

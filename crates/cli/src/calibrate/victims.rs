@@ -1,9 +1,8 @@
 //! The victims: small DEQs on the embedded digits, trained under attack in a second or two, and the images that they
 //! are attacked on.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::module::Module;
 use burn::optim::AdamConfig;
@@ -35,7 +34,7 @@ pub enum Kind {
     Contractive,
     /// ‖W‖₂ ≤ 0.5, for solves to the last bit.
     Tight,
-    /// W is large and free: 8 steps leave a residual, and the states on the way differ from the last.
+    /// ‖W‖₂ ≤ 1.6: 8 steps leave a residual, and the states on the way differ from the last.
     Loose,
 }
 
@@ -46,7 +45,7 @@ pub struct Victims {
     /// 500 test images, then 500 images of the training split that no victim was trained on.
     pub pool: Points,
     steps: usize,
-    made: RefCell<HashMap<(Kind, u64), Rc<Model>>>,
+    made: Mutex<HashMap<(Kind, u64), Arc<Model>>>,
 }
 
 impl Victims {
@@ -63,7 +62,7 @@ impl Victims {
         let labels = [test.labels.clone(), unseen.iter().map(|&k| data.labels[k]).collect()].concat();
         let images = from_vec(pixels, [labels.len(), 1, 8, 8], device);
         let pool = Points::new((0..labels.len()).collect(), images, labels)?;
-        Ok(Self { device: device.clone(), data, pool, steps, made: RefCell::default() })
+        Ok(Self { device: device.clone(), data, pool, steps, made: Mutex::default() })
     }
 
     /// The first so many points of the pool.
@@ -104,25 +103,31 @@ impl Victims {
     /// # Errors
     ///
     /// Never: the attack's settings are fixed, and the training asks for nothing that the cell cannot do.
-    pub fn model(&self, kind: Kind, seed: u64) -> Result<Rc<Model>, Error> {
-        if let Some(model) = self.made.borrow().get(&(kind, seed)) {
+    pub fn model(&self, kind: Kind, seed: u64) -> Result<Arc<Model>, Error> {
+        // Kept while it trains: whoever else wants this model waits for it.
+        let mut made = self.made();
+        if let Some(model) = made.get(&(kind, seed)) {
             return Ok(model.clone());
         }
-        let model = Rc::new(self.fit(kind, seed)?);
-        self.made.borrow_mut().insert((kind, seed), model.clone());
+        let model = Arc::new(self.fit(kind, seed)?);
+        made.insert((kind, seed), model.clone());
         Ok(model)
     }
 
     /// A model, if it was trained.
-    pub fn made(&self, kind: Kind, seed: u64) -> Option<Rc<Model>> {
-        self.made.borrow().get(&(kind, seed)).cloned()
+    pub fn known(&self, kind: Kind, seed: u64) -> Option<Arc<Model>> {
+        self.made().get(&(kind, seed)).cloned()
+    }
+
+    fn made(&self) -> MutexGuard<'_, HashMap<(Kind, u64), Arc<Model>>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fit(&self, kind: Kind, seed: u64) -> Result<Model, Error> {
         let (scale, gain) = match kind {
             Kind::Contractive => (0.5, Some(0.7)),
             Kind::Tight => (0.5, Some(0.5)),
-            Kind::Loose => (2.0, None),
+            Kind::Loose => (0.8, Some(1.6)),
         };
         // Trained with a few solver steps, as many as the task takes; deployed with more where that is wanted.
         let deployment = Deployment::exact();

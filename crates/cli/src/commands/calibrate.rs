@@ -1,5 +1,8 @@
 //! `calibrate`: nulls, planted faults and checks, measured and written.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use equipoise::deployed::Victim;
@@ -26,10 +29,17 @@ use crate::setup::Setup;
 /// What can be asked for.
 const KINDS: [&str; 6] = ["a", "b", "c", "healthy", "faults", "checks"];
 
+/// The radius at which faults are planted for the checks.
+const FAULT_RADIUS: f64 = 0.1;
+
 /// Runs the command.
 pub fn run(flags: &Calibrate, setup: &Setup) -> Result<(), Error> {
     let kinds = chosen(flags.kinds.as_deref())?;
     let effort = if flags.quick { Effort::QUICK } else { Effort::FULL };
+    if flags.models == Some(0) {
+        return Err(input("--models 0: give at least 1"));
+    }
+    let effort = Effort { models: flags.models.unwrap_or(effort.models), ..effort };
     make_folder(&flags.out)?;
     interrupt::listen();
     let started = Instant::now();
@@ -121,8 +131,39 @@ impl Work<'_> {
         self.setup.seed()
     }
 
-    fn progress(&self, what: &str, total: usize) -> Progress {
-        Progress::new(&format!("calibrate {what}"), total, self.setup.quiet)
+    /// Something of each item, on as many threads as the command has, in order.
+    fn each<T: Sync, R: Send>(
+        &self,
+        what: &str,
+        items: &[T],
+        of: impl Fn(&T) -> Result<Vec<R>, Error> + Sync,
+    ) -> Result<Vec<R>, Error> {
+        let progress = Mutex::new(Progress::new(&format!("calibrate {what}"), items.len(), self.setup.quiet));
+        let next = AtomicUsize::new(0);
+        let found = Mutex::new(BTreeMap::new());
+        let work = || {
+            while let place = next.fetch_add(1, Ordering::Relaxed)
+                && let Some(item) = items.get(place)
+            {
+                let rows = go_on().and_then(|()| of(item));
+                let failed = rows.is_err();
+                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                found.insert(place, rows);
+                progress.lock().unwrap_or_else(PoisonError::into_inner).set(found.len(), "evaluations");
+                if failed {
+                    next.store(items.len(), Ordering::Relaxed);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..self.setup.threads {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let all: Result<Vec<Vec<R>>, Error> = found.into_values().collect();
+        Ok(all?.into_iter().flatten().collect())
     }
 
     /// Models' seeds.
@@ -131,21 +172,19 @@ impl Work<'_> {
         base..base + self.effort.models
     }
 
+    /// Each model with each of so many evaluation seeds.
+    fn seeds(&self, seeds: u64) -> Vec<(u64, u64)> {
+        self.models().flat_map(|model| (0..seeds).map(move |seed| (model, seed))).collect()
+    }
+
     fn nulls(&self, letter: &str) -> Result<Vec<Row>, Error> {
         let points = self.victims.first(self.effort.images)?;
         let mut rows = Vec::new();
         for null in NULLS.iter().filter(|null| null.letter() == letter) {
-            let seeds = null.seeds(&self.effort);
-            let progress = self.progress(&null.name(), (self.effort.models * seeds) as usize);
-            let mut done = 0;
-            for model in self.models() {
-                for seed in 0..seeds {
-                    go_on()?;
-                    progress.set(done, "");
-                    done += 1;
-                    rows.extend(null.verdicts(self.victims, &points, model, seed)?);
-                }
-            }
+            let items = self.seeds(null.seeds(&self.effort));
+            rows.extend(self.each(&null.name(), &items, |&(model, seed)| {
+                null.verdicts(self.victims, &points, model, seed)
+            })?);
         }
         Ok(rows)
     }
@@ -163,16 +202,10 @@ impl Work<'_> {
     fn planted(&self, faults: &[(Fault, &[f64])], points: &Points, seeds: u64) -> Result<Vec<Row>, Error> {
         let mut rows = Vec::new();
         for (fault, radii) in faults {
-            let progress = self.progress(&fault.name(), self.effort.models as usize);
-            for (done, model) in self.models().enumerate() {
-                for seed in 0..seeds {
-                    for &eps in *radii {
-                        go_on()?;
-                        progress.set(done, "");
-                        rows.extend(fault.verdicts(self.victims, points, (model, seed, eps))?);
-                    }
-                }
-            }
+            let seeds = self.seeds(seeds);
+            let items: Vec<(u64, u64, f64)> =
+                seeds.iter().flat_map(|&(model, seed)| radii.iter().map(move |&eps| (model, seed, eps))).collect();
+            rows.extend(self.each(&fault.name(), &items, |&item| fault.verdicts(self.victims, points, item))?);
         }
         Ok(rows)
     }
@@ -180,23 +213,18 @@ impl Work<'_> {
     fn checks(&self) -> Result<Vec<CheckRow>, Error> {
         let mut rows = Vec::new();
         let (images, groups) = (self.effort.check_images, self.effort.check_groups);
-        for (planted, check) in PLANTED {
-            let progress = self.progress(planted.name(), self.effort.models as usize);
-            for (done, model) in self.models().enumerate() {
-                for group in 0..groups {
-                    let points = self.victims.slice(group * images..(group + 1) * images)?;
-                    for eps in RADII {
-                        // A fault is planted once; healthy models are seen at every radius.
-                        if planted != Planted::Healthy && eps != 0.1 {
-                            continue;
-                        }
-                        go_on()?;
-                        progress.set(done, "");
-                        let found = planted.rows(self.victims, &points, (model, eps, group))?;
-                        rows.extend(found.into_iter().filter(|row| check.is_empty() || row.check == check));
-                    }
-                }
-            }
+        for (planted, own) in PLANTED {
+            // A fault is planted once; healthy models are seen at every radius.
+            let radii = RADII.into_iter().filter(|&eps| planted == Planted::Healthy || eps == FAULT_RADIUS);
+            let radii: Vec<f64> = radii.collect();
+            let groups = self.models().flat_map(|model| (0..groups).map(move |group| (model, group)));
+            let items: Vec<(u64, f64, usize)> =
+                groups.flat_map(|(model, group)| radii.iter().map(move |&eps| (model, eps, group))).collect();
+            let found = self.each(planted.name(), &items, |&item| {
+                let points = self.victims.slice(item.2 * images..(item.2 + 1) * images)?;
+                planted.rows(self.victims, &points, item)
+            })?;
+            rows.extend(found.into_iter().filter(|row| own.is_empty() || own.contains(&row.check.as_str())));
         }
         Ok(rows)
     }
@@ -208,12 +236,12 @@ impl Work<'_> {
         for (kind, name) in [
             (Kind::Contractive, "contractive, gain at most 0.7"),
             (Kind::Tight, "contractive, gain at most 0.5, solved to the last bit"),
-            (Kind::Loose, "free gain"),
+            (Kind::Loose, "gain at most 1.6"),
         ] {
             let (mut clean, mut median, mut high, mut models) = (0.0, 0.0, 0.0_f64, 0);
             let mut cosine: Option<f64> = None;
             for seed in self.models() {
-                let Some(model) = self.victims.made(kind, seed) else { continue };
+                let Some(model) = self.victims.known(kind, seed) else { continue };
                 models += 1;
                 let deployment = Victims::deployment(kind);
                 let victim = Victim::ready_made(&model, &deployment);

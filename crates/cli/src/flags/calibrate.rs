@@ -18,6 +18,9 @@ pub struct Calibrate {
     /// These kinds only, separated by commas [default: all]
     #[arg(long, value_name = "LIST")]
     pub kinds: Option<String>,
+    /// Models of each kind [default: 6; 1 with --quick]
+    #[arg(long, value_name = "N")]
+    pub models: Option<u64>,
     /// A few models, seeds and images: seconds, to see that it works
     #[arg(long)]
     pub quick: bool,
