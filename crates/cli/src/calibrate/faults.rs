@@ -79,7 +79,8 @@ impl Fault {
         points: &Points,
         (model, seed, eps): (u64, u64, f64),
     ) -> Result<Vec<Row>, Error> {
-        let settings = Settings { budget: Budget::new(Norm::Linf, eps).map_err(input)?, seed, batch_size: 512 };
+        let settings =
+            Settings { budget: Budget::new(Norm::Linf, eps).map_err(input)?, seed, batch_size: 512 };
         let net = victims.model(self.kind(), model)?;
         let mut deployment = Victims::deployment(self.kind());
         if *self == Self::OneStep {
@@ -103,7 +104,8 @@ impl Fault {
             _ => None,
         };
         let mut seen: &dyn WhiteBox = &training;
-        let mut aimed: Option<&dyn WhiteBox> = matches!(self, Self::Early(_)).then_some(&aim as &dyn WhiteBox);
+        let mut aimed: Option<&dyn WhiteBox> =
+            matches!(self, Self::Early(_)).then_some(&aim as &dyn WhiteBox);
         if let Some(turned) = &turned {
             seen = turned;
         }
@@ -131,7 +133,8 @@ impl Fault {
         let mut rows = Vec::new();
         let n = points.len();
         let whole = done.verdict(&(0..n).collect::<Vec<_>>(), &[0])?;
-        let sizes: &[usize] = if *self == Self::Healthy { &[500, 200, 150, 100] } else { &[1000, 500, 200, 100] };
+        let sizes: &[usize] =
+            if *self == Self::Healthy { &[500, 200, 150, 100] } else { &[1000, 500, 200, 100] };
         for &size in sizes {
             for k in 0..n / size {
                 let subset: Vec<usize> = (k * size..(k + 1) * size).collect();

@@ -53,9 +53,8 @@ fn power(rows: &[PowerSummary]) -> Figure {
 }
 
 fn not_obfuscated(rows: &[SizeSummary]) -> Figure {
-    let points = |of: fn(&SizeSummary) -> Rate| {
-        rows.iter().filter_map(move |row| Some((row.n? as f64, of(row))))
-    };
+    let points =
+        |of: fn(&SizeSummary) -> Rate| rows.iter().filter_map(move |row| Some((row.n? as f64, of(row))));
     Figure {
         title: "Healthy models".into(),
         caption: "How often the verdict on a healthy model is `not-obfuscated`, and how often `obfuscated`. Bands are 95% \

@@ -10,7 +10,9 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use equipoise::batch::{Images, Logits, from_vec, select, to_vec};
 use equipoise::model::cell::{BoundCell, Cell, FixedPointMap, Linearization};
-use equipoise::model::deq::{Deq, Head, HeadPullBack, HeadTrainingPullBack, Stem, StemPullBack, StemTrainingPullBack};
+use equipoise::model::deq::{
+    Deq, Head, HeadPullBack, HeadTrainingPullBack, Stem, StemPullBack, StemTrainingPullBack,
+};
 use equipoise::model::init::{Init, Law};
 use equipoise::model::layers::{BatchMoments, Phase};
 use equipoise::model::parameters::accumulate;
@@ -359,7 +361,8 @@ impl Linearization for Tape {
 
     fn select(&self, rows: &[usize]) -> Box<dyn Linearization> {
         let dim = self.value.dims()[1];
-        let of = |numbers: &[f32]| rows.iter().flat_map(|&row| numbers[row * dim..][..dim].to_vec()).collect();
+        let of =
+            |numbers: &[f32]| rows.iter().flat_map(|&row| numbers[row * dim..][..dim].to_vec()).collect();
         Box::new(Self {
             matrix: self.matrix.clone(),
             id: self.id,
@@ -406,7 +409,10 @@ mod tests {
         let (to_state, to_injection) = tape.vjp_parameters(&u, &mut into);
         close(to_state, z.grad(&gradients).unwrap());
         close(to_injection, x.grad(&gradients).unwrap());
-        close(into.get::<2>(model.cell.weight.id).unwrap(), cell.weight.val().grad_remove(&mut gradients).unwrap());
+        close(
+            into.get::<2>(model.cell.weight.id).unwrap(),
+            cell.weight.val().grad_remove(&mut gradients).unwrap(),
+        );
         // Stem and head against their references.
         let images = numbers([3, 64], 4).reshape([3, 1, 8, 8]);
         let ((a, to_a), (b, to_b)) = (model.stem.linearize(&images), model.stem.linearize_tracked(&images));

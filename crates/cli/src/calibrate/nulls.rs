@@ -107,8 +107,15 @@ impl Null {
     /// # Errors
     ///
     /// As of an evaluation.
-    pub fn verdicts(&self, victims: &Victims, points: &Points, model: u64, seed: u64) -> Result<Vec<Row>, Error> {
-        let settings = Settings { budget: Budget::new(Norm::Linf, EPS).map_err(input)?, seed, batch_size: BATCH };
+    pub fn verdicts(
+        &self,
+        victims: &Victims,
+        points: &Points,
+        model: u64,
+        seed: u64,
+    ) -> Result<Vec<Row>, Error> {
+        let settings =
+            Settings { budget: Budget::new(Norm::Linf, EPS).map_err(input)?, seed, batch_size: BATCH };
         let row = |yardstick: &str, verdict| Row::new(self.name(), yardstick, (model, seed, EPS), verdict);
         let mut rows = Vec::new();
         match *self {
@@ -131,8 +138,14 @@ impl Null {
                     .into_iter()
                     .map(|e| (e.to_string(), Victim::new(&*net, &deployment, READOUT, e)))
                     .collect();
-                let named = others.iter().map(|(name, victim)| (name.clone(), victim as &dyn WhiteBox)).collect();
-                let trial = against((&training, "exact"), named, settings, (WEAK, &[Estimator::ThroughSolver.to_string()]))?;
+                let named =
+                    others.iter().map(|(name, victim)| (name.clone(), victim as &dyn WhiteBox)).collect();
+                let trial = against(
+                    (&training, "exact"),
+                    named,
+                    settings,
+                    (WEAK, &[Estimator::ThroughSolver.to_string()]),
+                )?;
                 let done = trial.run(points)?;
                 for subset in subsets(points.len(), seed, self.small()) {
                     rows.push(row("fixed", done.verdict(&subset, &[0])?));
@@ -152,7 +165,8 @@ impl Null {
                     .collect();
                 let names: Vec<String> = named.iter().map(|(name, _)| name.clone()).collect();
                 let (in_arms, fixed) = named.split_at(others);
-                let mut trial = against((&draws[0], "draw 0"), in_arms.to_vec(), settings, (STRONG, &names[..others]))?;
+                let mut trial =
+                    against((&draws[0], "draw 0"), in_arms.to_vec(), settings, (STRONG, &names[..others]))?;
                 let other = run_of(YARDSTICK, fixed[0].0.clone(), fixed[0].1)?.starting(ELSEWHERE);
                 trial.duels.push(Duel { training: other.through("draw 0", &draws[0]), other });
                 let done = trial.run(points)?;

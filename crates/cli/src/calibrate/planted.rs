@@ -75,7 +75,8 @@ impl<'a> Turned<'a> {
     }
 
     fn turn(&self, image: &[f32], gradient: &mut [f32]) {
-        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+        let dot =
+            |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
         let length = dot(gradient, gradient).sqrt();
         if length == 0.0 || !length.is_finite() {
             return;
@@ -213,11 +214,14 @@ mod tests {
         let objective = CrossEntropy { labels: points.labels().to_vec() };
         // Perturbed, and in another order.
         let noise: Vec<f32> = (0..40 * 64).map(|k| if k % 3 == 0 { 0.15 } else { -0.1 }).collect();
-        let moved = (points.images().clone() + from_vec(noise, [40, 1, 8, 8], &Device::default())).clamp(0.0, 1.0);
+        let moved =
+            (points.images().clone() + from_vec(noise, [40, 1, 8, 8], &Device::default())).clamp(0.0, 1.0);
         for (row, image) in to_vec(moved.clone()).chunks_exact(64).enumerate() {
             assert_eq!(origins.row(image), row);
         }
-        let rows = |victim: &dyn WhiteBox, images: &Images| to_vec(victim.value_and_gradient(images, &objective).gradient);
+        let rows = |victim: &dyn WhiteBox, images: &Images| {
+            to_vec(victim.value_and_gradient(images, &objective).gradient)
+        };
         let cosines = |a: &[f32], b: &[f32]| {
             let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
             let pairs = a.chunks_exact(64).zip(b.chunks_exact(64));

@@ -69,7 +69,11 @@ impl Row {
             arms_alone: p < verdict.level && low >= LEAST_DIFFERENCE,
             finding: verdict.finding,
             evidence: verdict.evidence,
-            standing: verdict.arms.ready_made.last().map_or(0.0, |run| run.standing as f64 / verdict.n as f64),
+            standing: verdict
+                .arms
+                .ready_made
+                .last()
+                .map_or(0.0, |run| run.standing as f64 / verdict.n as f64),
             gap: gap(&verdict),
             noise: c as f64 / verdict.n as f64,
         }

@@ -4,16 +4,23 @@
 //! of an evaluation of the subset alone.
 
 use equipoise_record::{
-    Accuracy, Aim, Arm, ArmRun, Arms, Evaluation, ExampleResult, FORMAT_VERSION, ReadoutResult, Verdict, Yardstick,
+    Accuracy, Aim, Arm, ArmRun, Arms, Evaluation, ExampleResult, FORMAT_VERSION, ReadoutResult, Verdict,
+    Yardstick,
 };
 use equipoise_verdict::{conclude, difference_interval, exact_test, paired};
 
 /// The readout's record for these rows of it. Work is not recounted: it is not known by example.
 ///
 /// `yardstick` has the names; its counts are made here, from `broken_in` of the examples.
-pub fn recount(of: &ReadoutResult, examples: Vec<ExampleResult>, yardstick: Option<&Yardstick>) -> ReadoutResult {
+pub fn recount(
+    of: &ReadoutResult,
+    examples: Vec<ExampleResult>,
+    yardstick: Option<&Yardstick>,
+) -> ReadoutResult {
     let n = examples.len();
-    let count = |holds: &dyn Fn(&ExampleResult) -> bool| examples.iter().filter(|e| e.clean_correct && holds(e)).count();
+    let count = |holds: &dyn Fn(&ExampleResult) -> bool| {
+        examples.iter().filter(|e| e.clean_correct && holds(e)).count()
+    };
     let share = |holds: &dyn Fn(&ExampleResult) -> bool| Accuracy::new(count(holds), n);
     let after_opening = |e: &ExampleResult| e.broken_in.opening.is_none();
     let broken = |e: &ExampleResult, arm: Arm| e.broken_in.get(arm).is_some();
@@ -45,8 +52,10 @@ pub fn recount(of: &ReadoutResult, examples: Vec<ExampleResult>, yardstick: Opti
         aimed: runs(Arm::Aimed, &of.verdict.arms.aimed),
     };
     verdict.gradient_free_runs = of.verdict.gradient_free_runs;
-    verdict.gradient_free_only = count(&|e| e.broken_in.first().is_some_and(|(arm, _)| arm == Arm::GradientFree) && {
-        Arm::ALL.iter().all(|&arm| arm == Arm::GradientFree || !broken(e, arm))
+    verdict.gradient_free_only = count(&|e| {
+        e.broken_in.first().is_some_and(|(arm, _)| arm == Arm::GradientFree) && {
+            Arm::ALL.iter().all(|&arm| arm == Arm::GradientFree || !broken(e, arm))
+        }
     });
     if of.verdict.b.is_some() {
         let (b, c, standing) = discordant(Arm::WhiteBox, Arm::ReadyMade);

@@ -85,7 +85,8 @@ fn is_fault(row: &Row) -> bool {
 
 /// Planted faults together, by bin of gap and number of images.
 pub fn power(rows: &[Row]) -> Vec<PowerSummary> {
-    let of: Vec<&Row> = rows.iter().filter(|row| is_fault(row) && row.finding != Finding::NoRobustnessLeft).collect();
+    let of: Vec<&Row> =
+        rows.iter().filter(|row| is_fault(row) && row.finding != Finding::NoRobustnessLeft).collect();
     let mut all = Vec::new();
     for n in sizes(&of) {
         for edges in EDGES.windows(2) {
@@ -197,7 +198,10 @@ pub fn failures(size: &[SizeSummary], targets: &[Target], checks: &[CheckSummary
             ));
         }
         if let Some(could_fail) = summary.could_fail.filter(|rate| rate.rate < 0.5) {
-            all.push(format!("{name}: b + c ≥ {DISCORDANT} in {} only: it could hardly fail", percent(&could_fail)));
+            all.push(format!(
+                "{name}: b + c ≥ {DISCORDANT} in {} only: it could hardly fail",
+                percent(&could_fail)
+            ));
         }
     }
     for target in targets.iter().filter(|target| !target.passes) {

@@ -36,7 +36,14 @@ pub fn markdown(summary: &Summary) -> String {
     );
     text += "### Victims\n\n";
     text += &table(
-        &["model", "models", "clean accuracy", "relative residual, median", "99th percentile", "least cosine"],
+        &[
+            "model",
+            "models",
+            "clean accuracy",
+            "relative residual, median",
+            "99th percentile",
+            "least cosine",
+        ],
         summary.victims.iter().map(|victim| {
             vec![
                 victim.kind.clone(),
@@ -77,7 +84,16 @@ pub fn markdown(summary: &Summary) -> String {
         );
         text += "### Faults\n\n";
         text += &table(
-            &["fault", "n", "mean gap, points", "obfuscated", "arms alone", "gradient", "aim", "gradient-free"],
+            &[
+                "fault",
+                "n",
+                "mean gap, points",
+                "obfuscated",
+                "arms alone",
+                "gradient",
+                "aim",
+                "gradient-free",
+            ],
             summary.faults.iter().map(|row| {
                 let [gradient, aim, gradient_free] = row.evidence.map(|count| count.to_string());
                 vec![
@@ -171,9 +187,10 @@ fn power(rows: &[PowerSummary]) -> String {
 
 /// Verdicts, one a line.
 pub fn verdicts_csv(record: &Record) -> String {
-    let mut text = "kind,yardstick_by,model,seed,eps,n,b,c,p,yardstick_b,yardstick_c,yardstick_p,gradient_free_only,\
+    let mut text =
+        "kind,yardstick_by,model,seed,eps,n,b,c,p,yardstick_b,yardstick_c,yardstick_p,gradient_free_only,\
                     arms_alone,finding,evidence,standing,gap,noise\n"
-        .to_owned();
+            .to_owned();
     let name = |value: &dyn erased::Named| value.name();
     for row in &record.verdicts {
         let yardstick = row.yardstick.map_or(",,".into(), |(b, c, p)| format!("{b},{c},{p:.5}"));
@@ -232,7 +249,10 @@ mod erased {
 
     impl<T: Serialize> Named for T {
         fn name(&self) -> String {
-            serde_json::to_value(self).ok().and_then(|value| Some(value.as_str()?.to_owned())).unwrap_or_default()
+            serde_json::to_value(self)
+                .ok()
+                .and_then(|value| Some(value.as_str()?.to_owned()))
+                .unwrap_or_default()
         }
     }
 }

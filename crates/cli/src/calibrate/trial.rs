@@ -187,7 +187,8 @@ mod tests {
             let done = trial_of_all.run(&points).unwrap();
             let among: Vec<usize> = (0..candidates).collect();
             let mut broken = 0;
-            for rows in [(0..120).collect(), (3..43).collect(), (50..120).step_by(3).collect::<Vec<usize>>()] {
+            for rows in [(0..120).collect(), (3..43).collect(), (50..120).step_by(3).collect::<Vec<usize>>()]
+            {
                 let found = workless(done.verdict(&rows, &among).unwrap());
                 // The driver with everything in one cascade.
                 let Trial { mut arms, duels, .. } = trial();

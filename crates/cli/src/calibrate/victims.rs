@@ -132,8 +132,13 @@ impl Victims {
         // Trained with a few solver steps, as many as the task takes; deployed with more where that is wanted.
         let deployment = Deployment::exact();
         let mut model = untrained(64, 10, seed, scale, &self.device);
-        let attack = Pgd::new(PgdConfig { steps: 3, keep_first: false, step_size: Some(0.08), ..PgdConfig::default() })
-            .map_err(input)?;
+        let attack = Pgd::new(PgdConfig {
+            steps: 3,
+            keep_first: false,
+            step_size: Some(0.08),
+            ..PgdConfig::default()
+        })
+        .map_err(input)?;
         let budget = Budget::new(Norm::Linf, TRAINED_AT).map_err(input)?;
         let mut optimizer = AdamConfig::new().init();
         let options = StepOptions::default();

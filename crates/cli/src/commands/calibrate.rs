@@ -203,9 +203,13 @@ impl Work<'_> {
         let mut rows = Vec::new();
         for (fault, radii) in faults {
             let seeds = self.seeds(seeds);
-            let items: Vec<(u64, u64, f64)> =
-                seeds.iter().flat_map(|&(model, seed)| radii.iter().map(move |&eps| (model, seed, eps))).collect();
-            rows.extend(self.each(&fault.name(), &items, |&item| fault.verdicts(self.victims, points, item))?);
+            let items: Vec<(u64, u64, f64)> = seeds
+                .iter()
+                .flat_map(|&(model, seed)| radii.iter().map(move |&eps| (model, seed, eps)))
+                .collect();
+            rows.extend(
+                self.each(&fault.name(), &items, |&item| fault.verdicts(self.victims, points, item))?,
+            );
         }
         Ok(rows)
     }
