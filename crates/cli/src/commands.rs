@@ -1,6 +1,7 @@
 //! The commands: each file checks its flags, then does the work.
 
 mod bench;
+mod calibrate;
 mod demo;
 mod demo_recipes;
 mod diagnose;
@@ -39,6 +40,7 @@ pub fn run() -> Result<(), Error> {
         Command::Info(flags) => info::run(flags, &setup),
         Command::Report(flags) => report::run(flags),
         Command::Bench(flags) => bench::run(flags, &setup),
+        Command::Calibrate(flags) => calibrate::run(flags, &setup),
         Command::BenchWorker(flags) => crate::bench::worker::run(flags, &setup),
     }
 }

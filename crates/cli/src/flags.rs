@@ -1,6 +1,7 @@
 //! The command line as clap reads it: raw text, not yet checked. `commands` checks it.
 
 mod bench;
+mod calibrate;
 mod demo;
 mod diagnose;
 mod evaluate;
@@ -13,6 +14,7 @@ mod trace;
 mod train;
 
 pub use bench::{Bench, BenchWorker};
+pub use calibrate::Calibrate;
 pub use demo::Demo;
 pub use diagnose::Diagnose;
 pub use evaluate::Evaluate;
@@ -75,6 +77,7 @@ pub enum Command {
     Info(Info),
     Report(Report),
     Bench(Bench),
+    Calibrate(Calibrate),
     #[command(hide = true)]
     BenchWorker(BenchWorker),
 }

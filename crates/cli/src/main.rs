@@ -6,6 +6,7 @@
 
 mod args;
 mod bench;
+mod calibrate;
 mod commands;
 mod configuration;
 mod error;

@@ -154,10 +154,8 @@ impl Record {
 
 impl Machine {
     fn measure(threads: usize) -> Self {
-        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let name = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
         Self {
-            processor: name.map_or("unknown", |(_, name)| name.trim()).to_owned(),
+            processor: processor(),
             threads,
             system: format!("{}, {}", std::env::consts::OS, std::env::consts::ARCH),
             peak_gflops: peak_flops() / 1e9,
@@ -166,8 +164,15 @@ impl Machine {
     }
 }
 
+/// The processor, as it calls itself.
+pub fn processor() -> String {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    name.map_or("unknown", |(_, name)| name.trim()).to_owned()
+}
+
 /// Date and time, UTC, to the minute.
-fn now() -> String {
+pub fn now() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (year, month, day) = civil(seconds / 86400);
     let minutes = seconds / 60 % 1440;

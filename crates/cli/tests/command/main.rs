@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bench;
+mod calibrate;
 mod diagnose;
 mod exchange;
 mod results;
