@@ -9,7 +9,7 @@ pub const EPS: f64 = 0.15;
 /// Images of the training split held out, to watch training by and to choose `early` on.
 pub const DEVELOPMENT: usize = 97;
 /// Behind what the models are evaluated.
-pub const READOUTS: &str = "final,early,ensemble-states";
+pub const READOUTS: &str = "final,early";
 /// The estimators beside the training gradient: two intermediate states, and the true gradient.
 pub const GRADIENTS: &str = "unrolled:state=2,lead=1,steps=4,unrolled:state=4,lead=1,steps=4,through-solver";
 /// Images per batch of the evaluation.
