@@ -3,7 +3,7 @@
 //! One file per question. [`residual`]: does the solver converge, and does an attack keep it from it?
 //! [`accuracy`]: what would the head answer at every iterate? [`alignment`]: where do the gradient estimators
 //! point, beside the true gradient? [`landscape`]: does the loss rise along them? [`spectrum`]: does the cell
-//! contract? [`mod@yardstick`]: what does the true gradient break that the
+//! contract? [`yardstick()`]: what does the true gradient break that the
 //! training gradient does not? `sweep`: what if the solver or ε were another? [`gallery`]: what does it look like?
 //!
 //! All of them look at a [`Case`]: some points, clean and after the ready-made PGD-10, or after an evaluation's
