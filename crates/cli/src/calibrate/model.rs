@@ -86,6 +86,7 @@ fn rows_times(x: &[f32], matrix: &[f32], inner: usize, outer: usize) -> Vec<f32>
 }
 
 /// tanh to a few units in the last place, by a rational function that compiles to vector instructions.
+#[allow(clippy::excessive_precision, reason = "the coefficients as they are published")]
 fn tanh(x: f32) -> f32 {
     let x = x.clamp(-7.905_311, 7.905_311);
     let square = x * x;
