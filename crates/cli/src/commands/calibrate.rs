@@ -90,7 +90,7 @@ fn write(flags: &Calibrate, record: &Record) -> Result<(), Error> {
     let json = |value: Result<String, serde_json::Error>| {
         value.map(|text| text + "\n").map_err(|error| Error::Internal(error.to_string()))
     };
-    let file = |name: &str, text: String| write_atomically(&flags.out.join(name), text);
+    let file = |name: &str, text: String| write_atomically(flags.out.join(name), text);
     file("calibration.json", json(serde_json::to_string(record))?)?;
     file("summary.json", json(serde_json::to_string_pretty(&record.summary))?)?;
     file("calibration.md", table::markdown(&record.summary))?;
