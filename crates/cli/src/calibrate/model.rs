@@ -92,12 +92,12 @@ fn tanh(x: f32) -> f32 {
     let square = x * x;
     let mut p = -2.760_768_5e-16_f32;
     for coefficient in
-        [2.000_187_9e-13, -8.604_671_5e-11, 5.122_297e-8, 1.485_722_4e-5, 6.372_619e-4, 4.893_524_6e-3]
+        [2.000_188e-13, -8.604_672e-11, 5.122_297e-8, 1.485_722_4e-5, 6.372_619e-4, 4.893_524_6e-3]
     {
         p = p * square + coefficient;
     }
     let mut q = 1.198_258_4e-6_f32;
-    for coefficient in [1.185_347_06e-4, 2.268_434_6e-3, 4.893_525e-3] {
+    for coefficient in [1.185_347_1e-4, 2.268_434_6e-3, 4.893_525e-3] {
         q = q * square + coefficient;
     }
     x * p / q
