@@ -330,7 +330,7 @@ fn time_ends_pairs_and_never_halves() {
         cascade.pairs.push(Pair { white_box, twin, aimed: None });
     }
     let tiny = Settings { budget: Budget::new(Norm::Linf, 1e-6).unwrap(), ..settings() };
-    for seconds in [0.1, 0.25, 0.4] {
+    for seconds in [0.2, 0.3, 0.4] {
         let conditions = Conditions { limit: Some(TimeLimit { seconds }), ..Conditions::default() };
         let outcome = run_with(&cascade, &points, &tiny, &Quiet, conditions).unwrap();
         let arms = &outcome.result.verdict.arms;
