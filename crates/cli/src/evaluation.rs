@@ -152,7 +152,7 @@ pub fn run(
     let deployment = &metadata.deployment;
     let judge = network.victim(deployment, readout, deployment.training_gradient.clone());
     let victims = plan.victims(&subject);
-    let cascade = plan.cascade(readout, judge.as_ref(), &victims).map_err(input)?;
+    let cascade = plan.cascade(&subject, judge.as_ref(), &victims).map_err(input)?;
     let radii = grid.budgets.len();
     let limit = grid.time_limit.map(|seconds| TimeLimit { seconds: seconds / radii as f64 });
     let mut smaller: Option<Outcome> = None;
@@ -264,7 +264,7 @@ fn listing(plan: &Plan) -> Vec<String> {
 }
 
 /// `--plan`: what would be run on one readout, the time it takes at most, and what so many images can show.
-pub fn describe(grid: &Grid<'_>, readout: Readout, points: &Points, classes: usize) -> String {
+pub fn describe(grid: &Grid<'_>, readout: Readout, points: &Points, classes: usize) -> Result<String, Error> {
     let subject = grid.subject(readout, classes);
     let plan = grid.plan(&subject);
     let n = points.len();
@@ -272,7 +272,11 @@ pub fn describe(grid: &Grid<'_>, readout: Readout, points: &Points, classes: usi
     for line in listing(&plan) {
         text += &format!("  {line}\n");
     }
-    let most = plan.work(&subject) * n as f64 * grid.budgets.len() as f64 * pace(&subject, points);
+    let training = subject.deployment.training_gradient.clone();
+    let judge = subject.network.victim(subject.deployment, readout, training);
+    let victims = plan.victims(&subject);
+    let work = plan.cascade(&subject, judge.as_ref(), &victims).map_err(input)?.work();
+    let most = work * n as f64 * grid.budgets.len() as f64 * pace(&subject, points);
     let radii = match grid.budgets.len() {
         1 => String::new(),
         radii => format!(", over {radii} radii"),
@@ -289,7 +293,7 @@ pub fn describe(grid: &Grid<'_>, readout: Readout, points: &Points, classes: usi
         text +=
             &format!("  chance that the arms' test sees a gap, for one readout: {}\n", chances.join(", "));
     }
-    text
+    Ok(text)
 }
 
 /// Seconds of a unit of work for one image, measured on a few.

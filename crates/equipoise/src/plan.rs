@@ -412,14 +412,14 @@ impl Plan {
     /// If the plan names an attack that there is not.
     pub fn cascade<'a>(
         &self,
-        readout: Readout,
+        subject: &Subject<'_>,
         judge: &'a dyn Classifier,
         victims: &'a Victims<'_>,
     ) -> Result<Cascade<'a>, attack::UnknownAttack> {
         let parse = |name: &str| attack::parse(name).map(Arc::<dyn Attack>::from);
         let training = victims.get(&self.training);
         let name = |estimator: &Estimator| estimator.to_string();
-        let mut cascade = Cascade::new(readout.to_string(), judge);
+        let mut cascade = Cascade::new(subject.readout.to_string(), judge);
         for planned in &self.opening {
             let run = Run::new(parse(&planned.attack)?, name(&self.training), training);
             cascade.opening.push(run.costing(planned.work));
@@ -439,35 +439,18 @@ impl Plan {
             });
         }
         for PlannedDuel { attack, other, training } in &self.yardsticks {
-            let run =
-                Run::new(parse(attack)?, name(other), victims.get(other)).starting(self.pairs.len() + 1);
-            let training = run.through(name(training), victims.get(training));
-            cascade.yardsticks.push(Duel { other: run, training });
+            let attack = parse(attack)?;
+            let gradients = attack.queries(victims.classes, victims.norm).gradients as f64;
+            let run = Run::new(attack, name(other), victims.get(other)).starting(self.pairs.len() + 1);
+            let side = |run: Run<'a>, estimator| run.costing(gradients * subject.work(Some(estimator)));
+            let aimed = side(run.through(name(training), victims.get(training)), training);
+            cascade.yardsticks.push(Duel { other: side(run, other), training: aimed });
         }
         for (start, planned) in self.gradient_free.iter().enumerate() {
             let run = Run::new(parse(&planned.attack)?, "none", training);
             cascade.gradient_free.push(run.starting(start).costing(planned.work));
         }
         Ok(cascade)
-    }
-
-    /// Work for a point that withstands everything, in the unit of [`Planned::work`]; the yardstick is counted once.
-    pub fn work(&self, subject: &Subject<'_>) -> f64 {
-        let planned = self.opening.iter().chain(&self.gradient_free).map(|planned| planned.work).sum::<f64>();
-        let pairs = self.pairs.iter().map(|pair| {
-            let attack = attack::parse(&pair.white_box.attack);
-            let gradients =
-                attack.map_or(0.0, |attack| attack.queries(subject.classes, subject.norm).gradients as f64);
-            let twin = if pair.twin { gradients * self.unit.0 } else { 0.0 };
-            let aimed = if pair.aimed.is_some() { gradients * self.unit.1 } else { 0.0 };
-            pair.white_box.work + twin + aimed
-        });
-        let duel = self.yardsticks.first().map_or(0.0, |duel| {
-            let gradients = attack::parse(&duel.attack)
-                .map_or(0.0, |attack| attack.queries(subject.classes, subject.norm).gradients as f64);
-            gradients * (subject.work(Some(&duel.other)) + subject.work(Some(&duel.training)))
-        });
-        planned + pairs.sum::<f64>() + duel
     }
 }
 

@@ -55,16 +55,16 @@ fn conclude_readouts(mut readouts: Vec<&mut ReadoutResult>) {
         );
         cases.push(Case { verdict: &mut readout.verdict, clean, opening, ready_made });
     }
-    cases.iter_mut().for_each(|case| {
-        if case.clean == 0 || case.verdict.arms.white_box.is_empty() || case.verdict.b.is_none() {
-            case.verdict.finding = Finding::NoControl;
-            case.verdict.evidence = None;
-            case.verdict.p_value_corrected = None;
-            case.verdict.would_decide_at = None;
+    cases.retain_mut(|case| {
+        let verdict = &mut *case.verdict;
+        let compares = case.clean > 0 && !verdict.arms.white_box.is_empty() && verdict.b.is_some();
+        if !compares {
+            verdict.finding = Finding::NoControl;
+            verdict.evidence = None;
+            verdict.p_value_corrected = None;
+            verdict.would_decide_at = None;
         }
-    });
-    cases.retain(|case| {
-        case.clean > 0 && !case.verdict.arms.white_box.is_empty() && case.verdict.p_value.is_some()
+        compares && verdict.p_value.is_some()
     });
     let p_values: Vec<f64> = cases.iter().filter_map(|case| case.verdict.p_value).collect();
     for (case, corrected) in cases.iter_mut().zip(holm(&p_values)) {

@@ -133,11 +133,11 @@ fn describe(
     let mut text = String::new();
     for choice in readouts {
         text += &match choice {
-            ReadoutChoice::Fixed(readout) => evaluation::describe(grid, *readout, points, data.classes),
+            ReadoutChoice::Fixed(readout) => evaluation::describe(grid, *readout, points, data.classes)?,
             // Which t it will be is not known yet; the middle one stands for it.
             ReadoutChoice::Early => {
                 let t = grid.model.metadata.deployment.solver.steps.div_ceil(2);
-                let plan = evaluation::describe(grid, Readout::Early(t), points, data.classes);
+                let plan = evaluation::describe(grid, Readout::Early(t), points, data.classes)?;
                 format!("early, with T still to be chosen; as for {t}:\n{plan}")
             }
         };

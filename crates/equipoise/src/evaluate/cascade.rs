@@ -139,6 +139,12 @@ impl<'a> Cascade<'a> {
         stages
     }
 
+    /// Work for a point that withstands everything, in the unit of [`Run::work`]. Of several yardsticks one is measured.
+    pub fn work(&self) -> f64 {
+        let unmeasured = self.yardsticks.iter().skip(1).map(|duel| duel.other.work + duel.training.work);
+        self.runs().iter().map(|(_, run)| run.work).sum::<f64>() - unmeasured.sum::<f64>()
+    }
+
     /// Whether every run through another gradient has a twin, and there is an opening to begin with.
     pub fn has_control(&self) -> bool {
         !self.opening.is_empty()
