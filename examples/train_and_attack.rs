@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let folder = std::env::temp_dir().join("equipoise-example");
     let config = TrainConfig { development: 97, ..TrainConfig::standard(6) };
-    let plan = Plan { metadata, config, data: &data, seed: 0, folder, resume: false };
+    let plan = Plan { metadata, config, data: &data, init: None, seed: 0, folder, resume: false };
     let model = train(&plan, &device, &Print)?.model;
 
     let test = Source::Digits.load(Split::Test)?.take(100);

@@ -1,11 +1,12 @@
 //! Training recipes: a TOML file, and the one that a run leaves behind.
 //!
 //! `[model]` is either a name (`name = "mdeq-small"`, with `dropout = 0.1` if wanted; `name = "resnet18"`, with
-//! `width = 7`) or an architecture in full; `[deployment]` and `[train]` are those of the library; `[data]` says what
+//! `width = 7`) or an architecture in full; `[init]` names a model file to start from, whose architecture and deployment
+//! then need not be given; `[deployment]` and `[train]` are those of the library; `[data]` says what
 //! to train on. Every table may be absent: flags give the rest.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use equipoise::deployed::Deployment;
 use equipoise::network::Architecture;
@@ -25,6 +26,17 @@ pub struct Data {
     pub count: Option<usize>,
 }
 
+/// `[init]`: a model file whose weights a run starts from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Init {
+    /// The model file. The folder of a run keeps a copy, which a resumed run uses.
+    pub file: PathBuf,
+    /// Its SHA-256 in hexadecimal; another file is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
 /// A recipe as written: what is absent is left to flags and defaults.
 #[derive(Debug, Clone, Default)]
 pub struct Draft {
@@ -34,6 +46,8 @@ pub struct Draft {
     pub seed: Option<u64>,
     /// What to train.
     pub model: Option<Architecture>,
+    /// What to start from.
+    pub init: Option<Init>,
     /// How it is used.
     pub deployment: Option<Deployment>,
     /// How to train it.
@@ -51,6 +65,9 @@ pub struct Recipe {
     pub seed: u64,
     /// What is trained, adapted to the data.
     pub model: Architecture,
+    /// What it starts from; random weights when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<Init>,
     /// How it is used.
     pub deployment: Deployment,
     /// What it is trained on.
@@ -73,6 +90,7 @@ struct Document<M> {
     name: Option<String>,
     seed: Option<u64>,
     model: Option<M>,
+    init: Option<Init>,
     deployment: Option<Deployment>,
     train: Option<TrainConfig>,
     data: Option<Data>,
@@ -120,17 +138,17 @@ impl Draft {
         let table: toml::Table = text.parse().map_err(wrong)?;
         let by_name = table.get("model").and_then(|model| model.get("name")).is_some();
         if by_name {
-            let Document { name, seed, model, deployment, train, data } =
+            let Document { name, seed, model, init, deployment, train, data } =
                 toml::from_str::<Document<Named>>(&text).map_err(wrong)?;
             let model = model
                 .map(|Named { name, width, dropout }| adapted(architecture(&name)?, width, dropout))
                 .transpose();
             let model = model.map_err(|error| input(format!("{}, [model]: {error}", path.display())))?;
-            Ok(Self { name, seed, model, deployment, train, data })
+            Ok(Self { name, seed, model, init, deployment, train, data })
         } else {
-            let Document { name, seed, model, deployment, train, data } =
+            let Document { name, seed, model, init, deployment, train, data } =
                 toml::from_str::<Document<Architecture>>(&text).map_err(wrong)?;
-            Ok(Self { name, seed, model, deployment, train, data })
+            Ok(Self { name, seed, model, init, deployment, train, data })
         }
     }
 }

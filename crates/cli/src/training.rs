@@ -3,16 +3,77 @@
 use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 
-use equipoise::checkpoint::{FORMAT_VERSION, Metadata};
-use equipoise::train::{EpochReport, Observer, Outcome, Plan, StepReport, train};
+use equipoise::checkpoint::{FORMAT_VERSION, Metadata, ModelFile};
+use equipoise::network::Architecture;
+use equipoise::train::{EpochReport, Initial, Observer, Origin, Outcome, Plan, StepReport, train};
 use equipoise_dataset::Dataset;
 use equipoise_report::write_atomically;
 
-use crate::error::Error;
-use crate::interrupt;
+use crate::error::{Error, input};
 use crate::progress::Progress;
-use crate::recipe::Recipe;
+use crate::recipe::{Init, Recipe};
 use crate::setup::Setup;
+use crate::{files, interrupt};
+
+/// The name of the copy that a run's folder keeps of the model that it started from.
+const INIT: &str = "init.safetensors";
+
+/// A model that a run starts from.
+pub struct Start {
+    /// As the run's recipe says it.
+    pub init: Init,
+    /// The model.
+    pub model: ModelFile,
+    /// The whole file, to be kept in the folder.
+    bytes: Vec<u8>,
+}
+
+impl Start {
+    /// Reads the model file, when resuming the copy in the run's folder. It must have the hash that the recipe states, if
+    /// it states one.
+    pub fn read(init: &Init, folder: &Path, resume: bool, setup: &Setup) -> Result<Self, Error> {
+        let kept = folder.join(INIT);
+        let path = if resume && kept.exists() { &kept } else { &init.file };
+        let model = ModelFile::read(path, &setup.device)?;
+        let bytes = std::fs::read(path).map_err(files::failed(path, "read"))?;
+        let found = files::digest(&bytes);
+        match &init.sha256 {
+            Some(stated) if *stated != found => Err(input(format!(
+                "{}: its SHA-256 is {found}, and the recipe's [init] states {stated}: this is another file; restore it, \
+                 or start a new run from this one in another folder",
+                path.display()
+            ))),
+            _ => Ok(Self { init: Init { file: init.file.clone(), sha256: Some(found) }, model, bytes }),
+        }
+    }
+
+    /// Whether a model of this architecture, adapted to the data, can go on from it. Dropout has no weights and may
+    /// differ.
+    pub fn check(&self, architecture: &Architecture, data: &Dataset) -> Result<(), Error> {
+        let own = &self.model.metadata.architecture;
+        let file = self.init.file.display();
+        if (data.shape, data.classes) != (own.image(), own.classes()) {
+            return Err(input(format!(
+                "{file}: the model takes images of {:?} (channels, height, width) and knows {} classes, and {} has {:?} \
+                 and {}; give the data set that it was trained for, or one like it",
+                own.image(),
+                own.classes(),
+                data.name,
+                data.shape,
+                data.classes
+            )));
+        }
+        let without_dropout =
+            |model: &Architecture| model.clone().with_dropout(0.0).unwrap_or_else(|| model.clone());
+        if without_dropout(architecture) != without_dropout(own) {
+            return Err(input(format!(
+                "{file}: its architecture is not that of the recipe's [model]; leave [model] out, or give the recipe that \
+                 it was trained by (`equipoise info --model {file}` shows its architecture)"
+            )));
+        }
+        Ok(())
+    }
+}
 
 /// Trains by a recipe into a folder. `Ok` may be incomplete: then somebody asked to stop and a checkpoint waits.
 ///
@@ -20,6 +81,7 @@ use crate::setup::Setup;
 pub fn run(
     recipe: &Recipe,
     data: &Dataset,
+    start: Option<Start>,
     folder: &Path,
     resume: bool,
     setup: &Setup,
@@ -33,14 +95,23 @@ pub fn run(
         data: String::new(),
     };
     let config = recipe.train.clone();
-    let plan = Plan { metadata, config, data, seed: recipe.seed, folder: folder.to_owned(), resume };
+    let (init, kept) = start.map_or((None, None), |Start { init, model, bytes }| {
+        let origin = Origin { name: model.metadata.name, sha256: init.sha256.unwrap_or_default() };
+        (Some(Initial { network: model.network, origin }), Some(bytes))
+    });
+    let plan = Plan { metadata, config, data, init, seed: recipe.seed, folder: folder.to_owned(), resume };
     let text = recipe.to_toml()?;
     let watch = Watch {
         label: format!("training {}", recipe.name),
         epochs: recipe.train.epochs,
         quiet: setup.quiet,
         progress: RefCell::new(None),
-        begin: Box::new(|| Ok(write_atomically(folder.join("recipe.toml"), &text)?)),
+        begin: Box::new(|| {
+            if let Some(bytes) = &kept {
+                write_atomically(folder.join(INIT), bytes)?;
+            }
+            Ok(write_atomically(folder.join("recipe.toml"), &text)?)
+        }),
         failed: OnceCell::new(),
     };
     let outcome = train(&plan, &setup.device, &watch);

@@ -23,9 +23,9 @@ use equipoise::network::{Architecture, Network};
 use equipoise::readout::Readout;
 use equipoise::solve::{SolverConfig, StateChoice, solve};
 use equipoise::train::{
-    Adversary, AdversaryKind, Augment, EarlyStopping, EpochReport, JacobianRegularisation, Observer,
-    OptimizerConfig, Outcome, Plan, RandomBudget, Schedule, Silent, StepOptions, StepReport, TrainConfig,
-    TrainError, Warmup, gradients, train,
+    Adversary, AdversaryKind, Augment, EarlyStopping, EpochReport, Initial, JacobianRegularisation, Observer,
+    OptimizerConfig, Origin, Outcome, Plan, RandomBudget, Schedule, Silent, StepOptions, StepReport,
+    TrainConfig, TrainError, Warmup, gradients, train,
 };
 use equipoise_dataset::{Dataset, Source, Split};
 
@@ -80,7 +80,7 @@ fn plan<'a>(data: &'a Dataset, folder: &Path) -> Plan<'a> {
         training: serde_json::Value::Null,
         data: String::new(),
     };
-    Plan { metadata, config, data, seed: 1, folder: folder.to_owned(), resume: true }
+    Plan { metadata, config, data, init: None, seed: 1, folder: folder.to_owned(), resume: true }
 }
 
 /// Stops after so many steps.
@@ -408,6 +408,91 @@ fn a_checkpoint_of_another_run_is_refused() {
     let other = Plan { seed: 2, ..plan(&data, folder.path()) };
     let message = train(&other, &Device::default(), &Silent).unwrap_err().to_string();
     assert!(message.contains("another seed"), "{message}");
+}
+
+/// Under a constant learning rate the length of a run decides nothing but its end; under a cosine it decides every step.
+#[test]
+fn a_run_can_be_lengthened_where_its_steps_do_not_depend_on_its_length() {
+    let data = Source::Digits.load(Split::Train).unwrap().take(100);
+    let device = Device::default();
+    let constant = |folder: &Path, epochs| {
+        let mut plan = plan(&data, folder);
+        (plan.config.schedule, plan.config.epochs) = (Schedule::Constant, epochs);
+        plan
+    };
+    let whole = tempfile::tempdir().unwrap();
+    let expected = train(&constant(whole.path(), 3), &device, &Silent).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    train(&constant(folder.path(), 1), &device, &Silent).unwrap();
+    // What is kept and when it stops decides no weight either.
+    let mut longer = constant(folder.path(), 3);
+    (longer.config.keep_every, longer.config.checkpoint_steps) = (Some(1), 7);
+    let resumed = train(&longer, &device, &Silent).unwrap();
+    assert_eq!(resumed.history.len(), 3);
+    assert_eq!(weights(resumed), weights(expected));
+    let kept = |epoch| folder.path().join(format!("epoch-00{epoch}.safetensors"));
+    assert!(!kept(1).exists());
+    let second = ModelFile::read(&kept(2), &device).unwrap();
+    assert_eq!(
+        (&second.metadata.training["epoch"], &second.metadata.training["step"]),
+        (&2.into(), &10.into())
+    );
+    let last = ModelFile::read(&folder.path().join("model.safetensors"), &device).unwrap();
+    assert_eq!(ModelFile::read(&kept(3), &device).unwrap().metadata, last.metadata);
+
+    let refused = |plan: &Plan<'_>| train(plan, &device, &Silent).unwrap_err().to_string();
+    let message = refused(&constant(folder.path(), 2));
+    assert!(message.contains("epochs 2") && message.contains("at least 3"), "{message}");
+    let cosine = tempfile::tempdir().unwrap();
+    train(&plan(&data, cosine.path()), &device, &Silent).unwrap();
+    let mut longer = plan(&data, cosine.path());
+    longer.config.epochs = 3;
+    let message = refused(&longer);
+    assert!(message.contains("number of epochs") && message.contains("initial weights"), "{message}");
+}
+
+#[test]
+fn a_run_starts_from_the_weights_it_is_given() {
+    let data = Source::Digits.load(Split::Train).unwrap().take(100);
+    let device = Device::default();
+    let first = tempfile::tempdir().unwrap();
+    let pretrained = train(&plan(&data, first.path()), &device, &Silent).unwrap().model;
+    let start = || Initial {
+        network: pretrained.network.clone(),
+        origin: Origin { name: "pretrained".into(), sha256: "00".into() },
+    };
+    let tuned = |folder: &Path| {
+        let mut plan = plan(&data, folder);
+        plan.init = Some(start());
+        plan.config.warmup.steps = 0;
+        plan
+    };
+    // A step that moves nothing: the weights are those that were given, whatever the seed.
+    let still = tempfile::tempdir().unwrap();
+    let mut frozen = tuned(still.path());
+    frozen.seed = 7;
+    frozen.config.optimizer = OptimizerConfig::Sgd { learning_rate: 1e-60, weight_decay: 0.0, momentum: 0.0 };
+    let outcome = train(&frozen, &device, &Silent).unwrap();
+    assert_eq!(outcome.model.metadata.training["init"]["sha256"], "00");
+    let trained = |name: &String| !name.contains("running");
+    let (found, expected) = (weights(outcome), state_dict(&pretrained.network));
+    assert!(found.iter().filter(|(name, _)| trained(name)).all(|(name, entry)| *entry == expected[name]));
+
+    // Interrupted and resumed, also without the weights at hand being those of the seed.
+    let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let expected = weights(train(&tuned(whole.path()), &device, &Silent).unwrap());
+    train(&tuned(cut.path()), &device, &StopAfter(Flag::new(4))).unwrap();
+    assert_eq!(weights(train(&tuned(cut.path()), &device, &Silent).unwrap()), expected);
+    let mut other = tuned(cut.path());
+    other.init.as_mut().unwrap().origin.sha256 = "11".into();
+    let message = train(&other, &device, &Silent).unwrap_err().to_string();
+    assert!(message.contains("init.sha256"), "{message}");
+
+    let mut wider = tuned(whole.path());
+    wider.resume = false;
+    wider.metadata.architecture = Architecture::Mdeq(MdeqConfig { final_channels: 24, ..small_mdeq() });
+    let message = train(&wider, &device, &Silent).unwrap_err().to_string();
+    assert!(message.contains("pretrained") && message.contains("classifier.weight"), "{message}");
 }
 
 #[test]

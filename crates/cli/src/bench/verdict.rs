@@ -93,11 +93,12 @@ pub fn trained(count: usize, setup: &Setup) -> Result<Target, Error> {
         name: "mdeq-digits, trained on digits under attack".into(),
         seed: setup.seed(),
         model: demo_architecture()?.for_data(data.shape, data.classes),
+        init: None,
         deployment: Deployment::exact(),
         data: Data { spec: "digits".into(), count: None },
         train: config,
     };
-    let outcome = training::run(&recipe, &data, &folder.path().join("model"), false, setup)?;
+    let outcome = training::run(&recipe, &data, None, &folder.path().join("model"), false, setup)?;
     if !outcome.complete {
         return Err(Error::Interrupted("a benchmark cannot be resumed; run it again".into()));
     }

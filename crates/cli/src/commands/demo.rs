@@ -45,12 +45,13 @@ pub fn run(flags: &Demo, setup: &Setup) -> Result<(), Error> {
             name: name.to_owned(),
             seed: setup.seed(),
             model: architecture(ARCHITECTURE)?.for_data(training.shape, training.classes),
+            init: None,
             deployment: Deployment::exact(),
             data: Data { spec: "digits".into(), count: None },
             train: config,
         };
         let folder = flags.out.join(name);
-        let outcome = training::run(&recipe, &training, &folder, true, setup)?;
+        let outcome = training::run(&recipe, &training, None, &folder, true, setup)?;
         if !outcome.complete {
             return Err(interrupted());
         }

@@ -7,14 +7,14 @@ use equipoise::gradient::Estimator;
 use equipoise::network::Architecture;
 use equipoise::readout::Tail;
 use equipoise::solve::StateChoice;
-use equipoise::train::{Adversary, AdversaryKind, EarlyStopping, OptimizerConfig, TrainConfig};
+use equipoise::train::{Adversary, AdversaryKind, EarlyStopping, OptimizerConfig, Schedule, TrainConfig};
 use equipoise_dataset::{Dataset, Source, Split};
 
 use super::print;
 use crate::args;
 use crate::error::{Error, input};
 use crate::flags::Train;
-use crate::recipe::{Data, Draft, Recipe, adapted, architecture};
+use crate::recipe::{Data, Draft, Init, Recipe, adapted, architecture};
 use crate::setup::Setup;
 use crate::{files, interrupt, training};
 
@@ -30,9 +30,9 @@ pub fn run(flags: &Train, setup: &Setup) -> Result<(), Error> {
             flags.out.display()
         )));
     }
-    let (recipe, data) = resolve(flags, draft, setup)?;
+    let Resolved { recipe, data, init } = resolve(flags, draft, setup)?;
     interrupt::listen();
-    let outcome = training::run(&recipe, &data, &flags.out, flags.resume, setup)?;
+    let outcome = training::run(&recipe, &data, init, &flags.out, flags.resume, setup)?;
     if !outcome.complete {
         return Err(Error::Interrupted(format!(
             "a checkpoint is kept; go on with `equipoise train --resume --out {}`",
@@ -61,17 +61,41 @@ fn draft(flags: &Train) -> Result<Draft, Error> {
     let own = flags.out.join("recipe.toml");
     match &flags.config {
         Some(path) => Draft::read(path),
-        None if flags.resume && flags.model.is_none() && own.exists() => Draft::read(&own),
+        None if flags.resume && flags.model.is_none() && flags.init.is_none() && own.exists() => {
+            Draft::read(&own)
+        }
         None => Ok(Draft::default()),
     }
 }
 
+/// A recipe with what it refers to.
+struct Resolved {
+    recipe: Recipe,
+    data: Dataset,
+    init: Option<training::Start>,
+}
+
 /// Flags over the recipe over defaults.
-fn resolve(flags: &Train, draft: Draft, setup: &Setup) -> Result<(Recipe, Dataset), Error> {
-    let model = match (&flags.model, draft.model) {
-        (Some(name), _) => architecture(name).map_err(|error| input(format!("--model: {error}")))?,
-        (None, Some(model)) => model,
-        (None, None) => return Err(nothing("model", "--model mdeq-small, say", &flags.out, flags.resume)),
+fn resolve(flags: &Train, draft: Draft, setup: &Setup) -> Result<Resolved, Error> {
+    let init = match &flags.init {
+        Some(file) => Some(Init { file: file.clone(), sha256: None }),
+        None => draft.init,
+    };
+    if let (Some(name), Some(Init { file, .. })) = (&flags.model, &init) {
+        return Err(input(format!(
+            "--model {name}: the recipe starts from {}, which says what model it is; leave --model out, or [init]",
+            file.display()
+        )));
+    }
+    let init = init.map(|init| training::Start::read(&init, &flags.out, flags.resume, setup)).transpose()?;
+    let own = init.as_ref().map(|start| &start.model.metadata);
+    let model = match (&flags.model, draft.model, own) {
+        (Some(name), ..) => architecture(name).map_err(|error| input(format!("--model: {error}")))?,
+        (None, Some(model), _) => model,
+        (None, None, Some(own)) => own.architecture.clone(),
+        (None, None, None) => {
+            return Err(nothing("model", "--model mdeq-small, say", &flags.out, flags.resume));
+        }
     };
     let model = adapted(model, flags.width, flags.dropout).map_err(|error| input(format!("--{error}")))?;
     let data = match (&flags.data, draft.data) {
@@ -82,7 +106,8 @@ fn resolve(flags: &Train, draft: Draft, setup: &Setup) -> Result<(Recipe, Datase
     if flags.gradient.is_some() && !matches!(model, Architecture::Mdeq(_)) {
         return Err(input("--gradient: a feedforward network has one gradient only; leave this out"));
     }
-    let deployment = deployment(flags.gradient.as_deref(), draft.deployment)?;
+    let deployment = draft.deployment.or_else(|| own.map(|own| own.deployment.clone()));
+    let deployment = deployment_for(flags.gradient.as_deref(), deployment)?;
     let draft_has_train = draft.train.is_some();
     let mut config = draft.train.unwrap_or_else(|| TrainConfig::standard(EPOCHS));
     override_config(&mut config, flags)?;
@@ -93,18 +118,24 @@ fn resolve(flags: &Train, draft: Draft, setup: &Setup) -> Result<(Recipe, Datase
         config.development = config.development.min(images.len() / 10);
     }
     let model = model.for_data(images.shape, images.classes);
+    if let Some(start) = &init {
+        start.check(&model, &images)?;
+    }
     let kind = match config.adversary.as_ref().map(|adversary| adversary.kind) {
         None => "standard",
         Some(AdversaryKind::Pgd) => "pgd-at",
         Some(AdversaryKind::Trades) => "trades",
     };
     let name = flags.name.clone().or(draft.name);
-    let name = name.unwrap_or_else(|| match &flags.model {
-        Some(architecture) => format!("{architecture}-{kind}"),
-        None => kind.to_owned(),
+    let name = name.unwrap_or_else(|| match (&flags.model, own) {
+        (Some(architecture), _) => format!("{architecture}-{kind}"),
+        (None, Some(own)) => format!("{}-{kind}", own.name),
+        (None, None) => kind.to_owned(),
     });
     let seed = setup.seed.or(draft.seed).unwrap_or(0);
-    Ok((Recipe { name, seed, model, deployment, data, train: config }, images))
+    let start = init.as_ref().map(|start| start.init.clone());
+    let recipe = Recipe { name, seed, model, init: start, deployment, data, train: config };
+    Ok(Resolved { recipe, data: images, init })
 }
 
 fn nothing(what: &str, example: &str, out: &Path, resume: bool) -> Error {
@@ -116,7 +147,7 @@ fn nothing(what: &str, example: &str, out: &Path, resume: bool) -> Error {
 }
 
 /// The training gradient is deployed with the tail that belongs to it.
-fn deployment(gradient: Option<&str>, draft: Option<Deployment>) -> Result<Deployment, Error> {
+fn deployment_for(gradient: Option<&str>, draft: Option<Deployment>) -> Result<Deployment, Error> {
     let deployment = draft.unwrap_or_default();
     let Some(spec) = gradient else { return Ok(deployment) };
     let estimator: Estimator = spec.parse().map_err(|error| input(format!("--gradient: {error}")))?;
@@ -139,6 +170,17 @@ fn override_config(config: &mut TrainConfig, flags: &Train) -> Result<(), Error>
     set(&mut config.batch_size, flags.batch_size);
     set(&mut config.development, flags.development);
     set(&mut config.checkpoint_steps, flags.checkpoint_steps);
+    config.keep_every = flags.keep_every.or(config.keep_every);
+    match flags.schedule.as_deref() {
+        None => {}
+        Some("cosine") => config.schedule = Schedule::Cosine,
+        Some("constant") => config.schedule = Schedule::Constant,
+        Some(other) => {
+            return Err(input(format!(
+                "--schedule {other}: use cosine or constant; steps are for recipes ([train.schedule.steps])"
+            )));
+        }
+    }
     if let Some(rate) = flags.lr {
         match &mut config.optimizer {
             OptimizerConfig::Adam { learning_rate, .. } | OptimizerConfig::Sgd { learning_rate, .. } => {

@@ -11,7 +11,8 @@ use clap::Args;
                   --eps 0.15 --patience 3 --out runs/trades\n  equipoise train --data cifar10:data/cifar10-jpeg --model \
                   resnet18 --width 7 --adversary pgd --out runs/resnet\n  equipoise train --config \
                   recipes/small/cifar10-mdeq-small-full.toml --data cifar10:data/cifar10-jpeg --out runs/mine\n  \
-                  equipoise train --resume --out runs/mine\n\nThe folder gets model.safetensors (after the last epoch), \
+                  equipoise train --resume --out runs/mine\n  equipoise train --init imported.safetensors --data \
+                  cifar10:data/cifar10-jpeg --adversary pgd --eps 8/255 --epochs 3 --lr 1e-4 --out runs/hardened\n\nThe folder gets model.safetensors (after the last epoch), \
                   best.safetensors (after the epoch with the best accuracy on the images held out, under attack in \
                   adversarial training), log.jsonl and steps.jsonl (a line per epoch and per step), recipe.toml \
                   (everything that was decided) and a checkpoint, step-N."
@@ -42,6 +43,10 @@ pub struct Train {
     /// A recipe: TOML with the tables [model], [deployment], [train] and [data]; flags override it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Fine-tune: start from the weights of this model file, trained here or imported, with its architecture and
+    /// deployment and a fresh optimiser
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "width"])]
+    pub init: Option<PathBuf>,
     /// The model's name in tables [default: architecture and kind of training]
     #[arg(long, value_name = "TEXT")]
     pub name: Option<String>,
@@ -63,6 +68,12 @@ pub struct Train {
     /// Steps between checkpoints; one is written after every epoch anyway
     #[arg(long, value_name = "N")]
     pub checkpoint_steps: Option<usize>,
+    /// Keep the model after every N epochs, as epoch-N.safetensors
+    #[arg(long, value_name = "N")]
+    pub keep_every: Option<usize>,
+    /// How the learning rate falls: cosine or constant. A run with a constant one can be resumed with more --epochs
+    #[arg(long, value_name = "NAME")]
+    pub schedule: Option<String>,
     /// Scale gradients down to this norm, all parameters together
     #[arg(long, value_name = "X")]
     pub clip_norm: Option<f64>,

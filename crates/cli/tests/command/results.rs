@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{folder, refuse, run, succeed, train_tiny};
+use crate::support::{RECIPE, folder, refuse, run, succeed, train_tiny};
 
 fn json(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
@@ -422,4 +422,48 @@ fn quiet_means_quiet() {
     train_tiny(at);
     let output = run(at, "train --config recipe.toml --out quiet --quiet");
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+/// Fine-tuning: another recipe from trained weights, and a run folder that holds all it needs to go on.
+#[test]
+fn a_model_is_trained_on_from_its_file() {
+    let folder = folder();
+    let at = folder.path();
+    train_tiny(at);
+    let recipe = "--data digits --count 48 --development 0 --batch-size 16";
+    let tune = format!(
+        "train --init model/model.safetensors {recipe} --epochs 1 --schedule constant --keep-every 1"
+    );
+    succeed(at, &format!("{tune} --adversary pgd --eps 0.1 --pgd-steps 2 --lr 1e-4 --out tuned"));
+    let facts = |path: &str| -> Value {
+        serde_json::from_str(&succeed(at, &format!("info --json --model {path}"))).unwrap()
+    };
+    let (first, tuned) = (facts("model/model.safetensors"), facts("tuned/model.safetensors"));
+    assert_eq!(tuned["name"], "tiny-pgd-at");
+    assert_eq!(tuned["training"]["init"]["sha256"], first["sha256"]);
+    assert_eq!(
+        (&tuned["architecture"], &tuned["deployment"]),
+        (&first["architecture"], &first["deployment"])
+    );
+    assert_eq!(facts("tuned/epoch-001.safetensors")["training"]["epoch"], 1);
+    // The folder goes on without the file that it started from.
+    std::fs::rename(at.join("model"), at.join("elsewhere")).unwrap();
+    succeed(at, "train --resume --out tuned --epochs 2");
+    assert_eq!(facts("tuned/model.safetensors")["training"]["epoch"], 2);
+    refuse(at, "train --resume --out tuned --epochs 1", 2, &["epochs 1", "at least 2"]);
+
+    let init = "train --init elsewhere/model.safetensors --out other";
+    std::fs::write(at.join("wide.toml"), RECIPE.replace("channels = [4]", "channels = [8]")).unwrap();
+    refuse(at, &format!("{init} --config wide.toml"), 2, &["elsewhere/model.safetensors", "[model]"]);
+    refuse(at, &format!("{init} --model mdeq-small {recipe}"), 2, &["--init", "--model"]);
+    refuse(at, &format!("{init} {recipe} --schedule steep"), 2, &["steep", "cosine or constant"]);
+    refuse(at, &format!("{init} {recipe} --keep-every 0"), 2, &["keep_every"]);
+    // What a diverged run advises is possible.
+    let message = run(at, &format!("{init} {recipe} --lr 1e25 --epochs 3"));
+    let message = String::from_utf8_lossy(&message.stderr).into_owned();
+    assert!(message.contains("another folder") && message.contains("lower learning rate"), "{message}");
+    succeed(
+        at,
+        &format!("train --init elsewhere/model.safetensors {recipe} --lr 1e-4 --epochs 1 --out anew"),
+    );
 }

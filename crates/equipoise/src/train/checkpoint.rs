@@ -57,6 +57,16 @@ pub enum CheckpointError {
     /// The model file of the checkpoint.
     #[error(transparent)]
     Model(#[from] ModelFileError),
+    /// A checkpoint of a run of another length, under a schedule that depends on the length.
+    #[error(
+        "{path}: belongs to a run with another number of epochs, and its learning rate falls with the share of the run \
+         that is done: resume with the same number, or start another run from its model as the initial weights (a \
+         constant schedule can be lengthened)"
+    )]
+    OtherLength {
+        /// Where.
+        path: PathBuf,
+    },
     /// Another run's checkpoint.
     #[error(
         "{path}: belongs to a run with another {what}; use the same settings to resume, or another folder"
@@ -137,13 +147,30 @@ pub(super) fn read(
     let text = fs::read(&file).map_err(failed(&file, "read"))?;
     let progress: Progress =
         serde_json::from_slice(&text).map_err(|error| broken(&file, error.to_string()))?;
-    if let Some(what) = difference(plan, &progress.plan) {
-        return Err(CheckpointError::OtherRun { path, what });
+    match difference(&settled(plan), &settled(&progress.plan)) {
+        None => {}
+        Some(what) if what == "recipe.epochs" => return Err(CheckpointError::OtherLength { path }),
+        Some(what) => return Err(CheckpointError::OtherRun { path, what }),
     }
     let model = ModelFile::read(&path.join(MODEL), device)?;
     let file = path.join(OPTIMIZER);
     let optimizer = optimizer.load(&file).map_err(|error| broken(&file, error.to_string()))?;
     Ok(Some((model, optimizer, progress)))
+}
+
+/// The parts of a plan that decide a run's weights up to any step. How often they are kept does not, nor how long the run
+/// goes on, unless the learning rate depends on it.
+fn settled(plan: &serde_json::Value) -> serde_json::Value {
+    let mut plan = plan.clone();
+    if let Some(recipe) = plan.get_mut("recipe").and_then(serde_json::Value::as_object_mut) {
+        for free in ["checkpoint_steps", "keep_every", "early_stopping"] {
+            recipe.remove(free);
+        }
+        if recipe.get("schedule").is_some_and(|schedule| schedule == "constant") {
+            recipe.remove("epochs");
+        }
+    }
+    plan
 }
 
 /// The first place where two plans differ.

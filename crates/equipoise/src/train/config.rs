@@ -49,6 +49,9 @@ pub struct TrainConfig {
     /// A checkpoint is written at least every so many steps, and at the end of each epoch.
     #[serde(default = "defaults::checkpoint_steps")]
     pub checkpoint_steps: usize,
+    /// The model is kept after every so many epochs, as `epoch-N.safetensors`; absent for the last and the best alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_every: Option<usize>,
 }
 
 /// Adam (Kingma and Ba 2015) or SGD with momentum.
@@ -383,6 +386,7 @@ impl TrainConfig {
             early_stopping: None,
             development: defaults::development(),
             checkpoint_steps: defaults::checkpoint_steps(),
+            keep_every: None,
         }
     }
 
@@ -396,6 +400,11 @@ impl TrainConfig {
         let positive = |x: f64| x > 0.0 && x.is_finite();
         if self.epochs == 0 || self.batch_size == 0 || self.checkpoint_steps == 0 {
             return wrong("epochs, batch_size and checkpoint_steps must be at least 1".into());
+        }
+        if self.keep_every == Some(0) {
+            return wrong(
+                "keep_every must be at least 1 epoch; leave it out to keep the last and the best".into(),
+            );
         }
         let rate = self.optimizer.learning_rate();
         if !positive(rate) {

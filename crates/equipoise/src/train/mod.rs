@@ -26,4 +26,6 @@ pub use config::{
 pub use gradients::{StepGradients, StepOptions, UnsupportedCell, feedforward_gradients, gradients};
 pub use jacobian::{JacobianGradients, JacobianTerm};
 pub use trades::{TradesPass, trades_gradients};
-pub use trainer::{Best, EpochReport, Observer, Outcome, Plan, Silent, StepReport, TrainError, train};
+pub use trainer::{
+    Best, EpochReport, Initial, Observer, Origin, Outcome, Plan, Silent, StepReport, TrainError, train,
+};

@@ -19,7 +19,7 @@ use super::jacobian::JacobianTerm;
 use super::log::{StepLog, write_epochs};
 use super::order::epoch_seed;
 use super::trades::trades_gradients;
-use super::trainer::{Best, EpochReport, Outcome, Plan, StepReport, Sums, TrainError};
+use super::trainer::{Best, EpochReport, Initial, Outcome, Plan, StepReport, Sums, TrainError};
 use crate::attack::{Attack, ExampleRng, Noise, Pgd, Targets};
 use crate::batch::{Images, from_vec, predictions, to_vec};
 use crate::checkpoint::ModelFile;
@@ -60,6 +60,15 @@ impl<'a> Run<'a> {
             Pgd::new(adversary.pgd())?;
         }
         let network = metadata.architecture.init(plan.seed, device)?;
+        let network = match &plan.init {
+            None => network,
+            Some(Initial { network: from, origin }) => {
+                network.with_weights(from.weights()).map_err(|source| TrainError::Initial {
+                    name: origin.name.clone(),
+                    source: Box::new(source),
+                })?
+            }
+        };
         let unfit = |problem: String| Err(TrainError::Data { data: data.name.clone(), problem });
         if data.shape != metadata.architecture.image() {
             return unfit(format!(
@@ -95,13 +104,22 @@ impl<'a> Run<'a> {
             false => None,
         };
         let (network, optimizer, progress) = match found {
-            Some((model, optimizer, progress)) => (model.network, optimizer, progress),
+            Some((model, optimizer, progress)) => {
+                (model.network, optimizer, Progress { plan: fingerprint, ..progress })
+            }
             None => {
                 let (epoch, history, best) = (Sums::default(), Vec::new(), None);
                 let progress = Progress { step: 0, plan: fingerprint, epoch, history, best };
                 (network, build_optimizer(&config.optimizer), progress)
             }
         };
+        let steps_per_epoch = (data.len() - config.development) / config.batch_size;
+        if progress.step > steps_per_epoch * config.epochs {
+            let done = progress.step.div_ceil(steps_per_epoch);
+            let problem =
+                format!("epochs {}: the run is in epoch {done} already; give at least {done}", config.epochs);
+            return Err(TrainConfigError(problem).into());
+        }
         let log = StepLog::open(&plan.folder, progress.step)?;
         let counter = WorkCounter::default();
         Ok(Self { plan, device: device.clone(), network, optimizer, progress, log, counter })
@@ -171,7 +189,8 @@ impl<'a> Run<'a> {
         let loss: f64 = to_vec(step.values).into_iter().map(f64::from).sum();
         let mean = loss / labels.len() as f64;
         if !mean.is_finite() {
-            return Err(TrainError::NonFinite { step: number + 1, loss: mean });
+            let best = self.progress.best.map(|_| self.plan.folder.join("best.safetensors"));
+            return Err(TrainError::NonFinite { step: number + 1, loss: mean, best });
         }
         let gradient_norm = global_norm(&self.network, &step.parameters);
         if let Some(limit) = config.clip_norm {
@@ -378,6 +397,10 @@ impl<'a> Run<'a> {
                 self.model_file().write(&self.plan.folder.join("best.safetensors"))?;
             }
         }
+        if self.plan.config.keep_every.is_some_and(|every| (epoch + 1).is_multiple_of(every)) {
+            let name = format!("epoch-{:03}.safetensors", epoch + 1);
+            self.model_file().write(&self.plan.folder.join(name))?;
+        }
         let share = |correct: usize| correct as f64 / self.plan.config.development as f64;
         let mean = |sum: f64, count: usize| (count > 0).then(|| sum / count as f64);
         let report = EpochReport {
@@ -426,7 +449,8 @@ impl<'a> Run<'a> {
     }
 
     pub fn model_file(&self) -> ModelFile {
-        ModelFile { metadata: self.plan.trained_metadata(), network: self.network.clone() }
+        let (step, epoch) = (self.progress.step, self.progress.step / self.steps_per_epoch());
+        ModelFile { metadata: self.plan.trained_metadata(step, epoch), network: self.network.clone() }
     }
 
     pub fn checkpoint(&self) -> Result<(), TrainError> {

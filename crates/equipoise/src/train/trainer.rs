@@ -13,8 +13,9 @@ use super::gradients::UnsupportedCell;
 use super::order::shuffled;
 use super::run::Run;
 use crate::attack::PgdError;
-use crate::checkpoint::{Metadata, ModelFile, ModelFileError};
+use crate::checkpoint::{Metadata, ModelFile, ModelFileError, StateDictError};
 use crate::model::mdeq::ConfigError;
+use crate::network::Network;
 use crate::solve::SolverError;
 
 /// What is trained, on what, how, and where to.
@@ -25,13 +26,33 @@ pub struct Plan<'a> {
     pub config: TrainConfig,
     /// The training split. Its last examples are held out as the development split.
     pub data: &'a Dataset,
+    /// Weights to start from; random ones of the seed when absent. The optimiser starts anew either way.
+    pub init: Option<Initial>,
     /// Seed of the weights and of everything random in training.
     pub seed: u64,
     /// Where checkpoints and the log go. The finished model is written there as `model.safetensors`, that of the best
-    /// epoch as `best.safetensors`.
+    /// epoch as `best.safetensors`, those that the recipe keeps as `epoch-N.safetensors`.
     pub folder: PathBuf,
     /// Whether to go on from the folder's last checkpoint, if there is one.
     pub resume: bool,
+}
+
+/// A trained network that a run goes out from: fine-tuning.
+#[derive(Debug, Clone)]
+pub struct Initial {
+    /// The weights. They must be of the plan's architecture; dropout, which has no weights, may differ.
+    pub network: Network,
+    /// Where they are from.
+    pub origin: Origin,
+}
+
+/// Where the first weights of a run are from, as its models record it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The model's name.
+    pub name: String,
+    /// SHA-256 of its file, in hexadecimal.
+    pub sha256: String,
 }
 
 /// One step: a line of `steps.jsonl`.
@@ -185,14 +206,27 @@ pub enum TrainError {
     },
     /// The loss is not a number any more.
     #[error(
-        "the loss is {loss} at step {step}: lower the learning rate, lengthen the warm-up, or resume from the \
-         last checkpoint with another recipe"
+        "the loss is {loss} at step {step}: start anew in another folder with a lower learning rate, clipped \
+         gradients or a longer warm-up{}",
+        best.as_ref().map_or_else(String::new, |best| format!(
+            ", or from the weights of the best epoch so far, {}, as the initial ones", best.display()
+        ))
     )]
     NonFinite {
         /// The step.
         step: usize,
         /// The loss.
         loss: f64,
+        /// The model of the best complete epoch, if there is one.
+        best: Option<PathBuf>,
+    },
+    /// The initial weights are of another architecture.
+    #[error("the initial weights of {name} are not of the architecture to be trained: {source}")]
+    Initial {
+        /// The model that they are from.
+        name: String,
+        /// What does not fit.
+        source: Box<StateDictError>,
     },
     /// A checkpoint cannot be read or written.
     #[error(transparent)]
@@ -204,7 +238,13 @@ pub enum TrainError {
 
 /// Trains a model. Writes into the plan's folder: checkpoints `step-N/`; `steps.jsonl` and `log.jsonl` with a line per
 /// step and per epoch; `best.safetensors`, the model after the best epoch on the development split, if there is
-/// one; and when it is done `model.safetensors`, the model after the last epoch.
+/// one; `epoch-N.safetensors`, if the recipe keeps epochs; and when it is done `model.safetensors`, the model after the
+/// last epoch.
+///
+/// A run may be resumed with other checkpoint steps, kept epochs and patience, which do not change its weights. With a
+/// constant learning rate it may also be resumed with more epochs, even when it was done: the weights are then those of
+/// a run that was that long from the start. Under any other schedule the learning rate of every step depends on the
+/// length.
 ///
 /// # Errors
 ///
@@ -246,20 +286,33 @@ pub fn train(plan: &Plan<'_>, device: &Device, observer: &dyn Observer) -> Resul
 }
 
 impl Plan<'_> {
-    /// The model's metadata with the recipe that trains it.
-    pub(super) fn trained_metadata(&self) -> Metadata {
-        let training = serde_json::json!({ "recipe": self.config, "seed": self.seed });
+    /// The model's metadata with the recipe that trains it, and how far it has come.
+    pub(super) fn trained_metadata(&self, step: usize, epoch: usize) -> Metadata {
+        let mut training =
+            serde_json::json!({ "recipe": self.config, "seed": self.seed, "step": step, "epoch": epoch });
+        if let Some(origin) = self.origin() {
+            training["init"] = origin;
+        }
         Metadata { training, data: format!("{}, train", self.data.name), ..self.metadata.clone() }
     }
 
     /// What must be the same when a run is resumed.
     pub(super) fn fingerprint(&self) -> serde_json::Value {
-        serde_json::json!({
+        let mut plan = serde_json::json!({
             "recipe": self.config,
             "seed": self.seed,
             "architecture": self.metadata.architecture,
             "deployment": self.metadata.deployment,
             "data": { "name": self.data.name, "count": self.data.len() },
-        })
+        });
+        if let Some(origin) = self.origin() {
+            plan["init"] = origin;
+        }
+        plan
+    }
+
+    fn origin(&self) -> Option<serde_json::Value> {
+        let Origin { name, sha256 } = &self.init.as_ref()?.origin;
+        Some(serde_json::json!({ "name": name, "sha256": sha256 }))
     }
 }
