@@ -10,6 +10,7 @@ use crate::feedforward::FeedforwardVictim;
 use crate::gradient::Estimator;
 use crate::model::init::Init;
 use crate::model::mdeq::{ConfigError, Mdeq, MdeqConfig};
+use crate::model::normalisation::Normalisation;
 use crate::model::resnet::{ResNet18, ResNet18Config};
 use crate::model::wide_resnet::{WideResNet, WideResNetConfig};
 use crate::readout::Readout;
@@ -68,6 +69,24 @@ impl Architecture {
         match self {
             Self::Mdeq(config) => Some(Self::Mdeq(MdeqConfig { dropout, ..config })),
             Self::ResNet18(_) | Self::WideResNet(_) => None,
+        }
+    }
+
+    /// The same for images that are normalised first, inside of the model.
+    pub fn with_normalisation(self, normalisation: Option<Normalisation>) -> Self {
+        match self {
+            Self::Mdeq(config) => Self::Mdeq(MdeqConfig { normalisation, ..config }),
+            Self::ResNet18(config) => Self::ResNet18(ResNet18Config { normalisation, ..config }),
+            Self::WideResNet(config) => Self::WideResNet(WideResNetConfig { normalisation, ..config }),
+        }
+    }
+
+    /// What images are normalised by.
+    pub fn normalisation(&self) -> Option<&Normalisation> {
+        match self {
+            Self::Mdeq(config) => config.normalisation.as_ref(),
+            Self::ResNet18(config) => config.normalisation.as_ref(),
+            Self::WideResNet(config) => config.normalisation.as_ref(),
         }
     }
 

@@ -16,7 +16,7 @@ use burn::tensor::Device;
 use common::Fixture;
 use equipoise::attack::{self, Attack, Budget, Norm, Targets, WhiteBox};
 use equipoise::batch::{Images, predictions, select};
-use equipoise::checkpoint::{Configuration, import};
+use equipoise::checkpoint::{Configuration, ImportOptions, import};
 use equipoise::deployed::Deployment;
 use equipoise::evaluate::{Cascade, Points, Quiet, Run, Settings, run};
 use equipoise::gradient::Estimator;
@@ -47,7 +47,15 @@ fn compare(norm: Norm, eps: f64, key: &str) {
     let expected = Fixture::read(&folder.join("io.safetensors"));
     let architecture = Architecture::named("resnet18").unwrap().with_width(8).unwrap();
     let configuration = Configuration { architecture, deployment: Deployment::default() };
-    let file = import(&folder.join("checkpoint.pth"), configuration, "resnet18", &Device::default()).unwrap();
+    let file = import(
+        &folder.join("checkpoint.pth"),
+        configuration,
+        "resnet18",
+        &ImportOptions::default(),
+        &Device::default(),
+    )
+    .unwrap()
+    .model;
     let victim = file.network.victim(&file.metadata.deployment, Readout::Final, Estimator::Exact);
     let victim = victim.as_ref();
     let (images, labels): (Images, Vec<usize>) = (expected.tensor("x"), expected.labels());

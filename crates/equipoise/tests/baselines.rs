@@ -25,9 +25,12 @@ const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 
 fn architectures() -> [(&'static str, Architecture); 2] {
     let (image, classes) = ([3, 16, 16], 5);
-    let wide = WideResNetConfig { width: 2, depth: 10, image, classes };
+    let wide = WideResNetConfig { width: 2, depth: 10, image, classes, normalisation: None };
     [
-        ("resnet18", Architecture::ResNet18(ResNet18Config { width: 4, image, classes })),
+        (
+            "resnet18",
+            Architecture::ResNet18(ResNet18Config { width: 4, image, classes, normalisation: None }),
+        ),
         ("wrn-34-10", Architecture::WideResNet(wide)),
     ]
 }
@@ -96,7 +99,7 @@ fn sizes_that_do_not_fit_are_refused_by_name() {
     let device = Device::default();
     for (architecture, field) in [
         (Architecture::named("resnet18").unwrap().with_width(0).unwrap(), "width"),
-        (Architecture::named("resnet18").unwrap().for_data([3, 12, 16], 10), "image"),
+        (Architecture::named("resnet18").unwrap().for_data([3, 57, 16], 10), "image"),
         (Architecture::named("wrn-34-10").unwrap().for_data([3, 32, 32], 1), "classes"),
         (Architecture::WideResNet(WideResNetConfig { depth: 33, ..WideResNetConfig::new(1) }), "depth"),
     ] {

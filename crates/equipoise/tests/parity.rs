@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor};
 use common::{Fixture, median_cosine, relative_error, worst_cosine};
 use equipoise::attack::Classifier;
 use equipoise::batch::{Images, predictions, to_vec};
-use equipoise::checkpoint::{Configuration, ModelFile, import};
+use equipoise::checkpoint::{Configuration, ImportOptions, ModelFile, import};
 use equipoise::deployed::{Deployment, Victim};
 use equipoise::gradient::Estimator;
 use equipoise::loss::{CrossEntropy, Objective};
@@ -43,7 +43,10 @@ fn releases() -> Vec<Release> {
         let folder = folder(name)?;
         let configuration = Configuration::read(&folder.join("config.yaml")).unwrap();
         let checkpoint = folder.join("checkpoint.pth.tar");
-        let mut file = import(&checkpoint, configuration, name, &Device::default()).unwrap();
+        let mut file =
+            import(&checkpoint, configuration, name, &ImportOptions::default(), &Device::default())
+                .unwrap()
+                .model;
         file.metadata.deployment = batch_scope(file.metadata.deployment);
         // A unit of `two-branch` is at the kink of its ReLU: with the rounding of Winograd's convolutions one
         // example's gradient is that of the other side.
@@ -295,7 +298,15 @@ fn resnet18() {
     let expected = Fixture::read(&folder.join("io.safetensors"));
     let architecture = Architecture::named("resnet18").unwrap().with_width(8).unwrap();
     let configuration = Configuration { architecture, deployment: Deployment::default() };
-    let file = import(&folder.join("checkpoint.pth"), configuration, "resnet18", &Device::default()).unwrap();
+    let file = import(
+        &folder.join("checkpoint.pth"),
+        configuration,
+        "resnet18",
+        &ImportOptions::default(),
+        &Device::default(),
+    )
+    .unwrap()
+    .model;
     let victim = file.network.victim(&file.metadata.deployment, Readout::Final, Estimator::Exact);
     let images: Images = expected.tensor("x");
     let logits = victim.logits(&images);

@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 
 use burn::tensor::Device;
-use equipoise::checkpoint::{Configuration, import};
+use equipoise::checkpoint::{Configuration, ImportOptions, import};
 use equipoise::network::Architecture;
 use equipoise::trace::{TraceError, TraceOptions, read_input, trace_file};
 use safetensors::Dtype;
@@ -63,7 +63,9 @@ fn only_a_deq_is_traced_and_nothing_is_written_on_failure() {
     let weights = folder.path().join("weights.pth");
     let network = architecture.init(0, &Device::default()).unwrap();
     equipoise::checkpoint::export_pytorch(&network, &weights).unwrap();
-    let file = import(&weights, configuration, "baseline", &Device::default()).unwrap();
+    let file = import(&weights, configuration, "baseline", &ImportOptions::default(), &Device::default())
+        .unwrap()
+        .model;
     let result = trace_file(&file, &input, &output, &TraceOptions::default(), &Device::default());
     assert!(matches!(result, Err(TraceError::NotADeq(name)) if name == "baseline"));
     assert!(!output.exists());

@@ -1,8 +1,9 @@
 //! `import`: from a PyTorch checkpoint to a model file.
 
-use equipoise::checkpoint::{Configuration, import};
+use equipoise::checkpoint::{Configuration, ImportOptions, Imported, Normalise, import};
 use equipoise::deployed::Deployment;
 use equipoise::gradient::Estimator;
+use equipoise::model::normalisation::Normalisation;
 use equipoise::network::Architecture;
 
 use super::print;
@@ -24,24 +25,66 @@ pub fn run(flags: &Import, setup: &Setup) -> Result<(), Error> {
     }
     let stem = flags.from.file_name().and_then(|name| name.to_str()).unwrap_or("imported");
     let name = flags.name.as_deref().unwrap_or(stem.split('.').next().unwrap_or(stem));
-    let model = import(&flags.from, configuration, name, &setup.device)?;
+    let ignore =
+        flags.ignore.iter().flat_map(|list| list.split(',')).map(|name| name.trim().to_owned()).collect();
+    let options = ImportOptions { key: flags.key.clone(), normalise: normalise(flags)?, ignore };
+    let Imported { model, notes } = import(&flags.from, configuration, name, &options, &setup.device)
+        .map_err(|error| {
+            let lines = error.lines();
+            if flags.list && !lines.is_empty() {
+                return input(format!("{error}\n{}", lines.join("\n")));
+            }
+            let more = if lines.is_empty() { "" } else { "; --list names all of them" };
+            input(format!("{error}{more}"))
+        })?;
+    for note in notes {
+        tracing::info!("{}: {note}", flags.from.display());
+    }
     model.write(&flags.out)?;
     print(&format!("{}\n", flags.out.display()))
 }
 
+/// `--normalise`, `--mean` and `--std`.
+fn normalise(flags: &Import) -> Result<Normalise, Error> {
+    let numbers = |flag: &str, list: &str| -> Result<Vec<f32>, Error> {
+        let wrong =
+            |_| input(format!("{flag} {list}: give a number for each channel, such as 0.49,0.48,0.45"));
+        list.split(',').map(|number| number.trim().parse::<f32>().map_err(wrong)).collect()
+    };
+    match (&flags.normalise, &flags.mean, &flags.std) {
+        (None, Some(mean), Some(std)) => {
+            let (mean, std) = (numbers("--mean", mean)?, numbers("--std", std)?);
+            Ok(Normalise::By(Normalisation { mean, std }))
+        }
+        (None, None, None) => Ok(Normalise::AsInFile),
+        (Some(name), None, None) if name == "none" => Ok(Normalise::No),
+        (Some(name), None, None) => Normalisation::named(name).map(Normalise::By).ok_or_else(|| {
+            let names = Normalisation::NAMES.join(", ");
+            input(format!("--normalise {name}: use {names} or none, or give --mean and --std"))
+        }),
+        _ => Err(input("--mean and --std go together, and without --normalise")),
+    }
+}
+
 /// `--arch`, `--config` and `--width`.
 fn configuration(flags: &Import) -> Result<Configuration, Error> {
-    let mut configuration = match &flags.config {
-        Some(path) => Configuration::read(path)?,
-        None if flags.arch == "mdeq" => {
+    let mut configuration = match (&flags.config, flags.arch.as_deref()) {
+        (Some(path), _) => Configuration::read(path)?,
+        (None, None) => {
+            return Err(input(
+                "--arch or --config is needed: a checkpoint does not say what its weights belong to; use --arch resnet18 or \
+                 wrn-34-10, or the --config of a model",
+            ));
+        }
+        (None, Some("mdeq")) => {
             return Err(input("--arch mdeq needs --config: the sizes of an MDEQ are not in its weights"));
         }
-        None => {
-            let architecture = Architecture::named(&flags.arch);
+        (None, Some(name)) => {
+            let architecture = Architecture::named(name);
             let architecture =
                 architecture.filter(|architecture| !matches!(architecture, Architecture::Mdeq(_)));
             let architecture = architecture
-                .ok_or_else(|| input(format!("--arch {}: use mdeq, resnet18 or wrn-34-10", flags.arch)))?;
+                .ok_or_else(|| input(format!("--arch {name}: use mdeq, resnet18 or wrn-34-10")))?;
             Configuration { architecture, deployment: Deployment::default() }
         }
     };
@@ -50,13 +93,31 @@ fn configuration(flags: &Import) -> Result<Configuration, Error> {
         Architecture::ResNet18(_) => "resnet18",
         Architecture::WideResNet(_) => "wrn-34-10",
     };
-    if kind != flags.arch {
-        return Err(input(format!("--arch {}, but the configuration is that of {kind}", flags.arch)));
+    if let Some(name) = flags.arch.as_deref().filter(|name| *name != kind) {
+        return Err(input(format!("--arch {name}, but the configuration is that of {kind}")));
     }
     if let Some(width) = flags.width {
         let wider = configuration.architecture.with_width(width);
         configuration.architecture =
             wider.ok_or_else(|| input("--width: an mdeq has none; its sizes are in --config"))?;
     }
+    let [channels, height, width] = configuration.architecture.image();
+    let classes = flags.classes.unwrap_or(configuration.architecture.classes());
+    let image = match &flags.image {
+        None => [channels, height, width],
+        Some(size) => {
+            let sides: Option<Vec<usize>> = size.split('x').map(|side| side.trim().parse().ok()).collect();
+            match sides.as_deref() {
+                Some([side]) => [channels, *side, *side],
+                Some([channels, height, width]) => [*channels, *height, *width],
+                _ => {
+                    return Err(input(format!(
+                        "--image {size}: write 28, or 1x28x28 (channels, height, width)"
+                    )));
+                }
+            }
+        }
+    };
+    configuration.architecture = configuration.architecture.for_data(image, classes);
     Ok(configuration)
 }

@@ -2,7 +2,7 @@
 //!
 //! Ours has an `[architecture]` table, the fields of [`MdeqConfig`](crate::model::mdeq::MdeqConfig) or of a
 //! baseline with its `kind`, and optionally a `[deployment]` table, the fields of [`Deployment`]. A file with a
-//! `MODEL` key is the release's.
+//! `MODEL` key is the release's. What `equipoise info --json` prints is a configuration too.
 
 mod release;
 mod yaml;
@@ -50,6 +50,10 @@ impl Configuration {
     }
 }
 
+/// What `equipoise info --json` says beside architecture and deployment.
+const INFO: [&str; 8] =
+    ["name", "parameters", "parameters_beside", "data", "training", "file", "sha256", "format_version"];
+
 /// The key and what is wrong with it.
 type KeyError = (String, String);
 
@@ -65,6 +69,12 @@ fn ours(tree: Value) -> Result<Configuration, KeyError> {
         fields.entry("kind").or_insert_with(|| "mdeq".into());
     }
     let deployment = tables.remove("deployment");
+    // `equipoise info --json` says more of a model than how it is made.
+    if tables.contains_key("parameters") {
+        for key in INFO {
+            tables.remove(key);
+        }
+    }
     if let Some(unknown) = tables.keys().next() {
         return Err((unknown.clone(), "unknown; a configuration has `architecture` and `deployment`".into()));
     }

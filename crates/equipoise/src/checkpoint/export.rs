@@ -31,17 +31,17 @@ pub fn export_safetensors(network: &Network, path: &Path) -> Result<(), ModelFil
 ///
 /// If the file cannot be written; nothing half-written stays behind.
 pub fn export_pytorch(network: &Network, path: &Path) -> Result<(), ModelFileError> {
-    let content = archive(&network.weights()).map_err(|source| io_error(path, "write", source))?;
+    let content = archive(&network.weights(), "archive").map_err(|source| io_error(path, "write", source))?;
     write_atomically(path, &content)
 }
 
-/// The zip archive: `data.pkl` describes the tensors, `data/0`, `data/1`, .. hold them.
-fn archive(dict: &StateDict) -> io::Result<Vec<u8>> {
+/// The zip archive, below the folder `root`: `data.pkl` describes the tensors, `data/0`, `data/1`, .. hold them.
+pub(super) fn archive(dict: &StateDict, root: &str) -> io::Result<Vec<u8>> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     // PyTorch maps tensors from the file, so they are stored as they are, and aligned.
     let plain = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).with_alignment(64);
     let mut put = |name: &str, content: &[u8]| -> io::Result<()> {
-        zip.start_file(format!("archive/{name}"), plain.large_file(content.len() >= 1 << 31))?;
+        zip.start_file(format!("{root}/{name}"), plain.large_file(content.len() >= 1 << 31))?;
         zip.write_all(content)
     };
     put("data.pkl", &pickle(dict))?;

@@ -1,16 +1,17 @@
 //! Models from elsewhere: a PyTorch checkpoint and a configuration become a [`ModelFile`].
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
+use super::choose::{self, Candidate, Choice, Shapes, Unchosen, is_counter, summary};
 use super::configuration::Configuration;
-use super::model_file::{FORMAT_VERSION, Metadata, ModelFile, from_safetensors};
-use super::pytorch::read_pytorch;
-use super::state_dict::StateDictError;
+use super::model_file::{FORMAT_VERSION, Metadata, ModelFile};
+use super::state_dict::{StateDict, StateDictError};
+use super::tensors::{self, Tensors};
 use crate::model::mdeq::ConfigError;
+use crate::model::normalisation::Normalisation;
 use crate::network::Architecture;
 use crate::solve::SolverError;
 
@@ -51,47 +52,180 @@ pub enum ImportError {
     /// A solver's settings are out of range.
     #[error(transparent)]
     Solver(#[from] SolverError),
+    /// Several parts of the checkpoint hold the whole model: weights and their average, say.
+    #[error("{path}: several of its dictionaries hold the model: {}; choose one by its key", list(keys))]
+    Several {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The key of each.
+        keys: Vec<String>,
+    },
+    /// The key that was asked for holds nothing of the model.
+    #[error("{path}: nothing of the model stands under the key `{key}`; it stands under {}", list(keys))]
+    NoSuchKey {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What was asked for.
+        key: String,
+        /// The keys that do.
+        keys: Vec<String>,
+    },
+    /// No name in the checkpoint is one of the model's.
+    #[error(
+        "{path}: the weights do not fit the model: {diagnosis}; is this the architecture that was trained?"
+    )]
+    Foreign {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What its names have in common, and the first difference.
+        diagnosis: String,
+        /// All names in it.
+        names: Vec<String>,
+    },
     /// The weights do not fit the configuration.
-    #[error("{path}: {source}; is this the configuration that it was trained with?")]
+    #[error(
+        "{path}: the weights do not fit the model: {diagnosis}; is this the configuration that it was trained with?"
+    )]
     Weights {
         /// The checkpoint.
         path: PathBuf,
+        /// What fits, and the first of each kind of difference.
+        diagnosis: String,
         /// All that does not fit, by name.
         source: Box<StateDictError>,
     },
 }
 
-/// Reads the weights of a model: a PyTorch checkpoint (zip, tar or legacy pickle; `state_dict` key or bare;
-/// `module.` prefixes; weight norm as `weight_g`, `weight_v`), or a `.safetensors` file with the same names.
+impl ImportError {
+    /// Every name that does not fit, a line for each kind; empty for an error that is not about names.
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Weights { source, .. } => source.lines(),
+            Self::Foreign { names, .. } => vec![format!("in the file: {}", names.join(", "))],
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn list(keys: &[String]) -> String {
+    keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// How images are normalised inside of an imported model.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Normalise {
+    /// By the mean and deviation in the file, if it has them; else not at all, or as the configuration says.
+    #[default]
+    AsInFile,
+    /// By these, whatever the file has.
+    By(Normalisation),
+    /// Not at all, whatever the file has.
+    No,
+}
+
+/// What to take from a checkpoint.
+#[derive(Debug, Clone, Default)]
+pub struct ImportOptions {
+    /// A part of the path to the weights, where several dictionaries hold the model; `.` for the top level.
+    pub key: Option<String>,
+    /// What images are normalised by.
+    pub normalise: Normalise,
+    /// Tensors between the model's that are not needed: names, or what names begin with up to a dot.
+    pub ignore: Vec<String>,
+}
+
+/// An imported model, and what was found on the way.
+#[derive(Debug)]
+pub struct Imported {
+    /// The model.
+    pub model: ModelFile,
+    /// In sentences: which part of the file was taken, what was left aside, how images are normalised.
+    pub notes: Vec<String>,
+}
+
+/// Reads the weights of a model: a PyTorch checkpoint (zip, tar or legacy pickle) or a `.safetensors` file, both in the
+/// same way. The state dict is found by its names, in whatever dictionaries and behind whatever prefixes it stands;
+/// weight norm in either spelling; half, bfloat16 and double precision are converted; counters are passed over.
 ///
-/// Nothing from the pickle is run. The training recipe and the data are left unknown.
+/// Nothing from a pickle is run. The training recipe and the data are left unknown.
 ///
 /// # Errors
 ///
-/// If a file cannot be read, the configuration contradicts itself, or names and shapes of the weights do not
-/// fit it; the error then lists all of them.
+/// If a file cannot be read, the configuration contradicts itself, or names, shapes or types of the weights do not
+/// fit it: the message is a diagnosis, [`ImportError::lines`] has all of it.
 pub fn import(
     checkpoint: &Path,
     configuration: Configuration,
     name: &str,
+    options: &ImportOptions,
     device: &Device,
-) -> Result<ModelFile, ImportError> {
+) -> Result<Imported, ImportError> {
     let Configuration { architecture, deployment } = configuration;
     architecture.validate()?;
     deployment.validate()?;
-    let mut weights = if checkpoint.extension().is_some_and(|ending| ending == "safetensors") {
-        let unreadable = |problem| ImportError::Checkpoint { path: checkpoint.to_owned(), problem };
-        let bytes = fs::read(checkpoint).map_err(|e| unreadable(e.to_string()))?;
-        from_safetensors(&bytes).map_err(unreadable)?
-    } else {
-        read_pytorch(checkpoint)?
-    };
-    if matches!(architecture, Architecture::WideResNet(_)) {
-        // The TRADES code builds a second first stage that its forward pass never uses.
-        weights.retain(|name, _| !name.starts_with("sub_block1."));
+    let path = || checkpoint.to_owned();
+    let mut file = tensors::read(checkpoint)?;
+    let mut notes = Vec::new();
+    let architecture = normalised(architecture, checkpoint, &mut file, &options.normalise, &mut notes)?;
+    let network = architecture.init(0, device)?;
+    let needed: Shapes = network.weights().into_iter().map(|(name, entry)| (name, entry.shape)).collect();
+    let keys = |all: Vec<Candidate>| all.iter().map(|candidate| candidate.key().to_owned()).collect();
+
+    let all = file.clone();
+    let chosen = choose::choose(file, &needed, options.key.as_deref());
+    let Choice { candidate, tensors, aside } = chosen.map_err(|why| match (why, &options.key) {
+        (Unchosen::Several(all), _) => ImportError::Several { path: path(), keys: keys(all) },
+        (Unchosen::NoSuchKey(all), Some(key)) => {
+            ImportError::NoSuchKey { path: path(), key: key.clone(), keys: keys(all) }
+        }
+        (Unchosen::Nothing | Unchosen::NoSuchKey(_), _) => ImportError::Foreign {
+            path: path(),
+            diagnosis: choose::diagnosis(&all, &needed, None),
+            names: all.keys().cloned().collect(),
+        },
+    })?;
+    if !candidate.prefix.is_empty() {
+        notes.push(format!("weights taken from under `{}`", candidate.prefix));
     }
-    let misfit = |source| ImportError::Weights { path: checkpoint.to_owned(), source: Box::new(source) };
-    let network = architecture.init(0, device)?.with_weights(weights).map_err(misfit)?;
+    let aside: Tensors =
+        aside.into_iter().filter(|(name, _)| !name.ends_with("num_batches_tracked")).collect();
+    if !aside.is_empty() {
+        notes.push(format!("left aside, unexpected: {}", summary(&aside)));
+    }
+
+    let mut weights = StateDict::new();
+    let mut ignored = Vec::new();
+    let mut others = Vec::new();
+    for (name, tensor) in tensors {
+        let is = |pattern: &String| name == *pattern || name.starts_with(&format!("{pattern}."));
+        if needed.contains_key(&name) {
+            let entry = tensor.to_f32().map_err(|problem| ImportError::Checkpoint {
+                path: path(),
+                problem: format!("tensor {}{name} {problem}", candidate.prefix),
+            })?;
+            weights.insert(name, entry);
+        } else if options.ignore.iter().any(is) || unused(&architecture, &name) {
+            ignored.push(name);
+        } else if !is_counter(&name) {
+            others.push(name);
+        }
+    }
+    if !ignored.is_empty() {
+        notes.push(format!("not used by the model: {}", ignored.join(", ")));
+    }
+    let misfit = |mut source: StateDictError| {
+        source.unexpected.extend(others.iter().cloned());
+        ImportError::Weights {
+            path: path(),
+            diagnosis: choose::diagnosis(&all, &needed, Some((&candidate, &source))),
+            source: Box::new(source),
+        }
+    };
+    let network = match network.with_weights(weights) {
+        Err(source) => return Err(misfit(source)),
+        Ok(_) if !others.is_empty() => return Err(misfit(StateDictError::default())),
+        Ok(network) => network,
+    };
     let metadata = Metadata {
         format_version: FORMAT_VERSION,
         name: name.to_owned(),
@@ -100,5 +234,78 @@ pub fn import(
         training: serde_json::Value::Null,
         data: String::new(),
     };
-    Ok(ModelFile { metadata, network })
+    Ok(Imported { model: ModelFile { metadata, network }, notes })
+}
+
+/// Whether a tensor that an architecture's usual code has is never used by its forward pass.
+fn unused(architecture: &Architecture, name: &str) -> bool {
+    // The TRADES code builds a second first stage.
+    matches!(architecture, Architecture::WideResNet(_)) && name.starts_with("sub_block1.")
+}
+
+/// The architecture with the normalisation that was asked for, or else that of the file, whose tensors are taken out.
+fn normalised(
+    architecture: Architecture,
+    path: &Path,
+    file: &mut Tensors,
+    asked: &Normalise,
+    notes: &mut Vec<String>,
+) -> Result<Architecture, ImportError> {
+    let channels = architecture.image()[0];
+    let found = normalisation_of(file, channels);
+    let own = match (asked, found.as_slice()) {
+        (Normalise::No, _) => None,
+        (Normalise::By(asked), _) => Some(asked.clone()),
+        (Normalise::AsInFile, []) => architecture.normalisation().cloned(),
+        (Normalise::AsInFile, [(name, first), rest @ ..]) => {
+            let key =
+                |problem: String| ImportError::Key { path: path.to_owned(), key: name.clone(), problem };
+            if let Some((other, _)) = rest.iter().find(|(_, other)| other != first) {
+                return Err(key(format!(
+                    "another normalisation than {other}: give the mean and deviation to be used"
+                )));
+            }
+            if first.mean.iter().any(|mean| mean.abs() > 1.0) {
+                return Err(key(format!(
+                    "{:?} is no mean of intensities in [0, 1]: give the mean and deviation on that scale",
+                    first.mean
+                )));
+            }
+            notes.push(format!("normalisation taken from {name} and its deviation"));
+            Some(first.clone())
+        }
+    };
+    if let Some(Normalisation { mean, std }) = &own {
+        notes.push(format!("images are normalised inside of the model: mean {mean:?}, deviation {std:?}"));
+    }
+    let architecture = architecture.with_normalisation(own);
+    architecture.validate()?;
+    Ok(architecture)
+}
+
+/// Pairs of tensors that are the mean and the deviation of so many channels, with the name of the mean: `mu` and `sigma`,
+/// `normalize.mean` and `normalize.std`, and the like. They are taken out of the file.
+fn normalisation_of(file: &mut Tensors, channels: usize) -> Vec<(String, Normalisation)> {
+    const PAIRS: [[&str; 2]; 4] = [["mean", "std"], ["mu", "sigma"], ["_mean", "_std"], ["mean", "sigma"]];
+    let mut found = Vec::new();
+    let names: Vec<String> = file.keys().cloned().collect();
+    for name in names {
+        for [mean, std] in PAIRS {
+            let Some(prefix) = name.strip_suffix(mean) else { continue };
+            if !(prefix.is_empty() || prefix.ends_with('.')) {
+                continue;
+            }
+            let values = |name: &str| {
+                let entry = file.get(name)?.to_f32().ok()?;
+                (entry.values.len() == channels).then_some(entry.values)
+            };
+            let other = format!("{prefix}{std}");
+            let (Some(mean), Some(std)) = (values(&name), values(&other)) else { continue };
+            found.push((name.clone(), Normalisation { mean, std }));
+            file.remove(&name);
+            file.remove(&other);
+            break;
+        }
+    }
+    found
 }

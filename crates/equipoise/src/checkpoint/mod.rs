@@ -4,14 +4,19 @@
 mod model_file;
 mod state_dict;
 mod configuration;
+mod foreign;
+mod zip_end;
 mod pytorch;
+mod tensors;
+mod choose;
 mod import;
 mod export;
 
 pub use configuration::Configuration;
 pub use export::{export_pytorch, export_safetensors};
-pub use import::{ImportError, import};
+pub use foreign::Kind;
+pub use import::{ImportError, ImportOptions, Imported, Normalise, import};
 pub use model_file::{FORMAT_VERSION, Metadata, ModelFile, ModelFileError};
 pub(crate) use model_file::{io_error, write_atomically};
-pub use pytorch::read_pytorch;
 pub use state_dict::{Entry, StateDict, StateDictError, load_state_dict, state_dict};
+pub use tensors::{Element, RawTensor, Tensors, read as read_checkpoint};

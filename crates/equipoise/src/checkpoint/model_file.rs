@@ -10,6 +10,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
+use super::foreign::Kind;
 use super::state_dict::{Entry, StateDict, StateDictError, load_state_dict, state_dict};
 use crate::deployed::Deployment;
 use crate::model::mdeq::ConfigError;
@@ -73,6 +74,14 @@ pub enum ModelFileError {
         /// What the reader said.
         problem: String,
     },
+    /// Another kind of file.
+    #[error("{path}: this is {}, not a model file; {}", kind.words(), advice(*kind))]
+    OtherKind {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        kind: Kind,
+    },
     /// A safetensors file without our metadata.
     #[error("{path}: no Equipoise model ({problem}); use `equipoise import` for weights from elsewhere")]
     Foreign {
@@ -115,6 +124,16 @@ pub enum ModelFileError {
     },
 }
 
+fn advice(kind: Kind) -> &'static str {
+    match kind {
+        Kind::PyTorch | Kind::Zip => "use `equipoise import` to make a model file of it",
+        Kind::Npz | Kind::Npy => {
+            "arrays are data (--data npz:PATH); a model is a .safetensors file that Equipoise wrote"
+        }
+        _ => "give a .safetensors file that `equipoise train` or `equipoise import` wrote",
+    }
+}
+
 impl ModelFile {
     /// Reads a model.
     ///
@@ -124,6 +143,10 @@ impl ModelFile {
     /// message names the file and what to do.
     pub fn read(path: &Path, device: &Device) -> Result<Self, ModelFileError> {
         let bytes = fs::read(path).map_err(|source| io_error(path, "read", source))?;
+        match Kind::of(&bytes[..bytes.len().min(512)]) {
+            Kind::Safetensors | Kind::Unknown => {}
+            kind => return Err(ModelFileError::OtherKind { path: path.to_owned(), kind }),
+        }
         let malformed = |problem: String| ModelFileError::Malformed { path: path.to_owned(), problem };
         let foreign = |problem: String| ModelFileError::Foreign { path: path.to_owned(), problem };
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| malformed(e.to_string()))?;

@@ -29,7 +29,7 @@ impl Entry {
 pub type StateDict = BTreeMap<String, Entry>;
 
 /// Why a state dict does not fit a model. Lists everything that is wrong at once.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, Default, PartialEq, thiserror::Error)]
 #[error("the weights do not fit the model: {}", self.lines().join("; "))]
 pub struct StateDictError {
     /// Names that the model has and the state dict has not.
@@ -43,6 +43,11 @@ pub struct StateDictError {
 }
 
 impl StateDictError {
+    /// An entry of `misshapen` in words.
+    pub(super) fn shapes((name, expected, found): &(String, Vec<usize>, Vec<usize>)) -> String {
+        format!("{name} (expected {expected:?}, found {found:?})")
+    }
+
     /// One line for each kind of problem.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
@@ -53,10 +58,7 @@ impl StateDictError {
         };
         list("missing", self.missing.clone());
         list("unexpected", self.unexpected.clone());
-        let shape = |(name, expected, found): &(String, Vec<usize>, Vec<usize>)| {
-            format!("{name} (expected {expected:?}, found {found:?})")
-        };
-        list("wrong shape", self.misshapen.iter().map(shape).collect());
+        list("wrong shape", self.misshapen.iter().map(Self::shapes).collect());
         list("NaN or infinite", self.not_finite.clone());
         lines
     }

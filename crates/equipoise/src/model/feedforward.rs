@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 
 use super::layers::Phase;
 use super::mdeq::ConfigError;
+use super::normalisation::Normalisation;
 use crate::batch::{Images, Logits};
 
 /// A model that maps images to logits in one pass.
@@ -16,10 +17,13 @@ pub trait Feedforward: Module + Sync + 'static {
     fn classes(&self) -> usize;
 }
 
-/// The mean over H and W: `[N, C, H, W]` to `[N, C]`.
-pub(super) fn global_average(x: Tensor<4>) -> Tensor<2> {
+/// The mean over H and W, `[N, C, H, W]` to `[N, C]`, of the first `window` rows and columns where there are more: the
+/// PyTorch models pool with a window and a stride of that size, and drop what does not fill another window.
+pub(super) fn pooled(x: Tensor<4>, window: usize) -> Tensor<2> {
     let [n, c, h, w] = x.dims();
-    x.reshape([n, c, h * w]).mean_dim(2).reshape([n, c])
+    let (rows, columns) = (h.min(window), w.min(window));
+    let x = if (rows, columns) == (h, w) { x } else { x.slice([0..n, 0..c, 0..rows, 0..columns]) };
+    x.reshape([n, c, rows * columns]).mean_dim(2).reshape([n, c])
 }
 
 pub(super) fn cifar_image() -> [usize; 3] {
@@ -30,12 +34,14 @@ pub(super) fn cifar_classes() -> usize {
     10
 }
 
-/// What every baseline requires of its sizes.
+/// What every baseline requires of its sizes: it halves the resolution `halvings` times, rounding up, and then pools
+/// with one window.
 pub(super) fn check_images(
     width: usize,
     image: [usize; 3],
     classes: usize,
-    factor: usize,
+    (halvings, window): (u32, usize),
+    normalisation: Option<&Normalisation>,
 ) -> Result<(), ConfigError> {
     let wrong = |field, problem| Err(ConfigError { field, problem });
     let [c, h, w] = image;
@@ -45,9 +51,12 @@ pub(super) fn check_images(
     if classes < 2 {
         return wrong("classes", format!("{classes} classes; at least 2 are needed"));
     }
-    if c == 0 || h == 0 || w == 0 || !h.is_multiple_of(factor) || !w.is_multiple_of(factor) {
-        let problem = format!("{c}×{h}×{w}: height and width must be positive multiples of {factor}");
+    let greatest = (2 * window - 1) << halvings;
+    if c == 0 || h == 0 || w == 0 || h > greatest || w > greatest {
+        let problem = format!(
+            "{c}×{h}×{w}: height and width must be from 1 to {greatest}; the classifier of larger images has more inputs"
+        );
         return wrong("image", problem);
     }
-    Ok(())
+    normalisation.iter().try_for_each(|normalisation| normalisation.validate(c))
 }

@@ -7,6 +7,7 @@ pub mod init;
 pub mod layers;
 pub mod parameters;
 pub mod mdeq;
+pub mod normalisation;
 pub mod feedforward;
 pub mod resnet;
 pub mod wide_resnet;

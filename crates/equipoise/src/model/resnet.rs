@@ -7,11 +7,15 @@ use burn::module::Module;
 use burn::tensor::{Tensor, activation};
 use serde::{Deserialize, Serialize};
 
-use super::feedforward::{Feedforward, check_images, global_average};
+use super::feedforward::{Feedforward, check_images, pooled};
 use super::init::{Init, Law};
 use super::layers::{BatchNorm, Conv2d, Dense, Layer, Phase, sequence};
 use super::mdeq::ConfigError;
+use super::normalisation::{Normalisation, normalised};
 use crate::batch::{Images, Logits};
+
+/// Side of the window of the final pooling: all of the last stage for images of 25 to 32 pixels.
+const WINDOW: usize = 4;
 
 /// Blocks per stage.
 const BLOCKS: usize = 2;
@@ -23,12 +27,15 @@ pub struct ResNet18Config {
     /// Channels of the first stage; the others have 2, 4 and 8 times as many. The usual model has 64.
     #[serde(default = "usual_width")]
     pub width: usize,
-    /// C, H, W of the images, H and W multiples of 8.
+    /// C, H, W of the images, H and W up to 56.
     #[serde(default = "super::feedforward::cifar_image")]
     pub image: [usize; 3],
     /// Number of classes K.
     #[serde(default = "super::feedforward::cifar_classes")]
     pub classes: usize,
+    /// What the images are normalised by before anything else, for models that expect it; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalisation: Option<Normalisation>,
 }
 
 fn usual_width() -> usize {
@@ -38,7 +45,12 @@ fn usual_width() -> usize {
 impl ResNet18Config {
     /// The usual model of some width, for 32×32 colour images of 10 classes.
     pub fn new(width: usize) -> Self {
-        Self { width, image: super::feedforward::cifar_image(), classes: super::feedforward::cifar_classes() }
+        Self {
+            width,
+            image: super::feedforward::cifar_image(),
+            classes: super::feedforward::cifar_classes(),
+            normalisation: None,
+        }
     }
 
     /// Whether the sizes fit together.
@@ -47,7 +59,7 @@ impl ResNet18Config {
     ///
     /// Names the first field that does not fit, and what it must satisfy.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        check_images(self.width, self.image, self.classes, 8)
+        check_images(self.width, self.image, self.classes, (3, WINDOW), self.normalisation.as_ref())
     }
 
     /// A model with random weights.
@@ -73,6 +85,7 @@ impl ResNet18Config {
             layer3: stage(widths[1], widths[2], init),
             layer4: stage(widths[2], widths[3], init),
             linear: Dense::new(widths[3], self.classes, init),
+            normalisation: self.normalisation.clone(),
         })
     }
 }
@@ -132,14 +145,17 @@ pub struct ResNet18 {
     pub layer4: Vec<BasicBlock>,
     /// The classifier.
     pub linear: Dense,
+    #[module(skip)]
+    normalisation: Option<Normalisation>,
 }
 
 impl Feedforward for ResNet18 {
     fn forward(&self, images: Images, phase: &Phase<'_>) -> Logits {
+        let images = normalised(self.normalisation.as_ref(), images);
         let x = activation::relu(self.bn1.forward(self.conv1.forward(images), phase));
         let stages = [&self.layer1, &self.layer2, &self.layer3, &self.layer4];
         let x = stages.into_iter().flatten().fold(x, |x, block| block.forward(x, phase));
-        self.linear.forward(global_average(x))
+        self.linear.forward(pooled(x, WINDOW))
     }
 
     fn classes(&self) -> usize {

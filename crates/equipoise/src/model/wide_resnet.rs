@@ -9,11 +9,15 @@ use burn::module::Module;
 use burn::tensor::{Tensor, activation};
 use serde::{Deserialize, Serialize};
 
-use super::feedforward::{Feedforward, check_images, global_average};
+use super::feedforward::{Feedforward, check_images, pooled};
 use super::init::{Init, Law};
 use super::layers::{BatchNorm, Conv2d, Dense, Phase};
 use super::mdeq::ConfigError;
+use super::normalisation::{Normalisation, normalised};
 use crate::batch::{Images, Logits};
+
+/// Side of the window of the final pooling: all of the last stage for images of 29 to 32 pixels.
+const WINDOW: usize = 8;
 
 /// Channels of the stem, and of the first stage for width 1.
 const BASE: usize = 16;
@@ -28,12 +32,15 @@ pub struct WideResNetConfig {
     /// Number of layers, 6n + 4. The usual model has 34.
     #[serde(default = "usual_depth")]
     pub depth: usize,
-    /// C, H, W of the images, H and W multiples of 4.
+    /// C, H, W of the images, H and W up to 60.
     #[serde(default = "super::feedforward::cifar_image")]
     pub image: [usize; 3],
     /// Number of classes K.
     #[serde(default = "super::feedforward::cifar_classes")]
     pub classes: usize,
+    /// What the images are normalised by before anything else, for models that expect it; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalisation: Option<Normalisation>,
 }
 
 fn usual_width() -> usize {
@@ -52,6 +59,7 @@ impl WideResNetConfig {
             depth: usual_depth(),
             image: super::feedforward::cifar_image(),
             classes: super::feedforward::cifar_classes(),
+            normalisation: None,
         }
     }
 
@@ -65,7 +73,7 @@ impl WideResNetConfig {
             let problem = format!("{} is not 6n + 4 with n at least 1, such as 34", self.depth);
             return Err(ConfigError { field: "depth", problem });
         }
-        check_images(self.width, self.image, self.classes, 4)
+        check_images(self.width, self.image, self.classes, (2, WINDOW), self.normalisation.as_ref())
     }
 
     /// A model with random weights.
@@ -95,6 +103,7 @@ impl WideResNetConfig {
             block3: stage(widths[1], widths[2], 2, init),
             bn1: BatchNorm::new(widths[2], true, init),
             fc: Dense::new(widths[2], self.classes, init),
+            normalisation: self.normalisation.clone(),
         })
     }
 }
@@ -160,14 +169,19 @@ pub struct WideResNet {
     pub bn1: BatchNorm,
     /// The classifier.
     pub fc: Dense,
+    #[module(skip)]
+    normalisation: Option<Normalisation>,
 }
 
 impl Feedforward for WideResNet {
     fn forward(&self, images: Images, phase: &Phase<'_>) -> Logits {
         let stages = [&self.block1, &self.block2, &self.block3];
         let blocks = stages.into_iter().flat_map(|stage| &stage.layer);
-        let x = blocks.fold(self.conv1.forward(images), |x, block| block.forward(x, phase));
-        self.fc.forward(global_average(activation::relu(self.bn1.forward(x, phase))))
+        let x = blocks
+            .fold(self.conv1.forward(normalised(self.normalisation.as_ref(), images)), |x, block| {
+                block.forward(x, phase)
+            });
+        self.fc.forward(pooled(activation::relu(self.bn1.forward(x, phase)), WINDOW))
     }
 
     fn classes(&self) -> usize {

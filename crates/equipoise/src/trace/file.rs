@@ -9,7 +9,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::{Trace, TraceOptions, trace};
 use crate::batch::{Images, from_vec, to_vec};
-use crate::checkpoint::{ModelFile, ModelFileError, io_error, write_atomically};
+use crate::checkpoint::{Kind, ModelFile, ModelFileError, io_error, write_atomically};
 use crate::network::{Architecture, Network};
 
 /// Why a trace cannot be made.
@@ -47,6 +47,13 @@ pub fn read_input(
     let wrong = |tensor, problem: String| TraceError::Input { path: path.to_owned(), tensor, problem };
     let bytes = fs::read(path)
         .map_err(|e| wrong("file", format!("cannot read: {e}; check the path and its permissions")))?;
+    match Kind::of(&bytes[..bytes.len().min(512)]) {
+        Kind::Safetensors | Kind::Unknown => {}
+        kind => {
+            let words = kind.words();
+            return Err(wrong("file", format!("this is {words}; give x and y in a .safetensors file")));
+        }
+    }
     let file = SafeTensors::deserialize(&bytes).map_err(|e| {
         wrong("file", format!("not a readable .safetensors file ({e}); give x and y in one, whole"))
     })?;

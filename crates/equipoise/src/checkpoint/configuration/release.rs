@@ -54,6 +54,7 @@ pub(super) fn understand(tree: &Value) -> Result<Configuration, KeyError> {
         dropout: at("MODEL.DROPOUT").real()?.unwrap_or(0.0),
         image,
         classes: at("MODEL.NUM_CLASSES").needed()?,
+        normalisation: None,
     };
     let solver = |solver: &str, steps: &str, or: SolverConfig| -> Result<SolverConfig, KeyError> {
         let steps = at(steps).number()?.unwrap_or(or.steps);

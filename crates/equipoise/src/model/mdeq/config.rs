@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::normalisation::Normalisation;
 use crate::state::Layout;
 
 /// Sizes of an MDEQ. Defaults are those that the paper's models share.
@@ -43,6 +44,9 @@ pub struct MdeqConfig {
     /// Number of classes K.
     #[serde(default = "defaults::classes")]
     pub classes: usize,
+    /// What the images are normalised by before anything else, for models that expect it; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalisation: Option<Normalisation>,
 }
 
 mod defaults {
@@ -92,6 +96,7 @@ impl MdeqConfig {
             dropout: 0.0,
             image: defaults::image(),
             classes: defaults::classes(),
+            normalisation: None,
         }
     }
 
@@ -203,6 +208,6 @@ impl MdeqConfig {
             );
             return wrong("image", problem);
         }
-        Ok(())
+        self.normalisation.iter().try_for_each(|normalisation| normalisation.validate(c))
     }
 }

@@ -15,6 +15,7 @@ use crate::batch::{Images, from_vec, to_vec};
 use crate::model::deq::{Stem, StemPullBack, StemTrainingPullBack};
 use crate::model::init::{Init, Law};
 use crate::model::layers::{BatchMoments, BatchNorm, Conv2d, Layer, Phase, conv_bn_relu, sequence};
+use crate::model::normalisation::{Normalisation, normalised};
 use crate::plain::{numbers_of, plain};
 use crate::state::Injection;
 
@@ -27,6 +28,8 @@ pub struct MdeqStem {
     pub stage0: Vec<Layer>,
     #[module(skip)]
     image: [usize; 3],
+    #[module(skip)]
+    normalisation: Option<Normalisation>,
     #[module(skip)]
     prepared: Prepared<Kernels>,
 }
@@ -45,7 +48,8 @@ impl MdeqStem {
         } else {
             conv_bn_relu(Conv2d::new([c, c], 1, 1, false, Law::FanIn, init), init)
         };
-        Self { downsample, stage0, image: config.image, prepared: Prepared::default() }
+        let normalisation = config.normalisation.clone();
+        Self { downsample, stage0, image: config.image, normalisation, prepared: Prepared::default() }
     }
 
     /// Every convolution with the normalisation after it.
@@ -76,6 +80,7 @@ impl MdeqStem {
 impl Stem for MdeqStem {
     /// Fused kernels for plain float32 tensors on the flex CPU device in evaluation, Burn operations otherwise.
     fn forward(&self, images: Images, phase: &Phase<'_>) -> Injection {
+        let images = normalised(self.normalisation.as_ref(), images);
         if let Phase::Evaluate = phase
             && let Some((kernels, numbers)) = self.fused(&images)
         {
@@ -89,8 +94,10 @@ impl Stem for MdeqStem {
     }
 
     fn linearize(&self, images: &Images) -> (Injection, StemPullBack<'_>) {
+        let pixels = images;
+        let images = &normalised(self.normalisation.as_ref(), pixels.clone());
         let Some((kernels, numbers)) = self.fused(images) else {
-            return self.linearize_tracked(images);
+            return self.linearize_tracked(pixels);
         };
         let (shape, device) = (images.dims(), images.device());
         let out = [shape[0], kernels.injection_dim()];
@@ -101,7 +108,11 @@ impl Stem for MdeqStem {
             let cotangent = to_vec(cotangent);
             let mut images = vec![0.0; shape.iter().product()];
             tape.pull_back(&cotangent, &mut images);
-            from_vec(images, shape, &device)
+            let gradient = from_vec(images, shape, &device);
+            match &self.normalisation {
+                Some(normalisation) => normalisation.pull_back(gradient),
+                None => gradient,
+            }
         };
         (injection, Box::new(pull_back))
     }
@@ -111,8 +122,10 @@ impl Stem for MdeqStem {
         images: &Images,
         moments: &BatchMoments,
     ) -> (Injection, StemTrainingPullBack<'_>) {
+        let pixels = images;
+        let images = &normalised(self.normalisation.as_ref(), pixels.clone());
         let (Some(numbers), Some(_)) = (self.served(images), parameters(self)) else {
-            return self.linearize_training_tracked(images, moments);
+            return self.linearize_training_tracked(pixels, moments);
         };
         let device = images.device();
         let layers = self.layers();
