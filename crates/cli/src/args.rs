@@ -1,6 +1,6 @@
 //! From text to checked values: what several commands read alike.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use equipoise::attack::{self, Budget, Norm};
@@ -21,8 +21,8 @@ pub struct Images {
     pub source: Source,
     /// Which split.
     pub split: Split,
-    /// Of these, the first so many.
-    count: Option<usize>,
+    /// Which of these.
+    rows: Rows,
     /// So many at once.
     pub batch_size: usize,
 }
@@ -34,17 +34,101 @@ impl flags::Images {
         if self.batch_size == 0 {
             return Err(input("--batch-size 0: use at least 1"));
         }
-        Ok(Images { source, split, count: self.count, batch_size: self.batch_size })
+        if self.count == Some(0) {
+            return Err(input("--count 0: give at least 1, or leave it out for all images"));
+        }
+        let rows = match &self.indices {
+            Some(path) => Rows::Listed { rows: listed(path)?, path: path.clone() },
+            None => Rows::Range { first: self.offset.unwrap_or(0), count: self.count },
+        };
+        Ok(Images { source, split, rows, batch_size: self.batch_size })
     }
 }
 
 impl Images {
     /// Reads them for these models, which must all take them.
-    pub fn load<'a>(&self, models: impl IntoIterator<Item = &'a ModelFile>) -> Result<Dataset, Error> {
-        let data = dataset(&self.source, self.split, self.count)?;
-        models.into_iter().try_for_each(|model| check_fit(&data, &self.source, model))?;
-        Ok(data)
+    pub fn load<'a>(&self, models: impl IntoIterator<Item = &'a ModelFile>) -> Result<Selected, Error> {
+        let data = self.source.load(self.split)?;
+        let selected = self.rows.of(data, &self.source, self.split)?;
+        models.into_iter().try_for_each(|model| check_fit(&selected.data, &self.source, model))?;
+        Ok(selected)
     }
+}
+
+/// Images with their rows in the split that they are from, in ascending order.
+#[derive(Debug, Clone)]
+pub struct Selected {
+    /// The images.
+    pub data: Dataset,
+    /// The row of each in its split: what its random numbers are derived from.
+    pub rows: Vec<usize>,
+}
+
+/// Which images of a split.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Rows {
+    /// So many from some row on; all that follow when no number is given.
+    Range { first: usize, count: Option<usize> },
+    /// Those of a file, in ascending order.
+    Listed { rows: Vec<usize>, path: PathBuf },
+}
+
+impl Rows {
+    /// Takes them out of a split.
+    fn of(&self, data: Dataset, source: &Source, split: Split) -> Result<Selected, Error> {
+        let n = data.len();
+        match self {
+            Self::Range { first, .. } if *first >= n => Err(input(format!(
+                "--offset {first}: the {split} split of {source} has {n} images, numbered from 0"
+            ))),
+            Self::Range { first, count } => {
+                if let Some(count) = count
+                    && first + count > n
+                {
+                    tracing::warn!(
+                        "{} has {n} images in its {split} split: {} are used",
+                        data.name,
+                        n - first
+                    );
+                }
+                let end = count.map_or(n, |count| first.saturating_add(count).min(n));
+                let rows: Vec<usize> = (*first..end).collect();
+                let data = if *first == 0 { data.take(end) } else { data.select(&rows) };
+                Ok(Selected { data, rows })
+            }
+            Self::Listed { rows, path } => match rows.iter().find(|&&row| row >= n) {
+                Some(row) => Err(input(format!(
+                    "{}: row {row}: the {split} split of {source} has {n} images, numbered from 0",
+                    path.display()
+                ))),
+                None => Ok(Selected { data: data.select(rows), rows: rows.clone() }),
+            },
+        }
+    }
+}
+
+/// The row numbers of `--indices`, in ascending order.
+fn listed(path: &Path) -> Result<Vec<usize>, Error> {
+    let text = crate::files::read_text(path)?;
+    let place = |line: usize| format!("{}, line {}", path.display(), line + 1);
+    let mut rows = Vec::new();
+    for (line, content) in text.lines().enumerate() {
+        let words = content.split(|c: char| c.is_whitespace() || c == ',' || c == '[' || c == ']');
+        for word in words.filter(|word| !word.is_empty()) {
+            let row = word.parse::<usize>().map_err(|_| {
+                input(format!("{}: `{word}` is no row number; give whole numbers from 0", place(line)))
+            })?;
+            rows.push((row, line));
+        }
+    }
+    rows.sort_unstable();
+    if let Some(pair) = rows.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        return Err(input(format!("{}: row {} stands twice; give each once", place(pair[1].1), pair[1].0)));
+    }
+    if rows.is_empty() {
+        return Err(input(format!("{}: no row numbers; give at least one", path.display())));
+    }
+    Ok(rows.into_iter().map(|(row, _)| row).collect())
 }
 
 impl flags::Ball {
@@ -192,7 +276,7 @@ pub fn check_attacks(names: &[String], classes: usize, norm: Norm) -> Result<(),
 }
 
 /// Whether the model has states to read and gradients to choose from.
-fn is_equilibrium(model: &ModelFile) -> bool {
+pub fn is_equilibrium(model: &ModelFile) -> bool {
     matches!(model.network, Network::Mdeq(_))
 }
 

@@ -10,7 +10,8 @@ use equipoise::batch::{from_vec, select, to_vec};
 use equipoise::checkpoint::ModelFile;
 use equipoise::defense::{DefenseError, EarlyChoice, choose_early};
 use equipoise::evaluate::{
-    self, Conditions, Journal, Observer, Outcome, Points, Settings, TimeLimit, gallery, save_adversarial,
+    self, Conditions, Forecast, Journal, Observer, Outcome, Points, Settings, TimeLimit, gallery,
+    save_adversarial,
 };
 use equipoise::gradient::Estimator;
 use equipoise::plan::{Plan, Subject, Tries};
@@ -23,7 +24,7 @@ use equipoise_verdict::power;
 use crate::args::Attacks;
 use crate::error::{Error, input};
 use crate::interrupt;
-use crate::progress::Progress;
+use crate::progress::{Progress, Whole, words};
 use crate::setup::Setup;
 
 /// Images in the gallery of an evaluation.
@@ -59,6 +60,8 @@ pub struct Grid<'a> {
     pub folder: &'a Path,
     /// Whether to save the adversarial images.
     pub save: bool,
+    /// The whole that this is part of: every radius of every readout is one of its parts.
+    pub whole: &'a Whole,
 }
 
 impl Grid<'_> {
@@ -90,12 +93,11 @@ impl Grid<'_> {
     }
 }
 
-/// The points of a data set in place.
-pub fn points(data: &Dataset, first: usize, setup: &Setup) -> Result<Points, Error> {
-    let rows: Vec<usize> = (0..data.len()).collect();
+/// The points of a data set in place, with the row of each in the split that it is from.
+pub fn points(data: &Dataset, indices: Vec<usize>, setup: &Setup) -> Result<Points, Error> {
+    let all: Vec<usize> = (0..data.len()).collect();
     let [channels, height, width] = data.shape;
-    let images = from_vec(data.images(&rows), [data.len(), channels, height, width], &setup.device);
-    let indices = rows.iter().map(|row| row + first).collect();
+    let images = from_vec(data.images(&all), [data.len(), channels, height, width], &setup.device);
     Ok(Points::new(indices, images, data.labels.clone())?)
 }
 
@@ -111,7 +113,7 @@ pub fn choose(
     if rows.is_empty() {
         return Err(input("--development 0: give at least 1, or choose t yourself: early(T)"));
     }
-    let held_out = points(&training.select(&rows), first, setup)?;
+    let held_out = points(&training.select(&rows), rows, setup)?;
     let watch = Watch::new(&grid.model.metadata.name, setup);
     let ModelFile { metadata, network } = grid.model;
     let (budget, deployment) = (grid.largest(), &metadata.deployment);
@@ -159,7 +161,8 @@ pub fn run(
     let mut results = Vec::new();
     for &budget in grid.budgets {
         let label = if radii > 1 { format!("{label}, eps {}", budget.eps()) } else { label.clone() };
-        let watch = Watch::new(&label, setup);
+        let watch = Watch { whole: Some(grid.whole), ..Watch::new(&label, setup) };
+        grid.whole.begin();
         let folder = grid.journal(readout, budget);
         let journal_error = |error| Error::from(evaluate::EvaluateError::from(error));
         let mut journal = Journal::open(&folder, grid.hash).map_err(journal_error)?;
@@ -193,6 +196,7 @@ pub fn run(
         }
         results.push((budget, outcome.result.clone()));
         smaller = Some(outcome);
+        grid.whole.end();
     }
     Ok(combined(results))
 }
@@ -277,6 +281,7 @@ pub fn describe(grid: &Grid<'_>, readout: Readout, points: &Points, classes: usi
     let victims = plan.victims(&subject);
     let work = plan.cascade(&subject, judge.as_ref(), &victims).map_err(input)?.work();
     let most = work * n as f64 * grid.budgets.len() as f64 * pace(&subject, points);
+    let duration = |seconds: f64| words(seconds.round() as u64);
     let radii = match grid.budgets.len() {
         1 => String::new(),
         radii => format!(", over {radii} radii"),
@@ -310,13 +315,21 @@ fn pace(subject: &Subject<'_>, points: &Points) -> f64 {
     started.elapsed().as_secs_f64() / (calls * rows.len().max(1)) as f64 / subject.work(None)
 }
 
-/// `40 s`, `12 min`, `3.5 h`.
-fn duration(seconds: f64) -> String {
-    match seconds {
-        ..120.0 => format!("{seconds:.0} s"),
-        ..7200.0 => format!("{:.0} min", seconds / 60.0),
-        _ => format!("{:.1} h", seconds / 3600.0),
-    }
+/// Seconds that one radius behind a readout takes if every image withstands everything.
+pub fn most_seconds(
+    grid: &Grid<'_>,
+    readout: Readout,
+    points: &Points,
+    classes: usize,
+) -> Result<f64, Error> {
+    let subject = grid.subject(readout, classes);
+    let plan = grid.plan(&subject);
+    let training = subject.deployment.training_gradient.clone();
+    let judge = subject.network.victim(subject.deployment, readout, training);
+    let victims = plan.victims(&subject);
+    let work = plan.cascade(&subject, judge.as_ref(), &victims).map_err(input)?.work();
+    let seconds = work * points.len() as f64 * pace(&subject, points);
+    Ok(grid.time_limit.map_or(seconds, |limit| seconds.min(limit / grid.budgets.len() as f64)))
 }
 
 /// The checks, of the evaluation and of the model. `None` if somebody asked to stop.
@@ -391,6 +404,8 @@ pub struct Watch<'a> {
     label: &'a str,
     quiet: bool,
     stage: RefCell<Option<Stage>>,
+    /// What is told how long it takes.
+    whole: Option<&'a Whole>,
 }
 
 struct Stage {
@@ -403,7 +418,7 @@ struct Stage {
 impl<'a> Watch<'a> {
     /// Watches work on something that is called `label`.
     pub fn new(label: &'a str, setup: &Setup) -> Self {
-        Self { label, quiet: setup.quiet, stage: RefCell::new(None) }
+        Self { label, quiet: setup.quiet, stage: RefCell::new(None), whole: None }
     }
 }
 
@@ -431,10 +446,19 @@ impl Observer for Watch<'_> {
             if standing < examples {
                 note.push_str(&format!(" with {standing} of {examples} standing"));
             }
+            if let Some(whole) = self.whole.filter(|_| !stage.progress.has_bar()).and_then(Whole::note) {
+                note.push_str(&format!(", {whole}"));
+            }
             // Points that fall early make a batch faster than this: the time left is at most so long.
             stage.progress.within(stage.done, examples * done / total.max(1), &note);
         }
         if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn forecast(&self, Forecast { spent, left }: Forecast) {
+        if let Some(whole) = self.whole {
+            whole.set(spent, left);
+        }
     }
 
     fn cancelled(&self) -> bool {

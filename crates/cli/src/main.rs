@@ -15,6 +15,7 @@ mod files;
 mod flags;
 mod interrupt;
 mod log;
+mod normalised;
 mod progress;
 mod recipe;
 mod sections;

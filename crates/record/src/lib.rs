@@ -14,6 +14,7 @@ mod diagnosis;
 mod evaluation;
 mod flag;
 mod gallery;
+pub mod names;
 mod plan;
 mod read;
 mod verdict;

@@ -114,7 +114,7 @@ pub fn measure(
 ) -> Result<VerdictResult, Error> {
     let Target { model, data, budget } = target;
     let deployment = &model.metadata.deployment;
-    let points = evaluation::points(data, 0, setup)?;
+    let points = evaluation::points(data, (0..data.len()).collect(), setup)?;
     let training = deployment.training_gradient.clone();
     let estimators: Vec<_> =
         std::iter::once(training.clone()).chain(args::gradients(Some(GRADIENTS), model)?).collect();

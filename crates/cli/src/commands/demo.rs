@@ -22,6 +22,7 @@ use crate::configuration::{self, command_line, interrupted};
 use crate::error::{Error, input};
 use crate::evaluation::{self, Grid};
 use crate::flags::Demo;
+use crate::progress::Whole;
 use crate::recipe::{Data, Recipe, architecture};
 use crate::setup::Setup;
 use crate::{files, interrupt, training};
@@ -109,6 +110,7 @@ fn evaluate(
     let attacks = args::attacks(size.attack)?;
     let gradients = args::gradients(Some(GRADIENTS), model)?;
     let budget = Budget::new(Norm::Linf, EPS).map_err(input)?;
+    let whole = Whole::none();
     let grid = Grid {
         model,
         hash,
@@ -124,8 +126,9 @@ fn evaluate(
         batch_size: BATCH,
         folder,
         save: false,
+        whole: &whole,
     };
-    let points = evaluation::points(test, 0, setup)?;
+    let points = evaluation::points(test, (0..test.len()).collect(), setup)?;
     let mut chosen = None;
     let mut results = Vec::new();
     for choice in args::readouts(READOUTS, model)? {

@@ -16,7 +16,7 @@ use equipoise_record::{Attacked, Diagnosis, FORMAT_VERSION, ModelDiagnosis, Sect
 use serde_json::{Value, json};
 
 use super::{print, write};
-use crate::args;
+use crate::args::{self, Selected};
 use crate::configuration::{self, command_line, interrupted};
 use crate::error::{Error, input};
 use crate::evaluation::{self, Watch};
@@ -136,8 +136,8 @@ fn check(flags: &Diagnose, setup: &Setup) -> Result<Checked, Error> {
         }
         patients.push(Patient { name, file, hash, adversarial: None });
     }
-    let data = images.load(patients.iter().map(|patient| &patient.file))?;
-    let points = evaluation::points(&data, 0, setup)?;
+    let Selected { data, rows } = images.load(patients.iter().map(|patient| &patient.file))?;
+    let points = evaluation::points(&data, rows, setup)?;
     let settings = Settings { budget, seed: setup.seed(), batch_size: images.batch_size };
     if !flags.adversarial.is_empty() && flags.adversarial.len() != patients.len() {
         return Err(input(format!(

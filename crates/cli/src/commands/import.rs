@@ -25,9 +25,10 @@ pub fn run(flags: &Import, setup: &Setup) -> Result<(), Error> {
     }
     let stem = flags.from.file_name().and_then(|name| name.to_str()).unwrap_or("imported");
     let name = flags.name.as_deref().unwrap_or(stem.split('.').next().unwrap_or(stem));
+    let channels = configuration.architecture.image()[0];
     let ignore =
         flags.ignore.iter().flat_map(|list| list.split(',')).map(|name| name.trim().to_owned()).collect();
-    let options = ImportOptions { key: flags.key.clone(), normalise: normalise(flags)?, ignore };
+    let options = ImportOptions { key: flags.key.clone(), normalise: normalise(flags, channels)?, ignore };
     let Imported { model, notes } = import(&flags.from, configuration, name, &options, &setup.device)
         .map_err(|error| {
             let lines = error.lines();
@@ -45,7 +46,7 @@ pub fn run(flags: &Import, setup: &Setup) -> Result<(), Error> {
 }
 
 /// `--normalise`, `--mean` and `--std`.
-fn normalise(flags: &Import) -> Result<Normalise, Error> {
+fn normalise(flags: &Import, channels: usize) -> Result<Normalise, Error> {
     let numbers = |flag: &str, list: &str| -> Result<Vec<f32>, Error> {
         let wrong =
             |_| input(format!("{flag} {list}: give a number for each channel, such as 0.49,0.48,0.45"));
@@ -58,9 +59,12 @@ fn normalise(flags: &Import) -> Result<Normalise, Error> {
         }
         (None, None, None) => Ok(Normalise::AsInFile),
         (Some(name), None, None) if name == "none" => Ok(Normalise::No),
-        (Some(name), None, None) => Normalisation::named(name).map(Normalise::By).ok_or_else(|| {
-            let names = Normalisation::NAMES.join(", ");
-            input(format!("--normalise {name}: use {names} or none, or give --mean and --std"))
+        (Some(name), None, None) => Normalisation::named(name, channels).map(Normalise::By).ok_or_else(|| {
+            let names: Vec<&str> = Normalisation::usual(channels).into_iter().map(|(name, _)| name).collect();
+            input(format!(
+                "--normalise {name}: for images of {channels} channels use {} or none, or give --mean and --std",
+                names.join(", ")
+            ))
         }),
         _ => Err(input("--mean and --std go together, and without --normalise")),
     }

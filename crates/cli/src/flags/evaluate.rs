@@ -20,7 +20,8 @@ const NORM: &str = "Norm of the radius: linf, l2 or l1; in l1 balls only apgd-ce
                   cifar10:data/cifar10-jpeg --attacks pgd-10,pgd-50x5 --readouts final,early,ensemble-states \
                   --gradients exact,unrolled:state=4,lead=1,steps=4 --out runs/e\n  equipoise evaluate --model \
                   m.safetensors --data digits --attacks pgd-20,square-500 --eps 0.05,0.1,0.15,0.2 --out runs/sweep\n  \
-                  equipoise evaluate --model m.safetensors --data digits --attacks whitebox --plan --out runs/w\n\nFor \
+                  equipoise evaluate --model m.safetensors --data digits --attacks whitebox --plan --out runs/w\n  equipoise evaluate --model \
+                  runs/a/epoch-*.safetensors --data digits --count 200 --eps 0.1 --out runs/epochs\n\nFor \
                   each readout the ready-made attacks come first, once each (the opening): those through the gradient \
                   that the model was trained with. Then each attack goes through each of --gradients, from a fresh start, \
                   and its twin goes from the same start through the training gradient: both arms make the same effort, and \
@@ -44,9 +45,13 @@ const NORM: &str = "Norm of the radius: linf, l2 or l1; in l1 balls only apgd-ce
                   before any), over the work that a point costs which withstands. Time ends whole pairs, never halves."
 )]
 pub struct Evaluate {
-    /// The model file
-    #[arg(long, value_name = "FILE")]
-    pub model: PathBuf,
+    /// The model files: one, or several for one record and one table. Feedforward networks beside DEQs are attacked
+    /// behind final
+    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    pub model: Vec<PathBuf>,
+    /// A name for each in tables [default: its own, with epoch, seed or file where several have the same]
+    #[arg(long, value_name = "TEXT", num_args = 1..)]
+    pub name: Vec<String>,
     #[command(flatten)]
     pub images: Images,
     /// Folder for results.json, results.md, report.html and the journal

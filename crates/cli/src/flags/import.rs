@@ -42,7 +42,7 @@ pub struct Import {
     /// Tensors in it that the model does not need, by name or by what their names begin with, separated by commas
     #[arg(long, value_name = "LIST")]
     pub ignore: Vec<String>,
-    /// What the model normalises images by: cifar10, cifar10-per-image, imagenet, half, or none [default: what the
+    /// What the model normalises images by: cifar10, cifar10-per-image, imagenet, mnist, half, or none [default: what the
     /// checkpoint says]
     #[arg(long, value_name = "NAME", alias = "normalize")]
     pub normalise: Option<String>,

@@ -1,5 +1,7 @@
 //! What `evaluate` and `diagnose` ask alike. Where a default or a help text differs, the command says so itself.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 /// Which images, and how many at once.
@@ -14,6 +16,12 @@ pub struct Images {
     /// Look at the first N images only
     #[arg(long, value_name = "N")]
     pub count: Option<usize>,
+    /// Begin at this image: with --count, a part of the split
+    #[arg(long, value_name = "N", conflicts_with = "indices")]
+    pub offset: Option<usize>,
+    /// Look at these images: a text file of row numbers from 0, separated by spaces, commas or line ends
+    #[arg(long, value_name = "FILE", conflicts_with = "count")]
+    pub indices: Option<PathBuf>,
     /// Images per batch; changes speed and memory, not results
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub batch_size: usize,

@@ -5,6 +5,7 @@ mod bench;
 mod calibrate;
 mod diagnose;
 mod exchange;
+mod many;
 mod results;
 mod resume;
 mod support;

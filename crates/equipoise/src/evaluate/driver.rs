@@ -8,6 +8,7 @@ use equipoise_record::Arm;
 
 use super::cascade::{Cascade, Phase, Run, Settings, Stage, check};
 use super::error::EvaluateError;
+use super::forecast::{Forecast, forecast};
 use super::journal::{Fingerprint, Journal};
 use super::ledger::{Cost, Findings, Ledger, Outcome};
 use super::observer::{Observer, Stopping};
@@ -82,7 +83,8 @@ pub fn run_with(
     }
     let batch_size =
         if limit.is_some() { settings.batch_size.min(LIMITED_BATCH) } else { settings.batch_size };
-    let mut driver = Driver { cascade, points, settings, observer, limit, journal, ledger };
+    let work = cascade.runs().iter().map(|(_, run)| run.work).collect();
+    let mut driver = Driver { cascade, points, settings, observer, limit, journal, ledger, work };
     let clean = driver.ledger.unclassified();
     observer.stage("clean", points.len());
     driver.say(points.len() - clean.len(), &driver.ledger.clean_note());
@@ -125,6 +127,8 @@ struct Driver<'a, 'j, 'c> {
     limit: Option<TimeLimit>,
     journal: Option<&'j mut Journal>,
     ledger: Ledger<'a>,
+    /// Of each run for a point that withstands it.
+    work: Vec<f64>,
 }
 
 impl Driver<'_, '_, '_> {
@@ -183,6 +187,7 @@ impl Driver<'_, '_, '_> {
                 self.keep(findings)?;
             }
             self.observer.advance(rows.len(), &self.ledger.note(stage));
+            self.forecast();
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -194,6 +199,14 @@ impl Driver<'_, '_, '_> {
         }
         self.ledger.enter(findings);
         Ok(())
+    }
+
+    /// Says how long it still takes: no longer than it may.
+    fn forecast(&self) {
+        if let Some(Forecast { spent, left }) = forecast(&self.ledger, &self.work) {
+            let most = self.limit.map_or(f64::INFINITY, |limit| (limit.seconds - spent).max(0.0));
+            self.observer.forecast(Forecast { spent, left: left.min(most) });
+        }
     }
 
     /// Says how far a stage had come before.

@@ -264,7 +264,7 @@ impl<'a> Ledger<'a> {
     }
 
     /// Whether a point is still to be met by a run. All runs before it must be done with the point.
-    fn is_pending(&self, run: usize, row: usize) -> bool {
+    pub fn is_pending(&self, run: usize, row: usize) -> bool {
         let state = &self.states[row];
         let broken = |arm: Arm| self.broken_in(row, arm).is_some();
         state.classified

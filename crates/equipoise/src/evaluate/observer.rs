@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::ops::ControlFlow;
 
+use super::forecast::Forecast;
 use crate::attack::{Beat, Pulse};
 
 /// Watches an evaluation.
@@ -19,6 +20,9 @@ pub trait Observer {
     fn beat(&self, _beat: Beat) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
+
+    /// How long the evaluation has taken and is expected to take yet. Told after each batch of an attack.
+    fn forecast(&self, _forecast: Forecast) {}
 
     /// Whether to stop. Asked before each batch.
     fn cancelled(&self) -> bool;

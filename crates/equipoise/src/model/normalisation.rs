@@ -21,19 +21,26 @@ pub struct Normalisation {
 
 impl Normalisation {
     /// The names of the usual ones.
-    pub const NAMES: [&'static str; 4] = ["cifar10", "cifar10-per-image", "imagenet", "half"];
+    pub const NAMES: [&'static str; 5] = ["cifar10", "cifar10-per-image", "imagenet", "mnist", "half"];
 
-    /// A usual one by name: `cifar10` (deviation over all pixels), `cifar10-per-image` (mean deviation within an image,
-    /// as much training code has it), `imagenet`, and `half`, which maps \[0, 1\] to \[−1, 1\].
-    pub fn named(name: &str) -> Option<Self> {
-        let (mean, std) = match name {
-            "cifar10" => ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]),
-            "cifar10-per-image" => ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]),
-            "imagenet" => ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-            "half" => ([0.5; 3], [0.5; 3]),
+    /// A usual one by name, for images with so many channels: `cifar10` (deviation over all pixels), `cifar10-per-image`
+    /// (mean deviation within an image, as much training code has it) and `imagenet` for colour, `mnist` for one channel,
+    /// and `half` for any, which maps \[0, 1\] to \[−1, 1\].
+    pub fn named(name: &str, channels: usize) -> Option<Self> {
+        let (mean, std): (Vec<f32>, Vec<f32>) = match (name, channels) {
+            ("cifar10", 3) => (vec![0.4914, 0.4822, 0.4465], vec![0.2470, 0.2435, 0.2616]),
+            ("cifar10-per-image", 3) => (vec![0.4914, 0.4822, 0.4465], vec![0.2023, 0.1994, 0.2010]),
+            ("imagenet", 3) => (vec![0.485, 0.456, 0.406], vec![0.229, 0.224, 0.225]),
+            ("mnist", 1) => (vec![0.1307], vec![0.3081]),
+            ("half", _) => (vec![0.5; channels], vec![0.5; channels]),
             _ => return None,
         };
-        Some(Self { mean: mean.to_vec(), std: std.to_vec() })
+        Some(Self { mean, std })
+    }
+
+    /// The usual ones for images with so many channels, with their names.
+    pub fn usual(channels: usize) -> Vec<(&'static str, Self)> {
+        Self::NAMES.into_iter().filter_map(|name| Some((name, Self::named(name, channels)?))).collect()
     }
 
     /// Whether it is one of images with so many channels.

@@ -348,3 +348,35 @@ fn time_ends_pairs_and_never_halves() {
     let whole = run(&cascade, &points, &tiny, &Quiet, None).unwrap();
     assert!(timeless(&whole.result).verdict.arms.white_box.iter().all(|run| run.attempted == 40));
 }
+
+/// Remembers what it was told of the time.
+#[derive(Default)]
+struct Clock(std::cell::RefCell<Vec<equipoise::evaluate::Forecast>>);
+
+impl Observer for Clock {
+    fn stage(&self, _label: &str, _total: usize) {}
+    fn advance(&self, _examples: usize, _note: &str) {}
+    fn forecast(&self, forecast: equipoise::evaluate::Forecast) {
+        self.0.borrow_mut().push(forecast);
+    }
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// The forecast ends where the evaluation ends, and what it takes only grows.
+#[test]
+fn the_time_left_comes_to_nothing() {
+    let linear = Linear::random(5, 37);
+    let blind = Altered { inner: &linear, logits: honest, gradient: zero };
+    let clock = Clock::default();
+    let outcome = run(&arms(&linear, &blind), &points(&linear, 60, 4), &settings(), &clock, None).unwrap();
+    let told = clock.0.borrow();
+    assert!(told.len() > 10);
+    assert!(told.windows(2).all(|pair| pair[0].spent <= pair[1].spent));
+    assert!(told.iter().all(|forecast| forecast.left >= 0.0 && forecast.left.is_finite()));
+    assert!(told[0].left > 0.0);
+    assert_eq!(told.last().unwrap().left, 0.0);
+    let seconds: f64 = outcome.result.attacks.iter().map(|attack| attack.seconds).sum();
+    assert!(told.last().unwrap().spent >= seconds);
+}

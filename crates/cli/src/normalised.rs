@@ -1,0 +1,90 @@
+//! Whether an imported model wants its images normalised in another way: judged by what it gets right.
+
+use burn::tensor::Device;
+use equipoise::batch::{Images, predictions, select};
+use equipoise::checkpoint::ModelFile;
+use equipoise::evaluate::Points;
+use equipoise::model::normalisation::Normalisation;
+use equipoise::readout::Readout;
+use equipoise_verdict::exact_test;
+
+use crate::error::{Error, input};
+
+/// Images that are looked at.
+const COUNT: usize = 200;
+/// Fewer images cannot tell an accuracy from chance.
+const FEWEST: usize = 50;
+/// Images at once.
+const BATCH: usize = 50;
+/// Points of accuracy below which another normalisation is no better.
+const POINTS: f64 = 0.05;
+/// Level of the tests.
+const LEVEL: f64 = 0.01;
+
+/// A warning, if the first images are classified much better when they are normalised in another usual way, or no better
+/// than by chance. `None` for a model that was trained here.
+pub fn warning(model: &ModelFile, points: &Points, device: &Device) -> Result<Option<String>, Error> {
+    if !model.metadata.training.is_null() {
+        return Ok(None);
+    }
+    let rows: Vec<usize> = (0..points.len().min(COUNT)).collect();
+    let images = select(points.images(), &rows);
+    let labels = &points.labels()[..rows.len()];
+    let architecture = &model.metadata.architecture;
+    let own = architecture.normalisation();
+    let n = rows.len() as f64;
+    let as_given = correct(model, &images, labels);
+    let right = |all: &[bool]| all.iter().filter(|&&correct| correct).count();
+
+    let usual = Normalisation::usual(architecture.image()[0]);
+    let others = usual.into_iter().map(|(name, normalisation)| (name, Some(normalisation)));
+    let mut best: Option<(&str, Vec<bool>)> = None;
+    for (name, other) in others.chain([("none", None)]).filter(|(_, other)| other.as_ref() != own) {
+        let architecture = architecture.clone().with_normalisation(other);
+        let network = architecture.init(0, device).map_err(input)?;
+        let network = network.with_weights(model.network.weights()).map_err(input)?;
+        let found = correct(&ModelFile { network, metadata: model.metadata.clone() }, &images, labels);
+        if best.as_ref().is_none_or(|(_, most)| right(&found) > right(most)) {
+            best = Some((name, found));
+        }
+    }
+    let name = &model.metadata.name;
+    let share = |all: &[bool]| 100.0 * right(all) as f64 / n;
+    let setting = format!(
+        "{name}: {:.1}% of the first {} images are classified correctly",
+        share(&as_given),
+        rows.len()
+    );
+    if let Some((better, found)) = best {
+        let only = |a: &[bool], b: &[bool]| a.iter().zip(b).filter(|&(&a, &b)| a && !b).count();
+        let (gained, lost) = (only(&found, &as_given), only(&as_given, &found));
+        if (gained as f64 - lost as f64) / n >= POINTS && exact_test(gained, lost) < LEVEL {
+            return Ok(Some(format!(
+                "{setting}, and {:.1}% with the normalisation `{better}`: was it trained with that? If so, import it with \
+                 --normalise {better}, or what is attacked is not the model as it was trained",
+                share(&found)
+            )));
+        }
+    }
+    let chance = 1.0 / architecture.classes() as f64;
+    if rows.len() >= FEWEST
+        && right(&as_given) as f64 / n <= chance + 2.0 * (chance * (1.0 - chance) / n).sqrt()
+    {
+        return Ok(Some(format!(
+            "{setting}, which is near chance ({:.1}%): are the classes in the order that it was trained with, and is the \
+             architecture right?",
+            100.0 * chance
+        )));
+    }
+    Ok(None)
+}
+
+/// Which images are classified correctly by the deployed model.
+fn correct(model: &ModelFile, images: &Images, labels: &[usize]) -> Vec<bool> {
+    let ModelFile { metadata, network } = model;
+    let gradient = metadata.deployment.training_gradient.clone();
+    let victim = network.victim(&metadata.deployment, Readout::Final, gradient);
+    let rows: Vec<usize> = (0..labels.len()).collect();
+    let batches = rows.chunks(BATCH).flat_map(|batch| predictions(&victim.logits(&select(images, batch))));
+    batches.zip(labels).map(|(found, label)| found == Some(*label)).collect()
+}
