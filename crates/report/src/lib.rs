@@ -35,7 +35,7 @@ pub use comparison::comparison_csv;
 pub use diagnosis::{diagnosis_csv, diagnosis_summary};
 pub use distinguish::distinguish;
 pub use error::ReportError;
-pub use figure::{Figure, Kind, Scale, Series};
+pub use figure::{Figure, Kind, Mark, Scale, Series};
 pub use format::Format;
 pub use svg::{PdfFile, SvgFile, pdf_files, svg_files};
 pub use verdict::{Statement, label, statement, statements};
