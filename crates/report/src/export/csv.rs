@@ -6,6 +6,7 @@
 
 use super::Exporter;
 use crate::facts::{self, Case};
+use crate::sheet::sheet;
 use crate::{Report, ReportError, words};
 use equipoise_record::{Accuracy, AttackResult, Finding, Verdict, VerdictEvidence};
 
@@ -42,23 +43,17 @@ const VERDICT: [&str; 9] = [
 
 impl Exporter for Csv {
     fn render(&self, report: &Report) -> Result<String, ReportError> {
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        let mut write =
-            |row: Vec<String>| writer.write_record(row).map_err(|e| ReportError::Csv(e.to_string()));
-        write(
-            [SETTING.as_slice(), &RUN, &RESULT, &VERDICT].concat().into_iter().map(str::to_owned).collect(),
-        )?;
+        let mut rows = Vec::new();
         for (model, readout) in facts::rows(&report.models) {
             // The largest radius is the readout's own, below.
             let (_, smaller) =
                 readout.radii.split_last().map_or((None, [].as_slice()), |(l, s)| (Some(l), s));
             for radius in smaller {
-                accuracies(&Case::at(model, readout, radius), false).into_iter().try_for_each(&mut write)?;
+                rows.extend(accuracies(&Case::at(model, readout, radius), false));
             }
-            accuracies(&Case::largest(model, readout), true).into_iter().try_for_each(&mut write)?;
+            rows.extend(accuracies(&Case::largest(model, readout), true));
         }
-        let bytes = writer.into_inner().map_err(|e| ReportError::Csv(e.to_string()))?;
-        String::from_utf8(bytes).map_err(|e| ReportError::Csv(e.to_string()))
+        sheet(&[SETTING.as_slice(), &RUN, &RESULT, &VERDICT].concat(), rows)
     }
 }
 

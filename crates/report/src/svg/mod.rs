@@ -31,7 +31,7 @@ pub(crate) use name::slug;
 use self::canvas::{Canvas, SIZE, Style};
 use self::palette::{Colour, Palette};
 use crate::table::Table;
-use crate::{Report, ReportError, diagnosis, effort, facts, radii};
+use crate::{Report, ReportError, diagnosis, effort, facts, radii, training};
 use maud::{Markup, html};
 
 /// The widths that figures are drawn for.
@@ -103,6 +103,7 @@ pub(crate) fn drawings(report: &Report) -> Vec<Drawing> {
     for diagnosis in &report.diagnoses {
         drawings.extend(diagnosis::all_figures(diagnosis).iter().map(lines));
     }
+    drawings.extend(training::figures(&report.trainings).iter().map(lines));
     drawings.extend(report.figures.iter().map(lines));
     drawings
 }
