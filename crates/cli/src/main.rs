@@ -17,6 +17,7 @@ mod interrupt;
 mod log;
 mod progress;
 mod recipe;
+mod records;
 mod sections;
 mod setup;
 mod training;

@@ -14,6 +14,7 @@
 //! # Ok::<(), equipoise_report::ReportError>(())
 //! ```
 
+mod card;
 mod classes;
 mod comparison;
 mod diagnosis;
@@ -33,15 +34,16 @@ mod verdict;
 mod words;
 mod write;
 
+pub use card::{ModelCard, model_card};
 pub use classes::classes_csv;
 pub use comparison::comparison_csv;
 pub use diagnosis::{diagnosis_csv, diagnosis_summary};
-pub use distinguish::distinguish;
+pub use distinguish::{distinguish, distinguish_trainings};
 pub use error::ReportError;
 pub use figure::{Figure, Kind, Mark, Scale, Series};
 pub use format::Format;
 pub use svg::{PdfFile, SvgFile, pdf_files, svg_files};
-pub use training::training_csv;
+pub use training::{training_csv, training_method};
 pub use verdict::{Statement, label, statement, statements};
 pub use write::write_atomically;
 

@@ -5,6 +5,8 @@ mod bench;
 mod calibrate;
 mod diagnose;
 mod exchange;
+mod hub;
+mod report;
 mod results;
 mod resume;
 mod support;

@@ -8,7 +8,7 @@ use super::Exporter;
 use crate::facts::{self, Case};
 use crate::sheet::sheet;
 use crate::{Report, ReportError, words};
-use equipoise_record::{Accuracy, AttackResult, Finding, Verdict, VerdictEvidence};
+use equipoise_record::{Accuracy, AttackResult, Verdict, VerdictEvidence};
 
 pub(crate) struct Csv;
 
@@ -111,7 +111,7 @@ fn row(
         of(&|_, a| a.seconds.to_string()),
         of(&|_, a| a.cell_evaluations.to_string()),
         of(&|_, a| a.vjps.to_string()),
-        judged(&|v| Some(finding(v.finding).to_owned())),
+        judged(&|v| Some(words::finding(v.finding).to_owned())),
         judged(&|v| v.evidence.map(|kind| evidence(kind).to_owned())),
         judged(&|v| v.b.map(|n| n.to_string())),
         judged(&|v| v.c.map(|n| n.to_string())),
@@ -121,17 +121,6 @@ fn row(
         judged(&|v| v.difference_interval.map(|i| i[0].to_string())),
         judged(&|v| v.difference_interval.map(|i| i[1].to_string())),
     ]
-}
-
-/// As in `results.json`.
-fn finding(finding: Finding) -> &'static str {
-    match finding {
-        Finding::NoControl => "no-control",
-        Finding::NoRobustnessLeft => "no-robustness-left",
-        Finding::Obfuscated => "obfuscated",
-        Finding::NotObfuscated => "not-obfuscated",
-        Finding::Undecided => "undecided",
-    }
 }
 
 /// As in `results.json`.

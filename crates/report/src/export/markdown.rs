@@ -224,7 +224,7 @@ fn reproduce(out: &mut String, report: &Report) -> Result<(), ReportError> {
     Ok(())
 }
 
-fn table(out: &mut String, table: &Table) {
+pub(crate) fn table(out: &mut String, table: &Table) {
     if !table.caption.is_empty() {
         let _ = write!(out, "\n{}\n", text(&table.caption));
     }
@@ -247,7 +247,7 @@ fn cell(cell: &Cell) -> String {
 }
 
 /// Plain text as Markdown that shows it unchanged, in a table as well: no markup, no HTML, one line.
-fn text(plain: &str) -> String {
+pub(crate) fn text(plain: &str) -> String {
     let mut out = String::with_capacity(plain.len());
     for c in plain.chars() {
         match c {

@@ -14,6 +14,8 @@ const HEIGHT: f64 = 260.0;
 const AREAS: usize = 2;
 /// From one bar to the next.
 const BAR: f64 = 3.0;
+/// From one mark of a curve to the next, at least.
+const APART: f64 = 6.0;
 /// A line of labels of marks.
 const LABELS: f64 = 13.0;
 
@@ -81,7 +83,7 @@ fn draw(figure: &Figure, layout: Layout) -> Picture {
     let bands = || figure.series.iter().filter_map(|s| s.band.as_ref()).flatten();
     let x_values = points().map(|p| p.0).chain(figure.marks.iter().map(|mark| mark.at));
     let x = Axis::new(figure.x_scale, x_values, left + 6.0, right - 6.0);
-    let labels = labels(&figure.marks, &x, right);
+    let labels = labels(&figure.marks, &x, (left, right));
     let rows = labels.iter().map(|label| label.row + 1).max().unwrap_or(0);
 
     let top = legend_height + 34.0 + LABELS * rows as f64;
@@ -121,7 +123,7 @@ struct Label<'a> {
     row: usize,
 }
 
-fn labels<'a>(marks: &'a [Mark], x: &Axis, right: f64) -> Vec<Label<'a>> {
+fn labels<'a>(marks: &'a [Mark], x: &Axis, (left, right): (f64, f64)) -> Vec<Label<'a>> {
     let mut labels: Vec<Label> = Vec::new();
     let mut taken: Vec<(usize, f64, f64)> = Vec::new();
     for mark in marks {
@@ -129,7 +131,7 @@ fn labels<'a>(marks: &'a [Mark], x: &Axis, right: f64) -> Vec<Label<'a>> {
         let half = width(&mark.says) / 2.0;
         let (anchor, from, to) = match at {
             _ if at + half > right => (Anchor::End, at - 2.0 * half, at),
-            _ if at < half => (Anchor::Start, at, at + 2.0 * half),
+            _ if at - half < left => (Anchor::Start, at, at + 2.0 * half),
             _ => (Anchor::Middle, at - half, at + half),
         };
         let free = |row: &usize| !taken.iter().any(|(r, a, b)| r == row && from < *b + 6.0 && *a < to + 6.0);
@@ -204,7 +206,10 @@ fn bars(canvas: &mut Canvas, i: usize, series: &Series, aside: f64, room: f64, x
 
 fn curve(canvas: &mut Canvas, i: usize, series: &Series, kind: Kind, x: &Axis, y: &Axis) {
     // Marks on a dense curve would merge into a thick line.
-    let marked = kind == Kind::Points || series.points.len() <= 40;
+    let along: Vec<f64> = series.points.iter().filter_map(|point| x.place(point.0)).collect();
+    let length = along.last().zip(along.first()).map_or(0.0, |(last, first)| (last - first).abs());
+    let apart = length >= APART * (along.len() as f64 - 1.0);
+    let marked = kind == Kind::Points || (series.points.len() <= 40 && apart);
     for run in runs(series.points.iter().map(|&(a, b)| Some((x.place(a)?, y.place(b)?)))) {
         // A point alone between gaps has no line, so it is marked in any case.
         let dots = if marked || run.len() == 1 { run.clone() } else { Vec::new() };

@@ -103,19 +103,20 @@ pub(crate) fn figures(trainings: &[Training]) -> Vec<Figure> {
 }
 
 fn figure(trainings: &[Training], quantity: &Quantity, along: Along) -> Option<Figure> {
-    let curves: Vec<(Series, usize)> =
-        trainings.iter().map(|training| curve(training, quantity, along)).collect();
-    let most = curves.iter().map(|(_, together)| *together).max().unwrap_or(1);
-    let series: Vec<Series> =
-        curves.into_iter().map(|(series, _)| series).filter(|series| !series.points.is_empty()).collect();
-    if series.is_empty() {
+    // The same for all runs, so that their bands can be compared.
+    let longest = trainings.iter().map(|training| training.steps.len()).max().unwrap_or(0);
+    let together = longest.div_ceil(POINTS).max(1);
+    let curves = trainings.iter().map(|training| curve(training, quantity, along, together));
+    // One without points keeps its place: a run has the same colour in every figure.
+    let series: Vec<Series> = curves.collect();
+    if series.iter().all(|series| series.points.is_empty()) {
         return None;
     }
-    let points = match (along, most) {
+    let points = match (along, together) {
         (Along::Epochs, _) => "Each point is an epoch.".to_owned(),
         (Along::Steps, 1) => "Each point is a step, or an epoch where no steps were logged.".to_owned(),
-        (Along::Steps, most) => {
-            format!("Each point is the mean of up to {most} steps, the band their lowest and highest.")
+        (Along::Steps, together) => {
+            format!("Each point is the mean of up to {together} steps, the band their lowest and highest.")
         }
     };
     Some(Figure {
@@ -130,32 +131,26 @@ fn figure(trainings: &[Training], quantity: &Quantity, along: Along) -> Option<F
     })
 }
 
-/// A run's curve, and of how many steps a point of it is made.
-fn curve(training: &Training, quantity: &Quantity, along: Along) -> (Series, usize) {
-    let by_epoch = || {
-        training.epochs.iter().filter_map(|epoch| {
+/// A run's curve. So many steps make a point.
+fn curve(training: &Training, quantity: &Quantity, along: Along, together: usize) -> Series {
+    let name = training.model.clone();
+    if along == Along::Epochs || training.steps.is_empty() {
+        let point = |epoch: &EpochReport| {
             let at = match along {
                 Along::Steps => epoch.step?,
                 Along::Epochs => epoch.epoch,
             };
             Some((at as f64, quantity.factor * (quantity.of_epoch)(epoch)?))
-        })
-    };
-    let by_step = || {
-        let value = |step: &StepReport| Some((step.step as f64, quantity.factor * (quantity.of_step)(step)?));
-        training.steps.iter().filter_map(value)
-    };
-    let name = training.model.clone();
-    if along == Along::Epochs || training.steps.is_empty() {
-        return (Series { name, points: by_epoch().collect(), band: None }, 1);
+        };
+        return Series { name, points: training.epochs.iter().filter_map(point).collect(), band: None };
     }
-    let all: Vec<(f64, f64)> = by_step().collect();
-    let together = all.len().div_ceil(POINTS).max(1);
+    let point = |step: &StepReport| Some((step.step as f64, quantity.factor * (quantity.of_step)(step)?));
+    let points: Vec<(f64, f64)> = training.steps.iter().filter_map(point).collect();
     if together == 1 {
-        return (Series { name, points: all, band: None }, 1);
+        return Series { name, points, band: None };
     }
-    let (points, band) = all.chunks(together).map(summed).unzip();
-    (Series { name, points, band: Some(band) }, together)
+    let (points, band) = points.chunks(together).map(summed).unzip();
+    Series { name, points, band: Some(band) }
 }
 
 /// Some steps as one point, with the lowest and the highest of them. What is not finite is left out, unless all is.

@@ -41,11 +41,15 @@ fn data(training: &Training) -> Option<String> {
     Some(count.map_or(spec.to_owned(), |count| format!("{spec}, first {}", words::images(count as usize))))
 }
 
-/// How a run was trained: `standard`, `PGD-AT, L∞ ε = 8/255, 7 steps`.
+/// How a run was trained.
 fn method(training: &Training) -> Option<String> {
-    let recipe = training.recipe.get("train")?;
+    Some(training_method(training.recipe.get("train")?))
+}
+
+/// How a model was trained, in words, by the table `[train]` of its recipe: `standard`, `PGD-AT, L∞ ε = 8/255, 7 steps`.
+pub fn training_method(recipe: &Value) -> String {
     let Some(adversary) = recipe.get("adversary").filter(|adversary| adversary.is_object()) else {
-        return Some("standard".to_owned());
+        return "standard".to_owned();
     };
     let text = |field: &str| adversary.get(field).and_then(Value::as_str);
     let name = match text("kind") {
@@ -61,7 +65,7 @@ fn method(training: &Training) -> Option<String> {
     let budget = eps.map(|eps| format!("{} ε = {eps}", norm.unwrap_or_default()).trim_start().to_owned());
     let steps = adversary.get("steps").and_then(Value::as_u64).map(|steps| format!("{steps} steps"));
     let parts = [Some(name.to_owned()), budget, steps];
-    Some(parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// Epochs that the recipe asks for.

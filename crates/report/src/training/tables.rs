@@ -26,6 +26,8 @@ fn share(training: &Training, value: Option<f64>) -> Cell {
 
 /// Where each run has come to. Nothing without runs.
 pub(crate) fn summary(trainings: &[Training]) -> Option<Table> {
+    // What all were trained on stands in the caption.
+    let several = trainings.iter().any(|training| data(training) != data(&trainings[0]));
     let row = |training: &Training| -> Vec<Cell> {
         let last = training.epochs.last();
         let best = last.and_then(|epoch| epoch.best_epoch);
@@ -40,12 +42,11 @@ pub(crate) fn summary(trainings: &[Training]) -> Option<Table> {
         let or_step = |of_epoch: Option<f64>, of_step: Option<f64>| {
             number(if last.is_some() { of_epoch } else { of_step })
         };
-        vec![
-            training.model.clone().into(),
-            data(training).map_or(none(), Cell::from),
+        let mut row: Vec<Cell> = vec![training.model.clone().into()];
+        row.extend(several.then(|| data(training).map_or(none(), Cell::from)));
+        row.extend([
             method(training).map_or(none(), Cell::from),
-            state(training).into(),
-            epochs.into(),
+            Cell::noted(epochs, vec![state(training).to_owned()]),
             steps(training).map_or(none(), |steps| words::thousands(steps as u64).into()),
             or_step(last.map(|epoch| epoch.loss), step.map(|step| step.loss)),
             or_step(last.and_then(|epoch| epoch.residual), step.and_then(|step| step.residual)),
@@ -53,8 +54,12 @@ pub(crate) fn summary(trainings: &[Training]) -> Option<Table> {
             share(training, last.and_then(|epoch| epoch.development_robust_accuracy)),
             best.map_or(none(), |epoch| epoch.to_string().into()),
             words::seconds(seconds).into(),
-        ]
+        ]);
+        row
     };
+    let mut text = vec!["Model"];
+    text.extend(several.then_some("Data"));
+    text.push("Training");
     let numeric = ["Epochs", "Steps", "Loss", "Residual", "Clean", "Robust", "Best epoch", "Time"];
     (!trainings.is_empty()).then(|| Table {
         caption: format!(
@@ -62,7 +67,7 @@ pub(crate) fn summary(trainings: &[Training]) -> Option<Table> {
              Wilson interval and count.",
             setting(trainings)
         ),
-        columns: columns(&["Model", "Data", "Training", "State"], &numeric),
+        columns: columns(&text, &numeric),
         rows: trainings.iter().map(row).collect(),
     })
 }
