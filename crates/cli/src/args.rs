@@ -399,8 +399,14 @@ pub fn dataset(source: &Source, split: Split, count: Option<usize>) -> Result<Da
 
 /// `--model`, and the SHA-256 of the file.
 pub fn model(path: &Path, device: &Device) -> Result<(ModelFile, String), Error> {
-    let file = ModelFile::read(path, device)?;
-    Ok((file, crate::files::sha256(path)?))
+    let path = model_path(path);
+    let file = ModelFile::read(&path, device)?;
+    Ok((file, crate::files::sha256(&path)?))
+}
+
+/// The file that `--model` names. A folder of `train` or of `export --hub` stands for the model in it.
+pub fn model_path(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join("model.safetensors") } else { path.to_owned() }
 }
 
 /// Whether images fit a model.

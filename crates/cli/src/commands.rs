@@ -7,6 +7,7 @@ mod demo_recipes;
 mod diagnose;
 mod evaluate;
 mod export;
+mod hub;
 mod import;
 mod info;
 mod report;

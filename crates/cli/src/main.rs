@@ -18,6 +18,7 @@ mod log;
 mod normalised;
 mod progress;
 mod recipe;
+mod records;
 mod sections;
 mod setup;
 mod training;

@@ -1,6 +1,6 @@
-//! A file is either the old one or the new one, never half of each: write beside it, then rename.
+//! A file or folder is either the old one or the new one, never half of each: write beside it, then rename.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
@@ -24,11 +24,7 @@ pub fn write_atomically_with(
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
     let path = path.as_ref();
-    // A rename is atomic within one file system only, hence the same folder.
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = beside(path);
     let mut builder = tempfile::Builder::new();
     builder.prefix(".equipoise-");
     #[cfg(unix)]
@@ -43,6 +39,49 @@ pub fn write_atomically_with(
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?; // a file that is not persisted is removed when dropped
     Ok(())
+}
+
+/// Makes a folder of some files, each a name and its contents, so that a reader never meets half of it: in a temporary
+/// folder beside `path`, flushed to disk, then renamed. An empty folder of that name gives way.
+///
+/// # Errors
+///
+/// What the operating system says; among it, that there is a folder with something in it. `path` is as it was then, and
+/// nothing is left behind.
+pub fn write_folder_atomically<'a>(
+    path: impl AsRef<Path>,
+    files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+) -> io::Result<()> {
+    let path = path.as_ref();
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".equipoise-");
+    #[cfg(unix)]
+    {
+        // As for a file: not private, but what the user's umask allows.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o777));
+    }
+    let folder = builder.tempdir_in(beside(path)).map_err(without_temporary_path)?;
+    for (name, contents) in files {
+        let mut file = File::create_new(folder.path().join(name))?;
+        file.write_all(contents)?;
+        file.sync_all()?;
+    }
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::rename(folder.path(), path)?; // a folder that is not renamed is removed when dropped
+    let _ = folder.keep();
+    Ok(())
+}
+
+/// Where to write before renaming: a rename is atomic within one file system only, hence the same folder.
+fn beside(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
 /// `tempfile` puts the temporary file's path into its errors; the user knows only the path asked for.
@@ -83,5 +122,42 @@ mod tests {
         let nowhere = write_atomically(folder.path().join("no/file"), "content").unwrap_err();
         assert_eq!(nowhere.to_string(), "no such folder");
         assert_eq!(names(folder.path()), ["taken"]);
+    }
+
+    #[test]
+    fn a_folder_is_whole_or_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub");
+        let files: [(&str, &[u8]); 2] = [("a", b"one"), ("b", b"two")];
+        write_folder_atomically(&path, files).unwrap();
+        assert_eq!((names(folder.path()).len(), names(&path).len()), (1, 2));
+        assert_eq!(std::fs::read(path.join("b")).unwrap(), b"two");
+        // One with something in it stays, an empty one gives way.
+        assert!(write_folder_atomically(&path, [("c", b"three".as_slice())]).is_err());
+        assert_eq!(names(&path).len(), 2);
+        let empty = folder.path().join("empty");
+        std::fs::create_dir(&empty).unwrap();
+        write_folder_atomically(&empty, files).unwrap();
+        assert_eq!(names(&empty).len(), 2);
+        // What cannot be written leaves nothing behind.
+        let twice: [(&str, &[u8]); 2] = [("a", b"one"), ("a", b"two")];
+        assert!(write_folder_atomically(folder.path().join("no"), twice).is_err());
+        assert!(write_folder_atomically(folder.path().join("no/hub"), files).is_err());
+        let mut left = names(folder.path());
+        left.sort();
+        assert_eq!(left, ["empty", "hub"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_can_be_read_by_others() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub");
+        write_folder_atomically(&path, [("a", b"one".as_slice())]).unwrap();
+        let plain = folder.path().join("plain");
+        std::fs::create_dir(&plain).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&path), mode(&plain));
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Accuracy, Diagnosis, Flag, Gallery, Plan, Verdict, accuracy};
+use crate::{Accuracy, Diagnosis, Flag, Gallery, Plan, Training, Verdict, accuracy};
 
 /// The version of the `results.json` format that this crate writes.
 pub const FORMAT_VERSION: u32 = 2;
@@ -18,6 +18,9 @@ pub struct Collection {
     /// Diagnoses reported together with them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diagnoses: Vec<Diagnosis>,
+    /// Training runs reported together with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trainings: Vec<Training>,
 }
 
 /// One model, evaluated.

@@ -3,7 +3,7 @@
 //! A [`Collection`] is the content of `results.json`: who was attacked, with what, and what became of
 //! every single example. The library writes it, the report reads it, and other tools rely on its field
 //! names, so it stands in a crate of its own that needs nothing but serde. A [`Diagnosis`] is the content of
-//! `diagnosis.json`: why those accuracies are what they are.
+//! `diagnosis.json`: why those accuracies are what they are. A [`Training`] is what the log of a training run says.
 //!
 //! All accuracies are fractions in \[0, 1\]; beside each stands its 95% Wilson interval. [`SCHEMA`] is the contract for
 //! other tools; [`check`] counts a record's figures again, and [`read`] refuses one that contradicts itself.
@@ -17,6 +17,7 @@ mod gallery;
 pub mod names;
 mod plan;
 mod read;
+mod training;
 mod verdict;
 
 pub use accuracy::{Accuracy, Interval, wilson_interval};
@@ -34,6 +35,7 @@ pub use flag::{Evidence, Flag};
 pub use gallery::{Answers, Gallery, GalleryItem};
 pub use plan::{NotTried, Plan, Try};
 pub use read::read;
+pub use training::{EpochReport, LogError, StepReport, Training, read_epochs, read_steps};
 pub use verdict::{Aim, ArmRun, Arms, Finding, Paired, Verdict, VerdictEvidence, Yardstick};
 
 /// JSON Schema (draft 2020-12) of `results.json`: every key with its meaning and unit.

@@ -17,7 +17,12 @@ pub fn read(text: &str) -> Result<Collection, serde_json::Error> {
     let value: Value = serde_json::from_str(text)?;
     if value.get("diagnosed").is_some() {
         let diagnosis: Diagnosis = serde_json::from_str(text)?;
-        return Ok(Collection { version: FORMAT_VERSION, models: Vec::new(), diagnoses: vec![diagnosis] });
+        return Ok(Collection {
+            version: FORMAT_VERSION,
+            models: Vec::new(),
+            diagnoses: vec![diagnosis],
+            trainings: Vec::new(),
+        });
     }
     match value.get("version").and_then(Value::as_u64) {
         // From the text, not the value: then errors name line and column.

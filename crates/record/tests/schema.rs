@@ -7,7 +7,7 @@ use jsonschema::Validator;
 use serde_json::{Value, json};
 
 /// Keys that are left out where they have nothing to say.
-const OPTIONAL: [&str; 3] = ["diagnoses", "gallery", "time_limit"];
+const OPTIONAL: [&str; 4] = ["diagnoses", "gallery", "time_limit", "trainings"];
 
 fn validator() -> Validator {
     let schema = serde_json::from_str(SCHEMA).unwrap();
@@ -46,6 +46,9 @@ fn records_are_valid() {
     let mut with_diagnoses = serde_json::to_value(support::bare()).unwrap();
     with_diagnoses["diagnoses"] = json!([{ "version": 2 }]);
     assert!(validator.is_valid(&with_diagnoses));
+    let mut with_trainings = serde_json::to_value(support::bare()).unwrap();
+    with_trainings["trainings"] = json!([{ "model": "deq" }]);
+    assert!(validator.is_valid(&with_trainings));
 }
 
 /// The places of all keys, but for those of lists' later entries and of the configuration, which is open.

@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         title: "Sample report (synthetic numbers)".into(),
         models: vec![obfuscated(), healthy(), open(), undefended(), baseline(), few()],
         diagnoses: Vec::new(),
+        trainings: Vec::new(),
         figures: vec![residuals(), cosines()],
         records: 3,
         command: Some(

@@ -1,8 +1,8 @@
 //! What happens to each class: accuracy by true class, and which class an adversarial image is taken for.
 
-use crate::facts;
+use crate::sheet::sheet;
 use crate::table::{Cell, Table, columns};
-use crate::words;
+use crate::{ReportError, facts, words};
 use equipoise_record::{Accuracy, Evaluation, ReadoutResult};
 
 /// More classes than this make no matrix that can be read: their most frequent confusions are listed.
@@ -20,6 +20,9 @@ fn count(model: &Evaluation, readout: &ReadoutResult) -> usize {
     let seen = readout.examples.iter().flat_map(|e| [Some(e.label), e.adversarial_prediction]).flatten();
     seen.map(|class| class + 1).chain([model.classes.len()]).max().unwrap_or(0)
 }
+
+/// What the columns of [`accuracy`] hold.
+pub(crate) const ACCURACY: &str = "Accuracy by true class in %, with its 95% Wilson interval and count.";
 
 /// Clean and white-box accuracy of each true class. Nothing without examples or without an attack.
 pub(crate) fn accuracy(model: &Evaluation, readout: &ReadoutResult) -> Option<Table> {
@@ -45,23 +48,22 @@ pub(crate) fn accuracy(model: &Evaluation, readout: &ReadoutResult) -> Option<Ta
     };
     let rows: Vec<Vec<Cell>> = (0..count(model, readout)).filter_map(row).collect();
     Some(Table {
-        caption: format!(
-            "{}, readout {}: {}. Accuracy by true class in %, with its 95% Wilson interval and count.",
-            model.model,
-            readout.name,
-            facts::setting(model)
-        ),
+        caption: format!("{}, readout {}: {}. {ACCURACY}", model.model, readout.name, facts::setting(model)),
         columns: columns(&["Class"], &["Images", "Clean", "White-box"]),
         rows,
     })
 }
 
+/// True class and given class of every image that an attack broke, where the record knows it.
+fn taken_for(readout: &ReadoutResult) -> Vec<(usize, usize)> {
+    let broken = readout.examples.iter().filter(|e| e.clean_correct && !e.robust);
+    broken.filter_map(|e| Some((e.label, e.adversarial_prediction?))).collect()
+}
+
 /// What the images that an attack broke are taken for. Nothing where the record does not know it.
 pub(crate) fn confusion(model: &Evaluation, readout: &ReadoutResult) -> Option<Table> {
     let classes = count(model, readout);
-    let broken = readout.examples.iter().filter(|e| e.clean_correct && !e.robust);
-    let pairs: Vec<(usize, usize)> =
-        broken.filter_map(|e| Some((e.label, e.adversarial_prediction?))).collect();
+    let pairs = taken_for(readout);
     if pairs.is_empty() {
         return None;
     }
@@ -106,3 +108,64 @@ pub(crate) fn confusion(model: &Evaluation, readout: &ReadoutResult) -> Option<T
         rows: distinct.iter().map(row).collect(),
     })
 }
+
+/// Accuracy by true class and the confusions of some models as CSV: `classes.csv` with a row for each class,
+/// `confusion.csv` with a row for each pair of true and given class that occurs. Each where there is anything to hold.
+///
+/// Accuracies are fractions; classes are numbers, beside their names.
+///
+/// # Errors
+/// [`ReportError::Csv`] if the writer fails.
+pub fn classes_csv(models: &[Evaluation]) -> Result<Vec<(String, String)>, ReportError> {
+    let (mut accuracies, mut confusions) = (Vec::new(), Vec::new());
+    for (model, readout) in facts::rows(models).filter(|(_, readout)| !readout.attacks.is_empty()) {
+        let start = || {
+            let eps = model.eps.to_string();
+            [&model.model, &model.dataset, &model.norm, &eps, &readout.name].map(String::clone).to_vec()
+        };
+        for class in 0..count(model, readout) {
+            let of_class = || readout.examples.iter().filter(|e| e.label == class);
+            let n = of_class().count();
+            if n == 0 {
+                continue;
+            }
+            let mut row = start();
+            row.extend([class.to_string(), name(model, class), n.to_string()]);
+            let clean = of_class().filter(|e| e.clean_correct).count();
+            for correct in [clean, of_class().filter(|e| e.robust).count()] {
+                let Accuracy { value, interval: [low, high] } = Accuracy::new(correct, n);
+                row.push(correct.to_string());
+                row.extend([value, low, high].map(|share| share.to_string()));
+            }
+            accuracies.push(row);
+        }
+        let mut pairs = taken_for(readout);
+        pairs.sort_unstable();
+        for same in pairs.chunk_by(|a, b| a == b) {
+            let (from, to) = same[0];
+            let mut row = start();
+            row.extend([from.to_string(), name(model, from), to.to_string(), name(model, to)]);
+            row.push(same.len().to_string());
+            confusions.push(row);
+        }
+    }
+    let accuracy = ["clean_correct", "clean_accuracy", "clean_accuracy_low", "clean_accuracy_high"];
+    let white_box = ["robust", "white_box_accuracy", "white_box_accuracy_low", "white_box_accuracy_high"];
+    let sheets = [
+        (
+            "classes.csv",
+            [SETTING.as_slice(), &["class", "class_name", "count"], &accuracy, &white_box].concat(),
+            accuracies,
+        ),
+        (
+            "confusion.csv",
+            [SETTING.as_slice(), &["class", "class_name", "given", "given_name", "count"]].concat(),
+            confusions,
+        ),
+    ];
+    let filled = sheets.into_iter().filter(|(.., rows)| !rows.is_empty());
+    filled.map(|(name, head, rows)| Ok((name.to_owned(), sheet(&head, rows)?))).collect()
+}
+
+/// Where the numbers of a row come from.
+const SETTING: [&str; 5] = ["model", "dataset", "norm", "eps", "readout"];

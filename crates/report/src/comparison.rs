@@ -1,5 +1,6 @@
 //! Which of two models or readouts is more robust: paired comparisons on the images that both have seen.
 
+use crate::sheet::sheet;
 use crate::table::{Cell, Table, columns};
 use crate::{ReportError, facts, words};
 use equipoise_record::Evaluation;
@@ -113,8 +114,6 @@ pub fn comparison_csv(models: &[Evaluation]) -> Result<Option<String>, ReportErr
     if comparisons.pairs.is_empty() {
         return Ok(None);
     }
-    let failed = |error: &dyn std::fmt::Display| ReportError::Csv(error.to_string());
-    let mut writer = csv::Writer::from_writer(Vec::new());
     let head = [
         "first_model",
         "first_readout",
@@ -132,15 +131,14 @@ pub fn comparison_csv(models: &[Evaluation]) -> Result<Option<String>, ReportErr
         "p_value",
         "p_value_corrected",
     ];
-    writer.write_record(head).map_err(|e| failed(&e))?;
-    for pair in &comparisons.pairs {
+    let row = |pair: &Comparison| {
         let names = |side: Side| {
             let model = &models[side.model];
             [model.model.clone(), model.readouts[side.readout].name.clone()]
         };
         let ([a, a_readout], [b, b_readout]) = (names(pair.first), names(pair.second));
         let model = &models[pair.first.model];
-        let row = [
+        vec![
             a,
             a_readout,
             b,
@@ -156,9 +154,7 @@ pub fn comparison_csv(models: &[Evaluation]) -> Result<Option<String>, ReportErr
             pair.interval[1].to_string(),
             words::p_exact(pair.p_value),
             words::p_exact(pair.p_value_corrected),
-        ];
-        writer.write_record(row).map_err(|e| failed(&e))?;
-    }
-    let bytes = writer.into_inner().map_err(|e| failed(&e))?;
-    String::from_utf8(bytes).map(Some).map_err(|e| failed(&e))
+        ]
+    };
+    sheet(&head, comparisons.pairs.iter().map(row)).map(Some)
 }

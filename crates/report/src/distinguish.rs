@@ -1,7 +1,7 @@
-//! Names that tell records of the same model apart.
+//! Names that tell records of the same model, and runs of the same recipe, apart.
 
-use equipoise_record::Evaluation;
 use equipoise_record::names::{Facts, distinct};
+use equipoise_record::{Evaluation, Training};
 
 /// Appends to the names of models that several rows share what tells them apart: epoch, training seed, file, the
 /// evaluation's own settings, or else the source.
@@ -18,13 +18,29 @@ use equipoise_record::names::{Facts, distinct};
 /// assert_eq!(models[1].model, "pgd-at (evaluation seed 1)");
 /// ```
 pub fn distinguish(models: &mut [Evaluation], sources: &[String]) {
-    let facts = models.iter().enumerate().map(|(at, model)| {
-        let mut facts = Facts::of(model);
-        facts.facts.push(sources.get(at).cloned());
-        facts
-    });
-    let names = distinct(&facts.collect::<Vec<_>>());
+    let names = names(models.iter().map(Facts::of), sources);
     for (model, name) in models.iter_mut().zip(names) {
         model.model = name;
     }
+}
+
+/// The same for training runs; their seeds are those of their recipes.
+pub fn distinguish_trainings(trainings: &mut [Training], sources: &[String]) {
+    let facts = |training: &Training| {
+        let seed = training.recipe.get("seed").map(|seed| format!("seed {seed}"));
+        Facts { name: training.model.clone(), facts: vec![seed] }
+    };
+    let names = names(trainings.iter().map(facts), sources);
+    for (training, name) in trainings.iter_mut().zip(names) {
+        training.model = name;
+    }
+}
+
+/// Names that differ. Where a row comes from is the last of its facts.
+fn names(rows: impl Iterator<Item = Facts>, sources: &[String]) -> Vec<String> {
+    let rows = rows.enumerate().map(|(at, mut facts)| {
+        facts.facts.push(sources.get(at).cloned());
+        facts
+    });
+    distinct(&rows.collect::<Vec<_>>())
 }

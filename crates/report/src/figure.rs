@@ -24,6 +24,17 @@ pub struct Figure {
     pub kind: Kind,
     /// The series, in the order of the legend.
     pub series: Vec<Series>,
+    /// Places on the horizontal axis that are marked by a line, such as the setting that is deployed.
+    pub marks: Vec<Mark>,
+}
+
+/// A marked place on the horizontal axis.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Mark {
+    /// Where.
+    pub at: f64,
+    /// What is there, in a few words.
+    pub says: String,
 }
 
 /// One curve.

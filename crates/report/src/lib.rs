@@ -1,6 +1,6 @@
 //! Records to files that people and other tools read: HTML, Markdown, JSON, CSV, LaTeX, and figures as SVG and PDF.
 //!
-//! A [`Report`] holds evaluations ([`equipoise_record::Evaluation`]) and line charts ([`Figure`]);
+//! A [`Report`] holds evaluations ([`equipoise_record::Evaluation`]), diagnoses, training runs and line charts ([`Figure`]);
 //! [`render`] makes text of it in one [`Format`], [`write_atomically`] puts text into a file. Nothing here
 //! computes an accuracy or a finding: everything shown is in the record, and [`statement`] puts its finding into words.
 //! Its rules stand in the crate `equipoise-verdict`, which compares models as well.
@@ -14,6 +14,7 @@
 //! # Ok::<(), equipoise_report::ReportError>(())
 //! ```
 
+mod card;
 mod classes;
 mod comparison;
 mod diagnosis;
@@ -25,23 +26,28 @@ mod facts;
 mod figure;
 mod format;
 mod radii;
+mod sheet;
 mod svg;
 mod table;
+mod training;
 mod verdict;
 mod words;
 mod write;
 
+pub use card::{ModelCard, model_card};
+pub use classes::classes_csv;
 pub use comparison::comparison_csv;
 pub use diagnosis::{diagnosis_csv, diagnosis_summary};
-pub use distinguish::distinguish;
+pub use distinguish::{distinguish, distinguish_trainings};
 pub use error::ReportError;
-pub use figure::{Figure, Kind, Scale, Series};
+pub use figure::{Figure, Kind, Mark, Scale, Series};
 pub use format::Format;
 pub use svg::{PdfFile, SvgFile, pdf_files, svg_files};
+pub use training::{training_csv, training_method};
 pub use verdict::{Statement, label, statement, statements};
 pub use write::write_atomically;
 
-use equipoise_record::{Diagnosis, Evaluation};
+use equipoise_record::{Diagnosis, Evaluation, Training};
 
 /// What a report is made from.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -52,6 +58,8 @@ pub struct Report {
     pub models: Vec<Evaluation>,
     /// Diagnoses, shown after the evaluations.
     pub diagnoses: Vec<Diagnosis>,
+    /// Training runs, shown after the diagnoses.
+    pub trainings: Vec<Training>,
     /// Line charts beside those that every report draws from its records. JSON and CSV hold the record
     /// only and LaTeX tables only: there the figures are left out.
     pub figures: Vec<Figure>,

@@ -1,6 +1,6 @@
 //! Numbers as they are written everywhere in a report, so that no two places round differently.
 
-use equipoise_record::{Accuracy, Attacked, Interval};
+use equipoise_record::{Accuracy, Attacked, Finding, Interval};
 
 /// `0.412` as `41.2%`.
 pub(crate) fn percent(fraction: f64) -> String {
@@ -81,6 +81,17 @@ pub(crate) fn attack(attacked: Attacked) -> &'static str {
     match attacked {
         Attacked::ReadyMade => "the ready-made PGD-10",
         Attacked::Saved => "the attacks of an evaluation",
+    }
+}
+
+/// A finding by its name in `results.json`.
+pub(crate) fn finding(finding: Finding) -> &'static str {
+    match finding {
+        Finding::NoControl => "no-control",
+        Finding::NoRobustnessLeft => "no-robustness-left",
+        Finding::Obfuscated => "obfuscated",
+        Finding::NotObfuscated => "not-obfuscated",
+        Finding::Undecided => "undecided",
     }
 }
 

@@ -1,8 +1,8 @@
-//! `export`: a model's weights for PyTorch.
+//! `export`: a model's weights for PyTorch, or a folder for the Hugging Face Hub.
 
 use equipoise::checkpoint::{export_pytorch, export_safetensors};
 
-use super::print;
+use super::{hub, print};
 use crate::args;
 use crate::error::{Error, input};
 use crate::flags::Export;
@@ -10,15 +10,20 @@ use crate::setup::Setup;
 
 /// Runs the command.
 pub fn run(flags: &Export, setup: &Setup) -> Result<(), Error> {
+    if let Some(folder) = &flags.hub {
+        return hub::write(folder, flags, setup);
+    }
+    let Some(out) = &flags.out else { return Err(input("nothing to write: add --out FILE or --hub DIR")) };
     let (model, _) = args::model(&flags.model, &setup.device)?;
-    match flags.out.extension().and_then(|ending| ending.to_str()) {
-        Some("pth" | "pt") => export_pytorch(&model.network, &flags.out)?,
-        Some("safetensors") => export_safetensors(&model.network, &flags.out)?,
+    match out.extension().and_then(|ending| ending.to_str()) {
+        Some("pth" | "pt") => export_pytorch(&model.network, out)?,
+        Some("safetensors") => export_safetensors(&model.network, out)?,
         _ => {
             let problem = "the file's ending says what to write: use .pth, .pt or .safetensors";
-            return Err(input(format!("{}: {problem}", flags.out.display())));
+            return Err(input(format!("{}: {problem}", out.display())));
         }
     }
+<<<<<<< HEAD
     if let Some(normalisation) = model.metadata.architecture.normalisation() {
         tracing::warn!(
             "{}: the weights expect images normalised by mean {:?} and standard deviation {:?} (transforms.Normalize(mean, \
@@ -29,4 +34,7 @@ pub fn run(flags: &Export, setup: &Setup) -> Result<(), Error> {
         );
     }
     print(&format!("{}\n", flags.out.display()))
+=======
+    print(&format!("{}\n", out.display()))
+>>>>>>> report
 }

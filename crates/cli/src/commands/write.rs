@@ -31,9 +31,9 @@ pub fn results(folder: &Path, title: String, models: Vec<Evaluation>) -> Result<
 /// Writes a diagnosis into a folder: `diagnosis.json`, a CSV file for each section, `report.md`, `report.html`.
 pub fn diagnosis(folder: &Path, diagnosis: Diagnosis) -> Result<(), Error> {
     let mut files = diagnosis_csv(&diagnosis)?;
-    let title = title_of(&[], std::slice::from_ref(&diagnosis));
-    let report =
-        Report { title, diagnoses: vec![diagnosis], command: Some(command_line()), ..Report::default() };
+    let mut report =
+        Report { diagnoses: vec![diagnosis], command: Some(command_line()), ..Report::default() };
+    report.title = title_of(&report);
     for (name, format) in
         [("diagnosis.json", Format::Json), ("report.md", Format::Markdown), ("report.html", Format::Html)]
     {
@@ -56,16 +56,21 @@ pub fn title(models: &[Evaluation]) -> String {
     }
 }
 
-/// A title for models and diagnoses.
-pub fn title_of(models: &[Evaluation], diagnoses: &[Diagnosis]) -> String {
-    if !models.is_empty() {
-        return title(models);
+/// A title for all that a report holds: models, else diagnoses, else training runs.
+pub fn title_of(report: &Report) -> String {
+    if !report.models.is_empty() {
+        return title(&report.models);
     }
-    let names: Vec<&str> =
-        diagnoses.iter().flat_map(|d| &d.diagnosed).map(|model| model.model.as_str()).collect();
+    let (what, names): (&str, Vec<&str>) = match report.diagnoses.is_empty() {
+        false => {
+            let diagnosed = report.diagnoses.iter().flat_map(|d| &d.diagnosed);
+            ("Diagnosis", diagnosed.map(|model| model.model.as_str()).collect())
+        }
+        true => ("Training", report.trainings.iter().map(|training| training.model.as_str()).collect()),
+    };
     match names.as_slice() {
-        [one] => format!("Diagnosis of {one}"),
-        several => format!("Diagnosis of {} models", several.len()),
+        [one] => format!("{what} of {one}"),
+        several => format!("{what} of {} models", several.len()),
     }
 }
 

@@ -5,7 +5,12 @@ mod bench;
 mod calibrate;
 mod diagnose;
 mod exchange;
+<<<<<<< HEAD
 mod many;
+=======
+mod hub;
+mod report;
+>>>>>>> report
 mod results;
 mod resume;
 mod support;

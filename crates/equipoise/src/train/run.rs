@@ -213,7 +213,6 @@ impl<'a> Run<'a> {
         sums.solved += usize::from(step.residual.is_some());
         let report = StepReport {
             step: self.progress.step,
-            steps: self.total_steps(),
             epoch: epoch + 1,
             loss: mean,
             accuracy: correct as f64 / labels.len() as f64,
@@ -405,6 +404,7 @@ impl<'a> Run<'a> {
         let mean = |sum: f64, count: usize| (count > 0).then(|| sum / count as f64);
         let report = EpochReport {
             epoch: epoch + 1,
+            step: Some(self.progress.step),
             loss: sums.loss / sums.seen as f64,
             accuracy: sums.correct as f64 / sums.seen as f64,
             learning_rate: self.learning_rate(self.progress.step - 1),

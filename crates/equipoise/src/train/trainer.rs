@@ -18,6 +18,8 @@ use crate::model::mdeq::ConfigError;
 use crate::network::Network;
 use crate::solve::SolverError;
 
+pub use equipoise_record::{EpochReport, StepReport};
+
 /// What is trained, on what, how, and where to.
 pub struct Plan<'a> {
     /// Name, architecture and deployment of the model to be.
@@ -37,6 +39,7 @@ pub struct Plan<'a> {
     pub resume: bool,
 }
 
+<<<<<<< HEAD
 /// A trained network that a run goes out from: fine-tuning.
 #[derive(Debug, Clone)]
 pub struct Initial {
@@ -115,6 +118,8 @@ pub struct EpochReport {
     pub seconds: f64,
 }
 
+=======
+>>>>>>> report
 /// The best epoch so far: most examples of the development split correct, under attack in adversarial training and
 /// clean in standard training; the first of equals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

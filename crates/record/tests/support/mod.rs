@@ -192,14 +192,14 @@ pub fn full() -> Collection {
     });
     let models =
         vec![model("deep", vec![first, obfuscated(), untried()]), model("plain", vec![feedforward()])];
-    Collection { version: FORMAT_VERSION, models, diagnoses: Vec::new() }
+    Collection { version: FORMAT_VERSION, models, diagnoses: Vec::new(), trainings: Vec::new() }
 }
 
 /// A record in which everything is absent that may be.
 pub fn bare() -> Collection {
     let mut model = model("bare", vec![untried()]);
     model.classes.clear();
-    Collection { version: FORMAT_VERSION, models: vec![model], diagnoses: Vec::new() }
+    Collection { version: FORMAT_VERSION, models: vec![model], diagnoses: Vec::new(), trainings: Vec::new() }
 }
 
 pub fn model(name: &str, readouts: Vec<ReadoutResult>) -> Evaluation {

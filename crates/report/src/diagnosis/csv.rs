@@ -3,6 +3,7 @@
 //! Shares are fractions; a field without a value is empty.
 
 use super::results;
+use crate::sheet::sheet;
 use crate::{ReportError, words};
 use equipoise_record::{Diagnosis, Paired, Share, Spread};
 
@@ -22,7 +23,7 @@ pub fn diagnosis_csv(diagnosis: &Diagnosis) -> Result<Vec<(String, String)>, Rep
         gallery(diagnosis),
     ];
     let measured = sheets.into_iter().filter(|sheet| !sheet.rows.is_empty());
-    measured.map(|sheet| Ok((format!("{}.csv", sheet.name), sheet.write()?))).collect()
+    measured.map(|s| Ok((format!("{}.csv", s.name), sheet(&s.head, s.rows)?))).collect()
 }
 
 struct Sheet {
@@ -38,18 +39,6 @@ impl Sheet {
 
     fn row(&mut self, parts: &[Vec<String>]) {
         self.rows.push(parts.concat());
-    }
-
-    fn write(&self) -> Result<String, ReportError> {
-        let failed = |error: &dyn std::fmt::Display| ReportError::Csv(error.to_string());
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        writer.write_record(&self.head).map_err(|e| failed(&e))?;
-        for row in &self.rows {
-            // A row of another length than the head is refused by the writer.
-            writer.write_record(row).map_err(|e| failed(&e))?;
-        }
-        let bytes = writer.into_inner().map_err(|e| failed(&e))?;
-        String::from_utf8(bytes).map_err(|e| failed(&e))
     }
 }
 

@@ -1,9 +1,9 @@
 //! The figures of each section.
 
 use super::{results, setting};
-use crate::figure::{Figure, Scale, Series};
+use crate::figure::{Figure, Mark, Scale, Series};
 use crate::words;
-use equipoise_record::{Cosine, Diagnosis, Share, Spread, SweepPoint, View};
+use equipoise_record::{Cosine, Diagnosis, ModelDiagnosis, Share, Spread, SweepPoint, View};
 
 /// A median that is absent is not drawn.
 fn curve<'a>(name: String, points: impl Iterator<Item = (f64, &'a Spread)>) -> Series {
@@ -23,6 +23,29 @@ fn shares<'a>(name: String, points: impl Iterator<Item = (f64, &'a Share)>) -> S
         })
         .unzip();
     Series { name, points, band: Some(band) }
+}
+
+/// The deployed setting of each model, a mark for each value; models are named where they differ in it.
+fn deployed<'a>(settings: impl Iterator<Item = (&'a ModelDiagnosis, f64)>, says: &str) -> Vec<Mark> {
+    let mut values: Vec<(f64, Vec<String>)> = Vec::new();
+    for (model, value) in settings {
+        match values.iter_mut().find(|(known, _)| *known == value) {
+            Some((_, models)) => models.push(model.model.clone()),
+            None => values.push((value, vec![model.model.clone()])),
+        }
+    }
+    let alone = values.len() == 1;
+    let mark = |(at, models): (f64, Vec<String>)| {
+        let whose = if alone { String::new() } else { format!(", {}", words::list(&models)) };
+        Mark { at, says: format!("{says} = {}{whose}", words::number(at)) }
+    };
+    values.into_iter().map(mark).collect()
+}
+
+/// Steps of the deployed solvers.
+fn deployed_steps<T>(found: &[(&ModelDiagnosis, &T)]) -> Vec<Mark> {
+    let steps = found.iter().filter_map(|(model, _)| Some((*model, model.solver_steps? as f64)));
+    deployed(steps, "deployed T")
 }
 
 const BANDS: &str = "Lines are medians over images, bands the 10th to 90th percentile.";
@@ -55,6 +78,7 @@ pub(super) fn residual(diagnosis: &Diagnosis) -> Vec<Figure> {
             y_label: "relative residual ‖f(z) − z‖ / ‖f(z)‖".into(),
             y_scale: Scale::Log,
             series: curves,
+            marks: deployed_steps(&found),
             ..Figure::default()
         },
         Figure {
@@ -67,6 +91,7 @@ pub(super) fn residual(diagnosis: &Diagnosis) -> Vec<Figure> {
             x_label: "iterate t".into(),
             y_label: "images in %".into(),
             series: reached,
+            marks: deployed_steps(&found),
             ..Figure::default()
         },
     ]
@@ -172,48 +197,60 @@ pub(super) fn landscape(diagnosis: &Diagnosis) -> Vec<Figure> {
 pub(super) fn sweep(diagnosis: &Diagnosis) -> Vec<Figure> {
     type Points<'a> = &'a dyn Fn(&equipoise_record::Sweep) -> &[SweepPoint];
     let found = results(diagnosis, |m| m.sweep.as_ref());
-    let figure = |title: &str, x_label: &str, x_scale: Scale, note: &str, points: Points<'_>| {
-        let mut series = Vec::new();
-        for (model, sweep) in &found {
-            let points = points(sweep);
-            if points.is_empty() {
-                continue;
+    let figure =
+        |title: &str, x_label: &str, x_scale: Scale, note: &str, marks: Vec<Mark>, points: Points<'_>| {
+            let mut series = Vec::new();
+            for (model, sweep) in &found {
+                let points = points(sweep);
+                if points.is_empty() {
+                    continue;
+                }
+                let name = |what: &str| format!("{}, {what}", model.model);
+                series.push(shares(name("clean"), points.iter().map(|p| (p.at, &p.clean))));
+                series.push(shares(name("robust"), points.iter().map(|p| (p.at, &p.robust))));
+                let transferred = points.iter().filter_map(|p| Some((p.at, p.transferred.as_ref()?)));
+                if transferred.clone().next().is_some() {
+                    series.push(shares(name("transferred"), transferred));
+                }
             }
-            let name = |what: &str| format!("{}, {what}", model.model);
-            series.push(shares(name("clean"), points.iter().map(|p| (p.at, &p.clean))));
-            series.push(shares(name("robust"), points.iter().map(|p| (p.at, &p.robust))));
-            let transferred = points.iter().filter_map(|p| Some((p.at, p.transferred.as_ref()?)));
-            if transferred.clone().next().is_some() {
-                series.push(shares(name("transferred"), transferred));
-            }
-        }
-        (!series.is_empty()).then(|| Figure {
-            title: title.into(),
-            caption: format!("{}. {note} {INTERVALS}", setting(diagnosis)),
-            x_label: x_label.into(),
-            y_label: "accuracy in %".into(),
-            x_scale,
-            series,
-            ..Figure::default()
-        })
-    };
+            (!series.is_empty()).then(|| Figure {
+                title: title.into(),
+                caption: format!("{}. {note} {INTERVALS}", setting(diagnosis)),
+                x_label: x_label.into(),
+                y_label: "accuracy in %".into(),
+                x_scale,
+                series,
+                marks,
+                ..Figure::default()
+            })
+        };
     let transferred = format!(
         "Robust: under the ready-made PGD-10, run anew with this solver. Transferred: on the images that were found \
          with the deployed solver by {}.",
         words::attack(diagnosis.attacked)
     );
+    let eps = vec![Mark { at: diagnosis.eps, says: format!("ε = {}", words::eps(diagnosis.eps)) }];
+    let tolerances = results(diagnosis, |m| m.residual.as_ref());
+    let tolerances = tolerances.iter().map(|(model, residual)| (*model, residual.tolerance));
+    let tolerances = deployed(tolerances, "deployed");
     [
         figure(
             "Accuracy by ε",
             "ε",
             Scale::Log,
             "Ready-made PGD-10 with steps of ε/4, run anew at every ε.",
+            eps,
             &|sweep| &sweep.eps,
         ),
-        figure("Accuracy by solver steps", "solver steps T", Scale::Linear, &transferred, &|sweep| {
-            &sweep.solver_steps
-        }),
-        figure("Accuracy by solver tolerance", "tolerance", Scale::Log, &transferred, &|sweep| {
+        figure(
+            "Accuracy by solver steps",
+            "solver steps T",
+            Scale::Linear,
+            &transferred,
+            deployed_steps(&found),
+            &|sweep| &sweep.solver_steps,
+        ),
+        figure("Accuracy by solver tolerance", "tolerance", Scale::Log, &transferred, tolerances, &|sweep| {
             &sweep.tolerance
         }),
     ]

@@ -6,8 +6,9 @@
 
 use super::Exporter;
 use crate::facts::{self, Case};
+use crate::sheet::sheet;
 use crate::{Report, ReportError, words};
-use equipoise_record::{Accuracy, AttackResult, Finding, Verdict, VerdictEvidence};
+use equipoise_record::{Accuracy, AttackResult, Verdict, VerdictEvidence};
 
 pub(crate) struct Csv;
 
@@ -42,23 +43,17 @@ const VERDICT: [&str; 9] = [
 
 impl Exporter for Csv {
     fn render(&self, report: &Report) -> Result<String, ReportError> {
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        let mut write =
-            |row: Vec<String>| writer.write_record(row).map_err(|e| ReportError::Csv(e.to_string()));
-        write(
-            [SETTING.as_slice(), &RUN, &RESULT, &VERDICT].concat().into_iter().map(str::to_owned).collect(),
-        )?;
+        let mut rows = Vec::new();
         for (model, readout) in facts::rows(&report.models) {
             // The largest radius is the readout's own, below.
             let (_, smaller) =
                 readout.radii.split_last().map_or((None, [].as_slice()), |(l, s)| (Some(l), s));
             for radius in smaller {
-                accuracies(&Case::at(model, readout, radius), false).into_iter().try_for_each(&mut write)?;
+                rows.extend(accuracies(&Case::at(model, readout, radius), false));
             }
-            accuracies(&Case::largest(model, readout), true).into_iter().try_for_each(&mut write)?;
+            rows.extend(accuracies(&Case::largest(model, readout), true));
         }
-        let bytes = writer.into_inner().map_err(|e| ReportError::Csv(e.to_string()))?;
-        String::from_utf8(bytes).map_err(|e| ReportError::Csv(e.to_string()))
+        sheet(&[SETTING.as_slice(), &RUN, &RESULT, &VERDICT].concat(), rows)
     }
 }
 
@@ -116,7 +111,7 @@ fn row(
         of(&|_, a| a.seconds.to_string()),
         of(&|_, a| a.cell_evaluations.to_string()),
         of(&|_, a| a.vjps.to_string()),
-        judged(&|v| Some(finding(v.finding).to_owned())),
+        judged(&|v| Some(words::finding(v.finding).to_owned())),
         judged(&|v| v.evidence.map(|kind| evidence(kind).to_owned())),
         judged(&|v| v.b.map(|n| n.to_string())),
         judged(&|v| v.c.map(|n| n.to_string())),
@@ -126,17 +121,6 @@ fn row(
         judged(&|v| v.difference_interval.map(|i| i[0].to_string())),
         judged(&|v| v.difference_interval.map(|i| i[1].to_string())),
     ]
-}
-
-/// As in `results.json`.
-fn finding(finding: Finding) -> &'static str {
-    match finding {
-        Finding::NoControl => "no-control",
-        Finding::NoRobustnessLeft => "no-robustness-left",
-        Finding::Obfuscated => "obfuscated",
-        Finding::NotObfuscated => "not-obfuscated",
-        Finding::Undecided => "undecided",
-    }
 }
 
 /// As in `results.json`.

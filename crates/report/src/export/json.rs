@@ -8,13 +8,15 @@ pub(crate) struct Json;
 
 impl Exporter for Json {
     fn render(&self, report: &Report) -> Result<String, ReportError> {
-        let mut text = match (report.models.as_slice(), report.diagnoses.as_slice()) {
-            ([], [diagnosis]) => serde_json::to_string_pretty(diagnosis)?,
-            (models, diagnoses) => {
-                let (models, diagnoses) = (models.to_vec(), diagnoses.to_vec());
-                let collection = Collection { version: FORMAT_VERSION, models, diagnoses };
-                serde_json::to_string_pretty(&collection)?
-            }
+        let Report { models, diagnoses, trainings, .. } = report;
+        let mut text = match (models.as_slice(), diagnoses.as_slice(), trainings.as_slice()) {
+            ([], [diagnosis], []) => serde_json::to_string_pretty(diagnosis)?,
+            _ => serde_json::to_string_pretty(&Collection {
+                version: FORMAT_VERSION,
+                models: models.clone(),
+                diagnoses: diagnoses.clone(),
+                trainings: trainings.clone(),
+            })?,
         };
         text.push('\n');
         Ok(text)

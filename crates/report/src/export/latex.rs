@@ -5,8 +5,8 @@ use super::Exporter;
 use crate::comparison::Comparisons;
 use crate::svg::slug;
 use crate::table::{self, CASCADE, Cell, SUMMARY, Table};
-use crate::{Report, ReportError, diagnosis, effort, facts, radii, verdict, words};
-use equipoise_record::{Accuracy, Diagnosis, Evaluation, ReadoutResult};
+use crate::{Report, ReportError, classes, diagnosis, effort, facts, radii, training, verdict, words};
+use equipoise_record::{Accuracy, Diagnosis, Evaluation, ReadoutResult, Training};
 use std::fmt::Write;
 
 pub(crate) struct Latex;
@@ -42,9 +42,12 @@ impl Exporter for Latex {
         tables.comparisons(&Comparisons::of(&report.models));
         tables.of_readouts(report, "effort", effort::PAIRS, effort::pairs);
         tables.of_readouts(report, "attacks", CASCADE, |model, readout| Some(table::cascade(model, readout)));
+        tables.of_readouts(report, "classes", classes::ACCURACY, classes::accuracy);
+        tables.of_readouts(report, "confusion", "", classes::confusion);
         for one in &report.diagnoses {
             tables.diagnosis(one, report.diagnoses.len() > 1);
         }
+        tables.trainings(&report.trainings);
         Ok(tables.out)
     }
 }
@@ -188,6 +191,15 @@ impl Tables {
         self.whole(&label, &text(&all.caption), &all);
     }
 
+    fn trainings(&mut self, trainings: &[Training]) {
+        let summary = training::summary(trainings).map(|table| (String::new(), table));
+        let epochs = trainings.iter().filter_map(|one| Some((one.model.clone(), training::epochs(one)?)));
+        for (model, table) in summary.into_iter().chain(epochs) {
+            let label = self.label(&["training", &model]);
+            self.whole(&label, &text(&table.caption), &table);
+        }
+    }
+
     fn diagnosis(&mut self, one: &Diagnosis, among_others: bool) {
         let model = match one.diagnosed.as_slice() {
             [alone] => alone.model.as_str(),
@@ -206,6 +218,8 @@ impl Tables {
 /// A caption, as LaTeX. It ends with what the columns hold; if that was said already, it refers to where.
 fn explain(caption: &str, columns: &str, label: &str, explained: &mut Option<String>) -> String {
     match (explained.as_ref(), caption.strip_suffix(columns)) {
+        // Columns that each caption explains itself.
+        _ if columns.is_empty() => text(caption),
         (Some(first), Some(what)) => {
             format!("{} Columns as in Table~\\ref{{{first}}}.", text(what.trim_end()))
         }

@@ -4,7 +4,7 @@ use super::Exporter;
 use crate::comparison::Comparisons;
 use crate::figure::Figure;
 use crate::table::{Cell, Table};
-use crate::{Report, ReportError, classes, diagnosis, effort, facts, radii, table, verdict};
+use crate::{Report, ReportError, classes, diagnosis, effort, facts, radii, table, training, verdict};
 use equipoise_record::{Evaluation, ReadoutResult};
 use std::fmt::Write;
 
@@ -23,6 +23,7 @@ impl Exporter for Markdown {
         classes(&mut out, report);
         runs(&mut out, report);
         diagnoses(&mut out, report);
+        trainings(&mut out, report);
         figures(&mut out, report);
         reproduce(&mut out, report)?;
         Ok(out)
@@ -164,6 +165,26 @@ fn diagnoses(out: &mut String, report: &Report) {
     }
 }
 
+/// Where each training run has come to, its curves, and its epochs folded.
+fn trainings(out: &mut String, report: &Report) {
+    let Some(summary) = training::summary(&report.trainings) else { return };
+    let _ = write!(out, "\n## Training\n\n{}\n", text(training::ABOUT));
+    if let Some(open) = training::unfinished(&report.trainings) {
+        let _ = write!(out, "\n{}\n", text(&open));
+    }
+    table(out, &summary);
+    for one in training::figures(&report.trainings) {
+        figure(out, "###", &one);
+    }
+    for one in &report.trainings {
+        if let Some(epochs) = training::epochs(one) {
+            let _ = write!(out, "\n<details><summary>{}: every epoch</summary>\n", text(&one.model));
+            table(out, &epochs);
+            out.push_str("\n</details>\n");
+        }
+    }
+}
+
 fn reproduce(out: &mut String, report: &Report) -> Result<(), ReportError> {
     out.push_str("\n## Reproduce\n");
     if let Some(command) = &report.command {
@@ -191,11 +212,19 @@ fn reproduce(out: &mut String, report: &Report) -> Result<(), ReportError> {
         let block = fenced("json", &all.join("\n"));
         let _ = write!(out, "\n<details><summary>Configuration</summary>\n{block}\n</details>\n");
     }
+    for one in report.trainings.iter().filter(|one| !one.recipe.is_null()) {
+        let block = fenced("json", &serde_json::to_string_pretty(&one.recipe)?);
+        let _ = write!(
+            out,
+            "\n**Training of {}**.\n\n<details><summary>Recipe</summary>\n{block}\n</details>\n",
+            text(&one.model)
+        );
+    }
     let _ = write!(out, "\nWritten by equipoise-report {}.\n", env!("CARGO_PKG_VERSION"));
     Ok(())
 }
 
-fn table(out: &mut String, table: &Table) {
+pub(crate) fn table(out: &mut String, table: &Table) {
     if !table.caption.is_empty() {
         let _ = write!(out, "\n{}\n", text(&table.caption));
     }
@@ -218,7 +247,7 @@ fn cell(cell: &Cell) -> String {
 }
 
 /// Plain text as Markdown that shows it unchanged, in a table as well: no markup, no HTML, one line.
-fn text(plain: &str) -> String {
+pub(crate) fn text(plain: &str) -> String {
     let mut out = String::with_capacity(plain.len());
     for c in plain.chars() {
         match c {

@@ -4,7 +4,7 @@ mod csv;
 mod html;
 mod json;
 mod latex;
-mod markdown;
+pub(crate) mod markdown;
 
 use crate::{Format, Report, ReportError};
 

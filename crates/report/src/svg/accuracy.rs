@@ -3,7 +3,7 @@
 
 use super::canvas::{Canvas, Entry, Face, Key, Point, Span, Stroke, Style};
 use super::palette::Colour;
-use super::{Drawing, Layout, Picture};
+use super::{Drawing, Layout, Picture, owner};
 use crate::{facts, table, words};
 use equipoise_record::{Accuracy, Evaluation, ReadoutResult};
 
@@ -63,14 +63,8 @@ fn draw(rows: &[(&Evaluation, &ReadoutResult)], layout: Layout) -> Picture {
     canvas.percent_axis(left, right, top, bottom - 10.0);
     for (i, (model, readout)) in rows.iter().enumerate() {
         let y = top + 12.0 + row_height * i as f64;
-        if wide {
-            canvas.text_within(Face::STRONG, (0.0, y + 18.0), &model.model, left - 18.0);
-            canvas.text_within(Face::MUTED, (0.0, y + 36.0), &readout.name, left - 18.0);
-        } else {
-            let says = format!("{}, {}", model.model, readout.name);
-            canvas.text_within(Face::STRONG, (0.0, y + 10.0), &says, layout.width());
-            canvas.with_halo();
-        }
+        let (down, room) = if wide { (19.0, left - 18.0) } else { (10.0, layout.width()) };
+        owner(&mut canvas, layout, [&model.model, &readout.name], (0.0, y + down), room);
         lanes(&mut canvas, model, readout, (left, right), y + head);
     }
     Picture { height: bottom, canvas }

@@ -4,9 +4,9 @@
 //! and a number names the breaker.
 
 use super::canvas::{Anchor, Canvas, Entry, Face, Point, Style};
-use super::cascade::colour;
+use super::cascade::{broken, colour};
 use super::palette::Colour;
-use super::{Drawing, Layout, Picture};
+use super::{Drawing, Layout, Picture, owner};
 use crate::facts::{self, Kind};
 use crate::table::{Cell, Table, columns};
 use crate::words;
@@ -161,14 +161,8 @@ fn draw(rows: &[Row], keys: &[Key], layout: Layout) -> Picture {
     canvas.percent_axis(left, right, top, bottom - 4.0);
     for (i, row) in rows.iter().enumerate() {
         let y = top + 10.0 + row_height * i as f64;
-        if wide {
-            canvas.text_within(Face::STRONG, (0.0, y + 12.0), &row.model, left - 18.0);
-            canvas.text_within(Face::MUTED, (0.0, y + 28.0), &row.readout, left - 18.0);
-        } else {
-            let says = format!("{}, {}", row.model, row.readout);
-            canvas.text_within(Face::STRONG, (left, y + 12.0), &says, right - left);
-            canvas.with_halo();
-        }
+        let (from, room) = if wide { (0.0, left - 18.0) } else { (left, right - left) };
+        owner(&mut canvas, layout, [&row.model, &row.readout], (from, y + 12.0), room);
         bar(&mut canvas, row, (left, right), y + head);
     }
     let legend_height = explain(&mut canvas, keys, (left, bottom + 4.0), layout.width(), rows);
@@ -209,11 +203,7 @@ fn explain(canvas: &mut Canvas, keys: &[Key], (left, y): Point, right: f64, rows
             entries.push(Entry::swatch(says, colour));
         }
     }
-    for kind in [Kind::ReadyMade, Kind::Adaptive, Kind::BlackBox] {
-        if rows.iter().flat_map(|r| &r.parts).any(|p| p.colour == colour(kind)) {
-            entries.push(Entry::swatch(format!("broken, {}", kind.name()), colour(kind)));
-        }
-    }
+    entries.extend(broken(|kind| rows.iter().flat_map(|r| &r.parts).any(|p| p.colour == colour(kind))));
     let height = canvas.legend(&entries, 14.0, (left, y), right);
     for (i, key) in keys.iter().enumerate() {
         let line = y + height + 18.0 + 19.0 * i as f64;

@@ -85,6 +85,18 @@ impl Style {
         let stroke = Stroke { dash: dash(i), round: true, opacity: 0.55, ..Stroke::of(i, 0.8) };
         Style { fill: None, stroke: Some(stroke) }
     }
+
+    /// A band as a bar at one point of a curve.
+    pub(crate) fn bar(i: usize) -> Self {
+        Style { fill: None, stroke: Some(Stroke { opacity: 0.7, ..Stroke::of(i, 1.6) }) }
+    }
+
+    /// A marked place on an axis.
+    pub(crate) fn mark() -> Self {
+        let mut style = Style::stroke(Colour::Soft, 1.0);
+        style.stroke = style.stroke.map(|stroke| Stroke { dash: &[4.0, 3.0], ..stroke });
+        style
+    }
 }
 
 impl Stroke {

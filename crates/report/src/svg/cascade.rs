@@ -43,15 +43,18 @@ pub(super) fn colour(kind: Kind) -> Colour {
     }
 }
 
+/// The legend of what was broken, for the kinds of attacks that occur.
+pub(super) fn broken(occurs: impl Fn(Kind) -> bool) -> impl Iterator<Item = Entry> {
+    let kinds =
+        [Kind::ReadyMade, Kind::Adaptive, Kind::BlackBox].into_iter().filter(move |kind| occurs(*kind));
+    kinds.map(|kind| Entry::swatch(format!("broken, {}", kind.name()), colour(kind)))
+}
+
 fn draw(model: &Evaluation, readout: &ReadoutResult, layout: Layout) -> Picture {
     let wide = layout == Layout::Wide;
     let (left, right) = if wide { (290.0, 640.0) } else { (14.0, 238.0) };
     let mut entries = vec![Entry::swatch("still correct", Colour::Robust)];
-    for kind in [Kind::ReadyMade, Kind::Adaptive, Kind::BlackBox] {
-        if readout.attacks.iter().any(|a| Kind::of(a.arm) == kind) {
-            entries.push(Entry::swatch(format!("broken, {}", kind.name()), colour(kind)));
-        }
-    }
+    entries.extend(broken(|kind| readout.attacks.iter().any(|a| Kind::of(a.arm) == kind)));
     let mut canvas = Canvas::default();
     let legend_height = canvas.legend(&entries, 14.0, (2.0, 0.0), layout.width());
 

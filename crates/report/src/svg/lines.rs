@@ -1,18 +1,30 @@
 //! A chart of curves with optional bands: series differ in colour, dash and mark.
+//!
+//! One or two bands are areas. More would mix to one grey, so they are bars at the points, side by side.
 
-use super::canvas::{Anchor, Canvas, Entry, Face, Key, Point, Style};
+use super::canvas::{Anchor, Canvas, Entry, Face, Key, Point, Style, width};
 use super::palette::Colour;
 use super::scale::Axis;
 use super::{Drawing, Layout, Picture};
-use crate::figure::{Figure, Kind, Series};
+use crate::figure::{Figure, Kind, Mark, Series};
 use crate::{table, words};
 
 const HEIGHT: f64 = 260.0;
+/// More bands than these are bars.
+const AREAS: usize = 2;
+/// From one bar to the next.
+const BAR: f64 = 3.0;
+/// From one mark of a curve to the next, at least.
+const APART: f64 = 6.0;
+/// A line of labels of marks.
+const LABELS: f64 = 13.0;
 
 pub(crate) fn lines(figure: &Figure) -> Drawing {
     let left_out = figure.series.iter().flat_map(|s| &s.points).filter(|p| !drawn(figure, **p)).count();
     let mut caption = figure.caption.clone();
-
+    if bands(figure) > AREAS {
+        caption.push_str(" Bands of more than two curves are drawn as bars.");
+    }
     if left_out > 0 {
         caption
             .push_str(&format!(" {left_out} points that this scale cannot show are in the data below only."));
@@ -32,6 +44,11 @@ fn drawn(figure: &Figure, (x, y): (f64, f64)) -> bool {
     shows(figure.x_scale, x) && shows(figure.y_scale, y)
 }
 
+/// How many series have a band.
+fn bands(figure: &Figure) -> usize {
+    figure.series.iter().filter(|s| s.band.is_some()).count()
+}
+
 fn describe(figure: &Figure) -> String {
     let mut says = format!("{} against {}.", figure.y_label, figure.x_label);
     for series in &figure.series {
@@ -48,6 +65,9 @@ fn describe(figure: &Figure) -> String {
             _ => says.push_str(&format!(" {}: no points.", series.name)),
         }
     }
+    for mark in &figure.marks {
+        says.push_str(&format!(" Marked at {}: {}.", words::number(mark.at), mark.says));
+    }
     says
 }
 
@@ -59,26 +79,67 @@ fn draw(figure: &Figure, layout: Layout) -> Picture {
     let mut canvas = Canvas::default();
     let legend_height = canvas.legend(&entries, 24.0, (2.0, 0.0), layout.width());
 
-    let top = legend_height + 34.0;
-    let bottom = top + HEIGHT;
     let points = || figure.series.iter().flat_map(|s| &s.points).filter(|p| drawn(figure, **p));
     let bands = || figure.series.iter().filter_map(|s| s.band.as_ref()).flatten();
-    let x = Axis::new(figure.x_scale, points().map(|p| p.0), left + 6.0, right - 6.0);
+    let x_values = points().map(|p| p.0).chain(figure.marks.iter().map(|mark| mark.at));
+    let x = Axis::new(figure.x_scale, x_values, left + 6.0, right - 6.0);
+    let labels = labels(&figure.marks, &x, (left, right));
+    let rows = labels.iter().map(|label| label.row + 1).max().unwrap_or(0);
+
+    let top = legend_height + 34.0 + LABELS * rows as f64;
+    let bottom = top + HEIGHT;
     let y_values = points().map(|p| p.1).chain(bands().flat_map(|b| [b.0, b.1]));
     let y_values = y_values.chain(figure.from_zero.then_some(0.0));
     let y = Axis::new(figure.y_scale, y_values, bottom, top).over_whole_steps();
-    canvas.text_within(Face::TICK, (2.0, top - 16.0), &figure.y_label, layout.width());
+    canvas.text_within(Face::TICK, (2.0, legend_height + 18.0), &figure.y_label, layout.width());
     axes(&mut canvas, &x, &y, (left, right), (top, bottom));
     canvas.anchored_within(Face::TICK, Anchor::End, (right, bottom + 38.0), &figure.x_label, right - left);
-    // The more bands lie over each other, the paler they are; their edges tell them apart.
-    let opacity = if figure.series.iter().filter(|s| s.band.is_some()).count() > 2 { 0.08 } else { 0.14 };
-    for (i, series) in figure.series.iter().enumerate() {
-        band(&mut canvas, i, series, opacity, &x, &y);
+    for label in &labels {
+        let above = top - 5.0 - LABELS * label.row as f64;
+        canvas.line(Style::mark(), (label.at, above + 2.0), (label.at, bottom));
+        canvas.anchored(Face::TICK, label.anchor, (label.at, above), label.says);
+    }
+    let banded: Vec<(usize, &Series)> =
+        figure.series.iter().enumerate().filter(|(_, series)| series.band.is_some()).collect();
+    for (place, (i, series)) in banded.iter().enumerate() {
+        if banded.len() <= AREAS {
+            area(&mut canvas, *i, series, &x, &y);
+        } else {
+            let aside = BAR * (place as f64 - (banded.len() - 1) as f64 / 2.0);
+            bars(&mut canvas, *i, series, aside, BAR * (banded.len() + 1) as f64, &x, &y);
+        }
     }
     for (i, series) in figure.series.iter().enumerate() {
         curve(&mut canvas, i, series, figure.kind, &x, &y);
     }
     Picture { height: bottom + 46.0, canvas }
+}
+
+/// The label of a mark, above the chart; those that would overlap stand in rows of their own.
+struct Label<'a> {
+    says: &'a str,
+    at: f64,
+    anchor: Anchor,
+    row: usize,
+}
+
+fn labels<'a>(marks: &'a [Mark], x: &Axis, (left, right): (f64, f64)) -> Vec<Label<'a>> {
+    let mut labels: Vec<Label> = Vec::new();
+    let mut taken: Vec<(usize, f64, f64)> = Vec::new();
+    for mark in marks {
+        let Some(at) = x.place(mark.at) else { continue };
+        let half = width(&mark.says) / 2.0;
+        let (anchor, from, to) = match at {
+            _ if at + half > right => (Anchor::End, at - 2.0 * half, at),
+            _ if at - half < left => (Anchor::Start, at, at + 2.0 * half),
+            _ => (Anchor::Middle, at - half, at + half),
+        };
+        let free = |row: &usize| !taken.iter().any(|(r, a, b)| r == row && from < *b + 6.0 && *a < to + 6.0);
+        let row = (0..=taken.len()).find(free).unwrap_or(0);
+        taken.push((row, from, to));
+        labels.push(Label { says: &mark.says, at, anchor, row });
+    }
+    labels
 }
 
 fn axes(canvas: &mut Canvas, x: &Axis, y: &Axis, (left, right): (f64, f64), (top, bottom): (f64, f64)) {
@@ -112,25 +173,43 @@ fn runs<T>(points: impl Iterator<Item = Option<T>>) -> Vec<Vec<T>> {
     runs
 }
 
-fn band(canvas: &mut Canvas, i: usize, series: &Series, opacity: f64, x: &Axis, y: &Axis) {
-    let Some(band) = &series.band else { return };
-    let place = |(&(at, _), &(low, high)): (&(f64, f64), &(f64, f64))| {
+/// Where the two ends of a band stand at each point; nothing where it cannot be drawn.
+fn ends<'a>(series: &'a Series, x: &'a Axis, y: &'a Axis) -> impl Iterator<Item = Option<[Point; 2]>> + 'a {
+    let band = series.band.iter().flatten();
+    series.points.iter().zip(band).map(|(&(at, _), &(low, high))| {
         let at = x.place(at)?;
         Some([(at, y.place(low)?), (at, y.place(high)?)])
-    };
-    for run in runs(series.points.iter().zip(band).map(place)) {
+    })
+}
+
+fn area(canvas: &mut Canvas, i: usize, series: &Series, x: &Axis, y: &Axis) {
+    for run in runs(ends(series, x, y)) {
         let lower: Vec<Point> = run.iter().map(|ends| ends[0]).collect();
         let upper: Vec<Point> = run.iter().map(|ends| ends[1]).collect();
         let outline = upper.iter().chain(lower.iter().rev()).copied().collect();
-        canvas.polygon(Style::pale(Colour::Series(i), opacity), outline);
+        canvas.polygon(Style::pale(Colour::Series(i), 0.14), outline);
         canvas.polyline(Style::edge(i), lower);
         canvas.polyline(Style::edge(i), upper);
     }
 }
 
+/// A bar for each point, so far beside it; where points stand closer than `room`, for some of them.
+fn bars(canvas: &mut Canvas, i: usize, series: &Series, aside: f64, room: f64, x: &Axis, y: &Axis) {
+    let mut last = f64::NEG_INFINITY;
+    for [low, high] in ends(series, x, y).flatten() {
+        if (low.0 - last).abs() >= room {
+            last = low.0;
+            canvas.line(Style::bar(i), (low.0 + aside, low.1), (high.0 + aside, high.1));
+        }
+    }
+}
+
 fn curve(canvas: &mut Canvas, i: usize, series: &Series, kind: Kind, x: &Axis, y: &Axis) {
     // Marks on a dense curve would merge into a thick line.
-    let marked = kind == Kind::Points || series.points.len() <= 40;
+    let along: Vec<f64> = series.points.iter().filter_map(|point| x.place(point.0)).collect();
+    let length = along.last().zip(along.first()).map_or(0.0, |(last, first)| (last - first).abs());
+    let apart = length >= APART * (along.len() as f64 - 1.0);
+    let marked = kind == Kind::Points || (series.points.len() <= 40 && apart);
     for run in runs(series.points.iter().map(|&(a, b)| Some((x.place(a)?, y.place(b)?)))) {
         // A point alone between gaps has no line, so it is marked in any case.
         let dots = if marked || run.len() == 1 { run.clone() } else { Vec::new() };

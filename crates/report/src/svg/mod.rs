@@ -28,10 +28,10 @@ pub(crate) use cascade::cascade;
 pub(crate) use lines::lines;
 pub(crate) use name::slug;
 
-use self::canvas::{Canvas, SIZE, Style};
+use self::canvas::{Canvas, Face, Point, SIZE, Style};
 use self::palette::{Colour, Palette};
 use crate::table::Table;
-use crate::{Report, ReportError, diagnosis, effort, facts, radii};
+use crate::{Report, ReportError, diagnosis, effort, facts, radii, training};
 use maud::{Markup, html};
 
 /// The widths that figures are drawn for.
@@ -54,6 +54,20 @@ impl Layout {
 pub(crate) struct Picture {
     pub height: f64,
     pub canvas: Canvas,
+}
+
+/// Whose a row is: two lines beside it in a wide drawing, one line above it in a narrow one.
+fn owner(canvas: &mut Canvas, layout: Layout, [model, readout]: [&str; 2], (x, y): Point, room: f64) {
+    match layout {
+        Layout::Wide => {
+            canvas.text_within(Face::STRONG, (x, y), model, room);
+            canvas.text_within(Face::MUTED, (x, y + 16.0), readout, room);
+        }
+        Layout::Narrow => {
+            canvas.text_within(Face::STRONG, (x, y), &format!("{model}, {readout}"), room);
+            canvas.with_halo();
+        }
+    }
 }
 
 /// A figure in both layouts with everything that explains it.
@@ -103,6 +117,7 @@ pub(crate) fn drawings(report: &Report) -> Vec<Drawing> {
     for diagnosis in &report.diagnoses {
         drawings.extend(diagnosis::all_figures(diagnosis).iter().map(lines));
     }
+    drawings.extend(training::figures(&report.trainings).iter().map(lines));
     drawings.extend(report.figures.iter().map(lines));
     drawings
 }

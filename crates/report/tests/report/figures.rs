@@ -2,7 +2,7 @@
 
 use crate::arms::{self, Runs, model};
 use crate::records::{empty, healthy, obfuscated, report, two_radii, without_ready_made};
-use equipoise_report::{Figure, Kind, Report, Scale, Series, SvgFile, svg_files};
+use equipoise_report::{Figure, Kind, Mark, Report, Scale, Series, SvgFile, svg_files};
 use roxmltree::{Document, Node};
 
 fn texts(node: Node) -> Vec<String> {
@@ -202,4 +202,70 @@ fn figures_keep_their_gaps_in_json() {
     let back: Figure = serde_json::from_str(&text).unwrap();
     assert!(back.series[0].points[0].1.is_nan());
     assert_eq!(back.series[0].points[1], (2.0, 0.5));
+}
+
+/// So many curves of four points with bands, each at its own height.
+fn banded(count: usize, marks: Vec<Mark>) -> String {
+    let series = (0..count).map(|k| {
+        let points: Vec<(f64, f64)> = (1..=4).map(|t| (f64::from(t), (k + 1) as f64)).collect();
+        let band = Some(points.iter().map(|(_, y)| (y - 0.25, y + 0.25)).collect());
+        Series { name: format!("series {k}"), points, band }
+    });
+    let figure = Figure { series: series.collect(), marks, ..Figure::default() };
+    svg_files(&Report { figures: vec![figure], ..Report::default() }).remove(0).contents
+}
+
+#[test]
+fn more_than_two_bands_are_bars_that_do_not_hide_each_other() {
+    let areas = |svg: &str| svg.matches("fill-opacity=\"0.14\"").count();
+    let bars = |svg: &str, colour: &str| {
+        let document = Document::parse(svg).unwrap();
+        let bars = elements(&document, "line", colour);
+        let bars = bars.iter().filter(|line| line.attribute("stroke-width") == Some("1.6"));
+        bars.map(|line| number(*line, "x1")).collect::<Vec<f64>>()
+    };
+    for (count, expected) in [(1, 1), (2, 2), (3, 0), (7, 0)] {
+        assert_eq!(areas(&banded(count, Vec::new())), expected, "{count}");
+    }
+    assert!(bars(&banded(2, Vec::new()), "#1f6fa8").is_empty());
+    let three = banded(3, Vec::new());
+    let places = ["#1f6fa8", "#b93a12", "#0b8a6a"].map(|colour| bars(&three, colour));
+    for (k, at) in places[0].iter().enumerate() {
+        // Side by side, around the point.
+        let [a, b, c] = [*at, places[1][k], places[2][k]];
+        assert!(a < b && b < c && (c - a - 6.0).abs() < 0.11, "{a} {b} {c}");
+    }
+    assert_eq!(places.map(|at| at.len()), [4, 4, 4]);
+}
+
+#[test]
+fn marked_places_are_named_and_their_names_do_not_overlap() {
+    let mark = |at: f64, says: &str| Mark { at, says: says.into() };
+    let svg = banded(
+        1,
+        vec![mark(2.0, "deployed T = 2, one"), mark(2.5, "deployed T = 2.5, two"), mark(8.0, "far")],
+    );
+    let document = Document::parse(&svg).unwrap();
+    let find = |says: &str| {
+        let found = document.descendants().find(|n| n.has_tag_name("text") && n.text() == Some(says));
+        found.unwrap_or_else(|| panic!("{says}"))
+    };
+    let (one, two) = (find("deployed T = 2, one"), find("deployed T = 2.5, two"));
+    assert!(number(one, "y") - number(two, "y") > 11.0, "in rows of their own");
+    // The axis holds what is marked, and the line stands where the axis says.
+    let tick = find("8");
+    let lines = document.descendants().filter(|n| n.attribute("stroke-dasharray") == Some("4 3"));
+    let at: Vec<f64> = lines.map(|line| number(line, "x1")).collect();
+    assert_eq!(at.len(), 3);
+    assert!((at[2] - number(tick, "x")).abs() < 0.11 && (at[0] - number(find("2"), "x")).abs() < 0.11);
+    assert!(
+        document
+            .root_element()
+            .descendants()
+            .any(|n| n.text().is_some_and(|t| t.contains("Marked at 8: far")))
+    );
+    // One that the axis cannot show is left out.
+    let figure = Figure { x_scale: Scale::Log, marks: vec![mark(0.0, "nowhere")], ..Figure::default() };
+    let svg = svg_files(&Report { figures: vec![figure], ..Report::default() }).remove(0).contents;
+    assert!(!svg.contains("stroke-dasharray=\"4 3\""));
 }

@@ -5,7 +5,7 @@
 use crate::arms;
 use crate::records::{empty, healthy, obfuscated, report, two_radii, without_ready_made};
 use equipoise_record::{Collection, NotTried, Plan};
-use equipoise_report::{Format, Report, ReportError, render};
+use equipoise_report::{Format, Report, ReportError, classes_csv, render};
 use std::path::Path;
 
 #[test]
@@ -48,6 +48,40 @@ fn csv_has_the_verdict_and_every_radius() {
         ["run", "start", "carried", "ready_made"].map(|name| get(twin, name)),
         ["0", "1", "0", "true"]
     );
+}
+
+#[test]
+fn classes_and_confusions_are_in_csv_and_latex() {
+    let model = obfuscated();
+    let sheets = classes_csv(std::slice::from_ref(&model)).unwrap();
+    let rows = |name: &str| {
+        let (_, text) = sheets.iter().find(|(found, _)| found == name).unwrap();
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        let head = reader.headers().unwrap().clone();
+        let rows: Vec<csv::StringRecord> = reader.records().map(|row| row.unwrap()).collect();
+        let at = move |row: &csv::StringRecord, name: &str| {
+            row[head.iter().position(|found| found == name).unwrap()].to_owned()
+        };
+        (rows, at)
+    };
+    let (classes, at) = rows("classes.csv");
+    assert_eq!(classes.len(), 10);
+    let sum = |name: &str| classes.iter().map(|row| at(row, name).parse::<usize>().unwrap()).sum::<usize>();
+    assert_eq!([sum("count"), sum("clean_correct"), sum("robust")], [500, 367, 158]);
+    let first = ["class", "class_name", "clean_accuracy"].map(|name| at(&classes[0], name));
+    assert_eq!(first, ["0", "airplane", "0.74"]);
+    let (pairs, at) = rows("confusion.csv");
+    let count: usize = pairs.iter().map(|row| at(row, "count").parse::<usize>().unwrap()).sum();
+    assert_eq!(count, 367 - 158);
+    assert!(pairs.iter().all(|row| at(row, "class") != at(row, "given")));
+    assert_eq!(["class_name", "given_name"].map(|name| at(&pairs[0], name)), ["airplane", "automobile"]);
+
+    let latex = render(Format::Latex, &report(vec![model, healthy()])).unwrap();
+    for label in ["classes-pgd-at-final", "confusion-pgd-at-final", "classes-trades-final"] {
+        assert!(latex.contains(&format!("\\label{{tab:{label}}}")), "{label}");
+    }
+    // Nothing was attacked: no model, no classes.
+    assert!(classes_csv(&[arms::model("none", 10, vec![])]).unwrap().is_empty());
 }
 
 #[test]

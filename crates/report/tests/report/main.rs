@@ -2,6 +2,7 @@
 
 mod arms;
 mod browser;
+mod cards;
 mod comparisons;
 mod diagnoses;
 mod figures;
@@ -10,5 +11,6 @@ mod formats;
 mod page;
 mod radii;
 mod records;
+mod trainings;
 mod verdicts;
 mod writing;

@@ -1,6 +1,7 @@
 //! The HTML page: self-contained, escaped, consistent with the record.
 
 use crate::records::{flagged, gallery, healthy, obfuscated, report, two_radii, without_ready_made};
+use equipoise_record::Training;
 use equipoise_report::{Figure, Format, Series, render};
 use std::collections::HashSet;
 
@@ -57,6 +58,13 @@ fn every_string_is_escaped() {
     model.readouts[0].attacks[1].estimator = attack.into();
     let mut report = report(vec![model]);
     report.title = attack.into();
+    report.trainings.push(Training {
+        model: attack.into(),
+        recipe: serde_json::json!({ "data": { "spec": attack }, "train": { "adversary": { "kind": attack } } }),
+        finished: false,
+        epochs: Vec::new(),
+        steps: Vec::new(),
+    });
     report.command = Some(attack.into());
     report.figures.push(Figure {
         title: attack.into(),

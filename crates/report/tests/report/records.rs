@@ -63,6 +63,7 @@ pub fn report(models: Vec<Evaluation>) -> Report {
         title: "Robustness of small models".into(),
         models,
         diagnoses: Vec::new(),
+        trainings: Vec::new(),
         figures: Vec::new(),
         records: 1,
         command: Some("equipoise evaluate --model m.safetensors --seed 7".into()),

@@ -177,7 +177,8 @@ fn the_records_of_these_tests_are_sound() {
         model("one gradient", 500, vec![arms::feedforward().record()]),
     ];
     for model in models {
-        let collection = Collection { version: 2, models: vec![model], diagnoses: Vec::new() };
+        let collection =
+            Collection { version: 2, models: vec![model], diagnoses: Vec::new(), trainings: Vec::new() };
         equipoise_verdict::check(&collection).unwrap();
     }
 }

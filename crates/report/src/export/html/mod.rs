@@ -11,11 +11,12 @@ mod gallery;
 mod glossary;
 mod parts;
 mod reproduce;
+mod trained;
 
 use self::parts::{Ids, breakable, drawing, drawing_above, table_of};
 use super::Exporter;
 use crate::comparison::Comparisons;
-use crate::{Report, ReportError, classes, diagnosis, effort, facts, radii, svg, table};
+use crate::{Report, ReportError, classes, diagnosis, effort, facts, radii, svg, table, training};
 use equipoise_record::{Evaluation, Finding, ReadoutResult};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -65,6 +66,7 @@ fn page(report: &Report, configurations: &[String], galleries: &[Vec<Markup>], i
                     h1 { (title) }
                     @for (setting, models) in &groups { p { (names(models)) " on " (setting) } }
                     @for one in &report.diagnoses { p { "Diagnosis on " (diagnosis::setting(one)) } }
+                    @if !report.trainings.is_empty() { p { (training::setting(&report.trainings)) } }
                     (navigation(report, &comparisons, images))
                 }
                 main {
@@ -85,6 +87,7 @@ fn page(report: &Report, configurations: &[String], galleries: &[Vec<Markup>], i
                     @for (one, galleries) in report.diagnoses.iter().zip(galleries) {
                         (diagnosed::diagnosed(one, galleries, &mut ids))
                     }
+                    (trained::trained(&report.trainings, &mut ids))
                     @if !report.figures.is_empty() {
                         section id="figures" {
                             h2 { "Figures" }
@@ -129,6 +132,7 @@ fn navigation(report: &Report, comparisons: &Comparisons, images: &[Markup]) -> 
                 a href="#diagnosis" { "Diagnosis" }
                 @if first.diagnosed.iter().any(|m| m.gallery.is_some()) { a href="#gallery" { "Gallery" } }
             }
+            @if !report.trainings.is_empty() { a href="#training" { "Training" } }
             @if !report.figures.is_empty() { a href="#figures" { "Figures" } }
             @if models { a href="#words" { "Words" } }
             a href="#reproduce" { "Reproduce" }

@@ -56,6 +56,10 @@ pub(super) fn reproduce(report: &Report, configurations: &[String]) -> Markup {
                     }
                 }
             }
+            @for one in report.trainings.iter().filter(|one| !one.recipe.is_null()) {
+                h3 { "Training of " (one.model) }
+                details { summary { "Recipe" } pre tabindex="0" { code { (pretty(&one.recipe)) } } }
+            }
         }
     }
 }
