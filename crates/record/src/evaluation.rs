@@ -16,7 +16,7 @@ pub struct Collection {
     /// The evaluations, in the order that they should be shown.
     pub models: Vec<Evaluation>,
     /// Diagnoses reported together with them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub diagnoses: Vec<Diagnosis>,
 }
 
@@ -82,7 +82,7 @@ pub struct ReadoutResult {
     #[serde(default)]
     pub plan: Option<Plan>,
     /// Some of the adversarial images, where they were saved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub gallery: Option<Gallery>,
 }
 
