@@ -3,7 +3,9 @@
 mod bad_input;
 mod bench;
 mod calibrate;
+mod defaults;
 mod diagnose;
+mod documents;
 mod exchange;
 mod results;
 mod resume;
