@@ -155,7 +155,8 @@ fn accuracies_without_examples_are_valid() {
 #[test]
 fn a_diagnosis_leaves_no_key_out() {
     // A record of an earlier build, which wrote no key for what it had not measured.
-    let earlier = json!({ "model": "m", "configuration": {}, "training_gradient": "exact", "solver_steps": 8 });
+    let earlier =
+        json!({ "model": "m", "configuration": {}, "training_gradient": "exact", "solver_steps": 8 });
     let diagnosis: ModelDiagnosis = serde_json::from_value(earlier).unwrap();
     let value = serde_json::to_value(diagnosis).unwrap();
     for section in

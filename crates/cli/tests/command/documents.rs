@@ -129,7 +129,8 @@ fn links_lead_somewhere() {
                 continue;
             }
             let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-            let file = if file.is_empty() { path.clone() } else { normal(&path.parent().unwrap().join(file)) };
+            let file =
+                if file.is_empty() { path.clone() } else { normal(&path.parent().unwrap().join(file)) };
             assert!(file.exists(), "{path:?}: {target}");
             assert!(anchor.is_empty() || anchors(&file, anchor), "{path:?}: {target}: no such heading");
             checked += 1;
@@ -206,7 +207,8 @@ fn commands_are_understood() {
         for pair in words.windows(2) {
             let (flag, value) = (pair[0].as_str(), pair[1].as_str());
             let wrong = |error: &dyn std::fmt::Display| -> ! { panic!("{here}: {flag} {value}: {error}") };
-            let names = || value.split(',').map(str::trim).filter(|name| !["whitebox", "early"].contains(name));
+            let names =
+                || value.split(',').map(str::trim).filter(|name| !["whitebox", "early"].contains(name));
             match flag {
                 _ if value == "none" => continue,
                 "--gradients" | "--gradient" => {
@@ -245,7 +247,9 @@ fn crates_hold_what_they_include() {
         let folder = entry.unwrap().path();
         for source in files(&folder.join("src"), ".rs") {
             let text = fs::read_to_string(&source).unwrap();
-            for included in between(&text, "include_str!(", ")").into_iter().chain(between(&text, "include_bytes!(", ")")) {
+            for included in
+                between(&text, "include_str!(", ")").into_iter().chain(between(&text, "include_bytes!(", ")"))
+            {
                 let path = included.split('"').nth(1).unwrap_or_else(|| panic!("{source:?}: {included}"));
                 let path = normal(&source.parent().unwrap().join(path));
                 assert!(path.starts_with(&folder), "{source:?} includes {path:?}");

@@ -54,7 +54,7 @@ pub struct ModelFile {
 #[derive(Debug, thiserror::Error)]
 pub enum ModelFileError {
     /// The file system said no.
-    #[error("{path}: cannot {action}: {source}; check the path, its permissions and the free space")]
+    #[error("{path}: cannot {action}: {source}; {}", equipoise_files::advice(.source))]
     Io {
         /// The file.
         path: PathBuf,
@@ -126,6 +126,9 @@ impl ModelFile {
         let bytes = fs::read(path).map_err(|source| io_error(path, "read", source))?;
         let malformed = |problem: String| ModelFileError::Malformed { path: path.to_owned(), problem };
         let foreign = |problem: String| ModelFileError::Foreign { path: path.to_owned(), problem };
+        if let Some(format) = super::other_format(&bytes) {
+            return Err(foreign(format!("it is {format}")));
+        }
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| malformed(e.to_string()))?;
         let text = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
         let text = text.ok_or_else(|| foreign(format!("its metadata has no key `{KEY}`")))?;

@@ -19,7 +19,7 @@ use crate::readout::Readout;
 #[derive(Debug, Error)]
 pub enum SavedError {
     /// The file could not be read.
-    #[error("cannot read {}: {source}; check the path and its permissions", .path.display())]
+    #[error("cannot read {}: {source}; {}", .path.display(), equipoise_files::advice(.source))]
     File {
         /// The file.
         path: PathBuf,

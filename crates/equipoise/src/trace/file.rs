@@ -9,7 +9,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::{Trace, TraceOptions, trace};
 use crate::batch::{Images, from_vec, to_vec};
-use crate::checkpoint::{ModelFile, ModelFileError, io_error, write_atomically};
+use crate::checkpoint::{ModelFile, ModelFileError, io_error, other_format, write_atomically};
 use crate::network::{Architecture, Network};
 
 /// Why a trace cannot be made.
@@ -46,7 +46,11 @@ pub fn read_input(
 ) -> Result<(Images, Vec<usize>), TraceError> {
     let wrong = |tensor, problem: String| TraceError::Input { path: path.to_owned(), tensor, problem };
     let bytes = fs::read(path)
-        .map_err(|e| wrong("file", format!("cannot read: {e}; check the path and its permissions")))?;
+        .map_err(|e| wrong("file", format!("cannot read: {e}; {}", equipoise_files::advice(&e))))?;
+    if let Some(format) = other_format(&bytes) {
+        let problem = format!("it is {format}; write x and y with safetensors.torch.save_file");
+        return Err(wrong("file", problem));
+    }
     let file = SafeTensors::deserialize(&bytes).map_err(|e| {
         wrong("file", format!("not a readable .safetensors file ({e}); give x and y in one, whole"))
     })?;

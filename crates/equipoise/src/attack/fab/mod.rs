@@ -290,7 +290,11 @@ impl Attack for Fab {
     }
 
     fn settings(&self) -> String {
-        format!("{:?}", self.config)
+        let FabConfig { iterations, restarts, targets, alpha_max, eta, beta } = self.config;
+        let targets = targets.map_or("none".to_owned(), |targets| targets.to_string());
+        format!(
+            "iterations {iterations}, restarts {restarts}, targets {targets}, α_max {alpha_max}, η {eta}, β {beta}"
+        )
     }
 
     fn check(&self, classes: usize) -> Result<(), TooFewClasses> {
