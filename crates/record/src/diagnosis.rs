@@ -1,4 +1,4 @@
-//! What a diagnosis found: why a robust accuracy is what it is.
+//! What a diagnosis found: residuals, accuracy by iterate, gradient alignment, loss landscape, spectrum, sweeps.
 //!
 //! A [`Diagnosis`] is the content of `diagnosis.json`. It holds one entry for each model and in it one for each
 //! section that was asked for. Every distribution over examples is a [`Spread`], every share of examples a

@@ -3,7 +3,7 @@
 //! A [`Collection`] is the content of `results.json`: who was attacked, with what, and what became of
 //! every single example. The library writes it, the report reads it, and other tools rely on its field
 //! names, so it stands in a crate of its own that needs nothing but serde. A [`Diagnosis`] is the content of
-//! `diagnosis.json`: why those accuracies are what they are.
+//! `diagnosis.json`: residuals, gradient alignment, loss landscape and the like.
 //!
 //! All accuracies are fractions in \[0, 1\]; beside each stands its 95% Wilson interval. No key is ever left out: what
 //! is said to be absent is written as `null`. [`SCHEMA`] is the contract for

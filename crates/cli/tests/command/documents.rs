@@ -251,6 +251,7 @@ fn citations_name_this_version() {
     };
     says("CITATION.cff", &format!("version: {version}"));
     says("README.md", &format!("version = {{{version}}},"));
+    says("Cargo.toml", &format!("version = \"{version}\""));
 }
 
 /// A package is a crate's folder alone: what lies outside builds here and fails for whoever installs it.

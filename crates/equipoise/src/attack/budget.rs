@@ -1,4 +1,4 @@
-//! The budget: how far an adversarial image may stray from the original, and the two operations that attacks
+//! The budget: how far an adversarial image may lie from the original, and the two operations that attacks
 //! need of it, projection and steepest ascent.
 //!
 //! Both are computed on the host in float64 and rounded **towards the original image**, so that the float32
@@ -259,7 +259,7 @@ impl Budget {
         self.distances(images, perturbed).into_iter().map(|distance| distance <= self.eps + slack).collect()
     }
 
-    /// How far beyond ε the rounding of an honest float32 computation may lead.
+    /// How far beyond ε the rounding of a correct float32 computation may lead.
     pub(crate) fn slack(&self, [_, channels, height, width]: [usize; 4]) -> f64 {
         match self.norm {
             Norm::Linf => 2.0 * f64::from(f32::EPSILON),

@@ -3,8 +3,8 @@
 //! `journal.json` says which run the folder belongs to. Each batch adds one file, `batch-000000.safetensors`
 //! and so on: the rows, the judge's classes on the stored images, the attack's claims, the images, and in the
 //! metadata the number of the run and its cost. `order.json` holds the order that a run under a time limit chose, and
-//! which of its stages were cut short; `looks.json` the numbers of images at which a finding was shown. A file is written
-//! under another name and then renamed, so that it is there whole or not at all. Batches may be of any size: a run may be
+//! which of its stages were cut short; `looks.json` the numbers of images at which a finding was shown. Files are
+//! written atomically. Batches may be of any size: a run may be
 //! resumed with another batch size, and, without a time limit, with more images after those that it had.
 //!
 //! Two runs must not use one folder at the same time.

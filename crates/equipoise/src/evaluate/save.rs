@@ -45,7 +45,7 @@ pub enum SaveError {
 ///
 /// # Errors
 ///
-/// [`SaveError`] if the file cannot be written. An earlier file of this name is replaced whole or not at all.
+/// [`SaveError`] if the file cannot be written. An earlier file of this name is replaced atomically.
 ///
 /// # Panics
 ///

@@ -93,7 +93,7 @@ pub fn read_input(
     Ok((from_vec(pixels, [n, c, h, w], device), labels.collect::<Result<_, _>>()?))
 }
 
-/// Traces a model from an input file to an output file, which is written whole or not at all.
+/// Traces a model from an input file to an output file, which is written atomically.
 ///
 /// # Errors
 ///
@@ -115,7 +115,7 @@ pub fn trace_file(
 }
 
 impl Trace {
-    /// Writes the trace as safetensors, whole or not at all.
+    /// Writes the trace as safetensors, atomically.
     ///
     /// # Errors
     ///
