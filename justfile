@@ -20,6 +20,10 @@ lint:
 doc:
     cargo doc --workspace --no-deps --release --open
 
+# The guide as a site, in target/site/book; needs what docs/site/requirements.txt names
+site:
+    docs/site/build
+
 # Everything that must pass before a change lands
 ci:
     .ci/run

@@ -311,7 +311,7 @@ pub fn gradients(list: Option<&str>, model: &ModelFile) -> Result<Vec<Estimator>
 }
 
 /// Exact, unrolled from an early, a middle and the last iterate, all iterates together, and the two that follow
-/// Broyden's method where that is the solver: from what is usually strong to what is usually dear.
+/// Broyden's method where that is the solver: which are the most expensive.
 fn usual_gradients(solver: &SolverConfig) -> String {
     let steps = solver.steps;
     let mut states = vec![steps.div_ceil(4), steps.div_ceil(2), steps];

@@ -1,4 +1,4 @@
-//! How often the verdict errs, and how often it sees what is there: measured on small models of the project's own.
+//! Error rate and power of the verdict, measured on small models that are trained for it.
 //!
 //! *Size*: verdicts where nothing is obfuscated ([`nulls`]). *Power*: verdicts on planted faults ([`faults`]). *Checks*:
 //! the checks on healthy models and on their own faults ([`checks`]). Outcomes belong to examples, so that one

@@ -21,7 +21,7 @@ pub enum Error {
     #[error("interrupted: {0}")]
     Interrupted(String),
     /// A file or folder that cannot be read or written.
-    #[error("{}: cannot {action}: {source}; check the path, its permissions and the free space", .path.display())]
+    #[error("{}: cannot {action}: {source}; {}", .path.display(), equipoise_files::advice(.source))]
     Io {
         /// Where.
         path: PathBuf,

@@ -6,25 +6,37 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::error::Error;
+use crate::error::{Error, input};
 
 /// An [`Error::Io`].
 pub fn failed(path: &Path, action: &'static str) -> impl Fn(io::Error) -> Error {
     move |source| Error::Io { path: path.to_owned(), action, source }
 }
 
-/// Makes a folder and those above it.
+/// Makes the folder of `--out` and those above it.
 pub fn make_folder(path: &Path) -> Result<(), Error> {
-    fs::create_dir_all(path).map_err(failed(path, "make this folder"))
+    fs::create_dir_all(path).map_err(|error| no_folder(path, &error))
 }
 
-/// Whether there is a folder with anything in it.
+/// Whether there is anything in the folder of `--out`, or in one below it; not if there is no such folder.
 pub fn has_content(path: &Path) -> Result<bool, Error> {
     match fs::read_dir(path) {
         Ok(mut entries) => Ok(entries.next().is_some()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(failed(path, "use as a folder")(error)),
+        Err(error) => Err(no_folder(path, &error)),
     }
+}
+
+/// `--out` names something that is no folder and cannot become one.
+fn no_folder(path: &Path, error: &io::Error) -> Error {
+    if let Some(file) = path.ancestors().find(|part| part.is_file()) {
+        return input(format!(
+            "--out: {} is a file, and a folder is needed for results; give another --out",
+            file.display()
+        ));
+    }
+    let advice = equipoise_files::advice(error);
+    input(format!("--out {}: {error}; {advice}, or give another --out", path.display()))
 }
 
 /// The SHA-256 of a file, in hexadecimal.

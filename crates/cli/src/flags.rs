@@ -48,7 +48,7 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// Where to compute; an unknown name lists what this build has
+    /// Where to compute: cpu, or a GPU by the cargo feature of this build (cuda, vulkan, wgpu), one of several as cuda:1
     #[arg(long, global = true, value_name = "NAME", default_value = "cpu", help_heading = "Global options")]
     pub device: String,
     /// Seed of all random numbers [default: 0]

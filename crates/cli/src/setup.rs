@@ -6,22 +6,63 @@ use crate::error::{Error, input};
 use crate::flags::Global;
 use crate::log;
 
-/// How a device is opened.
-type Open = fn() -> Device;
+/// How a device is opened, by its number if one was given.
+type Open = fn(Option<usize>) -> Device;
 
 /// The devices of this build: the CPU, and one more for each of these cargo features.
 const DEVICES: &[(&str, Open)] = &[
-    ("cpu", Device::flex),
+    (CPU, |_| Device::flex()),
     #[cfg(feature = "vulkan")]
-    ("vulkan", || Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)),
+    ("vulkan", |number| Device::vulkan(discrete(number))),
     #[cfg(feature = "wgpu")]
-    ("wgpu", || Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+    ("wgpu", |number| Device::wgpu(discrete(number))),
     #[cfg(feature = "cuda")]
-    ("cuda", || Device::cuda(0)),
+    ("cuda", |number| Device::cuda(number.unwrap_or(0))),
 ];
 
+const CPU: &str = "cpu";
+
 /// Devices that a build may have, each by the cargo feature of its name.
-const FEATURES: [&str; 3] = ["vulkan", "wgpu", "cuda"];
+const FEATURES: [&str; 3] = ["cuda", "vulkan", "wgpu"];
+
+/// A discrete GPU by its number; without one the fastest that there is.
+#[cfg(any(feature = "vulkan", feature = "wgpu"))]
+fn discrete(number: Option<usize>) -> burn::tensor::DeviceKind {
+    number.map_or(burn::tensor::DeviceKind::DefaultDevice, burn::tensor::DeviceKind::DiscreteGpu)
+}
+
+/// `--device`: `cpu`, or the name of a cargo feature of this build, with a number after a colon for one GPU of several.
+fn device(given: &str) -> Result<Device, Error> {
+    let (name, number) = match given.split_once(':') {
+        Some((name, number)) => (name, Some(number)),
+        None => (given, None),
+    };
+    let build = |feature: &str| format!("`cargo install --path crates/cli --features {feature}`");
+    let Some((_, open)) = DEVICES.iter().find(|(known, _)| *known == name) else {
+        let known = DEVICES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        return Err(input(if FEATURES.contains(&name) {
+            format!("--device {given}: this build has {known} alone; build with {}", build(name))
+        } else {
+            format!(
+                "--device {given}: unknown; this build has {known}. GPUs are cargo features: build with {}, or with \
+                 vulkan or wgpu in its place",
+                build(FEATURES[0])
+            )
+        }));
+    };
+    let number = match number {
+        None => None,
+        Some(_) if name == CPU => {
+            return Err(input(format!(
+                "--device {given}: the CPU has no number; use cpu, and --threads for its cores"
+            )));
+        }
+        Some(text) => Some(text.parse().map_err(|_| {
+            input(format!("--device {given}: `{text}` is no number of a GPU; count from 0, as in {name}:0"))
+        })?),
+    };
+    Ok(open(number))
+}
 
 /// What commands need to know of the machine.
 #[derive(Debug, Clone)]
@@ -29,7 +70,7 @@ pub struct Setup {
     /// Where tensors live.
     pub device: Device,
     /// Its name, as given.
-    pub device_name: &'static str,
+    pub device_name: String,
     /// Threads that work.
     pub threads: usize,
     /// Seed of all random numbers, if one was given.
@@ -42,16 +83,7 @@ impl Setup {
     /// Must come before any computation: the thread pool cannot be changed later.
     pub fn new(global: &Global) -> Result<Self, Error> {
         log::start(global.verbose as i8 - if global.quiet { 100 } else { 0 });
-        let known = || DEVICES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-        let (device_name, device) =
-            DEVICES.iter().find(|(name, _)| *name == global.device).ok_or_else(|| match &global.device {
-                name if FEATURES.contains(&name.as_str()) => input(format!(
-                    "--device {name}: not in this build, which has {}; build with `cargo build --release -p \
-                     equipoise-cli --features {name}`",
-                    known()
-                )),
-                name => input(format!("unknown device `{name}`: this build has {}", known())),
-            })?;
+        let device = device(&global.device)?;
         if let Some(threads) = global.threads {
             if threads == 0 {
                 return Err(input("--threads 0: give at least 1, or leave it out for one per core"));
@@ -60,8 +92,8 @@ impl Setup {
             pool.map_err(|error| input(format!("--threads {threads}: {error}; give a smaller number")))?;
         }
         Ok(Self {
-            device: device(),
-            device_name,
+            device,
+            device_name: global.device.clone(),
             threads: rayon::current_num_threads(),
             seed: global.seed,
             quiet: global.quiet,
@@ -71,5 +103,27 @@ impl Setup {
     /// The seed, 0 unless another was given.
     pub fn seed(&self) -> u64 {
         self.seed.unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_explained() {
+        assert!(device("cpu").is_ok());
+        let message = |given: &str| device(given).unwrap_err().to_string();
+        for feature in FEATURES.into_iter().filter(|name| DEVICES.iter().all(|(known, _)| known != name)) {
+            for given in [feature.to_owned(), format!("{feature}:1")] {
+                let said = message(&given);
+                assert!(said.contains(&given) && said.contains(&format!("--features {feature}`")), "{said}");
+            }
+        }
+        for unknown in ["gpu", "tpu:0", ""] {
+            let said = message(unknown);
+            assert!(said.contains("this build has cpu") && said.contains("--features cuda"), "{said}");
+        }
+        assert!(message("cpu:1").contains("--threads"));
     }
 }

@@ -36,7 +36,7 @@ pub enum DatasetError {
         advice: String,
     },
     /// The operating system refused to read or write.
-    #[error("cannot {action} {path}: {source}; check the path, its permissions and the free space")]
+    #[error("cannot {action} {path}: {source}; {}", equipoise_files::advice(.source))]
     Io {
         /// `read` or `write`.
         action: &'static str,

@@ -177,7 +177,7 @@ pub struct TradesClean {
     pub labels: Vec<usize>,
     /// Logits `[N, K]` on the perturbed images, off autodiff.
     pub perturbed: Logits,
-    /// β: what robustness is worth in units of accuracy.
+    /// β: the weight of the divergence against the cross-entropy.
     pub beta: f64,
 }
 

@@ -1,4 +1,4 @@
-//! A file or folder is either the old one or the new one, never half of each: write beside it, then rename.
+//! Files are replaced atomically (written beside their place, then renamed), and errors of the file system come with advice.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -84,6 +84,18 @@ fn beside(path: &Path) -> &Path {
     }
 }
 
+/// What to do about an error of the file system, for the end of a message: `cannot read FILE: ERROR; ADVICE`.
+pub fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound => "check the path",
+        ErrorKind::NotADirectory => "check the path: a part of it is a file, not a folder",
+        ErrorKind::IsADirectory => "check the path: this is a folder, and a file is needed",
+        ErrorKind::ReadOnlyFilesystem => "choose a place that can be written to",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space, or choose another disk",
+        _ => "check the path and its permissions",
+    }
+}
+
 /// `tempfile` puts the temporary file's path into its errors; the user knows only the path asked for.
 fn without_temporary_path(error: io::Error) -> io::Error {
     match error.kind() {
@@ -109,6 +121,20 @@ mod tests {
         write_atomically(&path, "short").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"short");
         assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    #[test]
+    fn advice_fits_the_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "a file").unwrap();
+        let read = |path: &Path| advice(&std::fs::read(path).unwrap_err());
+        assert_eq!(read(&folder.path().join("none")), "check the path");
+        assert!(read(folder.path()).contains("this is a folder"));
+        assert!(read(&file.join("below")).contains("a part of it is a file"));
+        let full = advice(&ErrorKind::StorageFull.into());
+        assert!(full.contains("free some space"), "{full}");
+        assert!(!advice(&ErrorKind::PermissionDenied.into()).contains("space"));
     }
 
     #[test]

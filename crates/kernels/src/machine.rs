@@ -1,4 +1,4 @@
-//! What the machine can do at most: the two numbers that timings are held against.
+//! The peak of this machine, in multiply-adds and in bandwidth: what timings are compared with.
 //!
 //! Both are measured, on all threads of the global pool, in the instruction set that the kernels would choose: data
 //! sheets know neither the clock under load nor what a virtual machine was given.

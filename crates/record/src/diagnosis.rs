@@ -1,4 +1,4 @@
-//! What a diagnosis found: why a robust accuracy is what it is.
+//! What a diagnosis found: residuals, accuracy by iterate, gradient alignment, loss landscape, spectrum, sweeps.
 //!
 //! A [`Diagnosis`] is the content of `diagnosis.json`. It holds one entry for each model and in it one for each
 //! section that was asked for. Every distribution over examples is a [`Spread`], every share of examples a
@@ -46,28 +46,28 @@ pub struct ModelDiagnosis {
     /// T: steps of the deployed solver; absent for a feedforward network.
     pub solver_steps: Option<usize>,
     /// Relative residuals along the trajectory.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub residual: Option<Section<Residual>>,
     /// Accuracy of every iterate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub accuracy: Option<Section<IterateAccuracies>>,
     /// Cosines between gradient estimators and `through-solver`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub alignment: Option<Section<Alignment>>,
     /// Loss along the gradient and along a random direction.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub landscape: Option<Section<Landscape>>,
     /// Spectral radius and Frobenius norm of J = ∂f/∂z.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub spectrum: Option<Section<Spectrum>>,
     /// One gradient against one, behind several readouts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub yardstick: Option<Section<Yardsticks>>,
     /// Accuracy as the solver's budget, its tolerance and ε change.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub sweep: Option<Section<Sweep>>,
     /// Some images, what was added to them, and what the model made of both.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub gallery: Option<Section<Gallery>>,
 }
 
@@ -92,10 +92,10 @@ pub struct Section<T> {
     /// Vector-Jacobian products of the cell, counted per example.
     pub vjps: u64,
     /// What was found.
-    #[serde(default = "nothing", skip_serializing_if = "Option::is_none")]
+    #[serde(default = "nothing")]
     pub result: Option<T>,
     /// Why nothing could be.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub absent: Option<String>,
 }
 
@@ -409,6 +409,6 @@ pub struct SweepPoint {
     pub robust: Share,
     /// Robust accuracy on the images that PGD-10 found at the deployed setting: how far results depend on
     /// the setting alone. Absent along ε.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub transferred: Option<Share>,
 }

@@ -16,10 +16,10 @@ pub struct Collection {
     /// The evaluations, in the order that they should be shown.
     pub models: Vec<Evaluation>,
     /// Diagnoses reported together with them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub diagnoses: Vec<Diagnosis>,
     /// Training runs reported together with them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub trainings: Vec<Training>,
 }
 
@@ -85,7 +85,7 @@ pub struct ReadoutResult {
     #[serde(default)]
     pub plan: Option<Plan>,
     /// Some of the adversarial images, where they were saved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub gallery: Option<Gallery>,
 }
 

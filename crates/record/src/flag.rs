@@ -1,4 +1,4 @@
-//! Signs that a robust accuracy is not what it seems, each with its numbers.
+//! Checks for gradient obfuscation, each with its numbers.
 
 use serde::{Deserialize, Serialize};
 

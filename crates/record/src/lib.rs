@@ -3,9 +3,11 @@
 //! A [`Collection`] is the content of `results.json`: who was attacked, with what, and what became of
 //! every single example. The library writes it, the report reads it, and other tools rely on its field
 //! names, so it stands in a crate of its own that needs nothing but serde. A [`Diagnosis`] is the content of
-//! `diagnosis.json`: why those accuracies are what they are. A [`Training`] is what the log of a training run says.
+//! `diagnosis.json`: residuals, gradient alignment, loss landscape and the like. A
+//! [`Training`] is what the log of a training run says.
 //!
-//! All accuracies are fractions in \[0, 1\]; beside each stands its 95% Wilson interval. [`SCHEMA`] is the contract for
+//! All accuracies are fractions in \[0, 1\]; beside each stands its 95% Wilson interval. No key is ever left out: what
+//! is said to be absent is written as `null`. [`SCHEMA`] is the contract for
 //! other tools; [`check`] counts a record's figures again, and [`read`] refuses one that contradicts itself.
 
 mod accuracy;
@@ -39,4 +41,4 @@ pub use training::{EpochReport, LogError, StepReport, Training, read_epochs, rea
 pub use verdict::{Aim, ArmRun, Arms, Finding, Paired, Verdict, VerdictEvidence, Yardstick};
 
 /// JSON Schema (draft 2020-12) of `results.json`: every key with its meaning and unit.
-pub const SCHEMA: &str = include_str!("../../../docs/results.schema.json");
+pub const SCHEMA: &str = include_str!("../results.schema.json");

@@ -12,7 +12,7 @@ pub struct Plan {
     pub not_tried: Vec<NotTried>,
     /// Seconds that the attacks were given together. With a limit the accuracies depend on how fast the machine
     /// was; without one they do not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub time_limit: Option<f64>,
 }
 

@@ -1,5 +1,5 @@
-//! Reads records of every version: those of version 1 are brought up to date, without a control, and none is believed
-//! that contradicts itself.
+//! Reads records of every version: those of version 1 are brought up to date, without a control, and a record
+//! that contradicts itself is refused.
 
 use serde::de::Error as _;
 use serde_json::{Map, Value, json};

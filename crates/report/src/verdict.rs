@@ -275,7 +275,10 @@ fn why_undecided(case: &Case) -> Vec<String> {
         ));
     }
     if v.n < ENOUGH_TO_DENY {
-        because.push(format!("{} are too few to deny it", words::images(v.n)));
+        because.push(format!(
+            "{} are too few to rule obfuscation out ({ENOUGH_TO_DENY} are needed)",
+            words::images(v.n)
+        ));
     }
     because
 }

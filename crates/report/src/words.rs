@@ -63,16 +63,18 @@ pub(crate) fn runs(n: usize) -> String {
     format!("{} run{}", thousands(n as u64), if n == 1 { "" } else { "s" })
 }
 
-/// The radius of a budget: `k/255` where it is a whole number of grey levels.
+/// The radius of a budget: `k/255` where it is a whole number of grey levels and has no short decimal form: 0.6 is
+/// 153/255, but not what was meant.
 pub(crate) fn eps(eps: f64) -> String {
+    // Six significant digits say all that is meant by a hand-set radius.
+    let rounded: f64 = format!("{eps:.5e}").parse().unwrap_or(eps);
+    let decimal = rounded.to_string();
     let levels = eps * 255.0;
     let whole = levels.round();
-    if (levels - whole).abs() <= 1e-6 && whole > 0.0 && whole < 255.0 {
+    if decimal.len() > 5 && (levels - whole).abs() <= 1e-6 && whole > 0.0 && whole < 255.0 {
         format!("{whole}/255")
     } else {
-        // Six significant digits say all that is meant by a hand-set radius.
-        let rounded: f64 = format!("{eps:.5e}").parse().unwrap_or(eps);
-        rounded.to_string()
+        decimal
     }
 }
 
@@ -175,6 +177,8 @@ mod tests {
     fn radius_is_a_fraction_of_255_where_it_is_one() {
         assert_eq!(eps(8.0 / 255.0), "8/255");
         assert_eq!(eps(f64::from(8.0_f32 / 255.0)), "8/255");
+        assert_eq!(eps(0.6), "0.6");
+        assert_eq!(eps(64.0 / 255.0), "64/255");
         assert_eq!(eps(0.5), "0.5");
         assert_eq!(eps(0.03), "0.03");
         assert_eq!(eps(0.3), "0.3");

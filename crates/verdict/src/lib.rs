@@ -1,4 +1,4 @@
-//! Is the measured robustness real, or an artefact of gradient obfuscation? The test, its rules, and no more than that.
+//! Is the measured robustness real, or an artefact of gradient obfuscation? The test and its rules.
 //!
 //! An evaluation breaks points in two arms of equal effort, which differ in the gradient alone
 //! ([`equipoise_record::Verdict`] has the words). [`conclude`] makes findings of their counts; [`check`] says

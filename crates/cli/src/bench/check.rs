@@ -1,4 +1,4 @@
-//! Whether the PyTorch program computes the same: a comparison of timings means nothing otherwise.
+//! Whether the PyTorch program computes the same: timings can be compared only then.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};

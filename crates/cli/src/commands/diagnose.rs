@@ -1,4 +1,4 @@
-//! `diagnose`: model files and a data set to measurements of why they are as robust as they are.
+//! `diagnose`: model files and a data set to residuals, gradient alignment, loss, spectrum and sweeps.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;

@@ -23,18 +23,14 @@ pub fn run(flags: &Export, setup: &Setup) -> Result<(), Error> {
             return Err(input(format!("{}: {problem}", out.display())));
         }
     }
-<<<<<<< HEAD
     if let Some(normalisation) = model.metadata.architecture.normalisation() {
         tracing::warn!(
             "{}: the weights expect images normalised by mean {:?} and standard deviation {:?} (transforms.Normalize(mean, \
              std)); a state dict does not say so. `equipoise info --json` does, and is a --config for `equipoise import`",
-            flags.out.display(),
+            out.display(),
             normalisation.mean,
             normalisation.std
         );
     }
-    print(&format!("{}\n", flags.out.display()))
-=======
     print(&format!("{}\n", out.display()))
->>>>>>> report
 }

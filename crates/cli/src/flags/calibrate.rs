@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Measure how often the verdict errs and how often it sees a planted fault, on small models trained now
+/// Measure the error rate and the power of the verdict, on small models trained now
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  equipoise calibrate --out calibration\n  equipoise calibrate --quick --kinds a,checks --out try\n\n\

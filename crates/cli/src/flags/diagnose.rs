@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{Ball, Images};
 
-/// Measure why a robust accuracy is what it is: residuals, gradients, loss, spectrum, sweeps
+/// Measure solver residuals, gradient alignment, loss landscape, Jacobian spectrum and accuracy sweeps
 #[derive(Debug, Args)]
 #[command(mut_arg("count", |count| count.default_value("100")))]
 #[command(mut_arg("batch_size", |size| size.default_value("32")))]

@@ -11,7 +11,7 @@ const EPS: &str = "Radius of the perturbations, such as 8/255, or several separa
 /// Attacks that search where PGD does not.
 const NORM: &str = "Norm of the radius: linf, l2 or l1; in l1 balls only apgd-ce, apgd-dlr and apgd-t search";
 
-/// Attack a model in every way asked for and count what survives
+/// Attack a model and report its robust accuracy, with a verdict on gradient obfuscation
 #[derive(Debug, Args)]
 #[command(mut_arg("norm", |norm| norm.help(NORM)), mut_arg("eps", |eps| eps.help(EPS)))]
 #[command(
@@ -92,7 +92,7 @@ pub struct Evaluate {
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub development: usize,
     /// PGD continues each solve from the step before, where the readout is final: fewer cell evaluations on a model
-    /// that converges; successes are judged by a forward pass from nothing as ever
+    /// that converges; successes are judged by a forward pass from a cold start
     #[arg(long)]
     pub warm_start: bool,
     /// Time for the attacks on each readout, such as 10m: those of the highest expected gain per second come first,

@@ -15,7 +15,8 @@ use clap::Args;
                   cifar10:data/cifar10-jpeg --adversary pgd --eps 8/255 --epochs 3 --lr 1e-4 --out runs/hardened\n\nThe folder gets model.safetensors (after the last epoch), \
                   best.safetensors (after the epoch with the best accuracy on the images held out, under attack in \
                   adversarial training), log.jsonl and steps.jsonl (a line per epoch and per step), recipe.toml \
-                  (everything that was decided) and a checkpoint, step-N."
+                  (everything that was decided) and a checkpoint, step-N.\n\nDefaults are those of a run without --config. With one, \
+                  they are the recipe's."
 )]
 pub struct Train {
     /// Folder for the model, its log, its recipe and checkpoints
@@ -27,17 +28,17 @@ pub struct Train {
     /// digits, cifar10:PATH, fashion-mnist[:PATH], folder:PATH or npz:PATH
     #[arg(long, value_name = "SPEC")]
     pub data: Option<String>,
-    /// Train on the first N images only
+    /// Train on the first N images only [default: all]
     #[arg(long, value_name = "N")]
     pub count: Option<usize>,
     /// Architecture by name: mdeq-digits, mdeq-small, single-scale, mdeq-large, mdeq-xl, resnet18,
     /// wrn-34-10
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
-    /// Width of a resnet18 (channels of its first stage) or wrn-34-10 (widening factor)
+    /// Width of a resnet18 (channels of its first stage) [default: 64] or of a wrn-34-10 (widening factor) [default: 10]
     #[arg(long, value_name = "N")]
     pub width: Option<usize>,
-    /// Rate of a DEQ's variational dropout
+    /// Rate of a DEQ's variational dropout [default: the architecture's; see `equipoise info --model NAME`]
     #[arg(long, value_name = "P")]
     pub dropout: Option<f64>,
     /// A recipe: TOML with the tables [model], [deployment], [train] and [data]; flags override it
@@ -51,21 +52,22 @@ pub struct Train {
     #[arg(long, value_name = "TEXT")]
     pub name: Option<String>,
     /// Training gradient: exact, or unrolled[:lead=L,steps=K,damping=D], which is then deployed too
+    /// [default: exact]
     #[arg(long, value_name = "SPEC")]
     pub gradient: Option<String>,
-    /// Passes over the training images
+    /// Passes over the training images [default: 10]
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
-    /// Images per step
+    /// Images per step [default: 64]
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
-    /// Learning rate at the start
+    /// Learning rate at the start, of Adam with cosine decay unless a recipe says otherwise [default: 0.001]
     #[arg(long, value_name = "X")]
     pub lr: Option<f64>,
-    /// Images held out to watch training by, the last ones
+    /// Images held out to watch training by, the last ones [default: 500, or a tenth of the images if that is less]
     #[arg(long, value_name = "N")]
     pub development: Option<usize>,
-    /// Steps between checkpoints; one is written after every epoch anyway
+    /// Steps between checkpoints; one is written after every epoch anyway [default: 200]
     #[arg(long, value_name = "N")]
     pub checkpoint_steps: Option<usize>,
     /// Keep the model after every N epochs, as epoch-N.safetensors
@@ -74,25 +76,25 @@ pub struct Train {
     /// How the learning rate falls: cosine or constant. A run with a constant one can be resumed with more --epochs
     #[arg(long, value_name = "NAME")]
     pub schedule: Option<String>,
-    /// Scale gradients down to this norm, all parameters together
+    /// Scale gradients down to this norm, all parameters together [default: no clipping]
     #[arg(long, value_name = "X")]
     pub clip_norm: Option<f64>,
-    /// Stop after N epochs without a new best accuracy on the images held out
+    /// Stop after N epochs without a new best accuracy on the images held out [default: never]
     #[arg(long, value_name = "N")]
     pub patience: Option<usize>,
-    /// pgd or trades for adversarial training, none for standard training
+    /// pgd or trades for adversarial training, none for standard training [default: none]
     #[arg(long, value_name = "KIND")]
     pub adversary: Option<String>,
     /// Weight of the divergence in TRADES [default: 6]
     #[arg(long, value_name = "X")]
     pub beta: Option<f64>,
-    /// Radius that the adversary may move an image, such as 8/255
+    /// Radius that the adversary may move an image [default: 8/255 for linf; another norm needs its own]
     #[arg(long, value_name = "X", allow_hyphen_values = true)]
     pub eps: Option<String>,
-    /// Norm of the radius: linf or l2
+    /// Norm of the radius: linf or l2 [default: linf]
     #[arg(long, value_name = "NORM")]
     pub norm: Option<String>,
-    /// Steps of the adversary
+    /// Steps of the adversary, of a quarter of the radius each [default: 7 for pgd, 10 for trades]
     #[arg(long, value_name = "N")]
     pub pgd_steps: Option<usize>,
 }

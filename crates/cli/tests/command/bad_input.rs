@@ -110,7 +110,9 @@ fn bad_flags() {
         ("--count 0", &["--count 0"]),
         ("--batch-size 0", &["--batch-size 0"]),
         ("--development 0 --readouts early", &["--development 0"]),
-        ("--device tpu", &["`tpu`", "cpu"]),
+        ("--device tpu", &["--device tpu", "cpu", "--features cuda"]),
+        ("--device cuda:0", &["--device cuda:0", "--features cuda"]),
+        ("--device cpu:1", &["cpu:1", "--threads"]),
         ("--seed x", &["--seed"]),
         ("--frobnicate", &["--frobnicate", "evaluate --help"]),
     ] {
@@ -205,9 +207,16 @@ fn folders_that_cannot_be() {
     // Below a file: that is refused to every user, root included.
     fs::write(at.join("file"), "a file").unwrap();
     let evaluate = "evaluate --model model/model.safetensors --data digits --count 4";
-    refuse(at, &format!("{evaluate} --out file/out"), 2, &["file/out", "permissions"]);
-    refuse(at, "train --data digits --model mdeq-digits --out file/out", 2, &["file/out", "permissions"]);
-    refuse(at, "demo --quick --out file/out", 2, &["file/out", "permissions"]);
+    refuse(at, &format!("{evaluate} --out file/out"), 2, &["--out", "file is a file"]);
+    refuse(at, "train --data digits --model mdeq-digits --out file/out", 2, &["--out", "file is a file"]);
+    refuse(at, "demo --quick --out file/out", 2, &["--out", "file is a file"]);
+    refuse(
+        at,
+        "diagnose --model model/model.safetensors --data digits --out file/out",
+        2,
+        &["--out", "file is a file"],
+    );
+    refuse(at, &format!("{evaluate} --out file"), 2, &["--out", "file is a file", "another --out"]);
     assert_eq!(fs::read_to_string(at.join("file")).unwrap(), "a file");
     let export = "export --model model/model.safetensors --out";
     refuse(
@@ -218,7 +227,7 @@ fn folders_that_cannot_be() {
     );
     fs::create_dir(at.join("folder.pth")).unwrap();
     refuse(at, &format!("{export} folder.pth"), 2, &["folder.pth", "cannot write", "check the path"]);
-    refuse(at, "info --model model", 2, &["model: cannot read", "check the path"]);
+    refuse(at, "info --model model", 2, &["model: cannot read", "this is a folder"]);
     // A folder that is somebody else's.
     refuse(at, "demo --quick --out model", 2, &["model", "--out"]);
     assert!(at.join("model/model.safetensors").exists());

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use equipoise_dataset::{NpyArray, write_npz};
 use safetensors::SafeTensors;
 
 use crate::support::{folder, refuse, succeed};
@@ -50,6 +51,10 @@ fn a_checkpoint_goes_in_and_comes_out_the_same() {
         assert_eq!(fs::read(at.join("m.safetensors")).unwrap(), fs::read(at.join(again)).unwrap());
     }
     refuse(at, "export --model m.safetensors --out weights.txt", 2, &["weights.txt", ".pth"]);
+    // What `info` says is configuration enough.
+    fs::write(at.join("info.json"), succeed(at, "info --model m.safetensors --json")).unwrap();
+    succeed(at, "import --from weights.pth --arch mdeq --config info.json --name m --out told.safetensors");
+    assert_eq!(fs::read(at.join("m.safetensors")).unwrap(), fs::read(at.join("told.safetensors")).unwrap());
 }
 
 #[test]
@@ -109,6 +114,15 @@ fn what_does_not_fit_is_named_and_nothing_is_written() {
         "trace --model m.safetensors --input m.safetensors --output no.safetensors",
         2,
         &["m.safetensors", "x", "missing"],
+    );
+    // Files of another kind are called by their name.
+    refuse(at, "info --model checkpoint.pth.tar", 2, &["a PyTorch checkpoint", "equipoise import"]);
+    write_npz(at.join("x.npz"), &[("x", NpyArray::F32 { shape: vec![1], values: &[0.0] })]).unwrap();
+    refuse(
+        at,
+        "trace --model m.safetensors --input x.npz --output no.safetensors",
+        2,
+        &["x.npz", "a NumPy archive", "save_file"],
     );
     assert!(!at.join("no.safetensors").exists());
 }

@@ -3,14 +3,13 @@
 mod bad_input;
 mod bench;
 mod calibrate;
+mod defaults;
 mod diagnose;
+mod documents;
 mod exchange;
-<<<<<<< HEAD
-mod many;
-=======
 mod hub;
+mod many;
 mod report;
->>>>>>> report
 mod results;
 mod resume;
 mod support;

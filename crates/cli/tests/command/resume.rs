@@ -111,7 +111,16 @@ fn an_evaluation_ends_with_the_same_record() {
     child.wait().unwrap();
     assert!(!killed.join("out/results.json").exists());
     refuse(killed, evaluate, 2, &["journal", "--resume"]);
-    refuse(killed, &format!("{evaluate} --resume --seed 1"), 2, &["another run", "seed"]);
+    refuse(
+        killed,
+        &format!("{evaluate} --resume --seed 1"),
+        2,
+        &["another run", "its seed is 0, and here it is 1"],
+    );
+    let other = evaluate.replace("--eps 0.2", "--eps 8/255");
+    refuse(killed, &format!("{other} --resume"), 2, &["its eps is 0.2, and here it is 8/255"]);
+    let other = evaluate.replace("pgd-10", "pgd-11");
+    refuse(killed, &format!("{other} --resume"), 2, &["pgd-10/exact (opening)", "pgd-11/exact (opening)"]);
     succeed(killed, &format!("{evaluate} --resume"));
     assert_eq!(record(&whole.join("out/results.json")), record(&killed.join("out/results.json")));
 

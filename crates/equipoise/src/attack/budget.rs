@@ -1,4 +1,4 @@
-//! The budget: how far an adversarial image may stray from the original, and the two operations that attacks
+//! The budget: how far an adversarial image may lie from the original, and the two operations that attacks
 //! need of it, projection and steepest ascent.
 //!
 //! Both are computed on the host in float64 and rounded **towards the original image**, so that the float32
@@ -259,7 +259,7 @@ impl Budget {
         self.distances(images, perturbed).into_iter().map(|distance| distance <= self.eps + slack).collect()
     }
 
-    /// How far beyond ε the rounding of an honest float32 computation may lead.
+    /// How far beyond ε the rounding of a correct float32 computation may lead.
     pub(crate) fn slack(&self, [_, channels, height, width]: [usize; 4]) -> f64 {
         match self.norm {
             Norm::Linf => 2.0 * f64::from(f32::EPSILON),
@@ -287,14 +287,16 @@ impl Budget {
 }
 
 impl fmt::Display for Budget {
-    /// For instance `linf 8/255`, `l2 0.5` or `l1 12`.
+    /// For instance `linf 8/255`, `linf 0.2`, `l2 0.5` or `l1 12`: a radius is a fraction of 255 where it is a whole
+    /// number of grey levels and has no short decimal form.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let decimal = self.eps.to_string();
         let levels = self.eps * 255.0;
         let whole = levels.round();
-        if self.norm == Norm::Linf && whole >= 1.0 && (levels - whole).abs() < 1e-9 {
+        if self.norm == Norm::Linf && decimal.len() > 6 && whole >= 1.0 && (levels - whole).abs() < 1e-9 {
             write!(f, "{} {whole}/255", self.norm)
         } else {
-            write!(f, "{} {}", self.norm, self.eps)
+            write!(f, "{} {decimal}", self.norm)
         }
     }
 }
@@ -369,6 +371,8 @@ mod tests {
         assert!("l0".parse::<Norm>().unwrap_err().to_string().contains("linf"));
         assert_eq!(Budget::new(Norm::L1, 12.0).unwrap().to_string(), "l1 12");
         assert_eq!(Budget::new(Norm::Linf, 8.0 / 255.0).unwrap().to_string(), "linf 8/255");
+        // 51/255, which nobody means who wrote 0.2.
+        assert_eq!(Budget::new(Norm::Linf, 0.2).unwrap().to_string(), "linf 0.2");
         assert_eq!(Budget::new(Norm::L2, 0.5).unwrap().to_string(), "l2 0.5");
     }
 

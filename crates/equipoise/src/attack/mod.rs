@@ -1,4 +1,4 @@
-//! Attacks: they see a model only through two traits, and know nothing of equilibria.
+//! Attacks: they use a model only through two traits, which DEQs and feedforward networks implement alike.
 //!
 //! A [`Classifier`] answers with logits (black box); a [`WhiteBox`] answers with values and gradients of an
 //! [`Objective`]. A readout and a gradient estimator make a DEQ into a white box, so the grid of adaptive
@@ -178,7 +178,7 @@ pub trait Attack: Send + Sync {
     /// most that a point can cost.
     fn queries(&self, classes: usize, norm: Norm) -> Queries;
 
-    /// Searches, and says which images it believes to be misclassified.
+    /// Searches, and says which images it found to be misclassified.
     ///
     /// It tells `pulse` of every step, and returns at once with what it has when it is told to stop: such an
     /// attempt is cut short, and another run of the attack does not repeat it.

@@ -251,7 +251,19 @@ impl Attack for Pgd {
     }
 
     fn settings(&self) -> String {
-        format!("{:?}", self.config)
+        let PgdConfig { steps, step_size, restarts, random_start, objective, keep_first, warm_start } =
+            &self.config;
+        let step = step_size.map_or("ε/4".to_owned(), |size| size.to_string());
+        let start = if *random_start { "random" } else { "at the image" };
+        let loss = match objective {
+            PgdLoss::CrossEntropy => "cross-entropy",
+            PgdLoss::Margin => "margin",
+        };
+        let end = if *keep_first { "at the first success" } else { "after all steps" };
+        let solves = if *warm_start { "warm" } else { "cold" };
+        format!(
+            "steps {steps}, step size {step}, restarts {restarts}, start {start}, loss {loss}, ends {end}, solves {solves}"
+        )
     }
 
     fn check_norm(&self, norm: Norm) -> Result<(), UnsupportedNorm> {

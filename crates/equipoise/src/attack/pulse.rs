@@ -23,7 +23,7 @@ pub trait Pulse {
     fn beat(&self, beat: Beat) -> ControlFlow<()>;
 }
 
-/// Nobody watches, nobody stops.
+/// Reports to nobody, and never stops.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Steady;
 

@@ -1,8 +1,8 @@
 //! Model configurations from files: ours (TOML, JSON or YAML) and the authors' release's (YAML).
 //!
 //! Ours has an `[architecture]` table, the fields of [`MdeqConfig`](crate::model::mdeq::MdeqConfig) or of a
-//! baseline with its `kind`, and optionally a `[deployment]` table, the fields of [`Deployment`]. A file with a
-//! `MODEL` key is the release's. What `equipoise info --json` prints is a configuration too.
+//! baseline with its `kind`, and optionally a `[deployment]` table, the fields of [`Deployment`]. What `info --json`
+//! prints is such a file. A file with a `MODEL` key is the release's.
 
 mod release;
 mod yaml;
@@ -50,12 +50,12 @@ impl Configuration {
     }
 }
 
-/// What `equipoise info --json` says beside architecture and deployment.
-const INFO: [&str; 8] =
-    ["name", "parameters", "parameters_beside", "data", "training", "file", "sha256", "format_version"];
-
 /// The key and what is wrong with it.
 type KeyError = (String, String);
+
+/// What `info --json` says of a model beside its configuration.
+const FACTS: [&str; 8] =
+    ["name", "parameters", "parameters_beside", "data", "training", "file", "sha256", "format_version"];
 
 fn ours(tree: Value) -> Result<Configuration, KeyError> {
     let whole = |problem: &str| ("configuration".to_owned(), problem.to_owned());
@@ -69,11 +69,9 @@ fn ours(tree: Value) -> Result<Configuration, KeyError> {
         fields.entry("kind").or_insert_with(|| "mdeq".into());
     }
     let deployment = tables.remove("deployment");
-    // `equipoise info --json` says more of a model than how it is made.
-    if tables.contains_key("parameters") {
-        for key in INFO {
-            tables.remove(key);
-        }
+    // `info --json` of a model file: a configuration among other facts.
+    if tables.contains_key("parameters_beside") {
+        tables.retain(|key, _| !FACTS.contains(&key.as_str()));
     }
     if let Some(unknown) = tables.keys().next() {
         return Err((unknown.clone(), "unknown; a configuration has `architecture` and `deployment`".into()));

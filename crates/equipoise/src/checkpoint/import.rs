@@ -29,7 +29,7 @@ pub enum ImportError {
         problem: String,
     },
     /// The configuration's file cannot be read.
-    #[error("{path}: cannot read: {source}; check the path and its permissions")]
+    #[error("{path}: cannot read: {source}; {}", equipoise_files::advice(.source))]
     Io {
         /// The file.
         path: PathBuf,

@@ -55,7 +55,7 @@ pub struct ModelFile {
 #[derive(Debug, thiserror::Error)]
 pub enum ModelFileError {
     /// The file system said no.
-    #[error("{path}: cannot {action}: {source}; check the path, its permissions and the free space")]
+    #[error("{path}: cannot {action}: {source}; {}", equipoise_files::advice(.source))]
     Io {
         /// The file.
         path: PathBuf,
@@ -212,7 +212,7 @@ pub(super) fn to_safetensors(dict: &StateDict, (key, text): (&str, String)) -> R
     safetensors::serialize(views, Some(metadata)).map_err(|e| e.to_string())
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file atomically.
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), ModelFileError> {
     equipoise_files::write_atomically(path, content).map_err(|source| io_error(path, "write", source))
 }

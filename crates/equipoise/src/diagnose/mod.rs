@@ -1,4 +1,4 @@
-//! Diagnostics: why a robust accuracy is what it is (the paper's section 3, made into numbers).
+//! Diagnostics: residuals, accuracy by iterate, gradient alignment, loss landscape, spectrum, sweeps (the paper's section 3).
 //!
 //! One file per question. [`residual`]: does the solver converge, and does an attack keep it from it?
 //! [`accuracy`]: what would the head answer at every iterate? [`alignment`]: where do the gradient estimators

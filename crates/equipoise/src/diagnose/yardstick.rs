@@ -1,4 +1,4 @@
-//! One gradient against one, behind several readouts: what obfuscation alone is worth, and what aim is.
+//! One gradient against one, behind several readouts: how much of a gap is obfuscation, and how much is aim.
 //!
 //! All points that are correct when clean are attacked by PGD-10 from four starts through the training gradient, through
 //! the training method pointed at the readout (where that is another), and through another gradient, the same starts on

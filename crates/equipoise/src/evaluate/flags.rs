@@ -1,4 +1,4 @@
-//! What an evaluation itself says against its own figures: checks that cost nothing beyond it.
+//! Checks that follow from the runs of an evaluation, at no further cost.
 //!
 //! | check | raised when |
 //! |---|---|

@@ -3,8 +3,8 @@
 //! `journal.json` says which run the folder belongs to. Each batch adds one file, `batch-000000.safetensors`
 //! and so on: the rows, the judge's classes on the stored images, the attack's claims, the images, and in the
 //! metadata the number of the run and its cost. `order.json` holds the order that a run under a time limit chose, and
-//! which of its stages were cut short; `looks.json` the numbers of images at which a finding was shown. A file is written
-//! under another name and then renamed, so that it is there whole or not at all. Batches may be of any size: a run may be
+//! which of its stages were cut short; `looks.json` the numbers of images at which a finding was shown. Files are
+//! written atomically. Batches may be of any size: a run may be
 //! resumed with another batch size, and, without a time limit, with more images after those that it had.
 //!
 //! Two runs must not use one folder at the same time.
@@ -25,20 +25,26 @@ use super::ledger::{Cost, Findings, Ledger, Outcome};
 use super::order::TimeLimit;
 use super::points::Points;
 use crate::attack::random::fnv1a;
+use crate::attack::{Budget, Norm};
 use crate::batch::to_vec;
 use crate::work::Work;
 
 /// The part that says which examples were evaluated.
 const EXAMPLES: &str = "choice of examples (hash of their indices, labels and images)";
 
+/// Other parts whose values are no words for a person.
+const MODEL: &str = "model";
+const EPS: &str = "eps";
+const CARRIED: &str = "what fell at a smaller radius (hash)";
+
 /// Version of the folder's layout.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Why a journal cannot be used.
 #[derive(Debug, Error)]
 pub enum JournalError {
     /// The folder or one of its files cannot be read or written.
-    #[error("cannot use the journal at {}: {source}; check the path, its permissions and the free space", .path.display())]
+    #[error("cannot use the journal at {}: {source}; {}", .path.display(), equipoise_files::advice(.source))]
     File {
         /// The folder or file.
         path: PathBuf,
@@ -55,8 +61,8 @@ pub enum JournalError {
     },
     /// The folder belongs to a run with other settings, points, attacks or model.
     #[error(
-        "the journal in {} belongs to another run: its {part} is {journal}, and here it is {here}; resume with \
-         what it was begun with, or give another folder", .folder.display()
+        "the journal in {} belongs to another run: {}; resume with what it was begun with, or give another folder",
+        .folder.display(), difference(.part, .journal, .here)
     )]
     OtherRun {
         /// The folder.
@@ -68,6 +74,21 @@ pub enum JournalError {
         /// Its value in this run.
         here: String,
     },
+}
+
+/// What differs, for a person: a hash says only that something is another, and a radius is written as people do.
+fn difference(part: &str, journal: &str, here: &str) -> String {
+    let radius = |text: &str| {
+        let budget = text.parse().ok().and_then(|eps| Budget::new(Norm::Linf, eps).ok());
+        budget.map_or(text.to_owned(), |budget| budget.to_string().replace("linf ", ""))
+    };
+    match part {
+        MODEL => "it is of another model file".to_owned(),
+        EXAMPLES => "its images or labels are not those given here: other data, or another split".to_owned(),
+        CARRIED => "what fell at a smaller radius is not what fell here".to_owned(),
+        EPS => format!("its eps is {}, and here it is {}", radius(journal), radius(here)),
+        _ => format!("its {part} is {journal}, and here it is {here}"),
+    }
 }
 
 /// A folder that holds what is done.
@@ -106,7 +127,7 @@ impl Fingerprint {
         let mut parts = BTreeMap::from([
             ("readout".to_owned(), cascade.readout.clone()),
             ("norm".to_owned(), settings.budget.norm().to_string()),
-            ("eps".to_owned(), settings.budget.eps().to_string()),
+            (EPS.to_owned(), settings.budget.eps().to_string()),
             ("seed".to_owned(), settings.seed.to_string()),
             ("number of classes".to_owned(), cascade.judge.classes().to_string()),
             ("number of runs".to_owned(), cascade.runs().len().to_string()),
@@ -120,18 +141,13 @@ impl Fingerprint {
         if let Some(smaller) = smaller {
             let fallen = smaller.breaks.iter().map(|breaks| format!("{breaks:?}")).collect::<String>();
             let carried = format!("{:016x}", fnv1a(fallen.as_bytes()));
-            parts.insert("what fell at a smaller radius (hash)".to_owned(), carried);
+            parts.insert(CARRIED.to_owned(), carried);
             parts.insert("number of images after a smaller radius".to_owned(), count.to_string());
         }
         for (k, (arm, run)) in cascade.runs().into_iter().enumerate() {
-            let value = format!(
-                "{} ({}), start {}, with {}",
-                run.label(),
-                arm.name(),
-                run.start,
-                run.attack.settings()
-            );
+            let value = format!("{} ({}), start {}", run.label(), arm.name(), run.start);
             parts.insert(format!("run {}", k + 1), value);
+            parts.insert(format!("settings of run {}", k + 1), run.attack.settings());
         }
         let examples = (0..count)
             .map(|row| {
@@ -200,7 +216,7 @@ impl Journal {
         ledger: &mut Ledger<'_>,
     ) -> Result<(), JournalError> {
         let mut here = fingerprint.clone();
-        here.parts.insert("model".to_owned(), self.model.clone());
+        here.parts.insert(MODEL.to_owned(), self.model.clone());
         let path = self.folder.join("journal.json");
         self.batches = 0;
         let Some(bytes) = read(&path)? else {

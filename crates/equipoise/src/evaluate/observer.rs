@@ -39,7 +39,7 @@ impl<'a> Stopping<'a> {
         Self { observer, stopped: Cell::new(false) }
     }
 
-    /// Whether the attempt was stopped, and is worth nothing.
+    /// Whether the attempt was stopped, so that it is discarded.
     pub fn stopped(&self) -> bool {
         self.stopped.get()
     }

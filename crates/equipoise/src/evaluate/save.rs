@@ -18,7 +18,7 @@ use crate::batch::to_vec;
 #[derive(Debug, Error)]
 pub enum SaveError {
     /// The file could not be written.
-    #[error("cannot write {}: {source}; check the path, its permissions and the free space", .path.display())]
+    #[error("cannot write {}: {source}; {}", .path.display(), equipoise_files::advice(.source))]
     File {
         /// The file.
         path: PathBuf,
@@ -45,7 +45,7 @@ pub enum SaveError {
 ///
 /// # Errors
 ///
-/// [`SaveError`] if the file cannot be written. An earlier file of this name is replaced whole or not at all.
+/// [`SaveError`] if the file cannot be written. An earlier file of this name is replaced atomically.
 ///
 /// # Panics
 ///

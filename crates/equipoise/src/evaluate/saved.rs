@@ -1,5 +1,5 @@
-//! Adversarial images read back. Nothing is taken on trust: they must be near the images at hand, made for this
-//! model, and the model must answer to each as it is written.
+//! Adversarial images read back, and verified: they must be within the budget of the images at hand and made for this
+//! model, and the model must classify each as the file says.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,7 +19,7 @@ use crate::readout::Readout;
 #[derive(Debug, Error)]
 pub enum SavedError {
     /// The file could not be read.
-    #[error("cannot read {}: {source}; check the path and its permissions", .path.display())]
+    #[error("cannot read {}: {source}; {}", .path.display(), equipoise_files::advice(.source))]
     File {
         /// The file.
         path: PathBuf,

@@ -46,7 +46,7 @@ pub fn read_input(
 ) -> Result<(Images, Vec<usize>), TraceError> {
     let wrong = |tensor, problem: String| TraceError::Input { path: path.to_owned(), tensor, problem };
     let bytes = fs::read(path)
-        .map_err(|e| wrong("file", format!("cannot read: {e}; check the path and its permissions")))?;
+        .map_err(|e| wrong("file", format!("cannot read: {e}; {}", equipoise_files::advice(&e))))?;
     match Kind::of(&bytes[..bytes.len().min(512)]) {
         Kind::Safetensors | Kind::Unknown => {}
         kind => {
@@ -96,7 +96,7 @@ pub fn read_input(
     Ok((from_vec(pixels, [n, c, h, w], device), labels.collect::<Result<_, _>>()?))
 }
 
-/// Traces a model from an input file to an output file, which is written whole or not at all.
+/// Traces a model from an input file to an output file, which is written atomically.
 ///
 /// # Errors
 ///
@@ -118,7 +118,7 @@ pub fn trace_file(
 }
 
 impl Trace {
-    /// Writes the trace as safetensors, whole or not at all.
+    /// Writes the trace as safetensors, atomically.
     ///
     /// # Errors
     ///

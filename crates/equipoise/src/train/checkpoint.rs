@@ -37,7 +37,7 @@ pub struct Progress {
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The file system said no.
-    #[error("{path}: cannot {action}: {source}; check the folder's permissions and free space")]
+    #[error("{path}: cannot {action}: {source}; {}", equipoise_files::advice(.source))]
     Io {
         /// Where.
         path: PathBuf,

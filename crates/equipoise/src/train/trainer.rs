@@ -39,7 +39,6 @@ pub struct Plan<'a> {
     pub resume: bool,
 }
 
-<<<<<<< HEAD
 /// A trained network that a run goes out from: fine-tuning.
 #[derive(Debug, Clone)]
 pub struct Initial {
@@ -58,68 +57,6 @@ pub struct Origin {
     pub sha256: String,
 }
 
-/// One step: a line of `steps.jsonl`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct StepReport {
-    /// Steps taken, over all epochs, this one included.
-    pub step: usize,
-    /// Steps of the whole run.
-    #[serde(skip)]
-    pub steps: usize,
-    /// The epoch, counted from 1.
-    pub epoch: usize,
-    /// Mean loss over the batch, without the Jacobian regularisation.
-    pub loss: f64,
-    /// Share of the batch classified correctly, in training phase, under the inner attack if there is one.
-    pub accuracy: f64,
-    /// Learning rate.
-    pub learning_rate: f64,
-    /// Euclidean norm of all gradients together, before clipping.
-    pub gradient_norm: f64,
-    /// The estimate of ‖J‖_F² / D, without its weight, in steps that are regularised.
-    pub jacobian: Option<f64>,
-    /// And of ‖J‖_F.
-    pub jacobian_norm: Option<f64>,
-    /// Budget of the forward solver; absent where nothing was solved.
-    pub solver_steps: Option<usize>,
-    /// Mean over the batch of the best relative residual; absent where nothing was solved.
-    pub residual: Option<f64>,
-}
-
-/// One epoch, and how the model does on the development split after it: a line of `log.jsonl`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct EpochReport {
-    /// Counted from 1.
-    pub epoch: usize,
-    /// Mean loss over the epoch's examples, without the Jacobian regularisation.
-    pub loss: f64,
-    /// Share of the epoch's examples classified correctly, in training phase.
-    pub accuracy: f64,
-    /// Learning rate of the last step.
-    pub learning_rate: f64,
-    /// Mean over the steps of the gradients' norm, before clipping.
-    #[serde(default)]
-    pub gradient_norm: f64,
-    /// Mean over the regularised steps of the estimate of ‖J‖_F² / D; absent without any.
-    #[serde(default)]
-    pub jacobian: Option<f64>,
-    /// Mean over the steps with a solver of the best relative residual; absent without any.
-    #[serde(default)]
-    pub residual: Option<f64>,
-    /// Accuracy on the development split; absent without one.
-    pub development_accuracy: Option<f64>,
-    /// The same under PGD as the recipe's adversary has it, through the ready-made gradient; absent in standard
-    /// training.
-    pub development_robust_accuracy: Option<f64>,
-    /// The best epoch so far on the development split, whose model is `best.safetensors`; absent without one.
-    #[serde(default)]
-    pub best_epoch: Option<usize>,
-    /// Seconds that the epoch took; in a resumed run, since the resumption.
-    pub seconds: f64,
-}
-
-=======
->>>>>>> report
 /// The best epoch so far: most examples of the development split correct, under attack in adversarial training and
 /// clean in standard training; the first of equals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! The way from one branch to another, step by step.
+//! Resampling from one branch to another, step by step.
 //!
 //! Down: 3×3 convolutions of stride 2 with normalisation, ReLU between them but not after. Up: 1×1
 //! convolution, normalisation, nearest-neighbour upsampling.

@@ -1,4 +1,4 @@
-//! Gradients of three by three kernels of stride 1 with fewer products: Winograd's way read backwards.
+//! Gradients of three by three kernels of stride 1 with fewer products: Winograd's algorithm transposed.
 //!
 //! y = Aᵀ\[(G g Gᵀ) ⊙ (Bᵀ d B)\]A is linear in the kernel g, so its gradient is Gᵀ\[(A u Aᵀ) ⊙ (Bᵀ d B)\]G, where
 //! what is in brackets can be summed over all tiles of all examples before it is transformed: for each point one

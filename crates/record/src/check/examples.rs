@@ -1,4 +1,4 @@
-//! The fate of each example: its fields must agree with one another and with the runs that they name.
+//! The outcome of each example: its fields must agree with one another and with the runs that they name.
 
 use std::collections::{HashMap, HashSet};
 
@@ -57,7 +57,7 @@ pub(super) fn check(
                 return refuse(&format!("broken_in.{}", key(arm)), run.to_string(), follows);
             }
         }
-        fate(example, &runs).or_else(|(field, stands, follows)| refuse(field, stands, follows))?;
+        outcome(example, &runs).or_else(|(field, stands, follows)| refuse(field, stands, follows))?;
         if predicted {
             predictions(example).or_else(|(field, stands, follows)| refuse(field, stands, follows))?;
         }
@@ -87,7 +87,7 @@ fn transferred(place: &Place<'_>, readout: &ReadoutResult) -> Result<(), Contrad
 type Wrong = (&'static str, String, String);
 
 /// Whether `robust` and `broken_by` are what `clean_correct` and `broken_in` say.
-fn fate(example: &ExampleResult, runs: &HashMap<(Arm, usize), &AttackResult>) -> Result<(), Wrong> {
+fn outcome(example: &ExampleResult, runs: &HashMap<(Arm, usize), &AttackResult>) -> Result<(), Wrong> {
     let first = example.broken_in.first();
     if let (false, Some((arm, run))) = (example.clean_correct, first) {
         let follows =
@@ -128,7 +128,7 @@ fn fate(example: &ExampleResult, runs: &HashMap<(Arm, usize), &AttackResult>) ->
     Ok(())
 }
 
-/// Whether the predicted classes are what the fate says.
+/// Whether the predicted classes agree with the outcome.
 fn predictions(example: &ExampleResult) -> Result<(), Wrong> {
     let ExampleResult { label, clean_prediction, adversarial_prediction, .. } = *example;
     if example.clean_correct != (clean_prediction == Some(label)) {

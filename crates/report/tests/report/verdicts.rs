@@ -122,7 +122,7 @@ fn few_images_are_undecided_and_say_how_many_would_do() {
         &found,
         &[
             "undecided: 4 runs",
-            "40 images are too few to deny it",
+            "40 images are too few to rule obfuscation out (80 are needed)",
             "images with the same shares would decide it",
             "the interval ends above the margin of 3 points",
         ],

@@ -252,7 +252,14 @@ impl Attack for Apgd {
     }
 
     fn settings(&self) -> String {
-        format!("{:?}", self.config)
+        let ApgdConfig { iterations, restarts, loss, rho, keep_first } = self.config;
+        let loss = match loss {
+            ApgdLoss::CrossEntropy => "cross-entropy".to_owned(),
+            ApgdLoss::Dlr => "DLR".to_owned(),
+            ApgdLoss::TargetedDlr { targets } => format!("DLR of {targets} targets"),
+        };
+        let end = if keep_first { "at the first success" } else { "after all steps" };
+        format!("iterations {iterations}, restarts {restarts}, loss {loss}, ρ {rho}, ends {end}")
     }
 
     fn check(&self, classes: usize) -> Result<(), TooFewClasses> {

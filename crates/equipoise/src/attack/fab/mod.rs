@@ -1,13 +1,13 @@
 //! FAB, the fast adaptive boundary attack: looks for the **nearest** misclassified image by projecting onto the
 //! linearised boundary (Croce and Hein 2020, arXiv 1907.02044).
 //!
-//! It minimises the perturbation and knows nothing of ε; what it finds counts only if it lies within ε. FAB-T
+//! It minimises the perturbation and does not use ε; what it finds counts only if it lies within ε. FAB-T
 //! takes one target class after the other and needs one gradient per iteration; FAB takes the nearest of all
 //! boundaries at each iteration and needs a gradient for each other class. As the loss is a plain difference of
-//! logits, neither can be starved by a saturated softmax.
+//! logits, a saturated softmax affects neither.
 //!
 //! As an attack within a budget an example leaves as soon as it is misclassified within ε, which changes neither
-//! its fate nor that of others; [`Fab::nearest`] searches on for the least perturbation. As in the reference
+//! its outcome nor that of others; [`Fab::nearest`] searches on for the least perturbation. As in the reference
 //! implementation there is no final bisection.
 
 mod projection;
@@ -290,7 +290,11 @@ impl Attack for Fab {
     }
 
     fn settings(&self) -> String {
-        format!("{:?}", self.config)
+        let FabConfig { iterations, restarts, targets, alpha_max, eta, beta } = self.config;
+        let targets = targets.map_or("none".to_owned(), |targets| targets.to_string());
+        format!(
+            "iterations {iterations}, restarts {restarts}, targets {targets}, α_max {alpha_max}, η {eta}, β {beta}"
+        )
     }
 
     fn check(&self, classes: usize) -> Result<(), TooFewClasses> {

@@ -249,7 +249,8 @@ impl Attack for Square {
     }
 
     fn settings(&self) -> String {
-        format!("{:?}", self.config)
+        let SquareConfig { queries, restarts, share } = self.config;
+        format!("queries {queries}, restarts {restarts}, p {share}")
     }
 
     fn check(&self, classes: usize) -> Result<(), TooFewClasses> {
