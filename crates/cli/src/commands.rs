@@ -18,6 +18,7 @@ mod write;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
+use crate::arguments;
 use crate::error::Error;
 use crate::files;
 use crate::flags::{Cli, Command};
@@ -25,7 +26,10 @@ use crate::setup::Setup;
 
 /// Reads the command line and runs what it asks for.
 pub fn run() -> Result<(), Error> {
-    let cli = match Cli::try_parse() {
+    arguments::complete()?;
+    let cli = match Cli::try_parse_from(
+        std::iter::once("equipoise".to_owned()).chain(arguments::all().iter().cloned()),
+    ) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };

@@ -4,14 +4,15 @@ use equipoise::checkpoint::Metadata;
 use equipoise::defense::EarlyChoice;
 use serde_json::{Value, json};
 
+use crate::arguments;
 use crate::error::Error;
 use crate::setup::Setup;
 
 /// The command line that repeats this run. `--resume` is left out: it says how a run came to its end, not what it
 /// is, and a resumed run has the same record as one that was not interrupted.
 pub fn command_line() -> String {
-    let arguments = std::env::args().skip(1).filter(|argument| argument != "--resume");
-    std::iter::once("equipoise".to_owned()).chain(arguments.map(|a| quoted(&a))).collect::<Vec<_>>().join(" ")
+    let arguments = arguments::all().iter().filter(|argument| *argument != "--resume");
+    std::iter::once("equipoise".to_owned()).chain(arguments.map(|a| quoted(a))).collect::<Vec<_>>().join(" ")
 }
 
 /// The end of a run that somebody asked to stop, and that can be resumed.

@@ -5,6 +5,7 @@
 //! else to stderr. Exit codes: 0 done, 1 failed or interrupted, 2 bad usage or bad input.
 
 mod args;
+mod arguments;
 mod bench;
 mod calibrate;
 mod commands;

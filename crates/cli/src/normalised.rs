@@ -38,33 +38,28 @@ pub fn warning(model: &ModelFile, points: &Points, device: &Device) -> Result<Op
 
     let usual = Normalisation::usual(architecture.image()[0]);
     let others = usual.into_iter().map(|(name, normalisation)| (name, Some(normalisation)));
-    let mut best: Option<(&str, Vec<bool>)> = None;
+    let mut better: Vec<String> = Vec::new();
+    let only = |a: &[bool], b: &[bool]| a.iter().zip(b).filter(|&(&a, &b)| a && !b).count();
+    let share = |all: &[bool]| format!("{:.1}%", 100.0 * right(all) as f64 / n);
     for (name, other) in others.chain([("none", None)]).filter(|(_, other)| other.as_ref() != own) {
         let architecture = architecture.clone().with_normalisation(other);
         let network = architecture.init(0, device).map_err(input)?;
         let network = network.with_weights(model.network.weights()).map_err(input)?;
         let found = correct(&ModelFile { network, metadata: model.metadata.clone() }, &images, labels);
-        if best.as_ref().is_none_or(|(_, most)| right(&found) > right(most)) {
-            best = Some((name, found));
+        let (gained, lost) = (only(&found, &as_given), only(&as_given, &found));
+        if (gained as f64 - lost as f64) / n >= POINTS && exact_test(gained, lost) < LEVEL {
+            better.push(format!("{} with {name}", share(&found)));
         }
     }
     let name = &model.metadata.name;
-    let share = |all: &[bool]| 100.0 * right(all) as f64 / n;
-    let setting = format!(
-        "{name}: {:.1}% of the first {} images are classified correctly",
-        share(&as_given),
-        rows.len()
-    );
-    if let Some((better, found)) = best {
-        let only = |a: &[bool], b: &[bool]| a.iter().zip(b).filter(|&(&a, &b)| a && !b).count();
-        let (gained, lost) = (only(&found, &as_given), only(&as_given, &found));
-        if (gained as f64 - lost as f64) / n >= POINTS && exact_test(gained, lost) < LEVEL {
-            return Ok(Some(format!(
-                "{setting}, and {:.1}% with the normalisation `{better}`: was it trained with that? If so, import it with \
-                 --normalise {better}, or what is attacked is not the model as it was trained",
-                share(&found)
-            )));
-        }
+    let setting =
+        format!("{name}: {} of the first {} images are classified correctly", share(&as_given), rows.len());
+    if !better.is_empty() {
+        return Ok(Some(format!(
+            "{setting}, and {}: if it was trained on images normalised in such a way, import it with --normalise and the \
+             name of the one in its training code, or what is attacked is not the model as it was trained",
+            better.join(", ")
+        )));
     }
     let chance = 1.0 / architecture.classes() as f64;
     if rows.len() >= FEWEST

@@ -5,8 +5,8 @@ mod attack_victims;
 
 use attack_victims::{Altered, Linear, SEED, SIZE, TwoLayer, attempt, images, labels, wrong, zero};
 use equipoise::attack::{
-    self, Apgd, ApgdConfig, ApgdLoss, Budget, Classifier, Fab, FabConfig, Norm, Queries, Square,
-    SquareConfig, Targets, WhiteBox, checkpoints, square_share,
+    self, Apgd, ApgdConfig, Budget, Classifier, Fab, FabConfig, Norm, Queries, Square, SquareConfig, Targets,
+    WhiteBox, checkpoints, square_share,
 };
 use equipoise::batch::{Images, predictions, to_vec};
 use equipoise::loss::{CrossEntropy, Objective};
@@ -41,10 +41,14 @@ fn the_constants_are_those_of_the_reference() {
     // The set says the same through the names.
     let set: Vec<String> =
         attack::set("autoattack").unwrap().iter().map(|attack| attack.settings()).collect();
-    let targeted = ApgdConfig { loss: ApgdLoss::TargetedDlr { targets: 9 }, ..apgd.clone() };
     assert_eq!(
         set,
-        [format!("{apgd:?}"), format!("{targeted:?}"), format!("{fab:?}"), format!("{square:?}")]
+        [
+            "iterations 100, restarts 1, loss cross-entropy, ρ 0.75, ends at the first success",
+            "iterations 100, restarts 1, loss DLR of 9 targets, ρ 0.75, ends at the first success",
+            "iterations 100, restarts 1, targets 9, α_max 0.1, η 1.05, β 0.9",
+            "queries 5000, restarts 1, p 0.8",
+        ]
     );
 }
 

@@ -20,11 +20,11 @@ use crate::args::{self, Selected};
 use crate::configuration::{self, command_line, interrupted};
 use crate::error::{Error, input};
 use crate::evaluation::{self, Watch};
-use crate::files;
 use crate::flags::Diagnose;
 use crate::interrupt;
 use crate::sections::Sections;
 use crate::setup::Setup;
+use crate::{arguments, files};
 
 /// Every section, in the order in which they are measured and shown.
 const SECTIONS: [&str; 8] =
@@ -62,6 +62,7 @@ struct Checked {
 pub fn run(flags: &Diagnose, setup: &Setup) -> Result<(), Error> {
     let checked = check(flags, setup)?;
     files::make_folder(&flags.out)?;
+    arguments::keep(&flags.out)?;
     interrupt::listen();
     let done = Sections::open(&flags.out, flags.resume, &key(&checked, flags))?;
     let mut diagnosed = Vec::new();

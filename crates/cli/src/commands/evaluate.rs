@@ -21,7 +21,7 @@ use crate::evaluation::{self, Grid};
 use crate::flags::Evaluate;
 use crate::progress::{Whole, words};
 use crate::setup::Setup;
-use crate::{files, interrupt, normalised};
+use crate::{arguments, files, interrupt, normalised};
 
 /// Flags, checked.
 struct Checked {
@@ -68,6 +68,7 @@ pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
         return print(&plans.collect::<Result<String, Error>>()?);
     }
     files::make_folder(&flags.out)?;
+    arguments::keep(&flags.out)?;
     interrupt::listen();
     let whole = whole(&checked, &points, flags, setup)?;
     warn(&checked, &points, setup)?;

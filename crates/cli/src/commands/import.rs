@@ -1,6 +1,6 @@
 //! `import`: from a PyTorch checkpoint to a model file.
 
-use equipoise::checkpoint::{Configuration, ImportOptions, Imported, Normalise, import};
+use equipoise::checkpoint::{Configuration, ImportError, ImportOptions, Imported, Normalise, import};
 use equipoise::deployed::Deployment;
 use equipoise::gradient::Estimator;
 use equipoise::model::normalisation::Normalisation;
@@ -35,7 +35,13 @@ pub fn run(flags: &Import, setup: &Setup) -> Result<(), Error> {
             if flags.list && !lines.is_empty() {
                 return input(format!("{error}\n{}", lines.join("\n")));
             }
-            let more = if lines.is_empty() { "" } else { "; --list names all of them" };
+            let more = match &error {
+                ImportError::Weights { source, .. } if source.only_unexpected() => {
+                    " (--ignore NAME leaves out what the model does not need; --list names all)"
+                }
+                _ if lines.is_empty() => "",
+                _ => " (--list names all of them)",
+            };
             input(format!("{error}{more}"))
         })?;
     for note in notes {

@@ -36,7 +36,7 @@ pub struct Diagnose {
     /// order
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub adversarial: Vec<PathBuf>,
-    /// Go on with a diagnosis that was interrupted
+    /// Go on with the diagnosis in --out that was interrupted; its other flags are remembered
     #[arg(long)]
     pub resume: bool,
     /// What to measure, separated by commas: residual, accuracy, alignment, yardstick, landscape, spectrum, sweep, gallery

@@ -57,7 +57,8 @@ pub struct Evaluate {
     /// Folder for results.json, results.md, report.html and the journal
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Go on with an evaluation that was interrupted, or extend it by a larger --count
+    /// Go on with the evaluation in --out that was interrupted, or extend it by a larger --count; its other flags are
+    /// remembered
     #[arg(long)]
     pub resume: bool,
     /// Attacks, separated by commas: pgd-10, pgd-50x5 (5 restarts), pgd-10-margin, apgd-ce, apgd-dlr, apgd-t,

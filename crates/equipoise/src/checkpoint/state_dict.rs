@@ -43,6 +43,11 @@ pub struct StateDictError {
 }
 
 impl StateDictError {
+    /// Whether the model has all that it needs, and there is more.
+    pub fn only_unexpected(&self) -> bool {
+        self.missing.is_empty() && self.misshapen.is_empty() && self.not_finite.is_empty()
+    }
+
     /// An entry of `misshapen` in words.
     pub(super) fn shapes((name, expected, found): &(String, Vec<usize>, Vec<usize>)) -> String {
         format!("{name} (expected {expected:?}, found {found:?})")

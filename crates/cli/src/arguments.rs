@@ -1,0 +1,157 @@
+//! The arguments of this process, completed by those of the run that it resumes.
+//!
+//! `evaluate` and `diagnose` leave their arguments in the folder that they write to. `--resume --out FOLDER` is then enough
+//! to go on; flags that are given anew replace those of old.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, input};
+use crate::files;
+
+/// The file in a run's folder.
+const FILE: &str = "command.json";
+
+/// The commands that keep their arguments.
+const COMMANDS: [&str; 2] = ["evaluate", "diagnose"];
+
+/// What the file holds.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    /// The version that wrote it.
+    equipoise: String,
+    /// What stands after the program's name, without `--resume`.
+    arguments: Vec<String>,
+}
+
+static ARGUMENTS: OnceLock<Vec<String>> = OnceLock::new();
+
+/// What stands after the program's name, completed.
+pub fn all() -> &'static [String] {
+    ARGUMENTS.get_or_init(given)
+}
+
+fn given() -> Vec<String> {
+    std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect()
+}
+
+/// Completes the arguments of a run that is resumed by its folder alone.
+pub fn complete() -> Result<(), Error> {
+    let given = given();
+    let completed = match resumed(&given) {
+        None => given,
+        Some(folder) => match read(&folder.join(FILE))? {
+            None => given,
+            Some(kept) => merged(kept, given),
+        },
+    };
+    // Nobody has asked for them before.
+    let _ = ARGUMENTS.set(completed);
+    Ok(())
+}
+
+/// Keeps the arguments in a run's folder.
+pub fn keep(folder: &Path) -> Result<(), Error> {
+    let arguments = all().iter().filter(|argument| *argument != "--resume").cloned().collect();
+    let kept = Kept { equipoise: env!("CARGO_PKG_VERSION").to_owned(), arguments };
+    let text = serde_json::to_string_pretty(&kept).map_err(|error| Error::Internal(error.to_string()))?;
+    Ok(equipoise_report::write_atomically(folder.join(FILE), text + "\n")?)
+}
+
+fn read(path: &Path) -> Result<Option<Vec<String>>, Error> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let kept: Kept = serde_json::from_str(&files::read_text(path)?).map_err(|error| {
+        input(format!("{}: {error}; give all flags of the run that is to be resumed", path.display()))
+    })?;
+    Ok(Some(kept.arguments))
+}
+
+/// The folder of a run that is to be resumed without saying what it was.
+fn resumed(arguments: &[String]) -> Option<PathBuf> {
+    let groups = groups(arguments);
+    let flag = |name: &str| groups.iter().find(|group| group.flag == Some(name));
+    let known = COMMANDS.iter().any(|command| arguments.iter().any(|argument| argument == command));
+    if !known || flag("--resume").is_none() || flag("--model").is_some() {
+        return None;
+    }
+    let out = flag("--out")?.values.first()?;
+    Some(PathBuf::from(out))
+}
+
+/// A flag with its values, or what stands before the first flag.
+struct Group<'a> {
+    flag: Option<&'a str>,
+    values: Vec<&'a str>,
+    /// The arguments as they are.
+    whole: Vec<&'a String>,
+}
+
+fn groups(arguments: &[String]) -> Vec<Group<'_>> {
+    let mut groups = vec![Group { flag: None, values: Vec::new(), whole: Vec::new() }];
+    for argument in arguments {
+        let is_flag = argument.starts_with("--")
+            || (argument.starts_with('-') && argument[1..].starts_with(|c: char| c.is_ascii_alphabetic()));
+        if is_flag {
+            let (flag, value) = match argument.split_once('=') {
+                Some((flag, value)) => (flag, Some(value)),
+                None => (argument.as_str(), None),
+            };
+            groups.push(Group {
+                flag: Some(flag),
+                values: value.into_iter().collect(),
+                whole: vec![argument],
+            });
+        } else if let Some(last) = groups.last_mut() {
+            last.values.push(argument);
+            last.whole.push(argument);
+        }
+    }
+    groups
+}
+
+/// The arguments of old, but for the flags that are given anew.
+fn merged(kept: Vec<String>, given: Vec<String>) -> Vec<String> {
+    let new = groups(&given);
+    let replaced =
+        |group: &Group<'_>| new.iter().any(|other| group.flag.is_some() && other.flag == group.flag);
+    let mut arguments: Vec<String> = groups(&kept)
+        .iter()
+        .filter(|group| !replaced(group))
+        .flat_map(|group| &group.whole)
+        .map(|&a| a.clone())
+        .collect();
+    // The command itself stands in both.
+    arguments.extend(given.into_iter().filter(|argument| !COMMANDS.contains(&argument.as_str())));
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split(' ').map(String::from).collect()
+    }
+
+    #[test]
+    fn flags_given_anew_replace_those_of_old() {
+        let kept = words("evaluate --model a b --data digits --count 10 --eps=0.1 --out x --seed 3");
+        let given = words("evaluate --resume --out x --count=20 -q");
+        assert_eq!(resumed(&given), Some("x".into()));
+        let expected =
+            words("evaluate --model a b --data digits --eps=0.1 --seed 3 --resume --out x --count=20 -q");
+        assert_eq!(merged(kept, given), expected);
+        for other in [
+            "evaluate --resume --model a --out x",
+            "evaluate --out x",
+            "train --resume --out x",
+            "evaluate --resume",
+        ] {
+            assert_eq!(resumed(&words(other)), None, "{other}");
+        }
+    }
+}
