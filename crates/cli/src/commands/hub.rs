@@ -145,7 +145,7 @@ fn in_words(architecture: &Architecture) -> String {
             }
         }
         Architecture::ResNet18(config) => format!("ResNet-18 of width {}", config.width),
-        Architecture::WideResNet(config) => format!("wide ResNet 34 with widening factor {}", config.width),
+        Architecture::WideResNet(config) => format!("wide ResNet {}-{}", config.depth, config.width),
     };
     format!("{network}, {} classes, images of {c} × {h} × {w}", architecture.classes())
 }

@@ -5,6 +5,7 @@
 //! added to the copy alone measures it and tells the page around it.
 
 use crate::records::{diagnosis, flagged, gallery, report, two_radii};
+use crate::trainings;
 use equipoise_report::{Format, Report, render};
 use serde_json::Value;
 use std::fs;
@@ -67,7 +68,11 @@ fn fits_a_phone_and_a_desktop() {
     let mut long = two_radii();
     long.readouts[0].gallery = Some(gallery());
     long.model = "a-model-with-a-name-that-is-much-longer-than-a-phone-is-wide-and-has-no-spaces".into();
-    let report = Report { diagnoses: vec![diagnosis()], ..report(vec![flagged(), long]) };
+    let report = Report {
+        diagnoses: vec![diagnosis()],
+        trainings: vec![trainings::whole(), trainings::diverged()],
+        ..report(vec![flagged(), long])
+    };
     let page = render(Format::Html, &report).unwrap();
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("page.html"), page.replace("</body>", MEASURE)).unwrap();

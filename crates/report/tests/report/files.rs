@@ -2,6 +2,7 @@
 //! installed, its test is skipped and says so.
 
 use crate::records::{diagnosis, flagged, healthy, obfuscated, report, two_radii, without_ready_made};
+use crate::trainings;
 use equipoise_report::{Figure, Format, Report, Scale, Series, pdf_files, render, svg_files};
 use roxmltree::Document;
 use std::collections::HashSet;
@@ -33,6 +34,7 @@ fn whole() -> Report {
     radii.model = "radii".into();
     Report {
         diagnoses: vec![diagnosis(), other],
+        trainings: vec![trainings::whole(), trainings::diverged()],
         figures: vec![curves],
         ..report(vec![flagged(), healthy(), without_ready_made(), radii])
     }

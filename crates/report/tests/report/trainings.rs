@@ -40,7 +40,7 @@ fn epoch(epoch: usize) -> EpochReport {
 }
 
 /// Three epochs of ten steps, of three.
-fn whole() -> Training {
+pub fn whole() -> Training {
     Training {
         model: "deq".into(),
         recipe: json!({
@@ -56,7 +56,7 @@ fn whole() -> Training {
 }
 
 /// Into its second epoch of three, where the loss has exploded and the gradient is not finite any more.
-fn diverged() -> Training {
+pub fn diverged() -> Training {
     let mut run = Training { model: "broken".into(), finished: false, ..whole() };
     run.epochs.truncate(1);
     run.steps.truncate(15);
