@@ -1,7 +1,8 @@
 //! Runs a training with progress, Ctrl-C and the resolved recipe beside the model.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::path::Path;
+use std::time::Instant;
 
 use equipoise::checkpoint::{FORMAT_VERSION, Metadata, ModelFile};
 use equipoise::network::Architecture;
@@ -10,7 +11,7 @@ use equipoise_dataset::Dataset;
 use equipoise_report::write_atomically;
 
 use crate::error::{Error, input};
-use crate::progress::Progress;
+use crate::progress::{Progress, words};
 use crate::recipe::{Init, Recipe};
 use crate::setup::Setup;
 use crate::{files, interrupt};
@@ -105,6 +106,9 @@ pub fn run(
         label: format!("training {}", recipe.name),
         epochs: recipe.train.epochs,
         quiet: setup.quiet,
+        warmup: recipe.train.warmup.steps,
+        steps: Cell::new(0),
+        pace: Cell::new(None),
         progress: RefCell::new(None),
         begin: Box::new(|| {
             if let Some(bytes) = &kept {
@@ -125,10 +129,41 @@ struct Watch<'a> {
     label: String,
     epochs: usize,
     quiet: bool,
+    /// Steps of the whole run.
+    steps: Cell<usize>,
+    /// Steps of the warm-up, which are shorter than the others.
+    warmup: usize,
+    /// Since when the time of a step is measured, and after which step.
+    pace: Cell<Option<(Instant, usize)>>,
     progress: RefCell<Option<Progress>>,
     /// What is to be done once the library has checked everything.
     begin: Box<dyn Fn() -> Result<(), Error> + 'a>,
     failed: OnceCell<Error>,
+}
+
+/// Steps that the whole time is estimated from.
+const MEASURED: usize = 10;
+
+impl Watch<'_> {
+    /// Says how long the whole takes, once a few steps after the warm-up are done.
+    fn tell(&self, report: &StepReport) {
+        if report.step <= self.warmup {
+            return;
+        }
+        let (since, from) = self.pace.get().unwrap_or((Instant::now(), report.step));
+        self.pace.set(Some((since, from)));
+        if report.step == from + MEASURED {
+            let left =
+                since.elapsed().as_secs_f64() / MEASURED as f64 * (self.steps.get() - report.step) as f64;
+            if left > 60.0 {
+                let left = words(left.round() as u64);
+                tracing::info!(
+                    "{}: about {left} left, and what the evaluation of each epoch takes",
+                    self.label
+                );
+            }
+        }
+    }
 }
 
 impl Observer for Watch<'_> {
@@ -141,13 +176,18 @@ impl Observer for Watch<'_> {
         } else {
             tracing::info!("{}: {} epochs, {steps} steps", self.label, self.epochs);
         }
+        self.steps.set(steps);
         let progress = Progress::new(&self.label, steps, self.quiet);
         progress.skip_to(step);
         *self.progress.borrow_mut() = Some(progress);
     }
 
     fn step(&self, report: &StepReport) {
+        self.tell(report);
         if let Some(progress) = &*self.progress.borrow() {
+            if report.step == self.warmup {
+                progress.skip_to(report.step);
+            }
             let note = format!("loss {:.3}, {:.0}% correct", report.loss, 100.0 * report.accuracy);
             progress.set(report.step, &note);
         }

@@ -12,6 +12,7 @@ use equipoise::model::mdeq::Mdeq;
 use equipoise::network::Network;
 use equipoise::work::Work;
 use equipoise_dataset::{Dataset, Split};
+use equipoise_record::names::{Facts, distinct};
 use equipoise_record::{Attacked, Diagnosis, FORMAT_VERSION, ModelDiagnosis, Section, Sweep};
 use serde_json::{Value, json};
 
@@ -127,15 +128,14 @@ fn check(flags: &Diagnose, setup: &Setup) -> Result<Checked, Error> {
     let mut patients: Vec<Patient> = Vec::new();
     for path in &flags.model {
         let (file, hash) = args::model(path, &setup.device)?;
-        let given = file.metadata.name.clone();
-        let taken = |name: &str, patients: &[Patient]| patients.iter().any(|patient| patient.name == name);
-        let mut name = given.clone();
-        let mut copy = 1;
-        while taken(&name, &patients) {
-            copy += 1;
-            name = format!("{given} ({copy})");
-        }
-        patients.push(Patient { name, file, hash, adversarial: None });
+        patients.push(Patient { name: file.metadata.name.clone(), file, hash, adversarial: None });
+    }
+    let facts = patients.iter().zip(&flags.model).map(|(patient, path)| {
+        Facts::of_model(&patient.name, &json!(patient.file.metadata), Some(&path.display().to_string()))
+    });
+    let names = distinct(&facts.collect::<Vec<_>>());
+    for (patient, name) in patients.iter_mut().zip(names) {
+        patient.name = name;
     }
     let Selected { data, rows } = images.load(patients.iter().map(|patient| &patient.file))?;
     let points = evaluation::points(&data, rows, setup)?;
