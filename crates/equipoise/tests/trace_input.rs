@@ -48,7 +48,7 @@ fn inputs_that_are_refused_are_named() {
         assert!(message.contains(problem) && message.contains("in.safetensors"), "{message}");
     }
     std::fs::write(&path, b"{}").unwrap();
-    assert!(read().unwrap_err().to_string().contains("not a readable .safetensors"));
+    assert!(read().unwrap_err().to_string().contains("this is a text file"));
     std::fs::remove_file(&path).unwrap();
     assert!(read().unwrap_err().to_string().contains("file: cannot read"));
 }

@@ -81,13 +81,12 @@ pub fn distinct(rows: &[Facts]) -> Vec<String> {
             names[at] = format!("{} ({})", row.name, said.join(", "));
         }
     }
-    for at in 0..names.len() {
-        let before = names[..at].iter().filter(|name| **name == names[at]).count();
-        if before > 0 {
-            names[at] = format!("{} #{}", names[at], before + 1);
-        }
-    }
-    names
+    let number = |at: usize| names[..at].iter().filter(|name| **name == names[at]).count() + 1;
+    let numbered = |(at, name): (usize, &String)| match number(at) {
+        1 => name.clone(),
+        number => format!("{name} #{number}"),
+    };
+    names.iter().enumerate().map(numbered).collect()
 }
 
 /// Renames evaluations that would look alike in one table.

@@ -13,6 +13,9 @@ pub fn run(flags: &Export, setup: &Setup) -> Result<(), Error> {
     if let Some(folder) = &flags.hub {
         return hub::write(folder, flags, setup);
     }
+    if flags.license.is_some() || !flags.results.is_empty() {
+        return Err(input("--license and --results are for a model card: add --hub DIR instead of --out"));
+    }
     let Some(out) = &flags.out else { return Err(input("nothing to write: add --out FILE or --hub DIR")) };
     let (model, _) = args::model(&flags.model, &setup.device)?;
     match out.extension().and_then(|ending| ending.to_str()) {

@@ -20,9 +20,9 @@ pub struct Export {
     #[arg(long, value_name = "DIR")]
     pub hub: Option<PathBuf>,
     /// Evaluations of this model, for its card: results.json, or folders of evaluate
-    #[arg(long, value_name = "PATH", num_args = 1.., requires = "hub")]
+    #[arg(long, value_name = "PATH", num_args = 1..)]
     pub results: Vec<PathBuf>,
     /// Licence of the weights, for the card, by the Hub's identifier such as mit or cc-by-4.0 [default: none is stated]
-    #[arg(long, value_name = "ID", requires = "hub")]
+    #[arg(long, value_name = "ID")]
     pub license: Option<String>,
 }

@@ -11,9 +11,10 @@ fn stated(flag: &str) -> String {
     let help = succeed(folder().path(), "train --help");
     let start =
         help.find(&format!("      --{flag} ")).unwrap_or_else(|| panic!("train --help has no --{flag}"));
-    let text = help[start..].split_once("[default: ").unwrap_or_else(|| panic!("--{flag}: no default")).1;
-    let text = text.split_once(']').unwrap().0;
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    // Lines are broken anywhere.
+    let text = help[start..].split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = text.split_once("[default: ").unwrap_or_else(|| panic!("--{flag}: no default")).1;
+    text.split_once(']').unwrap().0.to_owned()
 }
 
 #[test]

@@ -197,7 +197,7 @@ fn commands() -> Vec<(String, Vec<String>)> {
         let mut joined: Vec<String> = Vec::new();
         for line in examples.lines().take_while(|line| !line.trim().is_empty()) {
             match joined.last_mut() {
-                Some(last) if !line.starts_with("  ") => *last += &format!(" {}", line.trim()),
+                Some(last) if !line.trim().starts_with("equipoise ") => *last += &format!(" {}", line.trim()),
                 _ => joined.push(line.trim().to_owned()),
             }
         }

@@ -8,7 +8,7 @@ use safetensors::SafeTensors;
 
 use crate::support::{folder, refuse, succeed};
 
-/// Copies the library's two-branch fixture: a PyTorch checkpoint, its configuration, images with labels and what a
+/// Copies the library's two-branch fixture: a PyTorch file, its configuration, images with labels and what a
 /// plain PyTorch implementation computes on them.
 fn fixture(into: &Path) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../equipoise/tests/fixtures");
@@ -116,7 +116,7 @@ fn what_does_not_fit_is_named_and_nothing_is_written() {
         &["m.safetensors", "x", "missing"],
     );
     // Files of another kind are called by their name.
-    refuse(at, "info --model checkpoint.pth.tar", 2, &["a PyTorch checkpoint", "equipoise import"]);
+    refuse(at, "info --model checkpoint.pth.tar", 2, &["a PyTorch file", "equipoise import"]);
     write_npz(at.join("x.npz"), &[("x", NpyArray::F32 { shape: vec![1], values: &[0.0] })]).unwrap();
     refuse(
         at,

@@ -267,7 +267,7 @@ fn a_run_is_extended_by_more_images() {
     assert!(error.contains("number of images"), "{error}");
     let moved = Points::new((0..40).collect(), images(40, 30, 0.0, 1.0), vec![0; 40]).unwrap();
     let error = run(&cascade, &moved, &settings(), &Quiet, Some(&mut open())).unwrap_err().to_string();
-    assert!(error.contains("choice of examples"), "{error}");
+    assert!(error.contains("images or labels"), "{error}");
 }
 
 #[test]

@@ -53,8 +53,8 @@ fn records_of_one_model_are_told_apart() {
     assert_eq!(named(&mut [obfuscated(), healthy()], &["a", "b"]), ["pgd-at", "trades"]);
     assert_eq!(
         named(&mut [of_seed(0), healthy(), of_seed(1)], &["a", "a", "b"]),
-        ["pgd-at (seed 0)", "trades", "pgd-at (seed 1)"]
+        ["pgd-at (evaluation seed 0)", "trades", "pgd-at (evaluation seed 1)"]
     );
     assert_eq!(named(&mut [of_seed(0), of_seed(0)], &["a", "b"]), ["pgd-at (a)", "pgd-at (b)"]);
-    assert_eq!(named(&mut [of_seed(0), of_seed(0)], &["a", "a"]), ["pgd-at (record 1)", "pgd-at (record 2)"]);
+    assert_eq!(named(&mut [of_seed(0), of_seed(0)], &["a", "a"]), ["pgd-at", "pgd-at #2"]);
 }
