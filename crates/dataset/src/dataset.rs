@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::DatasetError;
+use rayon::prelude::*;
+
+use crate::resample::Value;
+use crate::{DatasetError, Reading};
 
 /// The pixels of all images, each in C, H, W order, image after image.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +40,9 @@ pub struct Dataset {
     pub class_names: Vec<String>,
     /// One label per image, in `0..classes`.
     pub labels: Vec<usize>,
+    /// What whoever reads results should know of the files: what beside the images was there and was not read, or
+    /// that their number is not the published one. One line each.
+    pub notes: Vec<String>,
     pixels: Pixels,
 }
 
@@ -100,7 +106,7 @@ impl Dataset {
                 return Err(DatasetError::Pixel { place, value: values[at] });
             }
         }
-        Ok(Self { name: name.into(), shape, classes, class_names, labels, pixels })
+        Ok(Self { name: name.into(), shape, classes, class_names, labels, notes: Vec::new(), pixels })
     }
 
     /// The number of images.
@@ -174,11 +180,50 @@ impl Dataset {
             classes: self.classes,
             class_names: self.class_names.clone(),
             labels: indices.iter().map(|&index| self.labels[index]).collect(),
+            notes: self.notes.clone(),
             pixels: match &self.pixels {
                 Pixels::U8(values) => Pixels::U8(self.gather(values, indices)),
                 Pixels::F32(values) => Pixels::F32(self.gather(values, indices)),
             },
         }
+    }
+
+    /// Gray images as three equal planes, for models that take colour; colour images as they are. Labels, name and
+    /// notes stay.
+    #[must_use]
+    pub fn in_colour(mut self) -> Self {
+        if self.shape[0] == 1 {
+            let area = self.size();
+            match &mut self.pixels {
+                Pixels::U8(values) => *values = tripled(values, area),
+                Pixels::F32(values) => *values = tripled(values, area),
+            }
+            self.shape[0] = 3;
+        }
+        self
+    }
+
+    /// All images resized and cropped, and the name says so.
+    pub(crate) fn prepared(
+        mut self,
+        reading: &Reading,
+        place: &dyn fmt::Display,
+    ) -> Result<Self, DatasetError> {
+        if reading.keeps_images() {
+            return Ok(self);
+        }
+        let [channels, height, width] = self.shape;
+        let [new_width, new_height] = reading
+            .size([width, height])
+            .map_err(|problem| DatasetError::format(place, problem, "give another --resize or --crop"))?;
+        let from = [width, height];
+        match &mut self.pixels {
+            Pixels::U8(values) => *values = prepared(values, self.labels.len(), from, reading),
+            Pixels::F32(values) => *values = prepared(values, self.labels.len(), from, reading),
+        }
+        self.shape = [channels, new_height, new_width];
+        self.name += &reading.to_string();
+        Ok(self)
     }
 
     fn gather<T: Copy>(&self, values: &[T], indices: &[usize]) -> Vec<T> {
@@ -189,6 +234,29 @@ impl Dataset {
         let size = self.size();
         &values[index * size..(index + 1) * size]
     }
+}
+
+/// Each plane of `area` values three times.
+fn tripled<T: Copy>(values: &[T], area: usize) -> Vec<T> {
+    values.chunks_exact(area).flat_map(|plane| [plane; 3]).flatten().copied().collect()
+}
+
+/// All planes of `count` images, resized and cropped, image after image.
+fn prepared<T: Value + Send + Sync>(
+    values: &[T],
+    count: usize,
+    from: [usize; 2],
+    reading: &Reading,
+) -> Vec<T> {
+    let images: Vec<Vec<T>> = values
+        .par_chunks_exact(values.len() / count)
+        .map(|planes| {
+            let mut out = Vec::new();
+            reading.prepare(planes, from, &mut out);
+            out
+        })
+        .collect();
+    images.concat()
 }
 
 impl fmt::Debug for Dataset {
@@ -231,6 +299,30 @@ mod tests {
         let picked = three().select(&[2, 2, 0]);
         assert_eq!(picked.labels, [1, 1, 2]);
         assert_eq!(picked.images(&[0, 1, 2]), [0.8, 1.0, 0.8, 1.0, 0.0, 0.2]);
+    }
+
+    #[test]
+    fn gray_becomes_three_equal_planes() {
+        let colour = three().in_colour();
+        assert_eq!(colour.shape, [3, 1, 2]);
+        assert_eq!(colour.image(1), [0.4, 0.6, 0.4, 0.6, 0.4, 0.6]);
+        assert_eq!(colour.clone().in_colour(), colour);
+    }
+
+    #[test]
+    fn images_are_resized_and_the_name_says_so() {
+        let reading = Reading { resize: "4x2".parse().ok(), crop: "2x1".parse().ok(), layout: None };
+        let set = three().prepared(&reading, &"here").unwrap();
+        assert_eq!((set.shape, set.name.as_str()), ([1, 1, 2], "three, resized to 4x2, cropped to 2x1"));
+        // 0, 51 becomes 0, 13, 38, 51; the middle of that remains.
+        assert_eq!(set.image(0), [13.0 / 255.0, 38.0 / 255.0]);
+        let pixels = Pixels::F32(vec![0.0, 0.2]);
+        let floats = Dataset::new("f", [1, 1, 2], 1, names(1), pixels, vec![0]).unwrap();
+        let image = floats.prepared(&reading, &"here").unwrap().image(0);
+        assert!((image[0] - 0.05).abs() < 1e-7 && (image[1] - 0.15).abs() < 1e-7, "{image:?}");
+        let crop = Reading { crop: "3".parse().ok(), ..Reading::default() };
+        let message = three().prepared(&crop, &"here").unwrap_err().to_string();
+        assert!(message.contains("here: 2x1 pixels cannot be cropped to 3x3"), "{message}");
     }
 
     #[test]

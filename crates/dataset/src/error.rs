@@ -10,9 +10,7 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum DatasetError {
     /// A `--data` specification that means nothing.
-    #[error(
-        "data set \"{spec}\": {problem}; write digits, cifar10:PATH, fashion-mnist[:PATH], folder:PATH or npz:PATH"
-    )]
+    #[error("data set \"{spec}\": {problem}; write {}", crate::Source::FORMS)]
     UnknownSource {
         /// What was given.
         spec: String,
@@ -24,6 +22,14 @@ pub enum DatasetError {
     UnknownSplit {
         /// What was given.
         name: String,
+    },
+    /// A size or layout to read images by that means nothing.
+    #[error("\"{text}\" is not understood; write {form}")]
+    UnknownReading {
+        /// What was given.
+        text: String,
+        /// What could be.
+        form: &'static str,
     },
     /// Files or folders that a source needs are not there.
     #[error("{place}: {missing} not found; {advice}")]

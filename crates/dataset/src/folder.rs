@@ -1,8 +1,10 @@
-//! `folder:PATH`: image files sorted into `PATH/{train,test}/CLASS/`.
+//! `folder:PATH`: image files sorted into `PATH/{train,test}/CLASS/`, read as torchvision's `ImageFolder` does.
 //!
-//! The classes are the folder names of both splits together, sorted, so that a class that lacks test images
-//! does not shift the labels of the others. Images alternate between the classes (the first of each, the
-//! second of each, ..), so that the first n images are not all of one class.
+//! A class is a folder with an image somewhere below it. The classes are those of the training split, sorted, so that
+//! labels mean in both splits what a model learned; without a training split they are those of the split itself.
+//! Images alternate between the classes (the first of each, the second of each, ..), so that the first n images are
+//! not all of one class. Nothing is passed over in silence: images that cannot be read are an error, and everything
+//! else that is not read is named in a note.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,11 +12,10 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::decode::{Image, decode};
-use crate::{Dataset, DatasetError, Pixels, Split};
+use crate::survey::{ENDINGS, Survey, counted, folders, has_image};
+use crate::{Dataset, DatasetError, Pixels, Reading, Split};
 
-const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
-
-pub(crate) fn load(folder: &Path, split: Split) -> Result<Dataset, DatasetError> {
+pub(crate) fn load(folder: &Path, split: Split, reading: &Reading) -> Result<Dataset, DatasetError> {
     let split_folder = folder.join(split.name());
     if !split_folder.is_dir() {
         return Err(DatasetError::Missing {
@@ -23,109 +24,127 @@ pub(crate) fn load(folder: &Path, split: Split) -> Result<Dataset, DatasetError>
             advice: format!("put the images at {}", split_folder.join("CLASS").join("IMAGE.png").display()),
         });
     }
-    let class_names = classes(folder)?;
-    let mut by_class = Vec::new();
-    for name in &class_names {
-        by_class.push(image_files(&split_folder.join(name))?);
-    }
-    let files = alternate(by_class);
+    let mut notes = Vec::new();
+    let class_names = classes(folder, split, &mut notes)?;
+    let survey = Survey::of(&split_folder)?;
+    survey.refuse_unread()?;
+    notes.extend(survey.notes());
+    let files = labelled(&survey, &class_names, folder, split)?;
     if files.is_empty() {
         return Err(DatasetError::Empty {
             place: split_folder.display().to_string(),
-            advice: format!("put .{} files into one folder per class", EXTENSIONS.join(", .")),
+            advice: format!("put .{} files into one folder per class", ENDINGS.join(", .")),
         });
     }
+    let (shape, pixels) = images(&files, reading)?;
+    let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy();
+    let mut set = Dataset::at(
+        &split_folder.display().to_string(),
+        format!("{name}{reading}"),
+        shape,
+        class_names.len(),
+        class_names,
+        Pixels::U8(pixels),
+        files.into_iter().map(|(_, label)| label).collect(),
+    )?;
+    set.notes = notes;
+    Ok(set)
+}
 
-    let images: Vec<Result<Image, DatasetError>> = files.par_iter().map(|(path, _)| open(path)).collect();
+/// The names of the classes, sorted: of the training split when there is one.
+fn classes(folder: &Path, split: Split, notes: &mut Vec<String>) -> Result<Vec<String>, DatasetError> {
+    let training = folder.join(Split::Train.name());
+    let source = if training.is_dir() { training } else { folder.join(split.name()) };
+    if split == Split::Test && source == folder.join(split.name()) {
+        notes.push(format!(
+            "{}: there is no folder train, so that the classes are numbered by those of test: a model must have been \
+             trained on the same ones",
+            folder.display()
+        ));
+    }
+    let (mut classes, mut empty) = (Vec::new(), Vec::new());
+    for name in folders(&source)? {
+        match has_image(&source.join(&name))? {
+            true => classes.push(name),
+            false => empty.push(name),
+        }
+    }
+    if !empty.is_empty() {
+        let what = match empty.len() {
+            1 => "1 folder without images, which is no class".to_owned(),
+            count => format!("{count} folders without images, which are no classes"),
+        };
+        notes.push(format!("{}: {what}: {}", source.display(), counted(&empty)));
+    }
+    Ok(classes)
+}
+
+/// Every image with its label, in turns.
+fn labelled(
+    survey: &Survey,
+    class_names: &[String],
+    folder: &Path,
+    split: Split,
+) -> Result<Vec<(PathBuf, usize)>, DatasetError> {
+    let mut files: Vec<(usize, usize, PathBuf)> = Vec::new();
+    for (class, images) in &survey.images {
+        let label = class_names.binary_search(class).map_err(|_| {
+            DatasetError::format(
+                folder.join(split.name()).join(class).display(),
+                format!("the training split has no class {class}"),
+                format!(
+                    "its classes are {}; move these {} images elsewhere",
+                    class_names.join(", "),
+                    images.len()
+                ),
+            )
+        })?;
+        files.extend(images.iter().enumerate().map(|(turn, path)| (turn, label, path.clone())));
+    }
+    files.sort();
+    Ok(files.into_iter().map(|(_, label, path)| (path, label)).collect())
+}
+
+/// The shape of all images, and their planes. Each is prepared as soon as it is decoded, so that memory holds what
+/// the data set will.
+fn images(files: &[(PathBuf, usize)], reading: &Reading) -> Result<([usize; 3], Vec<u8>), DatasetError> {
+    let images: Vec<Result<Image, DatasetError>> =
+        files.par_iter().map(|(path, _)| open(path, reading)).collect();
     let images = images.into_iter().collect::<Result<Vec<_>, _>>()?;
     let (height, width) = (images[0].height, images[0].width);
-    for (image, (path, _)) in images.iter().zip(&files) {
+    for (image, (path, _)) in images.iter().zip(files) {
         if (image.height, image.width) != (height, width) {
-            return Err(DatasetError::ImageSize {
-                place: path.display().to_string(),
-                found: image.size(),
-                expected: format!("{} like {}", images[0].size(), files[0].0.display()),
-            });
+            let (found, expected) = (image.size(), images[0].size());
+            return Err(DatasetError::format(
+                path.display(),
+                format!(
+                    "the image is {found} pixels, expected {expected} like {} (sizes are width x height{})",
+                    files[0].0.display(),
+                    if reading.resize.is_some() { ", after resizing" } else { "" }
+                ),
+                "bring all to one size with --resize WxH, or --resize N and --crop N",
+            ));
         }
     }
     let channels = images.iter().map(|image| image.channels).max().unwrap_or(1);
     let size = channels * height * width;
     let mut pixels = vec![0; images.len() * size];
     pixels.par_chunks_exact_mut(size).zip(&images).for_each(|(planes, image)| image.write_planes(planes));
-
-    Dataset::at(
-        &split_folder.display().to_string(),
-        folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy(),
-        [channels, height, width],
-        class_names.len(),
-        class_names,
-        Pixels::U8(pixels),
-        files.into_iter().map(|(_, label)| label).collect(),
-    )
+    Ok(([channels, height, width], pixels))
 }
 
-fn open(path: &Path) -> Result<Image, DatasetError> {
+fn open(path: &Path, reading: &Reading) -> Result<Image, DatasetError> {
     let bytes = fs::read(path).map_err(|error| DatasetError::read(path, error))?;
-    decode(&bytes)
-        .map_err(|problem| DatasetError::format(path.display(), problem, "repair or remove the file"))
-}
-
-/// The names of the class folders of both splits, sorted.
-fn classes(folder: &Path) -> Result<Vec<String>, DatasetError> {
-    let mut names = Vec::new();
-    for split in Split::ALL {
-        let folder = folder.join(split.name());
-        if folder.is_dir() {
-            names.extend(entries(&folder)?.into_iter().filter(|name| folder.join(name).is_dir()));
-        }
+    let image = decode(&bytes)
+        .map_err(|problem| DatasetError::format(path.display(), problem, "repair or remove the file"))?;
+    if reading.keeps_images() {
+        return Ok(image);
     }
-    names.sort();
-    names.dedup();
-    Ok(names)
-}
-
-/// The images of a class, sorted by name; none when the split lacks the class.
-fn image_files(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
-    if !folder.is_dir() {
-        return Ok(Vec::new());
-    }
-    let files = entries(folder)?.into_iter().map(|name| folder.join(name));
-    Ok(files.filter(|path| is_image(path) && path.is_file()).collect())
-}
-
-fn is_image(path: &Path) -> bool {
-    let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-    extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
-}
-
-/// The names in a folder, sorted, without hidden ones (`.DS_Store`, `.ipynb_checkpoints`).
-fn entries(folder: &Path) -> Result<Vec<String>, DatasetError> {
-    let unreadable = |error| DatasetError::read(folder, error);
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let name = entry.map_err(unreadable)?.file_name();
-        match name.to_str() {
-            Some(name) if name.starts_with('.') => {}
-            Some(name) => names.push(name.to_owned()),
-            None => {
-                return Err(DatasetError::format(
-                    folder.join(name).display(),
-                    "the name is not valid Unicode",
-                    "rename it",
-                ));
-            }
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// The first file of every class, then the second of every class, and so on, each with its label.
-fn alternate(by_class: Vec<Vec<PathBuf>>) -> Vec<(PathBuf, usize)> {
-    let mut files: Vec<(usize, usize, PathBuf)> = Vec::new();
-    for (label, paths) in by_class.into_iter().enumerate() {
-        files.extend(paths.into_iter().enumerate().map(|(turn, path)| (turn, label, path)));
-    }
-    files.sort();
-    files.into_iter().map(|(_, label, path)| (path, label)).collect()
+    let from = [image.width, image.height];
+    let [width, height] = reading.size(from).map_err(|problem| {
+        DatasetError::format(path.display(), problem, "give another --resize or --crop, or remove the file")
+    })?;
+    let mut planes = Vec::with_capacity(width * height * image.channels);
+    reading.prepare(&image.planes, from, &mut planes);
+    Ok(Image { width, height, channels: image.channels, planes })
 }

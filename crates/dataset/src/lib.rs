@@ -4,7 +4,8 @@
 //! [`Split`] of it into a [`Dataset`]: all images in memory, checked once, of one shape `[C, H, W]`, each
 //! pixel in `[0, 1]`. Whoever holds a `Dataset` therefore need not check anything again. Files come from
 //! users, so everything wrong with them is a [`DatasetError`] whose message is one line that says what is
-//! wrong, where, and what to do. Nothing is downloaded. [`write_npz`] goes the other way: it saves images
+//! wrong, where, and what to do; what is not wrong but worth knowing is in [`Dataset::notes`]. [`Reading`] resizes and
+//! crops. Nothing is downloaded. [`write_npz`] goes the other way: it saves images
 //! for NumPy, and `npz:PATH` reads them back.
 //!
 //! ```
@@ -17,22 +18,32 @@
 //! # Ok::<(), equipoise_dataset::DatasetError>(())
 //! ```
 
-mod cifar10;
-mod cifar10_bin;
-mod cifar10_parquet;
+mod cifar;
+mod cifar_bin;
+mod cifar_python;
 mod dataset;
 mod decode;
 mod digits;
 mod error;
-mod fashion_mnist;
 mod folder;
 mod idx;
+mod known;
+mod mat;
+mod mnist;
 mod npy;
 mod npz;
+mod parquet_images;
+mod pickle;
+mod reading;
+mod resample;
+mod shards;
 mod source;
+mod survey;
+mod svhn;
 mod write_npz;
 
 pub use dataset::{Dataset, Pixels};
 pub use error::DatasetError;
+pub use reading::{Crop, Layout, Reading, Resize};
 pub use source::{Source, Split};
 pub use write_npz::{NpyArray, write_npz};

@@ -1,9 +1,11 @@
-//! The npy format: one NumPy array (NEP 1). Only what images and labels need: numbers, C order.
+//! The npy format: one NumPy array (NEP 1). Only what images and labels need: numbers.
 //!
 //! Bytes: `\x93NUMPY`, a version (major, minor), the length of the header (little-endian, 2 bytes in version 1,
 //! else 4), the header (a Python dict with `descr`, `fortran_order` and `shape`), the values.
 
 use std::io::{Read, Write};
+
+use half::f16;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// The values start at a multiple of this.
@@ -25,28 +27,28 @@ impl Array {
     /// Reads one array to the end of `reader`. The error says what is wrong.
     pub fn read(mut reader: impl Read) -> Result<Self, String> {
         let header = read_header(&mut reader)?;
-        let (order, kind) = header.descr.split_at_checked(1).unwrap_or(("", ""));
-        let width = match (kind.split_at_checked(1), order) {
-            (Some(("f" | "i" | "u", width)), "<" | ">" | "|" | "=") => width.parse::<usize>().ok(),
-            _ => None,
-        };
-        let width = width
-            .filter(|width| matches!(width, 1 | 2 | 4 | 8))
-            .ok_or_else(|| format!("its type {} is no number of 1 to 8 bytes", header.descr))?;
-        let values = header.shape.iter().try_fold(1usize, |count, &side| count.checked_mul(side));
-        let expected = values.and_then(|count| count.checked_mul(width)).ok_or("its shape is too large")?;
-        if header.fortran_order && header.shape.len() > 1 {
-            return Err("it is stored in Fortran order (save numpy.ascontiguousarray of it)".into());
-        }
+        let expected = Kind::parse(&header.descr)?.bytes_of(&header.shape)?;
         // The header's promise is not trusted with an allocation: a damaged one may promise terabytes.
         let mut bytes = Vec::new();
         reader.take(expected as u64 + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+        Self::of(&header.descr, header.fortran_order, header.shape, bytes)
+    }
+
+    /// An array from its parts: a type such as `<f4`, the order of the values, a shape, and the values' bytes. The
+    /// error says what is wrong.
+    pub fn new(descr: &str, fortran_order: bool, shape: Vec<usize>, bytes: &[u8]) -> Result<Self, String> {
+        Self::of(descr, fortran_order, shape, bytes.to_vec())
+    }
+
+    fn of(descr: &str, fortran_order: bool, shape: Vec<usize>, bytes: Vec<u8>) -> Result<Self, String> {
+        let kind = Kind::parse(descr)?;
+        let expected = kind.bytes_of(&shape)?;
         if bytes.len() != expected {
             let found = if bytes.len() > expected { "more".into() } else { bytes.len().to_string() };
-            return Err(format!("its shape {:?} needs {expected} bytes, found {found}", header.shape));
+            return Err(format!("its shape {shape:?} needs {expected} bytes, found {found}"));
         }
-        let big_endian = order == ">" || (order == "=" && cfg!(target_endian = "big"));
-        Ok(Self { kind: kind.to_owned(), shape: header.shape, big_endian, bytes })
+        let bytes = if fortran_order { in_c_order(&bytes, &shape, kind.width) } else { bytes };
+        Ok(Self { kind: kind.name, shape, big_endian: kind.big_endian, bytes })
     }
 
     /// The values when they are 8-bit unsigned.
@@ -54,10 +56,14 @@ impl Array {
         (self.kind == "u1").then_some(self.bytes)
     }
 
-    /// The values when they are 32-bit floats.
+    /// The values when they are floats of 16, 32 or 64 bits, the last rounded.
     pub fn to_f32(&self) -> Option<Vec<f32>> {
-        let values = || self.words().map(|bits| f32::from_bits(bits as u32));
-        (self.kind == "f4").then(|| values().collect())
+        match self.kind.as_str() {
+            "f2" => Some(self.words().map(|bits| f16::from_bits(bits as u16).to_f32()).collect()),
+            "f4" => Some(self.words().map(|bits| f32::from_bits(bits as u32)).collect()),
+            "f8" => Some(self.words().map(|bits| f64::from_bits(bits) as f32).collect()),
+            _ => None,
+        }
     }
 
     /// The values when they are integers of any width.
@@ -87,6 +93,66 @@ impl Array {
             }
         })
     }
+}
+
+/// A type of numbers.
+struct Kind {
+    /// Kind and bytes per value, such as `f4`.
+    name: String,
+    width: usize,
+    big_endian: bool,
+}
+
+impl Kind {
+    /// `<f4`: the order of the bytes, the kind, and how many they are.
+    fn parse(descr: &str) -> Result<Self, String> {
+        let (order, name) = descr.split_at_checked(1).unwrap_or(("", ""));
+        let width = match (name.split_at_checked(1), order) {
+            (Some(("f" | "i" | "u", width)), "<" | ">" | "|" | "=") => width.parse::<usize>().ok(),
+            _ => None,
+        };
+        let width = width
+            .filter(|width| matches!(width, 1 | 2 | 4 | 8))
+            .ok_or_else(|| format!("its type {descr} is no number of 1 to 8 bytes"))?;
+        let big_endian = order == ">" || (order == "=" && cfg!(target_endian = "big"));
+        Ok(Self { name: name.to_owned(), width, big_endian })
+    }
+
+    /// How many bytes an array of this shape has.
+    fn bytes_of(&self, shape: &[usize]) -> Result<usize, String> {
+        let values = shape.iter().try_fold(1usize, |count, &side| count.checked_mul(side));
+        values.and_then(|count| count.checked_mul(self.width)).ok_or_else(|| "its shape is too large".into())
+    }
+}
+
+/// From Fortran's order, the first axis fastest, to C's, the last axis fastest.
+fn in_c_order(bytes: &[u8], shape: &[usize], width: usize) -> Vec<u8> {
+    // How far apart neighbours along each axis are.
+    let strides: Vec<usize> = shape
+        .iter()
+        .scan(width, |stride, &side| {
+            let this = *stride;
+            *stride = stride.saturating_mul(side);
+            Some(this)
+        })
+        .collect();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut index = vec![0; shape.len()];
+    let mut at = 0;
+    while out.len() < bytes.len() {
+        out.extend_from_slice(&bytes[at..at + width]);
+        // The next index, as an odometer counts.
+        for axis in (0..shape.len()).rev() {
+            index[axis] += 1;
+            at += strides[axis];
+            if index[axis] < shape[axis] {
+                break;
+            }
+            at -= strides[axis] * shape[axis];
+            index[axis] = 0;
+        }
+    }
+    out
 }
 
 struct Header {
@@ -174,6 +240,33 @@ mod tests {
     fn floats_of_either_order() {
         assert_eq!(array("<f4", &[], &0.5f32.to_le_bytes()).unwrap().to_f32().unwrap(), [0.5]);
         assert_eq!(array(">f4", &[1, 1], &0.5f32.to_be_bytes()).unwrap().to_f32().unwrap(), [0.5]);
+    }
+
+    #[test]
+    fn floats_of_other_widths_become_float32() {
+        assert_eq!(array("<f2", &[2], &[0x00, 0x38, 0x00, 0x3c]).unwrap().to_f32().unwrap(), [0.5, 1.0]);
+        assert_eq!(array(">f2", &[1], &[0x34, 0x00]).unwrap().to_f32().unwrap(), [0.25]);
+        assert_eq!(array("<f8", &[1], &0.1f64.to_le_bytes()).unwrap().to_f32().unwrap(), [0.1]);
+        assert!(array("<u1", &[1], &[0]).unwrap().to_f32().is_none());
+    }
+
+    #[test]
+    fn fortran_order_becomes_c_order() {
+        let array = |shape: &[usize], bytes: &[u8]| {
+            let array = Array::new("<u2", true, shape.to_vec(), bytes).unwrap();
+            array.to_integers().unwrap()
+        };
+        // [[0, 1, 2], [3, 4, 5]], column by column.
+        let columns = [0, 0, 3, 0, 1, 0, 4, 0, 2, 0, 5, 0];
+        assert_eq!(array(&[2, 3], &columns), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(array(&[6], &columns), [0, 3, 1, 4, 2, 5]);
+        assert_eq!(array(&[], &[7, 0]), [7]);
+        assert_eq!(array(&[0, 3], &[]), Vec::<i128>::new());
+        // x[i, j, k] = 100 i + 10 j + k, the first axis fastest.
+        let values: Vec<u16> = (0..2 * 3 * 4).map(|at| (at % 2) * 100 + (at / 2 % 3) * 10 + at / 6).collect();
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let expected: Vec<i128> = (0..24).map(|at| (at / 12) * 100 + (at / 4 % 3) * 10 + at % 4).collect();
+        assert_eq!(array(&[2, 3, 4], &bytes), expected);
     }
 
     #[test]

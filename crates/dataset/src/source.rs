@@ -4,7 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::{Dataset, DatasetError, cifar10, digits, fashion_mnist, folder, npz};
+use crate::cifar::{self, CIFAR10, CIFAR100, CIFAR100_COARSE};
+use crate::mnist::{self, FASHION_MNIST, FASHION_MNIST_PATH, MNIST};
+use crate::{Dataset, DatasetError, Reading, digits, folder, npz, svhn};
 
 /// Which part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,50 +47,105 @@ impl FromStr for Split {
     }
 }
 
-/// A data set that can be loaded, written `digits`, `cifar10:PATH`, `fashion-mnist[:PATH]`, `folder:PATH`
-/// or `npz:PATH`.
+/// A data set that can be loaded, written as [`Source::FORMS`] says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     /// The 1,797 8x8 handwritten digits that this crate embeds: 1,297 to train on, 500 to test.
     Digits,
-    /// CIFAR-10: a folder of canonical `.bin` batches, or of parquet files in the Hugging Face layout.
+    /// CIFAR-10: a folder of the batches for C programs (`.bin`) or for Python (`cifar-10-batches-py`, as torchvision
+    /// leaves them), or of parquet files in the Hugging Face layout.
     Cifar10(PathBuf),
-    /// Fashion-MNIST: a folder of IDX files, gzipped or not.
+    /// CIFAR-100 in the same layouts, with its 100 classes.
+    Cifar100(PathBuf),
+    /// CIFAR-100 with its 20 superclasses.
+    Cifar100Coarse(PathBuf),
+    /// SVHN's cropped digits: a folder of `train_32x32.mat` and `test_32x32.mat`, or of parquet files.
+    Svhn(PathBuf),
+    /// MNIST: a folder of IDX files, gzipped or not, torchvision's root, or a folder of parquet files.
+    Mnist(PathBuf),
+    /// Fashion-MNIST in the same layouts.
     FashionMnist(PathBuf),
-    /// A folder of images: `PATH/{train,test}/CLASS/*.{png,jpg,jpeg}`.
+    /// A folder of images: `PATH/{train,test}/CLASS/**/*.{png,jpg,jpeg,bmp,ppm,pgm,tif,tiff,webp}`.
     Folder(PathBuf),
     /// NumPy arrays `x` and `y`: one file, or a folder with `train.npz` and `test.npz`.
     Npz(PathBuf),
 }
 
 impl Source {
+    /// Every form of specification, as errors and help texts print them.
+    pub const FORMS: &'static str = "digits, cifar10:PATH, cifar100:PATH, cifar100-coarse:PATH, svhn:PATH, mnist:PATH, \
+                                     fashion-mnist[:PATH], folder:PATH or npz:PATH";
+
     /// Reads, decodes and checks one split.
     ///
     /// # Errors
     /// Everything that can be wrong with the files; the message names the file and the row, record or byte.
     pub fn load(&self, split: Split) -> Result<Dataset, DatasetError> {
-        match self {
+        self.load_with(split, &Reading::default())
+    }
+
+    /// [`Source::load`], with images resized and cropped, and the layout of arrays, as `reading` says. The name of the
+    /// data set then says so too.
+    ///
+    /// # Errors
+    /// As [`Source::load`]; also when a crop is larger than the images, or a layout is given for anything but `npz`.
+    pub fn load_with(&self, split: Split, reading: &Reading) -> Result<Dataset, DatasetError> {
+        if let Some(layout) = reading.layout
+            && !matches!(self, Self::Npz(_))
+        {
+            return Err(DatasetError::format(
+                self,
+                format!(
+                    "--layout {layout} is for the arrays of npz:PATH, and these images have a layout of their own"
+                ),
+                "leave --layout out",
+            ));
+        }
+        let set = match self {
             Self::Digits => digits::load(split),
-            Self::Cifar10(path) => cifar10::load(path, split),
-            Self::FashionMnist(path) => fashion_mnist::load(path, split),
-            Self::Folder(path) => folder::load(path, split),
-            Self::Npz(path) => npz::load(path, split),
+            Self::Cifar10(path) => cifar::load(&CIFAR10, path, split),
+            Self::Cifar100(path) => cifar::load(&CIFAR100, path, split),
+            Self::Cifar100Coarse(path) => cifar::load(&CIFAR100_COARSE, path, split),
+            Self::Svhn(path) => svhn::load(path, split),
+            Self::Mnist(path) => mnist::load(&MNIST, path, split),
+            Self::FashionMnist(path) => mnist::load(&FASHION_MNIST, path, split),
+            // The images of a folder may differ in size until they are prepared.
+            Self::Folder(path) => return folder::load(path, split, reading),
+            Self::Npz(path) => npz::load(path, split, reading.layout),
+        };
+        set?.prepared(reading, self)
+    }
+
+    /// Whether there is a training split beside that for testing: a single npz file with `x` and `y` is read as
+    /// either. Whether the training split's files are there, [`Source::load`] says.
+    ///
+    /// # Errors
+    /// When the npz file cannot be read.
+    pub fn has_training_split(&self) -> Result<bool, DatasetError> {
+        match self {
+            Self::Npz(path) if path.is_file() => npz::has_both_splits(path),
+            _ => Ok(true),
         }
     }
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Digits => f.write_str("digits"),
-            Self::Cifar10(path) => write!(f, "cifar10:{}", path.display()),
-            Self::FashionMnist(path) if path == Path::new(fashion_mnist::DEFAULT_PATH) => {
-                f.write_str("fashion-mnist")
+        let (kind, path) = match self {
+            Self::Digits => return f.write_str("digits"),
+            Self::FashionMnist(path) if path == Path::new(FASHION_MNIST_PATH) => {
+                return f.write_str("fashion-mnist");
             }
-            Self::FashionMnist(path) => write!(f, "fashion-mnist:{}", path.display()),
-            Self::Folder(path) => write!(f, "folder:{}", path.display()),
-            Self::Npz(path) => write!(f, "npz:{}", path.display()),
-        }
+            Self::Cifar10(path) => ("cifar10", path),
+            Self::Cifar100(path) => ("cifar100", path),
+            Self::Cifar100Coarse(path) => ("cifar100-coarse", path),
+            Self::Svhn(path) => ("svhn", path),
+            Self::Mnist(path) => ("mnist", path),
+            Self::FashionMnist(path) => ("fashion-mnist", path),
+            Self::Folder(path) => ("folder", path),
+            Self::Npz(path) => ("npz", path),
+        };
+        write!(f, "{kind}:{}", path.display())
     }
 }
 
@@ -104,18 +161,21 @@ impl FromStr for Source {
         if path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
             return Err(wrong("the path after the colon is empty".into()));
         }
-        let needed = |path: Option<PathBuf>| path.ok_or_else(|| wrong(format!("{kind} needs a path")));
-        match kind {
-            "digits" if path.is_none() => Ok(Self::Digits),
-            "digits" => Err(wrong("digits is embedded and takes no path".into())),
-            "cifar10" => Ok(Self::Cifar10(needed(path)?)),
-            "fashion-mnist" => {
-                Ok(Self::FashionMnist(path.unwrap_or_else(|| fashion_mnist::DEFAULT_PATH.into())))
-            }
-            "folder" => Ok(Self::Folder(needed(path)?)),
-            "npz" => Ok(Self::Npz(needed(path)?)),
-            _ => Err(wrong("no such kind of data set".into())),
-        }
+        let of = match kind {
+            "digits" if path.is_none() => return Ok(Self::Digits),
+            "digits" => return Err(wrong("digits is embedded and takes no path".into())),
+            "fashion-mnist" if path.is_none() => return Ok(Self::FashionMnist(FASHION_MNIST_PATH.into())),
+            "cifar10" => Self::Cifar10,
+            "cifar100" => Self::Cifar100,
+            "cifar100-coarse" => Self::Cifar100Coarse,
+            "svhn" => Self::Svhn,
+            "mnist" => Self::Mnist,
+            "fashion-mnist" => Self::FashionMnist,
+            "folder" => Self::Folder,
+            "npz" => Self::Npz,
+            _ => return Err(wrong("no such kind of data set".into())),
+        };
+        path.map(of).ok_or_else(|| wrong(format!("{kind} needs a path")))
     }
 }
 
@@ -125,8 +185,20 @@ mod tests {
 
     #[test]
     fn specifications_are_read_and_written_alike() {
-        for spec in ["digits", "cifar10:a/b", "fashion-mnist", "fashion-mnist:x", "folder:C:/y", "npz:z.npz"]
-        {
+        for spec in [
+            "digits",
+            "cifar10:a/b",
+            "cifar100:a",
+            "cifar100-coarse:a",
+            "svhn:s",
+            "mnist:m",
+            "fashion-mnist",
+            "fashion-mnist:x",
+            "folder:C:/y",
+            "npz:z.npz",
+        ] {
+            let kind = spec.split(':').next().unwrap();
+            assert!(Source::FORMS.contains(kind), "{spec}");
             assert_eq!(spec.parse::<Source>().unwrap().to_string(), spec);
         }
         assert_eq!("folder:C:/y".parse::<Source>().unwrap(), Source::Folder("C:/y".into()));
@@ -141,6 +213,7 @@ mod tests {
             ("imagenet", "no such kind"),
             ("", "no such kind"),
             ("cifar10", "cifar10 needs a path"),
+            ("mnist", "mnist needs a path"),
             ("npz:", "the path after the colon is empty"),
             ("digits:here", "takes no path"),
         ] {

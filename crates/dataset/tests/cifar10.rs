@@ -6,6 +6,7 @@ use std::fs;
 
 use common::*;
 use equipoise_dataset::{Source, Split};
+use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use tempfile::tempdir;
 
 #[test]
@@ -63,7 +64,10 @@ fn missing_batches_are_listed() {
 fn a_folder_without_data_says_what_was_looked_for() {
     let folder = tempdir().unwrap();
     let source = Source::Cifar10(folder.path().into());
-    says(&failure(&source, Split::Train), &["train*.parquet", "cifar-10-batches-bin", "plain_text"]);
+    says(
+        &failure(&source, Split::Train),
+        &["train*.parquet", "cifar-10-batches-bin", "cifar-10-batches-py", "plain_text"],
+    );
     let absent = Source::Cifar10(folder.path().join("absent"));
     says(&failure(&absent, Split::Train), &["absent", "not found"]);
 }
@@ -86,6 +90,79 @@ fn parquet_is_read_over_files_and_row_groups() {
         let planes = [[value; 1024], [2 * value; 1024], [3 * value; 1024]].concat();
         assert_eq!(bytes(&train.select(&[at])), planes);
     }
+}
+
+#[test]
+fn every_compression_that_pyarrow_writes_is_read() {
+    let rows: Vec<_> = (0..5u8).map(|at| (Some(plain_png(32, 32, [at, 9, 7])), at.into())).collect();
+    for compression in [
+        Compression::UNCOMPRESSED,
+        Compression::SNAPPY,
+        Compression::GZIP(GzipLevel::default()),
+        Compression::BROTLI(BrotliLevel::default()),
+        Compression::ZSTD(ZstdLevel::default()),
+        Compression::LZ4,
+        Compression::LZ4_RAW,
+    ] {
+        let folder = tempdir().unwrap();
+        parquet_with(&folder.path().join("test.parquet"), "img", &["label"], &rows, 3, compression);
+        let test = Source::Cifar10(folder.path().into()).load(Split::Test).unwrap();
+        assert_eq!(test.labels, [0, 1, 2, 3, 4], "{compression}");
+        assert_eq!(test.image(4)[0], 4.0 / 255.0);
+    }
+}
+
+#[test]
+fn shards_that_are_missing_and_rows_that_are_there_twice_are_refused() {
+    let folder = tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let rows = |from: u8| -> Vec<_> {
+        (from..from + 3).map(|at| (Some(plain_png(32, 32, [at, 0, 0])), (at % 10).into())).collect()
+    };
+    let source = Source::Cifar10(folder.path().into());
+    parquet(&at("test-00000-of-00003.parquet"), "img", &rows(0), 9);
+    parquet(&at("test-00002-of-00003.parquet"), "img", &rows(20), 9);
+    says(&failure(&source, Split::Test), &["test-00001-of-00003 not found", "2 of 3 shards"]);
+    parquet(&at("test-00001-of-00003.parquet"), "img", &rows(10), 9);
+    let test = source.load(Split::Test).unwrap();
+    assert_eq!((test.len(), bytes(&test.select(&[3]))[0]), (9, 10));
+    says(&test.notes.join(";"), &["9 images", "test split of CIFAR-10 has 10000"]);
+
+    // A whole file beside the shards, here or in another of the folders that are looked in.
+    parquet(&at("test.parquet"), "img", &rows(0), 9);
+    says(&failure(&source, Split::Test), &["test.parquet", "same rows"]);
+    fs::create_dir(at("data")).unwrap();
+    fs::rename(at("test.parquet"), at("data/test.parquet")).unwrap();
+    says(&failure(&source, Split::Test), &["there twice", "data"]);
+    fs::remove_file(at("data/test.parquet")).unwrap();
+
+    // A shard that is a copy of another, whatever its name says.
+    fs::copy(at("test-00000-of-00003.parquet"), at("test-00001-of-00003.parquet")).unwrap();
+    says(
+        &failure(&source, Split::Test),
+        &["test-00001-of-00003.parquet: all of its rows", "test-00000-of-00003.parquet"],
+    );
+
+    // Rows twice within one file.
+    let folder = tempdir().unwrap();
+    parquet(&folder.path().join("train.parquet"), "img", &[rows(0), rows(0)].concat(), 4);
+    let source = Source::Cifar10(folder.path().into());
+    says(&failure(&source, Split::Train), &["train.parquet: each of 3 rows is there 2 times"]);
+}
+
+#[test]
+fn other_layouts_and_files_beside_those_that_are_read_are_named() {
+    let folder = tempdir().unwrap();
+    fs::write(folder.path().join("test_batch.bin"), record(7, 3)).unwrap();
+    parquet(&folder.path().join("test.parquet"), "img", &[(Some(plain_png(32, 32, [0; 3])), 5)], 2);
+    let source = Source::Cifar10(folder.path().into());
+    let test = source.load(Split::Test).unwrap();
+    assert_eq!(test.labels, [7]);
+    says(&test.notes.join(";"), &[".bin files were read; the parquet files, which are there too, were not"]);
+    fs::remove_file(folder.path().join("test_batch.bin")).unwrap();
+    fs::write(folder.path().join("validation.parquet"), "").unwrap();
+    let test = source.load(Split::Test).unwrap();
+    says(&test.notes.join(";"), &["beside them not validation.parquet"]);
 }
 
 #[test]
@@ -116,7 +193,7 @@ fn a_bad_row_is_named() {
     says(&third_row((image(), 10)), &["row 2: label 10 is outside 0..=9"]);
     says(&third_row((image(), -1)), &["row 2: label -1"]);
     says(&third_row((None, 0)), &["row 2:", "neither a PNG nor a JPEG"]);
-    says(&third_row((Some(b"GIF89a".to_vec()), 0)), &["row 2:", "neither a PNG nor a JPEG"]);
+    says(&third_row((Some(b"GIF89a".to_vec()), 0)), &["row 2:", "GIF images are not read"]);
     for (whole, name) in [(image().unwrap(), "PNG"), (fs::read(fixture("colour.jpg")).unwrap(), "JPEG")] {
         for kept in [whole.len() - 14, whole.len() / 2, 12, 3] {
             println!("{name}, {kept} of {} bytes", whole.len());

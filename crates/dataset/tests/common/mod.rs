@@ -2,10 +2,13 @@
 #![allow(dead_code, reason = "each test file uses some of them")]
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use equipoise_dataset::{Dataset, Source, Split};
+use flate2::write::GzEncoder;
+use parquet::basic::Compression;
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
@@ -82,12 +85,24 @@ pub fn idx(lengths: &[u32], values: &[u8]) -> Vec<u8> {
 
 /// A parquet file in the Hugging Face layout with `per_group` rows in a row group; `image` is `img` or `image`.
 pub fn parquet(path: &Path, image: &str, rows: &[(Option<Vec<u8>>, i64)], per_group: usize) {
+    parquet_with(path, image, &["label"], rows, per_group, Compression::SNAPPY);
+}
+
+/// The same with other columns of labels (the second holds each label divided by 5) and another compression.
+pub fn parquet_with(
+    path: &Path,
+    image: &str,
+    labels: &[&str],
+    rows: &[(Option<Vec<u8>>, i64)],
+    per_group: usize,
+    compression: Compression,
+) {
+    let columns: String = labels.iter().map(|name| format!("optional int64 {name}; ")).collect();
     let schema = format!(
-        "message schema {{ optional group {image} {{ optional binary bytes; optional binary path (UTF8); }} \
-         optional int64 label; }}"
+        "message schema {{ optional group {image} {{ optional binary bytes; optional binary path (UTF8); }} {columns} }}"
     );
     let schema = Arc::new(parse_message_type(&schema).unwrap());
-    let properties = WriterProperties::builder().set_compression(parquet::basic::Compression::SNAPPY).build();
+    let properties = WriterProperties::builder().set_compression(compression).build();
     let file = fs::File::create(path).unwrap();
     let mut writer = SerializedFileWriter::new(file, schema, Arc::new(properties)).unwrap();
     for rows in rows.chunks(per_group) {
@@ -103,11 +118,21 @@ pub fn parquet(path: &Path, image: &str, rows: &[(Option<Vec<u8>>, i64)], per_gr
         let mut column = group.next_column().unwrap().unwrap();
         column.typed::<ByteArrayType>().write_batch(&[], Some(&vec![1; rows.len()]), None).unwrap();
         column.close().unwrap();
-        let labels: Vec<i64> = rows.iter().map(|&(_, label)| label).collect();
-        let mut column = group.next_column().unwrap().unwrap();
-        column.typed::<Int64Type>().write_batch(&labels, Some(&vec![1; rows.len()]), None).unwrap();
-        column.close().unwrap();
+        for number in 0..labels.len() {
+            let values: Vec<i64> =
+                rows.iter().map(|&(_, label)| if number == 0 { label } else { label / 5 }).collect();
+            let mut column = group.next_column().unwrap().unwrap();
+            column.typed::<Int64Type>().write_batch(&values, Some(&vec![1; rows.len()]), None).unwrap();
+            column.close().unwrap();
+        }
         group.close().unwrap();
     }
     writer.close().unwrap();
+}
+
+/// Gzipped.
+pub fn gzip(content: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
 }

@@ -1,10 +1,13 @@
-//! CIFAR-10 as Hugging Face publishes it: parquet files with a column `img` (or `image`) of
-//! {`bytes`: a PNG or JPEG file, `path`} and a column `label`.
+//! Published data sets as Hugging Face has them: parquet files with a column `img` (or `image`) of
+//! {`bytes`: an image file, `path`} and a column of labels.
 //!
 //! The files are read with parquet's column readers, without arrow. A file is read whole (at most 120 MB), row
 //! group after row group, and the images of a row group are decoded on all cores.
 
+use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
 use std::fs;
+use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -16,78 +19,103 @@ use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
 use rayon::prelude::*;
 
-use crate::cifar10::{CLASSES, SIDE, SIZE};
 use crate::decode::{decode, is_jpeg};
-use crate::{Dataset, DatasetError, Pixels, Split};
-
-/// Where the files may lie below the given folder.
-pub(crate) const FOLDERS: [&str; 3] = ["", "plain_text", "data"];
+use crate::known::Known;
+use crate::shards::Files;
+use crate::{Dataset, DatasetError, Split};
 
 const IMAGE_COLUMNS: [&str; 2] = ["img.bytes", "image.bytes"];
-const LABEL_COLUMNS: [&str; 2] = ["label", "labels"];
-
-/// The files `train*.parquet` or `test*.parquet`, sorted by name, of the first folder that has any.
-pub(crate) fn find(folder: &Path, split: Split) -> Result<Vec<PathBuf>, DatasetError> {
-    for below in FOLDERS {
-        let folder = folder.join(below);
-        if !folder.is_dir() {
-            continue;
-        }
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(|error| DatasetError::read(&folder, error))? {
-            let path = entry.map_err(|error| DatasetError::read(&folder, error))?.path();
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            if name.starts_with(split.name()) && name.ends_with(".parquet") {
-                files.push(path);
-            }
-        }
-        if !files.is_empty() {
-            files.sort();
-            return Ok(files);
-        }
-    }
-    Ok(Vec::new())
-}
+/// A column of a row group that claims more than this is damaged: 50,000 images of 32x32 have 120 MB.
+const MAX_COLUMN: i64 = 1 << 31;
 
 /// Reads the files one after another. The name tells whether an image was stored as JPEG.
-pub(crate) fn load(files: &[PathBuf]) -> Result<Dataset, DatasetError> {
-    let mut content = Content::default();
-    for path in files {
+pub(crate) fn load(known: &Known, files: &Files, split: Split) -> Result<Dataset, DatasetError> {
+    let mut content = Content { known, pixels: Vec::new(), labels: Vec::new(), any_jpeg: false };
+    let mut starts = Vec::new();
+    for path in &files.paths {
+        starts.push((path, content.labels.len()));
         append(path, &mut content)?;
     }
-    Dataset::at(
-        &files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
-        if content.any_jpeg { "CIFAR-10 (JPEG)" } else { "CIFAR-10" },
-        [3, SIDE, SIDE],
-        CLASSES.len(),
-        CLASSES.map(String::from).to_vec(),
-        Pixels::U8(content.pixels),
-        content.labels,
-    )
+    refuse_copies(&content, &starts)?;
+    let place = names(&starts);
+    let mut set = known.dataset(&place, split, content.pixels, content.labels)?;
+    if content.any_jpeg {
+        set.name += " (JPEG)";
+    }
+    if !files.others.is_empty() {
+        set.notes.push(format!("{place}: these were read, and beside them not {}", files.others.join(", ")));
+    }
+    Ok(set)
 }
 
-#[derive(Default)]
-struct Content {
+struct Content<'a> {
+    known: &'a Known,
     pixels: Vec<u8>,
     labels: Vec<usize>,
     any_jpeg: bool,
 }
 
-fn append(path: &Path, content: &mut Content) -> Result<(), DatasetError> {
+/// Refuses a file whose rows are all in those before it, whatever they are called, and a whole in which every row is
+/// there several times.
+fn refuse_copies(content: &Content<'_>, starts: &[(&PathBuf, usize)]) -> Result<(), DatasetError> {
+    let size = content.known.size();
+    let rows: Vec<u64> = content.pixels.par_chunks_exact(size).zip(&content.labels).map(hash).collect();
+    let mut counts: HashMap<u64, usize> = HashMap::new();
+    for (number, &(path, start)) in starts.iter().enumerate() {
+        let rows = &rows[start..starts.get(number + 1).map_or(rows.len(), |next| next.1)];
+        if !rows.is_empty() && rows.iter().all(|row| counts.contains_key(row)) && number > 0 {
+            return Err(DatasetError::format(
+                path.display(),
+                format!("all of its rows are also in {}", names(&starts[..number])),
+                "keep each row once",
+            ));
+        }
+        rows.iter().for_each(|&row| *counts.entry(row).or_default() += 1);
+    }
+    let times = counts.values().copied().min().unwrap_or(0);
+    // One image many times over is somebody's test; several, each as often, are rows written twice.
+    if times > 1 && counts.len() > 1 && counts.values().all(|&count| count == times) {
+        return Err(DatasetError::format(
+            names(starts),
+            format!("each of {} rows is there {times} times", counts.len()),
+            "keep each row once",
+        ));
+    }
+    Ok(())
+}
+
+fn names(files: &[(&PathBuf, usize)]) -> String {
+    files.iter().map(|(path, _)| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn hash((planes, label): (&[u8], &usize)) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (planes, label).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn append(path: &Path, content: &mut Content<'_>) -> Result<(), DatasetError> {
     let damaged = |error: ParquetError| {
         DatasetError::format(
             path.display(),
             format!("not a readable parquet file: {error}"),
-            "the file is truncated, damaged or compressed with another codec than snappy: get it again",
+            "the file is truncated, damaged or compressed by LZO: get it again, or write it with another compression",
         )
     };
     // In memory, because readers of one `File` share its position.
     let bytes = fs::read(path).map_err(|error| DatasetError::read(path, error))?;
     let reader = SerializedFileReader::new(bytes::Bytes::from(bytes)).map_err(damaged)?;
-    let columns = Columns::find(reader.metadata().file_metadata().schema_descr(), path)?;
+    let columns = Columns::find(content.known, reader.metadata().file_metadata().schema_descr(), path)?;
     let mut row = 0;
     for group in 0..reader.num_row_groups() {
         let group = reader.get_row_group(group).map_err(damaged)?;
+        for column in [columns.image, columns.label] {
+            let claimed = group.metadata().column(column).uncompressed_size();
+            if !(0..=MAX_COLUMN).contains(&claimed) {
+                let problem = format!("a column of a row group claims {claimed} bytes");
+                return Err(damaged(ParquetError::General(problem)));
+            }
+        }
         let images = read::<ByteArrayType>(&*group, columns.image).map_err(damaged)?;
         let labels: Vec<Option<i64>> = match columns.label_type {
             Type::INT32 => read::<Int32Type>(&*group, columns.label)
@@ -97,19 +125,18 @@ fn append(path: &Path, content: &mut Content) -> Result<(), DatasetError> {
                 .collect(),
             _ => read::<Int64Type>(&*group, columns.label).map_err(damaged)?,
         };
-        if images.len() != labels.len() {
-            return Err(DatasetError::Length {
-                place: path.display().to_string(),
-                what: "labels",
-                found: labels.len(),
-                expected: images.len(),
-            });
+        let rows = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
+        for (what, found) in [("images", images.len()), ("labels", labels.len())] {
+            if found != rows {
+                let place = path.display().to_string();
+                return Err(DatasetError::Length { place, what, found, expected: rows });
+            }
         }
-        append_labels(path, row, &labels, &mut content.labels)?;
+        append_labels(content.known, path, row, &labels, &mut content.labels)?;
         let images: Vec<&[u8]> =
             images.iter().map(|image| image.as_ref().map_or(&[][..], |i| i.data())).collect();
         content.any_jpeg |= images.iter().any(|image| is_jpeg(image));
-        append_images(path, row, &images, &mut content.pixels)?;
+        append_images(content.known, path, row, &images, &mut content.pixels)?;
         row += labels.len();
     }
     Ok(())
@@ -123,16 +150,16 @@ struct Columns {
 }
 
 impl Columns {
-    fn find(schema: &SchemaDescriptor, path: &Path) -> Result<Self, DatasetError> {
-        let place = |names: [&str; 2], types: &[Type]| {
+    fn find(known: &Known, schema: &SchemaDescriptor, path: &Path) -> Result<Self, DatasetError> {
+        let place = |names: &[&str], types: &[Type]| {
             schema.columns().iter().position(|column| {
                 names.contains(&column.path().string().as_str())
                     && types.contains(&column.physical_type())
                     && column.max_rep_level() == 0
             })
         };
-        let image = place(IMAGE_COLUMNS, &[Type::BYTE_ARRAY]);
-        let label = place(LABEL_COLUMNS, &[Type::INT32, Type::INT64]);
+        let image = place(&IMAGE_COLUMNS, &[Type::BYTE_ARRAY]);
+        let label = place(known.label_columns, &[Type::INT32, Type::INT64]);
         match (image, label) {
             (Some(image), Some(label)) => {
                 Ok(Self { image, label, label_type: schema.column(label).physical_type() })
@@ -143,7 +170,10 @@ impl Columns {
                 Err(DatasetError::format(
                     path.display(),
                     format!("the columns are {}", found.join(", ")),
-                    "it needs img.bytes (or image.bytes) with image files and label with integers",
+                    format!(
+                        "it needs img.bytes (or image.bytes) with image files and {} with integers",
+                        known.label_columns[0]
+                    ),
                 ))
             }
         }
@@ -176,6 +206,7 @@ fn read<T: DataType>(group: &dyn RowGroupReader, column: usize) -> Result<Vec<Op
 }
 
 fn append_labels(
+    known: &Known,
     path: &Path,
     first_row: usize,
     labels: &[Option<i64>],
@@ -183,44 +214,43 @@ fn append_labels(
 ) -> Result<(), DatasetError> {
     for (at, &label) in labels.iter().enumerate() {
         // Hugging Face writes -1 where a label is withheld; a null says the same.
-        let label = label.unwrap_or(-1);
-        match usize::try_from(label) {
-            Ok(class) if class < CLASSES.len() => out.push(class),
-            _ => {
-                return Err(DatasetError::Label {
-                    place: row(path, first_row + at),
-                    label: label.into(),
-                    classes: CLASSES.len(),
-                });
-            }
-        }
+        out.push(known.label(label.unwrap_or(-1).into(), || row(path, first_row + at))?);
     }
     Ok(())
 }
 
 fn append_images(
+    known: &Known,
     path: &Path,
     first_row: usize,
     images: &[&[u8]],
     out: &mut Vec<u8>,
 ) -> Result<(), DatasetError> {
+    let [channels, height, width] = known.shape;
     let start = out.len();
-    out.resize(start + images.len() * SIZE, 0);
+    out.resize(start + images.len() * known.size(), 0);
     // One result per image, so that the first bad row is reported whichever thread met it.
     let results: Vec<Result<(), DatasetError>> = out[start..]
-        .par_chunks_exact_mut(SIZE)
+        .par_chunks_exact_mut(known.size())
         .zip(images)
         .enumerate()
         .map(|(at, (planes, image))| {
             let image = decode(image).map_err(|problem| {
                 DatasetError::format(row(path, first_row + at), problem, "repair or remove the row")
             })?;
-            if (image.width, image.height) != (SIDE, SIDE) {
+            if (image.width, image.height) != (width, height) {
                 return Err(DatasetError::ImageSize {
                     place: row(path, first_row + at),
                     found: image.size(),
-                    expected: format!("{SIDE}x{SIDE}"),
+                    expected: format!("{width}x{height}"),
                 });
+            }
+            if image.channels > channels {
+                return Err(DatasetError::format(
+                    row(path, first_row + at),
+                    format!("a colour image, and those of {} are gray", known.name),
+                    "give the data set that the file belongs to",
+                ));
             }
             image.write_planes(planes);
             Ok(())

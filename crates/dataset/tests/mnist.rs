@@ -1,21 +1,13 @@
-//! `fashion-mnist[:PATH]`.
+//! `mnist:PATH` and `fashion-mnist[:PATH]`.
 
 mod common;
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use common::*;
 use equipoise_dataset::{Source, Split};
-use flate2::{Compression, write::GzEncoder};
 use tempfile::tempdir;
-
-fn gzip(content: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(content).unwrap();
-    encoder.finish().unwrap()
-}
 
 #[test]
 fn plain_and_gzipped_files_are_read() {
@@ -32,6 +24,48 @@ fn plain_and_gzipped_files_are_read() {
     assert_eq!((train.labels.as_slice(), train.class_names[9].as_str()), (&[9, 0][..], "Ankle boot"));
     assert_eq!(bytes(&train), pixels);
     assert_eq!(source.load(Split::Test).unwrap().labels, [3]);
+    says(&train.notes.join(";"), &["2 images", "train split of Fashion-MNIST has 60000"]);
+    let digits = Source::Mnist(folder.path().into()).load(Split::Train).unwrap();
+    assert_eq!((digits.name.as_str(), digits.class_names[9].as_str()), ("MNIST", "9"));
+}
+
+#[test]
+fn torchvisions_folders_and_the_dotted_names_of_the_original_are_found() {
+    let folder = tempdir().unwrap();
+    let raw = folder.path().join("MNIST/raw");
+    fs::create_dir_all(&raw).unwrap();
+    let images = idx(&[1, 28, 28], &[7; 784]);
+    fs::write(raw.join("train-images-idx3-ubyte"), &images).unwrap();
+    // torchvision keeps the gzipped files beside those that it unpacks.
+    fs::write(raw.join("train-images-idx3-ubyte.gz"), gzip(&images)).unwrap();
+    fs::write(raw.join("train-labels-idx1-ubyte"), idx(&[1], &[4])).unwrap();
+    fs::write(raw.join("t10k-images.idx3-ubyte"), idx(&[2, 28, 28], &[9; 2 * 784])).unwrap();
+    fs::write(raw.join("t10k-labels.idx1-ubyte.gz"), gzip(&idx(&[2], &[5, 6]))).unwrap();
+    for path in [folder.path(), &folder.path().join("MNIST"), &raw] {
+        let source = Source::Mnist(path.into());
+        assert_eq!(source.load(Split::Train).unwrap().labels, [4]);
+        assert_eq!(source.load(Split::Test).unwrap().labels, [5, 6]);
+    }
+}
+
+#[test]
+fn parquet_of_gray_images_is_read() {
+    let folder = tempdir().unwrap();
+    fs::create_dir(folder.path().join("mnist")).unwrap();
+    let gray = |value| png(28, 28, png::ColorType::Grayscale, &[value; 784]);
+    let rows = [(Some(gray(3)), 7), (Some(gray(5)), 1)];
+    parquet(&folder.path().join("mnist/test-00000-of-00001.parquet"), "image", &rows, 2);
+    let source = Source::Mnist(folder.path().into());
+    let test = source.load(Split::Test).unwrap();
+    assert_eq!((test.shape, test.labels.as_slice()), ([1, 28, 28], &[7, 1][..]));
+    assert_eq!(bytes(&test.select(&[1])), [5; 784]);
+    says(
+        &failure(&source, Split::Train),
+        &["train-images-idx3-ubyte", "looked here, in raw and in MNIST/raw"],
+    );
+    let colour = [(Some(plain_png(28, 28, [1, 2, 3])), 7)];
+    parquet(&folder.path().join("mnist/test-00000-of-00001.parquet"), "image", &colour, 2);
+    says(&failure(&source, Split::Test), &["row 0: a colour image", "MNIST are gray"]);
 }
 
 #[test]
@@ -51,6 +85,12 @@ fn bad_files_are_named() {
     says(&fails(), &["no images"]);
     put("t10k-images-idx3-ubyte", &idx(&[2, 1, 1], &[1]));
     says(&fails(), &["t10k-images-idx3-ubyte: the header announces [2, 1, 1]", "1 bytes"]);
+    // More than the file can hold, plain and gzipped: refused before memory is taken.
+    let huge = idx(&[60_000, 65_535, 65_535], &[1]);
+    put("t10k-images-idx3-ubyte", &huge);
+    says(&fails(), &["[60000, 65535, 65535]", "but fewer bytes"]);
+    put("t10k-images-idx3-ubyte", &gzip(&huge));
+    says(&fails(), &["[60000, 65535, 65535]", "but fewer bytes"]);
     put("t10k-images-idx3-ubyte", &gzip(&idx(&[2, 1, 1], &[1, 2]))[..20]);
     says(&fails(), &["t10k-images-idx3-ubyte: damaged gzip"]);
 }

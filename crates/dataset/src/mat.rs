@@ -1,0 +1,256 @@
+//! MATLAB's MAT-file format, level 5: numeric arrays by name, compressed or not.
+//!
+//! Bytes: a header of 128, then elements. An element is a tag (a type and a length of 4 bytes each, or, where the
+//! data have at most 4 bytes, both in 4 and the data in the other 4) and data, filled up to a multiple of 8. An array
+//! is an element of elements: flags with the class, lengths of the axes, name, values. A compressed one is zlib
+//! around that. Values are in Fortran's order, the first axis fastest.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use flate2::read::ZlibDecoder;
+
+/// What a byte of deflate can become at most.
+const MAX_INFLATION: u64 = 1032;
+
+/// A numeric array.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Matrix {
+    /// The length of each axis.
+    pub shape: Vec<usize>,
+    stored: Stored,
+    big_endian: bool,
+    bytes: Vec<u8>,
+}
+
+/// How a value is stored: integers of a class of floats are stored as integers too.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stored {
+    Signed(usize),
+    Unsigned(usize),
+    Float(usize),
+}
+
+impl Stored {
+    fn of(kind: u32) -> Option<Self> {
+        Some(match kind {
+            1 => Self::Signed(1),
+            2 => Self::Unsigned(1),
+            3 => Self::Signed(2),
+            4 => Self::Unsigned(2),
+            5 => Self::Signed(4),
+            6 => Self::Unsigned(4),
+            7 => Self::Float(4),
+            9 => Self::Float(8),
+            12 => Self::Signed(8),
+            13 => Self::Unsigned(8),
+            _ => return None,
+        })
+    }
+
+    fn width(self) -> usize {
+        match self {
+            Self::Signed(width) | Self::Unsigned(width) | Self::Float(width) => width,
+        }
+    }
+}
+
+const COMPRESSED: u32 = 15;
+const MATRIX: u32 = 14;
+
+impl Matrix {
+    /// The values when all are integers that a byte holds.
+    pub fn into_u8(self) -> Option<Vec<u8>> {
+        match self.stored {
+            Stored::Unsigned(1) => Some(self.bytes),
+            _ => self.values().map(|value| u8::try_from(value?).ok()).collect(),
+        }
+    }
+
+    /// The values as integers; `None` for what is none.
+    fn values(&self) -> impl Iterator<Item = Option<i128>> {
+        let width = self.stored.width();
+        self.bytes.chunks_exact(width).map(move |value| {
+            let push = |word: u64, &byte: &u8| word << 8 | u64::from(byte);
+            let bits =
+                if self.big_endian { value.iter().fold(0, push) } else { value.iter().rev().fold(0, push) };
+            let unused = 64 - 8 * width as u32;
+            let float = match self.stored {
+                Stored::Unsigned(_) => return Some(bits.into()),
+                Stored::Signed(_) => return Some(((bits << unused) as i64 >> unused).into()),
+                Stored::Float(4) => f64::from(f32::from_bits(bits as u32)),
+                Stored::Float(_) => f64::from_bits(bits),
+            };
+            (float.fract() == 0.0 && float.abs() < 1e15).then_some(float as i128)
+        })
+    }
+}
+
+/// Reads the arrays of these names; the others are passed over. The error says what is wrong.
+pub(crate) fn read<const N: usize>(path: &Path, names: [&str; N]) -> Result<[Option<Matrix>; N], Error> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    read_from(BufReader::new(file), length, names)
+}
+
+/// Why a file could not be read.
+#[derive(Debug)]
+pub(crate) enum Error {
+    Io(std::io::Error),
+    Format(String),
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        // The end of the file, and what zlib finds, are faults of the contents.
+        match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => Self::Format("it ends too early".into()),
+            std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData => {
+                Self::Format(error.to_string())
+            }
+            _ => Self::Io(error),
+        }
+    }
+}
+
+impl From<String> for Error {
+    fn from(problem: String) -> Self {
+        Self::Format(problem)
+    }
+}
+
+fn read_from<const N: usize>(
+    mut file: impl Read,
+    length: u64,
+    names: [&str; N],
+) -> Result<[Option<Matrix>; N], Error> {
+    let mut header = [0; 128];
+    let version = file.read_exact(&mut header).map(|()| [header[124], header[125], header[126], header[127]]);
+    let big_endian = match version {
+        Ok([0, 1, b'I', b'M']) => false,
+        Ok([1, 0, b'M', b'I']) => true,
+        _ if header.starts_with(b"MATLAB 7.3") => {
+            return Err(Error::Format("MATLAB 7.3 files (HDF5) are not read: save it with -v7".into()));
+        }
+        _ => return Err(Error::Format("not a MAT-file of level 5".into())),
+    };
+    let mut found = std::array::from_fn(|_| None);
+    let mut at = 128;
+    while at < length {
+        let (kind, size) = Source { reader: &mut file, big_endian }.long_tag()?;
+        at += 8 + size;
+        if at > length {
+            return Err(Error::Format(format!("an element claims {size} bytes, more than the file has")));
+        }
+        let mut element = file.by_ref().take(size);
+        let matrix = match kind {
+            COMPRESSED => {
+                let mut source = Source { reader: &mut ZlibDecoder::new(&mut element), big_endian };
+                match source.long_tag()? {
+                    (MATRIX, inner) if inner <= size.saturating_mul(MAX_INFLATION) => {
+                        source.matrix(inner, names)?
+                    }
+                    (MATRIX, inner) => {
+                        return Err(Error::Format(format!(
+                            "an array claims {inner} bytes, more than {size} can hold"
+                        )));
+                    }
+                    _ => None,
+                }
+            }
+            MATRIX => Source { reader: &mut element, big_endian }.matrix(size, names)?,
+            _ => None,
+        };
+        // What was not looked at.
+        std::io::copy(&mut element, &mut std::io::sink())?;
+        if let Some((number, matrix)) = matrix {
+            found[number] = Some(matrix);
+        }
+    }
+    Ok(found)
+}
+
+struct Source<'a, R> {
+    reader: &'a mut R,
+    big_endian: bool,
+}
+
+impl<R: Read> Source<'_, R> {
+    fn word(&mut self) -> Result<u32, Error> {
+        let mut bytes = [0; 4];
+        self.reader.read_exact(&mut bytes)?;
+        Ok(if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
+    }
+
+    /// A tag of 8 bytes: type and length.
+    fn long_tag(&mut self) -> Result<(u32, u64), Error> {
+        Ok((self.word()?, self.word()?.into()))
+    }
+
+    /// An element whose data have at most `most` bytes: its type and its data.
+    fn element(&mut self, most: u64) -> Result<(u32, Vec<u8>), Error> {
+        let first = self.word()?;
+        if first >> 16 != 0 {
+            // The length is in the upper half, and the data are where the length usually is.
+            let (kind, length) = (first & 0xffff, (first >> 16) as usize);
+            let mut data = [0; 4];
+            self.reader.read_exact(&mut data)?;
+            let data = data.get(..length).ok_or_else(|| format!("a small element claims {length} bytes"))?;
+            return Ok((kind, data.to_vec()));
+        }
+        let length = u64::from(self.word()?);
+        if length > most {
+            return Err(Error::Format(format!("an element claims {length} bytes where {most} are left")));
+        }
+        let mut data = Vec::new();
+        self.reader.by_ref().take(length).read_to_end(&mut data)?;
+        if data.len() as u64 != length {
+            return Err(Error::Format("it ends too early".into()));
+        }
+        std::io::copy(
+            &mut self.reader.by_ref().take(length.next_multiple_of(8) - length),
+            &mut std::io::sink(),
+        )?;
+        Ok((first, data))
+    }
+
+    /// An array of `size` bytes, when it is numeric and has one of the names; which one.
+    fn matrix<const N: usize>(
+        &mut self,
+        size: u64,
+        names: [&str; N],
+    ) -> Result<Option<(usize, Matrix)>, Error> {
+        let big_endian = self.big_endian;
+        let word = |bytes: &[u8]| match (bytes.first_chunk(), big_endian) {
+            (Some(&bytes), true) => u32::from_be_bytes(bytes),
+            (Some(&bytes), false) => u32::from_le_bytes(bytes),
+            (None, _) => 0,
+        };
+        let small = size.min(1024);
+        let (_, flags) = self.element(small)?;
+        let flags = word(&flags);
+        // Cells, structures and objects have other parts; 6 to 15 are the numbers.
+        if !(6..=15).contains(&(flags & 0xff)) {
+            return Ok(None);
+        }
+        let (_, sides) = self.element(small)?;
+        let shape: Vec<usize> = sides.chunks_exact(4).map(|side| word(side) as usize).collect();
+        let (_, name) = self.element(small)?;
+        let Some(number) = names.iter().position(|wanted| wanted.as_bytes() == name) else { return Ok(None) };
+        let name = names[number];
+        if flags & 0x0800 != 0 {
+            return Err(Error::Format(format!("{name} is complex")));
+        }
+        let (kind, bytes) = self.element(size)?;
+        let stored = Stored::of(kind).ok_or_else(|| format!("{name} is of unknown type {kind}"))?;
+        let count = shape.iter().try_fold(stored.width(), |count, &side| count.checked_mul(side));
+        if count != Some(bytes.len()) {
+            return Err(Error::Format(format!(
+                "{name} has {} bytes, which do not fit its shape {shape:?}",
+                bytes.len()
+            )));
+        }
+        Ok(Some((number, Matrix { shape, stored, big_endian, bytes })))
+    }
+}
