@@ -46,7 +46,7 @@ pub fn run(flags: &Demo, setup: &Setup) -> Result<(), Error> {
             seed: setup.seed(),
             model: architecture(ARCHITECTURE)?.for_data(training.shape, training.classes),
             deployment: Deployment::exact(),
-            data: Data { spec: "digits".into(), count: None },
+            data: Data::all("digits"),
             train: config,
         };
         let folder = flags.out.join(name);

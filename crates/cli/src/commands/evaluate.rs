@@ -5,7 +5,7 @@ use equipoise::checkpoint::ModelFile;
 use equipoise::evaluate::Points;
 use equipoise::gradient::Estimator;
 use equipoise::readout::Readout;
-use equipoise_dataset::{Dataset, Source, Split};
+use equipoise_dataset::{Dataset, Split};
 use equipoise_record::{Evaluation, FORMAT_VERSION};
 use equipoise_verdict::conclude;
 use serde_json::json;
@@ -89,6 +89,7 @@ pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
     let Some(first) = results.first() else { return Err(input("--readouts: give at least one")) };
     let details = json!({
         "data": flags.images.data,
+        "preparation": flags.images.preparation.details(),
         "split": split.name(),
         "attacks": attacks.names,
         "whitebox": attacks.white_box,
@@ -208,16 +209,13 @@ fn development(
 ) -> Result<Dataset, Error> {
     let Images { source, split, .. } = images;
     let instead = "choose t yourself, as early(T)";
-    if let Source::Npz(path) = source
-        && path.is_file()
-    {
+    if !source.has_training_split()? {
         return Err(input(format!(
             "--readouts early: {source} is a single file without a training split to choose t on; {instead}, or give \
              a folder with train.npz and test.npz"
         )));
     }
-    let training = source.load(Split::Train)?;
-    args::check_fit(&training, source, model)?;
+    let training = images.load_whole(Split::Train, model)?;
     if flags.development == 0 {
         return Err(input(format!("--development 0: give at least 1, or {instead}")));
     }
