@@ -1,6 +1,7 @@
 //! From text to checked values: what several commands read alike.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use burn::tensor::Device;
 use equipoise::attack::{self, Budget, Norm};
@@ -9,7 +10,8 @@ use equipoise::gradient::{Estimator, parse_list};
 use equipoise::network::Network;
 use equipoise::readout::Readout;
 use equipoise::solve::{Method, SolverConfig, StateChoice};
-use equipoise_dataset::{Dataset, Source, Split};
+use equipoise_dataset::{Dataset, DatasetError, Reading, Source, Split};
+use serde_json::Value;
 
 use crate::error::{Error, input};
 use crate::flags;
@@ -19,6 +21,8 @@ use crate::flags;
 pub struct Images {
     /// Where from.
     pub source: Source,
+    /// Resized, cropped and laid out like this.
+    pub reading: Reading,
     /// Which split.
     pub split: Split,
     /// Which of these.
@@ -31,6 +35,7 @@ impl flags::Images {
     /// Checks the flags. Nothing is read.
     pub fn check(&self) -> Result<Images, Error> {
         let (split, source) = (self.split.parse()?, self.data.parse()?);
+        let reading = self.preparation.check()?;
         if self.batch_size == 0 {
             return Err(input("--batch-size 0: use at least 1"));
         }
@@ -41,18 +46,62 @@ impl flags::Images {
             Some(path) => Rows::Listed { rows: listed(path)?, path: path.clone() },
             None => Rows::Range { first: self.offset.unwrap_or(0), count: self.count },
         };
-        Ok(Images { source, split, rows, batch_size: self.batch_size })
+        Ok(Images { source, reading, split, rows, batch_size: self.batch_size })
+    }
+}
+
+impl flags::Preparation {
+    /// Checks the flags.
+    pub fn check(&self) -> Result<Reading, Error> {
+        fn parsed<T: FromStr<Err = DatasetError>>(
+            flag: &str,
+            text: Option<&String>,
+        ) -> Result<Option<T>, Error> {
+            text.map(|text| text.parse().map_err(|error| input(format!("{flag}: {error}")))).transpose()
+        }
+        Ok(Reading {
+            resize: parsed("--resize", self.resize.as_ref())?,
+            crop: parsed("--crop", self.crop.as_ref())?,
+            layout: parsed("--layout", self.layout.as_ref())?,
+        })
+    }
+
+    /// As the record has it: the flags that were given, or null.
+    pub fn details(&self) -> Value {
+        let given = [("resize", &self.resize), ("crop", &self.crop), ("layout", &self.layout)];
+        let given: serde_json::Map<String, Value> = given
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?.into())))
+            .collect();
+        if given.is_empty() { Value::Null } else { given.into() }
     }
 }
 
 impl Images {
     /// Reads them for these models, which must all take them.
     pub fn load<'a>(&self, models: impl IntoIterator<Item = &'a ModelFile>) -> Result<Selected, Error> {
-        let data = self.source.load(self.split)?;
-        let selected = self.rows.of(data, &self.source, self.split)?;
-        models.into_iter().try_for_each(|model| check_fit(&selected.data, &self.source, model))?;
+        let data = dataset(&self.source, self.split, &self.reading, None)?;
+        let mut selected = self.rows.of(data, &self.source, self.split)?;
+        for model in models {
+            selected.data = fitted(selected.data, &self.source, model)?;
+        }
+        // Not before it is known that they are used: an error stands alone.
+        say_notes(&selected.data);
         Ok(selected)
     }
+
+    /// Another split, all of it.
+    pub fn load_whole(&self, split: Split, model: &ModelFile) -> Result<Dataset, Error> {
+        let data = dataset(&self.source, split, &self.reading, None)?;
+        let data = fitted(data, &self.source, model)?;
+        say_notes(&data);
+        Ok(data)
+    }
+}
+
+/// What a data set says of its files.
+pub fn say_notes(data: &Dataset) {
+    data.notes.iter().for_each(|note| tracing::warn!("{note}"));
 }
 
 /// Images with their rows in the split that they are from, in ascending order.
@@ -384,11 +433,16 @@ pub fn readouts(list: &str, model: &ModelFile) -> Result<Vec<ReadoutChoice>, Err
 }
 
 /// One split of `--data`, its first `count` images.
-pub fn dataset(source: &Source, split: Split, count: Option<usize>) -> Result<Dataset, Error> {
+pub fn dataset(
+    source: &Source,
+    split: Split,
+    reading: &Reading,
+    count: Option<usize>,
+) -> Result<Dataset, Error> {
     if count == Some(0) {
         return Err(input("--count 0: give at least 1, or leave it out for all images"));
     }
-    let data = source.load(split)?;
+    let data = source.load_with(split, reading)?;
     if let Some(count) = count
         && count > data.len()
     {
@@ -409,13 +463,20 @@ pub fn model_path(path: &Path) -> PathBuf {
     if path.is_dir() { path.join("model.safetensors") } else { path.to_owned() }
 }
 
-/// Whether images fit a model.
-pub fn check_fit(data: &Dataset, source: &Source, model: &ModelFile) -> Result<(), Error> {
+/// Images as a model takes them, or what does not fit.
+pub fn fitted(mut data: Dataset, source: &Source, model: &ModelFile) -> Result<Dataset, Error> {
     let architecture = &model.metadata.architecture;
+    let [channels, height, width] = architecture.image();
+    // torchvision reads every image of a folder as RGB.
+    if matches!(source, Source::Folder(_)) && data.shape == [1, height, width] && channels == 3 {
+        data.notes
+            .push(format!("{source}: the images are gray, and the model sees each in three equal channels"));
+        data = data.in_colour();
+    }
     if data.shape != architecture.image() {
         return Err(input(format!(
             "{source}: the images are {:?} (channels, height, width), but the model takes {:?}; give the data set \
-             that it was trained for",
+             that it was trained for, or bring images to its size with --resize and --crop",
             data.shape,
             architecture.image()
         )));
@@ -428,7 +489,26 @@ pub fn check_fit(data: &Dataset, source: &Source, model: &ModelFile) -> Result<(
             architecture.classes() - 1
         )));
     }
-    Ok(())
+    let (trained, here) = (prepared(&model.metadata.data), prepared(&data.name));
+    if !model.metadata.data.is_empty() && trained != here {
+        let or_not =
+            |how: &str| if how.is_empty() { "not resized or cropped".to_owned() } else { how.to_owned() };
+        data.notes.push(format!(
+            "{}: the model was trained on images {}, and these are {}",
+            model.metadata.name,
+            or_not(&trained),
+            or_not(&here)
+        ));
+    }
+    Ok(data)
+}
+
+/// What the name of a data set says of resizing and cropping, without the split after it.
+fn prepared(name: &str) -> String {
+    let parts = name.split(", ").filter(|part| {
+        ["resized to ", "shorter side resized to ", "cropped to "].iter().any(|how| part.starts_with(how))
+    });
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -459,6 +539,21 @@ mod tests {
         assert!(message(None, "l2").contains("0.5"));
         assert!(message(None, "l1").contains("12"));
         assert!(budget(Some("0.1,0.2"), "linf").unwrap_err().to_string().contains("one radius"));
+    }
+
+    #[test]
+    fn preparation_is_read_and_found_again_in_names() {
+        let flags = |resize: &str, crop: &str| flags::Preparation {
+            resize: Some(resize.into()),
+            crop: Some(crop.into()),
+            layout: None,
+        };
+        let reading = flags("40", "32").check().unwrap();
+        let name = format!("photos (small), of cats{reading}, train");
+        assert_eq!(prepared(&name), "shorter side resized to 40, cropped to 32x32");
+        assert_eq!(prepared("CIFAR-10 (JPEG), train"), "");
+        let message = flags("40", "0").check().unwrap_err().to_string();
+        assert!(message.contains("--crop") && message.contains("\"0\""), "{message}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub use export::Export;
 pub use import::Import;
 pub use info::Info;
 pub use report::Report;
-pub use shared::{Ball, Images};
+pub use shared::{Ball, Images, Preparation};
 pub use trace::Trace;
 pub use train::Train;
 

@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 use equipoise::deployed::Deployment;
 use equipoise::network::Architecture;
 use equipoise::train::TrainConfig;
+use equipoise_dataset::Reading;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, input};
+use crate::flags::Preparation;
 
 /// `[data]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,6 +26,28 @@ pub struct Data {
     /// The first so many training images; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
+    /// As after `--resize`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resize: Option<String>,
+    /// As after `--crop`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop: Option<String>,
+    /// As after `--layout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
+}
+
+impl Data {
+    /// All images, as they are.
+    pub fn all(spec: &str) -> Self {
+        Self { spec: spec.to_owned(), count: None, resize: None, crop: None, layout: None }
+    }
+
+    /// How the images are read.
+    pub fn reading(&self) -> Result<Reading, Error> {
+        let Self { resize, crop, layout, .. } = self.clone();
+        Preparation { resize, crop, layout }.check()
+    }
 }
 
 /// `[init]`: a model file whose weights a run starts from.

@@ -12,7 +12,7 @@ use equipoise::checkpoint::ModelFile;
 use equipoise::deployed::Deployment;
 use equipoise::evaluate::{self, Cascade, Pair, Points, Quiet, Run, Settings};
 use equipoise::readout::Readout;
-use equipoise_dataset::{Dataset, Source, Split};
+use equipoise_dataset::{Dataset, Reading, Source, Split};
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -77,9 +77,16 @@ pub struct AttackTime {
 }
 
 /// A model given by its file, with its data.
-pub fn given(model: ModelFile, source: &Source, count: usize, eps: Option<&str>) -> Result<Target, Error> {
-    let data = args::dataset(source, Split::Test, Some(count))?;
-    args::check_fit(&data, source, &model)?;
+pub fn given(
+    model: ModelFile,
+    source: &Source,
+    reading: &Reading,
+    count: usize,
+    eps: Option<&str>,
+) -> Result<Target, Error> {
+    let data = args::dataset(source, Split::Test, reading, Some(count))?;
+    let data = args::fitted(data, source, &model)?;
+    args::say_notes(&data);
     Ok(Target { model, data, budget: args::budget(eps, "linf")? })
 }
 
@@ -95,14 +102,14 @@ pub fn trained(count: usize, setup: &Setup) -> Result<Target, Error> {
         model: demo_architecture()?.for_data(data.shape, data.classes),
         init: None,
         deployment: Deployment::exact(),
-        data: Data { spec: "digits".into(), count: None },
+        data: Data::all("digits"),
         train: config,
     };
     let outcome = training::run(&recipe, &data, None, &folder.path().join("model"), false, setup)?;
     if !outcome.complete {
         return Err(Error::Interrupted("a benchmark cannot be resumed; run it again".into()));
     }
-    given(outcome.model, &Source::Digits, count, Some(&eps.to_string()))
+    given(outcome.model, &Source::Digits, &Reading::default(), count, Some(&eps.to_string()))
 }
 
 /// Runs both.

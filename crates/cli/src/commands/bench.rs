@@ -1,6 +1,6 @@
 //! `bench`: cases on models, measured and printed.
 
-use equipoise_dataset::Source;
+use equipoise_dataset::{Reading, Source};
 use equipoise_report::write_atomically;
 
 use super::print;
@@ -28,6 +28,10 @@ pub fn run(flags: &Bench, setup: &Setup) -> Result<(), Error> {
             setup.device_name
         )));
     }
+    let reading = flags.preparation.check()?;
+    if flags.data.is_none() && reading != Reading::default() {
+        return Err(input("--resize, --crop and --layout belong to images: add --weights and --data"));
+    }
     let (cases, sections) = chosen(flags.only.as_deref())?;
     let names = flags.model.split(',').map(str::trim);
     let subjects: Vec<Subject> =
@@ -40,7 +44,7 @@ pub fn run(flags: &Bench, setup: &Setup) -> Result<(), Error> {
         (Some(weights), Some(data)) => {
             let source: Source = data.parse()?;
             let (model, _) = args::model(weights, &setup.device)?;
-            Some(verdict::given(model, &source, flags.count, flags.eps.as_deref())?)
+            Some(verdict::given(model, &source, &reading, flags.count, flags.eps.as_deref())?)
         }
         _ => None,
     };

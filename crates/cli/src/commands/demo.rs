@@ -48,7 +48,7 @@ pub fn run(flags: &Demo, setup: &Setup) -> Result<(), Error> {
             model: architecture(ARCHITECTURE)?.for_data(training.shape, training.classes),
             init: None,
             deployment: Deployment::exact(),
-            data: Data { spec: "digits".into(), count: None },
+            data: Data::all("digits"),
             train: config,
         };
         let folder = flags.out.join(name);

@@ -78,6 +78,7 @@ pub fn run(flags: &Diagnose, setup: &Setup) -> Result<(), Error> {
         "device": setup.device_name,
         "threads": setup.threads,
         "data": flags.images.data,
+        "preparation": flags.images.preparation.details(),
         "split": checked.split.name(),
         "sections": checked.sections,
         "attack": match attacked {

@@ -7,7 +7,7 @@ use equipoise::checkpoint::{Metadata, ModelFile};
 use equipoise::evaluate::Points;
 use equipoise::gradient::Estimator;
 use equipoise::readout::Readout;
-use equipoise_dataset::{Dataset, Source, Split};
+use equipoise_dataset::{Dataset, Split};
 use equipoise_record::names::{Facts, distinct};
 use equipoise_record::{Evaluation, FORMAT_VERSION};
 use equipoise_verdict::conclude;
@@ -181,6 +181,7 @@ fn one(
     let details = json!({
         "model_file": entrant.file.display().to_string(),
         "data": flags.images.data,
+        "preparation": flags.images.preparation.details(),
         "split": checked.split.name(),
         "offset": flags.images.offset,
         "indices": flags.images.indices.as_ref().map(|path| path.display().to_string()),
@@ -386,16 +387,13 @@ fn development(
 ) -> Result<Dataset, Error> {
     let Images { source, split, .. } = images;
     let instead = "choose t yourself, as early(T)";
-    if let Source::Npz(path) = source
-        && path.is_file()
-    {
+    if !source.has_training_split()? {
         return Err(input(format!(
             "--readouts early: {source} is a single file without a training split to choose t on; {instead}, or give \
              a folder with train.npz and test.npz"
         )));
     }
-    let training = source.load(Split::Train)?;
-    args::check_fit(&training, source, model)?;
+    let training = images.load_whole(Split::Train, model)?;
     if flags.development == 0 {
         return Err(input(format!("--development 0: give at least 1, or {instead}")));
     }

@@ -99,9 +99,18 @@ fn resolve(flags: &Train, draft: Draft, setup: &Setup) -> Result<Resolved, Error
     };
     let model = adapted(model, flags.width, flags.dropout).map_err(|error| input(format!("--{error}")))?;
     let data = match (&flags.data, draft.data) {
-        (Some(spec), _) => Data { spec: spec.clone(), count: flags.count },
+        // Sizes belong to the recipe, wherever the images lie; their number and the layout of arrays belong to them.
+        (Some(spec), Some(data)) => Data { spec: spec.clone(), count: flags.count, layout: None, ..data },
+        (Some(spec), None) => Data { count: flags.count, ..Data::all(spec) },
         (None, Some(data)) => Data { count: flags.count.or(data.count), ..data },
         (None, None) => return Err(nothing("data", "--data digits, say", &flags.out, flags.resume)),
+    };
+    let preparation = flags.preparation.clone();
+    let data = Data {
+        resize: preparation.resize.or(data.resize),
+        crop: preparation.crop.or(data.crop),
+        layout: preparation.layout.or(data.layout),
+        ..data
     };
     if flags.gradient.is_some() && !matches!(model, Architecture::Mdeq(_)) {
         return Err(input("--gradient: a feedforward network has one gradient only; leave this out"));
@@ -113,7 +122,8 @@ fn resolve(flags: &Train, draft: Draft, setup: &Setup) -> Result<Resolved, Error
     override_config(&mut config, flags)?;
     config.validate_for(&model, &deployment).map_err(input)?;
     let source: Source = data.spec.parse()?;
-    let images = args::dataset(&source, Split::Train, data.count)?;
+    let images = args::dataset(&source, Split::Train, &data.reading()?, data.count)?;
+    args::say_notes(&images);
     if !draft_has_train && flags.development.is_none() {
         config.development = config.development.min(images.len() / 10);
     }

@@ -1,6 +1,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use equipoise_dataset::Source;
+
+use super::Preparation;
 
 /// Measure speed and memory on this machine, beside PyTorch where there is one
 #[derive(Debug, Args)]
@@ -36,9 +39,10 @@ pub struct Bench {
     /// The model that `verdict` attacks [default: one trained on digits for some seconds]
     #[arg(long, value_name = "FILE", requires = "data")]
     pub weights: Option<PathBuf>,
-    /// Its data: digits, cifar10:PATH, fashion-mnist[:PATH], folder:PATH or npz:PATH
-    #[arg(long, value_name = "SPEC", requires = "weights")]
+    #[arg(long, value_name = "SPEC", requires = "weights", help = format!("Its data: {}", Source::FORMS))]
     pub data: Option<String>,
+    #[command(flatten)]
+    pub preparation: Preparation,
     /// Test images that `verdict` attacks
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub count: usize,

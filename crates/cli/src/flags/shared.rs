@@ -1,15 +1,17 @@
-//! What `evaluate` and `diagnose` ask alike. Where a default or a help text differs, the command says so itself.
+//! What several commands ask alike. Where a default or a help text differs, the command says so itself.
 
 use std::path::PathBuf;
 
 use clap::Args;
+use equipoise_dataset::Source;
 
 /// Which images, and how many at once.
 #[derive(Debug, Args)]
 pub struct Images {
-    /// digits, cifar10:PATH, fashion-mnist[:PATH], folder:PATH or npz:PATH
-    #[arg(long, value_name = "SPEC")]
+    #[arg(long, value_name = "SPEC", help = Source::FORMS)]
     pub data: String,
+    #[command(flatten)]
+    pub preparation: Preparation,
     /// train or test
     #[arg(long, value_name = "NAME", default_value = "test")]
     pub split: String,
@@ -25,6 +27,21 @@ pub struct Images {
     /// Images per batch; changes speed and memory, not results
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub batch_size: usize,
+}
+
+/// What is done to images before a model sees them. Results name it, and a model must see what it was trained on.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Preparation {
+    /// Resize images first: N (the shorter side; the other keeps its proportion) or WxH; bilinear with antialiasing, as
+    /// torchvision
+    #[arg(long, value_name = "SIZE")]
+    pub resize: Option<String>,
+    /// Cut this out of the middle: N (a square) or WxH
+    #[arg(long, value_name = "SIZE")]
+    pub crop: Option<String>,
+    /// Where the channels of npz arrays are, nchw or nhwc, if their shape does not say
+    #[arg(long, value_name = "NAME")]
+    pub layout: Option<String>,
 }
 
 /// How far a perturbation may go.

@@ -1,6 +1,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use equipoise_dataset::Source;
+
+use super::Preparation;
 
 /// Train a model, standard or adversarially, with checkpoints
 #[derive(Debug, Args)]
@@ -25,9 +28,10 @@ pub struct Train {
     /// Go on from the folder's last checkpoint, with the folder's own recipe unless another is given
     #[arg(long)]
     pub resume: bool,
-    /// digits, cifar10:PATH, fashion-mnist[:PATH], folder:PATH or npz:PATH
-    #[arg(long, value_name = "SPEC")]
+    #[arg(long, value_name = "SPEC", help = Source::FORMS)]
     pub data: Option<String>,
+    #[command(flatten)]
+    pub preparation: Preparation,
     /// Train on the first N images only [default: all]
     #[arg(long, value_name = "N")]
     pub count: Option<usize>,
