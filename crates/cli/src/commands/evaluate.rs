@@ -50,6 +50,8 @@ struct Entrant {
     /// Those of the gradients that were asked for.
     asked: Vec<Estimator>,
     readouts: Vec<ReadoutChoice>,
+    /// Whether it is a network without states beside DEQs.
+    plain: bool,
     /// Where its journal and its images go.
     folder: PathBuf,
 }
@@ -70,6 +72,12 @@ pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
     files::make_folder(&flags.out)?;
     arguments::keep(&flags.out)?;
     interrupt::listen();
+    for Entrant { model, .. } in checked.entrants.iter().filter(|entrant| entrant.plain) {
+        tracing::info!(
+            "{}: a feedforward network, attacked behind final through its one gradient",
+            model.metadata.name
+        );
+    }
     let whole = whole(&checked, &points, flags, setup)?;
     warn(&checked, &points, setup)?;
     let evaluate = |entrant: &Entrant| one(&checked, entrant, &points, &whole, flags, setup);
@@ -322,7 +330,6 @@ fn entrants(flags: &Evaluate, setup: &Setup) -> Result<Vec<Entrant>, Error> {
                     file.display()
                 )));
             }
-            tracing::info!("{name}: a feedforward network, attacked behind final through its one gradient");
             (Vec::new(), vec![ReadoutChoice::Fixed(Readout::Final)])
         } else {
             (args::gradients(flags.gradients.as_deref(), &model)?, args::readouts(&flags.readouts, &model)?)
@@ -341,6 +348,7 @@ fn entrants(flags: &Evaluate, setup: &Setup) -> Result<Vec<Entrant>, Error> {
             gradients,
             asked,
             readouts,
+            plain,
             folder,
         });
     }
@@ -371,7 +379,7 @@ fn check_folder(flags: &Evaluate, entrants: &[Entrant]) -> Result<(), Error> {
     }
     if begun {
         return Err(input(format!(
-            "{}: the folder holds an evaluation; add --resume to go on with it, or give another --out",
+            "{}: the folder holds an evaluation, its journal or its results; add --resume to go on with it, or give another --out",
             out.display()
         )));
     }

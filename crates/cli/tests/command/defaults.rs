@@ -6,13 +6,13 @@ use toml::Value;
 
 use crate::support::{folder, succeed};
 
-/// What stands after `[default: ` in the help of each flag.
+/// What stands after `[default: ` in the help of a flag, however its lines are broken.
 fn stated(flag: &str) -> String {
     let help = succeed(folder().path(), "train --help");
     let start =
         help.find(&format!("      --{flag} ")).unwrap_or_else(|| panic!("train --help has no --{flag}"));
-    // Lines are broken anywhere.
-    let text = help[start..].split_whitespace().collect::<Vec<_>>().join(" ");
+    let end = help[start + 1..].find("\n      --").map_or(help.len(), |length| start + 1 + length);
+    let text = help[start..end].split_whitespace().collect::<Vec<_>>().join(" ");
     let text = text.split_once("[default: ").unwrap_or_else(|| panic!("--{flag}: no default")).1;
     text.split_once(']').unwrap().0.to_owned()
 }

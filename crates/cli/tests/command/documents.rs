@@ -196,9 +196,12 @@ fn commands() -> Vec<(String, Vec<String>)> {
         // A long line is wrapped: what does not begin with a command belongs to the line before it.
         let mut joined: Vec<String> = Vec::new();
         for line in examples.lines().take_while(|line| !line.trim().is_empty()) {
+            let line = line.trim();
             match joined.last_mut() {
-                Some(last) if !line.trim().starts_with("equipoise ") => *last += &format!(" {}", line.trim()),
-                _ => joined.push(line.trim().to_owned()),
+                Some(last) if !["equipoise ", "sh "].iter().any(|begin| line.starts_with(begin)) => {
+                    *last += &format!(" {line}");
+                }
+                _ => joined.push(line.to_owned()),
             }
         }
         lines.extend(joined.into_iter().map(|line| (format!("{name} --help"), line)));

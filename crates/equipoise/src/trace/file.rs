@@ -51,7 +51,10 @@ pub fn read_input(
         Kind::Safetensors | Kind::Unknown => {}
         kind => {
             let words = kind.words();
-            return Err(wrong("file", format!("this is {words}; give x and y in a .safetensors file")));
+            return Err(wrong(
+                "file",
+                format!("this is {words}; write x and y with safetensors.torch.save_file"),
+            ));
         }
     }
     let file = SafeTensors::deserialize(&bytes).map_err(|e| {
