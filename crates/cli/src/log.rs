@@ -25,19 +25,24 @@ pub fn start(verbosity: i8) {
         .with_level(verbosity > 0)
         .with_target(verbosity > 0)
         .without_time()
+        .log_internal_errors(false)
         .with_writer(|| BesideBars)
         .init();
 }
 
 struct BesideBars;
 
+/// A pipe that nobody reads any more, or a full disk, must not end the work that the lines are about: what cannot be
+/// written is dropped.
 impl Write for BesideBars {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        BARS.suspend(|| io::stderr().write(bytes))
+        let _ = BARS.suspend(|| io::stderr().write_all(bytes));
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        let _ = io::stderr().flush();
+        Ok(())
     }
 }
 

@@ -135,3 +135,36 @@ fn an_evaluation_ends_with_the_same_record() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(record(&whole.join("out/results.json")), record(&stopped.join("out/results.json")));
 }
+
+/// What a run says of itself goes nowhere; the run goes on.
+#[test]
+fn a_run_does_not_die_of_its_log() {
+    let folder = folder();
+    let at = folder.path();
+    fs::write(at.join("recipe.toml"), RECIPE).unwrap();
+    let evaluate = "evaluate --model full/model.safetensors --data digits --count 8 --attacks pgd-2 --gradients none --out";
+    for (arguments, file) in [
+        ("train --config recipe.toml --out full".to_owned(), "full/model.safetensors"),
+        (format!("{evaluate} e"), "e/results.json"),
+    ] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let status = command(at, &arguments).stderr(full).status().unwrap();
+        assert_eq!(status.code(), Some(0), "{arguments}");
+        assert!(at.join(file).exists());
+    }
+    for (arguments, file) in [
+        ("train --config recipe.toml --out closed".to_owned(), "closed/model.safetensors"),
+        (format!("{evaluate} f"), "f/results.json"),
+        ("demo --quick --out demo".to_owned(), "demo/results.json"),
+    ] {
+        let mut child = command(at, &arguments).spawn().unwrap();
+        drop(child.stderr.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments}");
+        assert!(at.join(file).exists());
+    }
+    // An error that cannot be said has its exit code all the same.
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let status = command(at, "evaluate --model nowhere --data digits --out g").stderr(full).status().unwrap();
+    assert_eq!(status.code(), Some(2));
+}

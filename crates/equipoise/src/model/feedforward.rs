@@ -60,3 +60,23 @@ pub(super) fn check_images(
     }
     normalisation.iter().try_for_each(|normalisation| normalisation.validate(c))
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::batch::{from_vec, to_vec};
+
+    /// As `avg_pool2d` with a window and a stride of 4: of a 5×5 map the last row and column fill no window.
+    #[test]
+    fn what_fills_no_window_is_not_pooled() {
+        let map = |side: usize| -> Tensor<4> {
+            let values = (0..side * side).map(|k| k as f32).collect();
+            from_vec(values, [1, 1, side, side], &Device::default())
+        };
+        let window = (0..4).flat_map(|row| (0..4).map(move |column| (5 * row + column) as f32));
+        assert_eq!(to_vec(pooled(map(5), 4)), [window.sum::<f32>() / 16.0]);
+        assert_eq!(to_vec(pooled(map(2), 4)), [1.5]);
+    }
+}
