@@ -94,6 +94,8 @@ pub struct Whole {
     bar: Option<ProgressBar>,
     quiet: bool,
     told: Cell<bool>,
+    /// When it was last told how a part stands: what is left has become less since.
+    heard: Cell<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -127,7 +129,13 @@ impl Whole {
             }
             bar
         });
-        Self { parts: RefCell::new(parts), bar, quiet, told: Cell::new(false) }
+        Self {
+            parts: RefCell::new(parts),
+            bar,
+            quiet,
+            told: Cell::new(false),
+            heard: Cell::new(Instant::now()),
+        }
     }
 
     /// Nothing that is worth a bar.
@@ -167,6 +175,7 @@ impl Whole {
     /// What the part that was begun last has taken, and is expected to take yet, in seconds.
     pub fn set(&self, spent: f64, left: f64) {
         self.last(|part| part.known = Some((spent, left)));
+        self.heard.set(Instant::now());
         let Some((done, left)) = self.standing() else { return };
         if !self.told.replace(true) && !self.quiet && done + left > 60.0 {
             tracing::info!("about {} in all", words((done + left).round() as u64));
@@ -199,7 +208,8 @@ impl Whole {
     /// `whole: 12 min left`, where there is more than one stage to it.
     pub fn note(&self) -> Option<String> {
         let (_, left) = self.standing()?;
-        Some(format!("whole: {} left", words(left.round() as u64)))
+        let left = (left - self.heard.get().elapsed().as_secs_f64()).ceil().max(1.0);
+        Some(format!("whole: {} left", words(left as u64)))
     }
 }
 
