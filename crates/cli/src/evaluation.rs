@@ -276,11 +276,7 @@ pub fn describe(grid: &Grid<'_>, readout: Readout, points: &Points, classes: usi
     for line in listing(&plan) {
         text += &format!("  {line}\n");
     }
-    let training = subject.deployment.training_gradient.clone();
-    let judge = subject.network.victim(subject.deployment, readout, training);
-    let victims = plan.victims(&subject);
-    let work = plan.cascade(&subject, judge.as_ref(), &victims).map_err(input)?.work();
-    let most = work * n as f64 * grid.budgets.len() as f64 * pace(&subject, points);
+    let most = grid.budgets.len() as f64 * withstanding_seconds(&subject, &plan, points)?;
     let duration = |seconds: f64| words(seconds.round() as u64);
     let radii = match grid.budgets.len() {
         1 => String::new(),
@@ -315,7 +311,16 @@ fn pace(subject: &Subject<'_>, points: &Points) -> f64 {
     started.elapsed().as_secs_f64() / (calls * rows.len().max(1)) as f64 / subject.work(None)
 }
 
-/// Seconds that one radius behind a readout takes if every image withstands everything.
+/// Seconds that a plan takes at one radius if every image withstands everything.
+fn withstanding_seconds(subject: &Subject<'_>, plan: &Plan, points: &Points) -> Result<f64, Error> {
+    let training = subject.deployment.training_gradient.clone();
+    let judge = subject.network.victim(subject.deployment, subject.readout, training);
+    let victims = plan.victims(subject);
+    let work = plan.cascade(subject, judge.as_ref(), &victims).map_err(input)?.work();
+    Ok(work * points.len() as f64 * pace(subject, points))
+}
+
+/// The most seconds that one radius behind a readout takes: those, or its share of the time limit.
 pub fn most_seconds(
     grid: &Grid<'_>,
     readout: Readout,
@@ -323,12 +328,7 @@ pub fn most_seconds(
     classes: usize,
 ) -> Result<f64, Error> {
     let subject = grid.subject(readout, classes);
-    let plan = grid.plan(&subject);
-    let training = subject.deployment.training_gradient.clone();
-    let judge = subject.network.victim(subject.deployment, readout, training);
-    let victims = plan.victims(&subject);
-    let work = plan.cascade(&subject, judge.as_ref(), &victims).map_err(input)?.work();
-    let seconds = work * points.len() as f64 * pace(&subject, points);
+    let seconds = withstanding_seconds(&subject, &grid.plan(&subject), points)?;
     Ok(grid.time_limit.map_or(seconds, |limit| seconds.min(limit / grid.budgets.len() as f64)))
 }
 
