@@ -70,8 +70,11 @@ pub enum Error {
 
 impl Error {
     /// Bad usage or bad input is 2: what the user gave cannot be used, folders that cannot be written among it.
-    /// Anything that goes wrong with good input is 1.
+    /// Anything that goes wrong with good input is 1, a full or broken disk among it.
     pub fn exit_code(&self) -> u8 {
+        if fails_good_input(self) {
+            return 1;
+        }
         match self {
             Self::Input(_) | Self::Io { .. } | Self::Dataset(_) | Self::Model(_) | Self::Points(_) => 2,
             Self::Import(_) | Self::Trace(_) | Self::Saved(_) => 2,
@@ -99,7 +102,65 @@ impl Error {
     }
 }
 
+/// Whether the operating system is at the root of an error, and what was given is not to blame.
+fn fails_good_input(error: &(dyn std::error::Error + 'static)) -> bool {
+    use io::ErrorKind as Kind;
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(system) = error.downcast_ref::<io::Error>()
+            && system.raw_os_error().is_some()
+        {
+            return !matches!(
+                system.kind(),
+                Kind::NotFound
+                    | Kind::PermissionDenied
+                    | Kind::AlreadyExists
+                    | Kind::NotADirectory
+                    | Kind::IsADirectory
+                    | Kind::DirectoryNotEmpty
+                    | Kind::ReadOnlyFilesystem
+                    | Kind::InvalidFilename
+                    | Kind::InvalidInput
+                    | Kind::ArgumentListTooLong
+                    | Kind::CrossesDevices
+                    | Kind::ResourceBusy
+                    | Kind::Unsupported
+            );
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// For `map_err`: an [`Error::Input`] of anything that can be printed.
 pub fn input(problem: impl std::fmt::Display) -> Error {
     Error::Input(problem.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_or_broken_disk_is_no_bad_input_however_deep_it_lies() {
+        use equipoise::checkpoint::ModelFileError;
+        use equipoise::train::CheckpointError;
+        let (missing, broken, full) = (2, 5, 28);
+        let of = |code| io::Error::from_raw_os_error(code);
+        let path = PathBuf::from("x");
+        let all = |code| {
+            [
+                Error::Io { path: path.clone(), action: "write", source: of(code) },
+                Error::from(TrainError::from(CheckpointError::from(ModelFileError::Io {
+                    path: path.clone(),
+                    action: "write",
+                    source: of(code),
+                }))),
+                Error::from(ReportError::Write { path: path.clone(), advice: "", cause: of(code) }),
+            ]
+        };
+        assert!(all(missing).iter().all(|error| error.exit_code() == 2));
+        assert!(all(broken).iter().all(|error| error.exit_code() == 1));
+        assert!(all(full).iter().all(|error| error.exit_code() == 1));
+    }
 }

@@ -4,7 +4,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
+use equipoise_files::Lock;
+pub use equipoise_files::sha256 as digest;
 
 use crate::error::{Error, input};
 
@@ -18,13 +19,26 @@ pub fn make_folder(path: &Path) -> Result<(), Error> {
     fs::create_dir_all(path).map_err(|error| no_folder(path, &error))
 }
 
+/// Makes the folder of `--out` for the only run that writes to it until the lock is dropped. One that is resumed loses what
+/// a killed run left half written.
+pub fn claim(path: &Path, resume: bool) -> Result<Lock, Error> {
+    make_folder(path)?;
+    let lock = equipoise_files::lock(path).map_err(failed(path, "write to this folder"))?;
+    if !lock.is_held() {
+        tracing::warn!(
+            "{}: its file system has no locks; see to it that no other run writes there",
+            path.display()
+        );
+    }
+    if resume {
+        equipoise_files::sweep(path).map_err(failed(path, "clear this folder"))?;
+    }
+    Ok(lock)
+}
+
 /// Whether there is anything in the folder of `--out`, or in one below it; not if there is no such folder.
 pub fn has_content(path: &Path) -> Result<bool, Error> {
-    match fs::read_dir(path) {
-        Ok(mut entries) => Ok(entries.next().is_some()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(no_folder(path, &error)),
-    }
+    equipoise_files::has_content(path).map_err(|error| no_folder(path, &error))
 }
 
 /// `--out` names something that is no folder and cannot become one.
@@ -42,11 +56,6 @@ fn no_folder(path: &Path, error: &io::Error) -> Error {
 /// The SHA-256 of a file, in hexadecimal.
 pub fn sha256(path: &Path) -> Result<String, Error> {
     Ok(digest(&fs::read(path).map_err(failed(path, "read"))?))
-}
-
-/// The SHA-256 of some bytes, in hexadecimal.
-pub fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads a text file.

@@ -1,16 +1,19 @@
 //! Finished sections of a diagnosis, one file each: what `--resume` goes on from.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use equipoise_files::{seal, unseal};
 use equipoise_record::Section;
 use equipoise_report::write_atomically;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::error::{Error, input};
 use crate::files;
+
+/// In the folder of `--out`.
+const FOLDER: &str = "sections";
 
 /// The folder of the sections of one diagnosis.
 pub struct Sections {
@@ -18,26 +21,32 @@ pub struct Sections {
 }
 
 impl Sections {
+    /// Whether a folder holds a diagnosis, finished or not.
+    pub fn begun(out: &Path) -> Result<bool, Error> {
+        files::has_content(&out.join(FOLDER))
+    }
+
     /// `OUT/sections`, empty unless this run resumes one with the same `key`.
     pub fn open(out: &Path, resume: bool, key: &Value) -> Result<Self, Error> {
-        let folder = out.join("sections");
+        let folder = out.join(FOLDER);
         let mark = folder.join("key.json");
         if resume && mark.exists() {
             let found: Value = parse(&mark)?;
             if found != *key {
                 return Err(input(format!(
-                    "--resume: {} holds sections of a diagnosis with other {}; leave --resume out to begin anew, or \
-                     give another --out",
+                    "--resume: {} holds sections of a diagnosis with other {}; give another --out",
                     folder.display(),
                     differing(&found, key)
                 )));
             }
+        } else if Self::begun(out)? {
+            return Err(input(format!(
+                "{}: holds sections of a diagnosis, and no key.json that says of which; give another --out",
+                folder.display()
+            )));
         } else {
-            if folder.exists() {
-                fs::remove_dir_all(&folder).map_err(files::failed(&folder, "remove"))?;
-            }
             files::make_folder(&folder)?;
-            write_atomically(&mark, format!("{key}\n"))?;
+            write(&mark, key)?;
         }
         Ok(Self { folder })
     }
@@ -52,14 +61,20 @@ impl Sections {
         let Some(name) = name else { return Ok(None) };
         let path = self.folder.join(format!("{name}.json"));
         if !path.exists() {
-            write_atomically(&path, format!("{}\n", json!(measure()?)))?;
+            write(&path, &measure()?)?;
         }
         parse(&path).map(Some)
     }
 }
 
+/// With a checksum: a damaged number would be believed.
+fn write(path: &Path, value: &Value) -> Result<(), Error> {
+    let text = seal(value).map_err(|error| Error::Internal(format!("a section as JSON: {error}")))?;
+    Ok(write_atomically(path, text)?)
+}
+
 fn parse<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
-    serde_json::from_str(&files::read_text(path)?)
+    unseal(&std::fs::read(path).map_err(files::failed(path, "read"))?)
         .map_err(|error| input(format!("{}: {error}; remove this file to measure it anew", path.display())))
 }
 

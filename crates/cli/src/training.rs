@@ -111,10 +111,12 @@ pub fn run(
         pace: Cell::new(None),
         progress: RefCell::new(None),
         begin: Box::new(|| {
-            if let Some(bytes) = &kept {
-                write_atomically(folder.join(INIT), bytes)?;
+            // The recipe first: without it the run cannot be resumed by its folder alone.
+            write_atomically(folder.join("recipe.toml"), &text)?;
+            match &kept {
+                Some(bytes) => Ok(write_atomically(folder.join(INIT), bytes)?),
+                None => Ok(()),
             }
-            Ok(write_atomically(folder.join("recipe.toml"), &text)?)
         }),
         failed: OnceCell::new(),
     };

@@ -1,7 +1,7 @@
 //! Saves arrays for NumPy users: `numpy.load(path)["x"]`.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use equipoise_files::write_atomically_with;
@@ -94,7 +94,7 @@ pub fn write_npz(path: impl AsRef<Path>, arrays: &[(&str, NpyArray<'_>)]) -> Res
 }
 
 fn write(file: &mut File, arrays: &[(&str, NpyArray<'_>)]) -> std::io::Result<()> {
-    let mut zip = ZipWriter::new(BufWriter::new(file));
+    let mut zip = ZipWriter::new(Latch { file: BufWriter::new(file), error: None });
     for (name, array) in arrays {
         // Images beyond 4 GiB need zip64, which is chosen before their length is known.
         let options = SimpleFileOptions::default()
@@ -106,5 +106,60 @@ fn write(file: &mut File, arrays: &[(&str, NpyArray<'_>)]) -> std::io::Result<()
         array.write(&mut block)?;
         block.flush()?;
     }
-    zip.finish()?.flush()
+    let mut latch = zip.finish()?;
+    latch.flush()?;
+    latch.error.map_or(Ok(()), Err)
+}
+
+/// A file that remembers its first error and then takes what comes in silence: the destructor of the zip writer would print
+/// its own errors.
+struct Latch<'a> {
+    file: BufWriter<&'a mut File>,
+    error: Option<std::io::Error>,
+}
+
+impl Latch<'_> {
+    fn hold<T>(
+        &mut self,
+        instead: T,
+        work: impl FnOnce(&mut BufWriter<&mut File>) -> std::io::Result<T>,
+    ) -> std::io::Result<T> {
+        if self.error.is_some() {
+            return Ok(instead);
+        }
+        work(&mut self.file).or_else(|error| {
+            self.error = Some(error);
+            Ok(instead)
+        })
+    }
+}
+
+impl Write for Latch<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.hold(bytes.len(), |file| file.write(bytes))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.hold((), |file| file.flush())
+    }
+}
+
+impl Seek for Latch<'_> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.hold(0, |file| file.seek(to))
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_by_the_error() {
+        let mut full = File::options().write(true).open("/dev/full").unwrap();
+        let values = vec![0.5; 100_000];
+        let arrays = [("x", NpyArray::F32 { shape: vec![100_000], values: &values })];
+        let error = write(&mut full, &arrays).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+    }
 }

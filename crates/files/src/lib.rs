@@ -1,8 +1,18 @@
-//! Files are replaced atomically (written beside their place, then renamed), and errors of the file system come with advice.
+//! Files are replaced atomically (written beside their place, then renamed), a folder has one writer, what is read back
+//! carries checksums, and errors of the file system come with advice.
+
+mod lock;
+mod sums;
+
+pub use lock::{Lock, lock};
+pub use sums::{SUMS, damage, seal, sha256, sums, unseal};
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
+
+/// How the names of temporary files and folders begin.
+const TEMPORARY: &str = ".equipoise-";
 
 /// Writes `contents` to `path` so that a reader never meets half a file: to a temporary file in the same folder,
 /// flushed to disk, then renamed over `path`.
@@ -26,7 +36,7 @@ pub fn write_atomically_with(
     let path = path.as_ref();
     let folder = beside(path);
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".equipoise-");
+    builder.prefix(TEMPORARY);
     #[cfg(unix)]
     {
         // A temporary file is private by default; a result gets what the user's umask allows.
@@ -54,7 +64,7 @@ pub fn write_folder_atomically<'a>(
 ) -> io::Result<()> {
     let path = path.as_ref();
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".equipoise-");
+    builder.prefix(TEMPORARY);
     #[cfg(unix)]
     {
         // As for a file: not private, but what the user's umask allows.
@@ -76,6 +86,47 @@ pub fn write_folder_atomically<'a>(
     Ok(())
 }
 
+/// Removes the temporary files and folders that killed writers left in a folder and those below it. Nobody may be writing
+/// there: hold a [`lock`].
+///
+/// # Errors
+///
+/// What the operating system says.
+pub fn sweep(folder: impl AsRef<Path>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        let temporary = entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY));
+        match (kind.is_dir(), temporary) {
+            (true, true) => fs::remove_dir_all(path)?,
+            (true, false) => sweep(path)?,
+            (false, true) => fs::remove_file(path)?,
+            (false, false) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether a folder holds anything but what a killed writer left before it wrote anything; not if there is no such folder.
+///
+/// # Errors
+///
+/// What the operating system says.
+pub fn has_content(folder: impl AsRef<Path>) -> io::Result<bool> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        if name != lock::NAME && !name.to_str().is_some_and(|name| name.starts_with(TEMPORARY)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Where to write before renaming: a rename is atomic within one file system only, hence the same folder.
 fn beside(path: &Path) -> &Path {
     match path.parent() {
@@ -91,6 +142,7 @@ pub fn advice(error: &io::Error) -> &'static str {
         ErrorKind::NotADirectory => "check the path: a part of it is a file, not a folder",
         ErrorKind::IsADirectory => "check the path: this is a folder, and a file is needed",
         ErrorKind::ReadOnlyFilesystem => "choose a place that can be written to",
+        ErrorKind::ResourceBusy => "wait for it to end, or give another folder",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space, or choose another disk",
         _ => "check the path and its permissions",
     }
@@ -100,7 +152,7 @@ pub fn advice(error: &io::Error) -> &'static str {
 fn without_temporary_path(error: io::Error) -> io::Error {
     match error.kind() {
         _ if error.raw_os_error().is_some() => error,
-        kind @ ErrorKind::NotFound => io::Error::new(kind, "no such folder"),
+        kind @ ErrorKind::NotFound => io::Error::new(kind, "no such folder, or none that files can be made in"),
         kind => kind.into(),
     }
 }
@@ -146,7 +198,7 @@ mod tests {
         let half = |file: &mut File| file.write_all(b"half").and_then(|()| Err(io::Error::other("cut")));
         assert!(write_atomically_with(folder.path().join("new"), half).is_err());
         let nowhere = write_atomically(folder.path().join("no/file"), "content").unwrap_err();
-        assert_eq!(nowhere.to_string(), "no such folder");
+        assert!(nowhere.to_string().starts_with("no such folder"), "{nowhere}");
         assert_eq!(names(folder.path()), ["taken"]);
     }
 
@@ -172,6 +224,24 @@ mod tests {
         let mut left = names(folder.path());
         left.sort();
         assert_eq!(left, ["empty", "hub"]);
+    }
+
+    #[test]
+    fn what_killed_writers_left_is_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let below = folder.path().join("journal/final");
+        fs::create_dir_all(below.join(".equipoise-abc")).unwrap();
+        fs::write(below.join(".equipoise-abc/half"), "half").unwrap();
+        fs::write(folder.path().join(".equipoise-def"), "half").unwrap();
+        assert!(has_content(folder.path()).unwrap());
+        assert!(!has_content(below.join(".equipoise-abc/none")).unwrap());
+        assert!(!has_content(&below).unwrap(), "what a killed writer left is none");
+        fs::write(below.join("batch"), "whole").unwrap();
+        assert!(has_content(&below).unwrap());
+        sweep(folder.path()).unwrap();
+        assert_eq!(names(folder.path()), ["journal"]);
+        assert_eq!(names(&below), ["batch"]);
+        assert!(sweep(folder.path().join("none")).is_err());
     }
 
     #[cfg(unix)]

@@ -46,7 +46,8 @@ pub enum ReportError {
         path: PathBuf,
         /// What the user can do about it.
         advice: &'static str,
-        /// What the operating system said. Part of the message, so it is no `source` that would be printed twice.
+        /// What the operating system said.
+        #[source]
         cause: std::io::Error,
     },
 }

@@ -20,7 +20,7 @@ use crate::calibrate::victims::{Kind, Victims};
 use crate::calibrate::{figures, nulls, summary, table};
 use crate::configuration::command_line;
 use crate::error::{Error, input};
-use crate::files::make_folder;
+use crate::files::claim;
 use crate::flags::Calibrate;
 use crate::interrupt;
 use crate::progress::Progress;
@@ -40,7 +40,7 @@ pub fn run(flags: &Calibrate, setup: &Setup) -> Result<(), Error> {
         return Err(input("--models 0: give at least 1"));
     }
     let effort = Effort { models: flags.models.unwrap_or(effort.models), ..effort };
-    make_folder(&flags.out)?;
+    let _lock = claim(&flags.out, false)?;
     interrupt::listen();
     let started = Instant::now();
     let victims = Victims::new(effort.training, &setup.device)?;

@@ -7,6 +7,7 @@ use equipoise::attack::{Budget, Norm};
 use equipoise::checkpoint::ModelFile;
 use equipoise::deployed::Deployment;
 use equipoise::readout::Readout;
+use equipoise_files::Lock;
 use equipoise_dataset::{Dataset, Source, Split};
 use equipoise_record::{Evaluation, FORMAT_VERSION, Verdict};
 use equipoise_report::Format;
@@ -36,7 +37,7 @@ const MARK: &str = "demo.json";
 /// Runs the command.
 pub fn run(flags: &Demo, setup: &Setup) -> Result<(), Error> {
     let size = if flags.quick { QUICK } else { FULL };
-    prepare(&flags.out, flags.resume)?;
+    let _lock = prepare(&flags.out, flags.resume)?;
     interrupt::listen();
     let training = Source::Digits.load(Split::Train)?;
     let test = Source::Digits.load(Split::Test)?.take(size.count);
@@ -67,9 +68,9 @@ pub fn run(flags: &Demo, setup: &Setup) -> Result<(), Error> {
     print(&summary)
 }
 
-/// An empty folder that bears the mark. The leftovers of an earlier demo are removed, anything else is not
-/// touched.
-fn prepare(out: &Path, resume: bool) -> Result<(), Error> {
+/// An empty folder that bears the mark, with no other writer. The leftovers of an earlier demo are removed, anything else is
+/// not touched.
+fn prepare(out: &Path, resume: bool) -> Result<Lock, Error> {
     let mark = out.join(MARK);
     if files::has_content(out)? && !mark.exists() {
         return Err(input(format!(
@@ -77,6 +78,7 @@ fn prepare(out: &Path, resume: bool) -> Result<(), Error> {
             out.display()
         )));
     }
+    let lock = files::claim(out, resume)?;
     if !resume {
         for (name, _) in recipes(QUICK) {
             let folder = out.join(name);
@@ -92,9 +94,9 @@ fn prepare(out: &Path, resume: bool) -> Result<(), Error> {
             }
         }
     }
-    files::make_folder(out)?;
     let text = json!({ "equipoise": env!("CARGO_PKG_VERSION"), "command": command_line() });
-    Ok(equipoise_report::write_atomically(mark, format!("{text}\n"))?)
+    equipoise_report::write_atomically(mark, format!("{text}\n"))?;
+    Ok(lock)
 }
 
 /// One model behind all readouts.

@@ -62,7 +62,7 @@ struct Checked {
 /// Runs the command.
 pub fn run(flags: &Diagnose, setup: &Setup) -> Result<(), Error> {
     let checked = check(flags, setup)?;
-    files::make_folder(&flags.out)?;
+    let _lock = files::claim(&flags.out, flags.resume)?;
     arguments::keep(&flags.out)?;
     interrupt::listen();
     let done = Sections::open(&flags.out, flags.resume, &key(&checked, flags))?;
@@ -114,6 +114,13 @@ fn check(flags: &Diagnose, setup: &Setup) -> Result<Checked, Error> {
     }
     if budget.eps() == 0.0 {
         return Err(input("--eps 0: nothing can be attacked within it; give a radius such as 8/255"));
+    }
+    if !flags.resume && (Sections::begun(&flags.out)? || flags.out.join("diagnosis.json").exists()) {
+        return Err(input(format!(
+            "{}: the folder holds a diagnosis, or finished sections of one; add --resume to go on with it, or give another \
+             --out",
+            flags.out.display()
+        )));
     }
     let sections = sections(&flags.sections)?;
     let images = flags.images.check()?;

@@ -69,7 +69,7 @@ pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
         });
         return print(&plans.collect::<Result<String, Error>>()?);
     }
-    files::make_folder(&flags.out)?;
+    let _lock = files::claim(&flags.out, flags.resume)?;
     arguments::keep(&flags.out)?;
     interrupt::listen();
     for Entrant { model, .. } in checked.entrants.iter().filter(|entrant| entrant.plain) {

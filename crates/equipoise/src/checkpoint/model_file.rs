@@ -178,10 +178,14 @@ impl ModelFile {
     ///
     /// If the file cannot be written; nothing half-written stays behind.
     pub fn write(&self, path: &Path) -> Result<(), ModelFileError> {
-        let other = |problem: String| io_error(path, "write", io::Error::other(problem));
-        let json = serde_json::to_string(&self.metadata).map_err(|e| other(e.to_string()))?;
-        let content = to_safetensors(&self.network.weights(), (KEY, json)).map_err(other)?;
+        let content = self.to_bytes().map_err(|problem| io_error(path, "write", io::Error::other(problem)))?;
         write_atomically(path, &content)
+    }
+
+    /// The content of the file.
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, String> {
+        let json = serde_json::to_string(&self.metadata).map_err(|error| error.to_string())?;
+        to_safetensors(&self.network.weights(), (KEY, json))
     }
 }
 

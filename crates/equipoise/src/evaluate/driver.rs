@@ -79,7 +79,10 @@ pub fn run_with(
     let mut ledger = Ledger::new(cascade, points, smaller);
     if let Some(journal) = journal.as_deref_mut() {
         let fingerprint = Fingerprint::new(cascade, points, settings, limit, smaller);
-        journal.replay(&fingerprint, &mut ledger)?;
+        journal.replay(&fingerprint, &settings.budget, &mut ledger)?;
+        if verify(cascade, &ledger, settings.batch_size, journal, observer)?.is_break() {
+            return Ok(ledger.outcome(cascade, limit, false));
+        }
     }
     let batch_size =
         if limit.is_some() { settings.batch_size.min(LIMITED_BATCH) } else { settings.batch_size };
@@ -290,6 +293,35 @@ fn classify(cascade: &Cascade<'_>, points: &Points, rows: &[usize]) -> Result<Fi
     let (predictions, cost) = judge(cascade.judge, &select(points.images(), rows))?;
     let claimed = vec![false; rows.len()];
     Ok(Findings { run: None, rows: rows.to_vec(), predictions, claimed, images: Vec::new(), cost })
+}
+
+/// Whether the judge is fooled by the images that a journal has kept as those that broke their points. What this takes
+/// belongs to no run. Breaks if the observer cancelled.
+fn verify(
+    cascade: &Cascade<'_>,
+    ledger: &Ledger<'_>,
+    batch_size: usize,
+    journal: &Journal,
+    observer: &dyn Observer,
+) -> Result<ControlFlow<()>, EvaluateError> {
+    let fooled = ledger.fooled();
+    if fooled.is_empty() {
+        return Ok(ControlFlow::Continue(()));
+    }
+    observer.stage("verifying what was kept", fooled.len());
+    for rows in fooled.chunks(batch_size) {
+        if observer.cancelled() {
+            return Ok(ControlFlow::Break(()));
+        }
+        let (classes, _) = judge(cascade.judge, &ledger.stored(rows))?;
+        let points = ledger.points;
+        let unfooled = |(row, class): (&usize, &Option<usize>)| *class == Some(points.labels()[*row]);
+        if let Some(k) = rows.iter().zip(&classes).position(unfooled) {
+            return Err(journal.unfooled(points.indices()[rows[k]]).into());
+        }
+        observer.advance(rows.len(), "");
+    }
+    Ok(ControlFlow::Continue(()))
 }
 
 /// The judge's classes, and what they took.

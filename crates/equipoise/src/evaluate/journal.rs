@@ -2,25 +2,26 @@
 //!
 //! `journal.json` says which run the folder belongs to. Each batch adds one file, `batch-000000.safetensors`
 //! and so on: the rows, the judge's classes on the stored images, the attack's claims, the images, and in the
-//! metadata the number of the run and its cost. `order.json` holds the order that a run under a time limit chose, and
+//! metadata the number of the run and its cost. Every file carries a checksum. A run that is resumed verifies that
+//! the images are within the budget, and that those it goes on to report fool the judge. `order.json` holds the order that a run under a time limit chose, and
 //! which of its stages were cut short; `looks.json` the numbers of images at which a finding was shown. Files are
 //! written atomically. Batches may be of any size: a run may be
 //! resumed with another batch size, and, without a time limit, with more images after those that it had.
 //!
 //! Two runs must not use one folder at the same time.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use equipoise_files::write_atomically;
+use equipoise_files::{seal, unseal, write_atomically};
 use equipoise_record::Flag;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::cascade::{Cascade, Settings};
-use super::fields::{Field, Fields, classes_to_i64};
+use super::fields::{Field, Fields, classes_to_i64, file};
 use super::ledger::{Cost, Findings, Ledger, Outcome};
 use super::order::TimeLimit;
 use super::points::Points;
@@ -38,7 +39,7 @@ const EPS: &str = "eps";
 const CARRIED: &str = "what fell at a smaller radius (hash)";
 
 /// Version of the folder's layout.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Why a journal cannot be used.
 #[derive(Debug, Error)]
@@ -209,10 +210,11 @@ impl Journal {
         &self.folder
     }
 
-    /// Binds the journal to a run, and enters what it holds.
+    /// Binds the journal to a run, and enters what it holds: findings whose images are within the budget.
     pub(super) fn replay(
         &mut self,
         fingerprint: &Fingerprint,
+        budget: &Budget,
         ledger: &mut Ledger<'_>,
     ) -> Result<(), JournalError> {
         let mut here = fingerprint.clone();
@@ -226,7 +228,7 @@ impl Journal {
             }
             return self.bind(&here);
         };
-        let journal: Fingerprint = serde_json::from_slice(&bytes).map_err(|error| corrupt(&path, error))?;
+        let journal: Fingerprint = unseal(&bytes).map_err(|problem| corrupt(&path, problem))?;
         // More images may have come after those that it had.
         let fewer = (here.count < journal.count)
             .then(|| ("number of images".to_owned(), journal.count.to_string(), here.count.to_string()));
@@ -249,17 +251,28 @@ impl Journal {
             if !ledger.accepts(&findings) {
                 return Err(corrupt(&path, "it does not follow from the batches before it"));
             }
+            if let Some(index) = ledger.outside(&findings, budget) {
+                let problem = format!("what it has for image {index} is outside of [0, 1] or of the budget");
+                return Err(corrupt(&path, problem));
+            }
             ledger.enter(&findings);
             self.batches += 1;
         }
     }
 
+    /// That the journal holds an adversarial image that the judge is not fooled by.
+    pub(super) fn unfooled(&self, index: usize) -> JournalError {
+        let problem = format!(
+            "its adversarial image of image {index} does not fool the model: it was changed, or computed by another \
+             processor or version"
+        );
+        JournalError::Corrupt { path: self.folder.join("journal.json"), problem }
+    }
+
     /// Says whose the folder is.
     fn bind(&self, here: &Fingerprint) -> Result<(), JournalError> {
         let path = self.folder.join("journal.json");
-        let text = serde_json::to_string_pretty(&here.of_first(here.count))
-            .map_err(|error| corrupt(&path, error))?;
-        write_atomically(&path, text.as_bytes()).map_err(at(&path))
+        write(&path, &here.of_first(here.count))
     }
 
     /// The numbers of images at which a finding was shown, with `count` as the last of them: it is noted if it is new.
@@ -270,13 +283,12 @@ impl Journal {
     pub fn look(&self, count: usize) -> Result<Vec<usize>, JournalError> {
         let path = self.folder.join("looks.json");
         let mut looks: Vec<usize> = match read(&path)? {
-            Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| corrupt(&path, error))?,
+            Some(bytes) => unseal(&bytes).map_err(|problem| corrupt(&path, problem))?,
             None => Vec::new(),
         };
         if looks.last() != Some(&count) {
             looks.push(count);
-            let text = serde_json::to_string(&looks).map_err(|error| corrupt(&path, error))?;
-            write_atomically(&path, text.as_bytes()).map_err(at(&path))?;
+            write(&path, &looks)?;
         }
         Ok(looks)
     }
@@ -298,7 +310,7 @@ impl Journal {
     pub fn flags(&self, images: usize, count: usize) -> Result<Option<Vec<Flag>>, JournalError> {
         let path = self.folder.join("flags.json");
         let Some(bytes) = read(&path)? else { return Ok(None) };
-        let kept: Flags = serde_json::from_slice(&bytes).map_err(|error| corrupt(&path, error))?;
+        let kept: Flags = unseal(&bytes).map_err(|problem| corrupt(&path, problem))?;
         Ok(((kept.images, kept.count) == (images, count)).then_some(kept.flags))
     }
 
@@ -309,24 +321,20 @@ impl Journal {
     /// [`JournalError`] if the file cannot be written.
     pub fn keep_flags(&self, images: usize, count: usize, flags: &[Flag]) -> Result<(), JournalError> {
         let path = self.folder.join("flags.json");
-        let kept = Flags { images, count, flags: flags.to_vec() };
-        let text = serde_json::to_string_pretty(&kept).map_err(|error| corrupt(&path, error))?;
-        write_atomically(&path, text.as_bytes()).map_err(at(&path))
+        write(&path, &Flags { images, count, flags: flags.to_vec() })
     }
 
     /// Keeps the order that was chosen so far.
     pub(super) fn keep_order(&self, ledger: &Ledger<'_>) -> Result<(), JournalError> {
         let path = self.folder.join("order.json");
-        let order = Order { begun: ledger.begun().to_vec(), cut: ledger.cuts().to_vec() };
-        let text = serde_json::to_string(&order).map_err(|error| corrupt(&path, error))?;
-        write_atomically(&path, text.as_bytes()).map_err(at(&path))
+        write(&path, &Order { begun: ledger.begun().to_vec(), cut: ledger.cuts().to_vec() })
     }
 
     /// The order that was kept, empty if none was.
     fn order(&self, stages: usize) -> Result<Order, JournalError> {
         let path = self.folder.join("order.json");
         let Some(bytes) = read(&path)? else { return Ok(Order::default()) };
-        let order: Order = serde_json::from_slice(&bytes).map_err(|error| corrupt(&path, error))?;
+        let order: Order = unseal(&bytes).map_err(|problem| corrupt(&path, problem))?;
         let known: HashSet<usize> = order.begun.iter().copied().filter(|&stage| stage < stages).collect();
         let cut = order.cut.iter().all(|(stage, _)| known.contains(stage));
         if known.len() < order.begun.len() || !cut {
@@ -390,6 +398,12 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, JournalError> {
     }
 }
 
+/// With a checksum: a damaged number would be believed.
+fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), JournalError> {
+    let text = seal(value).map_err(|error| corrupt(path, error))?;
+    write_atomically(path, text).map_err(at(path))
+}
+
 fn at(path: &Path) -> impl Fn(io::Error) -> JournalError {
     move |source| JournalError::File { path: path.to_owned(), source }
 }
@@ -413,13 +427,13 @@ fn encode(findings: &Findings, [_, channels, height, width]: [usize; 4]) -> Resu
         ("claimed", Field::u8(claimed, vec![n])),
         ("images", Field::f32(&findings.images, vec![images, channels, height, width])),
     ];
-    let metadata = HashMap::from([
-        ("run".to_owned(), findings.run.map_or(CLEAN.to_owned(), |run| run.to_string())),
-        ("seconds".to_owned(), findings.cost.seconds.to_string()),
-        ("cell_evaluations".to_owned(), findings.cost.work.cell_evaluations.to_string()),
-        ("vjps".to_owned(), findings.cost.work.vjps.to_string()),
-    ]);
-    safetensors::tensor::serialize(fields, Some(metadata)).map_err(|error| error.to_string())
+    let metadata = [
+        ("run", findings.run.map_or(CLEAN.to_owned(), |run| run.to_string())),
+        ("seconds", findings.cost.seconds.to_string()),
+        ("cell_evaluations", findings.cost.work.cell_evaluations.to_string()),
+        ("vjps", findings.cost.work.vjps.to_string()),
+    ];
+    file(fields, metadata).map_err(|error| error.to_string())
 }
 
 fn decode(bytes: &[u8]) -> Result<Findings, String> {

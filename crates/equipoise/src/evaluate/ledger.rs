@@ -11,7 +11,8 @@ use equipoise_record::{Arm, ReadoutResult};
 use super::cascade::{Cascade, Phase, Stage};
 use super::driver::stands_in;
 use super::points::Points;
-use crate::batch::{Images, to_vec};
+use crate::attack::Budget;
+use crate::batch::{Images, from_vec, select, to_vec};
 use crate::work::Work;
 
 /// What one batch of one run found.
@@ -329,6 +330,29 @@ impl<'a> Ledger<'a> {
             && findings.claimed.len() == n
             && findings.images.len() == pixels
             && findings.rows.iter().all(|&row| row < self.states.len() && in_turn(row) && met.insert(row))
+    }
+
+    /// The index of the first point for which findings have an image outside of \[0, 1\] or of the budget.
+    pub fn outside(&self, findings: &Findings, budget: &Budget) -> Option<usize> {
+        findings.run?;
+        let clean = select(self.points.images(), &findings.rows);
+        let stored = from_vec(findings.images.clone(), clean.dims(), &clean.device());
+        let row = budget.contains(&clean, &stored).iter().position(|inside| !inside)?;
+        Some(self.points.indices()[findings.rows[row]])
+    }
+
+    /// The points whose stored image is one that broke them here, not at a smaller radius.
+    pub fn fooled(&self) -> Vec<usize> {
+        let here = |state: &PointState| state.breaker.is_some_and(|run| !state.carried.contains(&run));
+        (0..self.states.len()).filter(|&row| here(&self.states[row])).collect()
+    }
+
+    /// The stored images `[rows, C, H, W]` of some points.
+    pub fn stored(&self, rows: &[usize]) -> Images {
+        let size = self.image_size();
+        let [_, channels, height, width] = self.points.images().dims();
+        let pixels = rows.iter().flat_map(|&row| self.images[row * size..][..size].to_vec()).collect();
+        from_vec(pixels, [rows.len(), channels, height, width], &self.points.images().device())
     }
 
     /// Enters the findings of a batch.

@@ -1,6 +1,5 @@
 //! Files of adversarial images, in the safetensors format.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +7,7 @@ use equipoise_files::write_atomically;
 use safetensors::tensor::SafeTensorError;
 use thiserror::Error;
 
-use super::fields::{Field, classes_to_i64};
+use super::fields::{Field, classes_to_i64, file};
 use super::ledger::Outcome;
 use super::points::Points;
 use crate::attack::Budget;
@@ -40,7 +39,7 @@ pub enum SaveError {
 /// - `broken` `[N]` uint8: 1 where an attack broke the point, that is where `x` is a verified adversarial
 ///   image of an image that was classified correctly,
 ///
-/// and in its metadata `readout`, `norm`, `eps`, `model`, and the `version` of this layout. `model` is what tells
+/// and in its metadata `readout`, `norm`, `eps`, `model`, the `version` of this layout, and the file's checksum. `model` is what tells
 /// the model from others, the SHA-256 of its file: [`read_adversarial`](super::read_adversarial) wants the same.
 ///
 /// # Errors
@@ -73,14 +72,14 @@ pub fn save_adversarial(
         ("adversarial_prediction", Field::i64(&adversarial, vec![n])),
         ("broken", Field::u8(broken, vec![n])),
     ];
-    let metadata = HashMap::from([
-        ("version".to_owned(), "1".to_owned()),
-        ("readout".to_owned(), outcome.result.name.clone()),
-        ("norm".to_owned(), budget.norm().to_string()),
-        ("eps".to_owned(), budget.eps().to_string()),
-        ("model".to_owned(), model.to_owned()),
-    ]);
-    let bytes = safetensors::tensor::serialize(fields, Some(metadata))?;
+    let metadata = [
+        ("version", "1".to_owned()),
+        ("readout", outcome.result.name.clone()),
+        ("norm", budget.norm().to_string()),
+        ("eps", budget.eps().to_string()),
+        ("model", model.to_owned()),
+    ];
+    let bytes = file(fields, metadata)?;
     // Not `with_extension`: a stem such as `adversarial-0.03` has none.
     let mut path = stem.as_ref().as_os_str().to_owned();
     path.push(".safetensors");

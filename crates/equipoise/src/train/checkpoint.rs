@@ -1,17 +1,24 @@
-//! Checkpoints: a folder `step-N` with the weights, the optimiser's state and how far training has come.
+//! Checkpoints: a folder `step-N` with the weights, the optimiser's state and how far training has come, and their
+//! checksums.
 //!
 //! A checkpoint is written under a temporary name and renamed when it is whole; older ones are then removed.
-//! What is left after any interruption is a complete checkpoint, or none.
+//! What is left after any interruption is a complete checkpoint, or none. One whose content does not match its checksums
+//! is refused: training would go on to other weights.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::ModuleOptimizer;
-use burn::tensor::Device;
+use burn::tensor::{Bytes, Device, Tensor};
+use burn_pack::{Reader, Writer};
+use equipoise_files::{SUMS, damage, sums, write_folder_atomically};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{ModelFile, ModelFileError};
+use crate::network::Network;
 
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.bpk";
@@ -47,7 +54,7 @@ pub enum CheckpointError {
         source: io::Error,
     },
     /// A file of the checkpoint is broken.
-    #[error("{path}: not a readable checkpoint ({problem}); remove it to start anew")]
+    #[error("{path}: not a readable checkpoint ({problem}); restore it from a copy, or remove the folder to start anew")]
     Malformed {
         /// Where.
         path: PathBuf,
@@ -79,41 +86,56 @@ pub enum CheckpointError {
     },
 }
 
-fn failed(path: &Path, action: &'static str) -> impl Fn(io::Error) -> CheckpointError {
+pub(super) fn failed(path: &Path, action: &'static str) -> impl Fn(io::Error) -> CheckpointError {
     let path = path.to_owned();
     move |source| CheckpointError::Io { path: path.clone(), action, source }
 }
 
-/// Writes a checkpoint into a folder, and removes older ones.
+/// Writes a checkpoint into a folder, and removes older ones. The folder must be there.
 pub(super) fn write(
     folder: &Path,
     model: &ModelFile,
     optimizer: &ModuleOptimizer,
     progress: &Progress,
 ) -> Result<(), CheckpointError> {
-    let name = format!("step-{:09}", progress.step);
-    let partial = folder.join(format!("{name}.partial"));
-    let complete = folder.join(&name);
-    if partial.exists() {
-        fs::remove_dir_all(&partial).map_err(failed(&partial, "remove"))?;
-    }
-    fs::create_dir_all(&partial).map_err(failed(&partial, "create"))?;
-    model.write(&partial.join(MODEL))?;
-    let path = partial.join(OPTIMIZER);
-    let other = |path: &Path, problem: String| failed(path, "write")(io::Error::other(problem));
-    optimizer.save(&path).map_err(|error| other(&path, error.to_string()))?;
-    let path = partial.join(PROGRESS);
-    let json = serde_json::to_vec(progress).map_err(|error| other(&path, error.to_string()))?;
-    fs::write(&path, json).map_err(failed(&path, "write"))?;
+    let complete = folder.join(format!("step-{:09}", progress.step));
+    let other = |name: &str, problem: String| failed(&complete.join(name), "write")(io::Error::other(problem));
+    let model = model.to_bytes().map_err(|problem| other(MODEL, problem))?;
+    let optimizer = state(optimizer).map_err(|error| other(OPTIMIZER, error.to_string()))?;
+    let json = serde_json::to_vec(progress).map_err(|error| other(PROGRESS, error.to_string()))?;
+    let files: [(&str, &[u8]); 3] = [(MODEL, &model), (OPTIMIZER, &optimizer), (PROGRESS, &json)];
+    let sums = sums(files);
     let older = all(folder)?;
     if complete.exists() {
         fs::remove_dir_all(&complete).map_err(failed(&complete, "replace"))?;
     }
-    fs::rename(&partial, &complete).map_err(failed(&complete, "rename"))?;
-    for path in older.into_iter().filter(|path| *path != complete) {
+    write_folder_atomically(&complete, files.into_iter().chain([(SUMS, sums.as_bytes())]))
+        .map_err(failed(&complete, "write"))?;
+    remove_older(older, &complete)
+}
+
+fn remove_older(older: Vec<PathBuf>, newest: &Path) -> Result<(), CheckpointError> {
+    for path in older.into_iter().filter(|path| path != newest) {
         fs::remove_dir_all(&path).map_err(failed(&path, "remove"))?;
     }
     Ok(())
+}
+
+/// The optimiser's state. Burn keeps its tensors in a hash map; here they are in the order of their names, so that the same
+/// state is the same file.
+fn state(optimizer: &ModuleOptimizer) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let reader = Reader::from_bytes(optimizer.into_bytes()?)?;
+    let (scalars, paths) = (reader.scalars().clone(), reader.metadata().clone());
+    let mut tensors = reader.into_tensors()?;
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut writer = Writer::new(tensors);
+    for (key, value) in &scalars {
+        writer = writer.with_scalar(key, *value);
+    }
+    for (key, value) in &paths {
+        writer = writer.with_metadata(key, value);
+    }
+    Ok(writer.into_bytes()?.to_vec())
 }
 
 /// Complete checkpoints in a folder, oldest first.
@@ -141,8 +163,12 @@ pub(super) fn read(
     if !folder.exists() {
         return Ok(None);
     }
-    let Some(path) = all(folder)?.pop() else { return Ok(None) };
+    let mut found = all(folder)?;
+    let Some(path) = found.pop() else { return Ok(None) };
     let broken = |path: &Path, problem: String| CheckpointError::Malformed { path: path.to_owned(), problem };
+    if let Some(problem) = damage(&path, &[MODEL, OPTIMIZER, PROGRESS]).map_err(failed(&path, "read"))? {
+        return Err(broken(&path, problem));
+    }
     let file = path.join(PROGRESS);
     let text = fs::read(&file).map_err(failed(&file, "read"))?;
     let progress: Progress =
@@ -154,8 +180,32 @@ pub(super) fn read(
     }
     let model = ModelFile::read(&path.join(MODEL), device)?;
     let file = path.join(OPTIMIZER);
-    let optimizer = optimizer.load(&file).map_err(|error| broken(&file, error.to_string()))?;
+    let bytes = Bytes::from_bytes_vec(fs::read(&file).map_err(failed(&file, "read"))?);
+    check_state(bytes.clone(), &model.network).map_err(|problem| broken(&file, problem))?;
+    let optimizer = optimizer.from_bytes(bytes).map_err(|error| broken(&file, error.to_string()))?;
+    // What is left of one whose removal was interrupted.
+    remove_older(found, &path)?;
     Ok(Some((model, optimizer, progress)))
+}
+
+/// Whether an optimiser's state is of a network's parameters: Burn takes it as it is, and fails in a later step.
+fn check_state(bytes: Bytes, network: &Network) -> Result<(), String> {
+    struct Shapes(BTreeMap<u64, Vec<usize>>);
+    impl ModuleVisitor for Shapes {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.insert(param.id.val(), param.dims().to_vec());
+        }
+    }
+    let mut shapes = Shapes(BTreeMap::new());
+    network.visit(&mut shapes);
+    let tensors = Reader::from_bytes(bytes).and_then(Reader::into_tensors).map_err(|error| error.to_string())?;
+    for tensor in tensors {
+        let of = tensor.param_id.and_then(|id| shapes.0.get(&id));
+        if of.is_none_or(|shape| tensor.shape.as_slice() != shape.as_slice()) {
+            return Err(format!("its `{}` is of no parameter of the model", tensor.name));
+        }
+    }
+    Ok(())
 }
 
 /// The parts of a plan that decide a run's weights up to any step. How often they are kept does not, nor how long the run

@@ -7,9 +7,10 @@ use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::Device;
+use equipoise_files::{Lock, lock, sweep};
 
 use super::augment::augment;
-use super::checkpoint::{self, CheckpointError, Progress};
+use super::checkpoint::{self, Progress, failed};
 use super::clip::{clip, global_norm};
 use super::config::{
     Adversary, AdversaryKind, OptimizerConfig, RandomBudget, TRADES_START, TrainConfigError, Warmup,
@@ -19,7 +20,7 @@ use super::jacobian::JacobianTerm;
 use super::log::{StepLog, write_epochs};
 use super::order::epoch_seed;
 use super::trades::trades_gradients;
-use super::trainer::{Best, EpochReport, Initial, Outcome, Plan, StepReport, Sums, TrainError};
+use super::trainer::{Best, EpochReport, Initial, Observer, Outcome, Plan, StepReport, Sums, TrainError};
 use crate::attack::{Attack, ExampleRng, Noise, Pgd, Targets};
 use crate::batch::{Images, from_vec, predictions, to_vec};
 use crate::checkpoint::ModelFile;
@@ -39,6 +40,8 @@ pub(super) struct Run<'a> {
     pub progress: Progress,
     log: StepLog,
     counter: WorkCounter,
+    /// Until the run ends, nobody else writes to its folder.
+    _lock: Lock,
 }
 
 /// A pass through the model; each has dropout masks of its own.
@@ -52,7 +55,7 @@ enum Pass {
 
 impl<'a> Run<'a> {
     /// Checks that everything fits together, and takes up the run where it was left.
-    pub fn start(plan: &'a Plan<'a>, device: &Device) -> Result<Self, TrainError> {
+    pub fn start(plan: &'a Plan<'a>, device: &Device, observer: &dyn Observer) -> Result<Self, TrainError> {
         let Plan { metadata, config, data, .. } = plan;
         metadata.deployment.validate()?;
         config.validate_for(&metadata.architecture, &metadata.deployment)?;
@@ -93,14 +96,21 @@ impl<'a> Run<'a> {
             );
             return unfit(problem);
         }
-        fs::create_dir_all(&plan.folder).map_err(|source| CheckpointError::Io {
-            path: plan.folder.clone(),
-            action: "create",
-            source,
-        })?;
+        let folder = &plan.folder;
+        fs::create_dir_all(folder).map_err(failed(folder, "create"))?;
+        let lock = lock(folder).map_err(failed(folder, "write to"))?;
+        if !lock.is_held() {
+            tracing::warn!(
+                "{}: its file system has no locks; see to it that no other run writes there",
+                folder.display()
+            );
+        }
+        if plan.resume {
+            sweep(folder).map_err(failed(folder, "clear"))?;
+        }
         let fingerprint = plan.fingerprint();
         let found = match plan.resume {
-            true => checkpoint::read(&plan.folder, &fingerprint, build_optimizer(&config.optimizer), device)?,
+            true => checkpoint::read(folder, &fingerprint, build_optimizer(&config.optimizer), device)?,
             false => None,
         };
         let (network, optimizer, progress) = match found {
@@ -120,9 +130,10 @@ impl<'a> Run<'a> {
                 format!("epochs {}: the run is in epoch {done} already; give at least {done}", config.epochs);
             return Err(TrainConfigError(problem).into());
         }
-        let log = StepLog::open(&plan.folder, progress.step)?;
+        observer.begin(progress.step, steps_per_epoch * config.epochs);
+        let log = StepLog::open(folder, progress.step)?;
         let counter = WorkCounter::default();
-        Ok(Self { plan, device: device.clone(), network, optimizer, progress, log, counter })
+        Ok(Self { plan, device: device.clone(), network, optimizer, progress, log, counter, _lock: lock })
     }
 
     pub fn training_count(&self) -> usize {

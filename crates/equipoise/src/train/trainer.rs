@@ -84,7 +84,7 @@ pub struct Sums {
 
 /// Watches training.
 pub trait Observer {
-    /// Training begins, or goes on at a step.
+    /// Training begins, or goes on at a step. Everything is known to fit together, and of this run nothing is written yet.
     fn begin(&self, step: usize, steps: usize);
     /// A step is done.
     fn step(&self, report: &StepReport);
@@ -188,14 +188,15 @@ pub enum TrainError {
 /// a run that was that long from the start. Under any other schedule the learning rate of every step depends on the
 /// length.
 ///
+/// The folder is locked against other runs, and a run that is resumed removes what a killed one left half written.
+///
 /// # Errors
 ///
-/// If recipe, architecture and data do not fit together, if the loss stops being a number, or if a file cannot
-/// be written.
+/// If recipe, architecture and data do not fit together, if the loss stops being a number, if a file cannot be written (the
+/// folder may have been removed), or if another run writes to the folder.
 pub fn train(plan: &Plan<'_>, device: &Device, observer: &dyn Observer) -> Result<Outcome, TrainError> {
-    let mut run = Run::start(plan, device)?;
+    let mut run = Run::start(plan, device, observer)?;
     let total = run.total_steps();
-    observer.begin(run.progress.step, total);
     let mut since_checkpoint = 0;
     while run.progress.step < total && !run.stops_early() {
         let started = Instant::now();
