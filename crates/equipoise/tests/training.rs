@@ -551,3 +551,137 @@ fn the_training_gradient_may_be_an_estimator_of_any_kind() {
     assert_eq!(step.logits.dims(), [2, 10]);
     assert!(step.parameters.len() > 30);
 }
+
+/// Files of a folder and those below it, by their path within it, with their content.
+fn files(folder: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let mut found = std::collections::BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path.strip_prefix(folder).unwrap().to_owned(), std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn no_bit_of_a_checkpoint_may_change() {
+    let data = Source::Digits.load(Split::Train).unwrap().take(100);
+    let device = Device::default();
+    let folder = tempfile::tempdir().unwrap();
+    let plan = plan(&data, folder.path());
+    train(&plan, &device, &StopAfter(Flag::new(3))).unwrap();
+    let kept: Vec<_> =
+        files(folder.path()).into_iter().filter(|(path, _)| path.starts_with("step-000000003")).collect();
+    assert_eq!(kept.len(), 4);
+    for (path, bytes) in kept {
+        let path = folder.path().join(path);
+        let mut changed = vec![Vec::new(), bytes[..bytes.len() / 2].to_vec(), [&bytes[..], b"x"].concat()];
+        changed.extend((0..bytes.len()).step_by(1 + bytes.len() / 29).map(|at| {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 1 << (at % 8);
+            bytes
+        }));
+        for bytes in changed {
+            std::fs::write(&path, bytes).unwrap();
+            let error = train(&plan, &device, &Silent).unwrap_err().to_string();
+            assert!(error.contains("step-000000003"), "{error}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(train(&plan, &device, &Silent).unwrap_err().to_string().contains("step-000000003"));
+        std::fs::write(&path, bytes).unwrap();
+    }
+    assert!(train(&plan, &device, &Silent).unwrap().complete);
+}
+
+/// An optimiser's state that is not of this model would end a later step in a panic.
+#[test]
+fn the_state_of_another_optimiser_is_refused_even_with_right_checksums() {
+    let data = Source::Digits.load(Split::Train).unwrap().take(100);
+    let device = Device::default();
+    let [folder, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let plan_here = plan(&data, folder.path());
+    let mut plan_there = plan(&data, other.path());
+    plan_there.metadata.architecture = Architecture::Mdeq(MdeqConfig { final_channels: 12, ..small_mdeq() });
+    for plan in [&plan_here, &plan_there] {
+        train(plan, &device, &StopAfter(Flag::new(3))).unwrap();
+    }
+    let [here, there] = [&folder, &other].map(|folder| folder.path().join("step-000000003"));
+    std::fs::copy(there.join("optimizer.bpk"), here.join("optimizer.bpk")).unwrap();
+    let names = ["model.safetensors", "optimizer.bpk", "progress.json"];
+    let contents = names.map(|name| std::fs::read(here.join(name)).unwrap());
+    let sums = equipoise_files::sums(names.into_iter().zip(contents.iter().map(Vec::as_slice)));
+    std::fs::write(here.join(equipoise_files::SUMS), sums).unwrap();
+    let error = train(&plan_here, &device, &Silent).unwrap_err().to_string();
+    assert!(error.contains("optimizer.bpk") && error.contains("no parameter of the model"), "{error}");
+}
+
+#[test]
+fn the_same_run_writes_the_same_bytes() {
+    let data = Source::Digits.load(Split::Train).unwrap().take(100);
+    let device = Device::default();
+    let [once, again] = [(); 2].map(|()| {
+        let folder = tempfile::tempdir().unwrap();
+        train(&plan(&data, folder.path()), &device, &StopAfter(Flag::new(3))).unwrap();
+        files(folder.path())
+    });
+    assert!(once.len() >= 5 && once.keys().eq(again.keys()));
+    for (path, bytes) in once {
+        assert!(again[&path] == bytes, "{}", path.display());
+    }
+}
+
+#[test]
+fn a_folder_has_one_run_and_no_litter() {
+    let data = Source::Digits.load(Split::Train).unwrap().take(100);
+    let device = Device::default();
+    let folder = tempfile::tempdir().unwrap();
+    let plan = plan(&data, folder.path());
+    train(&plan, &device, &StopAfter(Flag::new(3))).unwrap();
+    let before = files(folder.path());
+    let held = equipoise_files::lock(folder.path()).unwrap();
+    let error = train(&plan, &device, &Silent).unwrap_err().to_string();
+    assert!(error.contains("another run") && error.contains(&*folder.path().to_string_lossy()), "{error}");
+    drop(held);
+    assert_eq!(files(folder.path()), before, "nothing was touched");
+    // What a killed run leaves: a temporary file and folder, and an older checkpoint of which a part is removed.
+    std::fs::write(folder.path().join(".equipoise-abcdef"), "half").unwrap();
+    std::fs::create_dir(folder.path().join(".equipoise-ghijkl")).unwrap();
+    std::fs::create_dir(folder.path().join("step-000000001")).unwrap();
+    std::fs::write(folder.path().join("step-000000001/progress.json"), "{}").unwrap();
+    train(&plan, &device, &StopAfter(Flag::new(1))).unwrap();
+    let names: Vec<_> = files(folder.path()).into_keys().map(|path| path.display().to_string()).collect();
+    assert!(names.iter().all(|name| name.starts_with("step-000000004") || !name.contains('/')), "{names:?}");
+    assert!(names.iter().all(|name| !name.starts_with('.')), "{names:?}");
+}
+
+/// Removes its folder after a step.
+struct Remove<'a>(&'a Path);
+
+impl Observer for Remove<'_> {
+    fn begin(&self, _step: usize, _steps: usize) {}
+    fn step(&self, report: &StepReport) {
+        if report.step == 3 {
+            std::fs::remove_dir_all(self.0).unwrap();
+        }
+    }
+    fn epoch(&self, _report: &EpochReport) {}
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_run_ends_when_its_folder_is_removed() {
+    let data = Source::Digits.load(Split::Train).unwrap().take(100);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let error = train(&plan(&data, &path), &Device::default(), &Remove(&path)).unwrap_err().to_string();
+    assert!(error.contains("no such folder") && error.contains("run"), "{error}");
+    assert!(!path.exists(), "it is not made anew");
+}

@@ -152,7 +152,9 @@ pub fn advice(error: &io::Error) -> &'static str {
 fn without_temporary_path(error: io::Error) -> io::Error {
     match error.kind() {
         _ if error.raw_os_error().is_some() => error,
-        kind @ ErrorKind::NotFound => io::Error::new(kind, "no such folder, or none that files can be made in"),
+        kind @ ErrorKind::NotFound => {
+            io::Error::new(kind, "no such folder, or none that files can be made in")
+        }
         kind => kind.into(),
     }
 }

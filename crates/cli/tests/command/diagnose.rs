@@ -225,5 +225,18 @@ fn an_interrupted_diagnosis_keeps_its_sections() {
     let record = json(&at.join("out/diagnosis.json"));
     let seconds = |value: &Value| value["seconds"].as_f64().unwrap();
     let kept: Value = serde_json::from_str(&kept).unwrap();
-    assert_eq!(seconds(&record["diagnosed"][0]["residual"]), seconds(&kept));
+    assert_eq!(seconds(&record["diagnosed"][0]["residual"]), seconds(&kept["content"]));
+
+    // Finished sections are not removed unasked, and a damaged one is not believed.
+    refuse(at, &diagnose, 2, &["holds a diagnosis", "--resume"]);
+    let text = fs::read_to_string(&residual).unwrap();
+    let first = text.find("e-").or(text.find("0.")).unwrap();
+    let mut changed = text.clone().into_bytes();
+    changed[first + 2] = if changed[first + 2] == b'1' { b'2' } else { b'1' };
+    fs::write(&residual, changed).unwrap();
+    let name = residual.file_name().unwrap().to_str().unwrap();
+    refuse(at, &format!("{diagnose} --resume"), 2, &[name, "checksum"]);
+    fs::write(&residual, text).unwrap();
+    fs::remove_file(at.join("out/sections/key.json")).unwrap();
+    refuse(at, &format!("{diagnose} --resume"), 2, &["key.json"]);
 }

@@ -168,3 +168,66 @@ fn a_run_does_not_die_of_its_log() {
     let status = command(at, "evaluate --model nowhere --data digits --out g").stderr(full).status().unwrap();
     assert_eq!(status.code(), Some(2));
 }
+
+/// Killed before its recipe was there, a run left nothing that stands in the way; with the recipe the folder is enough.
+#[test]
+fn a_run_that_was_killed_at_once_can_be_begun_again() {
+    let folder = folder();
+    let at = folder.path();
+    fs::write(at.join("recipe.toml"), RECIPE).unwrap();
+    fs::create_dir(at.join("out")).unwrap();
+    for name in [".lock", ".equipoise-abcdef"] {
+        fs::write(at.join("out").join(name), "").unwrap();
+    }
+    succeed(at, "train --config recipe.toml --out out");
+    // After the recipe comes everything else.
+    fs::create_dir(at.join("early")).unwrap();
+    fs::copy(at.join("out/recipe.toml"), at.join("early/recipe.toml")).unwrap();
+    succeed(at, "train --resume --out early");
+    assert_same_tensors(&at.join("out/model.safetensors"), &at.join("early/model.safetensors"));
+}
+
+#[test]
+fn a_folder_has_one_writer() {
+    let folder = folder();
+    let at = folder.path();
+    train_tiny(at);
+    let model = "--model model/model.safetensors --data digits --count 4";
+    for command in [
+        "train --resume --out model".to_owned(),
+        format!("evaluate {model} --attacks pgd-1 --gradients none --out model"),
+        format!("diagnose {model} --sections residual --out model"),
+    ] {
+        let held = equipoise_files::lock(at.join("model")).unwrap();
+        refuse(at, &command, 2, &["model", "another run", "another folder"]);
+        drop(held);
+        succeed(at, &command);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_no_bad_input() {
+    let folder = folder();
+    let at = folder.path();
+    train_tiny(at);
+    // The limit on a file's size stands for a disk that fills up: the first write beyond it fails.
+    let limited = |arguments: &str| {
+        let line = format!("trap '' XFSZ; ulimit -f 2; exec {} {arguments}", env!("CARGO_BIN_EXE_equipoise"));
+        Command::new("sh").args(["-c", &line]).current_dir(at).output().unwrap()
+    };
+    let model = "--model model/model.safetensors --data digits --count 40";
+    for arguments in [
+        "train --config recipe.toml --out t".to_owned(),
+        format!("evaluate {model} --attacks pgd-1 --gradients none --save-adversarial --out e"),
+        format!("diagnose {model} --sections residual --out d"),
+        "export --model model/model.safetensors --out x.pth".to_owned(),
+    ] {
+        let output = limited(&arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments}: {stderr}");
+        let last = stderr.lines().last().unwrap();
+        assert!(last.starts_with("error: ") && last.contains("File too large"), "{arguments}: {stderr}");
+    }
+    assert!(!at.join("x.pth").exists());
+}

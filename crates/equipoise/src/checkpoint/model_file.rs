@@ -178,7 +178,8 @@ impl ModelFile {
     ///
     /// If the file cannot be written; nothing half-written stays behind.
     pub fn write(&self, path: &Path) -> Result<(), ModelFileError> {
-        let content = self.to_bytes().map_err(|problem| io_error(path, "write", io::Error::other(problem)))?;
+        let content =
+            self.to_bytes().map_err(|problem| io_error(path, "write", io::Error::other(problem)))?;
         write_atomically(path, &content)
     }
 

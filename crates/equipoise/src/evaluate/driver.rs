@@ -319,7 +319,7 @@ fn verify(
         if let Some(k) = rows.iter().zip(&classes).position(unfooled) {
             return Err(journal.unfooled(points.indices()[rows[k]]).into());
         }
-        observer.advance(rows.len(), "");
+        observer.advance(rows.len(), "still adversarial");
     }
     Ok(ControlFlow::Continue(()))
 }

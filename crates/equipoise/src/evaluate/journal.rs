@@ -228,13 +228,31 @@ impl Journal {
             }
             return self.bind(&here);
         };
-        let journal: Fingerprint = unseal(&bytes).map_err(|problem| corrupt(&path, problem))?;
+        let other = |(part, journal, here)| JournalError::OtherRun {
+            folder: self.folder.clone(),
+            part,
+            journal,
+            here,
+        };
+        let journal: Fingerprint = match unseal(&bytes) {
+            Ok(journal) => journal,
+            // Earlier versions wrote no checksum.
+            Err(problem) => {
+                return Err(match serde_json::from_slice::<Fingerprint>(&bytes) {
+                    Ok(old) if old.version < VERSION => {
+                        let part = "format version".to_owned();
+                        other((part, old.version.to_string(), VERSION.to_string()))
+                    }
+                    _ => corrupt(&path, problem),
+                });
+            }
+        };
         // More images may have come after those that it had.
         let fewer = (here.count < journal.count)
             .then(|| ("number of images".to_owned(), journal.count.to_string(), here.count.to_string()));
         let difference = fewer.or_else(|| journal.difference(&here.of_first(journal.count)));
-        if let Some((part, journal, here)) = difference {
-            return Err(JournalError::OtherRun { folder: self.folder.clone(), part, journal, here });
+        if let Some(difference) = difference {
+            return Err(other(difference));
         }
         if here.count > journal.count {
             self.bind(&here)?;

@@ -54,7 +54,9 @@ pub enum CheckpointError {
         source: io::Error,
     },
     /// A file of the checkpoint is broken.
-    #[error("{path}: not a readable checkpoint ({problem}); restore it from a copy, or remove the folder to start anew")]
+    #[error(
+        "{path}: not a readable checkpoint ({problem}); restore it from a copy, or remove the folder to start anew"
+    )]
     Malformed {
         /// Where.
         path: PathBuf,
@@ -99,7 +101,8 @@ pub(super) fn write(
     progress: &Progress,
 ) -> Result<(), CheckpointError> {
     let complete = folder.join(format!("step-{:09}", progress.step));
-    let other = |name: &str, problem: String| failed(&complete.join(name), "write")(io::Error::other(problem));
+    let other =
+        |name: &str, problem: String| failed(&complete.join(name), "write")(io::Error::other(problem));
     let model = model.to_bytes().map_err(|problem| other(MODEL, problem))?;
     let optimizer = state(optimizer).map_err(|error| other(OPTIMIZER, error.to_string()))?;
     let json = serde_json::to_vec(progress).map_err(|error| other(PROGRESS, error.to_string()))?;
@@ -198,7 +201,8 @@ fn check_state(bytes: Bytes, network: &Network) -> Result<(), String> {
     }
     let mut shapes = Shapes(BTreeMap::new());
     network.visit(&mut shapes);
-    let tensors = Reader::from_bytes(bytes).and_then(Reader::into_tensors).map_err(|error| error.to_string())?;
+    let tensors =
+        Reader::from_bytes(bytes).and_then(Reader::into_tensors).map_err(|error| error.to_string())?;
     for tensor in tensors {
         let of = tensor.param_id.and_then(|id| shapes.0.get(&id));
         if of.is_none_or(|shape| tensor.shape.as_slice() != shape.as_slice()) {

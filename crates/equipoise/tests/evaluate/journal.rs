@@ -3,8 +3,9 @@
 use std::fs;
 
 use crate::attack_victims::Linear;
-use crate::support::{Bench, EPS, Watch, cascade, entry, points, settings};
+use crate::support::{Bench, EPS, Watch, assert_same, cascade, entry, points, settings};
 use equipoise::attack::{self, Budget, Norm};
+use equipoise::batch::to_vec;
 use equipoise::evaluate::{EvaluateError, Journal, JournalError, Outcome, Points, Quiet, Run, Settings, run};
 
 #[test]
@@ -94,4 +95,114 @@ fn a_damaged_journal_is_refused() {
     assert_eq!(skipped, name(0));
     assert_eq!(damage(&|folder| fs::remove_file(folder.join("journal.json")).unwrap()), "journal.json");
     assert_eq!(damage(&|folder| fs::write(folder.join("journal.json"), "{").unwrap()), "journal.json");
+}
+
+/// The bytes of a float32 or int64 tensor in a journal's file, found as any reader of safetensors finds them.
+fn tensor(bytes: &[u8], name: &str) -> std::ops::Range<usize> {
+    let (header, metadata) = safetensors::SafeTensors::read_metadata(bytes).unwrap();
+    let (from, to) = metadata.info(name).unwrap().data_offsets;
+    8 + header + from..8 + header + to
+}
+
+/// Puts the right checksum into a file that was changed.
+fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+    let mark = b"\"sha256\":\"";
+    let at = bytes.windows(mark.len()).position(|window| window == mark).unwrap() + mark.len();
+    bytes[at..at + 64].fill(b'0');
+    let sum = equipoise_files::sha256(&bytes);
+    bytes[at..at + 64].copy_from_slice(sum.as_bytes());
+    bytes
+}
+
+#[test]
+fn no_bit_of_a_journal_may_change() {
+    let bench = Bench::new();
+    let points = bench.points();
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(folder.path(), "model").unwrap();
+    bench.run(&points, &settings(), &Quiet, Some(&mut journal)).unwrap();
+    journal.look(30).unwrap();
+    let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() > 6, "{files:?}");
+    let mut tried = 0;
+    for path in files {
+        let bytes = fs::read(&path).unwrap();
+        for at in (0..bytes.len()).step_by(1 + bytes.len() / 23) {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1 << (at % 8);
+            fs::write(&path, &changed).unwrap();
+            let mut journal = Journal::open(folder.path(), "model").unwrap();
+            let resumed = bench.run(&points, &settings(), &Quiet, Some(&mut journal)).map(|_| ());
+            let looked = journal.look(30).map(|_| ());
+            assert!(resumed.is_err() || looked.is_err(), "{}, byte {at}", path.display());
+            tried += 1;
+        }
+        fs::write(&path, &bytes).unwrap();
+    }
+    assert!(tried > 100);
+    let mut journal = Journal::open(folder.path(), "model").unwrap();
+    bench.run(&points, &settings(), &Quiet, Some(&mut journal)).unwrap();
+}
+
+/// A forger keeps the checksums right.
+#[test]
+fn forged_images_are_refused() {
+    let bench = Bench::new();
+    let points = bench.points();
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(folder.path(), "model").unwrap();
+    let honest = bench.run(&points, &settings(), &Quiet, Some(&mut journal)).unwrap();
+    let clean = to_vec(points.images().clone());
+    let size = clean.len() / points.len();
+    let refusal = |path: &std::path::Path, bytes: Vec<u8>| {
+        let kept = fs::read(path).unwrap();
+        fs::write(path, sealed(bytes)).unwrap();
+        let mut journal = Journal::open(folder.path(), "model").unwrap();
+        let outcome = bench.run(&points, &settings(), &Quiet, Some(&mut journal));
+        fs::write(path, kept).unwrap();
+        match outcome {
+            Err(EvaluateError::Journal(error @ JournalError::Corrupt { .. })) => error.to_string(),
+            other => panic!("{:?}", other.map(|outcome| outcome.complete)),
+        }
+    };
+    let mut fooling = 0;
+    for number in 2.. {
+        let path = folder.path().join(format!("batch-{number:06}.safetensors"));
+        let Ok(bytes) = fs::read(&path) else { break };
+        let integer = |name: &str, row: usize| {
+            let at = tensor(&bytes, name).start + 8 * row;
+            i64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+        };
+        for row in 0..tensor(&bytes, "rows").len() / 8 {
+            let point = integer("rows", row) as usize;
+            let image = tensor(&bytes, "images").start + 4 * size * row;
+            let with = |pixel: &dyn Fn(f32) -> f32| {
+                let mut bytes = bytes.clone();
+                for (k, &x) in clean[point * size..][..size].iter().enumerate() {
+                    bytes[image + 4 * k..][..4].copy_from_slice(&pixel(x).to_le_bytes());
+                }
+                bytes
+            };
+            let index = points.indices()[point].to_string();
+            for value in [5.0, f32::NAN, -1.0, f32::INFINITY] {
+                let said = refusal(&path, with(&|_| value));
+                assert!(said.contains("outside") && said.contains(&index), "{value}: {said}");
+            }
+            let far = with(&|x| if x < 0.5 { x + 2.0 * EPS as f32 } else { x - 2.0 * EPS as f32 });
+            assert!(refusal(&path, far).contains("outside"));
+            // Within the budget, and not adversarial: the unperturbed image of a point that is said to be broken.
+            let broken = integer("predictions", row) != points.labels()[point] as i64;
+            if broken {
+                let said = refusal(&path, with(&|x| x));
+                assert!(said.contains("does not fool") && said.contains(&index), "{said}");
+                fooling += 1;
+            }
+        }
+    }
+    let fallen = honest.result.examples.iter().filter(|example| example.broken_by.is_some()).count();
+    assert_eq!(fooling, fallen);
+    assert!(fooling > 3);
+    let mut journal = Journal::open(folder.path(), "model").unwrap();
+    let again = bench.run(&points, &settings(), &Quiet, Some(&mut journal)).unwrap();
+    assert_same(&honest, &again, "nothing is left of the forgeries");
 }
