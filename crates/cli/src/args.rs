@@ -9,7 +9,7 @@ use equipoise::checkpoint::ModelFile;
 use equipoise::gradient::{Estimator, parse_list};
 use equipoise::network::Network;
 use equipoise::readout::Readout;
-use equipoise::solve::{Method, SolverConfig, StateChoice};
+use equipoise::solve::StateChoice;
 use equipoise_dataset::{Dataset, DatasetError, Reading, Source, Split};
 use serde_json::Value;
 
@@ -342,7 +342,7 @@ pub fn gradients(list: Option<&str>, model: &ModelFile) -> Result<Vec<Estimator>
     }
     let deployment = &model.metadata.deployment;
     let steps = deployment.solver.steps;
-    let usual = usual_gradients(&deployment.solver);
+    let usual = usual_gradients(steps);
     let list = list.unwrap_or(&usual);
     let given = match list.trim() {
         "none" => Vec::new(),
@@ -351,7 +351,6 @@ pub fn gradients(list: Option<&str>, model: &ModelFile) -> Result<Vec<Estimator>
     let mut estimators: Vec<Estimator> = Vec::new();
     for estimator in given {
         check_states(&estimator, steps)?;
-        estimator.check(&deployment.solver).map_err(|error| input(format!("--gradients: {error}")))?;
         if estimator != deployment.training_gradient && !estimators.contains(&estimator) {
             estimators.push(estimator);
         }
@@ -359,18 +358,15 @@ pub fn gradients(list: Option<&str>, model: &ModelFile) -> Result<Vec<Estimator>
     Ok(estimators)
 }
 
-/// Exact, unrolled from an early, a middle and the last iterate, all iterates together, and the two that follow
-/// Broyden's method where that is the solver: which are the most expensive.
-fn usual_gradients(solver: &SolverConfig) -> String {
-    let steps = solver.steps;
+/// Exact, unrolled from an early, a middle and the last iterate, all iterates together, and the two that follow the solver,
+/// which are the most expensive.
+fn usual_gradients(steps: usize) -> String {
     let mut states = vec![steps.div_ceil(4), steps.div_ceil(2), steps];
     states.dedup();
     let mut list = vec!["exact".to_owned()];
     list.extend(states.iter().map(|t| format!("unrolled:state={t},lead=1,steps=4")));
     list.push(format!("ensemble(unrolled:state=1..{steps},lead=1,steps=0)"));
-    if solver.method == Method::Broyden {
-        list.extend(["adjoint".to_owned(), "through-solver".to_owned()]);
-    }
+    list.extend(["adjoint".to_owned(), "through-solver".to_owned()]);
     list.join(",")
 }
 

@@ -17,8 +17,8 @@
 //!   `adjoint` at T/2, 3T/4 and T; ensembles of the unrolled and of the adjoint gradients at all states,
 //! - whatever else was asked for.
 //!
-//! What a model does not admit is left out with the reason: `adjoint` and `through-solver` follow Broyden's method
-//! only, APGD-T needs four classes, only APGD searches in L1. A feedforward network has one gradient.
+//! What a model does not admit is left out with the reason: APGD-T needs four classes, only APGD searches in L1. A
+//! feedforward network has one gradient.
 //!
 //! With a control ([`Plan::new`]) every try through another gradient becomes a pair: the j-th starts from start j, and
 //! its twin, through the training gradient, from the same one. Where the training gradient does not read the readout, an
@@ -185,14 +185,7 @@ impl Tries {
     /// The white-box plan, with these gradients beside its own.
     pub fn white_box(subject: &Subject<'_>, others: &[Estimator]) -> Self {
         let mut tries = Self::default();
-        let mut gradients = subject.gradients(others);
-        gradients.retain(|(estimator, _)| match estimator.check(&subject.deployment.solver) {
-            Ok(()) => true,
-            Err(error) => {
-                tries.leave_out("apgd-ce, apgd-t", Some(estimator), &error);
-                false
-            }
-        });
+        let gradients = subject.gradients(others);
         let training = &subject.deployment.training_gradient;
         for attack in ["pgd-10", "apgd-ce", "apgd-t"] {
             tries.add(subject, attack, Some(training));
@@ -348,8 +341,7 @@ impl Plan {
             let others = plan.others();
             let true_gradient = others.iter().find(|other| **other == Estimator::ThroughSolver).cloned();
             let true_gradient = true_gradient.or_else(|| {
-                let follows = Estimator::ThroughSolver.check(&deployment.solver).is_ok();
-                (follows && training != Estimator::ThroughSolver && subject.is_equilibrium())
+                (training != Estimator::ThroughSolver && subject.is_equilibrium())
                     .then_some(Estimator::ThroughSolver)
             });
             let attack = Self::yardstick_attack(subject.norm);

@@ -283,18 +283,12 @@ fn diagnose(
     })?;
     let alignment = done.section(wanted("alignment"), || {
         equilibrium("other gradient than its own", &mut |model| {
-            if let Err(error) = Estimator::ThroughSolver.check(&deployment.solver) {
-                return to_value(&Section::<()>::absent(error.to_string()));
-            }
             let case = case()?;
             timed(|| diagnose::alignment(model, deployment, &case))
         })
     })?;
     let yardstick = done.section(wanted("yardstick"), || {
         equilibrium("other gradient than its own", &mut |model| {
-            if let Err(error) = Estimator::ThroughSolver.check(&deployment.solver) {
-                return to_value(&Section::<()>::absent(error.to_string()));
-            }
             let case = case()?;
             timed(|| diagnose::yardstick(model, deployment, &case))
         })
@@ -306,7 +300,7 @@ fn diagnose(
             _ => Vec::new(),
         };
         let truth = Estimator::ThroughSolver;
-        if !gradients.is_empty() && truth.check(&deployment.solver).is_ok() && *training != truth {
+        if !gradients.is_empty() && *training != truth {
             gradients.push(truth);
         }
         let mut victims: Vec<(String, Box<dyn WhiteBox + '_>)> =

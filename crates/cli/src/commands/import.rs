@@ -16,7 +16,6 @@ pub fn run(flags: &Import, setup: &Setup) -> Result<(), Error> {
     let mut configuration = configuration(flags)?;
     if let Some(spec) = &flags.gradient {
         let gradient: Estimator = spec.parse().map_err(input)?;
-        gradient.check(&configuration.deployment.solver).map_err(input)?;
         // The tail of unrolled training is part of the deployed forward pass.
         if let Estimator::Unrolled { tail, .. } = gradient {
             configuration.deployment.tail = tail;

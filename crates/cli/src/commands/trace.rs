@@ -19,9 +19,6 @@ pub fn run(flags: &Trace, setup: &Setup) -> Result<(), Error> {
     let options = TraceOptions { scope, ..TraceOptions::default() };
     let options = options.with_gradients(&flags.gradient).map_err(input)?;
     let (model, _) = args::model(&flags.model, &setup.device)?;
-    for (_, estimator) in &options.gradients {
-        estimator.check(&model.metadata.deployment.solver).map_err(input)?;
-    }
     trace_file(&model, &flags.input, &flags.output, &options, &setup.device)?;
     print(&format!("{}\n", flags.output.display()))
 }

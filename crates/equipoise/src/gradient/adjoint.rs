@@ -1,15 +1,16 @@
 //! The simultaneous adjoint (paper, section 4.1): forward and backward equations solved together.
 //!
-//! Along the forward Broyden iteration, u_0 = 0 and
+//! Along the forward iteration, u_0 = 0 and
 //! u_{t+1} = u_t − β B_tᵀ (J_g(z_t)ᵀ u_t + ∂loss/∂z(z_t)), with J_g = J − I and the loss read through the head at
-//! z_t. B_t is the inverse-Jacobian estimate of the forward iteration, which costs nothing more. The fixed point
-//! is u = (I − J)^{-T} ∂loss/∂z. The gradient at t is u_tᵀ ∂f(z_t; x)/∂x, so one pass serves every t.
+//! z_t. B_t is the inverse-Jacobian estimate of the forward iteration: that of Broyden's method in the paper, that of the
+//! last points' differences for Anderson's, −τ I for Picard's. The fixed point is u = (I − J)^{-T} ∂loss/∂z. The gradient
+//! at t is u_tᵀ ∂f(z_t; x)/∂x, so one pass serves every t.
 //!
 //! The pass follows the stored trajectory, with f(z_t) as the solver saw it, so that B_t is the solver's own.
 
 use super::{Cotangents, Reading, Solved};
 use crate::batch;
-use crate::solve::{Broyden, Evaluation, StateChoice};
+use crate::solve::{Evaluated, StateChoice};
 use crate::state::State;
 
 /// Pulls `weight` times the loss at each of the chosen states back, in one pass; one reading per state.
@@ -32,10 +33,11 @@ pub(super) fn pull_back(
         .collect();
     let last = read_at.iter().flatten().copied().max().unwrap_or(0);
     let mut readings: Vec<Option<Reading>> = vec![None; states.len()];
-    let mut memory = Broyden::default();
+    let mut inverse = at.trajectory.method().inverse_jacobian();
     let mut u: Option<State> = None;
     for t in 0..=last {
-        let Evaluation { state, value } = at.trajectory.evaluation(t);
+        let point = at.trajectory.evaluation(t);
+        let state = point.state.clone();
         // At z_0 nothing is read and u_0 = 0: no product with J is needed.
         let linearization = (t > 0).then(|| at.cell.linearize(&state));
         let (reading, loss) = at.head.read(&state, at.objective, weight);
@@ -60,12 +62,12 @@ pub(super) fn pull_back(
         if t == last {
             break;
         }
-        memory.direction(&state, &(value - state.clone()));
+        inverse.observe(Evaluated::again(point));
         let gradient = match (&u, &linearization) {
             (Some(u), Some(linearization)) => linearization.vjp_state(u) - u.clone() + loss,
             _ => loss,
         };
-        let step = memory.transposed_product(&gradient) * beta;
+        let step = inverse.transposed_product(&gradient) * beta;
         u = Some(match u {
             None => step.neg(),
             Some(u) => u - step,

@@ -10,7 +10,7 @@
 //! | [`exact`](Estimator::Exact) | z* is a fixed point and the backward solve converged | one VJP per backward step, one more in training; an evaluation where the best iterate is not the last |
 //! | [`unrolled`](Estimator::Unrolled) | in the limit of many steps from a fixed point of a contraction; for few steps it is the phantom gradient | l + k evaluations, l + k VJPs; an evaluation less from the last iterate |
 //! | [`adjoint`](Estimator::Adjoint) | in the limit of many steps, where the forward iteration converges | t evaluations and t − 1 VJPs up to the largest t, and one VJP for each t read; low-rank products as in the solver |
-//! | [`through-solver`](Estimator::ThroughSolver) | always (almost everywhere): it differentiates what is deployed | T evaluations and T VJPs, and the tail's; keeps 4 T vectors of the state's size and one linearisation at a time |
+//! | [`through-solver`](Estimator::ThroughSolver) | always (almost everywhere): it differentiates what is deployed | T evaluations and T VJPs, and the tail's; keeps a few vectors of the state's size for each step and one linearisation at a time |
 //! | [`ensemble`](Estimator::Ensemble) | when all its members are | the sum of its members', from one trajectory |
 //! | [`aimed`](Estimator::Aimed) | as its method is, for the states that the readout reads; behind `final` it is its method | its method's, for each state that the readout reads |
 //! | [`joint`](Estimator::Joint) | for the mean of its members' logits, when all its members are | the same |
@@ -32,7 +32,7 @@ use crate::batch::{Logits, Values, put_rows};
 use crate::loss::Objective;
 use crate::model::cell::{BoundCell, Linearization};
 use crate::readout::{Readout, Tail};
-use crate::solve::{Method, SolverConfig, StateChoice, Trajectory};
+use crate::solve::{SolverConfig, StateChoice, Trajectory};
 use crate::state::{Injection, State};
 
 /// How ∂loss/∂x is obtained.
@@ -49,15 +49,15 @@ pub enum Estimator {
         /// The applications.
         tail: Tail,
     },
-    /// The simultaneous adjoint (the paper's section 4.1): along the forward Broyden iteration, an adjoint state
-    /// that shares its inverse-Jacobian estimate; the gradient at z_t is u_tᵀ ∂f(z_t; x)/∂x.
+    /// The simultaneous adjoint (the paper's section 4.1): along the forward iteration, an adjoint state that shares its
+    /// inverse-Jacobian estimate; the gradient at z_t is u_tᵀ ∂f(z_t; x)/∂x. The paper's is along Broyden's method.
     Adjoint {
         /// Where it is read off.
         state: StateChoice,
         /// β: the length of its steps.
         beta: f64,
     },
-    /// Reverse mode through the whole Broyden iteration, low-rank updates included, and the deployed readout: the
+    /// Reverse mode through the solver's whole iteration, what it learns on its way included, and the deployed readout: the
     /// true gradient of the deployed function.
     ThroughSolver,
     /// The mean of the members' gradients, all from one trajectory.
@@ -119,24 +119,6 @@ impl Estimator {
         }
     }
 
-    /// Whether this estimator can follow a forward solver.
-    ///
-    /// # Errors
-    ///
-    /// `adjoint` and `through-solver` follow Broyden's method only.
-    pub fn check(&self, solver: &SolverConfig) -> Result<(), EstimatorError> {
-        match self {
-            Self::Exact | Self::Unrolled { .. } | Self::Aimed(_) => Ok(()),
-            Self::Adjoint { .. } | Self::ThroughSolver => match solver.method {
-                Method::Broyden => Ok(()),
-                other => Err(EstimatorError { estimator: self.to_string(), method: format!("{other:?}") }),
-            },
-            Self::Ensemble(members) | Self::Joint(members) => {
-                members.iter().try_for_each(|member| member.check(solver))
-            }
-        }
-    }
-
     /// Reads the loss, and pulls `weight` times it back into `cotangents`.
     pub fn pull_back(&self, at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> Reading {
         match self {
@@ -168,16 +150,6 @@ impl Estimator {
             }
         }
     }
-}
-
-/// An estimator that does not go with a solver.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error(
-    "gradient estimator `{estimator}` follows Broyden's method, and the model solves by {method}; use exact or unrolled"
-)]
-pub struct EstimatorError {
-    estimator: String,
-    method: String,
 }
 
 /// Members' gradients and readings, averaged. Adjoints of one β share one pass along the trajectory.

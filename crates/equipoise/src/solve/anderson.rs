@@ -1,15 +1,14 @@
 //! Anderson acceleration (Walker and Ni 2011), with a small regularised system per example.
 //!
 //! Over the last m points, weights α with Σα = 1 minimise ‖Σ α_i g_i‖² + λ‖α‖²; the next iterate is
-//! β Σ α_i f(z_i) + (1−β) Σ α_i z_i. The optimality conditions are an (m+1)×(m+1) system with the Gram matrix
-//! of the residuals, solved on the host in float64; where it is singular, that example takes a Picard step.
+//! β Σ α_i f(z_i) + (1−β) Σ α_i z_i. With the Gram matrix G of the residuals and M = G + λI the weights are
+//! α = y / 1ᵀy, M y = 1, solved on the host in float64; where M is singular, that example takes a Picard step.
 
-use burn::tensor::Tensor;
-
-use super::{Evaluated, Memory};
-use crate::batch::{dot, from_vec, to_vec};
+use super::{Bars, Evaluated, InverseJacobian, Memory, Reverse, Trajectory, small};
+use crate::batch::{column, dot, to_f64};
 use crate::state::State;
 
+#[derive(Clone)]
 pub(super) struct Anderson {
     memory: usize,
     regularisation: f64,
@@ -17,7 +16,7 @@ pub(super) struct Anderson {
     /// Newest last.
     history: Vec<Evaluated>,
     /// For each example, the Gram matrix of the history's residuals, row by row.
-    gram: Vec<Vec<Vec<f64>>>,
+    gram: Vec<Gram>,
 }
 
 impl Anderson {
@@ -37,44 +36,40 @@ impl Anderson {
         self.history.push(point);
         let newest = &self.history[self.history.len() - 1].residual;
         self.gram.resize(newest.dims()[0], Vec::new());
-        let products: Vec<Vec<f32>> =
-            self.history.iter().map(|point| to_vec(dot(&point.residual, newest))).collect();
+        let products: Vec<Vec<f64>> =
+            self.history.iter().map(|point| to_f64(dot(&point.residual, newest))).collect();
         for (example, gram) in self.gram.iter_mut().enumerate() {
-            let row: Vec<f64> = products.iter().map(|product| f64::from(product[example])).collect();
+            let row: Vec<f64> = products.iter().map(|product| product[example]).collect();
             gram.iter_mut().zip(&row).for_each(|(older, &product)| older.push(product));
             gram.push(row);
         }
     }
 }
 
+impl Anderson {
+    /// α of each example; the newest point alone where the system is singular.
+    fn weights(&self) -> Vec<Vec<f64>> {
+        let newest = || {
+            let mut newest = vec![0.0; self.history.len()];
+            newest[self.history.len() - 1] = 1.0;
+            newest
+        };
+        let weights = |gram: &Gram| mixing_weights(gram, self.regularisation).unwrap_or_else(newest);
+        self.gram.iter().map(weights).collect()
+    }
+
+    /// β f(z) + (1−β) z = z + β g.
+    fn mixed(&self, point: &Evaluated) -> State {
+        point.state.clone() + point.residual.clone() * self.mixing
+    }
+}
+
 impl Memory for Anderson {
     fn next(&mut self, current: &Evaluated) -> State {
         self.remember(current.clone());
-        let count = self.history.len();
-        let weights: Vec<Vec<f64>> = self
-            .gram
-            .iter()
-            .map(|gram| {
-                mixing_weights(gram, self.regularisation).unwrap_or_else(|| {
-                    let mut newest = vec![0.0; count];
-                    newest[count - 1] = 1.0;
-                    newest
-                })
-            })
-            .collect();
-        let device = current.state.device();
-        let mut next: Option<Tensor<2>> = None;
-        for (k, point) in self.history.iter().enumerate() {
-            let column: Vec<f32> = weights.iter().map(|weights| weights[k] as f32).collect();
-            let column = from_vec(column, [weights.len(), 1], &device);
-            // β f + (1−β) z = z + β g
-            let term = (point.state.clone() + point.residual.clone() * self.mixing) * column;
-            next = Some(match next {
-                None => term,
-                Some(sum) => sum + term,
-            });
-        }
-        next.expect("the history holds the current point")
+        let weights = self.weights();
+        let terms = self.history.iter().map(|point| self.mixed(point));
+        combined(&weights, terms).expect("the history holds the current point")
     }
 
     fn select(&mut self, rows: &[usize]) {
@@ -85,46 +80,147 @@ impl Memory for Anderson {
     }
 }
 
+/// Σ_k c_k x_k with coefficients of each example, which stand in `coefficients` by example.
+fn combined(coefficients: &[Vec<f64>], terms: impl Iterator<Item = State>) -> Option<State> {
+    let weighted = terms.enumerate().map(|(k, term)| {
+        let column = column(coefficients.iter().map(|of| of[k]).collect(), &term);
+        term * column
+    });
+    weighted.reduce(|sum, term| sum + term)
+}
+
+/// The Gram matrix of some residuals of one example.
+type Gram = Vec<Vec<f64>>;
+
+/// M = G + λI.
+fn regularised(gram: &Gram, regularisation: f64) -> Gram {
+    let mut matrix = gram.clone();
+    matrix.iter_mut().enumerate().for_each(|(i, row)| row[i] += regularisation);
+    matrix
+}
+
 /// α minimising αᵀ(G + λI)α subject to Σα = 1; `None` if the system is singular.
-fn mixing_weights(gram: &[Vec<f64>], regularisation: f64) -> Option<Vec<f64>> {
+fn mixing_weights(gram: &Gram, regularisation: f64) -> Option<Vec<f64>> {
     // With the multiplier eliminated: α ∝ (G + λI)⁻¹ 1.
-    let n = gram.len();
-    let mut system: Vec<Vec<f64>> = gram
-        .iter()
-        .enumerate()
-        .map(|(i, row)| {
-            let mut row = row.clone();
-            row[i] += regularisation;
-            row.push(1.0);
-            row
-        })
-        .collect();
-    let scale = system.iter().flatten().fold(0.0_f64, |scale, entry| scale.max(entry.abs()));
-    for column in 0..n {
-        let pivot =
-            (column..n).max_by(|&a, &b| system[a][column].abs().total_cmp(&system[b][column].abs()))?;
-        system.swap(column, pivot);
-        let head = system[column][column];
-        if !head.is_finite() || head.abs() <= 1e-14 * scale {
-            return None;
-        }
-        let pivot_row = system[column].clone();
-        for row in system.iter_mut().skip(column + 1) {
-            let factor = row[column] / head;
-            row.iter_mut().zip(&pivot_row).skip(column).for_each(|(entry, pivot)| *entry -= factor * pivot);
-        }
-    }
-    let mut alpha = vec![0.0; n];
-    for row in (0..n).rev() {
-        let known: f64 = (row + 1..n).map(|k| system[row][k] * alpha[k]).sum();
-        alpha[row] = (system[row][n] - known) / system[row][row];
-    }
+    let mut alpha = small::solve(regularised(gram, regularisation), vec![1.0; gram.len()])?;
     let total: f64 = alpha.iter().sum();
     if !total.is_finite() || total.abs() < f64::MIN_POSITIVE {
         return None;
     }
     alpha.iter_mut().for_each(|weight| *weight /= total);
     alpha.iter().all(|weight| weight.is_finite()).then_some(alpha)
+}
+
+/// The iteration run backwards. A step is z_{t+1} = Σ_k α_k (z_k + β g_k), whose weights depend on the residuals through
+/// their Gram matrix: with ᾱ_k = z̄_{t+1}·(z_k + β g_k) and M w = ᾱ − (ᾱ·α) 1,
+///
+/// ```text
+/// z̄_k += α_k z̄_{t+1},   ḡ_k += β α_k z̄_{t+1} − w_k Σ_l α_l g_l − α_k Σ_l w_l g_l.
+/// ```
+pub(super) struct Backwards {
+    /// The memory as it was when step t was taken, for every t.
+    steps: Vec<Anderson>,
+}
+
+impl Backwards {
+    pub(super) fn new(mut anderson: Anderson, trajectory: &Trajectory) -> Self {
+        let steps = (0..trajectory.len()).map(|t| {
+            anderson.remember(Evaluated::again(trajectory.evaluation(t)));
+            anderson.clone()
+        });
+        Self { steps: steps.collect() }
+    }
+}
+
+impl Reverse for Backwards {
+    fn step(&mut self, t: usize, next: &State, bars: &mut Bars) {
+        let step = &self.steps[t];
+        let points = &step.history;
+        let first = t + 1 - points.len();
+        let weights = step.weights();
+        let by_point: Vec<Vec<f64>> =
+            points.iter().map(|point| to_f64(dot(next, &step.mixed(point)))).collect();
+        let solved: Vec<Vec<f64>> = (0..weights.len())
+            .map(|example| {
+                let (gram, alpha) = (&step.gram[example], &weights[example]);
+                let none = || vec![0.0; alpha.len()];
+                if mixing_weights(gram, step.regularisation).is_none() {
+                    return none(); // a Picard step: the weights are constant
+                }
+                let bar: Vec<f64> = by_point.iter().map(|point| point[example]).collect();
+                let mean: f64 = bar.iter().zip(alpha).map(|(bar, alpha)| bar * alpha).sum();
+                let right = bar.iter().map(|bar| bar - mean).collect();
+                small::solve(regularised(gram, step.regularisation), right).unwrap_or_else(none)
+            })
+            .collect();
+        let residuals = || points.iter().map(|point| point.residual.clone());
+        let combinations = combined(&weights, residuals()).zip(combined(&solved, residuals()));
+        let (by_weights, by_solved) = combinations.expect("the history holds the point of step t");
+        for k in 0..points.len() {
+            let of = |coefficients: &[Vec<f64>]| column(coefficients.iter().map(|of| of[k]).collect(), next);
+            let (alpha, w) = (of(&weights), of(&solved));
+            let share = next.clone() * alpha.clone();
+            let through_weights = by_weights.clone() * w + by_solved.clone() * alpha;
+            bars.add_residual(first + k, share.clone() * step.mixing - through_weights);
+            bars.add_state(first + k, share);
+        }
+    }
+}
+
+/// The inverse Jacobian that a step of Anderson's method amounts to: with the differences ΔZ, ΔG of neighbouring points and
+/// the differences D of neighbouring unit vectors,
+///
+/// ```text
+/// B = −β I + (ΔZ + β ΔG) K⁻¹ ΔGᵀ,   K = ΔGᵀΔG + λ DᵀD.
+/// ```
+pub(super) struct Differences {
+    anderson: Anderson,
+}
+
+impl Differences {
+    pub(super) fn new(anderson: Anderson) -> Self {
+        Self { anderson }
+    }
+}
+
+impl InverseJacobian for Differences {
+    fn observe(&mut self, point: Evaluated) {
+        self.anderson.remember(point);
+    }
+
+    fn transposed_product(&self, x: &State) -> State {
+        let Anderson { regularisation, mixing, history, .. } = &self.anderson;
+        let plain = x.clone() * -mixing;
+        let pairs = || history.windows(2).map(|pair| (&pair[0], &pair[1]));
+        let changes: Vec<State> = pairs().map(|(a, b)| b.residual.clone() - a.residual.clone()).collect();
+        if changes.is_empty() {
+            return plain;
+        }
+        // (ΔZ + β ΔG)ᵀ x, and ΔGᵀΔG.
+        let right: Vec<Vec<f64>> = pairs()
+            .map(|(a, b)| to_f64(dot(&(self.anderson.mixed(b) - self.anderson.mixed(a)), x)))
+            .collect();
+        let count = changes.len();
+        let products: Vec<Vec<Vec<f64>>> =
+            changes.iter().map(|a| changes.iter().map(|b| to_f64(dot(a, b))).collect()).collect();
+        let solved: Vec<Vec<f64>> = (0..x.dims()[0])
+            .map(|example| {
+                let second = |i: usize, j: usize| match i.abs_diff(j) {
+                    0 => 2.0,
+                    1 => -1.0,
+                    _ => 0.0,
+                };
+                let entry = |i: usize, j: usize| products[i][j][example] + regularisation * second(i, j);
+                let matrix = (0..count).map(|i| (0..count).map(|j| entry(i, j)).collect()).collect();
+                let right = right.iter().map(|of| of[example]).collect();
+                small::solve(matrix, right).unwrap_or_else(|| vec![0.0; count])
+            })
+            .collect();
+        match combined(&solved, changes.into_iter()) {
+            Some(correction) => plain + correction,
+            None => plain,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 use burn::backend::flex::FlexTensor;
 use equipoise_kernels::{BroydenStep, Correction, broyden_direction, broyden_next};
 
-use super::{Evaluated, Memory};
+use super::{Bars, Evaluated, Evaluation, InverseJacobian, Memory, Reverse, Trajectory, add};
 use crate::batch::{dot, from_vec, select};
 use crate::plain::{numbers_of, plain};
 use crate::state::State;
@@ -121,6 +121,96 @@ impl Memory for Broyden {
         if let Some((state, residual)) = &mut self.previous {
             *state = select(state, rows);
             *residual = select(residual, rows);
+        }
+    }
+}
+
+impl InverseJacobian for Broyden {
+    fn observe(&mut self, point: Evaluated) {
+        self.direction(&point.state, &point.residual);
+    }
+
+    fn transposed_product(&self, x: &State) -> State {
+        Broyden::transposed_product(self, x)
+    }
+}
+
+/// The iteration run backwards. Per example it computes, with B_t = −I + Σ_{k<t} u_k v_kᵀ and g_t = f(z_t) − z_t,
+///
+/// ```text
+/// d_t = B_t g_t,   z_{t+1} = z_t − d_t,   g_{t+1} = f(z_{t+1}) − z_{t+1},
+/// v_t = B_tᵀ Δz = −B_tᵀ d_t,   p_t = B_t g_{t+1},   s_t = v_tᵀ (g_{t+1} − g_t),   u_t = −p_t / s_t.
+/// ```
+pub(super) struct Backwards {
+    /// g_0..g_T.
+    residuals: Vec<State>,
+    /// d_0..d_{T−1}.
+    directions: Vec<State>,
+    memory: Broyden,
+    /// Cotangents of u_k and v_k.
+    bars: Vec<(Option<State>, Option<State>)>,
+    /// That of d_t by way of u_t and v_t, from [`Reverse::memory`] to [`Reverse::step`].
+    direction: Option<State>,
+}
+
+impl Backwards {
+    pub(super) fn new(trajectory: &Trajectory) -> Self {
+        let steps = trajectory.len();
+        let mut memory = Broyden::default();
+        let (mut residuals, mut directions) = (Vec::new(), Vec::new());
+        for t in 0..=steps {
+            let Evaluation { state, value } = trajectory.evaluation(t);
+            let residual = value - state.clone();
+            if t < steps {
+                directions.push(memory.direction(&state, &residual));
+            }
+            residuals.push(residual);
+        }
+        Self { residuals, directions, memory, bars: vec![(None, None); steps], direction: None }
+    }
+}
+
+impl Reverse for Backwards {
+    fn memory(&mut self, t: usize, bars: &mut Bars) {
+        // Only steps after t use u_t and v_t, so both bars are complete here, or there are none.
+        let (Some(u_bar), Some(v_bar)) = (self.bars[t].0.take(), self.bars[t].1.take()) else { return };
+        let corrections = self.memory.corrections();
+        let (u, v) = &corrections[t];
+        let (g, g_next) = (&self.residuals[t], &self.residuals[t + 1]);
+        let change = g_next.clone() - g.clone();
+        let s = dot(v, &change);
+        let p_bar = finite_or_zero(u_bar.clone().neg() / s.clone());
+        let s_bar = finite_or_zero(dot(&u_bar, u).neg() / s);
+        // s_t = v_tᵀ (g_{t+1} − g_t)
+        let v_bar = v_bar + change * s_bar.clone();
+        let along = v.clone() * s_bar;
+        bars.add_residual(t, along.clone().neg());
+        // p_t = B_t g_{t+1}
+        bars.add_residual(t + 1, along + self.memory.transposed_product_at(t, &p_bar));
+        // v_t = −B_tᵀ d_t
+        let d = &self.directions[t];
+        self.direction = Some(self.memory.product_at(t, &v_bar).neg());
+        for (k, (u_k, v_k)) in corrections[..t].iter().enumerate() {
+            let (u_bar, v_bar_k) = &mut self.bars[k];
+            add(u_bar, p_bar.clone() * dot(v_k, g_next) - d.clone() * dot(v_k, &v_bar));
+            add(v_bar_k, g_next.clone() * dot(u_k, &p_bar) - v_bar.clone() * dot(u_k, d));
+        }
+    }
+
+    fn step(&mut self, t: usize, next: &State, bars: &mut Bars) {
+        // z_{t+1} = z_t − d_t
+        bars.add_state(t, next.clone());
+        let d_bar = match self.direction.take() {
+            None => next.clone().neg(),
+            Some(direction) => direction - next.clone(),
+        };
+        // d_t = B_t g_t
+        bars.add_residual(t, self.memory.transposed_product_at(t, &d_bar));
+        let g = &self.residuals[t];
+        for (k, (u_k, v_k)) in self.memory.corrections()[..t].iter().enumerate() {
+            let (u_bar, v_bar) = &mut self.bars[k];
+            add(u_bar, d_bar.clone() * dot(v_k, g));
+            add(v_bar, g.clone() * dot(u_k, &d_bar));
         }
     }
 }

@@ -12,6 +12,7 @@
 mod anderson;
 mod broyden;
 mod picard;
+mod small;
 mod trajectory;
 
 pub use broyden::Broyden;
@@ -168,14 +169,40 @@ impl SolverConfig {
             _ => Ok(()),
         }
     }
+}
 
-    fn start(&self) -> Box<dyn Memory> {
-        match self.method {
-            Method::Picard { damping } => Box::new(picard::Picard { damping }),
-            Method::Anderson { memory, regularisation, mixing } => {
+impl Method {
+    fn start(self) -> Box<dyn Memory> {
+        match self {
+            Self::Picard { damping } => Box::new(picard::Picard { damping }),
+            Self::Anderson { memory, regularisation, mixing } => {
                 Box::new(anderson::Anderson::new(memory, regularisation, mixing))
             }
-            Method::Broyden => Box::new(broyden::Broyden::default()),
+            Self::Broyden => Box::new(broyden::Broyden::default()),
+        }
+    }
+
+    /// The iteration that led to a trajectory, to be run backwards.
+    pub(crate) fn backwards(self, trajectory: &Trajectory) -> Box<dyn Reverse> {
+        match self {
+            Self::Picard { damping } => Box::new(picard::Picard { damping }),
+            Self::Anderson { memory, regularisation, mixing } => {
+                let anderson = anderson::Anderson::new(memory, regularisation, mixing);
+                Box::new(anderson::Backwards::new(anderson, trajectory))
+            }
+            Self::Broyden => Box::new(broyden::Backwards::new(trajectory)),
+        }
+    }
+
+    /// The estimate of the inverse Jacobian of g that the method makes on its way; none yet.
+    pub(crate) fn inverse_jacobian(self) -> Box<dyn InverseJacobian> {
+        match self {
+            Self::Picard { damping } => Box::new(picard::Picard { damping }),
+            Self::Anderson { memory, regularisation, mixing } => {
+                let anderson = anderson::Anderson::new(memory, regularisation, mixing);
+                Box::new(anderson::Differences::new(anderson))
+            }
+            Self::Broyden => Box::new(broyden::Broyden::default()),
         }
     }
 }
@@ -196,6 +223,11 @@ pub struct Evaluated {
 impl Evaluated {
     fn at(map: &dyn FixedPointMap, state: State) -> Self {
         let value = map.apply(&state);
+        Self::new(state, value)
+    }
+
+    /// A point of a trajectory, as the solver saw it.
+    pub(crate) fn again(Evaluation { state, value }: Evaluation) -> Self {
         Self::new(state, value)
     }
 
@@ -230,6 +262,55 @@ trait Memory {
     fn select(&mut self, rows: &[usize]);
 }
 
+/// Cotangents, which formulas write with a bar: of the iterates z_0..z_T, and of g_0..g_T at them.
+pub(crate) struct Bars {
+    pub(crate) states: Vec<Option<State>>,
+    pub(crate) residuals: Vec<Option<State>>,
+}
+
+impl Bars {
+    /// Those of the iterates z_0..z_T, before anything is pulled back.
+    pub(crate) fn new(states: Vec<Option<State>>) -> Self {
+        let residuals = vec![None; states.len()];
+        Self { states, residuals }
+    }
+
+    pub(crate) fn add_state(&mut self, t: usize, term: State) {
+        add(&mut self.states[t], term);
+    }
+
+    pub(crate) fn add_residual(&mut self, t: usize, term: State) {
+        add(&mut self.residuals[t], term);
+    }
+}
+
+/// A sum that may have no terms yet.
+pub(crate) fn add(sum: &mut Option<State>, term: State) {
+    *sum = Some(match sum.take() {
+        None => term,
+        Some(sum) => sum + term,
+    });
+}
+
+/// A solver's iteration run backwards. For t from T−1 down to 0: [`memory`](Self::memory), then whoever knows the cell turns
+/// the cotangent of g_{t+1} into one of z_{t+1}, then [`step`](Self::step).
+pub(crate) trait Reverse {
+    /// Pulls what steps after t left to what the solver learned from g_{t+1} back to the residuals.
+    fn memory(&mut self, _t: usize, _bars: &mut Bars) {}
+
+    /// Pulls the cotangent of z_{t+1} back to z_0..z_t and g_0..g_t. It is 0 for examples that did not take the step.
+    fn step(&mut self, t: usize, next: &State, bars: &mut Bars);
+}
+
+/// The estimate B of the inverse Jacobian of g that a step z ← z − B g amounts to.
+pub(crate) trait InverseJacobian {
+    /// Takes in the next point.
+    fn observe(&mut self, point: Evaluated);
+
+    /// Bᵀ x, `[N, D]`.
+    fn transposed_product(&self, x: &State) -> State;
+}
+
 /// Residual growth beyond this factor of the first is divergence.
 const DIVERGENCE: f64 = 1e3;
 /// This many steps without a new best residual are a stall.
@@ -246,9 +327,9 @@ pub fn solve(map: &dyn FixedPointMap, start: State, config: &SolverConfig) -> Tr
 pub fn solve_knowing(map: &dyn FixedPointMap, first: Evaluation, config: &SolverConfig) -> Trajectory {
     let count = first.state.dims()[0];
     let mut active: Vec<usize> = (0..count).collect();
-    let mut memory = config.start();
+    let mut memory = config.method.start();
     let mut current = Evaluated::new(first.state.clone(), first.value.clone());
-    let mut record = trajectory::Recorder::new(first.clone(), config.steps);
+    let mut record = trajectory::Recorder::new(first.clone(), config);
     record.first(&residual_norms(&current, config.scope));
     let mut selected = None;
     let mut full = first;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-use super::{DIVERGENCE, PATIENCE};
+use super::{DIVERGENCE, Method, PATIENCE, SolverConfig};
 use crate::batch::select;
 use crate::state::State;
 
@@ -87,6 +87,7 @@ pub struct Evaluation {
 /// The iterates z_1..z_T of N examples, and what is known about them.
 #[derive(Debug, Clone)]
 pub struct Trajectory {
+    method: Method,
     start: Evaluation,
     states: Vec<State>,
     values: Vec<State>,
@@ -98,6 +99,11 @@ pub struct Trajectory {
 }
 
 impl Trajectory {
+    /// The solver that led to it.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
     /// T, the step budget. Examples that stopped earlier repeat their last state up to T.
     pub fn len(&self) -> usize {
         self.states.len()
@@ -188,9 +194,11 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    pub(super) fn new(start: Evaluation, limit: usize) -> Self {
+    pub(super) fn new(start: Evaluation, config: &SolverConfig) -> Self {
+        let limit = config.steps;
         let count = start.state.dims()[0];
         let trajectory = Trajectory {
+            method: config.method,
             start,
             states: Vec::with_capacity(limit),
             values: Vec::with_capacity(limit),

@@ -522,11 +522,6 @@ impl TrainConfig {
                  several; use exact or unrolled"
             ));
         }
-        let inner = self.adversary.as_ref().and_then(|adversary| adversary.gradient.as_ref());
-        for estimator in inner.into_iter().chain([training]) {
-            let checked = estimator.check(&deployment.solver);
-            checked.map_err(|error| TrainConfigError(error.to_string()))?;
-        }
         Ok(())
     }
 }
