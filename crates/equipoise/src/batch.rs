@@ -81,7 +81,8 @@ pub fn to_f64<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
 pub fn column<const D: usize>(values: Vec<f64>, like: &Tensor<D>) -> Tensor<2> {
     let rows = values.len();
     let data = TensorData::new(values, [rows, 1]);
-    Tensor::from_data(data, (&like.device(), burn::tensor::DType::F64)).cast(like.dtype())
+    let exact: Tensor<2> = Tensor::from_data(data, (&like.device(), burn::tensor::DType::F64));
+    exact.cast(like.dtype())
 }
 
 /// A tensor from row-major content.

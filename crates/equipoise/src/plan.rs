@@ -567,7 +567,8 @@ mod tests {
         let network = network("mdeq-digits");
         let deployment = Deployment { solver: SolverConfig::anderson(8), ..Deployment::exact() };
         let tries = white_box(&network, &deployment, Readout::Final, 3);
-        assert!(labels(&tries).iter().all(|label| !label.contains("adjoint") && !label.contains("apgd-t")));
+        assert!(labels(&tries).iter().all(|label| !label.contains("apgd-t")));
+        assert!(labels(&tries).contains(&"apgd-ce/through-solver".to_owned()), "whatever the solver");
         let reason = |name: &str| {
             let found = tries
                 .left_out
@@ -575,8 +576,6 @@ mod tests {
                 .find(|left_out| left_out.estimator.contains(name) || left_out.attack == name);
             found.map(|left_out| left_out.reason.clone()).unwrap_or_default()
         };
-        assert!(reason("through-solver").contains("Anderson"), "{}", reason("through-solver"));
-        assert!(reason("adjoint").contains("Broyden"));
         assert!(reason("apgd-t").contains("at least 4 classes"));
         assert_eq!(labels(&tries).last().unwrap(), "square/none");
     }

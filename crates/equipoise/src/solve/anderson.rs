@@ -93,14 +93,14 @@ fn combined(coefficients: &[Vec<f64>], terms: impl Iterator<Item = State>) -> Op
 type Gram = Vec<Vec<f64>>;
 
 /// M = G + λI.
-fn regularised(gram: &Gram, regularisation: f64) -> Gram {
-    let mut matrix = gram.clone();
+fn regularised(gram: &[Vec<f64>], regularisation: f64) -> Gram {
+    let mut matrix = gram.to_vec();
     matrix.iter_mut().enumerate().for_each(|(i, row)| row[i] += regularisation);
     matrix
 }
 
 /// α minimising αᵀ(G + λI)α subject to Σα = 1; `None` if the system is singular.
-fn mixing_weights(gram: &Gram, regularisation: f64) -> Option<Vec<f64>> {
+fn mixing_weights(gram: &[Vec<f64>], regularisation: f64) -> Option<Vec<f64>> {
     // With the multiplier eliminated: α ∝ (G + λI)⁻¹ 1.
     let mut alpha = small::solve(regularised(gram, regularisation), vec![1.0; gram.len()])?;
     let total: f64 = alpha.iter().sum();

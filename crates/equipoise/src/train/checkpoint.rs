@@ -100,6 +100,10 @@ pub(super) fn write(
     optimizer: &ModuleOptimizer,
     progress: &Progress,
 ) -> Result<(), CheckpointError> {
+    if !folder.is_dir() {
+        let gone = io::Error::new(io::ErrorKind::NotFound, "the folder of the run was removed");
+        return Err(failed(folder, "write")(gone));
+    }
     let complete = folder.join(format!("step-{:09}", progress.step));
     let other =
         |name: &str, problem: String| failed(&complete.join(name), "write")(io::Error::other(problem));

@@ -91,6 +91,9 @@ impl Bench {
     }
 }
 
+/// The stage in which a resumed run looks at what it kept.
+pub const VERIFYING: &str = "verifying what was kept";
+
 /// Cancels after so many batches, and remembers what it was told.
 #[derive(Default)]
 pub struct Watch {
@@ -113,6 +116,10 @@ impl Observer for Watch {
         self.stages.borrow_mut().last_mut().unwrap().2 += examples;
     }
     fn cancelled(&self) -> bool {
+        // What is verified is no batch of the run.
+        if self.stages.borrow().last().is_some_and(|(label, ..)| label == VERIFYING) {
+            return false;
+        }
         match self.batches_left.get() {
             Some(0) => true,
             Some(left) => {

@@ -122,7 +122,8 @@ fn when_time_is_up_what_is_missing_is_named() {
     let mut journal = Journal::open(folder.path(), "model").unwrap();
     let error = run_within(&cascade, &points, &tiny, 0.5, &Quiet, Some(&mut journal)).unwrap_err();
     assert!(error.to_string().contains("time limit"), "{error}");
-    fs::write(folder.path().join("order.json"), r#"{"begun":[0,7],"cut":[]}"#).unwrap();
+    let forged = equipoise_files::seal(&serde_json::json!({ "begun": [0, 7], "cut": [] })).unwrap();
+    fs::write(folder.path().join("order.json"), forged).unwrap();
     let error = run_within(&cascade, &points, &tiny, 0.4, &Quiet, Some(&mut journal)).unwrap_err();
     assert!(error.to_string().contains("an attack that there is not"), "{error}");
 }

@@ -1,0 +1,62 @@
+#!/bin/sh
+# Dose and response: small MDEQs that differ in what moves the residual, and how much of their robustness is obfuscation.
+#
+#   scripts/dose.sh PATH [OUT]
+#
+# PATH holds CIFAR-10; OUT is runs/dose unless given. Trains the members of recipes/dose (about 20 minutes each on two idle
+# cores), then evaluates and diagnoses each after its 2nd, 4th and last epoch. MEMBERS names some of them, in order; TRAIN=0
+# measures what is trained already. Whatever was interrupted goes on when the script is run again.
+set -eu
+
+data=${1:?give the folder that holds CIFAR-10}
+out=${2:-runs/dose}
+equipoise=${EQUIPOISE:-target/release/equipoise}
+count=${COUNT:-400}
+members=${MEMBERS:-$(cd recipes/dose && ls -- *.toml | sed 's/\.toml$//')}
+
+for name in $members; do
+    run=$out/$name
+    if [ "${TRAIN:-1}" = 1 ] && [ ! -f "$run/model.safetensors" ]; then
+        resume=
+        [ -d "$run" ] && resume=--resume
+        "$equipoise" train --config "recipes/dose/$name.toml" --data "cifar10:$data" --out "$run" $resume
+    fi
+done
+
+# measure MODEL FOLDER STEPS: three rungs of equal effort behind every readout, then residuals, radii and cosines.
+measure() {
+    model=$1 folder=$2 steps=$3
+    half=$(((steps + 1) / 2))
+    quarter=$(((steps + 3) / 4))
+    readouts="final,early($quarter),early($half),ensemble-states,ensemble-logits"
+    # The paper's gradients: unrolled and adjoint at intermediate states. Eight, so that each arm has eight starts.
+    paper="unrolled:state=1,lead=1,steps=0,unrolled:state=$quarter,lead=1,steps=4,unrolled:state=$half,lead=1,steps=4,\
+unrolled:state=$steps,lead=1,steps=9,adjoint:state=$quarter,adjoint:state=$half,adjoint:state=$steps,\
+ensemble(unrolled:state=1..$steps,lead=1,steps=0)"
+    for rung in paper true; do
+        [ -f "$folder/$rung/results.json" ] && continue
+        resume=
+        [ -d "$folder/$rung/journal" ] && resume=--resume
+        case $rung in
+            paper) gradients=$paper attack=pgd-10 ;;
+            true) gradients=through-solver attack=pgd-10x8 ;;
+        esac
+        "$equipoise" evaluate --model "$model" --data "cifar10:$data" --count "$count" --readouts "$readouts" \
+            --attacks "$attack" --gradients "$gradients" --no-flags --out "$folder/$rung" $resume
+    done
+    if [ ! -f "$folder/diagnosis/diagnosis.json" ]; then
+        resume=
+        [ -d "$folder/diagnosis" ] && resume=--resume
+        "$equipoise" diagnose --model "$model" --data "cifar10:$data" --count 100 --sections residual,alignment,spectrum \
+            --out "$folder/diagnosis" $resume
+    fi
+}
+
+for name in $members; do
+    run=$out/$name
+    steps=$(sed -n 's/.*solver = .*steps = \([0-9]*\).*/\1/p' "recipes/dose/$name.toml")
+    for model in "$run"/epoch-*.safetensors; do
+        [ -f "$model" ] || continue
+        measure "$model" "$run/measured/$(basename "$model" .safetensors)" "${steps:-8}"
+    done
+done
