@@ -1,65 +1,67 @@
 //! The small pieces that reading and writing safetensors files takes.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::str::FromStr;
 
 use equipoise_files::sha256;
 use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, SafeTensorError, View};
+use safetensors::tensor::{Dtype, View};
+use serde_json::{Map, Value};
 
-/// The key of the metadata that holds the file's checksum.
+/// Entries of the metadata: the file's checksum, and what a clock said, which is no part of it.
 const SUM: &str = "sha256";
+const CLOCK: &str = "seconds";
 
-/// The length of a checksum.
-const DIGITS: usize = 64;
+/// Where a file of this format has its metadata.
+const METADATA: &str = "__metadata__";
 
 /// A safetensors file: the same bytes for the same content, with a checksum of the whole in its metadata, which
-/// [`Fields::read`] checks.
-///
-/// The checksum is that of the file with zeros in its place. Entries of the metadata are written in their order; the library
-/// has them in a hash map.
+/// [`Fields::read`] checks. The library has the metadata in a hash map, whose order is drawn anew by each run.
 pub(super) fn file<const N: usize>(
     fields: Vec<(&str, Field)>,
     metadata: [(&str, String); N],
-) -> Result<Vec<u8>, SafeTensorError> {
-    let mut metadata: BTreeMap<&str, String> = metadata.into_iter().collect();
-    metadata.insert(SUM, "0".repeat(DIGITS));
-    let bytes = safetensors::tensor::serialize(fields, None)?;
-    let (length, header) = bytes.split_at_checked(8).ok_or(SafeTensorError::HeaderTooSmall)?;
-    let length = u64::from_le_bytes(length.try_into().map_err(|_| SafeTensorError::HeaderTooSmall)?) as usize;
-    let (header, content) = header.split_at_checked(length).ok_or(SafeTensorError::InvalidHeaderLength)?;
-    let text = std::str::from_utf8(header).map_err(SafeTensorError::InvalidHeader)?;
-    let metadata = serde_json::to_string(&metadata).map_err(SafeTensorError::InvalidHeaderDeserialization)?;
-    let tensors = text.trim_end().trim_start_matches('{');
-    let mut header = format!("{{\"__metadata__\":{metadata},{tensors}");
+) -> Result<Vec<u8>, String> {
+    let bytes = safetensors::tensor::serialize(fields, None).map_err(|error| error.to_string())?;
+    let (mut header, content) = parts(&bytes)?;
+    let metadata: Map<String, Value> =
+        metadata.into_iter().map(|(key, text)| (key.to_owned(), text.into())).collect();
+    header.insert(METADATA.to_owned(), metadata.into());
+    let sum = checksum(&header, content);
+    header[METADATA][SUM] = sum.into();
+    let mut text = Value::from(header).to_string();
     // The content begins at a multiple of eight, as the library has it.
-    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
-    let mut file = (header.len() as u64).to_le_bytes().to_vec();
-    file.extend_from_slice(header.as_bytes());
-    file.extend_from_slice(content);
-    let sum = sha256(&file);
-    let at = place_of_sum(&file).ok_or(SafeTensorError::InvalidHeaderLength)?;
-    file[at..at + DIGITS].copy_from_slice(sum.as_bytes());
-    Ok(file)
+    text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));
+    let length = (text.len() as u64).to_le_bytes();
+    Ok([&length, text.as_bytes(), content].concat())
 }
 
-/// Where the digits of a file's checksum begin.
-fn place_of_sum(bytes: &[u8]) -> Option<usize> {
-    let mark = format!("\"{SUM}\":\"");
-    let at = bytes.windows(mark.len()).position(|window| window == mark.as_bytes())? + mark.len();
-    (at + DIGITS <= bytes.len()).then_some(at)
+/// A file's header and what comes after it.
+fn parts(bytes: &[u8]) -> Result<(Map<String, Value>, &[u8]), String> {
+    let short = || "it is cut off".to_owned();
+    let (length, rest) = bytes.split_first_chunk::<8>().ok_or_else(short)?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| short())?;
+    let (header, content) = rest.split_at_checked(length).ok_or_else(short)?;
+    Ok((serde_json::from_slice(header).map_err(|error| error.to_string())?, content))
+}
+
+/// Of everything but the checksum itself and what a clock said.
+fn checksum(header: &Map<String, Value>, content: &[u8]) -> String {
+    let mut header = header.clone();
+    if let Some(metadata) = header.get_mut(METADATA).and_then(Value::as_object_mut) {
+        metadata.remove(SUM);
+        metadata.remove(CLOCK);
+    }
+    sha256(&[Value::from(header).to_string().as_bytes(), content].concat())
 }
 
 /// Whether a file is as it was written.
 fn check(bytes: &[u8]) -> Result<(), String> {
-    let at = place_of_sum(bytes).ok_or("it has no checksum")?;
-    let mut blank = bytes.to_vec();
-    blank[at..at + DIGITS].fill(b'0');
-    if sha256(&blank).as_bytes() == &bytes[at..at + DIGITS] {
-        Ok(())
-    } else {
-        Err("its checksum does not match its content: it is not as it was written".to_owned())
+    let (header, content) = parts(bytes)?;
+    match header.get(METADATA).and_then(|metadata| metadata.get(SUM)) {
+        None => Err("it has no checksum".to_owned()),
+        Some(stated) if *stated == checksum(&header, content) => Ok(()),
+        Some(_) => Err("its checksum does not match its content: it is not as it was written".to_owned()),
     }
 }
 
@@ -207,15 +209,37 @@ mod tests {
     #[test]
     fn no_bit_may_change() {
         let bytes = example();
+        let content = |bytes: &[u8]| {
+            let read = Fields::read(bytes).ok()?;
+            let numbers = (
+                read.i64("rows"),
+                read.f32("x").map(|x| x[..2].to_vec()),
+                read.u8("flags").map(<[u8]>::to_vec),
+            );
+            Some((read.metadata.clone(), numbers))
+        };
+        let whole = content(&bytes);
+        assert!(whole.is_some());
         for at in 0..bytes.len() {
             for bit in 0..8 {
                 let mut changed = bytes.clone();
                 changed[at] ^= 1 << bit;
-                assert!(Fields::read(&changed).is_err(), "byte {at}, bit {bit}");
+                let read = content(&changed);
+                assert!(read.is_none() || read == whole, "byte {at}, bit {bit}");
             }
         }
         for length in 0..bytes.len() {
             assert!(Fields::read(&bytes[..length]).is_err());
         }
+    }
+
+    #[test]
+    fn what_a_clock_said_is_no_part_of_the_checksum() {
+        let at = |seconds: &str| {
+            let bytes =
+                file(vec![("x", Field::u8(vec![7], vec![1]))], [(CLOCK, seconds.to_owned())]).unwrap();
+            Fields::read(&bytes).unwrap().text(SUM).unwrap().to_owned()
+        };
+        assert_eq!(at("0.5"), at("123"));
     }
 }

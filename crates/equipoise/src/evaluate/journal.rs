@@ -451,7 +451,7 @@ fn encode(findings: &Findings, [_, channels, height, width]: [usize; 4]) -> Resu
         ("cell_evaluations", findings.cost.work.cell_evaluations.to_string()),
         ("vjps", findings.cost.work.vjps.to_string()),
     ];
-    file(fields, metadata).map_err(|error| error.to_string())
+    file(fields, metadata)
 }
 
 fn decode(bytes: &[u8]) -> Result<Findings, String> {

@@ -4,7 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use equipoise_files::write_atomically;
-use safetensors::tensor::SafeTensorError;
 use thiserror::Error;
 
 use super::fields::{Field, classes_to_i64, file};
@@ -26,7 +25,7 @@ pub enum SaveError {
     },
     /// The images could not be laid out.
     #[error("cannot lay out the adversarial images: {0}")]
-    Layout(#[from] SafeTensorError),
+    Layout(String),
 }
 
 /// Writes `STEM.safetensors` and returns its path. For N points it holds
@@ -79,7 +78,7 @@ pub fn save_adversarial(
         ("eps", budget.eps().to_string()),
         ("model", model.to_owned()),
     ];
-    let bytes = file(fields, metadata)?;
+    let bytes = file(fields, metadata).map_err(SaveError::Layout)?;
     // Not `with_extension`: a stem such as `adversarial-0.03` has none.
     let mut path = stem.as_ref().as_os_str().to_owned();
     path.push(".safetensors");
