@@ -22,7 +22,7 @@ const COMMANDS: [&str; 2] = ["evaluate", "diagnose"];
 struct Kept {
     /// The version that wrote it.
     equipoise: String,
-    /// What stands after the program's name, without `--resume`.
+    /// What stands after the program's name, without `--resume` and `--out`.
     arguments: Vec<String>,
 }
 
@@ -54,10 +54,20 @@ pub fn complete() -> Result<(), Error> {
 
 /// Keeps the arguments in a run's folder.
 pub fn keep(folder: &Path) -> Result<(), Error> {
-    let arguments = all().iter().filter(|argument| *argument != "--resume").cloned().collect();
-    let kept = Kept { equipoise: env!("CARGO_PKG_VERSION").to_owned(), arguments };
+    let kept = Kept { equipoise: env!("CARGO_PKG_VERSION").to_owned(), arguments: without_folder(all()) };
     let text = serde_json::to_string_pretty(&kept).map_err(|error| Error::Internal(error.to_string()))?;
     Ok(equipoise_report::write_atomically(folder.join(FILE), text + "\n")?)
+}
+
+/// Without `--resume` and `--out`: the folder may be moved, and is named when it is resumed.
+fn without_folder(arguments: &[String]) -> Vec<String> {
+    let stays = |group: &Group<'_>| !matches!(group.flag, Some("--resume" | "--out"));
+    groups(arguments)
+        .iter()
+        .filter(|group| stays(group))
+        .flat_map(|group| &group.whole)
+        .map(|&a| a.clone())
+        .collect()
 }
 
 fn read(path: &Path) -> Result<Option<Vec<String>>, Error> {
@@ -145,6 +155,8 @@ mod tests {
         let expected =
             words("evaluate --model a b --data digits --eps=0.1 --seed 3 --resume --out x --count=20 -q");
         assert_eq!(merged(kept, given), expected);
+        let moved = words("evaluate --resume --model a --out x --count 3 --out=y -q");
+        assert_eq!(without_folder(&moved), words("evaluate --model a --count 3 -q"));
         for other in [
             "evaluate --resume --model a --out x",
             "evaluate --out x",
