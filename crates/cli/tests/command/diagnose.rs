@@ -228,7 +228,7 @@ fn an_interrupted_diagnosis_keeps_its_sections() {
     assert_eq!(seconds(&record["diagnosed"][0]["residual"]), seconds(&kept["content"]));
 
     // Finished sections are not removed unasked, and a damaged one is not believed.
-    refuse(at, &diagnose, 2, &["holds a diagnosis", "--resume"]);
+    refuse(at, diagnose, 2, &["holds a diagnosis", "--resume"]);
     let text = fs::read_to_string(&residual).unwrap();
     let first = text.find("e-").or(text.find("0.")).unwrap();
     let mut changed = text.clone().into_bytes();
