@@ -119,17 +119,33 @@ impl Estimator {
         }
     }
 
-    /// Whether this estimator can follow a forward solver.
+    /// Whether this estimator makes sense and can follow a forward solver.
     ///
     /// # Errors
     ///
-    /// `adjoint` and `through-solver` follow Broyden's method only.
+    /// `adjoint` and `through-solver` follow Broyden's method only; a state is one of the solver's; and the settings must
+    /// be in their range.
     pub fn check(&self, solver: &SolverConfig) -> Result<(), EstimatorError> {
+        let wrong = |problem: String| Err(EstimatorError { estimator: self.to_string(), problem });
+        if let Self::Unrolled { state: StateChoice::At(t), .. }
+        | Self::Adjoint { state: StateChoice::At(t), .. } = self
+            && !(1..=solver.steps).contains(t)
+        {
+            let steps = solver.steps;
+            return wrong(format!(": the model's solver takes {steps} steps; choose a state in 1..={steps}"));
+        }
         match self {
-            Self::Exact | Self::Unrolled { .. } | Self::Aimed(_) => Ok(()),
+            Self::Exact => Ok(()),
+            Self::Unrolled { tail, .. } => tail.validate().or_else(|problem| wrong(format!(": {problem}"))),
+            Self::Aimed(method) => method.check(solver),
+            Self::Adjoint { beta, .. } if !(*beta > 0.0 && beta.is_finite()) => {
+                wrong(format!(": beta={beta} must be positive"))
+            }
             Self::Adjoint { .. } | Self::ThroughSolver => match solver.method {
                 Method::Broyden => Ok(()),
-                other => Err(EstimatorError { estimator: self.to_string(), method: format!("{other:?}") }),
+                other => wrong(format!(
+                    " follows Broyden's method, and the model solves by {other:?}; use exact or unrolled"
+                )),
             },
             Self::Ensemble(members) | Self::Joint(members) => {
                 members.iter().try_for_each(|member| member.check(solver))
@@ -170,14 +186,12 @@ impl Estimator {
     }
 }
 
-/// An estimator that does not go with a solver.
+/// An estimator that makes no sense, or does not go with a solver.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error(
-    "gradient estimator `{estimator}` follows Broyden's method, and the model solves by {method}; use exact or unrolled"
-)]
+#[error("gradient estimator `{estimator}`{problem}")]
 pub struct EstimatorError {
     estimator: String,
-    method: String,
+    problem: String,
 }
 
 /// Members' gradients and readings, averaged. Adjoints of one β share one pass along the trajectory.
