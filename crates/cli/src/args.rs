@@ -9,7 +9,6 @@ use equipoise::checkpoint::ModelFile;
 use equipoise::gradient::{Estimator, parse_list};
 use equipoise::network::Network;
 use equipoise::readout::Readout;
-use equipoise::solve::StateChoice;
 use equipoise_dataset::{Dataset, DatasetError, Reading, Source, Split};
 use serde_json::Value;
 
@@ -63,6 +62,7 @@ impl flags::Preparation {
             resize: parsed("--resize", self.resize.as_ref())?,
             crop: parsed("--crop", self.crop.as_ref())?,
             layout: parsed("--layout", self.layout.as_ref())?,
+            limit: parsed("--max-input", self.max_input.as_ref())?.unwrap_or_default(),
         })
     }
 
@@ -80,14 +80,23 @@ impl flags::Preparation {
 impl Images {
     /// Reads them for these models, which must all take them.
     pub fn load<'a>(&self, models: impl IntoIterator<Item = &'a ModelFile>) -> Result<Selected, Error> {
-        let data = dataset(&self.source, self.split, &self.reading, None)?;
-        let mut selected = self.rows.of(data, &self.source, self.split)?;
+        let mut total = 0;
+        let (mut data, rows) = self.source.load_rows(self.split, &self.reading, |count| {
+            total = count;
+            self.rows.among(count, &self.source, self.split)
+        })?;
         for model in models {
-            selected.data = fitted(selected.data, &self.source, model)?;
+            data = fitted(data, &self.source, model)?;
         }
         // Not before it is known that they are used: an error stands alone.
-        say_notes(&selected.data);
-        Ok(selected)
+        if let Rows::Range { count: Some(count), .. } = self.rows
+            && count > rows.len()
+        {
+            let (name, split, used) = (&data.name, self.split, rows.len());
+            tracing::warn!("{name} has {total} images in its {split} split: {used} are used");
+        }
+        say_notes(&data);
+        Ok(Selected { data, rows })
     }
 
     /// Another split, all of it.
@@ -123,42 +132,33 @@ enum Rows {
 }
 
 impl Rows {
-    /// Takes them out of a split.
-    fn of(&self, data: Dataset, source: &Source, split: Split) -> Result<Selected, Error> {
-        let n = data.len();
+    /// The rows of a split that has `n`.
+    fn among(&self, n: usize, source: &Source, split: Split) -> Result<Vec<usize>, Error> {
         match self {
             Self::Range { first, .. } if *first >= n => Err(input(format!(
                 "--offset {first}: the {split} split of {source} has {n} images, numbered from 0"
             ))),
             Self::Range { first, count } => {
-                if let Some(count) = count
-                    && first + count > n
-                {
-                    tracing::warn!(
-                        "{} has {n} images in its {split} split: {} are used",
-                        data.name,
-                        n - first
-                    );
-                }
                 let end = count.map_or(n, |count| first.saturating_add(count).min(n));
-                let rows: Vec<usize> = (*first..end).collect();
-                let data = if *first == 0 { data.take(end) } else { data.select(&rows) };
-                Ok(Selected { data, rows })
+                Ok((*first..end).collect())
             }
             Self::Listed { rows, path } => match rows.iter().find(|&&row| row >= n) {
                 Some(row) => Err(input(format!(
                     "{}: row {row}: the {split} split of {source} has {n} images, numbered from 0",
                     path.display()
                 ))),
-                None => Ok(Selected { data: data.select(rows), rows: rows.clone() }),
+                None => Ok(rows.clone()),
             },
         }
     }
 }
 
+/// The most bytes of a list of row numbers: several million of them.
+const MAX_LIST: u64 = 64 << 20;
+
 /// The row numbers of `--indices`, in ascending order.
 fn listed(path: &Path) -> Result<Vec<usize>, Error> {
-    let text = crate::files::read_text(path)?;
+    let text = crate::files::read_text_within(path, MAX_LIST)?;
     let place = |line: usize| format!("{}, line {}", path.display(), line + 1);
     let mut rows = Vec::new();
     for (line, content) in text.lines().enumerate() {
@@ -341,8 +341,7 @@ pub fn gradients(list: Option<&str>, model: &ModelFile) -> Result<Vec<Estimator>
         };
     }
     let deployment = &model.metadata.deployment;
-    let steps = deployment.solver.steps;
-    let usual = usual_gradients(steps);
+    let usual = usual_gradients(deployment.solver.steps);
     let list = list.unwrap_or(&usual);
     let given = match list.trim() {
         "none" => Vec::new(),
@@ -350,7 +349,7 @@ pub fn gradients(list: Option<&str>, model: &ModelFile) -> Result<Vec<Estimator>
     };
     let mut estimators: Vec<Estimator> = Vec::new();
     for estimator in given {
-        check_states(&estimator, steps)?;
+        estimator.check(&deployment.solver).map_err(|error| input(format!("--gradients: {error}")))?;
         if estimator != deployment.training_gradient && !estimators.contains(&estimator) {
             estimators.push(estimator);
         }
@@ -368,24 +367,6 @@ fn usual_gradients(steps: usize) -> String {
     list.push(format!("ensemble(unrolled:state=1..{steps},lead=1,steps=0)"));
     list.extend(["adjoint".to_owned(), "through-solver".to_owned()]);
     list.join(",")
-}
-
-fn check_states(estimator: &Estimator, steps: usize) -> Result<(), Error> {
-    match estimator {
-        Estimator::Unrolled { state: StateChoice::At(t), .. }
-        | Estimator::Adjoint { state: StateChoice::At(t), .. }
-            if *t > steps =>
-        {
-            Err(input(format!(
-                "--gradients: {estimator}: the model's solver takes {steps} steps; choose a state in 1..={steps}"
-            )))
-        }
-        Estimator::Ensemble(members) | Estimator::Joint(members) => {
-            members.iter().try_for_each(|member| check_states(member, steps))
-        }
-        Estimator::Aimed(method) => check_states(method, steps),
-        _ => Ok(()),
-    }
 }
 
 /// A readout, or the wish to have one chosen.
@@ -409,12 +390,8 @@ pub fn readouts(list: &str, model: &ModelFile) -> Result<Vec<ReadoutChoice>, Err
                     .map_err(|error| input(format!("--readouts: {error}; or early, to have T chosen")))?,
             ),
         };
-        if let ReadoutChoice::Fixed(Readout::Early(t)) = choice
-            && t > steps
-        {
-            return Err(input(format!(
-                "--readouts: {name}: the model's solver takes {steps} steps; choose T in 1..={steps}"
-            )));
+        if let ReadoutChoice::Fixed(readout) = choice {
+            readout.check(steps).map_err(|problem| input(format!("--readouts: {problem}")))?;
         }
         if !is_equilibrium(model) && choice != ReadoutChoice::Fixed(Readout::Final) {
             return Err(input(format!(
@@ -438,13 +415,14 @@ pub fn dataset(
     if count == Some(0) {
         return Err(input("--count 0: give at least 1, or leave it out for all images"));
     }
-    let data = source.load_with(split, reading)?;
+    let first = |all: usize| Ok::<_, Error>((0..count.map_or(all, |count| count.min(all))).collect());
+    let (data, _) = source.load_rows(split, reading, first)?;
     if let Some(count) = count
         && count > data.len()
     {
         tracing::warn!("{} has {} images in its {split} split: all are used", data.name, data.len());
     }
-    Ok(data.take(count.unwrap_or(usize::MAX)))
+    Ok(data)
 }
 
 /// `--model`, and the SHA-256 of the file.
@@ -542,7 +520,7 @@ mod tests {
         let flags = |resize: &str, crop: &str| flags::Preparation {
             resize: Some(resize.into()),
             crop: Some(crop.into()),
-            layout: None,
+            ..flags::Preparation::default()
         };
         let reading = flags("40", "32").check().unwrap();
         let name = format!("photos (small), of cats{reading}, train");

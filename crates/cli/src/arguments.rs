@@ -74,9 +74,10 @@ fn read(path: &Path) -> Result<Option<Vec<String>>, Error> {
     if !path.exists() {
         return Ok(None);
     }
-    let kept: Kept = serde_json::from_str(&files::read_text(path)?).map_err(|error| {
-        input(format!("{}: {error}; give all flags of the run that is to be resumed", path.display()))
-    })?;
+    let kept: Kept =
+        serde_json::from_str(&files::read_text_within(path, files::SHORT)?).map_err(|error| {
+            input(format!("{}: {error}; give all flags of the run that is to be resumed", path.display()))
+        })?;
     Ok(Some(kept.arguments))
 }
 

@@ -1,13 +1,14 @@
 //! Files and folders: making them, hashing them, saying who they belong to.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use equipoise_files::Lock;
 pub use equipoise_files::sha256 as digest;
 
 use crate::error::{Error, input};
+use crate::printable::printable;
 
 /// An [`Error::Io`].
 pub fn failed(path: &Path, action: &'static str) -> impl Fn(io::Error) -> Error {
@@ -58,15 +59,29 @@ pub fn sha256(path: &Path) -> Result<String, Error> {
     Ok(digest(&fs::read(path).map_err(failed(path, "read"))?))
 }
 
+/// The most bytes of a text that people write by hand.
+pub const SHORT: u64 = 1 << 20;
+
+/// Reads a text file of at most so many bytes.
+pub fn read_text_within(path: &Path, most: u64) -> Result<String, Error> {
+    let mut bytes = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes));
+    read.map_err(failed(path, "read"))?;
+    if bytes.len() as u64 > most {
+        return Err(input(format!("{}: longer than {most} bytes; is this the right file?", path.display())));
+    }
+    String::from_utf8(bytes).map_err(|error| input(format!("{}: not text: {error}", path.display())))
+}
+
 /// Reads a text file.
 pub fn read_text(path: &Path) -> Result<String, Error> {
     fs::read_to_string(path).map_err(failed(path, "read"))
 }
 
-/// To stdout. Whoever reads it may stop reading.
+/// To stdout, without control characters. Whoever reads it may stop reading.
 pub fn print(text: &str) -> Result<(), Error> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(printable(text).as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(failed(Path::new("standard output"), "write")(error))
         }

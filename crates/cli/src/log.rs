@@ -1,12 +1,13 @@
 //! What goes to stderr: log lines that do not tear progress bars, and errors as one line each.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::LazyLock;
 
 use indicatif::MultiProgress;
 use tracing::level_filters::LevelFilter;
 
 use crate::error::Error;
+use crate::printable::printable;
 
 /// All progress bars of this process; they step aside for every line that is written.
 pub static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
@@ -21,7 +22,8 @@ pub fn start(verbosity: i8) {
     };
     tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_ansi(io::stderr().is_terminal())
+        // Every escape sequence is made unprintable below, its own too.
+        .with_ansi(false)
         .with_level(verbosity > 0)
         .with_target(verbosity > 0)
         .without_time()
@@ -36,7 +38,8 @@ struct BesideBars;
 /// written is dropped.
 impl Write for BesideBars {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = BARS.suspend(|| io::stderr().write_all(bytes));
+        let line = String::from_utf8_lossy(bytes);
+        let _ = BARS.suspend(|| io::stderr().write_all(printable(&line).as_bytes()));
         Ok(bytes.len())
     }
 
@@ -54,6 +57,9 @@ pub fn error(error: &Error) {
 /// A panic is a bug of ours, and reads like any other error.
 pub fn one_line_panics() {
     std::panic::set_hook(Box::new(|info| {
+        if equipoise_dataset::expects_panic() {
+            return;
+        }
         let payload = info.payload();
         let message = payload.downcast_ref::<&str>().copied();
         let message = message.or(payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("panic");
@@ -65,5 +71,5 @@ pub fn one_line_panics() {
 fn line(message: &str) {
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
     // If stderr is gone there is nowhere to say so.
-    let _ = BARS.suspend(|| writeln!(io::stderr(), "error: {message}"));
+    let _ = BARS.suspend(|| writeln!(io::stderr(), "error: {}", printable(&message)));
 }

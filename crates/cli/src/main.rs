@@ -17,6 +17,7 @@ mod flags;
 mod interrupt;
 mod log;
 mod normalised;
+mod printable;
 mod progress;
 mod recipe;
 mod records;

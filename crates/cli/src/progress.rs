@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::log::BARS;
+use crate::printable::printable;
 
 /// Time between two plain lines.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -31,7 +32,7 @@ impl Progress {
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style.progress_chars("━━─"));
             }
-            bar.set_prefix(label.to_owned());
+            bar.set_prefix(printable(label).into_owned());
             bar
         });
         Self {
@@ -67,7 +68,7 @@ impl Progress {
         match &self.bar {
             Some(bar) => {
                 bar.set_position(position as u64);
-                bar.set_message(note);
+                bar.set_message(printable(&note).into_owned());
             }
             None if self.last_line.get().elapsed() >= INTERVAL && position < self.total => {
                 self.last_line.set(Instant::now());

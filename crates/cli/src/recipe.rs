@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 use equipoise::deployed::Deployment;
 use equipoise::network::Architecture;
 use equipoise::train::TrainConfig;
-use equipoise_dataset::Reading;
+use equipoise_dataset::{Reading, Source};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, input};
+use crate::files;
 use crate::flags::Preparation;
 
 /// `[data]`.
@@ -46,7 +47,7 @@ impl Data {
     /// How the images are read.
     pub fn reading(&self) -> Result<Reading, Error> {
         let Self { resize, crop, layout, .. } = self.clone();
-        Preparation { resize, crop, layout }.check()
+        Preparation { resize, crop, layout, max_input: None }.check()
     }
 }
 
@@ -64,6 +65,8 @@ pub struct Init {
 /// A recipe as written: what is absent is left to flags and defaults.
 #[derive(Debug, Clone, Default)]
 pub struct Draft {
+    /// The file; absent where there is none.
+    pub file: Option<PathBuf>,
     /// The model's name in tables.
     pub name: Option<String>,
     /// Seed of weights and training.
@@ -157,23 +160,40 @@ pub fn adapted(
 impl Draft {
     /// Reads a recipe. Errors name the file, line and column.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = crate::files::read_text(path)?;
+        let text = files::read_text_within(path, files::SHORT)?;
         let wrong = |error: toml::de::Error| input(located(path, &text, &error));
         let table: toml::Table = text.parse().map_err(wrong)?;
         let by_name = table.get("model").and_then(|model| model.get("name")).is_some();
-        if by_name {
+        let draft = if by_name {
             let Document { name, seed, model, init, deployment, train, data } =
                 toml::from_str::<Document<Named>>(&text).map_err(wrong)?;
             let model = model
                 .map(|Named { name, width, dropout }| adapted(architecture(&name)?, width, dropout))
                 .transpose();
             let model = model.map_err(|error| input(format!("{}, [model]: {error}", path.display())))?;
-            Ok(Self { name, seed, model, init, deployment, train, data })
+            Self { file: Some(path.to_owned()), name, seed, model, init, deployment, train, data }
         } else {
             let Document { name, seed, model, init, deployment, train, data } =
                 toml::from_str::<Document<Architecture>>(&text).map_err(wrong)?;
-            Ok(Self { name, seed, model, init, deployment, train, data })
+            Self { file: Some(path.to_owned()), name, seed, model, init, deployment, train, data }
+        };
+        draft.validate().map_err(|problem| input(format!("{}: {problem}", path.display())))?;
+        Ok(draft)
+    }
+
+    /// What can be checked before flags are added. The sizes of the model depend on the data.
+    fn validate(&self) -> Result<(), String> {
+        if let Some(deployment) = &self.deployment {
+            deployment.validate().map_err(|error| error.to_string())?;
         }
+        if let Some(train) = &self.train {
+            train.validate().map_err(|error| error.to_string())?;
+        }
+        if let Some(data) = &self.data {
+            data.reading().map_err(|error| format!("[data] {error}"))?;
+            data.spec.parse::<Source>().map_err(|error| format!("[data] {error}"))?;
+        }
+        Ok(())
     }
 }
 

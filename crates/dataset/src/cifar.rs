@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::known::{Known, check_folder};
-use crate::{Dataset, DatasetError, Split, cifar_bin, cifar_python, parquet_images, shards};
+use crate::{Dataset, DatasetError, Limit, Split, cifar_bin, cifar_python, parquet_images, shards};
 
 /// A CIFAR data set in the layouts of its authors.
 pub(crate) struct Cifar {
@@ -87,7 +87,12 @@ pub(crate) const CIFAR100_COARSE: Cifar = Cifar {
 };
 
 /// Reads the first layout that is there; a note names the others.
-pub(crate) fn load(cifar: &Cifar, folder: &Path, split: Split) -> Result<Dataset, DatasetError> {
+pub(crate) fn load(
+    cifar: &Cifar,
+    folder: &Path,
+    split: Split,
+    limit: Limit,
+) -> Result<Dataset, DatasetError> {
     let Cifar { known, bin, python, .. } = cifar;
     let what =
         format!("the folder that {} or {} unpacks to, or that of the parquet files", bin.name, python.name);
@@ -113,7 +118,7 @@ pub(crate) fn load(cifar: &Cifar, folder: &Path, split: Split) -> Result<Dataset
             other(parquet.is_some(), "the files for Python", "the parquet files");
             cifar_python::load(cifar, &pickles, split)?
         }
-        (None, None, Some(files)) => parquet_images::load(known, &files, split)?,
+        (None, None, Some(files)) => parquet_images::load(known, &files, split, limit)?,
         (None, None, None) => {
             return Err(DatasetError::Missing {
                 place: folder.display().to_string(),

@@ -38,10 +38,10 @@ fn append(
         .map_err(|problem| wrong(format!("{}: {problem}", cifar.label_key)))?;
     let data = pickle.array(get("data")?).map_err(|problem| wrong(format!("data: {problem}")))?;
     let expected = [found.len(), cifar.known.size()];
-    if data.kind != "u1" || data.shape != expected {
+    if data.kind.name != "u1" || data.shape != expected {
         return Err(wrong(format!(
             "data is {} {:?} instead of uint8 (u1) {expected:?}, one row for each of {}",
-            data.kind, data.shape, cifar.label_key
+            data.kind.name, data.shape, cifar.label_key
         )));
     }
     for (row, label) in found.into_iter().enumerate() {

@@ -209,6 +209,11 @@ impl Dataset {
         reading: &Reading,
         place: &dyn fmt::Display,
     ) -> Result<Self, DatasetError> {
+        let value = match &self.pixels {
+            Pixels::U8(_) => 1,
+            Pixels::F32(_) => 4,
+        };
+        reading.limit.check(place, self.len(), self.size() * value)?;
         if reading.keeps_images() {
             return Ok(self);
         }
@@ -216,6 +221,7 @@ impl Dataset {
         let [new_width, new_height] = reading
             .size([width, height])
             .map_err(|problem| DatasetError::format(place, problem, "give another --resize or --crop"))?;
+        reading.limit.check(place, self.len(), channels * new_width * new_height * value)?;
         let from = [width, height];
         match &mut self.pixels {
             Pixels::U8(values) => *values = prepared(values, self.labels.len(), from, reading),
@@ -311,7 +317,7 @@ mod tests {
 
     #[test]
     fn images_are_resized_and_the_name_says_so() {
-        let reading = Reading { resize: "4x2".parse().ok(), crop: "2x1".parse().ok(), layout: None };
+        let reading = Reading { resize: "4x2".parse().ok(), crop: "2x1".parse().ok(), ..Reading::default() };
         let set = three().prepared(&reading, &"here").unwrap();
         assert_eq!((set.shape, set.name.as_str()), ([1, 1, 2], "three, resized to 4x2, cropped to 2x1"));
         // 0, 51 becomes 0, 13, 38, 51; the middle of that remains.
@@ -320,6 +326,9 @@ mod tests {
         let floats = Dataset::new("f", [1, 1, 2], 1, names(1), pixels, vec![0]).unwrap();
         let image = floats.prepared(&reading, &"here").unwrap().image(0);
         assert!((image[0] - 0.05).abs() < 1e-7 && (image[1] - 0.15).abs() < 1e-7, "{image:?}");
+        let small = Reading { limit: crate::Limit(100), ..reading };
+        let message = three().prepared(&small, &"here").unwrap_err().to_string();
+        assert!(message.contains("here: 3 images of 2 bytes") && message.contains("100 bytes"), "{message}");
         let crop = Reading { crop: "3".parse().ok(), ..Reading::default() };
         let message = three().prepared(&crop, &"here").unwrap_err().to_string();
         assert!(message.contains("here: 2x1 pixels cannot be cropped to 3x3"), "{message}");

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::decode::{Image, decode};
+use crate::decode::{Image, Undecoded, decode};
 use crate::survey::{ENDINGS, Survey, counted, folders, has_image};
 use crate::{Dataset, DatasetError, Pixels, Reading, Split};
 
@@ -36,7 +36,7 @@ pub(crate) fn load(folder: &Path, split: Split, reading: &Reading) -> Result<Dat
             advice: format!("put .{} files into one folder per class", ENDINGS.join(", .")),
         });
     }
-    let (shape, pixels) = images(&files, reading)?;
+    let (shape, pixels) = images(&split_folder, &files, reading)?;
     let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy();
     let mut set = Dataset::at(
         &split_folder.display().to_string(),
@@ -107,36 +107,63 @@ fn labelled(
 
 /// The shape of all images, and their planes. Each is prepared as soon as it is decoded, so that memory holds what
 /// the data set will.
-fn images(files: &[(PathBuf, usize)], reading: &Reading) -> Result<([usize; 3], Vec<u8>), DatasetError> {
-    let images: Vec<Result<Image, DatasetError>> =
-        files.par_iter().map(|(path, _)| open(path, reading)).collect();
-    let images = images.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let (height, width) = (images[0].height, images[0].width);
-    for (image, (path, _)) in images.iter().zip(files) {
-        if (image.height, image.width) != (height, width) {
-            let (found, expected) = (image.size(), images[0].size());
-            return Err(DatasetError::format(
-                path.display(),
-                format!(
-                    "the image is {found} pixels, expected {expected} like {} (sizes are width x height{})",
-                    files[0].0.display(),
-                    if reading.resize.is_some() { ", after resizing" } else { "" }
-                ),
-                "bring all to one size with --resize WxH, or --resize N and --crop N",
-            ));
-        }
-    }
+fn images(
+    place: &Path,
+    files: &[(PathBuf, usize)],
+    reading: &Reading,
+) -> Result<([usize; 3], Vec<u8>), DatasetError> {
+    // All are as large as the first: what they take is known before the others are decoded.
+    let first = open(&files[0].0, reading, None)?;
+    let (height, width) = (first.height, first.width);
+    reading.limit.check(place.display(), files.len(), first.channels * height * width)?;
+    let like = Like { size: [width, height], path: &files[0].0 };
+    let others: Vec<Result<Image, DatasetError>> =
+        files[1..].par_iter().map(|(path, _)| open(path, reading, Some(like))).collect();
+    let others = others.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let images: Vec<Image> = std::iter::once(first).chain(others).collect();
     let channels = images.iter().map(|image| image.channels).max().unwrap_or(1);
     let size = channels * height * width;
+    reading.limit.check(place.display(), files.len(), size)?;
     let mut pixels = vec![0; images.len() * size];
     pixels.par_chunks_exact_mut(size).zip(&images).for_each(|(planes, image)| image.write_planes(planes));
     Ok(([channels, height, width], pixels))
 }
 
-fn open(path: &Path, reading: &Reading) -> Result<Image, DatasetError> {
+/// The size that every image must have, and one that has it.
+#[derive(Clone, Copy)]
+struct Like<'a> {
+    /// Width and height, after resizing and cropping.
+    size: [usize; 2],
+    path: &'a Path,
+}
+
+impl Like<'_> {
+    /// An image that has, or would get, another size.
+    fn refuse(self, path: &Path, [width, height]: [usize; 2], reading: &Reading) -> DatasetError {
+        let [expected_width, expected_height] = self.size;
+        DatasetError::format(
+            path.display(),
+            format!(
+                "the image is {width}x{height} pixels, expected {expected_width}x{expected_height} like {} (sizes are \
+                 width x height{})",
+                self.path.display(),
+                if reading.resize.is_some() { ", after resizing" } else { "" }
+            ),
+            "bring all to one size with --resize WxH, or --resize N and --crop N",
+        )
+    }
+}
+
+fn open(path: &Path, reading: &Reading, like: Option<Like<'_>>) -> Result<Image, DatasetError> {
     let bytes = fs::read(path).map_err(|error| DatasetError::read(path, error))?;
-    let image = decode(&bytes)
-        .map_err(|problem| DatasetError::format(path.display(), problem, "repair or remove the file"))?;
+    let size = like.filter(|_| reading.keeps_images()).map(|like| like.size);
+    let image = decode(&bytes, size).map_err(|problem| match (problem, like) {
+        (Undecoded::Size(found), Some(like)) => like.refuse(path, found, reading),
+        (Undecoded::Size(_), None) => unreachable!("no size is expected of the first image"),
+        (Undecoded::Damaged(problem), _) => {
+            DatasetError::format(path.display(), problem, "repair or remove the file")
+        }
+    })?;
     if reading.keeps_images() {
         return Ok(image);
     }
@@ -144,6 +171,9 @@ fn open(path: &Path, reading: &Reading) -> Result<Image, DatasetError> {
     let [width, height] = reading.size(from).map_err(|problem| {
         DatasetError::format(path.display(), problem, "give another --resize or --crop, or remove the file")
     })?;
+    if let Some(like) = like.filter(|like| like.size != [width, height]) {
+        return Err(like.refuse(path, [width, height], reading));
+    }
     let mut planes = Vec::with_capacity(width * height * image.channels);
     reading.prepare(&image.planes, from, &mut planes);
     Ok(Image { width, height, channels: image.channels, planes })

@@ -5,7 +5,7 @@
 //! pixel in `[0, 1]`. Whoever holds a `Dataset` therefore need not check anything again. Files come from
 //! users, so everything wrong with them is a [`DatasetError`] whose message is one line that says what is
 //! wrong, where, and what to do; what is not wrong but worth knowing is in [`Dataset::notes`]. [`Reading`] resizes and
-//! crops. Nothing is downloaded. [`write_npz`] goes the other way: it saves images
+//! crops, and [bounds](Limit) the memory that images may take. Nothing is downloaded. [`write_npz`] goes the other way: it saves images
 //! for NumPy, and `npz:PATH` reads them back.
 //!
 //! ```
@@ -28,6 +28,7 @@ mod error;
 mod folder;
 mod idx;
 mod known;
+mod limit;
 mod mat;
 mod mnist;
 mod npy;
@@ -44,6 +45,8 @@ mod write_npz;
 
 pub use dataset::{Dataset, Pixels};
 pub use error::DatasetError;
+pub use limit::Limit;
+pub use parquet_images::expects_panic;
 pub use reading::{Crop, Layout, Reading, Resize};
 pub use source::{Source, Split};
 pub use write_npz::{NpyArray, write_npz};

@@ -11,8 +11,8 @@ use std::path::Path;
 
 use flate2::read::ZlibDecoder;
 
-/// What a byte of deflate can become at most.
-const MAX_INFLATION: u64 = 1032;
+use crate::limit::can_inflate_to;
+use crate::{DatasetError, Limit};
 
 /// A numeric array.
 #[derive(Debug, PartialEq)]
@@ -88,17 +88,35 @@ impl Matrix {
 }
 
 /// Reads the arrays of these names; the others are passed over. The error says what is wrong.
-pub(crate) fn read<const N: usize>(path: &Path, names: [&str; N]) -> Result<[Option<Matrix>; N], Error> {
+pub(crate) fn read<const N: usize>(
+    path: &Path,
+    names: [&str; N],
+    limit: Limit,
+) -> Result<[Option<Matrix>; N], Error> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
-    read_from(BufReader::new(file), length, names)
+    let may = |matrix: &Shape| {
+        let images = matrix.shape.last().copied().unwrap_or(0);
+        limit.check(path.display(), images, matrix.bytes / images.max(1)).map_err(Error::TooLarge)
+    };
+    read_from(BufReader::new(file), length, names, &may)
 }
+
+/// What is known of an array before its values are read.
+struct Shape {
+    shape: Vec<usize>,
+    bytes: usize,
+}
+
+/// Whether an array may be read.
+type May<'a> = &'a dyn Fn(&Shape) -> Result<(), Error>;
 
 /// Why a file could not be read.
 #[derive(Debug)]
 pub(crate) enum Error {
     Io(std::io::Error),
     Format(String),
+    TooLarge(DatasetError),
 }
 
 impl From<std::io::Error> for Error {
@@ -124,6 +142,7 @@ fn read_from<const N: usize>(
     mut file: impl Read,
     length: u64,
     names: [&str; N],
+    may: May<'_>,
 ) -> Result<[Option<Matrix>; N], Error> {
     let mut header = [0; 128];
     let version = file.read_exact(&mut header).map(|()| [header[124], header[125], header[126], header[127]]);
@@ -148,9 +167,7 @@ fn read_from<const N: usize>(
             COMPRESSED => {
                 let mut source = Source { reader: &mut ZlibDecoder::new(&mut element), big_endian };
                 match source.long_tag()? {
-                    (MATRIX, inner) if inner <= size.saturating_mul(MAX_INFLATION) => {
-                        source.matrix(inner, names)?
-                    }
+                    (MATRIX, inner) if can_inflate_to(size, inner) => source.matrix(inner, names, may)?,
                     (MATRIX, inner) => {
                         return Err(Error::Format(format!(
                             "an array claims {inner} bytes, more than {size} can hold"
@@ -159,7 +176,7 @@ fn read_from<const N: usize>(
                     _ => None,
                 }
             }
-            MATRIX => Source { reader: &mut element, big_endian }.matrix(size, names)?,
+            MATRIX => Source { reader: &mut element, big_endian }.matrix(size, names, may)?,
             _ => None,
         };
         // What was not looked at.
@@ -169,6 +186,14 @@ fn read_from<const N: usize>(
         }
     }
     Ok(found)
+}
+
+/// What an element begins with.
+struct Tag {
+    kind: u32,
+    length: u64,
+    /// The data, where they are so short that they are in the tag.
+    small: Option<Vec<u8>>,
 }
 
 struct Source<'a, R> {
@@ -188,8 +213,14 @@ impl<R: Read> Source<'_, R> {
         Ok((self.word()?, self.word()?.into()))
     }
 
-    /// An element whose data have at most `most` bytes: its type and its data.
-    fn element(&mut self, most: u64) -> Result<(u32, Vec<u8>), Error> {
+    /// The data of an element that have at most `most` bytes.
+    fn element(&mut self, most: u64) -> Result<Vec<u8>, Error> {
+        let tag = self.tag(most)?;
+        self.data(tag)
+    }
+
+    /// The tag of an element whose data have at most `most` bytes, and data that are in it.
+    fn tag(&mut self, most: u64) -> Result<Tag, Error> {
         let first = self.word()?;
         if first >> 16 != 0 {
             // The length is in the upper half, and the data are where the length usually is.
@@ -197,11 +228,18 @@ impl<R: Read> Source<'_, R> {
             let mut data = [0; 4];
             self.reader.read_exact(&mut data)?;
             let data = data.get(..length).ok_or_else(|| format!("a small element claims {length} bytes"))?;
-            return Ok((kind, data.to_vec()));
+            return Ok(Tag { kind, length: length as u64, small: Some(data.to_vec()) });
         }
         let length = u64::from(self.word()?);
         if length > most {
             return Err(Error::Format(format!("an element claims {length} bytes where {most} are left")));
+        }
+        Ok(Tag { kind: first, length, small: None })
+    }
+
+    fn data(&mut self, Tag { length, small, .. }: Tag) -> Result<Vec<u8>, Error> {
+        if let Some(data) = small {
+            return Ok(data);
         }
         let mut data = Vec::new();
         self.reader.by_ref().take(length).read_to_end(&mut data)?;
@@ -212,7 +250,7 @@ impl<R: Read> Source<'_, R> {
             &mut self.reader.by_ref().take(length.next_multiple_of(8) - length),
             &mut std::io::sink(),
         )?;
-        Ok((first, data))
+        Ok(data)
     }
 
     /// An array of `size` bytes, when it is numeric and has one of the names; which one.
@@ -220,6 +258,7 @@ impl<R: Read> Source<'_, R> {
         &mut self,
         size: u64,
         names: [&str; N],
+        may: May<'_>,
     ) -> Result<Option<(usize, Matrix)>, Error> {
         let big_endian = self.big_endian;
         let word = |bytes: &[u8]| match (bytes.first_chunk(), big_endian) {
@@ -228,29 +267,32 @@ impl<R: Read> Source<'_, R> {
             (None, _) => 0,
         };
         let small = size.min(1024);
-        let (_, flags) = self.element(small)?;
+        let flags = self.element(small)?;
         let flags = word(&flags);
         // Cells, structures and objects have other parts; 6 to 15 are the numbers.
         if !(6..=15).contains(&(flags & 0xff)) {
             return Ok(None);
         }
-        let (_, sides) = self.element(small)?;
+        let sides = self.element(small)?;
         let shape: Vec<usize> = sides.chunks_exact(4).map(|side| word(side) as usize).collect();
-        let (_, name) = self.element(small)?;
+        let name = self.element(small)?;
         let Some(number) = names.iter().position(|wanted| wanted.as_bytes() == name) else { return Ok(None) };
         let name = names[number];
         if flags & 0x0800 != 0 {
             return Err(Error::Format(format!("{name} is complex")));
         }
-        let (kind, bytes) = self.element(size)?;
-        let stored = Stored::of(kind).ok_or_else(|| format!("{name} is of unknown type {kind}"))?;
+        let tag = self.tag(size)?;
+        let stored = Stored::of(tag.kind).ok_or_else(|| format!("{name} is of unknown type {}", tag.kind))?;
         let count = shape.iter().try_fold(stored.width(), |count, &side| count.checked_mul(side));
-        if count != Some(bytes.len()) {
+        let Some(bytes) = count.filter(|&count| count as u64 == tag.length) else {
             return Err(Error::Format(format!(
                 "{name} has {} bytes, which do not fit its shape {shape:?}",
-                bytes.len()
+                tag.length
             )));
-        }
+        };
+        let matrix = Shape { shape, bytes };
+        may(&matrix)?;
+        let (shape, bytes) = (matrix.shape, self.data(tag)?);
         Ok(Some((number, Matrix { shape, stored, big_endian, bytes })))
     }
 }

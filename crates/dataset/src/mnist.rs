@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::known::{Known, check_folder};
-use crate::{Dataset, DatasetError, Split, idx, parquet_images, shards};
+use crate::{Dataset, DatasetError, Limit, Split, idx, parquet_images, shards};
 
 /// MNIST or a data set in its form.
 pub(crate) struct Mnist {
@@ -56,7 +56,12 @@ pub(crate) const FASHION_MNIST: Mnist = Mnist {
 pub(crate) const FASHION_MNIST_PATH: &str = "/usr/share/datasets/fashion-mnist";
 
 /// Reads the IDX files when there are any, else the parquet files.
-pub(crate) fn load(mnist: &Mnist, folder: &Path, split: Split) -> Result<Dataset, DatasetError> {
+pub(crate) fn load(
+    mnist: &Mnist,
+    folder: &Path,
+    split: Split,
+    limit: Limit,
+) -> Result<Dataset, DatasetError> {
     let Mnist { known, torchvision, advice } = mnist;
     check_folder(folder, advice)?;
     let stem = match split {
@@ -68,7 +73,7 @@ pub(crate) fn load(mnist: &Mnist, folder: &Path, split: Split) -> Result<Dataset
     let parquet = shards::find(folder, known.parquet_folders, split)?;
     let (images, labels) = match (find("images-idx3"), find("labels-idx1"), parquet) {
         (Some(images), Some(labels), parquet) => {
-            let mut set = read(known, &images, &labels, split)?;
+            let mut set = read(known, &images, &labels, split, limit)?;
             if parquet.is_some() {
                 let place = folder.display();
                 set.notes.push(format!(
@@ -77,7 +82,7 @@ pub(crate) fn load(mnist: &Mnist, folder: &Path, split: Split) -> Result<Dataset
             }
             return Ok(set);
         }
-        (None, None, Some(files)) => return parquet_images::load(known, &files, split),
+        (None, None, Some(files)) => return parquet_images::load(known, &files, split, limit),
         (images, labels, _) => (images, labels),
     };
     let missing =
@@ -104,9 +109,10 @@ fn read(
     images_path: &Path,
     labels_path: &Path,
     split: Split,
+    limit: Limit,
 ) -> Result<Dataset, DatasetError> {
-    let ([count, height, width], pixels) = idx::read::<3>(images_path)?;
-    let ([label_count], bytes) = idx::read::<1>(labels_path)?;
+    let ([count, height, width], pixels) = idx::read::<3>(images_path, limit)?;
+    let ([label_count], bytes) = idx::read::<1>(labels_path, limit)?;
     if count != label_count {
         return Err(DatasetError::Length {
             place: labels_path.display().to_string(),

@@ -16,90 +16,78 @@ const MAX_HEADER: usize = 65_536;
 /// An array as it is stored.
 #[derive(Debug)]
 pub(crate) struct Array {
-    /// Kind and bytes per value, such as `f4` or `u1`.
-    pub kind: String,
+    pub kind: Kind,
     pub shape: Vec<usize>,
-    big_endian: bool,
     bytes: Vec<u8>,
 }
 
 impl Array {
-    /// Reads one array to the end of `reader`. The error says what is wrong.
-    pub fn read(mut reader: impl Read) -> Result<Self, String> {
-        let header = read_header(&mut reader)?;
-        let expected = Kind::parse(&header.descr)?.bytes_of(&header.shape)?;
+    /// Reads the values that follow a header, to the end of `reader`. The error says what is wrong.
+    pub fn read(header: Header, reader: impl Read) -> Result<Self, String> {
         // The header's promise is not trusted with an allocation: a damaged one may promise terabytes.
         let mut bytes = Vec::new();
-        reader.take(expected as u64 + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-        Self::of(&header.descr, header.fortran_order, header.shape, bytes)
+        reader.take(header.bytes as u64 + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+        Self::of(header.kind, header.fortran_order, header.shape, bytes)
     }
 
     /// An array from its parts: a type such as `<f4`, the order of the values, a shape, and the values' bytes. The
     /// error says what is wrong.
     pub fn new(descr: &str, fortran_order: bool, shape: Vec<usize>, bytes: &[u8]) -> Result<Self, String> {
-        Self::of(descr, fortran_order, shape, bytes.to_vec())
+        Self::of(Kind::parse(descr)?, fortran_order, shape, bytes.to_vec())
     }
 
-    fn of(descr: &str, fortran_order: bool, shape: Vec<usize>, bytes: Vec<u8>) -> Result<Self, String> {
-        let kind = Kind::parse(descr)?;
+    fn of(kind: Kind, fortran_order: bool, shape: Vec<usize>, bytes: Vec<u8>) -> Result<Self, String> {
         let expected = kind.bytes_of(&shape)?;
         if bytes.len() != expected {
             let found = if bytes.len() > expected { "more".into() } else { bytes.len().to_string() };
-            return Err(format!("its shape {shape:?} needs {expected} bytes, found {found}"));
+            return Err(misfit(&shape, expected, &found));
         }
         let bytes = if fortran_order { in_c_order(&bytes, &shape, kind.width) } else { bytes };
-        Ok(Self { kind: kind.name, shape, big_endian: kind.big_endian, bytes })
+        Ok(Self { kind, shape, bytes })
+    }
+
+    /// The values, each as it is stored, in C's order.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// The values when they are 8-bit unsigned.
     pub fn into_u8(self) -> Option<Vec<u8>> {
-        (self.kind == "u1").then_some(self.bytes)
-    }
-
-    /// The values when they are floats of 16, 32 or 64 bits, the last rounded.
-    pub fn to_f32(&self) -> Option<Vec<f32>> {
-        match self.kind.as_str() {
-            "f2" => Some(self.words().map(|bits| f16::from_bits(bits as u16).to_f32()).collect()),
-            "f4" => Some(self.words().map(|bits| f32::from_bits(bits as u32)).collect()),
-            "f8" => Some(self.words().map(|bits| f64::from_bits(bits) as f32).collect()),
-            _ => None,
-        }
+        (self.kind.name == "u1").then_some(self.bytes)
     }
 
     /// The values when they are integers of any width.
+    pub fn integers(&self) -> Option<impl Iterator<Item = i128>> {
+        let unused = 64 - 8 * self.kind.width as u32;
+        let signed = match self.kind.name.as_bytes().first() {
+            Some(b'u') => false,
+            Some(b'i') => true,
+            _ => return None,
+        };
+        // Shift the sign bit to the top and back.
+        let value = move |bits: u64| match signed {
+            true => i128::from((bits << unused) as i64 >> unused),
+            false => bits.into(),
+        };
+        Some(self.kind.words(&self.bytes).map(value))
+    }
+
+    /// [`Array::integers`], together.
     pub fn to_integers(&self) -> Option<Vec<i128>> {
-        let unused = 64 - 8 * self.width() as u32;
-        match self.kind.as_bytes().first() {
-            Some(b'u') => Some(self.words().map(i128::from).collect()),
-            // Shift the sign bit to the top and back.
-            Some(b'i') => {
-                Some(self.words().map(|bits| i128::from((bits << unused) as i64 >> unused)).collect())
-            }
-            _ => None,
-        }
-    }
-
-    fn width(&self) -> usize {
-        self.kind[1..].parse().unwrap_or(1)
-    }
-
-    /// Each value's bits, as the low bits of a word.
-    fn words(&self) -> impl Iterator<Item = u64> {
-        self.bytes.chunks_exact(self.width()).map(|value| {
-            let push = |word: u64, &byte: &u8| word << 8 | u64::from(byte);
-            match self.big_endian {
-                true => value.iter().fold(0, push),
-                false => value.iter().rev().fold(0, push),
-            }
-        })
+        self.integers().map(Iterator::collect)
     }
 }
 
+pub(crate) fn misfit(shape: &[usize], expected: usize, found: &str) -> String {
+    format!("its shape {shape:?} needs {expected} bytes, found {found}")
+}
+
 /// A type of numbers.
-struct Kind {
-    /// Kind and bytes per value, such as `f4`.
-    name: String,
-    width: usize,
+#[derive(Clone, Debug)]
+pub(crate) struct Kind {
+    /// Kind and bytes per value, such as `f4` or `u1`.
+    pub name: String,
+    pub width: usize,
     big_endian: bool,
 }
 
@@ -116,6 +104,32 @@ impl Kind {
             .ok_or_else(|| format!("its type {descr} is no number of 1 to 8 bytes"))?;
         let big_endian = order == ">" || (order == "=" && cfg!(target_endian = "big"));
         Ok(Self { name: name.to_owned(), width, big_endian })
+    }
+
+    /// Whether its values are floats of 16, 32 or 64 bits.
+    pub fn is_float(&self) -> bool {
+        matches!(self.name.as_str(), "f2" | "f4" | "f8")
+    }
+
+    /// Appends values of floats, those of 64 bits rounded.
+    pub fn append_f32(&self, bytes: &[u8], out: &mut Vec<f32>) {
+        let words = self.words(bytes);
+        match self.width {
+            2 => out.extend(words.map(|bits| f16::from_bits(bits as u16).to_f32())),
+            4 => out.extend(words.map(|bits| f32::from_bits(bits as u32))),
+            _ => out.extend(words.map(|bits| f64::from_bits(bits) as f32)),
+        }
+    }
+
+    /// Each value's bits, as the low bits of a word.
+    fn words(&self, bytes: &[u8]) -> impl Iterator<Item = u64> {
+        bytes.chunks_exact(self.width).map(|value| {
+            let push = |word: u64, &byte: &u8| word << 8 | u64::from(byte);
+            match self.big_endian {
+                true => value.iter().fold(0, push),
+                false => value.iter().rev().fold(0, push),
+            }
+        })
     }
 
     /// How many bytes an array of this shape has.
@@ -155,13 +169,37 @@ fn in_c_order(bytes: &[u8], shape: &[usize], width: usize) -> Vec<u8> {
     out
 }
 
-struct Header {
+/// What stands before the values.
+#[derive(Debug)]
+pub(crate) struct Header {
+    pub kind: Kind,
+    pub fortran_order: bool,
+    pub shape: Vec<usize>,
+    /// How many bytes the values have.
+    pub bytes: usize,
+    /// How many bytes the header itself has.
+    pub length: usize,
+}
+
+impl Header {
+    /// Reads a header; the values come next. The error says what is wrong.
+    pub fn read(reader: &mut impl Read) -> Result<Self, String> {
+        let (Written { descr, fortran_order, shape }, length) = read_header(reader)?;
+        let kind = Kind::parse(&descr)?;
+        let bytes = kind.bytes_of(&shape)?;
+        Ok(Self { kind, fortran_order, shape, bytes, length })
+    }
+}
+
+/// A header as it is written.
+struct Written {
     descr: String,
     fortran_order: bool,
     shape: Vec<usize>,
 }
 
-fn read_header(reader: &mut impl Read) -> Result<Header, String> {
+/// A header, and how many bytes it has.
+fn read_header(reader: &mut impl Read) -> Result<(Written, usize), String> {
     let mut start = [0; 8];
     let mut length = [0; 4];
     let short = |_| "it ends within its header".to_owned();
@@ -178,19 +216,22 @@ fn read_header(reader: &mut impl Read) -> Result<Header, String> {
     let mut header = vec![0; length];
     reader.read_exact(&mut header).map_err(short)?;
     let header = String::from_utf8_lossy(&header);
-    parse_header(&header).ok_or_else(|| format!("its header is not understood: {}", header.trim()))
+    let all = start.len() + length_bytes + length;
+    parse_header(&header)
+        .map(|written| (written, all))
+        .ok_or_else(|| format!("its header is not understood: {}", header.trim()))
 }
 
 /// `{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }`: NumPy writes the dict by `repr`, so plain
 /// searches for the three keys suffice. A structured type has a list in place of the quoted name: `None`.
-fn parse_header(header: &str) -> Option<Header> {
+fn parse_header(header: &str) -> Option<Written> {
     let value = |key: &str| header.split_once(key).map(|(_, rest)| rest.trim_start());
     let descr = value("'descr':")?.strip_prefix('\'')?.split_once('\'')?.0.to_owned();
     let fortran_order = value("'fortran_order':")?.starts_with("True");
     let sides = value("'shape':")?.strip_prefix('(')?.split_once(')')?.0;
     let sides = sides.split(',').map(str::trim).filter(|side| !side.is_empty());
     let shape = sides.map(|side| side.parse().ok()).collect::<Option<Vec<usize>>>()?;
-    Some(Header { descr, fortran_order, shape })
+    Some(Written { descr, fortran_order, shape })
 }
 
 /// Writes the part before the values, as NumPy does (version 1).
@@ -223,7 +264,19 @@ mod tests {
         write_header(&mut file, descr, shape).unwrap();
         assert_eq!(file.len() % ALIGNMENT, 0);
         file.extend(bytes);
-        Array::read(file.as_slice())
+        let mut file = file.as_slice();
+        let length = file.len();
+        let header = Header::read(&mut file)?;
+        assert_eq!(length - file.len(), header.length);
+        Array::read(header, file)
+    }
+
+    fn floats(descr: &str, shape: &[usize], bytes: &[u8]) -> Vec<f32> {
+        let array = array(descr, shape, bytes).unwrap();
+        let mut out = Vec::new();
+        assert!(array.kind.is_float());
+        array.kind.append_f32(array.bytes(), &mut out);
+        out
     }
 
     #[test]
@@ -238,16 +291,16 @@ mod tests {
 
     #[test]
     fn floats_of_either_order() {
-        assert_eq!(array("<f4", &[], &0.5f32.to_le_bytes()).unwrap().to_f32().unwrap(), [0.5]);
-        assert_eq!(array(">f4", &[1, 1], &0.5f32.to_be_bytes()).unwrap().to_f32().unwrap(), [0.5]);
+        assert_eq!(floats("<f4", &[], &0.5f32.to_le_bytes()), [0.5]);
+        assert_eq!(floats(">f4", &[1, 1], &0.5f32.to_be_bytes()), [0.5]);
     }
 
     #[test]
     fn floats_of_other_widths_become_float32() {
-        assert_eq!(array("<f2", &[2], &[0x00, 0x38, 0x00, 0x3c]).unwrap().to_f32().unwrap(), [0.5, 1.0]);
-        assert_eq!(array(">f2", &[1], &[0x34, 0x00]).unwrap().to_f32().unwrap(), [0.25]);
-        assert_eq!(array("<f8", &[1], &0.1f64.to_le_bytes()).unwrap().to_f32().unwrap(), [0.1]);
-        assert!(array("<u1", &[1], &[0]).unwrap().to_f32().is_none());
+        assert_eq!(floats("<f2", &[2], &[0x00, 0x38, 0x00, 0x3c]), [0.5, 1.0]);
+        assert_eq!(floats(">f2", &[1], &[0x34, 0x00]), [0.25]);
+        assert_eq!(floats("<f8", &[1], &0.1f64.to_le_bytes()), [0.1]);
+        assert!(!array("<u1", &[1], &[0]).unwrap().kind.is_float());
     }
 
     #[test]
@@ -278,9 +331,10 @@ mod tests {
         assert!(error("<U5", &[1], &[0; 20]).contains("<U5"));
         assert!(error("é", &[1], &[0; 20]).contains("é"));
         assert!(error("<f4", &[usize::MAX, 2], &[]).contains("too large"));
-        assert!(Array::read(&b"\x93NUMPY\x01\x00\xff"[..]).unwrap_err().contains("within its header"));
-        assert!(Array::read(&b"PK345678abc"[..]).unwrap_err().contains("npy"));
-        assert!(Array::read(&b"\x93NUMPY\x02\x00\xff\xff\xff\xff"[..]).unwrap_err().contains("claims"));
+        let header = |mut bytes: &[u8]| Header::read(&mut bytes).unwrap_err();
+        assert!(header(b"\x93NUMPY\x01\x00\xff").contains("within its header"));
+        assert!(header(b"PK345678abc").contains("npy"));
+        assert!(header(b"\x93NUMPY\x02\x00\xff\xff\xff\xff").contains("claims"));
         assert!(parse_header("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }").is_none());
     }
 }

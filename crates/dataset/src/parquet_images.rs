@@ -4,6 +4,7 @@
 //! The files are read with parquet's column readers, without arrow. A file is read whole (at most 120 MB), row
 //! group after row group, and the images of a row group are decoded on all cores.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -13,24 +14,29 @@ use std::path::{Path, PathBuf};
 
 use parquet::basic::Type;
 use parquet::column::reader::{ColumnReaderImpl, get_typed_column_reader};
-use parquet::data_type::{ByteArrayType, DataType, Int32Type, Int64Type};
+use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
 use rayon::prelude::*;
 
-use crate::decode::{decode, is_jpeg};
+use crate::decode::{Undecoded, decode, is_jpeg};
 use crate::known::Known;
 use crate::shards::Files;
-use crate::{Dataset, DatasetError, Split};
+use crate::{Dataset, DatasetError, Limit, Split};
 
 const IMAGE_COLUMNS: [&str; 2] = ["img.bytes", "image.bytes"];
 /// A column of a row group that claims more than this is damaged: 50,000 images of 32x32 have 120 MB.
 const MAX_COLUMN: i64 = 1 << 31;
 
 /// Reads the files one after another. The name tells whether an image was stored as JPEG.
-pub(crate) fn load(known: &Known, files: &Files, split: Split) -> Result<Dataset, DatasetError> {
-    let mut content = Content { known, pixels: Vec::new(), labels: Vec::new(), any_jpeg: false };
+pub(crate) fn load(
+    known: &Known,
+    files: &Files,
+    split: Split,
+    limit: Limit,
+) -> Result<Dataset, DatasetError> {
+    let mut content = Content { known, limit, pixels: Vec::new(), labels: Vec::new(), any_jpeg: false };
     let mut starts = Vec::new();
     for path in &files.paths {
         starts.push((path, content.labels.len()));
@@ -50,6 +56,7 @@ pub(crate) fn load(known: &Known, files: &Files, split: Split) -> Result<Dataset
 
 struct Content<'a> {
     known: &'a Known,
+    limit: Limit,
     pixels: Vec<u8>,
     labels: Vec<usize>,
     any_jpeg: bool,
@@ -116,16 +123,20 @@ fn append(path: &Path, content: &mut Content<'_>) -> Result<(), DatasetError> {
                 return Err(damaged(ParquetError::General(problem)));
             }
         }
-        let images = read::<ByteArrayType>(&*group, columns.image).map_err(damaged)?;
+        let rows = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
+        // Run lengths and dictionaries make any number of rows out of a few bytes. A row is an image file, its pixels, and
+        // a label.
+        let row_size = content.known.size() + size_of::<ByteArray>();
+        content.limit.check(path.display(), content.labels.len().saturating_add(rows), row_size)?;
+        let images = read::<ByteArrayType>(&*group, columns.image, rows).map_err(damaged)?;
         let labels: Vec<Option<i64>> = match columns.label_type {
-            Type::INT32 => read::<Int32Type>(&*group, columns.label)
+            Type::INT32 => read::<Int32Type>(&*group, columns.label, rows)
                 .map_err(damaged)?
                 .into_iter()
                 .map(|label| label.map(i64::from))
                 .collect(),
-            _ => read::<Int64Type>(&*group, columns.label).map_err(damaged)?,
+            _ => read::<Int64Type>(&*group, columns.label, rows).map_err(damaged)?,
         };
-        let rows = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
         for (what, found) in [("images", images.len()), ("labels", labels.len())] {
             if found != rows {
                 let place = path.display().to_string();
@@ -180,18 +191,33 @@ impl Columns {
     }
 }
 
-/// A whole column of a row group; a null is `None`.
-fn read<T: DataType>(group: &dyn RowGroupReader, column: usize) -> Result<Vec<Option<T::T>>, ParquetError> {
+thread_local! {
+    static CAUGHT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is in a decoder whose panics become errors of the file: a panic hook need not report them.
+pub fn expects_panic() -> bool {
+    CAUGHT.get()
+}
+
+/// A whole column of a row group that has so many rows; a null is `None`. A row more tells that there are more.
+fn read<T: DataType>(
+    group: &dyn RowGroupReader,
+    column: usize,
+    rows: usize,
+) -> Result<Vec<Option<T::T>>, ParquetError> {
     let description = group.metadata().column(column).column_descr_ptr();
     // The parquet crate asserts some things of the footer that a damaged file can violate (found by fuzzing).
     // What it was building is dropped here, so nothing half-made is seen.
+    CAUGHT.set(true);
     let attempt = catch_unwind(AssertUnwindSafe(|| {
         let mut reader: ColumnReaderImpl<T> = get_typed_column_reader(group.get_column_reader(column)?);
         let mut levels = Vec::new();
         let mut values = Vec::new();
-        reader.read_records(usize::MAX, Some(&mut levels), None, &mut values)?;
+        reader.read_records(rows.saturating_add(1), Some(&mut levels), None, &mut values)?;
         Ok((levels, values))
     }));
+    CAUGHT.set(false);
     let (levels, values) =
         attempt.unwrap_or_else(|_| Err(ParquetError::General("its footer contradicts itself".into())))?;
     if description.max_def_level() == 0 {
@@ -235,16 +261,16 @@ fn append_images(
         .zip(images)
         .enumerate()
         .map(|(at, (planes, image))| {
-            let image = decode(image).map_err(|problem| {
-                DatasetError::format(row(path, first_row + at), problem, "repair or remove the row")
-            })?;
-            if (image.width, image.height) != (width, height) {
-                return Err(DatasetError::ImageSize {
+            let image = decode(image, Some([width, height])).map_err(|problem| match problem {
+                Undecoded::Size([found_width, found_height]) => DatasetError::ImageSize {
                     place: row(path, first_row + at),
-                    found: image.size(),
+                    found: format!("{found_width}x{found_height}"),
                     expected: format!("{width}x{height}"),
-                });
-            }
+                },
+                Undecoded::Damaged(problem) => {
+                    DatasetError::format(row(path, first_row + at), problem, "repair or remove the row")
+                }
+            })?;
             if image.channels > channels {
                 return Err(DatasetError::format(
                     row(path, first_row + at),

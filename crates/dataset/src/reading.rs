@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::DatasetError;
 use crate::decode::MAX_PIXELS;
 use crate::resample::{Value, resampled};
+use crate::{DatasetError, Limit};
 
 /// The largest side that images are resized to.
 const MAX_SIDE: usize = 16_384;
@@ -29,6 +29,8 @@ pub struct Reading {
     pub crop: Option<Crop>,
     /// Where the channels of the arrays of `npz:PATH` are; where their shape does not say, it must be given.
     pub layout: Option<Layout>,
+    /// How much memory the images may take.
+    pub limit: Limit,
 }
 
 /// A size to resize to, by bilinear interpolation over the area that a new pixel covers: Pillow's `BILINEAR`, with
@@ -219,7 +221,7 @@ mod tests {
         Reading {
             resize: of(resize).map(|text| text.parse().unwrap()),
             crop: of(crop).map(|text| text.parse().unwrap()),
-            layout: None,
+            ..Reading::default()
         }
     }
 

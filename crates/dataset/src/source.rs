@@ -90,6 +90,33 @@ impl Source {
     /// # Errors
     /// As [`Source::load`]; also when a crop is larger than the images, or a layout is given for anything but `npz`.
     pub fn load_with(&self, split: Split, reading: &Reading) -> Result<Dataset, DatasetError> {
+        let all = |count: usize| Ok::<_, DatasetError>((0..count).collect());
+        self.load_rows(split, reading, all).map(|(set, _)| set)
+    }
+
+    /// [`Source::load_with`], of the rows alone that `choose` picks once it is told how many there are. They are returned
+    /// beside the images. Where it is cheap, as for arrays that are not compressed, the others are not read.
+    ///
+    /// ```
+    /// use equipoise_dataset::{DatasetError, Reading, Source, Split};
+    ///
+    /// let odd = |count: usize| Ok::<_, DatasetError>((1..count).step_by(2).collect());
+    /// let (set, rows) = Source::Digits.load_rows(Split::Test, &Reading::default(), odd)?;
+    /// assert_eq!((set.len(), rows[..3].to_vec()), (250, vec![1, 3, 5]));
+    /// # Ok::<(), DatasetError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Source::load_with`], and what `choose` answers.
+    ///
+    /// # Panics
+    /// When a row that was chosen is not there, or rows do not ascend.
+    pub fn load_rows<E: From<DatasetError>>(
+        &self,
+        split: Split,
+        reading: &Reading,
+        choose: impl FnOnce(usize) -> Result<Vec<usize>, E>,
+    ) -> Result<(Dataset, Vec<usize>), E> {
         if let Some(layout) = reading.layout
             && !matches!(self, Self::Npz(_))
         {
@@ -99,21 +126,39 @@ impl Source {
                     "--layout {layout} is for the arrays of npz:PATH, and these images have a layout of their own"
                 ),
                 "leave --layout out",
-            ));
+            )
+            .into());
         }
-        let set = match self {
+        if let Self::Npz(path) = self {
+            let (set, rows) = npz::load(path, split, reading, choose)?;
+            return Ok((set.prepared(reading, self)?, rows));
+        }
+        let set = self.load_all(split, reading)?;
+        let rows = choose(set.len())?;
+        assert!(rows.is_sorted(), "rows ascend");
+        let first = rows.iter().copied().eq(0..rows.len());
+        let set = if first { set.take(rows.len()) } else { set.select(&rows) };
+        // The images of a folder may differ in size until they are prepared, and are already.
+        let set = if let Self::Folder(_) = self { set } else { set.prepared(reading, self)? };
+        Ok((set, rows))
+    }
+
+    /// Everything, of one size: that of a folder's images only after they are prepared.
+    fn load_all(&self, split: Split, reading: &Reading) -> Result<Dataset, DatasetError> {
+        let limit = reading.limit;
+        match self {
             Self::Digits => digits::load(split),
-            Self::Cifar10(path) => cifar::load(&CIFAR10, path, split),
-            Self::Cifar100(path) => cifar::load(&CIFAR100, path, split),
-            Self::Cifar100Coarse(path) => cifar::load(&CIFAR100_COARSE, path, split),
-            Self::Svhn(path) => svhn::load(path, split),
-            Self::Mnist(path) => mnist::load(&MNIST, path, split),
-            Self::FashionMnist(path) => mnist::load(&FASHION_MNIST, path, split),
-            // The images of a folder may differ in size until they are prepared.
-            Self::Folder(path) => return folder::load(path, split, reading),
-            Self::Npz(path) => npz::load(path, split, reading.layout),
-        };
-        set?.prepared(reading, self)
+            Self::Cifar10(path) => cifar::load(&CIFAR10, path, split, limit),
+            Self::Cifar100(path) => cifar::load(&CIFAR100, path, split, limit),
+            Self::Cifar100Coarse(path) => cifar::load(&CIFAR100_COARSE, path, split, limit),
+            Self::Svhn(path) => svhn::load(path, split, limit),
+            Self::Mnist(path) => mnist::load(&MNIST, path, split, limit),
+            Self::FashionMnist(path) => mnist::load(&FASHION_MNIST, path, split, limit),
+            Self::Folder(path) => folder::load(path, split, reading),
+            Self::Npz(path) => {
+                npz::load(path, split, reading, |count| Ok((0..count).collect())).map(|(set, _)| set)
+            }
+        }
     }
 
     /// Whether there is a training split beside that for testing: a single npz file with `x` and `y` is read as

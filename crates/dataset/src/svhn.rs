@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use crate::known::{Known, check_folder};
-use crate::{Dataset, DatasetError, Split, mat, parquet_images, shards};
+use crate::{Dataset, DatasetError, Limit, Split, mat, parquet_images, shards};
 
 const SVHN: Known = Known {
     name: "SVHN",
@@ -19,13 +19,13 @@ const SVHN: Known = Known {
 };
 
 /// Reads the MAT-file when it is there, else the parquet files.
-pub(crate) fn load(folder: &Path, split: Split) -> Result<Dataset, DatasetError> {
+pub(crate) fn load(folder: &Path, split: Split, limit: Limit) -> Result<Dataset, DatasetError> {
     check_folder(folder, "give the folder of train_32x32.mat and test_32x32.mat")?;
     let path = folder.join(format!("{split}_32x32.mat"));
     let parquet = shards::find(folder, SVHN.parquet_folders, split)?;
     match (path.is_file(), parquet) {
         (true, parquet) => {
-            let mut set = read(&path, split)?;
+            let mut set = read(&path, split, limit)?;
             if parquet.is_some() {
                 let place = folder.display();
                 set.notes.push(format!(
@@ -34,7 +34,7 @@ pub(crate) fn load(folder: &Path, split: Split) -> Result<Dataset, DatasetError>
             }
             Ok(set)
         }
-        (false, Some(files)) => parquet_images::load(&SVHN, &files, split),
+        (false, Some(files)) => parquet_images::load(&SVHN, &files, split, limit),
         (false, None) => Err(DatasetError::Missing {
             place: folder.display().to_string(),
             missing: format!(
@@ -46,13 +46,14 @@ pub(crate) fn load(folder: &Path, split: Split) -> Result<Dataset, DatasetError>
     }
 }
 
-fn read(path: &Path, split: Split) -> Result<Dataset, DatasetError> {
+fn read(path: &Path, split: Split, limit: Limit) -> Result<Dataset, DatasetError> {
     let wrong = |problem: String| {
         DatasetError::format(path.display(), problem, "get the cropped digits (format 2) again")
     };
-    let [images, labels] = mat::read(path, ["X", "y"]).map_err(|error| match error {
+    let [images, labels] = mat::read(path, ["X", "y"], limit).map_err(|error| match error {
         mat::Error::Io(error) => DatasetError::read(path, error),
         mat::Error::Format(problem) => wrong(problem),
+        mat::Error::TooLarge(error) => error,
     })?;
     let (images, labels) =
         images.zip(labels).ok_or_else(|| wrong("it does not hold numeric arrays X and y".into()))?;
@@ -62,7 +63,7 @@ fn read(path: &Path, split: Split) -> Result<Dataset, DatasetError> {
         &[32, 32, 3, count] => count,
         shape => return Err(wrong(format!("X has the shape {shape:?} instead of [32, 32, 3, N]"))),
     };
-    if labels.shape.iter().product::<usize>() != count {
+    if labels.shape.iter().try_fold(1, |product: usize, &side| product.checked_mul(side)) != Some(count) {
         return Err(wrong(format!("y has the shape {:?}, which does not fit {count} images", labels.shape)));
     }
     let bytes = |what: &str, matrix: mat::Matrix| {

@@ -147,7 +147,7 @@ fn images_of_other_sizes_are_resized_and_cropped() {
         let reading = Reading {
             resize: of(resize).map(|text| text.parse().unwrap()),
             crop: of(crop).map(|text| text.parse().unwrap()),
-            layout: None,
+            ..Reading::default()
         };
         source(&folder).load_with(Split::Train, &reading)
     };

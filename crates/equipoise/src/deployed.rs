@@ -80,15 +80,30 @@ impl Deployment {
         Self { tail: Tail::UNROLLED, training_gradient: Estimator::unrolled(), ..Self::exact() }
     }
 
-    /// Whether the settings make sense.
+    /// Whether the settings make sense, by themselves and together: what a command refuses as a flag is refused here too.
     ///
     /// # Errors
     ///
-    /// If a solver's settings are out of range.
-    pub fn validate(&self) -> Result<(), SolverError> {
-        self.solver.validate()?;
-        self.backward.validate()
+    /// Names the first setting that is out of range, and the range.
+    pub fn validate(&self) -> Result<(), DeploymentError> {
+        let wrong = |field: &'static str| move |problem: String| DeploymentError { field, problem };
+        self.solver.validate().map_err(|SolverError(problem)| wrong("solver")(problem))?;
+        self.backward.validate().map_err(|SolverError(problem)| wrong("backward")(problem))?;
+        self.tail.validate().map_err(wrong("tail"))?;
+        self.readout.check(self.solver.steps).map_err(wrong("readout"))?;
+        let gradient = self.training_gradient.check(&self.solver);
+        gradient.map_err(|error| wrong("training_gradient")(error.to_string()))
     }
+}
+
+/// A deployment that makes no sense.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("deployment.{field}: {problem}")]
+pub struct DeploymentError {
+    /// The offending field.
+    pub field: &'static str,
+    /// What is wrong, and what would be right.
+    pub problem: String,
 }
 
 /// A batch after its forward solve.

@@ -108,7 +108,7 @@ impl Architecture {
         }
     }
 
-    /// Whether the sizes fit together.
+    /// Whether the sizes fit together and are within the [limits](crate::model::limits).
     ///
     /// # Errors
     ///
@@ -135,13 +135,28 @@ impl Architecture {
         }
     }
 
-    /// How many numbers are trained. Builds the model to count them.
+    /// A model whose parameters have a shape and no memory yet: weights from a file are to replace them.
+    ///
+    /// # Errors
+    ///
+    /// If the sizes contradict each other.
+    pub(crate) fn shapes_alone(&self, device: &Device) -> Result<Network, ConfigError> {
+        self.validate()?;
+        let mut init = Init::shapes(device);
+        Ok(match self {
+            Self::Mdeq(config) => Network::Mdeq(config.build(&mut init)),
+            Self::ResNet18(config) => Network::ResNet18(config.build(&mut init)),
+            Self::WideResNet(config) => Network::WideResNet(config.build(&mut init)),
+        })
+    }
+
+    /// How many numbers are trained. Takes no memory for them.
     ///
     /// # Errors
     ///
     /// If the sizes contradict each other.
     pub fn parameter_count(&self) -> Result<usize, ConfigError> {
-        Ok(self.init(0, &Device::flex())?.parameter_count())
+        Ok(self.shapes_alone(&Device::flex())?.parameter_count())
     }
 }
 
@@ -160,8 +175,12 @@ impl Network {
     /// How many numbers are trained: the running statistics of batch normalisations are not.
     pub fn parameter_count(&self) -> usize {
         let trained = |name: &str| !name.ends_with("running_mean") && !name.ends_with("running_var");
-        let weights = self.weights();
-        weights.iter().filter(|(name, _)| trained(name)).map(|(_, entry)| entry.values.len()).sum()
+        let shapes = self.shapes();
+        shapes
+            .iter()
+            .filter(|(name, _)| trained(name))
+            .map(|(_, shape)| shape.iter().product::<usize>())
+            .sum()
     }
 
     /// The model behind a readout, attacked through an estimator. A feedforward network has one readout and one
@@ -177,5 +196,45 @@ impl Network {
             Self::ResNet18(model) => Box::new(FeedforwardVictim::new(model)),
             Self::WideResNet(model) => Box::new(FeedforwardVictim::new(model)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::{ModuleVisitor, Param};
+    use burn::tensor::Tensor;
+
+    use super::*;
+
+    #[test]
+    fn shapes_are_those_of_a_model_and_take_no_memory() {
+        struct Untouched;
+        impl ModuleVisitor for Untouched {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                assert!(!param.is_initialized());
+            }
+        }
+        let device = Device::flex();
+        for name in ["mdeq-small", "single-scale", "mdeq-digits", "resnet18"] {
+            let architecture = Architecture::named(name).unwrap();
+            let (shapes, model) =
+                (architecture.shapes_alone(&device).unwrap(), architecture.init(0, &device).unwrap());
+            assert_eq!(shapes.shapes(), model.shapes());
+            let weights = model.weights();
+            let found: Vec<_> =
+                weights.iter().map(|(name, entry)| (name.clone(), entry.shape.clone())).collect();
+            assert_eq!(shapes.shapes().into_iter().collect::<Vec<_>>(), found);
+            assert_eq!(architecture.parameter_count().unwrap(), model.parameter_count());
+            shapes.visit(&mut Untouched);
+            // What comes from a file is what a model with random weights would become.
+            assert_eq!(shapes.with_weights(weights.clone()).unwrap().weights(), weights);
+        }
+        let large =
+            Architecture::Mdeq(MdeqConfig { final_channels: 65_536, classes: 10_000, ..MdeqConfig::small() });
+        assert!(large.parameter_count().unwrap() > 600_000_000);
+        let large = large.shapes_alone(&device).unwrap();
+        large.visit(&mut Untouched);
+        let misfit = large.with_weights(Default::default()).unwrap_err();
+        assert!(misfit.missing.contains(&"classifier.weight".to_owned()));
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::Logits;
 use crate::model::cell::FixedPointMap;
-use crate::solve::{StateChoice, Trajectory};
+use crate::solve::{MAX_STEPS, StateChoice, Trajectory};
 use crate::state::State;
 
 /// Applications of f after the solver: first undamped, then a ← (1−λ) a + λ f(a).
@@ -34,6 +34,24 @@ impl Tail {
 
     /// One undamped application and nine damped by half: the tail of an unroll-trained model.
     pub const UNROLLED: Self = Self { lead: 1, steps: 9, damping: 0.5 };
+
+    /// Whether the settings make sense.
+    ///
+    /// # Errors
+    ///
+    /// Names the setting and its range.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.lead.saturating_add(self.steps) > MAX_STEPS {
+            return Err(format!(
+                "lead {} and steps {} must be at most {MAX_STEPS} together",
+                self.lead, self.steps
+            ));
+        }
+        if !(self.damping > 0.0 && self.damping <= 1.0) {
+            return Err(format!("damping={} must be in (0, 1]", self.damping));
+        }
+        Ok(())
+    }
 
     /// λ of each application, in order.
     pub fn dampings(&self) -> impl DoubleEndedIterator<Item = f64> + use<> {
@@ -81,6 +99,20 @@ impl Readout {
             Self::Early(t) => head(trajectory.state(t).clone()),
             Self::EnsembleStates => head(mean(trajectory.states().iter().cloned().chain([last()]))),
             Self::EnsembleLogits => mean(trajectory.states().iter().cloned().chain([last()]).map(head)),
+        }
+    }
+
+    /// Whether a solver of at most so many steps has the states that are read.
+    ///
+    /// # Errors
+    ///
+    /// Says which there are.
+    pub fn check(self, steps: usize) -> Result<(), String> {
+        match self {
+            Self::Early(t) if t == 0 || t > steps => {
+                Err(format!("{self}: the model's solver takes {steps} steps; choose T in 1..={steps}"))
+            }
+            _ => Ok(()),
         }
     }
 

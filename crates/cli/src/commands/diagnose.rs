@@ -10,6 +10,7 @@ use equipoise::evaluate::{Points, Verified, read_adversarial};
 use equipoise::gradient::Estimator;
 use equipoise::model::mdeq::Mdeq;
 use equipoise::network::Network;
+use equipoise::solve::MAX_STEPS;
 use equipoise::work::Work;
 use equipoise_dataset::{Dataset, Split};
 use equipoise_record::names::{Facts, distinct};
@@ -104,6 +105,9 @@ pub fn run(flags: &Diagnose, setup: &Setup) -> Result<(), Error> {
     print(&format!("{summary}\n"))
 }
 
+/// The most power iterations, and the most probes of an image.
+const MAX_REPETITIONS: usize = 100_000;
+
 /// Everything that can be wrong is found here, before anything is written.
 fn check(flags: &Diagnose, setup: &Setup) -> Result<Checked, Error> {
     let budget = flags.ball.budget()?;
@@ -124,13 +128,16 @@ fn check(flags: &Diagnose, setup: &Setup) -> Result<Checked, Error> {
     }
     let sections = sections(&flags.sections)?;
     let images = flags.images.check()?;
-    for (flag, value, least) in [
-        ("--horizon", flags.horizon.unwrap_or(1), 1),
-        ("--power-iterations", flags.power_iterations, 2),
-        ("--probes", flags.probes, 2),
+    for (flag, value, least, most) in [
+        ("--horizon", flags.horizon.unwrap_or(1), 1, MAX_STEPS),
+        ("--power-iterations", flags.power_iterations, 2, MAX_REPETITIONS),
+        ("--probes", flags.probes, 2, MAX_REPETITIONS),
     ] {
         if value < least {
             return Err(input(format!("{flag} {value}: use at least {least}")));
+        }
+        if value > most {
+            return Err(input(format!("{flag} {value}: use at most {most}")));
         }
     }
     let mut patients: Vec<Patient> = Vec::new();
@@ -159,7 +166,7 @@ fn check(flags: &Diagnose, setup: &Setup) -> Result<Checked, Error> {
         patient.adversarial = Some(adversarial(patient, path, &points, &settings, setup)?);
     }
     let steps = patients.iter().find_map(|patient| solver_steps(&patient.file));
-    let horizon = flags.horizon.unwrap_or(3 * steps.unwrap_or(1));
+    let horizon = flags.horizon.unwrap_or((3 * steps.unwrap_or(1)).min(MAX_STEPS));
     Ok(Checked {
         patients,
         data,

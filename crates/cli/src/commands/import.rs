@@ -15,12 +15,13 @@ use crate::setup::Setup;
 pub fn run(flags: &Import, setup: &Setup) -> Result<(), Error> {
     let mut configuration = configuration(flags)?;
     if let Some(spec) = &flags.gradient {
-        let gradient: Estimator = spec.parse().map_err(input)?;
+        let gradient: Estimator = spec.parse().map_err(|error| input(format!("--gradient: {error}")))?;
         // The tail of unrolled training is part of the deployed forward pass.
         if let Estimator::Unrolled { tail, .. } = gradient {
             configuration.deployment.tail = tail;
         }
         configuration.deployment.training_gradient = gradient;
+        configuration.deployment.validate().map_err(|error| input(format!("--gradient {spec}: {error}")))?;
     }
     let stem = flags.from.file_name().and_then(|name| name.to_str()).unwrap_or("imported");
     let name = flags.name.as_deref().unwrap_or(stem.split('.').next().unwrap_or(stem));
@@ -41,7 +42,13 @@ pub fn run(flags: &Import, setup: &Setup) -> Result<(), Error> {
                 _ if lines.is_empty() => "",
                 _ => " (--list names all of them)",
             };
-            input(format!("{error}{more}"))
+            let configuration = match (&error, &flags.config) {
+                (ImportError::Weights { .. } | ImportError::Foreign { .. }, Some(path)) => {
+                    format!("; the configuration is {}", path.display())
+                }
+                _ => String::new(),
+            };
+            input(format!("{error}{configuration}{more}"))
         })?;
     for note in notes {
         tracing::info!("{}: {note}", flags.from.display());
@@ -60,7 +67,10 @@ fn normalise(flags: &Import, channels: usize) -> Result<Normalise, Error> {
     match (&flags.normalise, &flags.mean, &flags.std) {
         (None, Some(mean), Some(std)) => {
             let (mean, std) = (numbers("--mean", mean)?, numbers("--std", std)?);
-            Ok(Normalise::By(Normalisation { mean, std }))
+            let normalisation = Normalisation { mean, std };
+            let checked = normalisation.validate(channels);
+            checked.map_err(|error| input(format!("--mean and --std: {}", error.problem)))?;
+            Ok(Normalise::By(normalisation))
         }
         (None, None, None) => Ok(Normalise::AsInFile),
         (Some(name), None, None) if name == "none" => Ok(Normalise::No),
@@ -128,5 +138,15 @@ fn configuration(flags: &Import) -> Result<Configuration, Error> {
         }
     };
     configuration.architecture = configuration.architecture.for_data(image, classes);
+    // A file's sizes were checked when it was read: what is wrong now came with a flag.
+    configuration.architecture.validate().map_err(|error| {
+        let flag = match error.field {
+            "width" => "--width",
+            "classes" => "--classes",
+            "image" => "--image",
+            _ => "--width, --classes and --image",
+        };
+        input(format!("{flag}: {error}"))
+    })?;
     Ok(configuration)
 }

@@ -17,8 +17,13 @@ pub fn run(flags: &Trace, setup: &Setup) -> Result<(), Error> {
         other => return Err(input(format!("--scope {other}: use example or batch"))),
     };
     let options = TraceOptions { scope, ..TraceOptions::default() };
-    let options = options.with_gradients(&flags.gradient).map_err(input)?;
+    let options =
+        options.with_gradients(&flags.gradient).map_err(|error| input(format!("--gradient: {error}")))?;
     let (model, _) = args::model(&flags.model, &setup.device)?;
+    for (_, estimator) in &options.gradients {
+        let checked = estimator.check(&model.metadata.deployment.solver);
+        checked.map_err(|error| input(format!("--gradient: {error}")))?;
+    }
     trace_file(&model, &flags.input, &flags.output, &options, &setup.device)?;
     print(&format!("{}\n", flags.output.display()))
 }

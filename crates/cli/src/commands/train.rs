@@ -8,7 +8,7 @@ use equipoise::network::Architecture;
 use equipoise::readout::Tail;
 use equipoise::solve::StateChoice;
 use equipoise::train::{Adversary, AdversaryKind, EarlyStopping, OptimizerConfig, Schedule, TrainConfig};
-use equipoise_dataset::{Dataset, Source, Split};
+use equipoise_dataset::{Dataset, Reading, Source, Split};
 
 use super::print;
 use crate::args;
@@ -16,7 +16,7 @@ use crate::error::{Error, input};
 use crate::flags::Train;
 use crate::recipe::{Data, Draft, Init, Recipe, adapted, architecture};
 use crate::setup::Setup;
-use crate::{files, interrupt, training};
+use crate::{arguments, files, interrupt, training};
 
 /// Epochs when nobody says.
 const EPOCHS: usize = 10;
@@ -117,17 +117,33 @@ fn resolve(flags: &Train, draft: Draft, setup: &Setup) -> Result<Resolved, Error
     }
     let deployment = draft.deployment.or_else(|| own.map(|own| own.deployment.clone()));
     let deployment = deployment_for(flags.gradient.as_deref(), deployment)?;
+    if let Some(spec) = &flags.gradient {
+        deployment.validate().map_err(|error| input(format!("--gradient {spec}: {error}")))?;
+    }
     let draft_has_train = draft.train.is_some();
     let mut config = draft.train.unwrap_or_else(|| TrainConfig::standard(EPOCHS));
     override_config(&mut config, flags)?;
-    config.validate_for(&model, &deployment).map_err(input)?;
+    let check = |config: &TrainConfig, model: &Architecture| {
+        let checked = config.validate_for(model, &deployment);
+        checked.map_err(|error| input(format!("{}: {error}", origin(error.problem(), draft.file.as_deref()))))
+    };
+    check(&config, &model)?;
     let source: Source = data.spec.parse()?;
-    let images = args::dataset(&source, Split::Train, &data.reading()?, data.count)?;
+    let reading = Reading { limit: flags.preparation.check()?.limit, ..data.reading()? };
+    let images = args::dataset(&source, Split::Train, &reading, data.count)?;
     args::say_notes(&images);
     if !draft_has_train && flags.development.is_none() {
         config.development = config.development.min(images.len() / 10);
     }
     let model = model.for_data(images.shape, images.classes);
+    check(&config, &model)?;
+    model.validate().map_err(|error| {
+        let model = match (&flags.model, &draft.file) {
+            (Some(name), _) => format!("--model {name}"),
+            (None, file) => origin(error.field, file.as_deref()),
+        };
+        input(format!("{model}, for the images of {source}: {error}"))
+    })?;
     if let Some(start) = &init {
         start.check(&model, &images)?;
     }
@@ -146,6 +162,37 @@ fn resolve(flags: &Train, draft: Draft, setup: &Setup) -> Result<Resolved, Error
     let start = init.as_ref().map(|start| start.init.clone());
     let recipe = Recipe { name, seed, model, init: start, deployment, data, train: config };
     Ok(Resolved { recipe, data: images, init })
+}
+
+/// The flags that set something of a recipe, by its name there.
+const SETTINGS: [(&str, &str); 13] = [
+    ("epochs", "--epochs"),
+    ("batch_size", "--batch-size"),
+    ("checkpoint_steps", "--checkpoint-steps"),
+    ("keep_every", "--keep-every"),
+    ("learning_rate", "--lr"),
+    ("adversary.eps", "--eps"),
+    ("adversary.norm", "--norm"),
+    ("adversary.steps", "--pgd-steps"),
+    ("adversary.beta", "--beta"),
+    ("clip_norm", "--clip-norm"),
+    ("early_stopping", "--patience"),
+    ("dropout", "--dropout"),
+    ("width", "--width"),
+];
+
+/// Where a setting that is wrong comes from: its flag if that was given, else the recipe.
+fn origin(problem: &str, recipe: Option<&Path>) -> String {
+    let given = |flag: &str| {
+        let value = format!("{flag}=");
+        arguments::all().iter().any(|argument| argument == flag || argument.starts_with(&value))
+    };
+    let flag = SETTINGS.iter().find(|(setting, flag)| problem.starts_with(setting) && given(flag));
+    match (flag, recipe) {
+        (Some((_, flag)), _) => (*flag).to_owned(),
+        (None, Some(path)) => path.display().to_string(),
+        (None, None) => "the command's flags".to_owned(),
+    }
 }
 
 fn nothing(what: &str, example: &str, out: &Path, resume: bool) -> Error {
@@ -216,12 +263,14 @@ fn override_config(config: &mut TrainConfig, flags: &Train) -> Result<(), Error>
         flags.eps.is_some() || flags.norm.is_some() || flags.pgd_steps.is_some() || flags.beta.is_some();
     match &mut config.adversary {
         Some(adversary) => {
-            let norm = flags.norm.clone().unwrap_or_else(|| adversary.norm.to_string());
-            // A radius belongs to its norm: with another norm it is asked for anew.
-            let same_norm = norm.trim().eq_ignore_ascii_case(&adversary.norm.to_string());
-            let eps = flags.eps.clone().or_else(|| same_norm.then(|| adversary.eps.to_string()));
-            let budget = args::budget(eps.as_deref(), &norm)?;
-            (adversary.eps, adversary.norm) = (budget.eps(), budget.norm());
+            if flags.norm.is_some() || flags.eps.is_some() {
+                let norm = flags.norm.clone().unwrap_or_else(|| adversary.norm.to_string());
+                // A radius belongs to its norm: with another norm it is asked for anew.
+                let same_norm = norm.trim().eq_ignore_ascii_case(&adversary.norm.to_string());
+                let eps = flags.eps.clone().or_else(|| same_norm.then(|| adversary.eps.to_string()));
+                let budget = args::budget(eps.as_deref(), &norm)?;
+                (adversary.eps, adversary.norm) = (budget.eps(), budget.norm());
+            }
             set(&mut adversary.steps, flags.pgd_steps);
             if flags.beta.is_some() && adversary.kind != AdversaryKind::Trades {
                 return Err(input("--beta belongs to TRADES: add --adversary trades"));

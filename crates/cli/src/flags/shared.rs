@@ -42,6 +42,9 @@ pub struct Preparation {
     /// Where the channels of npz arrays are, nchw or nhwc, if their shape does not say
     #[arg(long, value_name = "NAME")]
     pub layout: Option<String>,
+    /// Memory that decoded images may take, such as 32GiB; what claims more is refused before it is read [default: 16GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub max_input: Option<String>,
 }
 
 /// How far a perturbation may go.

@@ -9,6 +9,7 @@ mod diagnose;
 mod documents;
 mod exchange;
 mod hub;
+mod limits;
 mod many;
 mod report;
 mod results;

@@ -3,26 +3,26 @@
 //! Bytes: `BM`, the length of the file, 4 reserved bytes, where the pixels begin; the length of the header and the
 //! header; the palette (blue, green, red); rows from the bottom up, each filled up to a multiple of 4 bytes.
 
-use super::{Image, check_size, complete};
+use super::{Image, Undecoded, check_size, complete};
 
 /// Red, green, blue and alpha of 16-bit pixels where the header does not say.
 const MASKS_16: [u32; 4] = [0x7c00, 0x03e0, 0x001f, 0];
 /// The fourth byte of 32-bit pixels is unused where the header does not say otherwise.
 const MASKS_32: [u32; 4] = [0x00ff_0000, 0x0000_ff00, 0x0000_00ff, 0];
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Image, String> {
-    decoded(bytes).ok_or("the BMP image is truncated".to_owned())?
+pub(super) fn decode(bytes: &[u8], expected: Option<[usize; 2]>) -> Result<Image, Undecoded> {
+    decoded(bytes, expected).ok_or("the BMP image is truncated")?
 }
 
 /// `None` where the file ends too early.
-fn decoded(bytes: &[u8]) -> Option<Result<Image, String>> {
+fn decoded(bytes: &[u8], expected: Option<[usize; 2]>) -> Option<Result<Image, Undecoded>> {
     let u16_at = |at: usize| Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
     let u32_at = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let (pixels_at, header) = (u32_at(10)? as usize, u32_at(14)? as usize);
     // OS/2's header has 12 bytes, with sizes of 16 bits, and a palette of 3 bytes a colour.
     let old = header == 12;
     if !old && !(40..=124).contains(&header) {
-        return Some(Err(format!("BMP headers of {header} bytes are not read (convert it to PNG)")));
+        return Some(Err(format!("BMP headers of {header} bytes are not read (convert it to PNG)").into()));
     }
     let (width, height, bits) = match old {
         true => (u32::from(u16_at(18)?), i32::from(u16_at(20)?), u16_at(24)?),
@@ -30,7 +30,7 @@ fn decoded(bytes: &[u8]) -> Option<Result<Image, String>> {
     };
     let compression = if old { 0 } else { u32_at(30)? };
     let size @ [width, height_] = [width as usize, height.unsigned_abs() as usize];
-    if let Err(error) = check_size(width, height_) {
+    if let Err(error) = check_size(width, height_, expected) {
         return Some(Err(error));
     }
     let masks = match (compression, bits) {
@@ -46,7 +46,8 @@ fn decoded(bytes: &[u8]) -> Option<Result<Image, String>> {
         (other, bits) => {
             return Some(Err(format!(
                 "BMP images of {bits} bits with compression {other} are not read (convert it to PNG)"
-            )));
+            )
+            .into()));
         }
     };
     let row = (width * usize::from(bits)).div_ceil(32) * 4;
@@ -54,7 +55,7 @@ fn decoded(bytes: &[u8]) -> Option<Result<Image, String>> {
     if height > 0 {
         rows.reverse();
     }
-    Some(match bits {
+    let image = match bits {
         1 | 4 | 8 => {
             let colours = palette(bytes, 14 + header, if old { 3 } else { 4 }, pixels_at)?;
             indexed(size, &rows, usize::from(bits), &colours)
@@ -64,7 +65,8 @@ fn decoded(bytes: &[u8]) -> Option<Result<Image, String>> {
             complete(size, 3, false, &pixels.flat_map(|p| [p[2], p[1], p[0]]).collect::<Vec<u8>>())
         }
         _ => masked(size, &rows, usize::from(bits / 8), masks),
-    })
+    };
+    Some(image.map_err(Undecoded::from))
 }
 
 /// Red, green and blue of each colour, up to the pixels.

@@ -5,9 +5,9 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::{Image, check_size, complete};
+use super::{Image, Undecoded, check_size, complete};
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Image, String> {
+pub(super) fn decode(bytes: &[u8], expected: Option<[usize; 2]>) -> Result<Image, Undecoded> {
     // The decoder fills up what is missing of a truncated image, strict or not.
     if !has_its_end(bytes) {
         return Err("the JPEG image is truncated (no end marker)".into());
@@ -17,7 +17,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Image, String> {
     decoder.decode_headers().map_err(|error| format!("{error}"))?;
     let info = decoder.info().ok_or("no JPEG header")?;
     let size @ [width, height] = [usize::from(info.width), usize::from(info.height)];
-    check_size(width, height)?;
+    check_size(width, height, expected)?;
     let (channels, out) = match decoder.input_colorspace() {
         Some(ColorSpace::Luma) => (1, ColorSpace::Luma),
         Some(ColorSpace::CMYK | ColorSpace::YCCK) => {
@@ -27,7 +27,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Image, String> {
     };
     decoder.set_options(options.jpeg_set_out_colorspace(out));
     let interleaved = decoder.decode().map_err(|error| format!("{error}"))?;
-    complete(size, channels, false, &interleaved)
+    Ok(complete(size, channels, false, &interleaved)?)
 }
 
 /// Whether an end marker (FF D9) follows the last scan (FF DA). In coded data FF is always followed by 00 or a

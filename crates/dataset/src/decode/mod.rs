@@ -15,6 +15,27 @@ mod webp;
 /// taken by what it claims.
 pub(crate) const MAX_PIXELS: usize = 1024 * 1024 * 1024 / 4 / 3;
 
+/// Why there is no image.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Undecoded {
+    /// It is not of the size that was expected: its width and height, from its header.
+    Size([usize; 2]),
+    /// What is wrong with it.
+    Damaged(String),
+}
+
+impl From<String> for Undecoded {
+    fn from(problem: String) -> Self {
+        Self::Damaged(problem)
+    }
+}
+
+impl From<&str> for Undecoded {
+    fn from(problem: &str) -> Self {
+        Self::Damaged(problem.to_owned())
+    }
+}
+
 /// A decoded image.
 pub(crate) struct Image {
     pub width: usize,
@@ -26,11 +47,6 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Width and height as errors print them.
-    pub fn size(&self) -> String {
-        format!("{}x{}", self.width, self.height)
-    }
-
     /// Writes the image as planes (C, H, W) of `out`, whose length is 1 or 3 planes.
     /// Gray becomes three equal planes where three are asked for; a colour image must be given three.
     pub fn write_planes(&self, out: &mut [u8]) {
@@ -90,26 +106,30 @@ pub(crate) fn is_jpeg(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xff, 0xd8, 0xff])
 }
 
-/// Decodes by what the bytes are, whatever the file is called. The error says what is wrong.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Image, String> {
+/// Decodes by what the bytes are, whatever the file is called. Where a width and a height are expected, an image of
+/// another size is refused by its header. The error says what is wrong.
+pub(crate) fn decode(bytes: &[u8], expected: Option<[usize; 2]>) -> Result<Image, Undecoded> {
     match Format::of(bytes) {
-        Some(Format::Png) => png::decode(bytes),
-        Some(Format::Jpeg) => jpeg::decode(bytes),
-        Some(Format::Bmp) => bmp::decode(bytes),
-        Some(Format::Pnm) => pnm::decode(bytes),
-        Some(Format::Tiff) => tiff::decode(bytes),
-        Some(Format::WebP) => webp::decode(bytes),
-        Some(Format::Other(name)) => Err(format!("{name} images are not read (convert it to PNG)")),
+        Some(Format::Png) => png::decode(bytes, expected),
+        Some(Format::Jpeg) => jpeg::decode(bytes, expected),
+        Some(Format::Bmp) => bmp::decode(bytes, expected),
+        Some(Format::Pnm) => pnm::decode(bytes, expected),
+        Some(Format::Tiff) => tiff::decode(bytes, expected),
+        Some(Format::WebP) => webp::decode(bytes, expected),
+        Some(Format::Other(name)) => Err(format!("{name} images are not read (convert it to PNG)").into()),
         None => Err("neither a PNG nor a JPEG image, nor BMP, PPM, PGM, TIFF or WebP".into()),
     }
 }
 
-/// Refuses sizes that no image of a data set has, before memory is taken for them.
-fn check_size(width: usize, height: usize) -> Result<(), String> {
+/// Refuses sizes that are not expected or that no image of a data set has, before memory is taken for them.
+fn check_size(width: usize, height: usize, expected: Option<[usize; 2]>) -> Result<(), Undecoded> {
+    if expected.is_some_and(|expected| expected != [width, height]) {
+        return Err(Undecoded::Size([width, height]));
+    }
     match width.checked_mul(height) {
         Some(1..=MAX_PIXELS) => Ok(()),
-        Some(0) => Err(format!("its header claims {width}x{height} pixels, which is none")),
-        _ => Err(format!("its header claims {width}x{height} pixels, more than {MAX_PIXELS}")),
+        Some(0) => Err(format!("its header claims {width}x{height} pixels, which is none").into()),
+        _ => Err(format!("its header claims {width}x{height} pixels, more than {MAX_PIXELS}").into()),
     }
 }
 

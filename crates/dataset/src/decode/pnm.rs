@@ -1,16 +1,16 @@
 //! PBM, PGM and PPM, as text (P1 to P3) or bytes (P4 to P6).
 
-use super::{Image, check_size, complete};
+use super::{Image, Undecoded, check_size, complete};
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Image, String> {
+pub(super) fn decode(bytes: &[u8], expected: Option<[usize; 2]>) -> Result<Image, Undecoded> {
     let kind = bytes[1];
     let mut rest = &bytes[2..];
     let mut number = || number(&mut rest).ok_or("its header is not that of a PNM image");
     let (width, height) = (number()?, number()?);
     let max = if matches!(kind, b'1' | b'4') { 1 } else { number()? };
-    check_size(width, height)?;
+    check_size(width, height, expected)?;
     if !(1..=65_535).contains(&max) {
-        return Err(format!("its largest value is {max}, outside 1..=65535"));
+        return Err(format!("its largest value is {max}, outside 1..=65535").into());
     }
     let channels = if matches!(kind, b'3' | b'6') { 3 } else { 1 };
     let count = width * height * channels;
@@ -21,7 +21,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Image, String> {
         b'2' | b'3' => {
             // A value takes a digit and a space at least, so that a header cannot claim more than the file has.
             if count > rest.len().div_ceil(2) {
-                return Err(short(count, rest.len().div_ceil(2)));
+                return Err(short(count, rest.len().div_ceil(2)).into());
             }
             let mut values = Vec::with_capacity(count);
             while let Some(value) = self::number(&mut rest).filter(|_| values.len() < count) {
@@ -53,9 +53,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Image, String> {
         }
     };
     if values.len() != count {
-        return Err(short(count, values.len()));
+        return Err(short(count, values.len()).into());
     }
-    complete([width, height], channels, false, &values)
+    Ok(complete([width, height], channels, false, &values)?)
 }
 
 fn short(expected: usize, found: usize) -> String {

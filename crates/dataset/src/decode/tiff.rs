@@ -6,13 +6,13 @@ use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
 use tiff::{ColorType, TiffError};
 
-use super::{Image, check_size, complete, high_bytes};
+use super::{Image, Undecoded, check_size, complete, high_bytes};
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Image, String> {
+pub(super) fn decode(bytes: &[u8], expected: Option<[usize; 2]>) -> Result<Image, Undecoded> {
     let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(said)?;
     let (width, height) = decoder.dimensions().map_err(said)?;
     let size @ [width, height] = [width as usize, height as usize];
-    check_size(width, height)?;
+    check_size(width, height, expected)?;
     let mut limits = Limits::default();
     limits.decoding_buffer_size = limits.decoding_buffer_size.max(8 * width * height);
     let mut decoder = decoder.with_limits(limits);
@@ -30,7 +30,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Image, String> {
         }
         ColorType::RGB(bits @ (8 | 16)) => (3, false, bits),
         ColorType::RGBA(bits @ (8 | 16)) => (3, true, bits),
-        other => return Err(format!("TIFF images of type {other:?} are not read (convert it to PNG)")),
+        other => return Err(format!("TIFF images of type {other:?} are not read (convert it to PNG)").into()),
     };
     if number(&mut decoder, Tag::PlanarConfiguration)? == Some(vec![2]) && channels + usize::from(alpha) > 1 {
         return Err("TIFF images with separate planes are not read (convert it to PNG)".into());
@@ -41,7 +41,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Image, String> {
         DecodingResult::U16(values) => high_bytes(&values),
         _ => return Err("TIFF images of floats or signed numbers are not read (convert it to PNG)".into()),
     };
-    complete(size, channels, alpha, &values)
+    Ok(complete(size, channels, alpha, &values)?)
 }
 
 fn said(error: TiffError) -> String {

@@ -6,11 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::state_dict::StateDictError;
+use super::state_dict::{Shapes, StateDictError};
 use super::tensors::Tensors;
-
-/// Shapes by name: what a model needs.
-pub type Shapes = BTreeMap<String, Vec<usize>>;
 
 /// A part of the file that holds names of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]

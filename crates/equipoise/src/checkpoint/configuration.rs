@@ -7,7 +7,8 @@
 mod release;
 mod yaml;
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use serde_json::Value;
@@ -26,7 +27,7 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    /// Reads a `.toml`, `.json`, `.yaml` or `.yml` file.
+    /// Reads and validates a `.toml`, `.json`, `.yaml` or `.yml` file.
     ///
     /// The release's files do not say whether a model was trained with the exact or the unrolled gradient: exact
     /// is assumed, and [`Deployment::unrolled`] has the other tail.
@@ -37,17 +38,47 @@ impl Configuration {
     pub fn read(path: &Path) -> Result<Self, ImportError> {
         let key = |(key, problem)| ImportError::Key { path: path.to_owned(), key, problem };
         let whole = |problem: String| key(("configuration".into(), problem));
-        let text =
-            fs::read_to_string(path).map_err(|source| ImportError::Io { path: path.to_owned(), source })?;
+        let unreadable = |source| ImportError::Io { path: path.to_owned(), source };
+        let mut bytes = Vec::new();
+        let file = File::open(path).map_err(unreadable)?;
+        file.take(MAX_LENGTH as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if bytes.len() > MAX_LENGTH {
+            return Err(whole(format!("longer than {MAX_LENGTH} bytes: this is no configuration")));
+        }
+        let text = String::from_utf8(bytes).map_err(|error| whole(format!("not text: {error}")))?;
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         let tree: Value = match ending {
-            "toml" => toml::from_str(&text).map_err(|e| whole(e.to_string().replace('\n', " ")))?,
+            "toml" => toml::from_str(&text).map_err(|e| whole(toml_problem(&text, &e)))?,
             "json" => serde_json::from_str(&text).map_err(|e| whole(e.to_string()))?,
             "yaml" | "yml" => yaml::parse(&text).map_err(|e| whole(e.replace('\n', " ")))?,
             _ => return Err(whole(format!("ending `{ending}`: use .toml, .json, .yaml or .yml"))),
         };
-        if tree.get("MODEL").is_some() { release::understand(&tree) } else { ours(tree) }.map_err(key)
+        let own = tree.get("MODEL").is_none();
+        let found = if own { ours(tree) } else { release::understand(&tree) }.map_err(key)?;
+        found
+            .architecture
+            .validate()
+            .map_err(|error| key((place("architecture", error.field, own), error.problem)))?;
+        found
+            .deployment
+            .validate()
+            .map_err(|error| key((place("deployment", error.field, own), error.problem)))?;
+        Ok(found)
     }
+}
+
+/// A field as its file has it: the release's keys are others.
+fn place(table: &str, field: &str, own: bool) -> String {
+    if own { format!("{table}.{field}") } else { field.to_owned() }
+}
+
+/// The most bytes of a file. The longest in use has some ten thousand.
+const MAX_LENGTH: usize = 1 << 20;
+
+/// What is wrong and in which line, without the line: it may be the whole file.
+fn toml_problem(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    format!("{}, line {}", error.message().replace('\n', " "), before.matches('\n').count() + 1)
 }
 
 /// The key and what is wrong with it.

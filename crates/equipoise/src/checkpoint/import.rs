@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
-use super::choose::{self, Candidate, Choice, Shapes, Unchosen, is_counter, summary};
+use super::choose::{self, Candidate, Choice, Unchosen, is_counter, summary};
 use super::configuration::Configuration;
 use super::model_file::{FORMAT_VERSION, Metadata, ModelFile};
 use super::state_dict::{StateDict, StateDictError};
 use super::tensors::{self, Tensors};
+use crate::deployed::DeploymentError;
 use crate::model::mdeq::ConfigError;
 use crate::model::normalisation::Normalisation;
 use crate::network::Architecture;
-use crate::solve::SolverError;
 
 /// Why a checkpoint cannot be imported.
 #[derive(Debug, thiserror::Error)]
@@ -49,9 +49,9 @@ pub enum ImportError {
     /// The sizes contradict each other.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A solver's settings are out of range.
+    /// A setting of the deployment is out of range.
     #[error(transparent)]
-    Solver(#[from] SolverError),
+    Deployment(#[from] DeploymentError),
     /// Several parts of the checkpoint hold the whole model: weights and their average, say.
     #[error("{path}: several of its dictionaries hold the model: {}; choose one by its key", list(keys))]
     Several {
@@ -167,8 +167,8 @@ pub fn import(
     let mut file = tensors::read(checkpoint)?;
     let mut notes = Vec::new();
     let architecture = normalised(architecture, checkpoint, &mut file, &options.normalise, &mut notes)?;
-    let network = architecture.init(0, device)?;
-    let needed: Shapes = network.weights().into_iter().map(|(name, entry)| (name, entry.shape)).collect();
+    let network = architecture.shapes_alone(device)?;
+    let needed = network.shapes();
     let keys = |all: Vec<Candidate>| all.iter().map(|candidate| candidate.key().to_owned()).collect();
 
     let all = file.clone();
@@ -278,8 +278,14 @@ fn normalised(
     if let Some(Normalisation { mean, std }) = &own {
         notes.push(format!("images are normalised inside of the model: mean {mean:?}, deviation {std:?}"));
     }
+    let from_file = matches!(asked, Normalise::AsInFile) && !found.is_empty();
     let architecture = architecture.with_normalisation(own);
-    architecture.validate()?;
+    architecture.validate().map_err(|error| match found.into_iter().next() {
+        Some((key, _)) if from_file => {
+            ImportError::Key { path: path.to_owned(), key, problem: error.problem }
+        }
+        _ => error.into(),
+    })?;
     Ok(architecture)
 }
 

@@ -18,5 +18,5 @@ pub use foreign::Kind;
 pub use import::{ImportError, ImportOptions, Imported, Normalise, import};
 pub use model_file::{FORMAT_VERSION, Metadata, ModelFile, ModelFileError};
 pub(crate) use model_file::{io_error, write_atomically};
-pub use state_dict::{Entry, StateDict, StateDictError, load_state_dict, state_dict};
+pub use state_dict::{Entry, Shapes, StateDict, StateDictError, load_state_dict, shapes, state_dict};
 pub use tensors::{Element, RawTensor, Tensors, read as read_checkpoint};

@@ -11,17 +11,19 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use super::foreign::Kind;
-use super::state_dict::{Entry, StateDict, StateDictError, load_state_dict, state_dict};
-use crate::deployed::Deployment;
+use super::state_dict::{Entry, Shapes, StateDict, StateDictError, load_state_dict, shapes, state_dict};
+use crate::deployed::{Deployment, DeploymentError};
 use crate::model::mdeq::ConfigError;
 use crate::network::{Architecture, Network};
-use crate::solve::SolverError;
 
 /// The version of the model file format that this build writes.
 pub const FORMAT_VERSION: u32 = 1;
 
 /// The key of the file's metadata under which ours stands, as JSON.
 const KEY: &str = "equipoise";
+
+/// The most bytes of metadata. A recipe with every key has some thousand.
+const MAX_METADATA: usize = 1 << 20;
 
 /// Everything about a model but its weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -106,13 +108,13 @@ pub enum ModelFileError {
         /// What is wrong.
         source: ConfigError,
     },
-    /// A solver's settings are out of range.
+    /// A setting of the deployment is out of range.
     #[error("{path}: {source}")]
-    Solver {
+    Deployment {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: SolverError,
+        source: DeploymentError,
     },
     /// Names, shapes or values of the weights.
     #[error("{path}: {source}")]
@@ -152,6 +154,9 @@ impl ModelFile {
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| malformed(e.to_string()))?;
         let text = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
         let text = text.ok_or_else(|| foreign(format!("its metadata has no key `{KEY}`")))?;
+        if text.len() > MAX_METADATA {
+            return Err(foreign(format!("its metadata has {} bytes, more than {MAX_METADATA}", text.len())));
+        }
         #[derive(Deserialize)]
         struct Version {
             format_version: u32,
@@ -161,12 +166,13 @@ impl ModelFile {
             return Err(ModelFileError::Version { path: path.to_owned(), found: version.format_version });
         }
         let metadata: Metadata = serde_json::from_str(text).map_err(|e| foreign(e.to_string()))?;
-        let solver = |source| ModelFileError::Solver { path: path.to_owned(), source };
-        metadata.deployment.validate().map_err(solver)?;
+        let deployment = |source| ModelFileError::Deployment { path: path.to_owned(), source };
+        metadata.deployment.validate().map_err(deployment)?;
 
         let dict = from_safetensors(&bytes).map_err(malformed)?;
         let config = |source| ModelFileError::Config { path: path.to_owned(), source };
-        let network = metadata.architecture.init(0, device).map_err(config)?;
+        // Memory for weights is taken where the file has them in the model's shape.
+        let network = metadata.architecture.shapes_alone(device).map_err(config)?;
         let weights = |source| ModelFileError::Weights { path: path.to_owned(), source: Box::new(source) };
         let network = network.with_weights(dict).map_err(weights)?;
         Ok(Self { metadata, network })
@@ -233,6 +239,15 @@ impl Network {
             Self::Mdeq(model) => state_dict(model),
             Self::ResNet18(model) => state_dict(model),
             Self::WideResNet(model) => state_dict(model),
+        }
+    }
+
+    /// The shapes of the weights by state-dict name.
+    pub fn shapes(&self) -> Shapes {
+        match self {
+            Self::Mdeq(model) => shapes(model),
+            Self::ResNet18(model) => shapes(model),
+            Self::WideResNet(model) => shapes(model),
         }
     }
 

@@ -69,6 +69,28 @@ impl StateDictError {
     }
 }
 
+/// Shapes by name: what a model needs.
+pub type Shapes = BTreeMap<String, Vec<usize>>;
+
+/// The shapes of a module's parameters by name, also where they have no memory yet.
+pub fn shapes<M: Module>(module: &M) -> Shapes {
+    struct Collect(Path, Shapes);
+    impl ModuleVisitor for Collect {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.0.enter(name, container);
+        }
+        fn exit_module(&mut self, _name: &str, container: &str) {
+            self.0.exit(container);
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.1.insert(self.0.name(), param.lazy_shape().to_vec());
+        }
+    }
+    let mut collect = Collect(Path::default(), Shapes::new());
+    module.visit(&mut collect);
+    collect.1
+}
+
 /// The parameters of a module by name.
 pub fn state_dict<M: Module>(module: &M) -> StateDict {
     struct Collect(Path, StateDict);
@@ -112,15 +134,16 @@ pub fn load_state_dict<M: Module>(module: M, mut tensors: StateDict) -> Result<M
         }
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             let name = self.path.name();
-            let shape = param.dims();
+            let shape = param.lazy_shape().to_vec();
             match self.tensors.remove(&name) {
                 None => self.missing.push(name),
                 Some(entry) if entry.shape != shape => {
-                    self.misshapen.push((name, shape.to_vec(), entry.shape));
+                    self.misshapen.push((name, shape, entry.shape));
                 }
                 Some(entry) => {
-                    return param
-                        .map(|old| Tensor::from_data(TensorData::new(entry.values, shape), &old.device()));
+                    let data = TensorData::new(entry.values, shape);
+                    let (tensor, id) = (Tensor::from_data(data, &param.lazy_device()), param.id);
+                    return param.transform_for_load(tensor, id);
                 }
             }
             param

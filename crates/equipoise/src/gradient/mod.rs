@@ -119,6 +119,34 @@ impl Estimator {
         }
     }
 
+    /// Whether this estimator makes sense for a forward solver.
+    ///
+    /// # Errors
+    ///
+    /// If a state is none of the solver's, or a setting is out of its range.
+    pub fn check(&self, solver: &SolverConfig) -> Result<(), EstimatorError> {
+        let wrong = |problem: String| Err(EstimatorError { estimator: self.to_string(), problem });
+        if let Self::Unrolled { state: StateChoice::At(t), .. }
+        | Self::Adjoint { state: StateChoice::At(t), .. } = self
+            && !(1..=solver.steps).contains(t)
+        {
+            let steps = solver.steps;
+            return wrong(format!(": the model's solver takes {steps} steps; choose a state in 1..={steps}"));
+        }
+        match self {
+            Self::Exact => Ok(()),
+            Self::Unrolled { tail, .. } => tail.validate().or_else(|problem| wrong(format!(": {problem}"))),
+            Self::Aimed(method) => method.check(solver),
+            Self::Adjoint { beta, .. } if !(*beta > 0.0 && beta.is_finite()) => {
+                wrong(format!(": beta={beta} must be positive"))
+            }
+            Self::Adjoint { .. } | Self::ThroughSolver => Ok(()),
+            Self::Ensemble(members) | Self::Joint(members) => {
+                members.iter().try_for_each(|member| member.check(solver))
+            }
+        }
+    }
+
     /// Reads the loss, and pulls `weight` times it back into `cotangents`.
     pub fn pull_back(&self, at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> Reading {
         match self {
@@ -150,6 +178,14 @@ impl Estimator {
             }
         }
     }
+}
+
+/// An estimator that makes no sense for a solver.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("gradient estimator `{estimator}`{problem}")]
+pub struct EstimatorError {
+    estimator: String,
+    problem: String,
 }
 
 /// Members' gradients and readings, averaged. Adjoints of one β share one pass along the trajectory.

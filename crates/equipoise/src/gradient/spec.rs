@@ -11,7 +11,15 @@ use std::str::FromStr;
 
 use super::Estimator;
 use crate::readout::Tail;
-use crate::solve::StateChoice;
+use crate::solve::{MAX_STEPS, StateChoice};
+
+/// The most characters of a list of estimators: each may stand for as many members as there are states.
+const MAX_LENGTH: usize = 10_000;
+/// How deep parentheses may be nested.
+const MAX_DEPTH: usize = 8;
+
+/// The most characters of it that an error repeats.
+const SHOWN: usize = 200;
 
 /// An estimator string that cannot be understood.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -23,7 +31,9 @@ pub struct SpecError {
 
 impl SpecError {
     fn new(spec: &str, problem: impl Into<String>) -> Self {
-        Self { spec: spec.into(), problem: problem.into() }
+        let shown: String = spec.chars().take(SHOWN).collect();
+        let rest = if shown.len() < spec.len() { ".." } else { "" };
+        Self { spec: shown + rest, problem: problem.into() }
     }
 }
 
@@ -105,6 +115,9 @@ impl FromStr for Estimator {
 ///
 /// If one of them is unknown, or has a key or value that it does not know.
 pub fn parse_list(text: &str) -> Result<Vec<Estimator>, SpecError> {
+    if text.len() > MAX_LENGTH {
+        return Err(SpecError::new(text, format!("longer than {MAX_LENGTH} characters")));
+    }
     let mut estimators = Vec::new();
     for spec in join_keys(split_outside_parentheses(text)?) {
         estimators.extend(parse_one(&spec)?);
@@ -117,6 +130,12 @@ fn split_outside_parentheses(text: &str) -> Result<Vec<&str>, SpecError> {
     let (mut depth, mut start) = (0_usize, 0);
     for (at, character) in text.char_indices() {
         match character {
+            '(' if depth == MAX_DEPTH => {
+                return Err(SpecError::new(
+                    text,
+                    format!("more than {MAX_DEPTH} parentheses within each other"),
+                ));
+            }
             '(' => depth += 1,
             ')' => {
                 let open = depth.checked_sub(1);
@@ -204,16 +223,17 @@ fn parse_unrolled(spec: &str, keys: &[&str]) -> Result<Vec<Estimator>, SpecError
             "state" => states = parse_states(spec, value)?,
             "lead" => tail.lead = number()?,
             "steps" => tail.steps = number()?,
-            "damping" => match value.parse() {
-                Ok(damping) if damping > 0.0 && damping <= 1.0 => tail.damping = damping,
-                _ => return Err(SpecError::new(spec, format!("damping={value} must be in (0, 1]"))),
-            },
+            "damping" => {
+                let problem = || SpecError::new(spec, format!("damping={value} must be in (0, 1]"));
+                tail.damping = value.parse().map_err(|_| problem())?;
+            }
             _ => {
                 let problem = format!("unknown setting `{key}`; it has state, lead, steps and damping");
                 return Err(SpecError::new(spec, problem));
             }
         }
     }
+    tail.validate().map_err(|problem| SpecError::new(spec, problem))?;
     if tail.lead + tail.steps == 0 {
         return Err(SpecError::new(spec, "lead and steps are both 0: no gradient would reach the image"));
     }
@@ -242,8 +262,13 @@ fn parse_adjoint(spec: &str, keys: &[&str]) -> Result<Vec<Estimator>, SpecError>
 fn parse_states(spec: &str, value: &str) -> Result<Vec<StateChoice>, SpecError> {
     if let Some((from, to)) = value.split_once("..") {
         return match (from.parse::<usize>(), to.parse::<usize>()) {
-            (Ok(from), Ok(to)) if from >= 1 && from <= to => Ok((from..=to).map(StateChoice::At).collect()),
-            _ => Err(SpecError::new(spec, format!("state={value} is not a range A..B with 1 <= A <= B"))),
+            (Ok(from), Ok(to)) if from >= 1 && from <= to && to <= MAX_STEPS => {
+                Ok((from..=to).map(StateChoice::At).collect())
+            }
+            _ => {
+                let problem = format!("state={value} is not a range A..B with 1 <= A <= B <= {MAX_STEPS}");
+                Err(SpecError::new(spec, problem))
+            }
         };
     }
     Ok(vec![value.parse().map_err(|problem: String| SpecError::new(spec, problem))?])
@@ -299,12 +324,21 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
+        let (deep, long) = ("ensemble(".repeat(9), "exact,".repeat(2_000));
         for (spec, problem) in [
             ("exakt", "unknown; use exact"),
             ("unrolled:state=0", "`0` is not"),
             ("unrolled:depth=3", "unknown setting `depth`"),
             ("unrolled:damping=0", "must be in (0, 1]"),
+            ("unrolled:damping=nan", "must be in (0, 1]"),
+            ("unrolled:damping=x", "must be in (0, 1]"),
             ("unrolled:lead=0,steps=0", "no gradient"),
+            ("unrolled:steps=1001", "at most 1000"),
+            ("unrolled:lead=18446744073709551615,steps=1", "at most 1000"),
+            ("unrolled:state=1..9999999999", "is not a range"),
+            ("adjoint:beta=inf", "must be positive"),
+            (deep.as_str(), "more than 8 parentheses"),
+            (long.as_str(), "longer than 10000 characters"),
             ("ensemble(exact", "without its `)`"),
             ("joint(ensemble(exact))", "must be exact or unrolled"),
             ("aimed(adjoint)", "takes one method"),

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::layers::Phase;
+use super::limits::images_within;
 use super::mdeq::ConfigError;
 use super::normalisation::Normalisation;
 use crate::batch::{Images, Logits};
@@ -58,6 +59,7 @@ pub(super) fn check_images(
         );
         return wrong("image", problem);
     }
+    images_within(image, classes)?;
     normalisation.iter().try_for_each(|normalisation| normalisation.validate(c))
 }
 

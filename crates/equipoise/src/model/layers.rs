@@ -45,7 +45,7 @@ pub fn sequence(layers: &[Layer], mut x: Tensor<4>, phase: &Phase<'_>) -> Tensor
 
 /// Convolution, batch normalisation, ReLU: the usual three.
 pub fn conv_bn_relu(conv: Conv2d, init: &mut super::init::Init) -> Vec<Layer> {
-    let channels = conv.weight.dims()[0];
+    let channels = conv.weight.lazy_shape()[0];
     vec![Layer::Conv2d(conv), Layer::BatchNorm(BatchNorm::new(channels, true, init)), Layer::Relu(Relu {})]
 }
 

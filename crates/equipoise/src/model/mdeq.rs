@@ -40,11 +40,15 @@ impl MdeqConfig {
     /// If the configuration contradicts itself; see [`MdeqConfig::validate`].
     pub fn init(&self, seed: u64, device: &Device) -> Result<Mdeq, ConfigError> {
         self.validate()?;
-        let mut init = Init::new(seed, device);
-        Ok(Deq {
-            stem: MdeqStem::new(self, &mut init),
-            cell: MdeqCell::new(self, &mut init),
-            head: MdeqHead::new(self, &mut init),
-        })
+        Ok(self.build(&mut Init::new(seed, device)))
+    }
+
+    /// A model of sizes that fit together.
+    pub(crate) fn build(&self, init: &mut Init) -> Mdeq {
+        Deq {
+            stem: MdeqStem::new(self, init),
+            cell: MdeqCell::new(self, init),
+            head: MdeqHead::new(self, init),
+        }
     }
 }

@@ -4,6 +4,7 @@ pub mod cell;
 pub mod remembering;
 pub mod deq;
 pub mod init;
+pub mod limits;
 pub mod layers;
 pub mod parameters;
 pub mod mdeq;

@@ -4,12 +4,13 @@
 //! linear classifier. Names are those of the TRADES code's state dict.
 
 use burn::module::Module;
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{Device, Tensor, activation};
 use serde::{Deserialize, Serialize};
 
 use super::feedforward::{Feedforward, check_images, pooled};
 use super::init::{Init, Law};
 use super::layers::{BatchNorm, Conv2d, Dense, Layer, Phase, sequence};
+use super::limits::{MAX_CHANNELS, at_most, parameters_within};
 use super::mdeq::ConfigError;
 use super::normalisation::{Normalisation, normalised};
 use crate::batch::{Images, Logits};
@@ -53,13 +54,16 @@ impl ResNet18Config {
         }
     }
 
-    /// Whether the sizes fit together.
+    /// Whether the sizes fit together and are within the [limits](super::limits).
     ///
     /// # Errors
     ///
     /// Names the first field that does not fit, and what it must satisfy.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        check_images(self.width, self.image, self.classes, (3, WINDOW), self.normalisation.as_ref())
+        // The last stage has eight times as many channels.
+        at_most("width", self.width, MAX_CHANNELS / 8)?;
+        check_images(self.width, self.image, self.classes, (3, WINDOW), self.normalisation.as_ref())?;
+        parameters_within(&self.build(&mut Init::shapes(&Device::flex())))
     }
 
     /// A model with random weights.
@@ -69,6 +73,11 @@ impl ResNet18Config {
     /// If the sizes do not fit; see [`Self::validate`].
     pub fn init(&self, init: &mut Init) -> Result<ResNet18, ConfigError> {
         self.validate()?;
+        Ok(self.build(init))
+    }
+
+    /// A model of sizes that fit together.
+    pub(crate) fn build(&self, init: &mut Init) -> ResNet18 {
         let widths = [1, 2, 4, 8].map(|factor| self.width * factor);
         let stage = |from: usize, to: usize, init: &mut Init| {
             let block = |k, init: &mut Init| {
@@ -77,7 +86,7 @@ impl ResNet18Config {
             };
             (0..BLOCKS).map(|k| block(k, init)).collect()
         };
-        Ok(ResNet18 {
+        ResNet18 {
             conv1: Conv2d::new([self.image[0], widths[0]], 3, 1, false, Law::FanIn, init),
             bn1: BatchNorm::new(widths[0], true, init),
             layer1: stage(widths[0], widths[0], init),
@@ -86,7 +95,7 @@ impl ResNet18Config {
             layer4: stage(widths[2], widths[3], init),
             linear: Dense::new(widths[3], self.classes, init),
             normalisation: self.normalisation.clone(),
-        })
+        }
     }
 }
 

@@ -6,12 +6,13 @@
 #![allow(non_snake_case)]
 
 use burn::module::Module;
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{Device, Tensor, activation};
 use serde::{Deserialize, Serialize};
 
 use super::feedforward::{Feedforward, check_images, pooled};
 use super::init::{Init, Law};
 use super::layers::{BatchNorm, Conv2d, Dense, Phase};
+use super::limits::{MAX_CHANNELS, at_most, parameters_within};
 use super::mdeq::ConfigError;
 use super::normalisation::{Normalisation, normalised};
 use crate::batch::{Images, Logits};
@@ -21,6 +22,9 @@ const WINDOW: usize = 8;
 
 /// Channels of the stem, and of the first stage for width 1.
 const BASE: usize = 16;
+
+/// The most layers.
+const MAX_DEPTH: usize = 1_000;
 
 /// Sizes of a wide residual network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,7 +67,7 @@ impl WideResNetConfig {
         }
     }
 
-    /// Whether the sizes fit together.
+    /// Whether the sizes fit together and are within the [limits](super::limits).
     ///
     /// # Errors
     ///
@@ -73,7 +77,11 @@ impl WideResNetConfig {
             let problem = format!("{} is not 6n + 4 with n at least 1, such as 34", self.depth);
             return Err(ConfigError { field: "depth", problem });
         }
-        check_images(self.width, self.image, self.classes, (2, WINDOW), self.normalisation.as_ref())
+        at_most("depth", self.depth, MAX_DEPTH)?;
+        // The last stage has four times as many channels as the first.
+        at_most("width", self.width, MAX_CHANNELS / (4 * BASE))?;
+        check_images(self.width, self.image, self.classes, (2, WINDOW), self.normalisation.as_ref())?;
+        parameters_within(&self.build(&mut Init::shapes(&Device::flex())))
     }
 
     /// A model with random weights.
@@ -83,6 +91,11 @@ impl WideResNetConfig {
     /// If the sizes do not fit; see [`Self::validate`].
     pub fn init(&self, init: &mut Init) -> Result<WideResNet, ConfigError> {
         self.validate()?;
+        Ok(self.build(init))
+    }
+
+    /// A model of sizes that fit together.
+    pub(crate) fn build(&self, init: &mut Init) -> WideResNet {
         let blocks = (self.depth - 4) / 6;
         let widths = [1, 2, 4].map(|factor| BASE * self.width * factor);
         let stage = |from: usize, to: usize, stride: usize, init: &mut Init| Stage {
@@ -96,7 +109,7 @@ impl WideResNetConfig {
                 })
                 .collect(),
         };
-        Ok(WideResNet {
+        WideResNet {
             conv1: Conv2d::new([self.image[0], BASE], 3, 1, false, Law::FanIn, init),
             block1: stage(BASE, widths[0], 1, init),
             block2: stage(widths[0], widths[1], 2, init),
@@ -104,7 +117,7 @@ impl WideResNetConfig {
             bn1: BatchNorm::new(widths[2], true, init),
             fc: Dense::new(widths[2], self.classes, init),
             normalisation: self.normalisation.clone(),
-        })
+        }
     }
 }
 

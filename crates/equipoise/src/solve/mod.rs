@@ -114,10 +114,13 @@ impl Default for SolverConfig {
     }
 }
 
+/// The most steps of a solver, and the most applications of f after it: every iterate is kept in memory.
+pub const MAX_STEPS: usize = 1_000;
+
 /// Solver settings that make no sense.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("solver: {0}")]
-pub struct SolverError(String);
+pub struct SolverError(pub(crate) String);
 
 impl SolverConfig {
     /// Broyden's method, T steps, the default tolerance.
@@ -152,6 +155,9 @@ impl SolverConfig {
         if self.steps == 0 {
             return wrong("steps must be at least 1".into());
         }
+        if self.steps > MAX_STEPS {
+            return wrong(format!("steps {} must be at most {MAX_STEPS}", self.steps));
+        }
         if !(self.tolerance >= 0.0 && self.tolerance.is_finite()) {
             return wrong(format!("tolerance {} must be finite and not negative", self.tolerance));
         }
@@ -160,8 +166,11 @@ impl SolverConfig {
                 wrong(format!("picard damping {damping} must be in (0, 1]"))
             }
             Method::Anderson { memory: 0, .. } => wrong("anderson memory must be at least 1".into()),
-            Method::Anderson { regularisation, .. } if regularisation.is_nan() || regularisation < 0.0 => {
-                wrong(format!("anderson regularisation {regularisation} must not be negative"))
+            Method::Anderson { memory, .. } if memory > MAX_STEPS => {
+                wrong(format!("anderson memory {memory} must be at most {MAX_STEPS}"))
+            }
+            Method::Anderson { regularisation, .. } if !(0.0..f64::INFINITY).contains(&regularisation) => {
+                wrong(format!("anderson regularisation {regularisation} must be finite and not negative"))
             }
             Method::Anderson { mixing, .. } if !(mixing > 0.0 && mixing <= 1.0) => {
                 wrong(format!("anderson mixing {mixing} must be in (0, 1]"))

@@ -5,7 +5,14 @@ use serde::{Deserialize, Serialize};
 use crate::attack::{Budget, Norm, PgdConfig, PgdLoss};
 use crate::deployed::Deployment;
 use crate::gradient::Estimator;
+use crate::model::limits::MAX_SIDE;
 use crate::network::Architecture;
+use crate::solve::{MAX_STEPS, SolverConfig};
+
+/// The most epochs, and the most examples per step.
+const MAX_COUNT: usize = 1_000_000;
+/// The most steps of the inner attack, and the most probes of an example's Jacobian.
+const MAX_WORK: usize = 10_000;
 
 /// A training recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -369,6 +376,13 @@ mod optional_eps_text {
 #[error("training recipe: {0}")]
 pub struct TrainConfigError(pub(crate) String);
 
+impl TrainConfigError {
+    /// What is wrong, beginning with the setting.
+    pub fn problem(&self) -> &str {
+        &self.0
+    }
+}
+
 impl TrainConfig {
     /// Standard training with default settings.
     pub fn standard(epochs: usize) -> Self {
@@ -398,17 +412,46 @@ impl TrainConfig {
     pub fn validate(&self) -> Result<(), TrainConfigError> {
         let wrong = |problem: String| Err(TrainConfigError(problem));
         let positive = |x: f64| x > 0.0 && x.is_finite();
-        if self.epochs == 0 || self.batch_size == 0 || self.checkpoint_steps == 0 {
-            return wrong("epochs, batch_size and checkpoint_steps must be at least 1".into());
+        for (setting, value) in [
+            ("epochs", self.epochs),
+            ("batch_size", self.batch_size),
+            ("checkpoint_steps", self.checkpoint_steps),
+        ] {
+            if value == 0 {
+                return wrong(format!("{setting} must be at least 1"));
+            }
         }
         if self.keep_every == Some(0) {
             return wrong(
                 "keep_every must be at least 1 epoch; leave it out to keep the last and the best".into(),
             );
         }
+        for (setting, value, most) in [
+            ("epochs", self.epochs, MAX_COUNT),
+            ("batch_size", self.batch_size, MAX_COUNT),
+            ("warmup.layers", self.warmup.layers, MAX_STEPS),
+            ("adversary.steps", self.adversary.as_ref().map_or(0, |adversary| adversary.steps), MAX_WORK),
+            ("augment.crop", self.augment.map_or(0, |augment| augment.crop), MAX_SIDE),
+            ("jacobian.probes", self.jacobian.map_or(0, |jacobian| jacobian.probes), MAX_WORK),
+            ("random_budget.steps", self.random_budget.map_or(0, |budget| budget.steps[1]), MAX_STEPS),
+        ] {
+            if value > most {
+                return wrong(format!("{setting} {value} must be at most {most}"));
+            }
+        }
         let rate = self.optimizer.learning_rate();
         if !positive(rate) {
             return wrong(format!("learning_rate {rate} must be positive"));
+        }
+        let (OptimizerConfig::Adam { weight_decay, .. } | OptimizerConfig::Sgd { weight_decay, .. }) =
+            self.optimizer;
+        if !(0.0..f64::INFINITY).contains(&weight_decay) {
+            return wrong(format!("weight_decay {weight_decay} must be finite and not negative"));
+        }
+        if let OptimizerConfig::Sgd { momentum, .. } = self.optimizer
+            && !(0.0..1.0).contains(&momentum)
+        {
+            return wrong(format!("momentum {momentum} must be in [0, 1)"));
         }
         if self.warmup.steps > 0 && self.warmup.layers == 0 {
             return wrong("warmup.layers must be at least 1".into());
@@ -420,7 +463,19 @@ impl TrainConfig {
             }
         }
         if let Some(adversary) = &self.adversary {
-            adversary.budget().map_err(|error| TrainConfigError(format!("adversary: {error}")))?;
+            adversary.budget().map_err(|error| TrainConfigError(format!("adversary.eps: {error}")))?;
+            if adversary.norm == Norm::Linf && adversary.eps > 1.0 {
+                return wrong(format!(
+                    "adversary.eps {0}: images lie in [0, 1], so that every image is within linf 1 of any other; did you \
+                     mean \"{0}/255\"?",
+                    adversary.eps
+                ));
+            }
+            if let Some(step) = adversary.step_size
+                && !positive(step)
+            {
+                return wrong(format!("adversary.step_size {step} must be positive"));
+            }
             if adversary.norm == Norm::L1 {
                 return wrong(
                     "adversary.norm l1: the inner attack is PGD, which does not search in l1 balls; use linf or l2".into(),
@@ -521,6 +576,15 @@ impl TrainConfig {
                 "adversary: TRADES compares the answers at one state, and the training gradient `{training}` reads \
                  several; use exact or unrolled"
             ));
+        }
+        let inner = self.adversary.as_ref().and_then(|adversary| adversary.gradient.as_ref());
+        // The states that every training step has.
+        let fewest =
+            self.random_budget.map_or(usize::MAX, |budget| budget.steps[0]).min(deployment.solver.steps);
+        let solver = SolverConfig { steps: fewest, ..deployment.solver.clone() };
+        for estimator in inner.into_iter().chain([training]) {
+            let checked = estimator.check(&solver);
+            checked.map_err(|error| TrainConfigError(error.to_string()))?;
         }
         Ok(())
     }

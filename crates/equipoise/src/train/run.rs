@@ -87,7 +87,7 @@ impl<'a> Run<'a> {
                 metadata.architecture.classes()
             ));
         }
-        if data.len() < config.development + config.batch_size {
+        if data.len() < config.development.saturating_add(config.batch_size) {
             let problem = format!(
                 "{} examples are fewer than a development split of {} and one batch of {}",
                 data.len(),

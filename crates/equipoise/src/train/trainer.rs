@@ -14,9 +14,9 @@ use super::order::shuffled;
 use super::run::Run;
 use crate::attack::PgdError;
 use crate::checkpoint::{Metadata, ModelFile, ModelFileError, StateDictError};
+use crate::deployed::DeploymentError;
 use crate::model::mdeq::ConfigError;
 use crate::network::Network;
-use crate::solve::SolverError;
 
 pub use equipoise_record::{EpochReport, StepReport};
 
@@ -132,9 +132,9 @@ pub enum TrainError {
     /// The inner attack makes no sense.
     #[error("inner attack: {0}")]
     Attack(#[from] PgdError),
-    /// A solver's settings are out of range.
+    /// A setting of the deployment is out of range.
     #[error(transparent)]
-    Solver(#[from] SolverError),
+    Deployment(#[from] DeploymentError),
     /// A cell cannot do what the recipe asks for.
     #[error(transparent)]
     Cell(#[from] UnsupportedCell),

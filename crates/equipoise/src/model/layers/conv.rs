@@ -122,8 +122,8 @@ impl WeightNormConv2d {
     pub fn new(channels: [usize; 2], k: usize, law: Law, init: &mut Init) -> Self {
         let [input, output] = channels;
         let weight_v: Param<Tensor<4>> = init.parameter([output, input, k, k], law);
-        let norm = channel_norm(weight_v.val());
-        Self { weight_g: init.constant(norm), weight_v }
+        let weight_g = init.computed([output, 1, 1, 1], |_| channel_norm(weight_v.val()));
+        Self { weight_g, weight_v }
     }
 
     /// The kernel with the normalisation folded in.

@@ -1,7 +1,12 @@
 //! What an MDEQ is made of: sizes, and the sanity of their combination.
 
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
+use crate::model::init::Init;
+use crate::model::limits::{
+    MAX_BRANCHES, MAX_CHANNELS, MAX_NUMBERS, at_most, images_within, parameters_within,
+};
 use crate::model::normalisation::Normalisation;
 use crate::state::Layout;
 
@@ -156,7 +161,7 @@ impl MdeqConfig {
         Layout::new(self.channels.iter().enumerate().map(shape).collect())
     }
 
-    /// Whether the sizes fit together.
+    /// Whether the sizes fit together and are within the [limits](crate::model::limits).
     ///
     /// # Errors
     ///
@@ -173,6 +178,17 @@ impl MdeqConfig {
             );
             return wrong("head_channels", problem);
         }
+        at_most("channels", self.branches(), MAX_BRANCHES)?;
+        for &channels in &self.channels {
+            at_most("channels", channels, MAX_CHANNELS)?;
+            at_most("expansion", self.expansion.saturating_mul(channels), MAX_CHANNELS)?;
+        }
+        for &channels in &self.head_channels {
+            // Four times as many come out of a bottleneck.
+            at_most("head_channels", channels, MAX_CHANNELS / 4)?;
+        }
+        at_most("final_channels", self.final_channels, MAX_CHANNELS)?;
+        images_within(self.image, self.classes)?;
         if self.groups == 0 || self.expansion == 0 || self.final_channels == 0 {
             return wrong("groups, expansion, final_channels", "must be at least 1");
         }
@@ -208,6 +224,8 @@ impl MdeqConfig {
             );
             return wrong("image", problem);
         }
-        self.normalisation.iter().try_for_each(|normalisation| normalisation.validate(c))
+        at_most("channels times image", self.layout().dim(), MAX_NUMBERS)?;
+        self.normalisation.iter().try_for_each(|normalisation| normalisation.validate(c))?;
+        parameters_within(&self.build(&mut Init::shapes(&Device::flex())))
     }
 }
