@@ -24,6 +24,8 @@ pub struct Figure {
     pub kind: Kind,
     /// The series, in the order of the legend.
     pub series: Vec<Series>,
+    /// What was fitted to the points: lines without marks, after the series in the legend. Their bands are areas.
+    pub trends: Vec<Series>,
     /// Places on the horizontal axis that are marked by a line, such as the setting that is deployed.
     pub marks: Vec<Mark>,
 }

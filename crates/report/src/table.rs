@@ -219,13 +219,14 @@ pub(crate) fn not_tried(model: &Evaluation, readout: &ReadoutResult) -> Option<T
     })
 }
 
-/// The points of a figure, one row for each point of each series.
+/// The points of a figure, one row for each point of each series and each trend.
 pub(crate) fn points(figure: &Figure) -> Table {
     let name = |label: &str, otherwise: &str| if label.is_empty() { otherwise } else { label }.to_owned();
     let (x, y) = (name(&figure.x_label, "x"), name(&figure.y_label, "y"));
-    let banded = figure.series.iter().any(|s| s.band.is_some());
+    let all = || figure.series.iter().chain(&figure.trends);
+    let banded = all().any(|s| s.band.is_some());
     let numeric: &[&str] = if banded { &[&x, &y, "low", "high"] } else { &[&x, &y] };
-    let rows = figure.series.iter().flat_map(|s| series_rows(s, banded)).collect();
+    let rows = all().flat_map(|s| series_rows(s, banded)).collect();
     Table { caption: figure.title.clone(), columns: columns(&["Series"], numeric), rows }
 }
 

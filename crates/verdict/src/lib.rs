@@ -4,7 +4,7 @@
 //! ([`equipoise_record::Verdict`] has the words). [`conclude`] makes findings of their counts; [`check`] says
 //! whether a record's findings follow from its counts; [`compare`] answers the
 //! next question, whether one model or readout is more robust than another; [`power`] says beforehand what so many
-//! images can show.
+//! images can show; [`Trend`] how the gaps of many models depend on something that was measured of them.
 //!
 //! # The rules
 //!
@@ -32,6 +32,7 @@ mod conclude;
 mod power;
 mod rules;
 mod statistics;
+mod trend;
 
 pub use check::check;
 pub use comparison::{Comparison, Side, compare};
@@ -39,3 +40,4 @@ pub use conclude::{conclude, conclude_alone};
 pub use power::power;
 pub use rules::{ENOUGH_TO_DENY, FEWEST, Facts, LEAST_DIFFERENCE, MOST_IMAGES, decide, would_decide_at};
 pub use statistics::{Correction, difference_interval, exact_test, exact_test_two_sided, holm, paired};
+pub use trend::{Estimate, FEWEST_CLUSTERS, Fitted, Observation, Trend};

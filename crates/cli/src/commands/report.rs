@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use equipoise_report::{
     Format, Report as Contents, classes_csv, comparison_csv, diagnosis_csv, distinguish,
-    distinguish_trainings, pdf_files, render, svg_files, training_csv, write_atomically,
+    distinguish_trainings, dose_csv, pdf_files, render, svg_files, training_csv, write_atomically,
 };
 use equipoise_verdict::conclude;
 
@@ -144,7 +144,8 @@ fn outputs(report: &Contents, wanted: &Wanted) -> Result<Vec<(Vec<u8>, PathBuf)>
     Ok(outputs)
 }
 
-/// Tables beside that of the accuracies: sections of diagnoses, classes, comparisons, training runs.
+/// Tables beside that of the accuracies: sections of diagnoses, classes, comparisons, gaps against residuals, training
+/// runs.
 fn sheets(report: &Contents) -> Result<Vec<(String, String)>, Error> {
     let mut sheets = Vec::new();
     for diagnosis in &report.diagnoses {
@@ -152,6 +153,7 @@ fn sheets(report: &Contents) -> Result<Vec<(String, String)>, Error> {
     }
     sheets.extend(classes_csv(&report.models)?);
     sheets.extend(comparison_csv(&report.models)?.map(|text| ("comparisons.csv".to_owned(), text)));
+    sheets.extend(dose_csv(&report.models, &report.diagnoses)?.map(|text| ("dose.csv".to_owned(), text)));
     sheets.extend(training_csv(&report.trainings)?);
     Ok(sheets)
 }

@@ -5,7 +5,7 @@ use super::Exporter;
 use crate::comparison::Comparisons;
 use crate::svg::slug;
 use crate::table::{self, CASCADE, Cell, SUMMARY, Table};
-use crate::{Report, ReportError, classes, diagnosis, effort, facts, radii, training, verdict, words};
+use crate::{Report, ReportError, classes, diagnosis, dose, effort, facts, radii, training, verdict, words};
 use equipoise_record::{Accuracy, Diagnosis, Evaluation, ReadoutResult, Training};
 use std::fmt::Write;
 
@@ -40,6 +40,7 @@ impl Exporter for Latex {
         }
         tables.of_readouts(report, "radii", &radii::about(), radii::table);
         tables.comparisons(&Comparisons::of(&report.models));
+        tables.dose(report);
         tables.of_readouts(report, "effort", effort::PAIRS, effort::pairs);
         tables.of_readouts(report, "attacks", CASCADE, |model, readout| Some(table::cascade(model, readout)));
         tables.of_readouts(report, "classes", classes::ACCURACY, classes::accuracy);
@@ -189,6 +190,27 @@ impl Tables {
         }
         let label = self.label(&["comparison"]);
         self.whole(&label, &text(&all.caption), &all);
+    }
+
+    /// Every point as a row, and what the trends are in comments.
+    fn dose(&mut self, report: &Report) {
+        let Some(section) = dose::Section::of(&report.models, &report.diagnoses) else { return };
+        let _ = write!(self.out, "\n% {}\n", text(dose::ABOUT));
+        for group in &section.groups {
+            for dose in dose::Dose::ALL {
+                let _ = writeln!(self.out, "% {}. {}", text(&group.setting), text(&group.sentence(dose)));
+            }
+        }
+        for note in &section.notes {
+            let _ = writeln!(self.out, "% {}", text(note));
+        }
+        let several = section.groups.iter().any(|group| group.setting != section.groups[0].setting);
+        for group in &section.groups {
+            let setting = if several { group.setting.as_str() } else { "" };
+            let label = self.label(&["dose", group.rung.name(), setting]);
+            let table = dose::table(group);
+            self.whole(&label, &text(&table.caption), &table);
+        }
     }
 
     fn trainings(&mut self, trainings: &[Training]) {

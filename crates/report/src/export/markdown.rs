@@ -4,7 +4,7 @@ use super::Exporter;
 use crate::comparison::Comparisons;
 use crate::figure::Figure;
 use crate::table::{Cell, Table};
-use crate::{Report, ReportError, classes, diagnosis, effort, facts, radii, table, training, verdict};
+use crate::{Report, ReportError, classes, diagnosis, dose, effort, facts, radii, table, training, verdict};
 use equipoise_record::{Evaluation, ReadoutResult};
 use std::fmt::Write;
 
@@ -18,6 +18,7 @@ impl Exporter for Markdown {
         accuracy(&mut out, report);
         radii(&mut out, report);
         comparisons(&mut out, report);
+        dose(&mut out, report);
         findings(&mut out, report);
         checks(&mut out, report);
         classes(&mut out, report);
@@ -80,6 +81,28 @@ fn comparisons(out: &mut String, report: &Report) {
             let _ = writeln!(out, "- {}", text(&comparisons.sentence(pair)));
         }
         table(out, &all);
+    }
+}
+
+/// How the gaps depend on residuals and cosines; every point folded.
+fn dose(out: &mut String, report: &Report) {
+    let Some(section) = dose::Section::of(&report.models, &report.diagnoses) else { return };
+    let _ = write!(out, "\n## Gap against residual\n\n{}\n", text(dose::ABOUT));
+    for group in &section.groups {
+        out.push('\n');
+        for dose in dose::Dose::ALL {
+            let _ = writeln!(out, "- {}. {}", text(&group.setting), text(&group.sentence(dose)));
+        }
+        for one in dose::figures(group) {
+            figure(out, "###", &one);
+        }
+        let _ = write!(out, "\n<details><summary>Every point, {}</summary>\n", group.rung.name());
+        table(out, &dose::table(group));
+        out.push_str("\n</details>\n");
+    }
+    out.push_str(if section.notes.is_empty() { "" } else { "\n" });
+    for note in &section.notes {
+        let _ = writeln!(out, "- {}", text(note));
     }
 }
 

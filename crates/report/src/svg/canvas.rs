@@ -261,6 +261,7 @@ impl Canvas {
         match key {
             Key::Swatch(style, width) => self.rect(style, (x, y - 10.0), width, 11.0),
             Key::Mark(shape, style) => self.mark(shape, style, (x + 8.0, y - 4.0), 4.5),
+            Key::Trend(i) => self.line(Style::curve(i), (x, y - 4.0), (x + 24.0, y - 4.0)),
             Key::Curve(i, joined) => {
                 if joined {
                     self.line(Style::curve(i), (x, y - 4.0), (x + 24.0, y - 4.0));
@@ -302,6 +303,8 @@ pub(crate) enum Key {
     Mark(usize, Style),
     /// A curve by its number, with a line or without.
     Curve(usize, bool),
+    /// A line without marks.
+    Trend(usize),
 }
 
 pub(crate) fn shorten(says: &str, room: usize) -> String {

@@ -1,6 +1,7 @@
 //! A chart of curves with optional bands: series differ in colour, dash and mark.
 //!
-//! One or two bands are areas. More would mix to one grey, so they are bars at the points, side by side.
+//! One or two bands of curves are areas. More would mix to one grey, so they are bars at the points, side by side. Points
+//! that are not joined have bars in any case, and lie upon the lines that were fitted to them.
 
 use super::canvas::{Anchor, Canvas, Entry, Face, Key, Point, Style, width};
 use super::palette::Colour;
@@ -22,7 +23,7 @@ const LABELS: f64 = 13.0;
 pub(crate) fn lines(figure: &Figure) -> Drawing {
     let left_out = figure.series.iter().flat_map(|s| &s.points).filter(|p| !drawn(figure, **p)).count();
     let mut caption = figure.caption.clone();
-    if bands(figure) > AREAS {
+    if figure.kind == Kind::Lines && bands(figure) > AREAS {
         caption.push_str(" Bands of more than two curves are drawn as bars.");
     }
     if left_out > 0 {
@@ -51,7 +52,7 @@ fn bands(figure: &Figure) -> usize {
 
 fn describe(figure: &Figure) -> String {
     let mut says = format!("{} against {}.", figure.y_label, figure.x_label);
-    for series in &figure.series {
+    for series in figure.series.iter().chain(&figure.trends) {
         match (series.points.first(), series.points.last()) {
             (Some(first), Some(last)) => says.push_str(&format!(
                 " {}: from {} at {} to {} at {}, {} points.",
@@ -75,12 +76,16 @@ fn draw(figure: &Figure, layout: Layout) -> Picture {
     let (left, right) = (48.0, layout.width() - 12.0);
     let joined = figure.kind == Kind::Lines;
     let entry = |(i, s): (usize, &Series)| Entry { says: s.name.clone(), key: Key::Curve(i, joined) };
-    let entries: Vec<Entry> = figure.series.iter().enumerate().map(entry).collect();
+    let mut entries: Vec<Entry> = figure.series.iter().enumerate().map(entry).collect();
+    // Trends have the numbers after the series.
+    let trends = || (figure.series.len()..).zip(&figure.trends);
+    entries.extend(trends().map(|(i, s)| Entry { says: s.name.clone(), key: Key::Trend(i) }));
     let mut canvas = Canvas::default();
     let legend_height = canvas.legend(&entries, 24.0, (2.0, 0.0), layout.width());
 
-    let points = || figure.series.iter().flat_map(|s| &s.points).filter(|p| drawn(figure, **p));
-    let bands = || figure.series.iter().filter_map(|s| s.band.as_ref()).flatten();
+    let all = || figure.series.iter().chain(&figure.trends);
+    let points = || all().flat_map(|s| &s.points).filter(|p| drawn(figure, **p));
+    let bands = || all().filter_map(|s| s.band.as_ref()).flatten();
     let x_values = points().map(|p| p.0).chain(figure.marks.iter().map(|mark| mark.at));
     let x = Axis::new(figure.x_scale, x_values, left + 6.0, right - 6.0);
     let labels = labels(&figure.marks, &x, (left, right));
@@ -99,10 +104,18 @@ fn draw(figure: &Figure, layout: Layout) -> Picture {
         canvas.line(Style::mark(), (label.at, above + 2.0), (label.at, bottom));
         canvas.anchored(Face::TICK, label.anchor, (label.at, above), label.says);
     }
+    for (i, trend) in trends() {
+        area(&mut canvas, i, trend, &x, &y);
+        for run in runs(trend.points.iter().map(|&(a, b)| Some((x.place(a)?, y.place(b)?)))) {
+            canvas.polyline(Style::curve(i), run);
+        }
+    }
     let banded: Vec<(usize, &Series)> =
         figure.series.iter().enumerate().filter(|(_, series)| series.band.is_some()).collect();
     for (place, (i, series)) in banded.iter().enumerate() {
-        if banded.len() <= AREAS {
+        if figure.kind == Kind::Points {
+            bars(&mut canvas, *i, series, 0.0, 0.0, &x, &y);
+        } else if banded.len() <= AREAS {
             area(&mut canvas, *i, series, &x, &y);
         } else {
             let aside = BAR * (place as f64 - (banded.len() - 1) as f64 / 2.0);

@@ -31,7 +31,7 @@ pub(crate) use name::slug;
 use self::canvas::{Canvas, Face, Point, SIZE, Style};
 use self::palette::{Colour, Palette};
 use crate::table::Table;
-use crate::{Report, ReportError, diagnosis, effort, facts, radii, training};
+use crate::{Report, ReportError, diagnosis, dose, effort, facts, radii, training};
 use maud::{Markup, html};
 
 /// The widths that figures are drawn for.
@@ -113,6 +113,9 @@ pub(crate) fn drawings(report: &Report) -> Vec<Drawing> {
         drawings.push(attribution(&setting, &models));
     }
     drawings.extend(radii::curves(&report.models).iter().map(lines));
+    let dosed = dose::Section::of(&report.models, &report.diagnoses);
+    let groups = dosed.iter().flat_map(|section| &section.groups);
+    drawings.extend(groups.flat_map(dose::figures).map(|figure| lines(&figure)));
     drawings.extend(rows().map(|(model, readout)| cascade(model, readout)));
     for diagnosis in &report.diagnoses {
         drawings.extend(diagnosis::all_figures(diagnosis).iter().map(lines));

@@ -5,6 +5,7 @@ mod browser;
 mod cards;
 mod comparisons;
 mod diagnoses;
+mod dose;
 mod figures;
 mod files;
 mod formats;

@@ -7,6 +7,7 @@
 mod cards;
 mod checks;
 mod diagnosed;
+mod dose;
 mod gallery;
 mod glossary;
 mod parts;
@@ -48,6 +49,7 @@ fn page(report: &Report, configurations: &[String], galleries: &[Vec<Markup>], i
     let title = if report.title.is_empty() { "Robustness report" } else { &report.title };
     let groups = facts::by_setting(&report.models);
     let comparisons = Comparisons::of(&report.models);
+    let dosed = crate::dose::Section::of(&report.models, &report.diagnoses);
     let mut ids = Ids::new();
     html! {
         (DOCTYPE)
@@ -67,7 +69,7 @@ fn page(report: &Report, configurations: &[String], galleries: &[Vec<Markup>], i
                     @for (setting, models) in &groups { p { (names(models)) " on " (setting) } }
                     @for one in &report.diagnoses { p { "Diagnosis on " (diagnosis::setting(one)) } }
                     @if !report.trainings.is_empty() { p { (training::setting(&report.trainings)) } }
-                    (navigation(report, &comparisons, images))
+                    (navigation(report, &comparisons, dosed.is_some(), images))
                 }
                 main {
                     @if !report.models.is_empty() {
@@ -76,6 +78,7 @@ fn page(report: &Report, configurations: &[String], galleries: &[Vec<Markup>], i
                         (accuracy(&groups, &mut ids))
                         (sweeps(&report.models, &mut ids))
                         (compared(&comparisons, &mut ids))
+                        (dose::dose(dosed.as_ref(), &mut ids))
                     }
                     (diagnosed::findings(report))
                     @if !report.models.is_empty() {
@@ -109,7 +112,7 @@ fn names(models: &[&Evaluation]) -> String {
     if names.len() <= 4 { crate::words::list(&names) } else { format!("{} models", names.len()) }
 }
 
-fn navigation(report: &Report, comparisons: &Comparisons, images: &[Markup]) -> Markup {
+fn navigation(report: &Report, comparisons: &Comparisons, dosed: bool, images: &[Markup]) -> Markup {
     let models = !report.models.is_empty();
     let any = |has: &dyn Fn(&ReadoutResult) -> bool| facts::rows(&report.models).any(|(_, r)| has(r));
     html! {
@@ -120,6 +123,7 @@ fn navigation(report: &Report, comparisons: &Comparisons, images: &[Markup]) -> 
                 a href="#accuracy" { "Accuracy" }
                 @if any(&|r| !r.radii.is_empty()) { a href="#radii" { "Radii" } }
                 @if !comparisons.pairs.is_empty() { a href="#comparison" { "Comparison" } }
+                @if dosed { a href="#dose" { "Gap against residual" } }
             }
             @if !report.diagnoses.is_empty() { a href="#findings" { "Findings" } }
             @if models {
