@@ -138,11 +138,6 @@ impl Whole {
         }
     }
 
-    /// Nothing that is worth a bar.
-    pub fn none() -> Self {
-        Self::new([], true)
-    }
-
     /// The next part begins.
     pub fn begin(&self) {
         self.turn(State::Begun);
