@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use burn::tensor::Device;
+use equipoise::assess::{Attacks, ReadoutChoice};
 use equipoise::attack::{self, Budget, Norm};
 use equipoise::checkpoint::ModelFile;
 use equipoise::gradient::{Estimator, parse_list};
@@ -255,30 +256,9 @@ pub fn margin(points: f64) -> Result<f64, Error> {
     }
 }
 
-/// `--attacks`, checked.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Attacks {
-    /// Attacks by name, each once, to be crossed with the gradients.
-    pub names: Vec<String>,
-    /// Whether the white-box plan was asked for, which brings its own gradients.
-    pub white_box: bool,
-}
-
-/// `--attacks`: names and sets that the library knows, and `whitebox`, the white-box plan.
+/// `--attacks`.
 pub fn attacks(list: &str) -> Result<Attacks, Error> {
-    let mut attacks = Attacks::default();
-    for name in list.split(',') {
-        if name.trim() == "whitebox" {
-            attacks.white_box = true;
-            continue;
-        }
-        for attack in attack::set(name).map_err(|error| input(format!("--attacks: {error}, whitebox")))? {
-            if !attacks.names.contains(&attack.name()) {
-                attacks.names.push(attack.name());
-            }
-        }
-    }
-    Ok(attacks)
+    list.parse().map_err(|error| input(format!("--attacks: {error}, whitebox")))
 }
 
 /// `--time-limit` in seconds: a number with `s`, `m` or `h`.
@@ -369,27 +349,12 @@ fn usual_gradients(steps: usize) -> String {
     list.join(",")
 }
 
-/// A readout, or the wish to have one chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReadoutChoice {
-    /// This one.
-    Fixed(Readout),
-    /// `early(t)` with t chosen on held-out training images.
-    Early,
-}
-
 /// `--readouts`, each once.
 pub fn readouts(list: &str, model: &ModelFile) -> Result<Vec<ReadoutChoice>, Error> {
     let steps = model.metadata.deployment.solver.steps;
     let mut choices = Vec::new();
     for name in list.split(',').map(str::trim) {
-        let choice = match name {
-            "early" => ReadoutChoice::Early,
-            name => ReadoutChoice::Fixed(
-                name.parse()
-                    .map_err(|error| input(format!("--readouts: {error}; or early, to have T chosen")))?,
-            ),
-        };
+        let choice = name.parse().map_err(|error| input(format!("--readouts: {error}")))?;
         if let ReadoutChoice::Fixed(readout) = choice {
             readout.check(steps).map_err(|problem| input(format!("--readouts: {problem}")))?;
         }

@@ -1,7 +1,6 @@
 //! Everything needed to repeat a run, as it stands in `results.json`.
 
 use equipoise::checkpoint::Metadata;
-use equipoise::defense::EarlyChoice;
 use serde_json::{Value, json};
 
 use crate::arguments;
@@ -46,10 +45,14 @@ pub fn record(setup: &Setup, model: &Metadata, hash: &str, details: Value) -> Va
     record
 }
 
-/// How `early` was chosen, or null.
-pub fn early(choice: Option<&(EarlyChoice, usize)>) -> Value {
-    choice.map_or(Value::Null, |(choice, count)| {
-        let accuracies: Vec<f64> = choice.robust_accuracy.iter().map(|accuracy| accuracy.value).collect();
-        json!({ "t": choice.t, "development_images": count, "robust_accuracy_by_t": accuracies })
-    })
+/// What the record of an assessment says of itself, and what only the command knows.
+pub fn completed(assessed: Value, setup: &Setup, details: Value) -> Value {
+    let mut record = assessed;
+    let own = json!({ "command": command_line(), "device": setup.device_name, "threads": setup.threads });
+    for part in [own, details] {
+        if let (Some(record), Value::Object(part)) = (record.as_object_mut(), part) {
+            record.extend(part);
+        }
+    }
+    record
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use equipoise::assess::AssessError;
 use equipoise::checkpoint::{ImportError, ModelFileError};
 use equipoise::defense::DefenseError;
 use equipoise::evaluate::{EvaluateError, PointsError, SaveError, SavedError};
@@ -98,6 +99,22 @@ impl Error {
                 ReportError::Json(_) | ReportError::Csv(_) | ReportError::Pdf(_) => 1,
                 _ => 2,
             },
+        }
+    }
+}
+
+impl From<AssessError> for Error {
+    fn from(error: AssessError) -> Self {
+        match error {
+            AssessError::Points(error) => error.into(),
+            AssessError::Evaluate(error) => error.into(),
+            AssessError::Defense(error) => error.into(),
+            AssessError::Save(error) => error.into(),
+            AssessError::Npz(error) => error.into(),
+            AssessError::Checks(error) => Self::Internal(error.to_string()),
+            AssessError::Attack(_) | AssessError::Nothing(_) | AssessError::NoDevelopment => {
+                Self::Input(error.to_string())
+            }
         }
     }
 }

@@ -11,7 +11,6 @@ mod calibrate;
 mod commands;
 mod configuration;
 mod error;
-mod evaluation;
 mod files;
 mod flags;
 mod interrupt;
@@ -24,6 +23,7 @@ mod records;
 mod sections;
 mod setup;
 mod training;
+mod watch;
 
 use std::process::ExitCode;
 

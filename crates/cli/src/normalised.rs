@@ -22,8 +22,13 @@ const POINTS: f64 = 0.05;
 const LEVEL: f64 = 0.01;
 
 /// A warning, if the first images are classified much better when they are normalised in another usual way, or no better
-/// than by chance. `None` for a model that was trained here.
-pub fn warning(model: &ModelFile, points: &Points, device: &Device) -> Result<Option<String>, Error> {
+/// than by chance. `None` for a model that was trained here. `name` is what the model is called here.
+pub fn warning(
+    model: &ModelFile,
+    name: &str,
+    points: &Points,
+    device: &Device,
+) -> Result<Option<String>, Error> {
     if !model.metadata.training.is_null() {
         return Ok(None);
     }
@@ -41,17 +46,16 @@ pub fn warning(model: &ModelFile, points: &Points, device: &Device) -> Result<Op
     let mut better: Vec<String> = Vec::new();
     let only = |a: &[bool], b: &[bool]| a.iter().zip(b).filter(|&(&a, &b)| a && !b).count();
     let share = |all: &[bool]| format!("{:.1}%", 100.0 * right(all) as f64 / n);
-    for (name, other) in others.chain([("none", None)]).filter(|(_, other)| other.as_ref() != own) {
+    for (normalised, other) in others.chain([("none", None)]).filter(|(_, other)| other.as_ref() != own) {
         let architecture = architecture.clone().with_normalisation(other);
         let network = architecture.init(0, device).map_err(input)?;
         let network = network.with_weights(model.network.weights()).map_err(input)?;
         let found = correct(&ModelFile { network, metadata: model.metadata.clone() }, &images, labels);
         let (gained, lost) = (only(&found, &as_given), only(&as_given, &found));
         if (gained as f64 - lost as f64) / n >= POINTS && exact_test(gained, lost) < LEVEL {
-            better.push(format!("{} with {name}", share(&found)));
+            better.push(format!("{} with {normalised}", share(&found)));
         }
     }
-    let name = &model.metadata.name;
     let setting =
         format!("{name}: {} of the first {} images are classified correctly", share(&as_given), rows.len());
     if !better.is_empty() {

@@ -139,11 +139,6 @@ impl Whole {
         }
     }
 
-    /// Nothing that is worth a bar.
-    pub fn none() -> Self {
-        Self::new([], true)
-    }
-
     /// The next part begins.
     pub fn begin(&self) {
         self.turn(State::Begun);
@@ -278,6 +273,6 @@ mod tests {
         whole.skip();
         assert_eq!(whole.standing(), Some((50.0, 12.5)));
         assert_eq!(whole.note().as_deref(), Some("whole: 13 s left"));
-        assert_eq!(Whole::none().note(), None);
+        assert_eq!(Whole::new([], true).note(), None);
     }
 }

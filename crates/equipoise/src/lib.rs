@@ -5,6 +5,26 @@
 //! an artefact of gradient obfuscation?* It implements Yang, Pang and Liu, "A Closer Look at the Adversarial Robustness
 //! of Deep Equilibrium Models" (NeurIPS 2022).
 //!
+//! A model file and a data set to a record with a finding:
+//!
+//! ```no_run
+//! use equipoise::prelude::*;
+//!
+//! let model = ModelFile::read("model.safetensors".as_ref(), &Device::default())?;
+//! let images = Source::Digits.load(Split::Test)?.take(100);
+//! let assessment = Assessment::new(&model, &images)
+//!     .budget(Budget::new(Norm::Linf, 0.1)?)
+//!     .readouts(["final".parse()?, "early(4)".parse()?]);
+//! let record = assessment.run(&Quiet)?.expect("nobody stopped it");
+//! for readout in &record.readouts {
+//!     println!("{}: {:?}", readout.name, readout.verdict.finding);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Models are trained by [`train`](train::train), attacked one by one through [`attack`], looked into by [`diagnose`]. The
+//! [guide](guide) explains the mathematics.
+//!
 //! The modules stand in the order in which data flow through them; each uses only those above it.
 
 mod plain;
@@ -26,6 +46,7 @@ pub mod evaluate;
 pub mod plan;
 pub mod probe;
 pub mod defense;
+pub mod assess;
 pub mod diagnose;
 pub mod train;
 pub mod problems;
@@ -37,3 +58,24 @@ pub mod guide;
 pub use equipoise_record as record;
 /// From the arms' counts to a finding.
 pub use equipoise_verdict as verdict;
+
+/// The tensor library, in the version that this crate's types are of.
+pub use burn;
+
+/// What most programs need.
+pub mod prelude {
+    pub use burn::tensor::Device;
+    pub use equipoise_dataset::{Dataset, Source, Split};
+    pub use equipoise_record::{Evaluation, Finding};
+
+    pub use crate::assess::{Assessment, Attacks, ReadoutChoice};
+    pub use crate::attack::{Attack, Budget, Classifier, Norm, WhiteBox};
+    pub use crate::checkpoint::ModelFile;
+    pub use crate::deployed::Deployment;
+    pub use crate::evaluate::{Observer, Quiet};
+    pub use crate::gradient::Estimator;
+    pub use crate::network::Architecture;
+    pub use crate::readout::Readout;
+    pub use crate::solve::SolverConfig;
+    pub use crate::train::{Plan, TrainConfig, train};
+}

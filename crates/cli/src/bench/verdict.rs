@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use equipoise::assess;
 use equipoise::attack::{Attack, Budget, Pgd, PgdConfig, Targets, WhiteBox};
 use equipoise::batch::{predictions, select};
 use equipoise::checkpoint::ModelFile;
@@ -23,7 +24,7 @@ use crate::commands::{demo_architecture, demo_recipe};
 use crate::error::Error;
 use crate::recipe::{Data, Recipe};
 use crate::setup::Setup;
-use crate::{args, evaluation, training};
+use crate::{args, training};
 
 /// Steps of the attack.
 const STEPS: usize = 10;
@@ -121,7 +122,7 @@ pub fn measure(
 ) -> Result<VerdictResult, Error> {
     let Target { model, data, budget } = target;
     let deployment = &model.metadata.deployment;
-    let points = evaluation::points(data, (0..data.len()).collect(), setup)?;
+    let points = assess::points(data, (0..data.len()).collect(), &setup.device)?;
     let training = deployment.training_gradient.clone();
     let estimators: Vec<_> =
         std::iter::once(training.clone()).chain(args::gradients(Some(GRADIENTS), model)?).collect();

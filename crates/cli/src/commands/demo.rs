@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use equipoise::assess::Assessment;
 use equipoise::attack::{Budget, Norm};
 use equipoise::checkpoint::ModelFile;
 use equipoise::deployed::Deployment;
-use equipoise::readout::Readout;
 use equipoise_dataset::{Dataset, Source, Split};
 use equipoise_files::Lock;
-use equipoise_record::{Evaluation, FORMAT_VERSION, Verdict};
+use equipoise_record::Evaluation;
 use equipoise_report::Format;
 use equipoise_verdict::conclude;
 use serde_json::json;
@@ -18,14 +18,13 @@ use super::demo_recipes::{
     ARCHITECTURE, BATCH, DEVELOPMENT, EPS, FULL, GRADIENTS, QUICK, READOUTS, Size, recipes,
 };
 use super::{print, write};
-use crate::args::{self, ReadoutChoice};
+use crate::args;
 use crate::configuration::{self, command_line, interrupted};
 use crate::error::{Error, input};
-use crate::evaluation::{self, Grid};
 use crate::flags::Demo;
-use crate::progress::Whole;
 use crate::recipe::{Data, Recipe, architecture};
 use crate::setup::Setup;
+use crate::watch::Watch;
 use crate::{files, interrupt, training};
 
 /// Points examined for signs of obfuscation.
@@ -58,7 +57,7 @@ pub fn run(flags: &Demo, setup: &Setup) -> Result<(), Error> {
             return Err(interrupted());
         }
         let hash = files::sha256(&folder.join("model.safetensors"))?;
-        models.push(evaluate(&outcome.model, &hash, &folder, &training, &test, size, setup)?);
+        models.push(evaluate(&outcome.model, &hash, &folder, (&training, &test), size, setup)?);
     }
     // Corrected over both models: they stand in one record.
     conclude(&mut models);
@@ -104,74 +103,32 @@ fn evaluate(
     model: &ModelFile,
     hash: &str,
     folder: &Path,
-    training: &Dataset,
-    test: &Dataset,
+    (training, test): (&Dataset, &Dataset),
     size: Size,
     setup: &Setup,
 ) -> Result<Evaluation, Error> {
-    let attacks = args::attacks(size.attack)?;
     let gradients = args::gradients(Some(GRADIENTS), model)?;
-    let budget = Budget::new(Norm::Linf, EPS).map_err(input)?;
-    let whole = Whole::none();
-    let grid = Grid {
-        model,
-        hash,
-        attacks: &attacks,
-        gradients: &gradients,
-        asked: &gradients,
-        control: true,
-        margin: Verdict::MARGIN,
-        time_limit: None,
-        flags: Some(FLAG_COUNT),
-        budgets: &[budget],
-        seed: setup.seed(),
-        batch_size: BATCH,
-        folder,
-        save: false,
-        whole: &whole,
-    };
-    let points = evaluation::points(test, (0..test.len()).collect(), setup)?;
-    let mut chosen = None;
-    let mut results = Vec::new();
-    for choice in args::readouts(READOUTS, model)? {
-        let readout = match choice {
-            ReadoutChoice::Fixed(readout) => readout,
-            ReadoutChoice::Early => {
-                let choice = evaluation::choose(&grid, training, DEVELOPMENT, setup)?;
-                let choice = choice.ok_or_else(interrupted)?;
-                let readout = Readout::Early(choice.t);
-                chosen = Some((choice, DEVELOPMENT));
-                readout
-            }
-        };
-        let result = evaluation::run(&grid, readout, &points, test, setup)?;
-        results.push(result.ok_or_else(interrupted)?);
-    }
-    let Some(first) = results.first() else { return Err(Error::Internal("the demo has no readouts".into())) };
-    let details = json!({
-        "data": "digits",
-        "split": Split::Test.name(),
-        "attacks": attacks.names,
-        "gradients": gradients.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "readouts": results.iter().map(|result| &result.name).collect::<Vec<_>>(),
-        "early": configuration::early(chosen.as_ref()),
-        "batch_size": BATCH,
-    });
-    let evaluation = Evaluation {
-        version: FORMAT_VERSION,
-        model: model.metadata.name.clone(),
-        configuration: configuration::record(setup, &model.metadata, hash, details),
-        dataset: format!("{}, {}", test.name, Split::Test),
-        classes: test.class_names.clone(),
-        norm: budget.norm().to_string(),
-        eps: budget.eps(),
-        seed: grid.seed,
-        count: test.len(),
-        clean_accuracy: first.clean_accuracy,
-        readouts: results,
-    };
-    let mut alone = vec![evaluation.clone()];
-    conclude(&mut alone);
+    let first = training.len().saturating_sub(DEVELOPMENT);
+    let held_out: Vec<usize> = (first..training.len()).collect();
+    let development = training.select(&held_out);
+    let assessment = Assessment::new(model, test)
+        .of_file(hash)
+        .rows(Split::Test.name(), (0..test.len()).collect())
+        .development(&development, held_out)
+        .budget(Budget::new(Norm::Linf, EPS).map_err(input)?)
+        .attacks(args::attacks(size.attack)?)
+        .gradients(gradients.clone(), gradients)
+        .readouts(args::readouts(READOUTS, model)?)
+        .checks(Some(FLAG_COUNT))
+        .seed(setup.seed())
+        .batch_size(BATCH)
+        .folder(folder, false)
+        .device(setup.device.clone());
+    let evaluation = assessment.run(&Watch::new("", setup))?.ok_or_else(interrupted)?;
+    let details = json!({ "data": "digits" });
+    let configuration = configuration::completed(evaluation.configuration, setup, details);
+    let evaluation = Evaluation { configuration, ..evaluation };
+    let alone = vec![evaluation.clone()];
     write::results(folder, write::title(&alone), alone)?;
     Ok(evaluation)
 }

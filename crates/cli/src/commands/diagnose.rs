@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use equipoise::assess;
 use equipoise::attack::{Norm, WhiteBox};
 use equipoise::checkpoint::ModelFile;
 use equipoise::diagnose::{self, Case, DiagnoseError, Measured, Settings, SpectrumConfig};
@@ -21,11 +22,11 @@ use super::{print, write};
 use crate::args::{self, Selected};
 use crate::configuration::{self, command_line, interrupted};
 use crate::error::{Error, input};
-use crate::evaluation::{self, Watch};
 use crate::flags::Diagnose;
 use crate::interrupt;
 use crate::sections::Sections;
 use crate::setup::Setup;
+use crate::watch::Watch;
 use crate::{arguments, files};
 
 /// Every section, in the order in which they are measured and shown.
@@ -153,7 +154,7 @@ fn check(flags: &Diagnose, setup: &Setup) -> Result<Checked, Error> {
         patient.name = name;
     }
     let Selected { data, rows } = images.load(patients.iter().map(|patient| &patient.file))?;
-    let points = evaluation::points(&data, rows, setup)?;
+    let points = assess::points(&data, rows, &setup.device)?;
     let settings = Settings { budget, seed: setup.seed(), batch_size: images.batch_size };
     if !flags.adversarial.is_empty() && flags.adversarial.len() != patients.len() {
         return Err(input(format!(

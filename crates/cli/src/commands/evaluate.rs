@@ -2,25 +2,25 @@
 
 use std::path::{Path, PathBuf};
 
+use equipoise::assess::{self, Assessment, Attacks, Description, ReadoutChoice};
 use equipoise::attack::{Budget, Norm};
-use equipoise::checkpoint::{Metadata, ModelFile};
-use equipoise::evaluate::Points;
+use equipoise::checkpoint::ModelFile;
 use equipoise::gradient::Estimator;
 use equipoise::readout::Readout;
-use equipoise_dataset::{Dataset, Split};
+use equipoise_dataset::Split;
+use equipoise_record::Evaluation;
 use equipoise_record::names::{Facts, distinct};
-use equipoise_record::{Evaluation, FORMAT_VERSION};
 use equipoise_verdict::conclude;
 use serde_json::json;
 
 use super::{print, write};
-use crate::args::{self, Attacks, Images, ReadoutChoice, Selected};
+use crate::args::{self, Images, Selected};
 use crate::configuration::{self, interrupted};
 use crate::error::{Error, input};
-use crate::evaluation::{self, Grid};
 use crate::flags::Evaluate;
 use crate::progress::{Whole, words};
 use crate::setup::Setup;
+use crate::watch::Watch;
 use crate::{arguments, files, interrupt, normalised};
 
 /// Flags, checked.
@@ -28,8 +28,8 @@ struct Checked {
     entrants: Vec<Entrant>,
     selected: Selected,
     split: Split,
-    /// The training split, where `early` is to be chosen.
-    training: Option<Dataset>,
+    /// The last images of the training split, where `early` is to be chosen.
+    training: Option<Selected>,
     attacks: Attacks,
     time_limit: Option<f64>,
     control: bool,
@@ -40,10 +40,9 @@ struct Checked {
 
 /// One of the models, and what is tried on it.
 struct Entrant {
-    /// Under the name that its row has.
     model: ModelFile,
-    /// As its file says it.
-    metadata: Metadata,
+    /// The name that its row has.
+    name: String,
     file: PathBuf,
     hash: String,
     gradients: Vec<Estimator>,
@@ -59,29 +58,39 @@ struct Entrant {
 /// Runs the command.
 pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
     let checked = check(flags, setup)?;
-    let Selected { data, rows } = &checked.selected;
-    let points = evaluation::points(data, rows.clone(), setup)?;
+    let assessments: Vec<Assessment<'_>> =
+        checked.entrants.iter().map(|entrant| assessment(&checked, entrant, flags, setup)).collect();
     if flags.plan {
-        let whole = Whole::none();
-        let plans = checked.entrants.iter().map(|entrant| {
-            let grid = grid(&checked, entrant, &whole, flags, setup);
-            describe(&grid, &entrant.readouts, &points, data)
-        });
-        return print(&plans.collect::<Result<String, Error>>()?);
+        let mut text = String::new();
+        for (entrant, assessment) in checked.entrants.iter().zip(&assessments) {
+            for description in assessment.describe()? {
+                text += &plan(&entrant.name, &description, &checked);
+            }
+        }
+        return print(&text);
     }
     let _lock = files::claim(&flags.out, flags.resume)?;
     arguments::keep(&flags.out)?;
     interrupt::listen();
-    for Entrant { model, .. } in checked.entrants.iter().filter(|entrant| entrant.plain) {
-        tracing::info!(
-            "{}: a feedforward network, attacked behind final through its one gradient",
-            model.metadata.name
-        );
+    for Entrant { name, .. } in checked.entrants.iter().filter(|entrant| entrant.plain) {
+        tracing::info!("{name}: a feedforward network, attacked behind final through its one gradient");
     }
-    let whole = whole(&checked, &points, flags, setup)?;
-    warn(&checked, &points, setup)?;
-    let evaluate = |entrant: &Entrant| one(&checked, entrant, &points, &whole, flags, setup);
-    let mut models = checked.entrants.iter().map(evaluate).collect::<Result<Vec<_>, Error>>()?;
+    let whole = whole(&assessments, setup)?;
+    warn(&checked, setup)?;
+    let watch = Watch::of_whole(&whole, setup);
+    let mut models = Vec::new();
+    for (entrant, assessment) in checked.entrants.iter().zip(&assessments) {
+        let evaluation = assessment.run(&watch)?.ok_or_else(interrupted)?;
+        let details = json!({
+            "model_file": entrant.file.display().to_string(),
+            "data": flags.images.data,
+            "preparation": flags.images.preparation.details(),
+            "offset": flags.images.offset,
+            "indices": flags.images.indices.as_ref().map(|path| path.display().to_string()),
+        });
+        let configuration = configuration::completed(evaluation.configuration, setup, details);
+        models.push(Evaluation { configuration, ..evaluation });
+    }
     // Corrected over all that stands in the record.
     conclude(&mut models);
     let summary = write::summary(&models);
@@ -90,22 +99,40 @@ pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
     print(&summary)
 }
 
+fn assessment<'a>(
+    checked: &'a Checked,
+    entrant: &'a Entrant,
+    flags: &Evaluate,
+    setup: &Setup,
+) -> Assessment<'a> {
+    let Selected { data, rows } = &checked.selected;
+    let assessment = Assessment::new(&entrant.model, data)
+        .named(&entrant.name)
+        .of_file(&entrant.hash)
+        .rows(checked.split.name(), rows.clone())
+        .attacks(checked.attacks.clone())
+        .gradients(entrant.gradients.clone(), entrant.asked.clone())
+        .readouts(entrant.readouts.iter().copied())
+        .budgets(checked.budgets.iter().copied())
+        .control(checked.control)
+        .margin(checked.margin)
+        .time_limit(checked.time_limit)
+        .checks((!flags.no_flags).then_some(flags.flag_count))
+        .seed(setup.seed())
+        .batch_size(checked.batch_size)
+        .folder(&entrant.folder, flags.save_adversarial)
+        .device(setup.device.clone());
+    match &checked.training {
+        None => assessment,
+        Some(Selected { data, rows }) => assessment.development(data, rows.clone()),
+    }
+}
+
 /// Every radius behind every readout of every model, with the most that each may take.
-fn whole(checked: &Checked, points: &Points, flags: &Evaluate, setup: &Setup) -> Result<Whole, Error> {
-    let none = Whole::none();
+fn whole(assessments: &[Assessment<'_>], setup: &Setup) -> Result<Whole, Error> {
     let mut parts = Vec::new();
-    for entrant in &checked.entrants {
-        let grid = grid(checked, entrant, &none, flags, setup);
-        for choice in &entrant.readouts {
-            let readout = match choice {
-                ReadoutChoice::Fixed(readout) => *readout,
-                ReadoutChoice::Early => {
-                    Readout::Early(grid.model.metadata.deployment.solver.steps.div_ceil(2))
-                }
-            };
-            let most = evaluation::most_seconds(&grid, readout, points, checked.selected.data.classes)?;
-            parts.extend(checked.budgets.iter().map(|_| most));
-        }
+    for assessment in assessments {
+        parts.extend(assessment.most_seconds()?);
     }
     let most: f64 = parts.iter().sum();
     if most > 60.0 {
@@ -118,128 +145,44 @@ fn whole(checked: &Checked, points: &Points, flags: &Evaluate, setup: &Setup) ->
 }
 
 /// Says where a model looks as if it were not used as it was trained.
-fn warn(checked: &Checked, points: &Points, setup: &Setup) -> Result<(), Error> {
+fn warn(checked: &Checked, setup: &Setup) -> Result<(), Error> {
+    let Selected { data, rows } = &checked.selected;
+    let points = assess::points(data, rows.clone(), &setup.device)?;
     for entrant in &checked.entrants {
-        if let Some(warning) = normalised::warning(&entrant.model, points, &setup.device)? {
+        if let Some(warning) = normalised::warning(&entrant.model, &entrant.name, &points, &setup.device)? {
             tracing::warn!("{warning}");
         }
     }
     Ok(())
 }
 
-fn grid<'a>(
-    checked: &'a Checked,
-    entrant: &'a Entrant,
-    whole: &'a Whole,
-    flags: &Evaluate,
-    setup: &Setup,
-) -> Grid<'a> {
-    Grid {
-        model: &entrant.model,
-        hash: &entrant.hash,
-        attacks: &checked.attacks,
-        gradients: &entrant.gradients,
-        asked: &entrant.asked,
-        time_limit: checked.time_limit,
-        control: checked.control,
-        margin: checked.margin,
-        flags: (!flags.no_flags).then_some(flags.flag_count),
-        budgets: &checked.budgets,
-        seed: setup.seed(),
-        batch_size: checked.batch_size,
-        folder: &entrant.folder,
-        save: flags.save_adversarial,
-        whole,
-    }
-}
-
-/// One model behind all readouts.
-fn one(
-    checked: &Checked,
-    entrant: &Entrant,
-    points: &Points,
-    whole: &Whole,
-    flags: &Evaluate,
-    setup: &Setup,
-) -> Result<Evaluation, Error> {
-    let grid = grid(checked, entrant, whole, flags, setup);
-    let data = &checked.selected.data;
-    let mut chosen = None;
-    let mut results: Vec<equipoise_record::ReadoutResult> = Vec::new();
-    for choice in &entrant.readouts {
-        let readout = match (choice, &checked.training) {
-            (ReadoutChoice::Fixed(readout), _) => *readout,
-            (ReadoutChoice::Early, None) => return Err(Error::Internal("no training split".into())),
-            (ReadoutChoice::Early, Some(training)) => {
-                let choice = evaluation::choose(&grid, training, flags.development, setup)?;
-                let choice = choice.ok_or_else(interrupted)?;
-                let readout = Readout::Early(choice.t);
-                chosen = Some((choice, flags.development.min(training.len())));
-                readout
-            }
-        };
-        if results.iter().any(|result| result.name == readout.to_string()) {
-            checked.budgets.iter().for_each(|_| whole.skip());
-            continue;
-        }
-        let result = evaluation::run(&grid, readout, points, data, setup)?;
-        results.push(result.ok_or_else(interrupted)?);
-    }
-    let Some(first) = results.first() else { return Err(input("--readouts: give at least one")) };
-    let details = json!({
-        "model_file": entrant.file.display().to_string(),
-        "data": flags.images.data,
-        "preparation": flags.images.preparation.details(),
-        "split": checked.split.name(),
-        "offset": flags.images.offset,
-        "indices": flags.images.indices.as_ref().map(|path| path.display().to_string()),
-        "attacks": checked.attacks.names,
-        "whitebox": checked.attacks.white_box,
-        "time_limit": checked.time_limit,
-        "flag_count": (!flags.no_flags).then_some(flags.flag_count),
-        "gradients": entrant.gradients.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "readouts": results.iter().map(|result| &result.name).collect::<Vec<_>>(),
-        "control": if checked.control { "twins" } else { "none" },
-        "margin": checked.margin,
-        "eps": checked.budgets.iter().map(|budget| budget.eps()).collect::<Vec<_>>(),
-        "early": configuration::early(chosen.as_ref()),
-        "batch_size": checked.batch_size,
-    });
-    Ok(Evaluation {
-        version: FORMAT_VERSION,
-        model: entrant.model.metadata.name.clone(),
-        configuration: configuration::record(setup, &entrant.metadata, &entrant.hash, details),
-        dataset: format!("{}, {}", data.name, checked.split),
-        classes: data.class_names.clone(),
-        norm: grid.largest().norm().to_string(),
-        eps: grid.largest().eps(),
-        seed: grid.seed,
-        count: data.len(),
-        clean_accuracy: first.clean_accuracy,
-        readouts: results,
-    })
-}
-
-/// `--plan`: what would be run, behind every readout. Nothing is written.
-fn describe(
-    grid: &Grid<'_>,
-    readouts: &[ReadoutChoice],
-    points: &Points,
-    data: &Dataset,
-) -> Result<String, Error> {
+/// `--plan`: what would be run behind one readout, the time it takes at most, and what so many images can show.
+fn plan(name: &str, description: &Description, checked: &Checked) -> String {
+    let Description { readout, chosen_later, lines, most_seconds, power } = description;
+    let n = checked.selected.data.len();
     let mut text = String::new();
-    for choice in readouts {
-        text += &match choice {
-            ReadoutChoice::Fixed(readout) => evaluation::describe(grid, *readout, points, data.classes)?,
-            // Which t it will be is not known yet; the middle one stands for it.
-            ReadoutChoice::Early => {
-                let t = grid.model.metadata.deployment.solver.steps.div_ceil(2);
-                let plan = evaluation::describe(grid, Readout::Early(t), points, data.classes)?;
-                format!("early, with T still to be chosen; as for {t}:\n{plan}")
-            }
-        };
+    if let (true, Readout::Early(t)) = (*chosen_later, readout) {
+        text += &format!("early, with T still to be chosen; as for {t}:\n");
     }
-    Ok(text)
+    text += &format!("{name}, readout {readout}, {n} images\n");
+    for line in lines {
+        text += &format!("  {line}\n");
+    }
+    let radii = match checked.budgets.len() {
+        1 => String::new(),
+        radii => format!(", over {radii} radii"),
+    };
+    let most = words(most_seconds.round() as u64);
+    text += &format!("  time: {most} if every image withstood everything{radii}; ");
+    text += "images that fall early cost a small part of that\n";
+    if power.is_empty() {
+        return text + "  power: none, there is no control\n";
+    }
+    let chances: Vec<String> = power
+        .iter()
+        .map(|(gap, chance)| format!("{:.0}% at {:.0} points", 100.0 * chance, 100.0 * gap))
+        .collect();
+    text + &format!("  chance that the arms' test sees a gap, for one readout: {}\n", chances.join(", "))
 }
 
 /// Everything that can be wrong is found here, before anything is written.
@@ -318,9 +261,7 @@ fn entrants(flags: &Evaluate, setup: &Setup) -> Result<Vec<Entrant>, Error> {
     let several = files.len() > 1;
     let any_deq = files.iter().any(|(model, ..)| args::is_equilibrium(model));
     let mut entrants = Vec::new();
-    for ((mut model, hash, file), name) in files.into_iter().zip(names) {
-        let metadata = std::mem::replace(&mut model.metadata.name, name.clone());
-        let metadata = Metadata { name: metadata, ..model.metadata.clone() };
+    for ((model, hash, file), name) in files.into_iter().zip(names) {
         // Beside DEQs, a network without states joins with what it has.
         let plain = several && any_deq && !args::is_equilibrium(&model);
         let (gradients, readouts) = if plain {
@@ -338,11 +279,11 @@ fn entrants(flags: &Evaluate, setup: &Setup) -> Result<Vec<Entrant>, Error> {
         let folder = match several {
             false => flags.out.clone(),
             // What a file holds tells it from others; its name in the table depends on those.
-            true => flags.out.join(format!("{}-{}", slug(&metadata.name), &hash[..8])),
+            true => flags.out.join(format!("{}-{}", slug(&model.metadata.name), &hash[..8])),
         };
         entrants.push(Entrant {
             model,
-            metadata,
+            name,
             file: file.clone(),
             hash,
             gradients,
@@ -392,7 +333,7 @@ fn development(
     images: &Images,
     selected: &Selected,
     model: &ModelFile,
-) -> Result<Dataset, Error> {
+) -> Result<Selected, Error> {
     let Images { source, split, .. } = images;
     let instead = "choose t yourself, as early(T)";
     if !source.has_training_split()? {
@@ -413,5 +354,7 @@ fn development(
             flags.development
         )));
     }
-    Ok(training)
+    let first = training.len().saturating_sub(flags.development);
+    let rows: Vec<usize> = (first..training.len()).collect();
+    Ok(Selected { data: training.select(&rows), rows })
 }

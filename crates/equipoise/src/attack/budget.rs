@@ -107,6 +107,11 @@ impl Budget {
         if eps.is_finite() && eps >= 0.0 { Ok(Self { norm, eps }) } else { Err(BudgetError::Radius(eps)) }
     }
 
+    /// 8/255 in L∞: what most of the field reports for CIFAR-10.
+    pub fn usual() -> Self {
+        Self { norm: Norm::Linf, eps: 8.0 / 255.0 }
+    }
+
     /// The norm.
     pub fn norm(&self) -> Norm {
         self.norm

@@ -39,7 +39,7 @@ pub use gallery::gallery;
 pub use journal::{Journal, JournalError};
 pub use ledger::Outcome;
 pub(crate) use observer::Stopping;
-pub use observer::{Observer, Quiet};
+pub use observer::{Observer, Part, Quiet};
 pub use order::TimeLimit;
 pub use points::{Points, PointsError};
 pub use save::{SaveError, save_adversarial};

@@ -24,8 +24,22 @@ pub trait Observer {
     /// How long the evaluation has taken and is expected to take yet. Told after each batch of an attack.
     fn forecast(&self, _forecast: Forecast) {}
 
+    /// Where an assessment of several readouts and radii stands.
+    fn part(&self, _part: Part) {}
+
     /// Whether to stop. Asked before each batch.
     fn cancelled(&self) -> bool;
+}
+
+/// A radius behind a readout, one of those that an assessment consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The next one begins.
+    Begins,
+    /// It is done.
+    Ends,
+    /// The next one need not be done: its readout was evaluated already.
+    Skipped,
 }
 
 /// An observer as the pulse of one attempt. Whether it stopped the attempt is known afterwards.

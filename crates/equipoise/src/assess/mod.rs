@@ -1,0 +1,475 @@
+//! From a model and a data set to a record, in one call: attacks behind each readout at each radius, with their control,
+//! checks and pictures.
+//!
+//! The crate's first page has an example.
+
+mod describe;
+mod readout;
+
+pub use describe::Description;
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use burn::tensor::Device;
+use equipoise_dataset::{Dataset, DatasetError};
+use equipoise_record::{Evaluation, FORMAT_VERSION, ReadoutResult, Verdict};
+use equipoise_verdict::conclude;
+use serde_json::{Value, json};
+
+use crate::attack::{self, Beat, Budget, Norm, UnknownAttack};
+use crate::batch::from_vec;
+use crate::checkpoint::ModelFile;
+use crate::defense::{DefenseError, EarlyChoice, choose_early};
+use crate::evaluate::{
+    EvaluateError, Forecast, JournalError, Observer, Part, Points, PointsError, SaveError,
+};
+use crate::gradient::Estimator;
+use crate::plan::{Plan, Subject, Tries};
+use crate::probe::ProbeError;
+use crate::readout::Readout;
+
+/// Points that checks examine, unless it is said otherwise.
+const CHECKED: usize = 64;
+
+/// Images at once, unless it is said otherwise.
+const BATCH: usize = 64;
+
+/// Which attacks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attacks {
+    /// Attacks by name, each once, to be crossed with the gradients.
+    pub names: Vec<String>,
+    /// Whether the white-box plan is tried too, which brings its own gradients ([`crate::plan`]).
+    pub white_box: bool,
+}
+
+impl Attacks {
+    /// The white-box plan alone.
+    pub fn white_box() -> Self {
+        Self { names: Vec::new(), white_box: true }
+    }
+}
+
+/// Names and sets that [`attack::set`] knows, and `whitebox`, the white-box plan, separated by commas.
+impl FromStr for Attacks {
+    type Err = UnknownAttack;
+
+    fn from_str(list: &str) -> Result<Self, UnknownAttack> {
+        let mut attacks = Self::default();
+        for name in list.split(',') {
+            if name.trim() == "whitebox" {
+                attacks.white_box = true;
+                continue;
+            }
+            for attack in attack::set(name)? {
+                if !attacks.names.contains(&attack.name()) {
+                    attacks.names.push(attack.name());
+                }
+            }
+        }
+        Ok(attacks)
+    }
+}
+
+/// A readout, or the wish to have one chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadoutChoice {
+    /// This one.
+    Fixed(Readout),
+    /// `early(t)` with t chosen on held-out training images ([`Assessment::development`]).
+    Early,
+}
+
+/// A readout's name, or `early` to have t chosen.
+impl FromStr for ReadoutChoice {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "early" => Ok(Self::Early),
+            name => name
+                .parse()
+                .map(Self::Fixed)
+                .map_err(|error: String| format!("{error}; or early, to have t chosen")),
+        }
+    }
+}
+
+/// Why an assessment stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum AssessError {
+    /// No readout, or no radius.
+    #[error("nothing to assess: give at least one {0}")]
+    Nothing(&'static str),
+    /// The readout `early` without images to choose t on.
+    #[error("the readout early needs images to choose t on: give a development split, or t, as in early(3)")]
+    NoDevelopment,
+    /// The data set.
+    #[error(transparent)]
+    Points(#[from] PointsError),
+    /// An attack's name.
+    #[error(transparent)]
+    Attack(#[from] UnknownAttack),
+    /// An evaluation.
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
+    /// The choice of an early readout.
+    #[error(transparent)]
+    Defense(#[from] DefenseError),
+    /// The checks.
+    #[error(transparent)]
+    Checks(#[from] ProbeError),
+    /// Adversarial images that could not be written.
+    #[error(transparent)]
+    Save(#[from] SaveError),
+    /// The same, as npz.
+    #[error(transparent)]
+    Npz(#[from] DatasetError),
+}
+
+impl From<JournalError> for AssessError {
+    fn from(error: JournalError) -> Self {
+        EvaluateError::from(error).into()
+    }
+}
+
+/// What is assessed, by what, and how. Set what differs from the defaults, then [`run`](Self::run) it.
+#[derive(Debug, Clone)]
+pub struct Assessment<'a> {
+    model: &'a ModelFile,
+    /// The name of the model in the record.
+    name: String,
+    /// What tells the model's file from others.
+    hash: String,
+    data: &'a Dataset,
+    /// The row of each image in the split that it is from: what its random numbers are derived from.
+    rows: Vec<usize>,
+    split: String,
+    /// Images to choose `early` on, with their rows.
+    development: Option<(&'a Dataset, Vec<usize>)>,
+    attacks: Attacks,
+    gradients: Vec<Estimator>,
+    asked: Vec<Estimator>,
+    readouts: Vec<ReadoutChoice>,
+    /// The radii, the smallest first.
+    budgets: Vec<Budget>,
+    control: bool,
+    margin: f64,
+    time_limit: Option<f64>,
+    checks: Option<usize>,
+    seed: u64,
+    batch_size: usize,
+    folder: Option<PathBuf>,
+    save: bool,
+    device: Device,
+}
+
+impl<'a> Assessment<'a> {
+    /// A model on all images of a data set: the white-box plan with its control, behind the deployed readout, within 8/255
+    /// in L∞. Nothing is kept or written.
+    pub fn new(model: &'a ModelFile, data: &'a Dataset) -> Self {
+        Self {
+            model,
+            name: model.metadata.name.clone(),
+            hash: String::new(),
+            data,
+            rows: (0..data.len()).collect(),
+            split: String::new(),
+            development: None,
+            attacks: Attacks::white_box(),
+            gradients: Vec::new(),
+            asked: Vec::new(),
+            readouts: vec![ReadoutChoice::Fixed(model.metadata.deployment.readout)],
+            budgets: vec![Budget::usual()],
+            control: true,
+            margin: Verdict::MARGIN,
+            time_limit: None,
+            checks: Some(CHECKED),
+            seed: 0,
+            batch_size: BATCH,
+            folder: None,
+            save: false,
+            device: Device::default(),
+        }
+    }
+
+    /// The model's name in the record.
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
+    /// What tells the model's file from others, its SHA-256: a journal is resumed for the same one only.
+    pub fn of_file(self, hash: impl Into<String>) -> Self {
+        Self { hash: hash.into(), ..self }
+    }
+
+    /// The split that the images are from, and the row of each in it: random numbers are derived from the row, so that a
+    /// part of a split gives what the whole would.
+    pub fn rows(self, split: impl Into<String>, rows: Vec<usize>) -> Self {
+        Self { split: split.into(), rows, ..self }
+    }
+
+    /// Images to choose t of `early` on, and their rows: training images that the model was not trained on.
+    pub fn development(self, images: &'a Dataset, rows: Vec<usize>) -> Self {
+        Self { development: Some((images, rows)), ..self }
+    }
+
+    /// One radius.
+    pub fn budget(self, budget: Budget) -> Self {
+        self.budgets([budget])
+    }
+
+    /// Several radii of one norm: what falls at one counts at every larger one.
+    pub fn budgets(self, budgets: impl IntoIterator<Item = Budget>) -> Self {
+        let mut budgets: Vec<Budget> = budgets.into_iter().collect();
+        budgets.sort_by(|a, b| a.eps().total_cmp(&b.eps()));
+        Self { budgets, ..self }
+    }
+
+    /// The attacks.
+    pub fn attacks(self, attacks: Attacks) -> Self {
+        Self { attacks, ..self }
+    }
+
+    /// Gradients beside the training gradient for the attacks that were named; those of them that were `asked` for are tried
+    /// by the white-box plan too.
+    pub fn gradients(self, gradients: Vec<Estimator>, asked: Vec<Estimator>) -> Self {
+        Self { gradients, asked, ..self }
+    }
+
+    /// The readouts, one after another.
+    pub fn readouts(self, readouts: impl IntoIterator<Item = ReadoutChoice>) -> Self {
+        Self { readouts: readouts.into_iter().collect(), ..self }
+    }
+
+    /// Whether runs through other gradients have twins: without, there is no finding.
+    pub fn control(self, control: bool) -> Self {
+        Self { control, ..self }
+    }
+
+    /// The margin of `not-obfuscated`, as a fraction.
+    pub fn margin(self, margin: f64) -> Self {
+        Self { margin, ..self }
+    }
+
+    /// Seconds for the attacks behind each readout.
+    pub fn time_limit(self, seconds: Option<f64>) -> Self {
+        Self { time_limit: seconds, ..self }
+    }
+
+    /// Points to be examined by checks; `None` for no checks.
+    pub fn checks(self, points: Option<usize>) -> Self {
+        Self { checks: points, ..self }
+    }
+
+    /// Seed of all random numbers.
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Images at once: changes speed and memory, not results.
+    pub fn batch_size(self, images: usize) -> Self {
+        Self { batch_size: images, ..self }
+    }
+
+    /// A folder for the journal, from which an interrupted run is resumed, and with `save` for the adversarial images.
+    /// Nobody else may write to it.
+    pub fn folder(self, folder: impl Into<PathBuf>, save: bool) -> Self {
+        Self { folder: Some(folder.into()), save, ..self }
+    }
+
+    /// Where to compute: the model's device.
+    pub fn device(self, device: Device) -> Self {
+        Self { device, ..self }
+    }
+
+    /// The largest radius: its results are the readout's own.
+    pub fn largest(&self) -> Budget {
+        self.budgets[self.budgets.len() - 1]
+    }
+
+    /// Runs everything. `None` if the observer cancelled: with a folder, the journal waits to be resumed.
+    ///
+    /// # Errors
+    ///
+    /// [`AssessError`], with whatever was refused or failed.
+    pub fn run(&self, observer: &dyn Observer) -> Result<Option<Evaluation>, AssessError> {
+        if self.readouts.is_empty() {
+            return Err(AssessError::Nothing("readout"));
+        }
+        if self.budgets.is_empty() {
+            return Err(AssessError::Nothing("radius"));
+        }
+        let points = self.points()?;
+        let mut chosen = None;
+        let mut results: Vec<ReadoutResult> = Vec::new();
+        for choice in &self.readouts {
+            let readout = match choice {
+                ReadoutChoice::Fixed(readout) => *readout,
+                ReadoutChoice::Early => {
+                    let Some(choice) = self.choose(observer)? else { return Ok(None) };
+                    let readout = Readout::Early(choice.t);
+                    chosen = Some(choice);
+                    readout
+                }
+            };
+            if results.iter().any(|result| result.name == readout.to_string()) {
+                self.budgets.iter().for_each(|_| observer.part(Part::Skipped));
+                continue;
+            }
+            let Some(result) = self.readout(readout, &points, observer)? else { return Ok(None) };
+            results.push(result);
+        }
+        let mut all = vec![self.record(results, chosen.as_ref())];
+        conclude(&mut all);
+        Ok(all.pop())
+    }
+
+    /// What was found, with how it came about.
+    fn record(&self, readouts: Vec<ReadoutResult>, chosen: Option<&EarlyChoice>) -> Evaluation {
+        let budget = self.largest();
+        let split = if self.split.is_empty() { String::new() } else { format!(", {}", self.split) };
+        Evaluation {
+            version: FORMAT_VERSION,
+            model: self.name.clone(),
+            configuration: json!({
+                "equipoise": env!("CARGO_PKG_VERSION"),
+                "model": self.model.metadata,
+                "model_sha256": self.hash,
+                "split": self.split,
+                "attacks": self.attacks.names,
+                "whitebox": self.attacks.white_box,
+                "time_limit": self.time_limit,
+                "flag_count": self.checks,
+                "gradients": self.gradients.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "readouts": readouts.iter().map(|result| &result.name).collect::<Vec<_>>(),
+                "control": if self.control { "twins" } else { "none" },
+                "margin": self.margin,
+                "eps": self.budgets.iter().map(|budget| budget.eps()).collect::<Vec<_>>(),
+                "early": self.early(chosen),
+                "batch_size": self.batch_size,
+            }),
+            dataset: format!("{}{split}", self.data.name),
+            classes: self.data.class_names.clone(),
+            norm: budget.norm().to_string(),
+            eps: budget.eps(),
+            seed: self.seed,
+            count: self.data.len(),
+            clean_accuracy: readouts[0].clean_accuracy,
+            readouts,
+        }
+    }
+
+    /// How `early` was chosen, or null.
+    fn early(&self, chosen: Option<&EarlyChoice>) -> Value {
+        chosen.map_or(Value::Null, |choice| {
+            let accuracies: Vec<f64> = choice.robust_accuracy.iter().map(|accuracy| accuracy.value).collect();
+            let images = self.development.as_ref().map(|(images, _)| images.len());
+            json!({ "t": choice.t, "development_images": images, "robust_accuracy_by_t": accuracies })
+        })
+    }
+
+    /// Chooses t of `early`.
+    fn choose(&self, observer: &dyn Observer) -> Result<Option<EarlyChoice>, AssessError> {
+        let (images, rows) = self.development.as_ref().ok_or(AssessError::NoDevelopment)?;
+        let held_out = points(images, rows.clone(), &self.device)?;
+        let ModelFile { metadata, network } = self.model;
+        let (budget, deployment) = (self.largest(), &metadata.deployment);
+        let labelled = Labelled { observer, label: self.name.clone() };
+        let chosen =
+            choose_early(network, deployment, &held_out, &budget, self.seed, self.batch_size, &labelled);
+        match chosen {
+            Ok(choice) => {
+                let best = choice.robust_accuracy[choice.t - 1].value;
+                tracing::info!(
+                    "{}: early({}) chosen on {} held-out training images ({:.1}% robust)",
+                    self.name,
+                    choice.t,
+                    held_out.len(),
+                    100.0 * best
+                );
+                Ok(Some(choice))
+            }
+            Err(DefenseError::Cancelled) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The images in place.
+    fn points(&self) -> Result<Points, AssessError> {
+        Ok(points(self.data, self.rows.clone(), &self.device)?)
+    }
+
+    fn subject(&self, readout: Readout) -> Subject<'_> {
+        let ModelFile { metadata, network } = self.model;
+        let norm = self.norm();
+        Subject { network, deployment: &metadata.deployment, readout, classes: self.data.classes, norm }
+    }
+
+    fn norm(&self) -> Norm {
+        self.largest().norm()
+    }
+
+    fn plan(&self, subject: &Subject<'_>) -> Plan {
+        let named = Tries::product(subject, &self.attacks.names, &self.gradients);
+        let tries =
+            if self.attacks.white_box { Tries::white_box(subject, &self.asked).with(named) } else { named };
+        Plan::new(subject, tries, self.control)
+    }
+
+    /// The readouts as far as they are known: the middle one stands for the one that is still to be chosen.
+    fn foreseen(&self) -> Vec<Readout> {
+        let steps = self.model.metadata.deployment.solver.steps;
+        let of = |choice: &ReadoutChoice| match choice {
+            ReadoutChoice::Fixed(readout) => *readout,
+            ReadoutChoice::Early => Readout::Early(steps.div_ceil(2)),
+        };
+        self.readouts.iter().map(of).collect()
+    }
+}
+
+/// The images of a data set in place, with the row of each in the split that it is from.
+///
+/// # Errors
+///
+/// [`PointsError`] if they do not fit together.
+pub fn points(data: &Dataset, rows: Vec<usize>, device: &Device) -> Result<Points, PointsError> {
+    let all: Vec<usize> = (0..data.len()).collect();
+    let [channels, height, width] = data.shape;
+    let images = from_vec(data.images(&all), [data.len(), channels, height, width], device);
+    Points::new(rows, images, data.labels.clone())
+}
+
+/// An observer to whom stages are told with what they are stages of.
+struct Labelled<'a> {
+    observer: &'a dyn Observer,
+    label: String,
+}
+
+impl Observer for Labelled<'_> {
+    fn stage(&self, label: &str, total: usize) {
+        self.observer.stage(&format!("{}: {label}", self.label), total);
+    }
+
+    fn advance(&self, examples: usize, note: &str) {
+        self.observer.advance(examples, note);
+    }
+
+    fn beat(&self, beat: Beat) -> ControlFlow<()> {
+        self.observer.beat(beat)
+    }
+
+    fn forecast(&self, forecast: Forecast) {
+        self.observer.forecast(forecast);
+    }
+
+    fn part(&self, part: Part) {
+        self.observer.part(part);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.observer.cancelled()
+    }
+}
