@@ -143,10 +143,6 @@ fn a_deployment_is_what_commands_accept_as_flags() {
             "1..=8",
         ),
         (
-            of(&|d| (d.solver.method, d.training_gradient) = (Method::Picard { damping: 1.0 }, at(2))),
-            "Broyden",
-        ),
-        (
             of(&|d| d.solver.method = Method::Anderson { memory: 1 << 60, regularisation: 0.0, mixing: 1.0 }),
             "anderson memory",
         ),
