@@ -248,6 +248,6 @@ fn bad_files_are_named() {
     );
     put(&folder, "train/a/2.png", &gray(1)[..40]);
     says(&failure(&source(&folder), Split::Train), &["2.png:"]);
-    put(&folder, "train/a/2.png", png(1, 1, ColorType::GrayscaleAlpha, &[0, 254]));
+    put(&folder, "train/a/2.png", png(2, 3, ColorType::GrayscaleAlpha, &[0, 254].repeat(6)));
     says(&failure(&source(&folder), Split::Train), &["2.png:", "transparent"]);
 }

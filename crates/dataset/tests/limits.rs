@@ -202,9 +202,9 @@ fn every_format_keeps_to_the_limit() {
     );
     assert_eq!(source.load_rows(Split::Test, &reading, first).unwrap().0.len(), 1);
     // A flag can ask for too much as well as a file.
-    let reading = Reading { resize: "16384".parse().ok(), ..Reading::default() };
+    let reading = Reading { resize: "8192".parse().ok(), ..Reading::default() };
     let message = Source::Digits.load_with(Split::Test, &reading).unwrap_err().to_string();
-    says(&message, &["digits: 500 images of 268435456 bytes need 125 GiB", "16 GiB"]);
+    says(&message, &["digits: 500 images of 67108864 bytes need 31.3 GiB", "16 GiB"]);
 }
 
 /// A PNG of some size whose pixels are those of a 1x1 image.

@@ -7,7 +7,9 @@ use equipoise::gradient::Estimator;
 use equipoise::network::Architecture;
 use equipoise::readout::Tail;
 use equipoise::solve::StateChoice;
-use equipoise::train::{Adversary, AdversaryKind, EarlyStopping, OptimizerConfig, Schedule, TrainConfig};
+use equipoise::train::{
+    Adversary, AdversaryKind, EarlyStopping, OptimizerConfig, Schedule, TrainConfig, TrainError,
+};
 use equipoise_dataset::{Dataset, Reading, Source, Split};
 
 use super::print;
@@ -30,9 +32,17 @@ pub fn run(flags: &Train, setup: &Setup) -> Result<(), Error> {
             flags.out.display()
         )));
     }
+    let file = draft.file.clone();
     let Resolved { recipe, data, init } = resolve(flags, draft, setup)?;
     interrupt::listen();
-    let outcome = training::run(&recipe, &data, init, &flags.out, flags.resume, setup)?;
+    let outcome = training::run(&recipe, &data, init, &flags.out, flags.resume, setup);
+    // The recipe says how many images of the data are needed.
+    let outcome = outcome.map_err(|error| match (error, file) {
+        (Error::Train(error @ TrainError::Data { .. }), Some(path)) => {
+            input(format!("{}: {error}", path.display()))
+        }
+        (error, _) => error,
+    })?;
     if !outcome.complete {
         return Err(Error::Interrupted(format!(
             "a checkpoint is kept; go on with `equipoise train --resume --out {}`",
@@ -94,7 +104,7 @@ fn resolve(flags: &Train, draft: Draft, setup: &Setup) -> Result<Resolved, Error
         (None, Some(model), _) => model,
         (None, None, Some(own)) => own.architecture.clone(),
         (None, None, None) => {
-            return Err(nothing("model", "--model mdeq-small, say", &flags.out, flags.resume));
+            return Err(nothing("model", "--model mdeq-small, say", flags, draft.file.as_deref()));
         }
     };
     let model = adapted(model, flags.width, flags.dropout).map_err(|error| input(format!("--{error}")))?;
@@ -103,7 +113,7 @@ fn resolve(flags: &Train, draft: Draft, setup: &Setup) -> Result<Resolved, Error
         (Some(spec), Some(data)) => Data { spec: spec.clone(), count: flags.count, layout: None, ..data },
         (Some(spec), None) => Data { count: flags.count, ..Data::all(spec) },
         (None, Some(data)) => Data { count: flags.count.or(data.count), ..data },
-        (None, None) => return Err(nothing("data", "--data digits, say", &flags.out, flags.resume)),
+        (None, None) => return Err(nothing("data", "--data digits, say", flags, draft.file.as_deref())),
     };
     let preparation = flags.preparation.clone();
     let data = Data {
@@ -195,10 +205,11 @@ fn origin(problem: &str, recipe: Option<&Path>) -> String {
     }
 }
 
-fn nothing(what: &str, example: &str, out: &Path, resume: bool) -> Error {
-    let place = match resume {
-        true => format!(" and {} holds no recipe.toml to go on with", out.display()),
-        false => String::new(),
+fn nothing(what: &str, example: &str, flags: &Train, recipe: Option<&Path>) -> Error {
+    let place = match recipe {
+        Some(path) => format!(", and {} has no table [{what}]", path.display()),
+        None if flags.resume => format!(" and {} holds no recipe.toml to go on with", flags.out.display()),
+        None => String::new(),
     };
     input(format!("no {what} was given{place}: add {example}, or a recipe with the table [{what}]"))
 }
