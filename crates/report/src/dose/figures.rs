@@ -1,5 +1,6 @@
 //! The gap against each measure: all models in one picture for each rung, with the fitted trend.
 
+use super::points::Point;
 use super::{Dose, Group};
 use crate::figure::{Figure, Kind, Mark, Scale, Series};
 use crate::words;
@@ -16,11 +17,12 @@ fn percent(fraction: f64) -> f64 {
 
 fn figure(group: &Group, dose: Dose) -> Option<Figure> {
     let mut series: Vec<Series> = Vec::new();
-    let drawn = group.points.iter().filter(|point| point.shown());
-    let mut drawn: Vec<_> = drawn.filter_map(|point| Some((dose.of(point)?, point))).collect();
+    let shown = group.points.iter().filter(|point| point.shown());
+    let mut drawn: Vec<(f64, &Point)> = shown.filter_map(|point| Some((dose.of(point)?, point))).collect();
     if drawn.len() < 2 {
         return None;
     }
+    let provenance = group.provenance(&drawn.iter().map(|(_, point)| *point).collect::<Vec<_>>());
     drawn.sort_by(|(a, _), (b, _)| a.total_cmp(b));
     // One without points here keeps its place: a readout has the same colour in every figure.
     for point in &group.points {
@@ -36,19 +38,14 @@ fn figure(group: &Group, dose: Dose) -> Option<Figure> {
         of.band.as_mut()?.push((percent(low), percent(high)));
     }
     let trend = group.trend(dose);
-    let curve = |name: &str, fits: &[Fitted]| {
-        let at = |fitted: &Fitted| (dose.unscaled(fitted.x), percent(fitted.y.value));
-        let band = |fitted: &Fitted| {
-            let [low, high] = fitted.y.interval;
-            (percent(low), percent(high))
-        };
-        Series {
-            name: name.to_owned(),
-            points: fits.iter().map(at).collect(),
-            band: Some(fits.iter().map(band).collect()),
-        }
-    };
-    let trends = trend.map(|trend| vec![curve("fitted line, 95% band", &trend.line)]);
+    let trends = trend.map(|trend| {
+        // A step function changes at its places and nowhere between them.
+        let before = trend.rising.iter().zip(trend.rising.iter().skip(1));
+        let corners = before.flat_map(|(before, fitted)| [Fitted { x: fitted.x, ..*before }, *fitted]);
+        let steps: Vec<Fitted> = trend.rising.first().copied().into_iter().chain(corners).collect();
+        [("line", trend.line.as_slice()), ("fit that never falls", &steps)]
+            .map(|(name, fits)| curve(dose, name, fits))
+    });
     let onset = trend.and_then(|trend| trend.exceeds(LEAST_DIFFERENCE)).map(|x| dose.unscaled(x));
     let marks = onset.map(|at| Mark {
         at,
@@ -62,8 +59,9 @@ fn figure(group: &Group, dose: Dose) -> Option<Figure> {
     Some(Figure {
         title: format!("Gap against {}, {}", dose.name(), group.rung.name()),
         caption: format!(
-            "{} Bars are the 95% intervals of the gaps (Newcombe, method 10). {}",
-            group.provenance(&drawn.iter().map(|(_, point)| *point).collect::<Vec<_>>()),
+            "{} Bars are the 95% intervals of the gaps (Newcombe, method 10), bands those of the \
+             fits (bootstrap over training runs). {}",
+            provenance,
             group.sentence(dose)
         ),
         x_label: match dose {
@@ -76,8 +74,19 @@ fn figure(group: &Group, dose: Dose) -> Option<Figure> {
         from_zero: true,
         kind: Kind::Points,
         series,
-        trends: trends.unwrap_or_default(),
+        trends: trends.map_or_else(Vec::new, Vec::from),
         marks: marks.into_iter().collect(),
         ..Figure::default()
     })
+}
+
+fn curve(dose: Dose, name: &str, fits: &[Fitted]) -> Series {
+    let (points, band) = fits
+        .iter()
+        .map(|Fitted { x, y }| {
+            let [low, high] = y.interval;
+            ((dose.unscaled(*x), percent(y.value)), (percent(low), percent(high)))
+        })
+        .unzip();
+    Series { name: name.to_owned(), points, band: Some(band) }
 }

@@ -203,6 +203,7 @@ impl Group<'_> {
         );
         let Some(trend) = self.trend(dose) else {
             let why = match fitted.iter().any(|o| o.x != fitted[0].x) {
+                _ if fitted.is_empty() => "there is nothing to fit".to_owned(),
                 true => format!("with fewer than {FEWEST_CLUSTERS} training runs no trend is fitted"),
                 false => format!("without different {}s no trend is fitted", dose.name()),
             };
@@ -253,7 +254,7 @@ impl Group<'_> {
                 value(onset)
             ),
             Some(_) => format!(
-                "lies above {least} from the {measure} {} {}: there obfuscation begins to be shown",
+                "lies above {least} from the {measure} {} {}: obfuscation is shown from there",
                 value(onset),
                 if dose == Dose::Residual { "on" } else { "down" }
             ),

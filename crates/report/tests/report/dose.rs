@@ -170,7 +170,7 @@ fn with_few_training_runs_no_trend_is_fitted() {
     let expected = "18 points of 3 training runs; with fewer than 4 training runs no trend is fitted.";
     assert_eq!(markdown.matches(expected).count(), 2 * 2, "in a sentence and in a caption: {markdown}");
     let files = drawn(&report);
-    assert!(files.len() == 2 && files.iter().all(|file| !file.contents.contains("fitted line")));
+    assert!(files.len() == 2 && files.iter().all(|file| !file.contents.contains("fit that never falls")));
 }
 
 #[test]
@@ -238,7 +238,8 @@ fn what_is_missing_is_said() {
     assert_eq!(rows.len(), 7 * 3 + 2);
     assert!(rows[..3].iter().all(|row| row[5].is_empty() && !row[6].is_empty()));
     assert!(rows[3..6].iter().all(|row| !row[5].is_empty() && row[6].is_empty()));
-    let [nothing, ensemble] = [&rows[21], &rows[22]];
+    // They had other gradients, so they are of other rungs.
+    let [ensemble, nothing] = [&rows[21], &rows[22]];
     assert_eq!((&nothing[16], &nothing[17]), ("no-robustness-left", "false"));
     // The geometric mean of three states, of no cosine, in no fit.
     assert_eq!((&ensemble[3], &ensemble[6], &ensemble[17]), ("ensemble-states", "", "false"));
@@ -253,7 +254,8 @@ fn what_is_missing_is_said() {
         "No residual of what it reads in the diagnoses, so not in that figure: deq, final; deq, early(1); deq, early(2).",
         "No cosine of the training gradient behind it in the diagnoses, so not in that figure: deq, final; deq, early(1); \
          deq, early(2).",
-        "18 points of 4 training runs",
+        "Gap against residual, true gradient: 18 points of 4 training runs",
+        "Gap against residual, other gradients: 0 points of 0 training runs; there is nothing to fit.",
     ];
     for format in [Format::Markdown, Format::Html, Format::Latex] {
         let text = render(format, &report).unwrap();
@@ -287,7 +289,8 @@ fn rungs_stand_in_pictures_of_their_own() {
         "final: from",
         "early(t): from",
         "16 points",
-        "fitted line",
+        "line: from",
+        "fit that never falls: from",
     ] {
         assert!(says.contains(part), "{part}: {says}");
     }
@@ -295,11 +298,11 @@ fn rungs_stand_in_pictures_of_their_own() {
     // Of a gap of a fourth of a point nothing is shown.
     let markdown = render(Format::Markdown, &report).unwrap();
     assert!(markdown.contains("nowhere, up to the residual") && markdown.contains("cannot be determined"));
-    // Every point has its bar, the trend one area and no bars.
+    // Every point has its bar, each of the two fits an area and no bars.
     let document = Document::parse(&files[0].contents).unwrap();
     let bars = document.descendants().filter(|n| n.attribute("stroke-width") == Some("1.6"));
     assert_eq!(bars.count(), 24);
-    assert_eq!(files[0].contents.matches("fill-opacity=\"0.14\"").count(), 1);
+    assert_eq!(files[0].contents.matches("fill-opacity=\"0.14\"").count(), 2);
     let rungs: Vec<String> = rows(&models, &diagnoses).iter().map(|row| row[4].to_owned()).collect();
     assert!(rungs[..24].iter().all(|rung| rung == "true-gradient"));
     assert!(rungs[24..].iter().all(|rung| rung == "other-gradients") && rungs.len() == 48);
@@ -317,6 +320,8 @@ fn the_numbers_say_where_they_come_from() {
     assert_eq!(markdown.matches(expected).count(), 3, "{markdown}");
     let html = render(Format::Html, &report).unwrap();
     assert!(html.contains(expected) && html.contains("href=\"#dose\"") && html.contains("id=\"dose\""));
+    // What eight diagnoses have in common is said once at the top.
+    assert_eq!(html.matches("<p>Diagnosis on ").count(), 1);
     let latex = render(Format::Latex, &report).unwrap();
     assert!(latex.contains("\\label{tab:dose-true-gradient}"), "{latex}");
 }

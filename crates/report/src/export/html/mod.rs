@@ -18,7 +18,7 @@ use self::parts::{Ids, breakable, drawing, drawing_above, table_of};
 use super::Exporter;
 use crate::comparison::Comparisons;
 use crate::{Report, ReportError, classes, diagnosis, effort, facts, radii, svg, table, training};
-use equipoise_record::{Evaluation, Finding, ReadoutResult};
+use equipoise_record::{Diagnosis, Evaluation, Finding, ReadoutResult};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 pub(crate) struct Html;
@@ -67,7 +67,7 @@ fn page(report: &Report, configurations: &[String], galleries: &[Vec<Markup>], i
                 header {
                     h1 { (title) }
                     @for (setting, models) in &groups { p { (names(models)) " on " (setting) } }
-                    @for one in &report.diagnoses { p { "Diagnosis on " (diagnosis::setting(one)) } }
+                    @for setting in diagnosed_on(&report.diagnoses) { p { "Diagnosis on " (setting) } }
                     @if !report.trainings.is_empty() { p { (training::setting(&report.trainings)) } }
                     (navigation(report, &comparisons, dosed.is_some(), images))
                 }
@@ -110,6 +110,17 @@ fn page(report: &Report, configurations: &[String], galleries: &[Vec<Markup>], i
 fn names(models: &[&Evaluation]) -> String {
     let names: Vec<String> = models.iter().map(|model| model.model.clone()).collect();
     if names.len() <= 4 { crate::words::list(&names) } else { format!("{} models", names.len()) }
+}
+
+/// What was diagnosed on, each setting once.
+fn diagnosed_on(diagnoses: &[Diagnosis]) -> Vec<String> {
+    let mut settings: Vec<String> = Vec::new();
+    for setting in diagnoses.iter().map(diagnosis::setting) {
+        if !settings.contains(&setting) {
+            settings.push(setting);
+        }
+    }
+    settings
 }
 
 fn navigation(report: &Report, comparisons: &Comparisons, dosed: bool, images: &[Markup]) -> Markup {
