@@ -23,7 +23,7 @@
 //! ```
 //!
 //! Models are trained by [`train`](train::train), attacked one by one through [`attack`], looked into by [`diagnose`]. The
-//! [guide](guide) explains the mathematics.
+//! [`guide`] explains the mathematics.
 //!
 //! The modules stand in the order in which data flow through them; each uses only those above it.
 
