@@ -24,6 +24,14 @@ doc:
 site:
     docs/site/build
 
+# Fuzz targets so many times as long as among the tests, with another seed; docs/reliability.md
+fuzz times="50" seed="1":
+    EQUIPOISE_FUZZ_TIMES={{times}} PROPTEST_RNG_SEED={{seed}} cargo test -p equipoise-fuzz --release -- --nocapture
+
+# So many kills of each kind of run
+kill kills="200":
+    EQUIPOISE_KILLS={{kills}} cargo test -p equipoise-cli --test command --release -- --nocapture kill::
+
 # Everything that must pass before a change lands
 ci:
     .ci/run

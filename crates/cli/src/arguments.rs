@@ -167,4 +167,19 @@ mod tests {
             assert_eq!(resumed(&words(other)), None, "{other}");
         }
     }
+
+    equipoise_fuzz::fuzz!(kept_arguments, 1000, {
+        let arguments = words("evaluate --model a b --data digits --count 10 --eps=0.1 --out x --seed 3");
+        let kept = Kept { equipoise: "0.1.0".into(), arguments };
+        let text = serde_json::to_string(&kept).unwrap();
+        let sample = equipoise_fuzz::Sample::of(FILE, text, equipoise_fuzz::mutate::json);
+        equipoise_fuzz::Target::new(vec![sample], |folder| {
+            let kept = read(&folder.join(FILE)).map_err(|error| error.to_string())?.unwrap();
+            let merged = merged(kept, words("evaluate --resume --out x --count=20 -q"));
+            let all = std::iter::once("equipoise".to_owned()).chain(merged);
+            // Flags that are no flags are refused in clap's words.
+            let _ = <crate::flags::Cli as clap::Parser>::try_parse_from(all);
+            Ok(())
+        })
+    });
 }

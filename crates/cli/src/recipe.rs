@@ -275,4 +275,57 @@ mod tests {
         assert!(model("name = \"mdeq-small\"\nwidth = 7").unwrap_err().contains("width"));
         assert!(model("name = \"resnet18\"\ndropout = 0.2").unwrap_err().contains("dropout"));
     }
+
+    /// Every table, and most keys.
+    const WHOLE: &str = r#"name = "tiny"
+seed = 1
+[model]
+kind = "mdeq"
+channels = [4, 4]
+head_channels = [1, 1]
+final_channels = 4
+groups = 2
+expansion = 1
+image = [3, 32, 32]
+[init]
+file = "model.safetensors"
+[deployment]
+training_gradient = "exact"
+tail = { lead = 1, steps = 0, damping = 0.5 }
+readout = "final"
+solver = { method = "broyden", steps = 4, tolerance = 1e-3, scope = "example" }
+[data]
+spec = "digits"
+count = 48
+resize = "32x32"
+[train]
+epochs = 1
+batch_size = 4
+development = 4
+checkpoint_steps = 1
+clip_norm = 1.0
+schedule = "cosine"
+optimizer = { kind = "adam", learning_rate = 1e-3 }
+warmup = { steps = 1, layers = 2 }
+augment = { crop = 2, flip = true }
+adversary = { kind = "trades", beta = 6.0, norm = "linf", eps = "8/255", steps = 2 }
+jacobian = { weight = 0.1, frequency = 0.5 }
+random_budget = { steps = [2, 4] }
+early_stopping = { patience = 2 }
+"#;
+
+    equipoise_fuzz::fuzz!(damaged_recipes, 1500, {
+        let named = "[model]\nname = \"resnet18\"\nwidth = 7\n[train]\nepochs = 2\n";
+        let sample =
+            |text: &str| equipoise_fuzz::Sample::of("recipe.toml", text, equipoise_fuzz::mutate::text);
+        equipoise_fuzz::Target::new(vec![sample(WHOLE), sample(named)], |folder| {
+            let draft = Draft::read(&folder.join("recipe.toml")).map_err(|error| error.to_string())?;
+            // The rest is checked with the data: it may be refused, and no more.
+            let deployment = draft.deployment.unwrap_or_default();
+            if let Some((model, train)) = draft.model.zip(draft.train) {
+                let _ = (model.validate(), train.validate_for(&model, &deployment));
+            }
+            Ok(())
+        })
+    });
 }

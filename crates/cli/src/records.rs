@@ -124,3 +124,19 @@ fn folder_name(folder: &Path) -> String {
     let name = whole.as_deref().unwrap_or(folder).file_name();
     name.map_or_else(|| folder.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use equipoise_fuzz::{Sample, Target, mutate};
+
+    use super::*;
+
+    equipoise_fuzz::fuzz!(folders_of_records, 1000, {
+        let record = r#"{"version":2,"models":[],"diagnoses":[]}"#;
+        let epoch = r#"{"epoch":1,"loss":2.3,"accuracy":0.09,"learning_rate":0.0008,"seconds":3.5}"#;
+        let sample = Sample::of(RESULTS, record, mutate::json)
+            .and(EPOCHS, epoch, Some(mutate::json_lines))
+            .and("recipe.toml", "name = \"tiny\"\n[train]\nepochs = 1\n", Some(mutate::text));
+        Target::new(vec![sample], |folder| find(folder).map(drop).map_err(|error| error.to_string()))
+    });
+}

@@ -84,3 +84,36 @@ fn differing(a: &Value, b: &Value) -> String {
     let names: Vec<&str> = names.map(|(name, _)| name.as_str()).collect();
     if names.is_empty() { "settings".into() } else { names.join(", ") }
 }
+
+#[cfg(test)]
+mod tests {
+    use equipoise_fuzz::{Sample, Target, mutate};
+    use equipoise_record::{Residual, ResidualView, Share, Spread, View};
+
+    use serde_json::json;
+
+    use super::*;
+
+    equipoise_fuzz::fuzz!(finished_sections, 1000, {
+        let key = json!({ "model": "m", "count": 10 });
+        let view = ResidualView {
+            view: View::Clean,
+            by_iterate: vec![Spread::of([0.5, 0.1])],
+            reached: vec![Share::new(3, 10)],
+            steps: Spread::of([2.0]),
+            never: Share::new(7, 10),
+        };
+        let residual = json!({ "tolerance": 1e-3, "horizon": 2, "views": [view] });
+        let residual: Residual = serde_json::from_value(residual).unwrap();
+        let section = json!({ "result": residual, "seconds": 0.5, "cell_evaluations": 10, "vjps": 0 });
+        let sample = Sample::of("sections/key.json", seal(&key).unwrap(), mutate::sealed);
+        let sample = sample.and("sections/residual.json", seal(&section).unwrap(), Some(mutate::sealed));
+        Target::new(vec![sample], move |folder| {
+            let sections = Sections::open(folder, true, &key).map_err(|error| error.to_string())?;
+            let measure = || panic!("the section is there");
+            let found = sections.section::<Residual>(Some("residual".into()), measure);
+            assert!(found.map_err(|error| error.to_string())?.is_some());
+            Ok(())
+        })
+    });
+}

@@ -160,3 +160,23 @@ fn no_damaged_byte_makes_a_decoder_panic_or_take_all_memory() {
         }
     }
 }
+
+#[test]
+fn palettes_of_no_whole_number_of_colours_are_refused() {
+    let content = fs::read(fixture("formats/palette.png")).unwrap();
+    let at = content.windows(4).position(|name| name == b"PLTE").unwrap();
+    let length = u32::from_be_bytes(content[at - 4..at].try_into().unwrap()) as usize;
+    let with = |palette: &[u8]| {
+        let chunk = [b"PLTE", palette].concat();
+        let mut sum = flate2::Crc::new();
+        sum.update(&chunk);
+        let start = [&content[..at - 4], &(palette.len() as u32).to_be_bytes()].concat();
+        [&start[..], &chunk, &sum.sum().to_be_bytes(), &content[at + 4 + length + 4..]].concat()
+    };
+    let palette = &content[at + 4..at + 4 + length];
+    load("a.png", &with(palette)).unwrap();
+    says(&refused("a.png", &with(&palette[..length - 1])), &["a.png", "whole colours"]);
+    for palette in [&palette[..2], &[], &[0; 3 * 257], &[0; 3 * 257 + 1]] {
+        says(&refused("a.png", &with(palette)), &["a.png"]);
+    }
+}

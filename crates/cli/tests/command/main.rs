@@ -9,6 +9,7 @@ mod diagnose;
 mod documents;
 mod exchange;
 mod hub;
+mod kill;
 mod limits;
 mod many;
 mod report;

@@ -14,6 +14,11 @@ pub(super) fn decode(bytes: &[u8], expected: Option<[usize; 2]>) -> Result<Image
     let mut reader = decoder.read_info().map_err(|error| error.to_string())?;
     let size @ [width, height] = [reader.info().width as usize, reader.info().height as usize];
     check_size(width, height, expected)?;
+    // The decoder takes it for granted that there are whole colours, and no more than a byte can number.
+    if reader.info().palette.as_ref().is_some_and(|palette| palette.len() % 3 != 0 || palette.len() > 3 * 256)
+    {
+        return Err("its palette does not hold 1 to 256 whole colours".to_owned().into());
+    }
     // One bit may become three bytes: what counts is how much the file can inflate to.
     let stored = (reader.info().raw_row_length() as u64).saturating_mul(height as u64);
     if !can_inflate_to(bytes.len() as u64, stored) {
