@@ -26,11 +26,11 @@ site:
 
 # Fuzz targets so many times as long as among the tests, with another seed; docs/reliability.md
 fuzz times="50" seed="1":
-    EQUIPOISE_FUZZ_TIMES={{times}} PROPTEST_RNG_SEED={{seed}} cargo test -p equipoise-fuzz --release -- --nocapture
+    EQUIPOISE_FUZZ_TIMES={{times}} PROPTEST_RNG_SEED={{seed}} cargo test --workspace --test readers --release -- --nocapture
 
 # So many kills of each kind of run
 kill kills="200":
-    EQUIPOISE_KILLS={{kills}} cargo test -p equipoise-cli --test command --release -- --nocapture kill::
+    EQUIPOISE_KILLS={{kills}} cargo test --workspace --test command --release -- --nocapture kill::
 
 # Everything that must pass before a change lands
 ci:
