@@ -8,7 +8,6 @@ use equipoise::assess::{Attacks, ReadoutChoice};
 use equipoise::attack::{self, Budget, Norm};
 use equipoise::checkpoint::ModelFile;
 use equipoise::gradient::{Estimator, parse_list};
-use equipoise::network::Network;
 use equipoise::readout::Readout;
 use equipoise_dataset::{Dataset, DatasetError, Reading, Source, Split};
 use serde_json::Value;
@@ -306,7 +305,7 @@ pub fn check_attacks(names: &[String], classes: usize, norm: Norm) -> Result<(),
 
 /// Whether the model has states to read and gradients to choose from.
 pub fn is_equilibrium(model: &ModelFile) -> bool {
-    matches!(model.network, Network::Mdeq(_))
+    model.model.equilibrium().is_some()
 }
 
 /// `--gradients`, each once and without the training gradient, which the ready-made attacks use already. Without

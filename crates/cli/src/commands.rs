@@ -80,7 +80,7 @@ fn print(text: &str) -> Result<(), Error> {
 }
 
 /// The architecture of the demo's models.
-pub fn demo_architecture() -> Result<equipoise::network::Architecture, Error> {
+pub fn demo_architecture() -> Result<equipoise::architecture::Architecture, Error> {
     crate::recipe::architecture(demo_recipes::ARCHITECTURE)
 }
 

@@ -47,10 +47,10 @@ pub fn warning(
     let only = |a: &[bool], b: &[bool]| a.iter().zip(b).filter(|&(&a, &b)| a && !b).count();
     let share = |all: &[bool]| format!("{:.1}%", 100.0 * right(all) as f64 / n);
     for (normalised, other) in others.chain([("none", None)]).filter(|(_, other)| other.as_ref() != own) {
-        let architecture = architecture.clone().with_normalisation(other);
-        let network = architecture.init(0, device).map_err(input)?;
-        let network = network.with_weights(model.network.weights()).map_err(input)?;
-        let found = correct(&ModelFile { network, metadata: model.metadata.clone() }, &images, labels);
+        let Some(other) = architecture.with_normalisation(other) else { continue };
+        let other = other.init(0, device).map_err(input)?;
+        let other = other.with_weights(model.model.weights()).map_err(input)?;
+        let found = correct(&ModelFile { model: other, metadata: model.metadata.clone() }, &images, labels);
         let (gained, lost) = (only(&found, &as_given), only(&as_given, &found));
         if (gained as f64 - lost as f64) / n >= POINTS && exact_test(gained, lost) < LEVEL {
             better.push(format!("{} with {normalised}", share(&found)));
@@ -79,10 +79,10 @@ pub fn warning(
 }
 
 /// Which images are classified correctly by the deployed model.
-fn correct(model: &ModelFile, images: &Images, labels: &[usize]) -> Vec<bool> {
-    let ModelFile { metadata, network } = model;
+fn correct(file: &ModelFile, images: &Images, labels: &[usize]) -> Vec<bool> {
+    let ModelFile { metadata, model } = file;
     let gradient = metadata.deployment.training_gradient.clone();
-    let victim = network.victim(&metadata.deployment, Readout::Final, gradient);
+    let victim = model.victim(&metadata.deployment, Readout::Final, gradient);
     let rows: Vec<usize> = (0..labels.len()).collect();
     let batches = rows.chunks(BATCH).flat_map(|batch| predictions(&victim.logits(&select(images, batch))));
     batches.zip(labels).map(|(found, label)| found == Some(*label)).collect()

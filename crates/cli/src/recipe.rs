@@ -8,8 +8,8 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use equipoise::architecture::Architecture;
 use equipoise::deployed::Deployment;
-use equipoise::network::Architecture;
 use equipoise::train::TrainConfig;
 use equipoise_dataset::{Reading, Source};
 use serde::{Deserialize, Serialize};

@@ -4,8 +4,8 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::path::Path;
 use std::time::Instant;
 
+use equipoise::architecture::Architecture;
 use equipoise::checkpoint::{FORMAT_VERSION, Metadata, ModelFile};
-use equipoise::network::Architecture;
 use equipoise::train::{EpochReport, Initial, Observer, Origin, Outcome, Plan, StepReport, train};
 use equipoise_dataset::Dataset;
 use equipoise_report::write_atomically;
@@ -64,8 +64,7 @@ impl Start {
                 data.classes
             )));
         }
-        let without_dropout =
-            |model: &Architecture| model.clone().with_dropout(0.0).unwrap_or_else(|| model.clone());
+        let without_dropout = |model: &Architecture| model.with_dropout(0.0).unwrap_or_else(|| model.clone());
         if without_dropout(architecture) != without_dropout(own) {
             return Err(input(format!(
                 "{file}: its architecture is not that of the recipe's [model]; leave [model] out, or give the recipe that \
@@ -98,7 +97,7 @@ pub fn run(
     let config = recipe.train.clone();
     let (init, kept) = start.map_or((None, None), |Start { init, model, bytes }| {
         let origin = Origin { name: model.metadata.name, sha256: init.sha256.unwrap_or_default() };
-        (Some(Initial { network: model.network, origin }), Some(bytes))
+        (Some(Initial { model: model.model, origin }), Some(bytes))
     });
     let plan = Plan { metadata, config, data, init, seed: recipe.seed, folder: folder.to_owned(), resume };
     let text = recipe.to_toml()?;

@@ -8,14 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use equipoise_record::Accuracy;
 
+use crate::architecture::Model;
 use crate::attack::{Attack, Budget, Pgd, PgdConfig, PgdError, Targets, UnsupportedNorm};
 use crate::batch::{Images, predictions, select};
 use crate::deployed::{Deployment, Victim};
 use crate::evaluate::{Observer, Points, Stopping};
-use crate::model::cell::Cell;
-use crate::model::deq::{Deq, Head, Stem};
-use crate::model::layers::Phase;
-use crate::network::Network;
+use crate::model::equilibrium::Equilibrium;
 use crate::readout::Readout;
 
 /// The t of `early(t)`, and what it was chosen by.
@@ -78,7 +76,7 @@ fn attack() -> Result<Pgd, PgdError> {
 /// [`DefenseError`] if there are no points, a label is not a class of the model, the budget is one of L1, or the
 /// observer cancels.
 pub fn choose_early(
-    network: &Network,
+    model: &dyn Model,
     deployment: &Deployment,
     points: &Points,
     budget: &Budget,
@@ -86,14 +84,12 @@ pub fn choose_early(
     batch: usize,
     observer: &dyn Observer,
 ) -> Result<EarlyChoice, DefenseError> {
-    match network {
-        Network::Mdeq(model) => choose(model, deployment, points, budget, seed, batch, observer),
-        Network::ResNet18(_) | Network::WideResNet(_) => Err(DefenseError::NoEquilibrium),
-    }
+    let model = model.equilibrium().ok_or(DefenseError::NoEquilibrium)?;
+    choose(model, deployment, points, budget, seed, batch, observer)
 }
 
-fn choose<S: Stem, C: Cell, H: Head>(
-    model: &Deq<S, C, H>,
+fn choose(
+    model: &dyn Equilibrium,
     deployment: &Deployment,
     points: &Points,
     budget: &Budget,
@@ -108,7 +104,7 @@ fn choose<S: Stem, C: Cell, H: Head>(
         return Err(DefenseError::BatchSize);
     }
     attack()?.check_norm(budget.norm())?;
-    let classes = model.head.classes();
+    let classes = model.classes();
     if let Some(row) = points.labels().iter().position(|&label| label >= classes) {
         let (index, label) = (points.indices()[row], points.labels()[row]);
         return Err(DefenseError::Label { index, label, classes });
@@ -147,9 +143,9 @@ fn choose<S: Stem, C: Cell, H: Head>(
 }
 
 /// Whether each example is classified correctly when z_t is read, by t − 1.
-fn correct<S: Stem, C: Cell, H: Head>(
-    model: &Deq<S, C, H>,
-    victim: &Victim<'_, S, C, H>,
+fn correct(
+    model: &dyn Equilibrium,
+    victim: &Victim<'_>,
     steps: usize,
     images: &Images,
     labels: &[usize],
@@ -157,7 +153,7 @@ fn correct<S: Stem, C: Cell, H: Head>(
     let trajectory = victim.forward(images, steps).trajectory;
     (1..=steps)
         .map(|t| {
-            let logits = model.head.forward(trajectory.state(t).clone(), &Phase::Evaluate);
+            let logits = model.logits(trajectory.state(t));
             predictions(&logits).iter().zip(labels).map(|(found, label)| *found == Some(*label)).collect()
         })
         .collect()
@@ -166,12 +162,12 @@ fn correct<S: Stem, C: Cell, H: Head>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::architecture::Architecture;
     use crate::attack::{Norm, WhiteBox};
     use crate::batch::from_vec;
     use crate::evaluate::Quiet;
-    use crate::network::Architecture;
 
-    fn points(network: &Network, count: usize) -> Points {
+    fn points(network: &dyn Model, count: usize) -> Points {
         // Labels are what the untrained model answers at z_8 for two thirds of the images.
         let device = burn::tensor::Device::default();
         let pixels = (0..count * 64).map(|k| ((k * 37 + k / 64 * 11) % 97) as f32 / 96.0).collect();
@@ -189,9 +185,9 @@ mod tests {
         let device = burn::tensor::Device::default();
         let network = Architecture::named("mdeq-digits").unwrap().init(3, &device).unwrap();
         let deployment = Deployment::exact();
-        let points = points(&network, 12);
+        let points = points(&*network, 12);
         let budget = Budget::new(Norm::Linf, 0.0).unwrap();
-        let choice = choose_early(&network, &deployment, &points, &budget, 0, 5, &Quiet).unwrap();
+        let choice = choose_early(&*network, &deployment, &points, &budget, 0, 5, &Quiet).unwrap();
         assert_eq!(choice.robust_accuracy.len(), 8);
         for (at, accuracy) in choice.robust_accuracy.iter().enumerate() {
             let estimator = deployment.training_gradient.clone();
@@ -203,7 +199,7 @@ mod tests {
         let best = choice.robust_accuracy[choice.t - 1].value;
         assert!(choice.robust_accuracy.iter().all(|accuracy| accuracy.value <= best));
         assert!(choice.robust_accuracy[choice.t..].iter().all(|accuracy| accuracy.value < best));
-        let other = choose_early(&network, &deployment, &points, &budget, 0, 12, &Quiet).unwrap();
+        let other = choose_early(&*network, &deployment, &points, &budget, 0, 12, &Quiet).unwrap();
         assert_eq!(other, choice);
     }
 
@@ -215,12 +211,12 @@ mod tests {
         let budget = Budget::new(Norm::Linf, 0.0).unwrap();
         let one = from_vec(vec![0.5; 64], [1, 1, 8, 8], &device);
         let strange = Points::new(vec![7], one, vec![10]).unwrap();
-        let refused = choose_early(&network, &deployment, &strange, &budget, 0, 1, &Quiet);
+        let refused = choose_early(&*network, &deployment, &strange, &budget, 0, 1, &Quiet);
         assert!(matches!(refused, Err(DefenseError::Label { index: 7, .. })));
-        let refused = choose_early(&network, &deployment, &points(&network, 2), &budget, 0, 0, &Quiet);
+        let refused = choose_early(&*network, &deployment, &points(&*network, 2), &budget, 0, 0, &Quiet);
         assert!(matches!(refused, Err(DefenseError::BatchSize)));
         let l1 = Budget::new(Norm::L1, 1.0).unwrap();
-        let refused = choose_early(&network, &deployment, &points(&network, 2), &l1, 0, 1, &Quiet);
+        let refused = choose_early(&*network, &deployment, &points(&*network, 2), &l1, 0, 1, &Quiet);
         assert!(matches!(refused, Err(DefenseError::Norm(_))));
     }
 }

@@ -11,9 +11,9 @@ use crate::attack::{Carried, Classifier, ValueAndGradient, WhiteBox};
 use crate::batch::{Images, Logits};
 use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved};
 use crate::loss::Objective;
-use crate::model::cell::{BoundCell, Cell, Counted};
-use crate::model::deq::{Deq, Head, Stem, StemPullBack};
-use crate::model::layers::Phase;
+use crate::model::cell::{BoundCell, Counted};
+use crate::model::deq::StemPullBack;
+use crate::model::equilibrium::Equilibrium;
 use crate::model::remembering::Remembering;
 use crate::readout::{Readout, Tail};
 use crate::solve::{SolverConfig, SolverError, StateChoice, Trajectory, finite_or_zero, solve};
@@ -115,24 +115,24 @@ pub struct Forward {
 }
 
 /// A model behind a readout, attacked through a gradient estimator.
-pub struct Victim<'a, S: Stem, C: Cell, H: Head> {
-    model: &'a Deq<S, C, H>,
+pub struct Victim<'a> {
+    model: &'a dyn Equilibrium,
     deployment: &'a Deployment,
     readout: Readout,
     estimator: Estimator,
     counter: WorkCounter,
 }
 
-impl<'a, S: Stem, C: Cell, H: Head> Victim<'a, S, C, H> {
+impl<'a> Victim<'a> {
     /// The model as it is deployed, attacked through the gradient it was trained with: what a ready-made
     /// attack sees.
-    pub fn ready_made(model: &'a Deq<S, C, H>, deployment: &'a Deployment) -> Self {
+    pub fn ready_made(model: &'a dyn Equilibrium, deployment: &'a Deployment) -> Self {
         Self::new(model, deployment, deployment.readout, deployment.training_gradient.clone())
     }
 
     /// The model behind a readout, attacked through an estimator.
     pub fn new(
-        model: &'a Deq<S, C, H>,
+        model: &'a dyn Equilibrium,
         deployment: &'a Deployment,
         readout: Readout,
         estimator: Estimator,
@@ -142,8 +142,8 @@ impl<'a, S: Stem, C: Cell, H: Head> Victim<'a, S, C, H> {
 
     /// Solves for the fixed points of a batch of images, in at most `steps` steps.
     pub fn forward(&self, images: &Images, steps: usize) -> Forward {
-        let injection = self.model.stem.forward(images.clone(), &Phase::Evaluate);
-        forward(&self.model.cell, &injection, &self.solver(steps), Keep::Nothing, &self.counter)
+        let injection = self.model.injection(images);
+        forward(self.model, &injection, &self.solver(steps), Keep::Nothing, &self.counter)
     }
 
     fn solver(&self, steps: usize) -> SolverConfig {
@@ -152,7 +152,7 @@ impl<'a, S: Stem, C: Cell, H: Head> Victim<'a, S, C, H> {
 
     /// Logits `[N, K]` of the readout for a solved batch.
     pub fn read(&self, forward: &Forward) -> Logits {
-        let head = |state: State| self.model.head.forward(state, &Phase::Evaluate);
+        let head = |state: State| self.model.logits(&state);
         self.readout.logits(&forward.cell, &forward.trajectory, &self.deployment.tail, &head)
     }
 
@@ -169,11 +169,13 @@ impl<'a, S: Stem, C: Cell, H: Head> Victim<'a, S, C, H> {
         images: &Images,
         objective: &dyn Objective,
     ) -> (Reading, Images, Forward) {
-        let (injection, to_images) = self.model.stem.linearize(images);
-        let (cell, solver) = (&self.model.cell, self.solver(self.deployment.solver.steps));
+        let (injection, to_images) = self.model.linearize_stem(images);
+        let solver = self.solver(self.deployment.solver.steps);
         let forward = match start {
-            None => forward(cell, &injection, &solver, Keep::Last, &self.counter),
-            Some(start) => forward_from(cell.bind(&injection), start, &solver, Keep::Last, &self.counter),
+            None => forward(self.model, &injection, &solver, Keep::Last, &self.counter),
+            Some(start) => {
+                forward_from(self.model.bind(&injection), start, &solver, Keep::Last, &self.counter)
+            }
         };
         let (reading, gradient) = self.pull_back(images, to_images, &forward, objective);
         (reading, gradient, forward)
@@ -187,7 +189,7 @@ impl<'a, S: Stem, C: Cell, H: Head> Victim<'a, S, C, H> {
         forward: &Forward,
         objective: &dyn Objective,
     ) -> (Reading, Images) {
-        let (_, to_images) = self.model.stem.linearize(images);
+        let (_, to_images) = self.model.linearize_stem(images);
         self.pull_back(images, to_images, forward, objective)
     }
 
@@ -206,7 +208,7 @@ impl<'a, S: Stem, C: Cell, H: Head> Victim<'a, S, C, H> {
             tail: self.deployment.tail,
             backward: &self.deployment.backward,
             readout: self.readout,
-            head: &mut PlainHead(&self.model.head),
+            head: &mut PlainHead(self.model),
             objective,
         };
         let reading = self.estimator.pull_back(&mut solved, 1.0, &mut cotangents);
@@ -228,14 +230,14 @@ pub(crate) enum Keep {
 }
 
 /// Binds the cell and solves from z_0 = 0.
-pub(crate) fn forward<C: Cell>(
-    cell: &C,
+pub(crate) fn forward(
+    model: &dyn Equilibrium,
     injection: &Injection,
     solver: &SolverConfig,
     keep: Keep,
     counter: &WorkCounter,
 ) -> Forward {
-    forward_bound(cell.bind(injection), cell.state_dim(), injection, solver, keep, counter)
+    forward_bound(model.bind(injection), model.state_dim(), injection, solver, keep, counter)
 }
 
 /// Solves from z_0 = 0 for a cell of states of length `dim` that is bound already.
@@ -271,9 +273,9 @@ fn forward_from(
     Forward { cell, trajectory }
 }
 
-impl<S: Stem, C: Cell, H: Head> Classifier for Victim<'_, S, C, H> {
+impl Classifier for Victim<'_> {
     fn classes(&self) -> usize {
-        self.model.head.classes()
+        self.model.classes()
     }
 
     fn logits(&self, images: &Images) -> Logits {
@@ -286,7 +288,7 @@ impl<S: Stem, C: Cell, H: Head> Classifier for Victim<'_, S, C, H> {
     }
 }
 
-impl<S: Stem, C: Cell, H: Head> WhiteBox for Victim<'_, S, C, H> {
+impl WhiteBox for Victim<'_> {
     fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
         let (reading, gradient, forward) = self.gradient(images, objective);
         self.answer(reading, gradient, &forward, objective)
@@ -312,7 +314,7 @@ impl<S: Stem, C: Cell, H: Head> WhiteBox for Victim<'_, S, C, H> {
     }
 }
 
-impl<S: Stem, C: Cell, H: Head> Victim<'_, S, C, H> {
+impl Victim<'_> {
     /// The readout's logits and values with an estimated gradient.
     fn answer(
         &self,
@@ -331,9 +333,9 @@ impl<S: Stem, C: Cell, H: Head> Victim<'_, S, C, H> {
 }
 
 /// A head in use: its parameters are constants.
-struct PlainHead<'a, H>(&'a H);
+struct PlainHead<'a>(&'a dyn Equilibrium);
 
-impl<H: Head> ReadHead for PlainHead<'_, H> {
+impl ReadHead for PlainHead<'_> {
     fn read_mean(
         &mut self,
         states: &[State],
@@ -343,8 +345,8 @@ impl<H: Head> ReadHead for PlainHead<'_, H> {
         // The head is per example, so several states of one batch pass through it as one larger batch.
         let count = states.len();
         let (logits, pull_back) = match states {
-            [state] => self.0.linearize(state),
-            states => self.0.linearize(&Tensor::cat(states.to_vec(), 0)),
+            [state] => self.0.linearize_head(state),
+            states => self.0.linearize_head(&Tensor::cat(states.to_vec(), 0)),
         };
         let [rows, classes] = logits.dims();
         let mean = logits.reshape([count, rows / count, classes]).mean_dim(0);

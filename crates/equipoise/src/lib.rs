@@ -39,7 +39,8 @@ pub mod gradient;
 pub mod attack;
 pub mod deployed;
 pub mod feedforward;
-pub mod network;
+pub mod training_pass;
+pub mod architecture;
 pub mod checkpoint;
 pub mod trace;
 pub mod evaluate;
@@ -68,13 +69,13 @@ pub mod prelude {
     pub use equipoise_dataset::{Dataset, Source, Split};
     pub use equipoise_record::{Evaluation, Finding};
 
+    pub use crate::architecture::{Architecture, ArchitectureConfig, Model};
     pub use crate::assess::{Assessment, Attacks, ReadoutChoice};
     pub use crate::attack::{Attack, Budget, Classifier, Norm, WhiteBox};
     pub use crate::checkpoint::ModelFile;
-    pub use crate::deployed::Deployment;
+    pub use crate::deployed::{Deployment, Victim};
     pub use crate::evaluate::{Observer, Quiet};
     pub use crate::gradient::Estimator;
-    pub use crate::network::Architecture;
     pub use crate::readout::Readout;
     pub use crate::solve::SolverConfig;
     pub use crate::train::{Plan, TrainConfig, train};

@@ -28,11 +28,11 @@ use std::sync::Arc;
 
 use equipoise_record::NotTried;
 
+use crate::architecture::Model;
 use crate::attack::{self, Attack, Classifier, Norm, WhiteBox};
 use crate::deployed::Deployment;
 use crate::evaluate::{Cascade, Duel, Pair, Run};
 use crate::gradient::Estimator;
-use crate::network::Network;
 use crate::readout::{Readout, Tail};
 use crate::solve::StateChoice;
 
@@ -63,7 +63,7 @@ pub struct Tries {
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     /// The model.
-    pub network: &'a Network,
+    pub model: &'a dyn Model,
     /// How it is deployed.
     pub deployment: &'a Deployment,
     /// The readout under attack.
@@ -76,7 +76,7 @@ pub struct Subject<'a> {
 
 impl Subject<'_> {
     fn is_equilibrium(&self) -> bool {
-        matches!(self.network, Network::Mdeq(_))
+        self.model.equilibrium().is_some()
     }
 
     /// T.
@@ -389,9 +389,9 @@ impl Plan {
 
     /// The model as the runs see it, one victim for each gradient.
     pub fn victims<'a>(&self, subject: &Subject<'a>) -> Victims<'a> {
-        let Subject { network, deployment, readout, classes, norm } = *subject;
+        let Subject { model, deployment, readout, classes, norm } = *subject;
         let of = |estimator: Estimator| {
-            let victim = network.victim(deployment, readout, estimator.clone());
+            let victim = model.victim(deployment, readout, estimator.clone());
             (estimator, victim)
         };
         Victims { of: self.estimators().into_iter().map(of).collect(), classes, norm }
@@ -466,12 +466,12 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::network::Architecture;
+    use crate::architecture::Architecture;
     use crate::solve::SolverConfig;
 
-    fn network(name: &str) -> Network {
+    fn network(name: &str) -> Box<dyn Model> {
         let architecture = Architecture::named(name).unwrap().for_data([1, 8, 8], 10);
-        let architecture = architecture.clone().with_width(4).unwrap_or(architecture);
+        let architecture = architecture.with_width(4).unwrap_or(architecture);
         architecture.init(3, &Device::default()).unwrap()
     }
 
@@ -483,14 +483,14 @@ mod tests {
         tries.tries.iter().map(name).collect()
     }
 
-    fn white_box(network: &Network, deployment: &Deployment, readout: Readout, classes: usize) -> Tries {
-        Tries::white_box(&Subject { network, deployment, readout, classes, norm: Norm::Linf }, &[])
+    fn white_box(model: &dyn Model, deployment: &Deployment, readout: Readout, classes: usize) -> Tries {
+        Tries::white_box(&Subject { model, deployment, readout, classes, norm: Norm::Linf }, &[])
     }
 
     #[test]
     fn an_equilibrium_meets_every_gradient() {
         let (network, deployment) = (network("mdeq-digits"), Deployment::exact());
-        let tries = white_box(&network, &deployment, Readout::Final, 10);
+        let tries = white_box(&*network, &deployment, Readout::Final, 10);
         let labels = labels(&tries);
         assert_eq!(labels[..3], ["pgd-10/exact", "apgd-ce/exact", "apgd-t/exact"]);
         assert_eq!(tries.tries.iter().filter(|planned| planned.ready_made).count(), 3);
@@ -518,7 +518,7 @@ mod tests {
         }
         // What fits the readout first, then the cheap first.
         let subject = Subject {
-            network: &network,
+            model: &*network,
             deployment: &deployment,
             readout: Readout::Final,
             classes: 10,
@@ -539,7 +539,7 @@ mod tests {
         let network = network("mdeq-digits");
         // A model that was trained with another gradient meets `exact` as an adaptive one.
         let deployment = Deployment::unrolled();
-        let second = |readout| labels(&white_box(&network, &deployment, readout, 10))[3..7].to_vec();
+        let second = |readout| labels(&white_box(&*network, &deployment, readout, 10))[3..7].to_vec();
         assert_eq!(
             second(Readout::Early(3))[..3],
             [
@@ -553,7 +553,7 @@ mod tests {
             "apgd-ce/joint(unrolled:state=1..8,lead=1,steps=0,damping=0.5,\
              unrolled:state=best,lead=1,steps=9,damping=0.5)"
         );
-        let all = labels(&white_box(&network, &deployment, Readout::Final, 10));
+        let all = labels(&white_box(&*network, &deployment, Readout::Final, 10));
         assert!(all.contains(&"apgd-ce/exact".to_owned()));
         assert_eq!(all[0], "pgd-10/unrolled:state=best,lead=1,steps=9,damping=0.5");
         let mut once = all.clone();
@@ -566,7 +566,7 @@ mod tests {
     fn what_a_model_does_not_admit_is_left_out_with_a_reason() {
         let network = network("mdeq-digits");
         let deployment = Deployment { solver: SolverConfig::anderson(8), ..Deployment::exact() };
-        let tries = white_box(&network, &deployment, Readout::Final, 3);
+        let tries = white_box(&*network, &deployment, Readout::Final, 3);
         assert!(labels(&tries).iter().all(|label| !label.contains("apgd-t")));
         assert!(labels(&tries).contains(&"apgd-ce/through-solver".to_owned()), "whatever the solver");
         let reason = |name: &str| {
@@ -583,8 +583,8 @@ mod tests {
     #[test]
     fn in_l1_only_apgd_remains() {
         let (network, deployment) = (network("resnet18"), Deployment::exact());
-        let (network, deployment, readout) = (&network, &deployment, Readout::Final);
-        let subject = Subject { network, deployment, readout, classes: 10, norm: Norm::L1 };
+        let (model, deployment, readout) = (&*network, &deployment, Readout::Final);
+        let subject = Subject { model, deployment, readout, classes: 10, norm: Norm::L1 };
         let tries = Tries::white_box(&subject, &[]);
         assert_eq!(labels(&tries), ["apgd-ce/exact", "apgd-t/exact"]);
         let left_out: Vec<&str> = tries.left_out.iter().map(|left_out| left_out.attack.as_str()).collect();
@@ -595,7 +595,7 @@ mod tests {
     #[test]
     fn a_feedforward_network_has_one_gradient() {
         let (network, deployment) = (network("resnet18"), Deployment::exact());
-        let tries = white_box(&network, &deployment, Readout::Final, 10);
+        let tries = white_box(&*network, &deployment, Readout::Final, 10);
         let expected = ["pgd-10/exact", "apgd-ce/exact", "apgd-t/exact", "fab-t/exact", "square/none"];
         assert_eq!(labels(&tries), expected);
         // FAB goes through the training gradient too, and counts as ready-made.
@@ -606,7 +606,7 @@ mod tests {
     fn named_attacks_join_in_their_places() {
         let (network, deployment) = (network("mdeq-digits"), Deployment::exact());
         let subject = Subject {
-            network: &network,
+            model: &*network,
             deployment: &deployment,
             readout: Readout::Final,
             classes: 10,

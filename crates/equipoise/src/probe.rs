@@ -23,7 +23,6 @@ use crate::batch::{Images, predictions, select, to_vec};
 use crate::deployed::Victim;
 use crate::evaluate::{Observer, Outcome, Points, Settings, Stopping};
 use crate::loss::{CrossEntropy, Objective};
-use crate::network::Network;
 use crate::plan::Subject;
 use crate::solve::StopReason;
 
@@ -75,10 +74,10 @@ pub fn flags(
     count: usize,
     observer: &dyn Observer,
 ) -> Result<Vec<Flag>, ProbeError> {
-    let Subject { network, deployment, readout, .. } = *subject;
+    let Subject { model, deployment, readout, .. } = *subject;
     let training = || deployment.training_gradient.clone();
-    let victim = network.victim(deployment, readout, training());
-    let Network::Mdeq(model) = network else {
+    let victim = model.victim(deployment, readout, training());
+    let Some(model) = model.equilibrium() else {
         return flags_of(&*victim, None, points, outcome, settings, count, observer);
     };
     let solved = Victim::new(model, deployment, readout, training());
@@ -323,14 +322,15 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
+    use crate::architecture::Architecture;
+    use crate::architecture::Model;
     use crate::batch::from_vec;
     use crate::deployed::Deployment;
     use crate::evaluate::{Cascade, Quiet, Run, run};
-    use crate::network::Architecture;
     use crate::readout::Readout;
 
     /// An untrained model, and points labelled as it sees them.
-    fn setting() -> (Network, Points) {
+    fn setting() -> (Box<dyn Model>, Points) {
         let network = Architecture::named("mdeq-digits").unwrap().init(3, &Device::default()).unwrap();
         let pixels = (0..12 * 64).map(|k| ((k * 37 + k / 64 * 11) % 97) as f32 / 96.0).collect();
         let images = from_vec(pixels, [12, 1, 8, 8], &Device::default());
@@ -352,7 +352,7 @@ mod tests {
         let cascade = Cascade::ready_made(readout.to_string(), &*victim, opening);
         let outcome = run(&cascade, &points, &settings, &Quiet, None).unwrap();
         let subject =
-            Subject { network: &network, deployment: &deployment, readout, classes: 10, norm: Norm::Linf };
+            Subject { model: &*network, deployment: &deployment, readout, classes: 10, norm: Norm::Linf };
         flags(&subject, &points, &outcome, &settings, count, &Quiet).unwrap()
     }
 

@@ -14,9 +14,7 @@ use crate::batch::{Images, Logits, Values, from_vec, select};
 use crate::deployed::{Deployment, Victim};
 use crate::gradient::{Estimator, SpecError, parse_list};
 use crate::loss::CrossEntropy;
-use crate::model::cell::Cell;
-use crate::model::deq::{Deq, Head, Stem};
-use crate::model::layers::Phase;
+use crate::model::equilibrium::Equilibrium;
 use crate::readout::Readout;
 use crate::solve::StopScope;
 
@@ -81,8 +79,8 @@ pub struct Trace {
 ///
 /// If there are no images, if there is not one label per image, or a label is not a class; [`trace_file`]
 /// checks its input.
-pub fn trace<S: Stem, C: Cell, H: Head>(
-    model: &Deq<S, C, H>,
+pub fn trace(
+    model: &dyn Equilibrium,
     deployment: &Deployment,
     images: &Images,
     labels: &[usize],
@@ -106,8 +104,8 @@ pub fn trace<S: Stem, C: Cell, H: Head>(
     concatenate(parts)
 }
 
-fn trace_batch<S: Stem, C: Cell, H: Head>(
-    model: &Deq<S, C, H>,
+fn trace_batch(
+    model: &dyn Equilibrium,
     deployment: &Deployment,
     images: &Images,
     labels: Vec<usize>,
@@ -116,7 +114,7 @@ fn trace_batch<S: Stem, C: Cell, H: Head>(
     let victim = Victim::new(model, deployment, Readout::Final, Estimator::Exact);
     let forward = victim.forward(images, deployment.solver.steps);
     let trajectory = &forward.trajectory;
-    let head = |state| model.head.forward(state, &Phase::Evaluate);
+    let head = |state| model.logits(&state);
     let final_logits = Readout::Final.logits(&forward.cell, trajectory, &deployment.tail, &head);
     let state_logits = trajectory.states().iter().cloned().map(head).collect();
     let objective = CrossEntropy { labels };

@@ -14,13 +14,13 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use common::Fixture;
+use equipoise::architecture::Architecture;
 use equipoise::attack::{self, Attack, Budget, Norm, Targets, WhiteBox};
 use equipoise::batch::{Images, predictions, select};
 use equipoise::checkpoint::{Configuration, ImportOptions, import};
 use equipoise::deployed::Deployment;
 use equipoise::evaluate::{Cascade, Points, Quiet, Run, Settings, run};
 use equipoise::gradient::Estimator;
-use equipoise::network::Architecture;
 use equipoise::readout::Readout;
 
 /// Points by which a count may differ.
@@ -56,7 +56,7 @@ fn compare(norm: Norm, eps: f64, key: &str) {
     )
     .unwrap()
     .model;
-    let victim = file.network.victim(&file.metadata.deployment, Readout::Final, Estimator::Exact);
+    let victim = file.model.victim(&file.metadata.deployment, Readout::Final, Estimator::Exact);
     let victim = victim.as_ref();
     let (images, labels): (Images, Vec<usize>) = (expected.tensor("x"), expected.labels());
     let budget = Budget::new(norm, eps).unwrap();

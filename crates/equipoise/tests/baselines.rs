@@ -9,15 +9,15 @@ use burn::module::{ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use common::{Fixture, relative_error, worst_cosine};
+use equipoise::architecture::{Architecture, Model};
 use equipoise::batch::{Images, to_vec};
 use equipoise::checkpoint::StateDict;
 use equipoise::deployed::Deployment;
 use equipoise::gradient::Estimator;
 use equipoise::loss::CrossEntropy;
 use equipoise::model::feedforward::Feedforward;
-use equipoise::model::resnet::ResNet18Config;
-use equipoise::model::wide_resnet::WideResNetConfig;
-use equipoise::network::{Architecture, Network};
+use equipoise::model::resnet::{ResNet18, ResNet18Config};
+use equipoise::model::wide_resnet::{WideResNet, WideResNetConfig};
 use equipoise::readout::Readout;
 use equipoise::train::{StepGradients, feedforward_gradients};
 
@@ -27,11 +27,8 @@ fn architectures() -> [(&'static str, Architecture); 2] {
     let (image, classes) = ([3, 16, 16], 5);
     let wide = WideResNetConfig { width: 2, depth: 10, image, classes, normalisation: None };
     [
-        (
-            "resnet18",
-            Architecture::ResNet18(ResNet18Config { width: 4, image, classes, normalisation: None }),
-        ),
-        ("wrn-34-10", Architecture::WideResNet(wide)),
+        ("resnet18", Architecture::from(ResNet18Config { width: 4, image, classes, normalisation: None })),
+        ("wrn-34-10", Architecture::from(wide)),
     ]
 }
 
@@ -68,7 +65,7 @@ fn names_and_shapes_are_those_of_pytorch() {
     }
 }
 
-fn network(architecture: &Architecture) -> Network {
+fn network(architecture: &Architecture) -> Box<dyn Model> {
     let network = architecture.init(0, &Device::default()).unwrap();
     let weights = by_formula(network.weights());
     network.with_weights(weights).unwrap()
@@ -101,7 +98,7 @@ fn sizes_that_do_not_fit_are_refused_by_name() {
         (Architecture::named("resnet18").unwrap().with_width(0).unwrap(), "width"),
         (Architecture::named("resnet18").unwrap().for_data([3, 57, 16], 10), "image"),
         (Architecture::named("wrn-34-10").unwrap().for_data([3, 32, 32], 1), "classes"),
-        (Architecture::WideResNet(WideResNetConfig { depth: 33, ..WideResNetConfig::new(1) }), "depth"),
+        (Architecture::from(WideResNetConfig { depth: 33, ..WideResNetConfig::new(1) }), "depth"),
     ] {
         let message = architecture.init(0, &device).unwrap_err().to_string();
         assert!(message.contains(field), "{message}");
@@ -124,10 +121,10 @@ fn training_gradients_point_uphill() {
     let (images, objective) = (fixture.tensor("x"), CrossEntropy { labels: fixture.labels() });
     for (name, architecture) in architectures() {
         let descend = |step: f64| {
-            let (before, after, square) = match network(&architecture) {
-                Network::ResNet18(model) => descent(model, &images, &objective, step),
-                Network::WideResNet(model) => descent(model, &images, &objective, step),
-                Network::Mdeq(_) => unreachable!(),
+            let model = network(&architecture);
+            let (before, after, square) = match model.downcast::<ResNet18>() {
+                Some(model) => descent(model.clone(), &images, &objective, step),
+                None => descent(model.downcast::<WideResNet>().unwrap().clone(), &images, &objective, step),
             };
             (before - after) / (step * square)
         };

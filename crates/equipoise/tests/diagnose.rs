@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 
 use common::{entries, uniform};
+use equipoise::architecture::Architecture;
 use equipoise::attack::{Attack, Beat, Budget, Classifier, Norm, Pgd, PgdConfig, Targets};
 use equipoise::batch::{predictions, to_vec};
 use equipoise::deployed::{Deployment, Victim};
@@ -15,7 +16,6 @@ use equipoise::gradient::Estimator;
 use equipoise::model::deq::Deq;
 use equipoise::model::init::Init;
 use equipoise::model::mdeq::{Mdeq, MdeqConfig};
-use equipoise::network::{Architecture, Network};
 use equipoise::problems::{FlattenStem, LinearCell, LinearHead, linear_deq};
 use equipoise::readout::{Readout, Tail};
 use equipoise::solve::SolverConfig;
@@ -322,7 +322,7 @@ fn mdeq() -> (Mdeq, Deployment) {
         image: [1, 8, 8],
         ..MdeqConfig::small()
     };
-    let Network::Mdeq(model) = Architecture::Mdeq(config).init(4, &device()).unwrap() else { panic!() };
+    let model = config.init(4, &device()).unwrap();
     let tail = Tail { lead: 1, steps: 2, damping: 0.5 };
     (model, Deployment { tail, ..deployed(SolverConfig::broyden(4)) })
 }
@@ -476,7 +476,7 @@ fn every_section_stops_within_a_batch() {
     let victim = Victim::ready_made(&model, &deployment);
     let points = points(&victim, [1, 4, 4], COUNT);
     fn case<'a>(
-        victim: &Victim<'_, FlattenStem, LinearCell, LinearHead>,
+        victim: &Victim<'_>,
         points: &'a Points,
         observer: &'a Steps,
     ) -> Result<Case<'a>, DiagnoseError> {

@@ -307,7 +307,7 @@ fn the_aimed_gradient_is_implicit_at_the_states_that_are_read() {
 
 #[test]
 fn a_plan_knows_what_a_question_costs() {
-    let architecture = equipoise::network::Architecture::named("mdeq-digits").unwrap();
+    let architecture = equipoise::architecture::Architecture::named("mdeq-digits").unwrap();
     let network = architecture.init(3, &Device::default()).unwrap();
     let images = uniform([2, 1, 8, 8], 5);
     let objective = CrossEntropy { labels: labels(2) };
@@ -317,7 +317,7 @@ fn a_plan_knows_what_a_question_costs() {
         for readout in READOUTS {
             let norm = equipoise::attack::Norm::Linf;
             let subject = equipoise::plan::Subject {
-                network: &network,
+                model: &*network,
                 deployment: &deployment,
                 readout,
                 classes: 10,

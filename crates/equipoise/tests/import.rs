@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use equipoise::architecture::Architecture;
 use equipoise::batch::to_vec;
 use equipoise::checkpoint::{
     Configuration, Entry, ImportError, ImportOptions, Imported, ModelFile, Normalise, StateDict, import,
@@ -16,7 +17,6 @@ use equipoise::gradient::Estimator;
 use equipoise::loss::CrossEntropy;
 use equipoise::model::mdeq::MdeqConfig;
 use equipoise::model::normalisation::Normalisation;
-use equipoise::network::Architecture;
 use equipoise::solve::{Method, SolverConfig};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
@@ -68,7 +68,7 @@ fn read(text: &str, ending: &str) -> Result<Configuration, ImportError> {
 #[test]
 fn the_releases_keys_are_understood() {
     let Configuration { architecture, deployment } = read(RELEASE, "yaml").unwrap();
-    assert_eq!(architecture, Architecture::Mdeq(MdeqConfig::large()));
+    assert_eq!(architecture, Architecture::from(MdeqConfig::large()));
     assert_eq!(deployment.solver, SolverConfig::broyden(18));
     assert!(matches!(deployment.backward.method, Method::Anderson { .. }));
     assert_eq!(deployment.backward.steps, 20);
@@ -115,7 +115,7 @@ fn our_own_configurations_are_understood() {
         readout = \"early(3)\"
     ";
     let Configuration { architecture, deployment } = read(toml, "toml").unwrap();
-    assert_eq!(architecture, Architecture::Mdeq(MdeqConfig::small()));
+    assert_eq!(architecture, Architecture::from(MdeqConfig::small()));
     assert_eq!(deployment.solver, SolverConfig::broyden(12));
     let json = r#"{"architecture": {"kind": "resnet18", "width": 8}}"#;
     let Configuration { architecture, deployment } = read(json, "json").unwrap();
@@ -146,8 +146,8 @@ fn all_that_does_not_fit_is_listed() {
     let folder = PathBuf::from(FIXTURES).join("two-branch");
     let Configuration { architecture, deployment } =
         Configuration::read(&folder.join("config.json")).unwrap();
-    let Architecture::Mdeq(config) = architecture else { unreachable!() };
-    let architecture = Architecture::Mdeq(MdeqConfig {
+    let config = architecture.config::<MdeqConfig>().unwrap().clone();
+    let architecture = Architecture::from(MdeqConfig {
         final_channels: 24,
         post_affine: false,
         downsample_times: 0,
@@ -194,12 +194,12 @@ fn the_unused_stage_of_the_trades_code_is_passed_over() {
     let Imported { model: file, notes } =
         import(&path, configuration, "wide", &options, &Device::default()).unwrap();
     assert!(notes[0].starts_with("not used by the model: sub_block1.layer.0."), "{notes:?}");
-    assert_eq!(file.network.weights(), network.weights());
+    assert_eq!(file.model.weights(), network.weights());
     // And the model file keeps all of it.
     let path = folder.path().join("model.safetensors");
     file.write(&path).unwrap();
     let again = ModelFile::read(&path, &Device::default()).unwrap();
-    assert_eq!((again.metadata, again.network.weights()), (file.metadata, network.weights()));
+    assert_eq!((again.metadata, again.model.weights()), (file.metadata, network.weights()));
 }
 
 fn write(weights: &StateDict, path: &Path) {
@@ -301,7 +301,7 @@ fn weights_are_found_behind_any_prefix() {
         tensors.push(counter(&format!("{prefix}bn1.num_batches_tracked")));
         tensors.push(counter("n_averaged"));
         let Imported { model, notes } = import_stored(&tensors, &ImportOptions::default()).unwrap();
-        assert_eq!(model.network.weights(), weights, "{prefix}");
+        assert_eq!(model.model.weights(), weights, "{prefix}");
         if !prefix.is_empty() {
             assert_eq!(notes[0], format!("weights taken from under `{prefix}`"));
             assert_eq!(notes[1], "left aside, unexpected: n_averaged");
@@ -330,15 +330,15 @@ fn weights_and_their_average_are_told_apart_by_a_key() {
     };
     let message = with(None).unwrap_err().to_string();
     assert!(message.contains("`callbacks.ema.module`, `state_dict`; choose one by its key"), "{message}");
-    assert_eq!(with(Some("state_dict")).unwrap().model.network.weights(), weights);
+    assert_eq!(with(Some("state_dict")).unwrap().model.model.weights(), weights);
     for key in ["ema", "callbacks.ema", "callbacks.ema.module"] {
-        assert_eq!(with(Some(key)).unwrap().model.network.weights(), average, "{key}");
+        assert_eq!(with(Some(key)).unwrap().model.model.weights(), average, "{key}");
     }
     let message = with(Some("em")).unwrap_err().to_string();
     assert!(message.contains("`em`") && message.contains("`state_dict`"), "{message}");
     let bare: Stored = [stored("", &weights), stored("ema.", &average)].concat();
     let top = ImportOptions { key: Some(".".into()), ..ImportOptions::default() };
-    assert_eq!(import_stored(&bare, &top).unwrap().model.network.weights(), weights);
+    assert_eq!(import_stored(&bare, &top).unwrap().model.model.weights(), weights);
 }
 
 #[test]
@@ -359,9 +359,9 @@ fn every_type_of_number_is_taken_alike() {
         weights.iter().map(entry).collect()
     };
     let imported = |dtype| import_stored(&stored_as(dtype), &ImportOptions::default());
-    assert_eq!(imported(F64).unwrap().model.network.weights(), weights);
+    assert_eq!(imported(F64).unwrap().model.model.weights(), weights);
     for (dtype, precision) in [(F16, 1e-3), (BF16, 1e-2)] {
-        let found = imported(dtype).unwrap().model.network.weights();
+        let found = imported(dtype).unwrap().model.model.weights();
         for (name, entry) in &weights {
             for (a, b) in entry.values.iter().zip(&found[name].values) {
                 assert!((a - b).abs() <= precision * a.abs().max(1e-3), "{name}: {a} {b}");
@@ -449,7 +449,7 @@ fn normalisation_comes_from_the_file_or_from_whoever_knows_it() {
 fn normalisation_is_part_of_the_model_and_of_its_gradient() {
     let device = Device::default();
     let normalisation = Normalisation { mean: vec![0.4, 0.5, 0.6], std: vec![0.2, 0.25, 0.5] };
-    let mdeq = Architecture::Mdeq(common::small_mdeq());
+    let mdeq = Architecture::from(common::small_mdeq());
     let deployment = Deployment { solver: SolverConfig::broyden(5), ..Deployment::exact() };
     for architecture in [resnet().0.architecture, mdeq] {
         let [c, h, w] = architecture.image();
@@ -459,20 +459,20 @@ fn normalisation_is_part_of_the_model_and_of_its_gradient() {
         };
         let classes = architecture.classes();
         let plain = architecture.clone().init(3, &device).unwrap();
-        let inside = architecture.with_normalisation(Some(normalisation.clone()));
+        let inside = architecture.with_normalisation(Some(normalisation.clone())).unwrap();
         let inside = inside.init(3, &device).unwrap().with_weights(plain.weights()).unwrap();
         let images = common::uniform::<4>([5, c, h, w], 9);
         let normalised = normalisation.apply(images.clone());
         let objective = CrossEntropy { labels: (0..5).map(|n| n % classes).collect() };
         for estimator in ["through-solver", "exact", "unrolled"] {
-            let victim = |network: &equipoise::network::Network, images: &equipoise::batch::Images| {
+            let victim = |network: &dyn equipoise::architecture::Model, images: &equipoise::batch::Images| {
                 let estimator: Estimator = estimator.parse().unwrap();
                 let victim = network.victim(&deployment, equipoise::readout::Readout::Final, estimator);
                 let found = victim.value_and_gradient(images, &objective);
                 (to_vec(victim.logits(images)), to_vec(found.logits), found.gradient)
             };
-            let (logits, with_gradient, gradient) = victim(&inside, &images);
-            let (expected, _, raw) = victim(&plain, &normalised);
+            let (logits, with_gradient, gradient) = victim(&*inside, &images);
+            let (expected, _, raw) = victim(&*plain, &normalised);
             assert_eq!(logits, expected, "{estimator}");
             let scaled = to_vec(normalisation.pull_back(raw));
             let largest = scaled.iter().fold(0.0, |most: f32, value| most.max(value.abs()));

@@ -6,11 +6,11 @@ use std::fs;
 
 use burn::tensor::Device;
 use common::small_mdeq;
+use equipoise::architecture::Architecture;
 use equipoise::checkpoint::{Configuration, FORMAT_VERSION, Metadata, ModelFile};
 use equipoise::deployed::Deployment;
 use equipoise::gradient::Estimator;
 use equipoise::model::mdeq::MdeqConfig;
-use equipoise::network::Architecture;
 use equipoise::readout::{Readout, Tail};
 use equipoise::solve::{Method, SolverConfig, StateChoice};
 use equipoise::train::{
@@ -32,9 +32,9 @@ fn metadata(architecture: Architecture, deployment: Deployment) -> Metadata {
 /// What a model file of a small MDEQ, a configuration and a training run say to such metadata.
 fn refusals(metadata: &Metadata) -> [String; 3] {
     let folder = tempfile::tempdir().unwrap();
-    let network = Architecture::Mdeq(small_mdeq()).init(0, &Device::default()).unwrap();
+    let network = Architecture::from(small_mdeq()).init(0, &Device::default()).unwrap();
     let model = folder.path().join("model.safetensors");
-    ModelFile { metadata: metadata.clone(), network }.write(&model).unwrap();
+    ModelFile { metadata: metadata.clone(), model: network }.write(&model).unwrap();
     let configuration = folder.path().join("configuration.json");
     let content =
         serde_json::json!({ "architecture": metadata.architecture, "deployment": metadata.deployment });
@@ -63,7 +63,7 @@ fn sizes_are_bounded() {
     let mdeq = |change: &dyn Fn(&mut MdeqConfig)| {
         let mut config = small_mdeq();
         change(&mut config);
-        Architecture::Mdeq(config)
+        Architecture::from(config)
     };
     let wide = |name: &str, width: usize| Architecture::named(name).unwrap().with_width(width).unwrap();
     for (architecture, problem) in [
@@ -96,8 +96,8 @@ fn sizes_are_bounded() {
     let larger = mdeq(&|config| (config.final_channels, config.classes) = (40_000, 10_000));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
-    let network = Architecture::Mdeq(small_mdeq()).init(0, &Device::default()).unwrap();
-    ModelFile { metadata: metadata(larger, Deployment::exact()), network }.write(&path).unwrap();
+    let network = Architecture::from(small_mdeq()).init(0, &Device::default()).unwrap();
+    ModelFile { metadata: metadata(larger, Deployment::exact()), model: network }.write(&path).unwrap();
     let message = ModelFile::read(&path, &Device::default()).unwrap_err().to_string();
     assert!(message.contains("model.safetensors") && message.contains("[10000, 40000]"), "{message}");
     // The largest models in use are well within.
@@ -147,7 +147,7 @@ fn a_deployment_is_what_commands_accept_as_flags() {
             "anderson memory",
         ),
     ] {
-        for message in refusals(&metadata(Architecture::Mdeq(small_mdeq()), deployment.clone())) {
+        for message in refusals(&metadata(Architecture::from(small_mdeq()), deployment.clone())) {
             assert!(message.contains(problem), "no {problem} in: {message}");
         }
     }
@@ -203,7 +203,7 @@ fn training_settings_are_bounded() {
         solver: SolverConfig::broyden(8),
         ..Deployment::exact()
     };
-    let mdeq = Architecture::Mdeq(small_mdeq());
+    let mdeq = Architecture::from(small_mdeq());
     let message = config.validate_for(&mdeq, &deployment).unwrap_err().to_string();
     assert!(message.contains("choose a state in 1..=2"), "{message}");
     // A number of held-out examples that would overflow.

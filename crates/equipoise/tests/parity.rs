@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
 use common::{Fixture, median_cosine, relative_error, worst_cosine};
+use equipoise::architecture::Architecture;
 use equipoise::attack::Classifier;
 use equipoise::batch::{Images, predictions, to_vec};
 use equipoise::checkpoint::{Configuration, ImportOptions, ModelFile, import};
@@ -15,7 +16,6 @@ use equipoise::deployed::{Deployment, Victim};
 use equipoise::gradient::Estimator;
 use equipoise::loss::{CrossEntropy, Objective};
 use equipoise::model::mdeq::{Convolutions, Mdeq};
-use equipoise::network::{Architecture, Network};
 use equipoise::readout::Readout;
 use equipoise::solve::{SolverConfig, StateChoice, StopScope};
 use equipoise::trace::{Trace, TraceOptions, trace};
@@ -50,8 +50,9 @@ fn releases() -> Vec<Release> {
         file.metadata.deployment = batch_scope(file.metadata.deployment);
         // A unit of `two-branch` is at the kink of its ReLU: with the rounding of Winograd's convolutions one
         // example's gradient is that of the other side.
-        if let Network::Mdeq(model) = &mut file.network {
-            model.cell = model.cell.clone().with_convolutions(Convolutions::Direct);
+        if let Some(model) = file.model.downcast::<Mdeq>() {
+            let cell = model.cell.clone().with_convolutions(Convolutions::Direct);
+            file.model = Box::new(Mdeq { cell, ..model.clone() });
         }
         Some(Release { name, file, expected: Fixture::read(&folder.join("io.safetensors")) })
     };
@@ -66,8 +67,7 @@ fn batch_scope(mut deployment: Deployment) -> Deployment {
 
 impl Release {
     fn model(&self) -> &Mdeq {
-        let Network::Mdeq(model) = &self.file.network else { unreachable!() };
-        model
+        self.file.model.downcast().unwrap()
     }
 
     fn images(&self) -> Images {
@@ -307,7 +307,7 @@ fn resnet18() {
     )
     .unwrap()
     .model;
-    let victim = file.network.victim(&file.metadata.deployment, Readout::Final, Estimator::Exact);
+    let victim = file.model.victim(&file.metadata.deployment, Readout::Final, Estimator::Exact);
     let images: Images = expected.tensor("x");
     let logits = victim.logits(&images);
     let error = relative_error(&logits, &expected.tensor("logits"));

@@ -18,8 +18,8 @@ use equipoise::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved};
 use equipoise::loss::{CrossEntropy, Objective};
 use equipoise::model::deq::{Head, Stem};
 use equipoise::model::layers::Phase;
+use equipoise::model::mdeq::Mdeq;
 use equipoise::model::mdeq::MdeqHead;
-use equipoise::network::Network;
 use equipoise::readout::{Readout, Tail};
 use equipoise::state::State;
 use equipoise::trace::{TraceOptions, trace_file};
@@ -89,7 +89,7 @@ fn traces() {
 fn readouts() {
     for name in NAMES {
         let (file, expected) = (model(name), Fixture::read(&folder(name).join("io.safetensors")));
-        let Network::Mdeq(deq) = &file.network else { unreachable!() };
+        let deq = file.model.downcast::<Mdeq>().unwrap();
         let deployment = &file.metadata.deployment;
         let unrolled = Deployment { tail: Tail::UNROLLED, ..deployment.clone() };
         for (readout, deployment, part) in [
@@ -113,20 +113,20 @@ fn exports_come_back_the_same() {
     let work = tempfile::tempdir().unwrap();
     for name in NAMES {
         let file = model(name);
-        let weights = file.network.weights();
+        let weights = file.model.weights();
         let pth = work.path().join("weights.pth");
-        export_pytorch(&file.network, &pth).unwrap();
+        export_pytorch(&*file.model, &pth).unwrap();
         let read = read_checkpoint(&pth).unwrap();
         let read: StateDict = read.iter().map(|(name, raw)| (name.clone(), raw.to_f32().unwrap())).collect();
         assert_eq!(read, weights);
         let tensors = work.path().join("weights.safetensors");
-        export_safetensors(&file.network, &tensors).unwrap();
+        export_safetensors(&*file.model, &tensors).unwrap();
         for path in [pth, tensors] {
             let configuration = Configuration::read(&folder(name).join("config.json")).unwrap();
             let again = import(&path, configuration, name, &ImportOptions::default(), &Device::default())
                 .unwrap()
                 .model;
-            assert_eq!(again.network.weights(), weights);
+            assert_eq!(again.model.weights(), weights);
             assert_eq!(again.metadata, file.metadata);
         }
     }
@@ -155,7 +155,7 @@ impl ReadHead for OneByOne<'_> {
 #[test]
 fn joint_gradients_do_not_depend_on_how_heads_are_read_or_on_the_batch() {
     let (file, fixture) = (model("two-branch"), Fixture::read(&folder("two-branch").join("io.safetensors")));
-    let Network::Mdeq(deq) = &file.network else { unreachable!() };
+    let deq = file.model.downcast::<Mdeq>().unwrap();
     let deployment = &file.metadata.deployment;
     let joint: Estimator = GRADIENTS[5].parse().unwrap();
     let victim = Victim::new(deq, deployment, Readout::Final, joint.clone());

@@ -144,7 +144,7 @@ fn cells_that_cannot_are_refused() {
     let device = Device::default();
     let model = linear_deq(9, 3, 0.5, &mut Init::new(1, &device));
     let (images, objective) = (uniform([2, 1, 3, 3], 1), CrossEntropy { labels: vec![0, 1] });
-    let refused = |options: StepOptions<'_>| {
+    let refused = |options: StepOptions| {
         let step =
             gradients(&model, &Deployment::exact(), &options, &images, &objective, &Default::default());
         step.err().unwrap().to_string()

@@ -5,8 +5,8 @@ mod common;
 use std::path::Path;
 
 use burn::tensor::Device;
+use equipoise::architecture::Architecture;
 use equipoise::checkpoint::{Configuration, ImportOptions, import};
-use equipoise::network::Architecture;
 use equipoise::trace::{TraceError, TraceOptions, read_input, trace_file};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -62,7 +62,7 @@ fn only_a_deq_is_traced_and_nothing_is_written_on_failure() {
     let configuration = Configuration { architecture: architecture.clone(), deployment: Default::default() };
     let weights = folder.path().join("weights.pth");
     let network = architecture.init(0, &Device::default()).unwrap();
-    equipoise::checkpoint::export_pytorch(&network, &weights).unwrap();
+    equipoise::checkpoint::export_pytorch(&*network, &weights).unwrap();
     let file = import(&weights, configuration, "baseline", &ImportOptions::default(), &Device::default())
         .unwrap()
         .model;

@@ -9,6 +9,7 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use common::{compare_gradients, small_mdeq, uniform};
+use equipoise::architecture::{Architecture, Model};
 use equipoise::batch::to_vec;
 use equipoise::checkpoint::{FORMAT_VERSION, Metadata, ModelFile, state_dict};
 use equipoise::deployed::Deployment;
@@ -19,7 +20,6 @@ use equipoise::model::deq::{Head, Stem};
 use equipoise::model::layers::{BatchMoments, Phase};
 use equipoise::model::mdeq::MdeqConfig;
 use equipoise::model::parameters::accumulate_module;
-use equipoise::network::{Architecture, Network};
 use equipoise::readout::Readout;
 use equipoise::solve::{SolverConfig, StateChoice, solve};
 use equipoise::train::{
@@ -75,7 +75,7 @@ fn plan<'a>(data: &'a Dataset, folder: &Path) -> Plan<'a> {
     let metadata = Metadata {
         format_version: FORMAT_VERSION,
         name: "test".into(),
-        architecture: Architecture::Mdeq(small_mdeq()),
+        architecture: Architecture::from(small_mdeq()),
         deployment: Deployment { solver: SolverConfig::broyden(4), ..Deployment::exact() },
         training: serde_json::Value::Null,
         data: String::new(),
@@ -99,7 +99,7 @@ impl Observer for StopAfter {
 
 fn weights(outcome: Outcome) -> equipoise::checkpoint::StateDict {
     assert!(outcome.complete);
-    state_dict(&outcome.model.network)
+    outcome.model.model.weights()
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_run_that_was_cut_off_ends_with_the_same_weights() {
 /// Everything that training can do, at once.
 fn full_plan<'a>(data: &'a Dataset, folder: &Path) -> Plan<'a> {
     let mut plan = plan(data, folder);
-    plan.metadata.architecture = Architecture::Mdeq(MdeqConfig { dropout: 0.2, ..small_mdeq() });
+    plan.metadata.architecture = Architecture::from(MdeqConfig { dropout: 0.2, ..small_mdeq() });
     let config = &mut plan.config;
     config.epochs = 3;
     config.adversary =
@@ -226,7 +226,7 @@ fn every_setting_matters() {
         &|plan| regularise(plan, false),
         &|plan| regularise(plan, true),
         &|plan| {
-            plan.metadata.architecture = Architecture::Mdeq(MdeqConfig { dropout: 0.2, ..small_mdeq() });
+            plan.metadata.architecture = Architecture::from(MdeqConfig { dropout: 0.2, ..small_mdeq() });
         },
     ];
     let results: Vec<_> = changes.iter().map(|change| run(*change)).collect();
@@ -247,11 +247,11 @@ fn clipped_gradients_have_the_norm_asked_for() {
     // Plain gradient descent moves by rate times gradient.
     plan.config.optimizer = OptimizerConfig::Sgd { learning_rate: 0.5, weight_decay: 0.0, momentum: 0.0 };
     (plan.config.schedule, plan.config.clip_norm) = (Schedule::Constant, Some(0.01));
-    let before = state_dict(&plan.metadata.architecture.init(plan.seed, &Device::default()).unwrap());
+    let before = plan.metadata.architecture.init(plan.seed, &Device::default()).unwrap().weights();
     let outcome = train(&plan, &Device::default(), &StopAfter(Flag::new(1))).unwrap();
     let norm = lines(folder.path(), "steps.jsonl")[0]["gradient_norm"].as_f64().unwrap();
     assert!(norm > 0.1, "{norm}");
-    let after = state_dict(&outcome.model.network);
+    let after = outcome.model.model.weights();
     let moved: f64 = before
         .iter()
         .filter(|(name, _)| !name.contains("running"))
@@ -291,14 +291,14 @@ fn trades_lowers_its_loss_and_learns() {
 fn dropout_is_off_outside_of_training() {
     let device = Device::default();
     let (with, without) = (MdeqConfig { dropout: 0.5, ..small_mdeq() }, small_mdeq());
-    let [with, without] = [with, without].map(|config| Architecture::Mdeq(config).init(3, &device).unwrap());
+    let [with, without] = [with, without].map(|config| Architecture::from(config).init(3, &device).unwrap());
     let (images, deployment) = (uniform([4, 1, 8, 8], 2), Deployment::exact());
-    let answer = |network: &Network| {
+    let answer = |network: &dyn Model| {
         let victim = network.victim(&deployment, Readout::Final, Estimator::Exact);
         let answer = victim.value_and_gradient(&images, &CrossEntropy { labels: vec![1, 2, 3, 4] });
         (to_vec(answer.logits), to_vec(answer.gradient))
     };
-    assert_eq!(answer(&with), answer(&without));
+    assert_eq!(answer(&*with), answer(&*without));
 }
 
 #[test]
@@ -459,7 +459,7 @@ fn a_run_starts_from_the_weights_it_is_given() {
     let first = tempfile::tempdir().unwrap();
     let pretrained = train(&plan(&data, first.path()), &device, &Silent).unwrap().model;
     let start = || Initial {
-        network: pretrained.network.clone(),
+        model: pretrained.model.clone(),
         origin: Origin { name: "pretrained".into(), sha256: "00".into() },
     };
     let tuned = |folder: &Path| {
@@ -476,7 +476,7 @@ fn a_run_starts_from_the_weights_it_is_given() {
     let outcome = train(&frozen, &device, &Silent).unwrap();
     assert_eq!(outcome.model.metadata.training["init"]["sha256"], "00");
     let trained = |name: &String| !name.contains("running");
-    let (found, expected) = (weights(outcome), state_dict(&pretrained.network));
+    let (found, expected) = (weights(outcome), pretrained.model.weights());
     assert!(found.iter().filter(|(name, _)| trained(name)).all(|(name, entry)| *entry == expected[name]));
 
     // Interrupted and resumed, also without the weights at hand being those of the seed.
@@ -491,7 +491,7 @@ fn a_run_starts_from_the_weights_it_is_given() {
 
     let mut wider = tuned(whole.path());
     wider.resume = false;
-    wider.metadata.architecture = Architecture::Mdeq(MdeqConfig { final_channels: 24, ..small_mdeq() });
+    wider.metadata.architecture = Architecture::from(MdeqConfig { final_channels: 24, ..small_mdeq() });
     let message = train(&wider, &device, &Silent).unwrap_err().to_string();
     assert!(message.contains("pretrained") && message.contains("classifier.weight"), "{message}");
 }
@@ -517,10 +517,10 @@ fn a_joint_gradient_notes_each_state_once() {
         let options = StepOptions::default();
         let step =
             gradients(&model, &deployment, &options, &images, &objective, &Default::default()).unwrap();
-        state_dict(&Network::Mdeq(step.moments.absorbed_into(model.clone())))
+        state_dict(&step.moments.absorbed_into(model.clone()))
     };
     let (single, double) = (after("exact"), after("joint(exact,exact)"));
-    let before = state_dict(&Network::Mdeq(model.clone()));
+    let before = state_dict(&model);
     let mut compared = 0;
     for (name, entry) in &before {
         if !name.contains("running") {
@@ -607,7 +607,7 @@ fn the_state_of_another_optimiser_is_refused_even_with_right_checksums() {
     let [folder, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let plan_here = plan(&data, folder.path());
     let mut plan_there = plan(&data, other.path());
-    plan_there.metadata.architecture = Architecture::Mdeq(MdeqConfig { final_channels: 12, ..small_mdeq() });
+    plan_there.metadata.architecture = Architecture::from(MdeqConfig { final_channels: 12, ..small_mdeq() });
     for plan in [&plan_here, &plan_there] {
         train(plan, &device, &StopAfter(Flag::new(3))).unwrap();
     }

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use equipoise::architecture::{Architecture, Model};
 use equipoise::attack::ExampleRng;
 use equipoise::checkpoint::{FORMAT_VERSION, Metadata, ModelFile};
 use equipoise::deployed::Deployment;
 use equipoise::model::mdeq::MdeqConfig;
-use equipoise::network::{Architecture, Network};
 use equipoise_report::write_atomically;
 use safetensors::tensor::{Dtype, TensorView};
 use tempfile::TempDir;
@@ -21,7 +21,7 @@ pub struct Subject {
     pub name: String,
     /// Its sizes.
     pub config: MdeqConfig,
-    network: Network,
+    model: Box<dyn Model>,
     seed: u64,
     folder: TempDir,
 }
@@ -45,10 +45,9 @@ impl Subject {
     }
 
     fn of(name: &str, config: MdeqConfig, seed: u64, device: &Device) -> Result<Self, Error> {
-        let network = Architecture::Mdeq(config.clone()).init(seed, device).map_err(input)?;
-        let network = contracting(network)?;
+        let model = contracting(&*Architecture::from(config.clone()).init(seed, device).map_err(input)?)?;
         let folder = tempfile::tempdir().map_err(failed(&std::env::temp_dir(), "make a folder in"))?;
-        Ok(Self { name: name.to_owned(), config, network, seed, folder })
+        Ok(Self { name: name.to_owned(), config, model, seed, folder })
     }
 
     /// A path in the folder.
@@ -61,12 +60,12 @@ impl Subject {
         let metadata = Metadata {
             format_version: FORMAT_VERSION,
             name: self.name.clone(),
-            architecture: Architecture::Mdeq(self.config.clone()),
+            architecture: Architecture::from(self.config.clone()),
             deployment: deployment.clone(),
             training: serde_json::Value::Null,
             data: String::new(),
         };
-        let file = ModelFile { metadata, network: self.network.clone() };
+        let file = ModelFile { metadata, model: self.model.clone() };
         let path = self.path("model.safetensors");
         file.write(&path)?;
         Ok((path, file))
@@ -89,8 +88,8 @@ impl Subject {
 
 /// The same with cells that contract, as trained ones do: other cells carry rounding on from application to
 /// application, and no two programs agree on what comes out.
-fn contracting(network: Network) -> Result<Network, Error> {
-    let mut weights = network.weights();
+fn contracting(model: &dyn Model) -> Result<Box<dyn Model>, Error> {
+    let mut weights = model.weights();
     for (name, entry) in &mut weights {
         let factor = match name.rsplit_once(".gn") {
             Some((_, "1.weight")) => 0.3,
@@ -99,7 +98,7 @@ fn contracting(network: Network) -> Result<Network, Error> {
         };
         entry.values.iter_mut().for_each(|value| *value *= factor);
     }
-    network.with_weights(weights).map_err(|error| Error::Internal(error.to_string()))
+    model.with_weights(weights).map_err(|error| Error::Internal(error.to_string()))
 }
 
 /// `x` and `y` as `trace` reads them.

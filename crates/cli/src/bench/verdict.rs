@@ -127,7 +127,7 @@ pub fn measure(
     let estimators: Vec<_> =
         std::iter::once(training.clone()).chain(args::gradients(Some(GRADIENTS), model)?).collect();
     let victim = |estimator: &equipoise::gradient::Estimator| {
-        model.network.victim(deployment, Readout::Final, estimator.clone())
+        model.model.victim(deployment, Readout::Final, estimator.clone())
     };
     let victims: Vec<Box<dyn WhiteBox>> = estimators.iter().map(&victim).collect();
     let names: Vec<String> = estimators.iter().map(ToString::to_string).collect();

@@ -7,18 +7,14 @@
 use std::io::{self, BufRead};
 use std::time::Instant;
 
-use burn::module::Module;
 use burn::optim::AdamConfig;
 use equipoise::attack::{Attack, Budget, Norm, Pgd, PgdConfig, Targets};
 use equipoise::batch::Images;
 use equipoise::checkpoint::ModelFile;
 use equipoise::gradient::Estimator;
 use equipoise::loss::CrossEntropy;
-use equipoise::model::cell::{Cell, Counted, FixedPointMap};
-use equipoise::model::deq::Stem;
-use equipoise::model::layers::Phase;
-use equipoise::model::mdeq::Mdeq;
-use equipoise::network::Network;
+use equipoise::model::cell::{Counted, FixedPointMap};
+use equipoise::model::equilibrium::Equilibrium;
 use equipoise::readout::Readout;
 use equipoise::solve::{Broyden, solve};
 use equipoise::state::State;
@@ -136,7 +132,7 @@ fn prepare<'a>(
     labels: Vec<usize>,
     counter: &WorkCounter,
 ) -> Result<Repeat<'a>, Error> {
-    let Network::Mdeq(model) = &file.network else {
+    let Some(model) = file.model.equilibrium() else {
         return Err(input("a DEQ is needed: the model is a feedforward network"));
     };
     Ok(match task {
@@ -144,7 +140,7 @@ fn prepare<'a>(
             cell(task, file, model, &images, counter)
         }
         Task::Pgd(estimator) => {
-            let victim = file.network.victim(&file.metadata.deployment, Readout::Final, estimator.clone());
+            let victim = file.model.victim(&file.metadata.deployment, Readout::Final, estimator.clone());
             let attack = one_step()?;
             let budget = budget()?;
             Box::new(move || {
@@ -164,15 +160,15 @@ fn prepare<'a>(
 fn cell<'a>(
     task: &Task,
     file: &'a ModelFile,
-    model: &'a Mdeq,
+    model: &'a dyn Equilibrium,
     images: &Images,
     counter: &WorkCounter,
 ) -> Repeat<'a> {
-    let injection = model.stem.forward(images.clone(), &Phase::Evaluate);
+    let injection = model.injection(images);
     let solver = &file.metadata.deployment.solver;
     let [n, _] = injection.dims();
-    let start = State::zeros([n, model.cell.state_dim()], &injection.device());
-    let bound = model.cell.bind(&injection);
+    let start = State::zeros([n, model.state_dim()], &injection.device());
+    let bound = model.bind(&injection);
     let map: &dyn FixedPointMap = &*bound;
     let trajectory = solve(map, start.clone(), solver);
     // A state as it occurs in a solve.
@@ -205,7 +201,7 @@ fn cell<'a>(
         Task::Solve => {
             let counter = counter.clone();
             Box::new(move || {
-                let cell = Counted::new(model.cell.bind(&injection), counter.clone());
+                let cell = Counted::new(model.bind(&injection), counter.clone());
                 drop(solve(&cell, start.clone(), solver));
                 Ok(Work::default())
             })
@@ -231,24 +227,20 @@ fn train_step<'a>(
     let deployment = &file.metadata.deployment;
     let (attack, budget) = (one_step()?, budget()?);
     let mut optimizer = AdamConfig::new().init();
-    let mut network = file.network.clone();
+    let mut model = file.model.clone();
     let indices: Vec<usize> = (0..labels.len()).collect();
     Ok(Box::new(move || {
         let targets = Targets { images: &images, labels: &labels, indices: &indices, seed: 0, start: 0 };
-        let victim = network.victim(deployment, Readout::Final, deployment.training_gradient.clone());
+        let victim = model.victim(deployment, Readout::Final, deployment.training_gradient.clone());
         let perturbed = attack.run(&*victim, &targets, &budget);
         let spent = victim.work();
         drop(victim);
         let objective = CrossEntropy { labels: labels.clone() };
-        let Network::Mdeq(model) = &network else {
-            return Err(Error::Internal("the network changed".into()));
-        };
         let options = train::StepOptions::default();
-        let step = train::gradients(model, deployment, &options, &perturbed, &objective, &counter);
+        let step = model.training_pass(deployment, &options, &perturbed, &objective, &counter);
         let step = step.map_err(|error| Error::Internal(error.to_string()))?;
         // Too small a rate to lead anywhere: every repetition is the same work.
-        let stepped = optimizer.step(1e-9, network.clone().train(), step.parameters).valid();
-        network = step.moments.absorbed_into(stepped);
+        model = model.stepped(&mut optimizer, 1e-9, step.parameters, step.moments);
         Ok(spent)
     }))
 }

@@ -76,7 +76,7 @@ impl Planted {
         let kind = Kind::Contractive;
         let (net, deployment) = (victims.model(kind, model)?, Victims::deployment(kind));
         let few = Deployment { solver: SolverConfig::broyden(1), ..deployment.clone() };
-        let truth = Victim::ready_made(&net, &deployment);
+        let truth = Victim::ready_made(&*net, &deployment);
         let other = Victim::ready_made(&*net, if self == Self::OtherModel { &few } else { &deployment });
         let through = Victim::new(&*net, &deployment, READOUT, Estimator::ThroughSolver);
         let origins = Origins::new(points, eps);
@@ -125,7 +125,7 @@ impl Planted {
 }
 
 /// A model behind a gradient.
-type Solved<'a> = Victim<'a, super::model::PixelStem, super::model::TanhCell, super::model::StateHead>;
+type Solved<'a> = Victim<'a>;
 
 /// For each image its best relative residual, and whether its solve converged.
 pub fn residuals(victim: &Solved<'_>, images: &Images, steps: usize) -> Vec<(f64, bool)> {

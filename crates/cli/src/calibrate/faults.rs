@@ -89,7 +89,7 @@ impl Fault {
         let readout = self.readout();
         let victim = |estimator: Estimator| Victim::new(&*net, &deployment, readout, estimator);
         let (training, truth) = (victim(Estimator::Exact), victim(Estimator::ThroughSolver));
-        let others: Vec<(String, Victim<'_, _, _, _>)> =
+        let others: Vec<(String, Victim<'_>)> =
             self.others(&deployment).into_iter().map(|e| (e.to_string(), victim(e))).collect();
         let mut others: Vec<(String, &dyn WhiteBox)> =
             others.iter().map(|(name, other)| (name.clone(), other as &dyn WhiteBox)).collect();

@@ -122,7 +122,7 @@ impl Null {
             Self::SameGradient => {
                 let net = victims.model(Kind::Contractive, model)?;
                 let deployment = Victims::deployment(Kind::Contractive);
-                let training = Victim::ready_made(&net, &deployment);
+                let training = Victim::ready_made(&*net, &deployment);
                 let trial = same_gradient(&training, settings, 0)?;
                 let done = trial.run(points)?;
                 for subset in subsets(points.len(), seed, self.small()) {
@@ -132,8 +132,8 @@ impl Null {
             Self::Converged => {
                 let net = victims.model(Kind::Tight, model)?;
                 let deployment = Victims::deployment(Kind::Tight);
-                let training = Victim::ready_made(&net, &deployment);
-                let others: Vec<(String, Victim<'_, _, _, _>)> = parse_list(CONVERGED)
+                let training = Victim::ready_made(&*net, &deployment);
+                let others: Vec<(String, Victim<'_>)> = parse_list(CONVERGED)
                     .map_err(input)?
                     .into_iter()
                     .map(|e| (e.to_string(), Victim::new(&*net, &deployment, READOUT, e)))
@@ -284,7 +284,7 @@ mod tests {
         let points = victims.first(100).unwrap();
         let net = victims.model(Kind::Contractive, 0).unwrap();
         let deployment = Victims::deployment(Kind::Contractive);
-        let training = Victim::ready_made(&net, &deployment);
+        let training = Victim::ready_made(&*net, &deployment);
         let settings = Settings { budget: Budget::new(Norm::Linf, EPS).unwrap(), seed: 3, batch_size: 64 };
         let verdict = |exchanged| {
             let trial = same_gradient(&training, settings, exchanged).unwrap();

@@ -158,7 +158,7 @@ mod tests {
         let points = victims.first(120).unwrap();
         let model = victims.model(Kind::Contractive, 0).unwrap();
         let deployment = Victims::deployment(Kind::Contractive);
-        let truth = Victim::ready_made(&model, &deployment);
+        let truth = Victim::ready_made(&*model, &deployment);
         let origins = Origins::new(&points, 0.1);
         let turned = |draw| Turned::new(&truth, &origins, &points, 0.5, (1, draw));
         let (training, others) = (turned(0), [turned(1), turned(2), turned(3)]);

@@ -248,7 +248,7 @@ impl Work<'_> {
                 let Some(model) = self.victims.known(kind, seed) else { continue };
                 models += 1;
                 let deployment = Victims::deployment(kind);
-                let victim = Victim::ready_made(&model, &deployment);
+                let victim = Victim::ready_made(&*model, &deployment);
                 clean += accuracy(&victim, &points);
                 let mut residuals = residuals_of(&model, &deployment, points.images());
                 residuals.sort_by(f64::total_cmp);

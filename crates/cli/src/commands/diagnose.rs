@@ -9,8 +9,7 @@ use equipoise::checkpoint::ModelFile;
 use equipoise::diagnose::{self, Case, DiagnoseError, Measured, Settings, SpectrumConfig};
 use equipoise::evaluate::{Points, Verified, read_adversarial};
 use equipoise::gradient::Estimator;
-use equipoise::model::mdeq::Mdeq;
-use equipoise::network::Network;
+use equipoise::model::equilibrium::Equilibrium;
 use equipoise::solve::MAX_STEPS;
 use equipoise::work::Work;
 use equipoise_dataset::{Dataset, Split};
@@ -193,10 +192,10 @@ fn adversarial(
     settings: &Settings,
     setup: &Setup,
 ) -> Result<Adversarial, Error> {
-    let ModelFile { metadata, network } = &patient.file;
+    let ModelFile { metadata, model } = &patient.file;
     let deployment = &metadata.deployment;
     let readout = deployment.readout;
-    let judge = network.victim(deployment, readout, deployment.training_gradient.clone());
+    let judge = model.victim(deployment, readout, deployment.training_gradient.clone());
     let Settings { budget, batch_size, .. } = settings;
     let watch = Watch::new(&patient.name, setup);
     let saved = read_adversarial(path)?;
@@ -215,7 +214,7 @@ fn sections(list: &str) -> Result<Vec<&'static str>, Error> {
 
 /// T, where there is a solver.
 fn solver_steps(file: &ModelFile) -> Option<usize> {
-    matches!(file.network, Network::Mdeq(_)).then_some(file.metadata.deployment.solver.steps)
+    file.model.equilibrium().map(|_| file.metadata.deployment.solver.steps)
 }
 
 /// What finished sections must have in common with this run to be used by it. The batch size is not among it, and
@@ -247,10 +246,10 @@ fn diagnose(
     part: &str,
     setup: &Setup,
 ) -> Result<ModelDiagnosis, Error> {
-    let ModelFile { metadata, network } = &patient.file;
+    let ModelFile { metadata, model } = &patient.file;
     let deployment = &metadata.deployment;
     let training = &deployment.training_gradient;
-    let victim = |estimator: &Estimator| network.victim(deployment, deployment.readout, estimator.clone());
+    let victim = |estimator: &Estimator| model.victim(deployment, deployment.readout, estimator.clone());
     let ready_made = victim(training);
     let watch = Watch::new(&patient.name, setup);
     // The attack is run when the first section needs it: all may be done already.
@@ -267,13 +266,11 @@ fn diagnose(
         attacked.clone().ok_or_else(|| Error::Internal("no case".into()))
     };
     let wanted = |name: &str| checked.sections.contains(&name).then(|| format!("{part}-{name}"));
-    let deq = |what: &str| match network {
-        Network::Mdeq(model) => Ok(model),
-        Network::ResNet18(_) | Network::WideResNet(_) => Err(format!("a feedforward network has no {what}")),
-    };
-    let equilibrium = |what: &str, run: &mut dyn FnMut(&Mdeq) -> Result<Value, Error>| match deq(what) {
-        Ok(model) => run(model),
-        Err(reason) => to_value(&Section::<()>::absent(reason)),
+    let equilibrium = |what: &str, run: &mut dyn FnMut(&dyn Equilibrium) -> Result<Value, Error>| match model
+        .equilibrium()
+    {
+        Some(model) => run(model),
+        None => to_value(&Section::<()>::absent(format!("a feedforward network has no {what}"))),
     };
 
     let residual = done.section(wanted("residual"), || {
@@ -284,9 +281,9 @@ fn diagnose(
     })?;
     let accuracy = done.section(wanted("accuracy"), || {
         let case = case()?;
-        timed(|| match network {
-            Network::Mdeq(model) => diagnose::accuracy(model, deployment, &case),
-            _ => diagnose::feedforward_accuracy(&*victim(training), &case),
+        timed(|| match model.equilibrium() {
+            Some(model) => diagnose::accuracy(model, deployment, &case),
+            None => diagnose::feedforward_accuracy(&*victim(training), &case),
         })
     })?;
     let alignment = done.section(wanted("alignment"), || {
@@ -303,9 +300,9 @@ fn diagnose(
     })?;
     let landscape = done.section(wanted("landscape"), || {
         let case = case()?;
-        let mut gradients = match network {
-            Network::Mdeq(_) => vec![training.clone()],
-            _ => Vec::new(),
+        let mut gradients = match model.equilibrium() {
+            Some(_) => vec![training.clone()],
+            None => Vec::new(),
         };
         let truth = Estimator::ThroughSolver;
         if !gradients.is_empty() && *training != truth {
@@ -332,7 +329,7 @@ fn diagnose(
             let eps = diagnose::sweep_eps(&*victim(training), &case)?;
             let mut result = Sweep { solver_steps: Vec::new(), tolerance: Vec::new(), eps: eps.result };
             let mut work = eps.work;
-            if let Network::Mdeq(model) = network {
+            if let Some(model) = model.equilibrium() {
                 let steps = diagnose::sweep_solver_steps(model, deployment, &case)?;
                 let tolerance = diagnose::sweep_tolerance(model, deployment, &case)?;
                 work = work + steps.work + tolerance.work;
@@ -344,9 +341,9 @@ fn diagnose(
     let gallery = done.section(wanted("gallery").filter(|_| checked.gallery > 0), || {
         let case = case()?;
         let classes = &checked.data.class_names;
-        timed(|| match network {
-            Network::Mdeq(model) => diagnose::gallery(model, deployment, &case, classes, checked.gallery),
-            _ => diagnose::feedforward_gallery(&*victim(training), &case, classes, checked.gallery),
+        timed(|| match model.equilibrium() {
+            Some(model) => diagnose::gallery(model, deployment, &case, classes, checked.gallery),
+            None => diagnose::feedforward_gallery(&*victim(training), &case, classes, checked.gallery),
         })
     })?;
     let solver_steps = solver_steps(&patient.file);

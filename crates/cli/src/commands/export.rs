@@ -19,8 +19,8 @@ pub fn run(flags: &Export, setup: &Setup) -> Result<(), Error> {
     let Some(out) = &flags.out else { return Err(input("nothing to write: add --out FILE or --hub DIR")) };
     let (model, _) = args::model(&flags.model, &setup.device)?;
     match out.extension().and_then(|ending| ending.to_str()) {
-        Some("pth" | "pt") => export_pytorch(&model.network, out)?,
-        Some("safetensors") => export_safetensors(&model.network, out)?,
+        Some("pth" | "pt") => export_pytorch(&*model.model, out)?,
+        Some("safetensors") => export_safetensors(&*model.model, out)?,
         _ => {
             let problem = "the file's ending says what to write: use .pth, .pt or .safetensors";
             return Err(input(format!("{}: {problem}", out.display())));

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use equipoise::architecture::Architecture;
 use equipoise::checkpoint::{Metadata, ModelFile};
-use equipoise::network::Architecture;
 use equipoise_files::write_folder_atomically;
 use equipoise_record::Evaluation;
 use equipoise_report::{ModelCard, distinguish, model_card, training_method};
@@ -98,7 +98,7 @@ fn configuration(model: &ModelFile, hash: &str) -> Result<String, Error> {
     all["model_type"] = all["architecture"]["kind"].clone();
     all["model_file"] = MODEL.into();
     all["model_sha256"] = hash.into();
-    all["parameters"] = model.network.parameter_count().into();
+    all["parameters"] = model.model.parameter_count().into();
     Ok(serde_json::to_string_pretty(&all).map_err(internal)? + "\n")
 }
 
@@ -106,9 +106,9 @@ fn card(model: &ModelFile, license: Option<String>, models: Vec<Evaluation>) -> 
     let Metadata { name, architecture, deployment, training, data, .. } = &model.metadata;
     let mut facts = vec![(
         "Architecture".to_owned(),
-        format!("{}, {} parameters", in_words(architecture), model.network.parameter_count()),
+        format!("{}, {} parameters", in_words(architecture), model.model.parameter_count()),
     )];
-    let equilibrium = matches!(architecture, Architecture::Mdeq(_));
+    let equilibrium = model.model.equilibrium().is_some();
     if let Some(recipe) = training.get("recipe") {
         let mut says = training_method(recipe);
         if equilibrium {
@@ -136,16 +136,5 @@ fn card(model: &ModelFile, license: Option<String>, models: Vec<Evaluation>) -> 
 
 fn in_words(architecture: &Architecture) -> String {
     let [c, h, w] = architecture.image();
-    let network = match architecture {
-        Architecture::Mdeq(config) => {
-            let channels: Vec<String> = config.channels.iter().map(ToString::to_string).collect();
-            match channels.len() {
-                1 => format!("single-scale DEQ with {} channels", channels.join("")),
-                n => format!("MDEQ of {n} branches with {} channels", channels.join(", ")),
-            }
-        }
-        Architecture::ResNet18(config) => format!("ResNet-18 of width {}", config.width),
-        Architecture::WideResNet(config) => format!("wide ResNet {}-{}", config.depth, config.width),
-    };
-    format!("{network}, {} classes, images of {c} × {h} × {w}", architecture.classes())
+    format!("{}, {} classes, images of {c} × {h} × {w}", architecture.describe(), architecture.classes())
 }

@@ -1,10 +1,10 @@
 //! `import`: from a PyTorch checkpoint to a model file.
 
+use equipoise::architecture::Architecture;
 use equipoise::checkpoint::{Configuration, ImportError, ImportOptions, Imported, Normalise, import};
 use equipoise::deployed::Deployment;
 use equipoise::gradient::Estimator;
 use equipoise::model::normalisation::Normalisation;
-use equipoise::network::Architecture;
 
 use super::print;
 use crate::error::{Error, input};
@@ -100,18 +100,13 @@ fn configuration(flags: &Import) -> Result<Configuration, Error> {
         }
         (None, Some(name)) => {
             let architecture = Architecture::named(name);
-            let architecture =
-                architecture.filter(|architecture| !matches!(architecture, Architecture::Mdeq(_)));
+            let architecture = architecture.filter(|architecture| architecture.kind() == name);
             let architecture = architecture
                 .ok_or_else(|| input(format!("--arch {name}: use mdeq, resnet18 or wrn-34-10")))?;
             Configuration { architecture, deployment: Deployment::default() }
         }
     };
-    let kind = match configuration.architecture {
-        Architecture::Mdeq(_) => "mdeq",
-        Architecture::ResNet18(_) => "resnet18",
-        Architecture::WideResNet(_) => "wrn-34-10",
-    };
+    let kind = configuration.architecture.kind();
     if let Some(name) = flags.arch.as_deref().filter(|name| *name != kind) {
         return Err(input(format!("--arch {name}, but the configuration is that of {kind}")));
     }

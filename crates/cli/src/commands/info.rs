@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use equipoise::architecture::Architecture;
 use equipoise::checkpoint::ModelFile;
-use equipoise::network::Architecture;
 use serde_json::{Value, json};
 
 use super::print;
@@ -46,7 +46,7 @@ fn architecture_of(path: &Path) -> Option<(String, Architecture)> {
 }
 
 fn file_facts(path: &Path, model: &ModelFile, hash: &str) -> Result<Value, Error> {
-    let count = model.network.parameter_count();
+    let count = model.model.parameter_count();
     Ok(json!({
         "name": model.metadata.name,
         "parameters": count,

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use equipoise::architecture::Architecture;
 use equipoise::deployed::Deployment;
 use equipoise::gradient::Estimator;
-use equipoise::network::Architecture;
 use equipoise::readout::Tail;
 use equipoise::solve::StateChoice;
 use equipoise::train::{
@@ -122,7 +122,7 @@ fn resolve(flags: &Train, draft: Draft, setup: &Setup) -> Result<Resolved, Error
         layout: preparation.layout.or(data.layout),
         ..data
     };
-    if flags.gradient.is_some() && !matches!(model, Architecture::Mdeq(_)) {
+    if flags.gradient.is_some() && !model.is_equilibrium() {
         return Err(input("--gradient: a feedforward network has one gradient only; leave this out"));
     }
     let deployment = draft.deployment.or_else(|| own.map(|own| own.deployment.clone()));

@@ -4,9 +4,9 @@
 use std::fs;
 
 use burn::tensor::Device;
+use equipoise::architecture::Architecture;
 use equipoise::checkpoint::ModelFile;
 use equipoise::model::mdeq::MdeqConfig;
-use equipoise::network::Architecture;
 use equipoise_dataset::{NpyArray, write_npz};
 
 use crate::support::{RECIPE, folder, refuse, run, succeed, train_tiny};
@@ -49,9 +49,9 @@ fn sizes_in_recipes_and_models_are_bounded() {
 
     train_tiny(at);
     let mut model = ModelFile::read(&at.join("model/model.safetensors"), &Device::default()).unwrap();
-    let Architecture::Mdeq(config) = model.metadata.architecture.clone() else { panic!() };
+    let config = model.metadata.architecture.config::<MdeqConfig>().unwrap().clone();
     let larger = MdeqConfig { final_channels: 60_000, classes: 10_000, ..config };
-    model.metadata.architecture = Architecture::Mdeq(larger);
+    model.metadata.architecture = Architecture::from(larger);
     model.write(&at.join("larger.safetensors")).unwrap();
     refuse(
         at,

@@ -121,7 +121,7 @@ fn pace(subject: &Subject<'_>, points: &Points) -> f64 {
     let rows: Vec<usize> = (0..points.len().min(32)).collect();
     let images = select(points.images(), &rows);
     let training = subject.deployment.training_gradient.clone();
-    let victim = subject.network.victim(subject.deployment, subject.readout, training);
+    let victim = subject.model.victim(subject.deployment, subject.readout, training);
     // The first call fills caches.
     victim.logits(&images);
     let started = Instant::now();
@@ -133,7 +133,7 @@ fn pace(subject: &Subject<'_>, points: &Points) -> f64 {
 /// Seconds that a plan takes at one radius if every image withstands everything.
 fn withstanding_seconds(subject: &Subject<'_>, plan: &Plan, points: &Points) -> Result<f64, AssessError> {
     let training = subject.deployment.training_gradient.clone();
-    let judge = subject.network.victim(subject.deployment, subject.readout, training);
+    let judge = subject.model.victim(subject.deployment, subject.readout, training);
     let victims = plan.victims(subject);
     let work = plan.cascade(subject, judge.as_ref(), &victims)?.work();
     Ok(work * points.len() as f64 * pace(subject, points))

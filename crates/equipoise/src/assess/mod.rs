@@ -375,11 +375,11 @@ impl<'a> Assessment<'a> {
     fn choose(&self, observer: &dyn Observer) -> Result<Option<EarlyChoice>, AssessError> {
         let (images, rows) = self.development.as_ref().ok_or(AssessError::NoDevelopment)?;
         let held_out = points(images, rows.clone(), &self.device)?;
-        let ModelFile { metadata, network } = self.model;
+        let ModelFile { metadata, model } = self.model;
         let (budget, deployment) = (self.largest(), &metadata.deployment);
         let labelled = Labelled { observer, label: self.name.clone() };
         let chosen =
-            choose_early(network, deployment, &held_out, &budget, self.seed, self.batch_size, &labelled);
+            choose_early(&**model, deployment, &held_out, &budget, self.seed, self.batch_size, &labelled);
         match chosen {
             Ok(choice) => {
                 let best = choice.robust_accuracy[choice.t - 1].value;
@@ -403,9 +403,15 @@ impl<'a> Assessment<'a> {
     }
 
     fn subject(&self, readout: Readout) -> Subject<'_> {
-        let ModelFile { metadata, network } = self.model;
+        let ModelFile { metadata, model } = self.model;
         let norm = self.norm();
-        Subject { network, deployment: &metadata.deployment, readout, classes: self.data.classes, norm }
+        Subject {
+            model: &**model,
+            deployment: &metadata.deployment,
+            readout,
+            classes: self.data.classes,
+            norm,
+        }
     }
 
     fn norm(&self) -> Norm {

@@ -29,7 +29,7 @@ impl Assessment<'_> {
         points: &Points,
         observer: &dyn Observer,
     ) -> Result<Option<ReadoutResult>, AssessError> {
-        let ModelFile { metadata, network } = self.model;
+        let ModelFile { metadata, model } = self.model;
         let subject = self.subject(readout);
         let plan = self.plan(&subject);
         let label = format!("{}, {readout}", self.name);
@@ -37,7 +37,7 @@ impl Assessment<'_> {
             self.announce(&label, &plan);
         }
         let deployment = &metadata.deployment;
-        let judge = network.victim(deployment, readout, deployment.training_gradient.clone());
+        let judge = model.victim(deployment, readout, deployment.training_gradient.clone());
         let victims = plan.victims(&subject);
         let cascade = plan.cascade(&subject, judge.as_ref(), &victims)?;
         let radii = self.budgets.len();

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::state_dict::{Shapes, StateDictError};
 use super::tensors::Tensors;
+use crate::model::state_dict::{Shapes, StateDictError};
 
 /// A part of the file that holds names of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,8 +14,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::import::ImportError;
+use crate::architecture::Architecture;
 use crate::deployed::Deployment;
-use crate::network::Architecture;
 
 /// A model without its weights, and how it is used.
 #[derive(Debug, Clone, PartialEq)]

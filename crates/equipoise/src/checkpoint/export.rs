@@ -10,17 +10,17 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use super::model_file::{ModelFileError, io_error, to_safetensors, write_atomically};
-use super::state_dict::StateDict;
-use crate::network::Network;
+use crate::architecture::Model;
+use crate::model::state_dict::StateDict;
 
 /// Writes the weights as a `.safetensors` file without a configuration: plain tensors for PyTorch.
 ///
 /// # Errors
 ///
 /// If the file cannot be written; nothing half-written stays behind.
-pub fn export_safetensors(network: &Network, path: &Path) -> Result<(), ModelFileError> {
+pub fn export_safetensors(model: &dyn Model, path: &Path) -> Result<(), ModelFileError> {
     // The key that PyTorch's libraries look for.
-    let content = to_safetensors(&network.weights(), ("format", "pt".to_owned()))
+    let content = to_safetensors(&model.weights(), ("format", "pt".to_owned()))
         .map_err(|problem| io_error(path, "write", io::Error::other(problem)))?;
     write_atomically(path, &content)
 }
@@ -30,8 +30,8 @@ pub fn export_safetensors(network: &Network, path: &Path) -> Result<(), ModelFil
 /// # Errors
 ///
 /// If the file cannot be written; nothing half-written stays behind.
-pub fn export_pytorch(network: &Network, path: &Path) -> Result<(), ModelFileError> {
-    let content = archive(&network.weights(), "archive").map_err(|source| io_error(path, "write", source))?;
+pub fn export_pytorch(model: &dyn Model, path: &Path) -> Result<(), ModelFileError> {
+    let content = archive(&model.weights(), "archive").map_err(|source| io_error(path, "write", source))?;
     write_atomically(path, &content)
 }
 

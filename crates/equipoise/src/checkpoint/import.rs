@@ -8,12 +8,12 @@ use burn::tensor::Device;
 use super::choose::{self, Candidate, Choice, Unchosen, is_counter, summary};
 use super::configuration::Configuration;
 use super::model_file::{FORMAT_VERSION, Metadata, ModelFile};
-use super::state_dict::{StateDict, StateDictError};
 use super::tensors::{self, Tensors};
+use crate::architecture::Architecture;
 use crate::deployed::DeploymentError;
 use crate::model::mdeq::ConfigError;
 use crate::model::normalisation::Normalisation;
-use crate::network::Architecture;
+use crate::model::state_dict::{StateDict, StateDictError};
 
 /// Why a checkpoint cannot be imported.
 #[derive(Debug, thiserror::Error)]
@@ -167,8 +167,8 @@ pub fn import(
     let mut file = tensors::read(checkpoint)?;
     let mut notes = Vec::new();
     let architecture = normalised(architecture, checkpoint, &mut file, &options.normalise, &mut notes)?;
-    let network = architecture.shapes_alone(device)?;
-    let needed = network.shapes();
+    let model = architecture.shapes_alone(device)?;
+    let needed = model.shapes();
     let keys = |all: Vec<Candidate>| all.iter().map(|candidate| candidate.key().to_owned()).collect();
 
     let all = file.clone();
@@ -204,7 +204,7 @@ pub fn import(
                 problem: format!("tensor {}{name} {problem}", candidate.prefix),
             })?;
             weights.insert(name, entry);
-        } else if options.ignore.iter().any(is) || unused(&architecture, &name) {
+        } else if options.ignore.iter().any(is) || architecture.is_unused(&name) {
             ignored.push(name);
         } else if !is_counter(&name) {
             others.push(name);
@@ -221,10 +221,10 @@ pub fn import(
             source: Box::new(source),
         }
     };
-    let network = match network.with_weights(weights) {
+    let model = match model.with_weights(weights) {
         Err(source) => return Err(misfit(source)),
         Ok(_) if !others.is_empty() => return Err(misfit(StateDictError::default())),
-        Ok(network) => network,
+        Ok(model) => model,
     };
     let metadata = Metadata {
         format_version: FORMAT_VERSION,
@@ -234,13 +234,7 @@ pub fn import(
         training: serde_json::Value::Null,
         data: String::new(),
     };
-    Ok(Imported { model: ModelFile { metadata, network }, notes })
-}
-
-/// Whether a tensor that an architecture's usual code has is never used by its forward pass.
-fn unused(architecture: &Architecture, name: &str) -> bool {
-    // The TRADES code builds a second first stage.
-    matches!(architecture, Architecture::WideResNet(_)) && name.starts_with("sub_block1.")
+    Ok(Imported { model: ModelFile { metadata, model }, notes })
 }
 
 /// The architecture with the normalisation that was asked for, or else that of the file, whose tensors are taken out.
@@ -279,7 +273,14 @@ fn normalised(
         notes.push(format!("images are normalised inside of the model: mean {mean:?}, deviation {std:?}"));
     }
     let from_file = matches!(asked, Normalise::AsInFile) && !found.is_empty();
-    let architecture = architecture.with_normalisation(own);
+    let architecture = match (architecture.with_normalisation(own.clone()), own) {
+        (Some(architecture), _) => architecture,
+        (None, None) => architecture,
+        (None, Some(_)) => {
+            let problem = format!("models of kind {} do not normalise images", architecture.kind());
+            return Err(ConfigError { field: "normalisation", problem }.into());
+        }
+    };
     architecture.validate().map_err(|error| match found.into_iter().next() {
         Some((key, _)) if from_file => {
             ImportError::Key { path: path.to_owned(), key, problem: error.problem }

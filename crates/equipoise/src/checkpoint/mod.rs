@@ -2,7 +2,6 @@
 //! models from and for PyTorch.
 
 mod model_file;
-mod state_dict;
 mod configuration;
 mod foreign;
 mod zip_end;
@@ -12,11 +11,11 @@ mod choose;
 mod import;
 mod export;
 
+pub use crate::model::state_dict::{Entry, Shapes, StateDict, StateDictError, load_state_dict, state_dict};
 pub use configuration::Configuration;
 pub use export::{export_pytorch, export_safetensors};
 pub use foreign::Kind;
 pub use import::{ImportError, ImportOptions, Imported, Normalise, import};
 pub use model_file::{FORMAT_VERSION, Metadata, ModelFile, ModelFileError};
 pub(crate) use model_file::{io_error, write_atomically};
-pub use state_dict::{Entry, Shapes, StateDict, StateDictError, load_state_dict, shapes, state_dict};
 pub use tensors::{Element, RawTensor, Tensors, read as read_checkpoint};

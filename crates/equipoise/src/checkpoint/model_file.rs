@@ -11,10 +11,10 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use super::foreign::Kind;
-use super::state_dict::{Entry, Shapes, StateDict, StateDictError, load_state_dict, shapes, state_dict};
+use crate::architecture::{Architecture, Model};
 use crate::deployed::{Deployment, DeploymentError};
 use crate::model::mdeq::ConfigError;
-use crate::network::{Architecture, Network};
+use crate::model::state_dict::{Entry, StateDict, StateDictError};
 
 /// The version of the model file format that this build writes.
 pub const FORMAT_VERSION: u32 = 1;
@@ -49,8 +49,8 @@ pub struct Metadata {
 pub struct ModelFile {
     /// Everything but the weights.
     pub metadata: Metadata,
-    /// The weights, in place.
-    pub network: Network,
+    /// The model, with its weights.
+    pub model: Box<dyn Model>,
 }
 
 /// Why a model file cannot be read or written.
@@ -172,10 +172,10 @@ impl ModelFile {
         let dict = from_safetensors(&bytes).map_err(malformed)?;
         let config = |source| ModelFileError::Config { path: path.to_owned(), source };
         // Memory for weights is taken where the file has them in the model's shape.
-        let network = metadata.architecture.shapes_alone(device).map_err(config)?;
+        let model = metadata.architecture.shapes_alone(device).map_err(config)?;
         let weights = |source| ModelFileError::Weights { path: path.to_owned(), source: Box::new(source) };
-        let network = network.with_weights(dict).map_err(weights)?;
-        Ok(Self { metadata, network })
+        let model = model.with_weights(dict).map_err(weights)?;
+        Ok(Self { metadata, model })
     }
 
     /// Writes the model, to a temporary file that is then renamed.
@@ -192,7 +192,7 @@ impl ModelFile {
     /// The content of the file.
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, String> {
         let json = serde_json::to_string(&self.metadata).map_err(|error| error.to_string())?;
-        to_safetensors(&self.network.weights(), (KEY, json))
+        to_safetensors(&self.model.weights(), (KEY, json))
     }
 }
 
@@ -230,37 +230,4 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<(), ModelF
 
 pub(crate) fn io_error(path: &Path, action: &'static str, source: io::Error) -> ModelFileError {
     ModelFileError::Io { path: path.to_owned(), action, source }
-}
-
-impl Network {
-    /// The weights by state-dict name.
-    pub fn weights(&self) -> StateDict {
-        match self {
-            Self::Mdeq(model) => state_dict(model),
-            Self::ResNet18(model) => state_dict(model),
-            Self::WideResNet(model) => state_dict(model),
-        }
-    }
-
-    /// The shapes of the weights by state-dict name.
-    pub fn shapes(&self) -> Shapes {
-        match self {
-            Self::Mdeq(model) => shapes(model),
-            Self::ResNet18(model) => shapes(model),
-            Self::WideResNet(model) => shapes(model),
-        }
-    }
-
-    /// The network with other weights.
-    ///
-    /// # Errors
-    ///
-    /// If names or shapes do not match exactly, or a value is not finite.
-    pub fn with_weights(self, weights: StateDict) -> Result<Self, StateDictError> {
-        match self {
-            Self::Mdeq(model) => load_state_dict(model, weights).map(Self::Mdeq),
-            Self::ResNet18(model) => load_state_dict(model, weights).map(Self::ResNet18),
-            Self::WideResNet(model) => load_state_dict(model, weights).map(Self::WideResNet),
-        }
-    }
 }

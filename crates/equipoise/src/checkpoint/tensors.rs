@@ -14,7 +14,7 @@ use safetensors::SafeTensors;
 use super::foreign::Kind;
 use super::import::ImportError;
 use super::pytorch;
-use super::state_dict::Entry;
+use crate::model::state_dict::Entry;
 
 /// Tensors by their dotted path in the file.
 pub type Tensors = BTreeMap<String, RawTensor>;

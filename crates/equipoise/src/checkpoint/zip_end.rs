@@ -62,9 +62,9 @@ mod tests {
     use std::fs;
 
     use super::super::export::archive;
-    use super::super::state_dict::{Entry, StateDict};
     use super::super::tensors;
     use super::*;
+    use crate::model::state_dict::{Entry, StateDict};
 
     /// What `torch.save` writes: the records of the 64-bit form before the end record.
     fn with_64_bit_records(mut zip: Vec<u8>) -> Vec<u8> {

@@ -6,9 +6,7 @@ use super::{Case, DiagnoseError, Measured, VIEWS};
 use crate::attack::{Classifier, WhiteBox};
 use crate::batch::{Images, predictions};
 use crate::deployed::{Deployment, Victim};
-use crate::model::cell::Cell;
-use crate::model::deq::{Deq, Head, Stem};
-use crate::model::layers::Phase;
+use crate::model::equilibrium::Equilibrium;
 
 /// Reads the head at every iterate of the deployed solver, and the deployed readout. One solve per image and
 /// view.
@@ -16,8 +14,8 @@ use crate::model::layers::Phase;
 /// # Errors
 ///
 /// If the observer cancels.
-pub fn accuracy<S: Stem, C: Cell, H: Head>(
-    model: &Deq<S, C, H>,
+pub fn accuracy(
+    model: &dyn Equilibrium,
     deployment: &Deployment,
     case: &Case<'_>,
 ) -> Result<Measured<IterateAccuracies>, DiagnoseError> {
@@ -109,14 +107,14 @@ impl Predictions {
 }
 
 /// What the model answers at every iterate of one solve.
-pub(super) fn predict<S: Stem, C: Cell, H: Head>(
-    model: &Deq<S, C, H>,
+pub(super) fn predict(
+    model: &dyn Equilibrium,
     deployment: &Deployment,
-    victim: &Victim<'_, S, C, H>,
+    victim: &Victim<'_>,
     images: &Images,
 ) -> Predictions {
     let forward = victim.forward(images, deployment.solver.steps);
-    let head = |state: &crate::state::State| model.head.forward(state.clone(), &Phase::Evaluate);
+    let head = |state: &crate::state::State| model.logits(state);
     Predictions {
         by_iterate: forward.trajectory.states().iter().map(|state| predictions(&head(state))).collect(),
         deployed: predictions(&victim.read(&forward)),

@@ -12,8 +12,7 @@ use crate::batch::{Images, to_vec};
 use crate::deployed::{Deployment, Victim};
 use crate::gradient::Estimator;
 use crate::loss::CrossEntropy;
-use crate::model::cell::Cell;
-use crate::model::deq::{Deq, Head, Stem};
+use crate::model::equilibrium::Equilibrium;
 use crate::readout::{Readout, Tail};
 use crate::solve::StateChoice;
 
@@ -59,8 +58,8 @@ fn estimators(steps: usize) -> Vec<Named> {
 /// # Errors
 ///
 /// If the observer cancels.
-pub fn alignment<S: Stem, C: Cell, H: Head>(
-    model: &Deq<S, C, H>,
+pub fn alignment(
+    model: &dyn Equilibrium,
     deployment: &Deployment,
     case: &Case<'_>,
 ) -> Result<Measured<Alignment>, DiagnoseError> {

@@ -8,16 +8,15 @@ use crate::attack::{Classifier, WhiteBox};
 use crate::batch::{predictions, to_vec};
 use crate::deployed::{Deployment, Victim};
 use crate::evaluate::Pictures;
-use crate::model::cell::Cell;
-use crate::model::deq::{Deq, Head, Stem};
+use crate::model::equilibrium::Equilibrium;
 
 /// The first `count` points of a case. Costs a solve for each, clean and attacked.
 ///
 /// # Errors
 ///
 /// If the observer cancels.
-pub fn gallery<S: Stem, C: Cell, H: Head>(
-    model: &Deq<S, C, H>,
+pub fn gallery(
+    model: &dyn Equilibrium,
     deployment: &Deployment,
     case: &Case<'_>,
     classes: &[String],

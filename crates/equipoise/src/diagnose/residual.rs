@@ -10,8 +10,7 @@ use super::{Case, DiagnoseError, Measured, VIEWS};
 use crate::attack::Classifier;
 use crate::deployed::{Deployment, Victim};
 use crate::gradient::Estimator;
-use crate::model::cell::Cell;
-use crate::model::deq::{Deq, Head, Stem};
+use crate::model::equilibrium::Equilibrium;
 use crate::readout::Readout;
 use crate::solve::SolverConfig;
 
@@ -21,8 +20,8 @@ use crate::solve::SolverConfig;
 /// # Errors
 ///
 /// If the observer cancels.
-pub fn residual<S: Stem, C: Cell, H: Head>(
-    model: &Deq<S, C, H>,
+pub fn residual(
+    model: &dyn Equilibrium,
     deployment: &Deployment,
     case: &Case<'_>,
     horizon: usize,

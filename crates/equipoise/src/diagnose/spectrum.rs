@@ -15,8 +15,8 @@ use super::{Case, DiagnoseError, Measured, VIEWS};
 use crate::attack::{Beat, Classifier, ExampleRng};
 use crate::batch::{from_vec, to_vec};
 use crate::deployed::{Deployment, Victim};
-use crate::model::cell::{BoundCell, Cell, Linearization};
-use crate::model::deq::{Deq, Head, Stem};
+use crate::model::cell::{BoundCell, Linearization};
+use crate::model::equilibrium::Equilibrium;
 use crate::solve::StateChoice;
 use crate::state::State;
 
@@ -43,8 +43,8 @@ impl Default for SpectrumConfig {
 /// # Errors
 ///
 /// If the observer cancels.
-pub fn spectrum<S: Stem, C: Cell, H: Head>(
-    model: &Deq<S, C, H>,
+pub fn spectrum(
+    model: &dyn Equilibrium,
     deployment: &Deployment,
     case: &Case<'_>,
     config: &SpectrumConfig,
@@ -75,7 +75,7 @@ pub fn spectrum<S: Stem, C: Cell, H: Head>(
         views.push(summarise(view, &powers, &norms));
     }
     let SpectrumConfig { limit, tolerance, probes } = *config;
-    let dim = model.cell.state_dim();
+    let dim = model.state_dim();
     Ok(Measured { result: Spectrum { dim, limit, tolerance, probes, views }, work: victim.work() })
 }
 

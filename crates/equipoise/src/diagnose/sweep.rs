@@ -10,8 +10,7 @@ use super::{Batch, Case, DiagnoseError, Measured, pgd};
 use crate::attack::{Budget, Classifier, WhiteBox};
 use crate::batch::{predictions, select};
 use crate::deployed::{Deployment, Victim};
-use crate::model::cell::Cell;
-use crate::model::deq::{Deq, Head, Stem};
+use crate::model::equilibrium::Equilibrium;
 use crate::solve::SolverConfig;
 use crate::work::Work;
 
@@ -20,8 +19,8 @@ use crate::work::Work;
 /// # Errors
 ///
 /// If the observer cancels.
-pub fn solver_steps<S: Stem, C: Cell, H: Head>(
-    model: &Deq<S, C, H>,
+pub fn solver_steps(
+    model: &dyn Equilibrium,
     deployment: &Deployment,
     case: &Case<'_>,
 ) -> Result<Measured<Vec<SweepPoint>>, DiagnoseError> {
@@ -41,8 +40,8 @@ pub fn solver_steps<S: Stem, C: Cell, H: Head>(
 /// # Errors
 ///
 /// If the observer cancels.
-pub fn tolerance<S: Stem, C: Cell, H: Head>(
-    model: &Deq<S, C, H>,
+pub fn tolerance(
+    model: &dyn Equilibrium,
     deployment: &Deployment,
     case: &Case<'_>,
 ) -> Result<Measured<Vec<SweepPoint>>, DiagnoseError> {
@@ -56,8 +55,8 @@ pub fn tolerance<S: Stem, C: Cell, H: Head>(
     with_solvers(model, deployment, case, settings)
 }
 
-fn with_solvers<S: Stem, C: Cell, H: Head>(
-    model: &Deq<S, C, H>,
+fn with_solvers(
+    model: &dyn Equilibrium,
     deployment: &Deployment,
     case: &Case<'_>,
     settings: impl Iterator<Item = (f64, String, SolverConfig)>,

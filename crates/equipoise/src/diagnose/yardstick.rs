@@ -15,8 +15,7 @@ use crate::batch::{predictions, select};
 use crate::deployed::{Deployment, Victim};
 use crate::evaluate::Stopping;
 use crate::gradient::Estimator;
-use crate::model::cell::Cell;
-use crate::model::deq::{Deq, Head, Stem};
+use crate::model::equilibrium::Equilibrium;
 use crate::readout::Readout;
 use crate::work::Work;
 
@@ -30,8 +29,8 @@ const STARTS: usize = 4;
 /// # Errors
 ///
 /// If the observer cancels.
-pub fn yardstick<S: Stem, C: Cell, H: Head>(
-    model: &Deq<S, C, H>,
+pub fn yardstick(
+    model: &dyn Equilibrium,
     deployment: &Deployment,
     case: &Case<'_>,
 ) -> Result<Measured<Yardsticks>, DiagnoseError> {
@@ -54,7 +53,7 @@ pub fn yardstick<S: Stem, C: Cell, H: Head>(
         let aimed = training.aimed_at(readout, &deployment.tail);
         let mut sides = vec![training, Estimator::ThroughSolver];
         sides.extend(aimed.clone());
-        let victims: Vec<Victim<'_, S, C, H>> =
+        let victims: Vec<Victim<'_>> =
             sides.iter().map(|side| Victim::new(model, deployment, readout, side.clone())).collect();
         let (correct, broken) = compare(&attack, &victims, case, readout)?;
         work = victims.iter().fold(work, |work, victim| work + victim.work());
@@ -79,9 +78,9 @@ pub fn yardstick<S: Stem, C: Cell, H: Head>(
 }
 
 /// For each point whether it is correct when clean, and for each side whether that broke it.
-fn compare<S: Stem, C: Cell, H: Head>(
+fn compare(
     attack: &Pgd,
-    sides: &[Victim<'_, S, C, H>],
+    sides: &[Victim<'_>],
     case: &Case<'_>,
     readout: Readout,
 ) -> Result<(Vec<bool>, Vec<Vec<bool>>), DiagnoseError> {
@@ -89,7 +88,7 @@ fn compare<S: Stem, C: Cell, H: Head>(
     let mut correct = vec![false; points.len()];
     let mut broken = vec![vec![false; points.len()]; sides.len()];
     case.each(&format!("yardstick, {readout}"), equipoise_record::View::Clean, |rows, batch| {
-        let right = |victim: &Victim<'_, S, C, H>, images: &crate::batch::Images, labels: &[usize]| {
+        let right = |victim: &Victim<'_>, images: &crate::batch::Images, labels: &[usize]| {
             let answers = predictions(&victim.logits(images));
             answers.iter().zip(labels).map(|(answer, label)| *answer == Some(*label)).collect::<Vec<_>>()
         };

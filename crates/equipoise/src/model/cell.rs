@@ -5,7 +5,7 @@
 //! linearisation**: linearise once, apply often. Built-in cells implement it by hand; a cell of yours needs
 //! only [`Cell::apply`] in Burn operations, and gets its linearisation through autodiff.
 
-use burn::module::Module;
+use burn::module::{Module, ModuleDisplay};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
@@ -15,7 +15,7 @@ use crate::state::{Injection, State};
 use crate::work::WorkCounter;
 
 /// One layer f(z; x), the same at every depth.
-pub trait Cell: Module + Sync + 'static {
+pub trait Cell: Module + ModuleDisplay + Sync + 'static {
     /// f(z; x): state `[N, D]` and injection `[N, I]` to a state `[N, D]`, in Burn operations, row by row.
     fn apply(&self, state: State, injection: Injection) -> State;
 

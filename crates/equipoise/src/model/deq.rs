@@ -1,6 +1,6 @@
 //! A deep equilibrium model: stem, cell and head.
 
-use burn::module::Module;
+use burn::module::{Module, ModuleDisplay};
 use burn::optim::GradientsParams;
 
 use super::cell::Cell;
@@ -17,7 +17,7 @@ pub type StemPullBack<'a> = Box<dyn FnOnce(Injection) -> Images + 'a>;
 pub type StemTrainingPullBack<'a> = Box<dyn FnOnce(Injection, &mut GradientsParams) + 'a>;
 
 /// From images to the injection.
-pub trait Stem: Module + Sync + 'static {
+pub trait Stem: Module + ModuleDisplay + Sync + 'static {
     /// `[N, C, H, W]` to `[N, I]`, in Burn operations.
     fn forward(&self, images: Images, phase: &Phase<'_>) -> Injection;
 
@@ -76,7 +76,7 @@ pub type HeadPullBack<'a> = Box<dyn FnOnce(Logits) -> State + 'a>;
 pub type HeadTrainingPullBack<'a> = Box<dyn FnOnce(Logits, &mut GradientsParams) -> State + 'a>;
 
 /// From a state to logits.
-pub trait Head: Module + Sync + 'static {
+pub trait Head: Module + ModuleDisplay + Sync + 'static {
     /// `[N, D]` to `[N, K]`, in Burn operations.
     fn forward(&self, state: State, phase: &Phase<'_>) -> Logits;
 

@@ -3,10 +3,12 @@
 pub mod cell;
 pub mod remembering;
 pub mod deq;
+pub mod equilibrium;
 pub mod init;
 pub mod limits;
 pub mod layers;
 pub mod parameters;
+pub mod state_dict;
 pub mod mdeq;
 pub mod normalisation;
 pub mod feedforward;

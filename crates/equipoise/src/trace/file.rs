@@ -8,9 +8,9 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use super::{Trace, TraceOptions, trace};
+use crate::architecture::Architecture;
 use crate::batch::{Images, from_vec, to_vec};
 use crate::checkpoint::{Kind, ModelFile, ModelFileError, io_error, write_atomically};
-use crate::network::{Architecture, Network};
 
 /// Why a trace cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +111,7 @@ pub fn trace_file(
     options: &TraceOptions,
     device: &Device,
 ) -> Result<Trace, TraceError> {
-    let Network::Mdeq(deq) = &model.network else {
+    let Some(deq) = model.model.equilibrium() else {
         return Err(TraceError::NotADeq(model.metadata.name.clone()));
     };
     let (images, labels) = read_input(input, &model.metadata.architecture, device)?;

@@ -10,15 +10,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::ModuleOptimizer;
-use burn::tensor::{Bytes, Device, Tensor};
+use burn::tensor::{Bytes, Device};
 use burn_pack::{Reader, Writer};
 use equipoise_files::{SUMS, damage, seal, sums, unseal, write_folder_atomically};
 use serde::{Deserialize, Serialize};
 
+use crate::architecture::Model;
 use crate::checkpoint::{ModelFile, ModelFileError};
-use crate::network::Network;
 
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.bpk";
@@ -191,27 +190,22 @@ pub(super) fn read(
     let model = ModelFile::read(&path.join(MODEL), device)?;
     let file = path.join(OPTIMIZER);
     let bytes = Bytes::from_bytes_vec(fs::read(&file).map_err(failed(&file, "read"))?);
-    check_state(bytes.clone(), &model.network).map_err(|problem| broken(&file, problem))?;
+    check_state(bytes.clone(), &*model.model).map_err(|problem| broken(&file, problem))?;
     let optimizer = optimizer.from_bytes(bytes).map_err(|error| broken(&file, error.to_string()))?;
     // What is left of one whose removal was interrupted.
     remove_older(found, &path)?;
     Ok(Some((model, optimizer, progress)))
 }
 
-/// Whether an optimiser's state is of a network's parameters: Burn takes it as it is, and fails in a later step.
-fn check_state(bytes: Bytes, network: &Network) -> Result<(), String> {
-    struct Shapes(BTreeMap<u64, Vec<usize>>);
-    impl ModuleVisitor for Shapes {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.insert(param.id.val(), param.dims().to_vec());
-        }
-    }
-    let mut shapes = Shapes(BTreeMap::new());
-    network.visit(&mut shapes);
+/// Whether an optimiser's state is of a model's parameters: Burn takes it as it is, and fails in a later step.
+fn check_state(bytes: Bytes, model: &dyn Model) -> Result<(), String> {
+    let parameters = model.parameters().into_iter();
+    let shapes: BTreeMap<u64, Vec<usize>> =
+        parameters.map(|parameter| (parameter.id, parameter.shape)).collect();
     let tensors =
         Reader::from_bytes(bytes).and_then(Reader::into_tensors).map_err(|error| error.to_string())?;
     for tensor in tensors {
-        let of = tensor.param_id.and_then(|id| shapes.0.get(&id));
+        let of = tensor.param_id.and_then(|id| shapes.get(&id));
         if of.is_none_or(|shape| tensor.shape.as_slice() != shape.as_slice()) {
             return Err(format!("its `{}` is of no parameter of the model", tensor.name));
         }

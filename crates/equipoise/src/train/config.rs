@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::architecture::Architecture;
 use crate::attack::{Budget, Norm, PgdConfig, PgdLoss};
 use crate::deployed::Deployment;
 use crate::gradient::Estimator;
 use crate::model::limits::MAX_SIDE;
-use crate::network::Architecture;
 use crate::solve::{MAX_STEPS, SolverConfig};
 
 /// The most epochs, and the most examples per step.
@@ -548,7 +548,7 @@ impl TrainConfig {
     ) -> Result<(), TrainConfigError> {
         self.validate()?;
         let wrong = |problem: String| Err(TrainConfigError(problem));
-        if !matches!(architecture, Architecture::Mdeq(_)) {
+        if !architecture.is_equilibrium() {
             let what = match self {
                 _ if self.warmup.steps > 0 => {
                     Some("warmup: a feedforward network has no solver to warm up for")

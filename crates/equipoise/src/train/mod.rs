@@ -8,23 +8,22 @@
 
 mod augment;
 mod checkpoint;
-mod clip;
 mod config;
-mod gradients;
-mod jacobian;
 mod log;
 mod order;
 mod run;
 mod trades;
 mod trainer;
 
+pub use crate::training_pass::{
+    JacobianGradients, JacobianTerm, StepGradients, StepOptions, UnsupportedCell, feedforward_gradients,
+    gradients,
+};
 pub use checkpoint::{CheckpointError, Progress};
 pub use config::{
     Adversary, AdversaryKind, Augment, EarlyStopping, JacobianRegularisation, OptimizerConfig, RandomBudget,
     Schedule, TrainConfig, TrainConfigError, Warmup,
 };
-pub use gradients::{StepGradients, StepOptions, UnsupportedCell, feedforward_gradients, gradients};
-pub use jacobian::{JacobianGradients, JacobianTerm};
 pub use trades::{TradesPass, trades_gradients};
 pub use trainer::{
     Best, EpochReport, Initial, Observer, Origin, Outcome, Plan, Silent, StepReport, TrainError, train,

@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use burn::module::Module;
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
@@ -11,31 +10,29 @@ use equipoise_files::{Lock, lock, sweep};
 
 use super::augment::augment;
 use super::checkpoint::{self, Progress, failed};
-use super::clip::{clip, global_norm};
 use super::config::{
     Adversary, AdversaryKind, OptimizerConfig, RandomBudget, TRADES_START, TrainConfigError, Warmup,
 };
-use super::gradients::{StepGradients, StepOptions, UnsupportedCell, feedforward_gradients, gradients};
-use super::jacobian::JacobianTerm;
 use super::log::{StepLog, write_epochs};
 use super::order::epoch_seed;
 use super::trades::trades_gradients;
 use super::trainer::{Best, EpochReport, Initial, Observer, Outcome, Plan, StepReport, Sums, TrainError};
+use crate::architecture::Model;
 use crate::attack::{Attack, ExampleRng, Noise, Pgd, Targets};
 use crate::batch::{Images, from_vec, predictions, to_vec};
 use crate::checkpoint::ModelFile;
 use crate::deployed::Deployment;
 use crate::loss::{CrossEntropy, KlFrom, Objective};
-use crate::model::cell::{Cell, Mask};
-use crate::network::{Architecture, Network};
+use crate::model::cell::Mask;
 use crate::readout::Readout;
+use crate::training_pass::{JacobianTerm, StepGradients, StepOptions, UnsupportedCell};
 use crate::work::WorkCounter;
 
 /// A run under way.
 pub(super) struct Run<'a> {
     plan: &'a Plan<'a>,
     device: Device,
-    network: Network,
+    model: Box<dyn Model>,
     optimizer: ModuleOptimizer,
     pub progress: Progress,
     log: StepLog,
@@ -62,11 +59,11 @@ impl<'a> Run<'a> {
         if let Some(adversary) = &config.adversary {
             Pgd::new(adversary.pgd())?;
         }
-        let network = metadata.architecture.init(plan.seed, device)?;
-        let network = match &plan.init {
-            None => network,
-            Some(Initial { network: from, origin }) => {
-                network.with_weights(from.weights()).map_err(|source| TrainError::Initial {
+        let initial = metadata.architecture.init(plan.seed, device)?;
+        let initial = match &plan.init {
+            None => initial,
+            Some(Initial { model: from, origin }) => {
+                initial.with_weights(from.weights()).map_err(|source| TrainError::Initial {
                     name: origin.name.clone(),
                     source: Box::new(source),
                 })?
@@ -113,14 +110,14 @@ impl<'a> Run<'a> {
             true => checkpoint::read(folder, &fingerprint, build_optimizer(&config.optimizer), device)?,
             false => None,
         };
-        let (network, optimizer, progress) = match found {
+        let (model, optimizer, progress) = match found {
             Some((model, optimizer, progress)) => {
-                (model.network, optimizer, Progress { plan: fingerprint, ..progress })
+                (model.model, optimizer, Progress { plan: fingerprint, ..progress })
             }
             None => {
                 let (epoch, history, best) = (Sums::default(), Vec::new(), None);
                 let progress = Progress { step: 0, plan: fingerprint, epoch, history, best };
-                (network, build_optimizer(&config.optimizer), progress)
+                (initial, build_optimizer(&config.optimizer), progress)
             }
         };
         let steps_per_epoch = (data.len() - config.development) / config.batch_size;
@@ -133,7 +130,7 @@ impl<'a> Run<'a> {
         observer.begin(progress.step, steps_per_epoch * config.epochs);
         let log = StepLog::open(folder, progress.step)?;
         let counter = WorkCounter::default();
-        Ok(Self { plan, device: device.clone(), network, optimizer, progress, log, counter, _lock: lock })
+        Ok(Self { plan, device: device.clone(), model, optimizer, progress, log, counter, _lock: lock })
     }
 
     pub fn training_count(&self) -> usize {
@@ -203,14 +200,12 @@ impl<'a> Run<'a> {
             let best = self.progress.best.map(|_| self.plan.folder.join("best.safetensors"));
             return Err(TrainError::NonFinite { step: number + 1, loss: mean, best });
         }
-        let gradient_norm = global_norm(&self.network, &step.parameters);
+        let gradient_norm = self.model.gradient_norm(&step.parameters);
         if let Some(limit) = config.clip_norm {
-            clip(&self.network, &mut step.parameters, gradient_norm, limit);
+            self.model.clip(&mut step.parameters, gradient_norm, limit);
         }
         let rate = self.learning_rate(number);
-        // Burn's optimisers want parameters on autodiff; everything else here wants them off it.
-        let network = self.optimizer.step(rate, self.network.clone().train(), step.parameters).valid();
-        self.network = step.moments.absorbed_into(network);
+        self.model = self.model.stepped(&mut self.optimizer, rate, step.parameters, step.moments);
         self.progress.step += 1;
         let sums = &mut self.progress.epoch;
         sums.loss += loss;
@@ -249,7 +244,7 @@ impl<'a> Run<'a> {
     ) -> Result<StepGradients, TrainError> {
         let seed = epoch_seed(self.plan.seed, epoch);
         let options = |pass: Pass| StepOptions {
-            warmup,
+            warmup_layers: warmup.map(|warmup| warmup.layers),
             solver_steps: Some(solver_steps),
             mask: self.mask(indices, seed, pass),
             jacobian: match pass {
@@ -267,7 +262,7 @@ impl<'a> Run<'a> {
         Ok(match adversary.kind {
             AdversaryKind::Pgd => self.pass(&images, &objective, &options(Pass::Main))?,
             AdversaryKind::Trades => trades_gradients(
-                &self.network,
+                &*self.model,
                 labels,
                 adversary.beta(),
                 &|objective| self.pass(&clean, objective, &options(Pass::Clean)),
@@ -281,29 +276,18 @@ impl<'a> Run<'a> {
         &self,
         images: &Images,
         objective: &dyn Objective,
-        options: &StepOptions<'_>,
+        options: &StepOptions,
     ) -> Result<StepGradients, UnsupportedCell> {
-        match &self.network {
-            Network::Mdeq(model) => {
-                gradients(model, self.deployment(), options, images, objective, &self.counter)
-            }
-            Network::ResNet18(model) => Ok(feedforward_gradients(model, images, objective)),
-            Network::WideResNet(model) => Ok(feedforward_gradients(model, images, objective)),
-        }
+        self.model.training_pass(self.deployment(), options, images, objective, &self.counter)
     }
 
     /// Dropout masks: for each example and channel 0 with probability p, 1/(1 − p) otherwise.
     fn mask(&self, indices: &[usize], seed: u64, pass: Pass) -> Option<Mask> {
-        let (Architecture::Mdeq(config), Network::Mdeq(model)) =
-            (&self.plan.metadata.architecture, &self.network)
-        else {
-            return None;
-        };
-        let rate = config.dropout;
+        let rate = self.plan.metadata.architecture.dropout();
         if rate == 0.0 {
             return None;
         }
-        let dim = model.cell.mask_dim();
+        let dim = self.model.mask_dim();
         let kept = (1.0 / (1.0 - rate)) as f32;
         let factors = indices.iter().flat_map(|&index| {
             let mut rng = ExampleRng::new(seed, "dropout", index, pass as usize);
@@ -350,10 +334,7 @@ impl<'a> Run<'a> {
 
     /// Length of a state; 0 for a network without one.
     fn state_dim(&self) -> usize {
-        match &self.network {
-            Network::Mdeq(model) => model.cell.state_dim(),
-            Network::ResNet18(_) | Network::WideResNet(_) => 0,
-        }
+        self.model.equilibrium().map_or(0, |model| model.state_dim())
     }
 
     /// What the inner attack makes of a batch. It meets the model as it is used: running statistics, no dropout.
@@ -371,7 +352,7 @@ impl<'a> Run<'a> {
         let budget = adversary.budget().map_err(|error| TrainConfigError(error.to_string()))?;
         let deployment = self.deployment();
         let estimator = adversary.gradient.as_ref().unwrap_or(&deployment.training_gradient);
-        let victim = self.network.victim(deployment, Readout::Final, estimator.clone());
+        let victim = self.model.victim(deployment, Readout::Final, estimator.clone());
         let noise = Noise::new(seed, "trades start", 0).normal(indices, self.plan.data.shape, &self.device);
         let start = images.clone() + noise * TRADES_START;
         let divergence = KlFrom { reference: victim.logits(images) };
@@ -390,7 +371,7 @@ impl<'a> Run<'a> {
         let budget = adversary.budget().map_err(|error| TrainConfigError(error.to_string()))?;
         let deployment = self.deployment();
         let estimator = adversary.gradient.as_ref().unwrap_or(&deployment.training_gradient);
-        let victim = self.network.victim(deployment, Readout::Final, estimator.clone());
+        let victim = self.model.victim(deployment, Readout::Final, estimator.clone());
         let targets = Targets { images, labels, indices, seed, start: 0 };
         Ok(Pgd::new(adversary.pgd())?.run(&*victim, &targets, &budget))
     }
@@ -441,7 +422,7 @@ impl<'a> Run<'a> {
         }
         let deployment = self.deployment();
         let estimator = deployment.training_gradient.clone();
-        let victim = self.network.victim(deployment, Readout::Final, estimator);
+        let victim = self.model.victim(deployment, Readout::Final, estimator);
         let held_out: Vec<usize> = (self.training_count()..self.plan.data.len()).collect();
         let (mut clean, mut robust) = (0, 0);
         for indices in held_out.chunks(config.batch_size) {
@@ -461,7 +442,7 @@ impl<'a> Run<'a> {
 
     pub fn model_file(&self) -> ModelFile {
         let (step, epoch) = (self.progress.step, self.progress.step / self.steps_per_epoch());
-        ModelFile { metadata: self.plan.trained_metadata(step, epoch), network: self.network.clone() }
+        ModelFile { metadata: self.plan.trained_metadata(step, epoch), model: self.model.clone() }
     }
 
     pub fn checkpoint(&self) -> Result<(), TrainError> {

@@ -8,11 +8,10 @@
 
 use std::cell::RefCell;
 
-use burn::module::Module;
-
-use super::gradients::{StepGradients, UnsupportedCell, merge};
+use crate::architecture::Model;
 use crate::batch::{Logits, Values};
 use crate::loss::{CrossEntropy, KlFrom, Objective, TradesClean};
+use crate::training_pass::{StepGradients, UnsupportedCell};
 
 /// One of the two passes: its gradients for an objective.
 pub type TradesPass<'a> = &'a dyn Fn(&dyn Objective) -> Result<StepGradients, UnsupportedCell>;
@@ -24,8 +23,8 @@ pub type TradesPass<'a> = &'a dyn Fn(&dyn Objective) -> Result<StepGradients, Un
 /// # Errors
 ///
 /// What the passes report.
-pub fn trades_gradients<M: Module>(
-    model: &M,
+pub fn trades_gradients(
+    model: &dyn Model,
     labels: &[usize],
     beta: f64,
     clean: TradesPass<'_>,
@@ -35,7 +34,7 @@ pub fn trades_gradients<M: Module>(
     let mut step = clean(&whole)?;
     let Some(perturbed) = whole.done.into_inner() else { return Ok(step) };
     let mut perturbed = perturbed?;
-    merge(&mut step.parameters, &mut perturbed.parameters, model);
+    model.merge(&mut step.parameters, &mut perturbed.parameters);
     step.moments.extend(perturbed.moments);
     let StepGradients { logits, jacobian, residual, .. } = perturbed;
     Ok(StepGradients { logits, jacobian, residual, ..step })

@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::CheckpointError;
 use super::config::{TrainConfig, TrainConfigError};
-use super::gradients::UnsupportedCell;
 use super::order::shuffled;
 use super::run::Run;
+use crate::architecture::Model;
 use crate::attack::PgdError;
 use crate::checkpoint::{Metadata, ModelFile, ModelFileError, StateDictError};
 use crate::deployed::DeploymentError;
 use crate::model::mdeq::ConfigError;
-use crate::network::Network;
+use crate::training_pass::UnsupportedCell;
 
 pub use equipoise_record::{EpochReport, StepReport};
 
@@ -43,7 +43,7 @@ pub struct Plan<'a> {
 #[derive(Debug, Clone)]
 pub struct Initial {
     /// The weights. They must be of the plan's architecture; dropout, which has no weights, may differ.
-    pub network: Network,
+    pub model: Box<dyn Model>,
     /// Where they are from.
     pub origin: Origin,
 }

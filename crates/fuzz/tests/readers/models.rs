@@ -6,6 +6,7 @@ use std::path::Path;
 use ::safetensors::Dtype;
 use ::safetensors::tensor::TensorView;
 use burn::tensor::Device;
+use equipoise::architecture::{Architecture, Model};
 use equipoise::checkpoint::{
     Configuration, FORMAT_VERSION, ImportOptions, Metadata, ModelFile, export_pytorch, export_safetensors,
     import, read_checkpoint,
@@ -13,7 +14,6 @@ use equipoise::checkpoint::{
 use equipoise::deployed::Deployment;
 use equipoise::model::mdeq::MdeqConfig;
 use equipoise::model::resnet::ResNet18Config;
-use equipoise::network::{Architecture, Network};
 use equipoise::solve::SolverConfig;
 use equipoise::trace::read_input;
 use equipoise_fuzz::mutate::{bytes, json, safetensors, tar, tarred, text, zip};
@@ -23,7 +23,7 @@ use crate::fixture;
 
 /// An MDEQ for digits, as small as it gets.
 pub fn tiny() -> Architecture {
-    Architecture::Mdeq(MdeqConfig {
+    Architecture::from(MdeqConfig {
         channels: vec![4, 4],
         head_channels: vec![2, 2],
         final_channels: 8,
@@ -45,7 +45,7 @@ pub fn metadata(architecture: Architecture) -> Metadata {
     }
 }
 
-fn network(architecture: &Architecture) -> Network {
+fn network(architecture: &Architecture) -> Box<dyn Model> {
     architecture.init(1, &Device::default()).unwrap()
 }
 
@@ -62,11 +62,11 @@ fn text_of(error: impl std::fmt::Display) -> String {
 }
 
 fuzz!(model_files, 1500, {
-    let narrow = Architecture::ResNet18(ResNet18Config::new(1)).for_data([1, 8, 8], 10);
+    let narrow = Architecture::from(ResNet18Config::new(1)).for_data([1, 8, 8], 10);
     let samples = [tiny(), narrow].map(|architecture| {
         let content = written("m.safetensors", |path| {
-            let network = network(&architecture);
-            ModelFile { metadata: metadata(architecture), network }.write(path).unwrap();
+            let model = network(&architecture);
+            ModelFile { metadata: metadata(architecture), model }.write(path).unwrap();
         });
         Sample::of("model.safetensors", content, safetensors)
     });
@@ -77,7 +77,7 @@ fuzz!(model_files, 1500, {
         let path = folder.join("again.safetensors");
         model.write(&path).map_err(text_of)?;
         let again = ModelFile::read(&path, &Device::default()).map_err(text_of)?;
-        assert_eq!((&model.metadata, model.network.weights()), (&again.metadata, again.network.weights()));
+        assert_eq!((&model.metadata, model.model.weights()), (&again.metadata, again.model.weights()));
         Ok(())
     })
 });
@@ -115,7 +115,7 @@ fn tensors(path: &Path) -> Result<(), String> {
 }
 
 fuzz!(checkpoints_zip, 2000, {
-    let exported = written("m.pth", |path| export_pytorch(&network(&tiny()), path).unwrap());
+    let exported = written("m.pth", |path| export_pytorch(&*network(&tiny()), path).unwrap());
     let types = fs::read(fixture("equipoise/tests/fixtures/types.pth")).unwrap();
     let samples = [exported, types].map(|content| Sample::of("model.pth", content, zip));
     Target::new(samples.to_vec(), |folder| tensors(&folder.join("model.pth")))
@@ -133,7 +133,7 @@ fuzz!(checkpoints_tar, 2000, {
 });
 
 fuzz!(checkpoints_safetensors, 1000, {
-    let content = written("m.safetensors", |path| export_safetensors(&network(&tiny()), path).unwrap());
+    let content = written("m.safetensors", |path| export_safetensors(&*network(&tiny()), path).unwrap());
     let sample = Sample::of("model.safetensors", content, safetensors);
     Target::new(vec![sample], |folder| tensors(&folder.join("model.safetensors")))
 });
@@ -188,7 +188,7 @@ backward = { method = "broyden", steps = 3, tolerance = 1e-3, scope = "example" 
 
 // A configuration is read, checked, and a network of its sizes is made of it, as `import` does.
 fuzz!(configurations, 1500, {
-    let checkpoint = written("m.pth", |path| export_pytorch(&network(&tiny()), path).unwrap());
+    let checkpoint = written("m.pth", |path| export_pytorch(&*network(&tiny()), path).unwrap());
     let tree = serde_json::json!({ "architecture": tiny(), "deployment": Deployment::exact() });
     let samples = [
         Sample::of("model.yaml", RELEASE, text),

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::Device;
+use equipoise::architecture::Model;
 use equipoise::attack::{self, Budget, Classifier, Norm};
 use equipoise::batch::{from_vec, predictions};
 use equipoise::deployed::{Deployment, Victim};
@@ -11,8 +12,6 @@ use equipoise::evaluate::{
     Cascade, Journal, Outcome, Points, Quiet, Run, Settings, read_adversarial, run, save_adversarial,
 };
 use equipoise::gradient::Estimator;
-use equipoise::model::mdeq::{Mdeq, MdeqCell, MdeqHead, MdeqStem};
-use equipoise::network::Network;
 use equipoise::readout::Readout;
 use equipoise::train::{Plan, Silent, TrainConfig, train};
 use equipoise_dataset::{Dataset, Source, Split};
@@ -37,7 +36,7 @@ fn digits(count: usize) -> Dataset {
 
 /// An evaluation that takes milliseconds.
 struct Evaluation {
-    model: Mdeq,
+    model: Box<dyn Model>,
     deployment: Deployment,
     points: Points,
     settings: Settings,
@@ -46,13 +45,13 @@ struct Evaluation {
 impl Evaluation {
     fn new() -> Self {
         let device = Device::default();
-        let Ok(Network::Mdeq(model)) = tiny().init(1, &device) else { panic!("a small MDEQ") };
+        let model = tiny().init(1, &device).unwrap();
         let deployment = metadata(tiny()).deployment;
         let data = digits(6);
         let all: Vec<usize> = (0..data.len()).collect();
         let images = from_vec(data.images(&all), [6, 1, 8, 8], &device);
         // Labels that the model gives make every image one to attack.
-        let labels = predictions(&victim(&model, &deployment).logits(&images));
+        let labels = predictions(&victim(&*model, &deployment).logits(&images));
         let labels = labels.into_iter().map(|label| label.unwrap()).collect();
         let points = Points::new(all, images, labels).unwrap();
         let settings = Settings { budget: Budget::new(Norm::Linf, 0.01).unwrap(), seed: 4, batch_size: 2 };
@@ -60,7 +59,7 @@ impl Evaluation {
     }
 
     fn run(&self, journal: &Path) -> Result<Outcome, String> {
-        let victim = victim(&self.model, &self.deployment);
+        let victim = victim(&*self.model, &self.deployment);
         let mut cascade = Cascade::new("final", &victim);
         cascade.opening.push(Run::new(attack::parse("pgd-2").unwrap(), "exact", &victim));
         cascade.gradient_free.push(Run::new(attack::parse("square-5").unwrap(), "none", &victim));
@@ -72,7 +71,8 @@ impl Evaluation {
     }
 }
 
-fn victim<'a>(model: &'a Mdeq, deployment: &'a Deployment) -> Victim<'a, MdeqStem, MdeqCell, MdeqHead> {
+fn victim<'a>(model: &'a dyn Model, deployment: &'a Deployment) -> Victim<'a> {
+    let model = model.equilibrium().expect("an MDEQ");
     Victim::new(model, deployment, Readout::Final, Estimator::Exact)
 }
 
@@ -90,7 +90,7 @@ fuzz!(journals, 400, {
     Target::new(samples, move |folder| {
         let outcome = evaluation.run(folder)?;
         // Whatever a journal claims: what counts as broken is broken, by an image that the budget allows.
-        let victim = victim(&evaluation.model, &evaluation.deployment);
+        let victim = victim(&*evaluation.model, &evaluation.deployment);
         let answers = predictions(&victim.logits(&outcome.adversarial));
         let allowed = evaluation.settings.budget.contains(evaluation.points.images(), &outcome.adversarial);
         assert!(allowed.into_iter().all(|allowed| allowed), "an image outside of the budget");
@@ -114,7 +114,7 @@ fuzz!(saved_adversarial_images, 1000, {
     Target::new(vec![sample], move |folder| {
         let saved = read_adversarial(folder.join("adversarial.safetensors"));
         let saved = saved.map_err(|error| error.to_string())?;
-        let victim = victim(&evaluation.model, &evaluation.deployment);
+        let victim = victim(&*evaluation.model, &evaluation.deployment);
         let verified =
             saved.verify(&victim, ("model", Readout::Final), &evaluation.points, &budget, 4, &Quiet);
         verified.map(drop).map_err(|error| error.to_string())

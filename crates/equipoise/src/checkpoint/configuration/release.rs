@@ -9,7 +9,6 @@ use serde_json::Value;
 use super::{Configuration, KeyError};
 use crate::deployed::Deployment;
 use crate::model::mdeq::MdeqConfig;
-use crate::network::Architecture;
 use crate::solve::{Method, SolverConfig};
 
 const STAGE: &str = "MODEL.EXTRA.FULL_STAGE";
@@ -73,7 +72,7 @@ pub(super) fn understand(tree: &Value) -> Result<Configuration, KeyError> {
         backward: solver("DEQ.B_SOLVER", "DEQ.B_THRES", default.backward.clone())?,
         ..default
     };
-    Ok(Configuration { architecture: Architecture::Mdeq(config), deployment })
+    Ok(Configuration { architecture: config.into(), deployment })
 }
 
 /// A place in the tree.

@@ -49,7 +49,7 @@ impl StateDictError {
     }
 
     /// An entry of `misshapen` in words.
-    pub(super) fn shapes((name, expected, found): &(String, Vec<usize>, Vec<usize>)) -> String {
+    pub(crate) fn shapes((name, expected, found): &(String, Vec<usize>, Vec<usize>)) -> String {
         format!("{name} (expected {expected:?}, found {found:?})")
     }
 
@@ -72,9 +72,34 @@ impl StateDictError {
 /// Shapes by name: what a model needs.
 pub type Shapes = BTreeMap<String, Vec<usize>>;
 
-/// The shapes of a module's parameters by name, also where they have no memory yet.
-pub fn shapes<M: Module>(module: &M) -> Shapes {
-    struct Collect(Path, Shapes);
+/// A parameter without its numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameter {
+    /// Its state-dict name.
+    pub name: String,
+    /// Its identity, by which optimisers and gradients know it.
+    pub id: u64,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Whether there are numbers, rather than the shape alone.
+    pub initialized: bool,
+}
+
+impl Parameter {
+    /// How many numbers.
+    pub fn count(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it is the running mean or variance of a batch normalisation, which is not trained.
+    pub fn is_running_statistic(&self) -> bool {
+        self.name.ends_with("running_mean") || self.name.ends_with("running_var")
+    }
+}
+
+/// The parameters of a module in the order in which it is walked, also where they have no memory yet.
+pub fn parameters<M: Module>(module: &M) -> Vec<Parameter> {
+    struct Collect(Path, Vec<Parameter>);
     impl ModuleVisitor for Collect {
         fn enter_module(&mut self, name: &str, container: &str) {
             self.0.enter(name, container);
@@ -83,10 +108,15 @@ pub fn shapes<M: Module>(module: &M) -> Shapes {
             self.0.exit(container);
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.1.insert(self.0.name(), param.lazy_shape().to_vec());
+            self.1.push(Parameter {
+                name: self.0.name(),
+                id: param.id.val(),
+                shape: param.lazy_shape().to_vec(),
+                initialized: param.is_initialized(),
+            });
         }
     }
-    let mut collect = Collect(Path::default(), Shapes::new());
+    let mut collect = Collect(Path::default(), Vec::new());
     module.visit(&mut collect);
     collect.1
 }

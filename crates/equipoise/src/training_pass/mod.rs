@@ -1,13 +1,12 @@
-//! Gradients of all parameters of a model, through the same estimators that attacks use.
+//! One pass of training: gradients of all parameters of a model, through the same estimators that attacks use.
 //!
 //! Stem, cell and head are pulled back through once each, by their own linearisations; the cell under a dropout mask if
 //! there is one.
 
-use burn::module::Module;
+mod jacobian;
+
 use burn::optim::GradientsParams;
 
-use super::config::Warmup;
-use super::jacobian::{JacobianGradients, JacobianTerm};
 use crate::batch::{Images, Logits, Values};
 use crate::deployed::{Deployment, Keep, forward_bound};
 use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved, pull_back_from};
@@ -16,17 +15,18 @@ use crate::model::cell::{Cell, Counted, Mask};
 use crate::model::deq::{Deq, Head, Stem};
 use crate::model::feedforward::Feedforward;
 use crate::model::layers::{BatchMoments, Phase};
-use crate::model::parameters::accumulate_module;
+use crate::model::parameters::{accumulate_module, merge};
 use crate::readout::{Readout, Tail};
 use crate::solve::{SolverConfig, StateChoice, Trajectory};
 use crate::state::State;
 use crate::work::WorkCounter;
+pub use jacobian::{JacobianGradients, JacobianTerm};
 
 /// What a training step asks for beside the loss.
 #[derive(Default)]
-pub struct StepOptions<'a> {
-    /// Read the loss after a few weight-tied layers instead of at the deployment's training gradient.
-    pub warmup: Option<&'a Warmup>,
+pub struct StepOptions {
+    /// Read the loss after so many weight-tied layers, in a warm-up, instead of at the deployment's training gradient.
+    pub warmup_layers: Option<usize>,
     /// Budget of the forward solver in this step; the deployment's when absent.
     pub solver_steps: Option<usize>,
     /// Dropout mask of the cell, `[N, M]`.
@@ -73,7 +73,7 @@ pub struct StepGradients {
 pub fn gradients<S: Stem, C: Cell, H: Head>(
     model: &Deq<S, C, H>,
     deployment: &Deployment,
-    options: &StepOptions<'_>,
+    options: &StepOptions,
     images: &Images,
     objective: &dyn Objective,
     counter: &WorkCounter,
@@ -91,11 +91,11 @@ pub fn gradients<S: Stem, C: Cell, H: Head>(
     let mut cotangents = Cotangents::training();
     let weight = 1.0 / n as f64;
     let mut regulariser = None;
-    let (reading, residual) = match options.warmup {
-        Some(warmup) => {
+    let (reading, residual) = match options.warmup_layers {
+        Some(layers) => {
             let cell = Counted::new(bound, counter.clone());
             let start = State::zeros([n, model.cell.state_dim()], &plain.device());
-            let layers = Tail { lead: warmup.layers, steps: 0, damping: 1.0 };
+            let layers = Tail { lead: layers, steps: 0, damping: 1.0 };
             let reading =
                 pull_back_from(&cell, start, &layers, &mut reader, objective, weight, &mut cotangents);
             (reading, None)
@@ -126,10 +126,10 @@ pub fn gradients<S: Stem, C: Cell, H: Head>(
     let mut parameters = reader.gradients;
     let (mut cotangent, cell) = cotangents.into_parts();
     if let Some(mut cell) = cell {
-        merge(&mut parameters, &mut cell, &model.cell);
+        merge(&model.cell, &mut parameters, &mut cell);
     }
     let jacobian = regulariser.map(|JacobianGradients { estimate, injection, parameters: mut cell }| {
-        merge(&mut parameters, &mut cell, &model.cell);
+        merge(&model.cell, &mut parameters, &mut cell);
         cotangent = Some(match cotangent.take() {
             None => injection,
             Some(sum) => sum + injection,
@@ -165,21 +165,6 @@ pub fn feedforward_gradients<M: Feedforward>(
     let mut parameters = GradientsParams::new();
     accumulate_module(&mut parameters, gradients, &tracked);
     StepGradients { logits: plain, values, parameters, moments, jacobian: None, residual: None }
-}
-
-/// Moves a module's gradients from one collection to another.
-pub(super) fn merge<M: Module>(into: &mut GradientsParams, from: &mut GradientsParams, module: &M) {
-    use burn::module::{ModuleVisitor, Param};
-    use burn::tensor::Tensor;
-    struct Move<'a>(&'a mut GradientsParams, &'a mut GradientsParams);
-    impl ModuleVisitor for Move<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = self.1.remove::<D>(param.id) {
-                crate::model::parameters::accumulate(self.0, param.id, gradient);
-            }
-        }
-    }
-    module.visit(&mut Move(into, from));
 }
 
 /// A head in training: its parameters' gradients are collected.

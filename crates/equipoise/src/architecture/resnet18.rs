@@ -1,0 +1,46 @@
+//! The ResNet-18 as an architecture.
+
+use super::{Architecture, ArchitectureConfig, Model};
+use crate::model::init::Init;
+use crate::model::mdeq::ConfigError;
+use crate::model::normalisation::Normalisation;
+use crate::model::resnet::ResNet18Config;
+
+#[typetag::serde(name = "resnet18")]
+impl ArchitectureConfig for ResNet18Config {
+    fn image(&self) -> [usize; 3] {
+        self.image
+    }
+
+    fn classes(&self) -> usize {
+        self.classes
+    }
+
+    fn for_data(&self, image: [usize; 3], classes: usize) -> Architecture {
+        Self { image, classes, ..self.clone() }.into()
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.validate()
+    }
+
+    fn build(&self, init: &mut Init) -> Box<dyn Model> {
+        Box::new(self.build(init))
+    }
+
+    fn describe(&self) -> String {
+        format!("ResNet-18 of width {}", self.width)
+    }
+
+    fn normalisation(&self) -> Option<&Normalisation> {
+        self.normalisation.as_ref()
+    }
+
+    fn with_normalisation(&self, normalisation: Option<Normalisation>) -> Option<Architecture> {
+        Some(Self { normalisation, ..self.clone() }.into())
+    }
+
+    fn with_width(&self, width: usize) -> Option<Architecture> {
+        Some(Self { width, ..self.clone() }.into())
+    }
+}

@@ -1,0 +1,50 @@
+//! The wide residual network as an architecture.
+
+use super::{Architecture, ArchitectureConfig, Model};
+use crate::model::init::Init;
+use crate::model::mdeq::ConfigError;
+use crate::model::normalisation::Normalisation;
+use crate::model::wide_resnet::WideResNetConfig;
+
+#[typetag::serde(name = "wrn-34-10")]
+impl ArchitectureConfig for WideResNetConfig {
+    fn image(&self) -> [usize; 3] {
+        self.image
+    }
+
+    fn classes(&self) -> usize {
+        self.classes
+    }
+
+    fn for_data(&self, image: [usize; 3], classes: usize) -> Architecture {
+        Self { image, classes, ..self.clone() }.into()
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.validate()
+    }
+
+    fn build(&self, init: &mut Init) -> Box<dyn Model> {
+        Box::new(self.build(init))
+    }
+
+    fn describe(&self) -> String {
+        format!("wide ResNet {}-{}", self.depth, self.width)
+    }
+
+    fn normalisation(&self) -> Option<&Normalisation> {
+        self.normalisation.as_ref()
+    }
+
+    fn with_normalisation(&self, normalisation: Option<Normalisation>) -> Option<Architecture> {
+        Some(Self { normalisation, ..self.clone() }.into())
+    }
+
+    fn with_width(&self, width: usize) -> Option<Architecture> {
+        Some(Self { width, ..self.clone() }.into())
+    }
+    /// The TRADES code builds a second first stage.
+    fn is_unused(&self, tensor: &str) -> bool {
+        tensor.starts_with("sub_block1.")
+    }
+}
