@@ -9,7 +9,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use equipoise::assess;
 use equipoise::checkpoint::{FORMAT_VERSION, Metadata};
-use equipoise::diagnose::{self, Case, Settings};
+use equipoise::diagnose::{Examination, Settings};
 use equipoise::model::cell::Cell;
 use equipoise::model::deq::Deq;
 use equipoise::model::init::{Init, Law};
@@ -42,9 +42,11 @@ impl Cell for TanhCell {
 /// The sizes, as a model file says them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TanhDeq {
-    image: [usize; 3],
-    classes: usize,
+pub struct TanhDeq {
+    /// C, H, W; the state has as many numbers.
+    pub image: [usize; 3],
+    /// Number of classes.
+    pub classes: usize,
 }
 
 #[typetag::serde(name = "tanh-deq")]
@@ -71,6 +73,10 @@ impl ArchitectureConfig for TanhDeq {
         }
     }
 
+    fn is_equilibrium(&self) -> bool {
+        true
+    }
+
     fn build(&self, init: &mut Init) -> Box<dyn Model> {
         let pixels = self.image.iter().product();
         Box::new(Deq {
@@ -85,7 +91,8 @@ impl ArchitectureConfig for TanhDeq {
     }
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// From training to a diagnosis.
+pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::default();
     let data = Source::Digits.load(Split::Train)?;
     let metadata = Metadata {
@@ -120,13 +127,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{}: clean {clean:.2}, robust {robust:.2}, {:?}", readout.name, readout.verdict.finding);
     }
 
-    let deq = file.model.equilibrium().ok_or("a DEQ has an equilibrium")?;
-    let deployment = &file.metadata.deployment;
-    let victim = Victim::ready_made(deq, deployment);
     let points = assess::points(&test, (0..test.len()).collect(), &device)?;
     let settings = Settings { budget, seed: 0, batch_size: 64 };
-    let case = Case::new(&victim, &points, settings, &Quiet)?;
-    let spectrum = diagnose::spectrum(deq, deployment, &case, &Default::default())?.result;
+    let diagnosis =
+        Examination::new(&file, &points, settings).sections(&["residual", "spectrum"])?.run(&Quiet)?;
+    let spectrum = diagnosis.spectrum.and_then(|section| section.result).ok_or("it was asked for")?;
     println!("spectral radius: {:?}", spectrum.views[0].radius);
     Ok(())
 }

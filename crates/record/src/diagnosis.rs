@@ -5,7 +5,7 @@
 //! [`Share`] with its count and 95% Wilson interval.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::accuracy::{self, Accuracy};
 use crate::{Gallery, Paired};
@@ -69,6 +69,19 @@ pub struct ModelDiagnosis {
     /// Some images, what was added to them, and what the model made of both.
     #[serde(default)]
     pub gallery: Option<Section<Gallery>>,
+}
+
+impl ModelDiagnosis {
+    /// Whether a section of this name can hold that.
+    ///
+    /// # Errors
+    ///
+    /// Says what does not fit.
+    pub fn check_section(name: &str, section: &Value) -> Result<(), serde_json::Error> {
+        let mut alone = json!({ "model": "", "configuration": null, "training_gradient": "" });
+        alone[name] = section.clone();
+        serde_json::from_value::<Self>(alone).map(drop)
+    }
 }
 
 /// What made the attacked images of a diagnosis.

@@ -1,20 +1,16 @@
 //! `diagnose`: model files and a data set to residuals, gradient alignment, loss, spectrum and sweeps.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use equipoise::assess;
-use equipoise::attack::{Norm, WhiteBox};
+use equipoise::attack::Norm;
 use equipoise::checkpoint::ModelFile;
-use equipoise::diagnose::{self, Case, DiagnoseError, Measured, Settings, SpectrumConfig};
+use equipoise::diagnose::{DiagnoseError, Examination, QUESTIONS, Settings, SpectrumConfig};
 use equipoise::evaluate::{Points, Verified, read_adversarial};
-use equipoise::gradient::Estimator;
-use equipoise::model::equilibrium::Equilibrium;
 use equipoise::solve::MAX_STEPS;
-use equipoise::work::Work;
 use equipoise_dataset::{Dataset, Split};
 use equipoise_record::names::{Facts, distinct};
-use equipoise_record::{Attacked, Diagnosis, FORMAT_VERSION, ModelDiagnosis, Section, Sweep};
+use equipoise_record::{Attacked, Diagnosis, FORMAT_VERSION, ModelDiagnosis};
 use serde_json::{Value, json};
 
 use super::{print, write};
@@ -27,10 +23,6 @@ use crate::sections::Sections;
 use crate::setup::Setup;
 use crate::watch::Watch;
 use crate::{arguments, files};
-
-/// Every section, in the order in which they are measured and shown.
-const SECTIONS: [&str; 8] =
-    ["residual", "accuracy", "alignment", "yardstick", "landscape", "spectrum", "sweep", "gallery"];
 
 /// A model to diagnose.
 struct Patient {
@@ -206,10 +198,13 @@ fn adversarial(
 /// `--sections`, each once, in their own order.
 fn sections(list: &str) -> Result<Vec<&'static str>, Error> {
     let asked: Vec<&str> = list.split(',').map(str::trim).collect();
-    if let Some(unknown) = asked.iter().find(|name| !SECTIONS.contains(name)) {
-        return Err(input(format!("--sections: unknown section `{unknown}`; use {}", SECTIONS.join(", "))));
+    let known = QUESTIONS.map(|question| question.name);
+    match asked.iter().find(|name| !known.contains(name)) {
+        None => Ok(known.into_iter().filter(|name| asked.contains(name)).collect()),
+        Some(unknown) => {
+            Err(input(format!("--sections: unknown section `{unknown}`; use {}", known.join(", "))))
+        }
     }
-    Ok(SECTIONS.into_iter().filter(|name| asked.contains(name)).collect())
 }
 
 /// T, where there is a solver.
@@ -238,7 +233,7 @@ fn key(checked: &Checked, flags: &Diagnose) -> Value {
     })
 }
 
-/// One model, section by section.
+/// One model, section by section: those that are done are read, the others measured and kept.
 fn diagnose(
     checked: &Checked,
     patient: &Patient,
@@ -246,150 +241,37 @@ fn diagnose(
     part: &str,
     setup: &Setup,
 ) -> Result<ModelDiagnosis, Error> {
-    let ModelFile { metadata, model } = &patient.file;
-    let deployment = &metadata.deployment;
-    let training = &deployment.training_gradient;
-    let victim = |estimator: &Estimator| model.victim(deployment, deployment.readout, estimator.clone());
-    let ready_made = victim(training);
     let watch = Watch::new(&patient.name, setup);
-    // The attack is run when the first section needs it: all may be done already.
-    let mut attacked: Option<Case<'_>> = None;
-    let mut case = || -> Result<Case<'_>, Error> {
-        if attacked.is_none() {
-            let (points, settings) = (&checked.points, checked.settings);
-            let case = match &patient.adversarial {
-                None => Case::new(&*ready_made, points, settings, &watch),
-                Some(given) => Case::saved(ready_made.classes(), points, &given.images, settings, &watch),
-            };
-            attacked = Some(case.map_err(stopped)?);
-        }
-        attacked.clone().ok_or_else(|| Error::Internal("no case".into()))
-    };
-    let wanted = |name: &str| checked.sections.contains(&name).then(|| format!("{part}-{name}"));
-    let equilibrium = |what: &str, run: &mut dyn FnMut(&dyn Equilibrium) -> Result<Value, Error>| match model
-        .equilibrium()
-    {
-        Some(model) => run(model),
-        None => to_value(&Section::<()>::absent(format!("a feedforward network has no {what}"))),
-    };
-
-    let residual = done.section(wanted("residual"), || {
-        equilibrium("fixed-point solver", &mut |model| {
-            let case = case()?;
-            timed(|| diagnose::residual(model, deployment, &case, checked.horizon))
-        })
-    })?;
-    let accuracy = done.section(wanted("accuracy"), || {
-        let case = case()?;
-        timed(|| match model.equilibrium() {
-            Some(model) => diagnose::accuracy(model, deployment, &case),
-            None => diagnose::feedforward_accuracy(&*victim(training), &case),
-        })
-    })?;
-    let alignment = done.section(wanted("alignment"), || {
-        equilibrium("other gradient than its own", &mut |model| {
-            let case = case()?;
-            timed(|| diagnose::alignment(model, deployment, &case))
-        })
-    })?;
-    let yardstick = done.section(wanted("yardstick"), || {
-        equilibrium("other gradient than its own", &mut |model| {
-            let case = case()?;
-            timed(|| diagnose::yardstick(model, deployment, &case))
-        })
-    })?;
-    let landscape = done.section(wanted("landscape"), || {
-        let case = case()?;
-        let mut gradients = match model.equilibrium() {
-            Some(_) => vec![training.clone()],
-            None => Vec::new(),
-        };
-        let truth = Estimator::ThroughSolver;
-        if !gradients.is_empty() && *training != truth {
-            gradients.push(truth);
-        }
-        let mut victims: Vec<(String, Box<dyn WhiteBox + '_>)> =
-            gradients.iter().map(|estimator| (estimator.to_string(), victim(estimator))).collect();
-        if victims.is_empty() {
-            victims.push(("backpropagation".into(), victim(training)));
-        }
-        let named: Vec<(String, &dyn WhiteBox)> =
-            victims.iter().map(|(name, victim)| (name.clone(), &**victim)).collect();
-        timed(|| diagnose::landscape(&named, &case))
-    })?;
-    let spectrum = done.section(wanted("spectrum"), || {
-        equilibrium("cell, and so no J", &mut |model| {
-            let case = case()?;
-            timed(|| diagnose::spectrum(model, deployment, &case, &checked.spectrum))
-        })
-    })?;
-    let sweep = done.section(wanted("sweep"), || {
-        let case = case()?;
-        timed(|| {
-            let eps = diagnose::sweep_eps(&*victim(training), &case)?;
-            let mut result = Sweep { solver_steps: Vec::new(), tolerance: Vec::new(), eps: eps.result };
-            let mut work = eps.work;
-            if let Some(model) = model.equilibrium() {
-                let steps = diagnose::sweep_solver_steps(model, deployment, &case)?;
-                let tolerance = diagnose::sweep_tolerance(model, deployment, &case)?;
-                work = work + steps.work + tolerance.work;
-                (result.solver_steps, result.tolerance) = (steps.result, tolerance.result);
-            }
-            Ok(Measured { result, work })
-        })
-    })?;
-    let gallery = done.section(wanted("gallery").filter(|_| checked.gallery > 0), || {
-        let case = case()?;
-        let classes = &checked.data.class_names;
-        timed(|| match model.equilibrium() {
-            Some(model) => diagnose::gallery(model, deployment, &case, classes, checked.gallery),
-            None => diagnose::feedforward_gallery(&*victim(training), &case, classes, checked.gallery),
-        })
-    })?;
-    let solver_steps = solver_steps(&patient.file);
-    let training_gradient = match solver_steps {
-        Some(_) => training.to_string(),
-        None => "backpropagation".into(),
-    };
+    let found = patient
+        .examination(checked)
+        .run_keeping(&watch, |section, measure| done.section(part, section, measure))?;
     let details = match &patient.adversarial {
         None => json!({}),
         Some(given) => json!({ "adversarial": given.path, "adversarial_sha256": given.hash }),
     };
-    Ok(ModelDiagnosis {
-        model: patient.name.clone(),
-        configuration: configuration::record(setup, metadata, &patient.hash, details),
-        training_gradient,
-        solver_steps,
-        residual,
-        accuracy,
-        alignment,
-        yardstick,
-        landscape,
-        spectrum,
-        sweep,
-        gallery,
-    })
+    let configuration = configuration::record(setup, &patient.file.metadata, &patient.hash, details);
+    Ok(ModelDiagnosis { model: patient.name.clone(), configuration, ..found })
 }
 
-/// A section as it is written, with what it cost.
-fn timed<T: serde::Serialize>(
-    run: impl FnOnce() -> Result<Measured<T>, DiagnoseError>,
-) -> Result<Value, Error> {
-    let start = Instant::now();
-    let Measured { result, work } = run().map_err(stopped)?;
-    let Work { cell_evaluations, vjps } = work;
-    let seconds = start.elapsed().as_secs_f64();
-    to_value(&Section { seconds, cell_evaluations, vjps, result: Some(result), absent: None })
-}
-
-fn to_value<T: serde::Serialize>(section: &Section<T>) -> Result<Value, Error> {
-    serde_json::to_value(section).map_err(|error| Error::Internal(format!("a section as JSON: {error}")))
+impl Patient {
+    fn examination<'a>(&'a self, checked: &'a Checked) -> Examination<'a> {
+        let examination = Examination::new(&self.file, &checked.points, checked.settings);
+        examination
+            .sections(&checked.sections)
+            .expect("checked with the flags")
+            .horizon(checked.horizon)
+            .spectrum(checked.spectrum)
+            .gallery(checked.gallery, &checked.data.class_names)
+            .attacked(self.adversarial.as_ref().map(|given| &given.images))
+    }
 }
 
 /// Somebody asked to stop: what is done waits to be resumed.
-fn stopped(error: DiagnoseError) -> Error {
-    match error {
-        DiagnoseError::Cancelled => interrupted(),
-        error => input(error),
+impl From<DiagnoseError> for Error {
+    fn from(error: DiagnoseError) -> Self {
+        match error {
+            DiagnoseError::Cancelled => interrupted(),
+            error => input(error),
+        }
     }
 }

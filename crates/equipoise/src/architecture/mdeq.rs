@@ -29,6 +29,10 @@ impl ArchitectureConfig for MdeqConfig {
         self.validate()
     }
 
+    fn is_equilibrium(&self) -> bool {
+        true
+    }
+
     fn build(&self, init: &mut Init) -> Box<dyn Model> {
         Box::new(self.build(init))
     }

@@ -24,6 +24,10 @@ impl ArchitectureConfig for ResNet18Config {
         self.validate()
     }
 
+    fn is_equilibrium(&self) -> bool {
+        false
+    }
+
     fn build(&self, init: &mut Init) -> Box<dyn Model> {
         Box::new(self.build(init))
     }

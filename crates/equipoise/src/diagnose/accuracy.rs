@@ -2,11 +2,20 @@
 
 use equipoise_record::{IterateAccuracies, IterateAccuracy, Share, View};
 
+use super::examination::{Question, answer};
 use super::{Case, DiagnoseError, Measured, VIEWS};
 use crate::attack::{Classifier, WhiteBox};
 use crate::batch::{Images, predictions};
 use crate::deployed::{Deployment, Victim};
 use crate::model::equilibrium::Equilibrium;
+
+pub(super) const QUESTION: Question = Question {
+    name: "accuracy",
+    equilibrium: |asked, model, case| answer(accuracy(model, asked.deployment(), case)),
+    feedforward: Ok(|asked, case| {
+        answer(feedforward_accuracy(&*asked.victim(asked.training_gradient()), case))
+    }),
+};
 
 /// Reads the head at every iterate of the deployed solver, and the deployed readout. One solve per image and
 /// view.

@@ -6,6 +6,7 @@
 
 use equipoise_record::{Alignment, Cosine, Spread};
 
+use super::examination::{Question, answer};
 use super::{Case, DiagnoseError, Measured, VIEWS};
 use crate::attack::{Beat, Classifier};
 use crate::batch::{Images, to_vec};
@@ -15,6 +16,12 @@ use crate::loss::CrossEntropy;
 use crate::model::equilibrium::Equilibrium;
 use crate::readout::{Readout, Tail};
 use crate::solve::StateChoice;
+
+pub(super) const QUESTION: Question = Question {
+    name: "alignment",
+    equilibrium: |asked, model, case| answer(alignment(model, asked.deployment(), case)),
+    feedforward: Err("other gradient than its own"),
+};
 
 /// An estimator with what it is called in a figure.
 struct Named {

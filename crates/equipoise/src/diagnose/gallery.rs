@@ -3,12 +3,24 @@
 use equipoise_record::{Answers, Gallery, View};
 
 use super::accuracy::{Predictions, predict};
+use super::examination::{Question, answer};
 use super::{Case, DiagnoseError, Measured};
 use crate::attack::{Classifier, WhiteBox};
 use crate::batch::{predictions, to_vec};
 use crate::deployed::{Deployment, Victim};
 use crate::evaluate::Pictures;
 use crate::model::equilibrium::Equilibrium;
+
+pub(super) const QUESTION: Question = Question {
+    name: "gallery",
+    equilibrium: |asked, model, case| {
+        answer(gallery(model, asked.deployment(), case, &asked.classes, asked.gallery))
+    },
+    feedforward: Ok(|asked, case| {
+        let victim = asked.victim(asked.training_gradient());
+        answer(feedforward_gallery(&*victim, case, &asked.classes, asked.gallery))
+    }),
+};
 
 /// The first `count` points of a case. Costs a solve for each, clean and attacked.
 ///

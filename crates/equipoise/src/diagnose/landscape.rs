@@ -6,11 +6,34 @@
 
 use equipoise_record::{Landscape, Line, LinePoint, Share, Spread, View};
 
+use super::examination::{Answer, Question, answer};
 use super::{Batch, Case, DiagnoseError, Measured};
 use crate::attack::{Beat, Noise, WhiteBox};
 use crate::batch::{Images, predictions, to_vec};
+use crate::gradient::Estimator;
 use crate::loss::{CrossEntropy, Objective};
 use crate::work::Work;
+
+pub(super) const QUESTION: Question = Question {
+    name: "landscape",
+    equilibrium: |asked, _, case| {
+        let (training, truth) = (asked.training_gradient(), Estimator::ThroughSolver);
+        let mut named = vec![(training.to_string(), asked.victim(training))];
+        if *training != truth {
+            named.push((truth.to_string(), asked.victim(&truth)));
+        }
+        of_victims(named, case)
+    },
+    feedforward: Ok(|asked, case| {
+        of_victims(vec![("backpropagation".into(), asked.victim(asked.training_gradient()))], case)
+    }),
+};
+
+fn of_victims(victims: Vec<(String, Box<dyn WhiteBox + '_>)>, case: &Case<'_>) -> Answer {
+    let named: Vec<(String, &dyn WhiteBox)> =
+        victims.iter().map(|(name, victim)| (name.clone(), &**victim)).collect();
+    answer(landscape(&named, case))
+}
 
 /// Where on a line the loss is read, in units of ε.
 pub const DISTANCES: [f64; 13] = [-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0];

@@ -1,6 +1,6 @@
 //! Diagnostics: residuals, accuracy by iterate, gradient alignment, loss landscape, spectrum, sweeps (the paper's section 3).
 //!
-//! One file per question. [`residual`]: does the solver converge, and does an attack keep it from it?
+//! One file per question, and an [`Examination`] that asks them all. [`residual`]: does the solver converge, and does an attack keep it from it?
 //! [`accuracy`]: what would the head answer at every iterate? [`alignment`]: where do the gradient estimators
 //! point, beside the true gradient? [`landscape`]: does the loss rise along them? [`spectrum`]: does the cell
 //! contract? [`yardstick()`]: what does the true gradient break that the
@@ -15,6 +15,7 @@
 
 mod accuracy;
 mod alignment;
+mod examination;
 mod gallery;
 mod landscape;
 mod residual;
@@ -24,6 +25,7 @@ mod yardstick;
 
 pub use accuracy::{accuracy, feedforward_accuracy};
 pub use alignment::alignment;
+pub use examination::{Examination, QUESTIONS, Question, UnknownSection};
 pub use gallery::{feedforward_gallery, gallery};
 pub use landscape::{DISTANCES, landscape};
 pub use residual::residual;

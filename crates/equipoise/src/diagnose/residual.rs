@@ -6,6 +6,7 @@
 
 use equipoise_record::{Residual, ResidualView, Share, Spread, View};
 
+use super::examination::{Question, answer};
 use super::{Case, DiagnoseError, Measured, VIEWS};
 use crate::attack::Classifier;
 use crate::deployed::{Deployment, Victim};
@@ -13,6 +14,12 @@ use crate::gradient::Estimator;
 use crate::model::equilibrium::Equilibrium;
 use crate::readout::Readout;
 use crate::solve::SolverConfig;
+
+pub(super) const QUESTION: Question = Question {
+    name: "residual",
+    equilibrium: |asked, model, case| answer(residual(model, asked.deployment(), case, asked.horizon)),
+    feedforward: Err("fixed-point solver"),
+};
 
 /// Solves for `horizon` steps from every image, clean and attacked. Costs `horizon` + 1 evaluations for each,
 /// fewer only for one whose solve diverges or stalls.

@@ -11,6 +11,7 @@
 
 use equipoise_record::{Share, Spectrum, SpectrumView, Spread, View};
 
+use super::examination::{Question, answer};
 use super::{Case, DiagnoseError, Measured, VIEWS};
 use crate::attack::{Beat, Classifier, ExampleRng};
 use crate::batch::{from_vec, to_vec};
@@ -19,6 +20,12 @@ use crate::model::cell::{BoundCell, Linearization};
 use crate::model::equilibrium::Equilibrium;
 use crate::solve::StateChoice;
 use crate::state::State;
+
+pub(super) const QUESTION: Question = Question {
+    name: "spectrum",
+    equilibrium: |asked, model, case| answer(spectrum(model, asked.deployment(), case, &asked.spectrum)),
+    feedforward: Err("cell, and so no J"),
+};
 
 /// How long and how exactly to look.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -4,8 +4,9 @@
 //! does not fall to 0% as ε grows is one of the attack (Carlini et al. 2019). The attack is the ready-made PGD-10,
 //! run anew at every setting; it stops at an example's first success.
 
-use equipoise_record::{Share, SweepPoint, View};
+use equipoise_record::{Share, Sweep, SweepPoint, View};
 
+use super::examination::{Examination, Question, answer};
 use super::{Batch, Case, DiagnoseError, Measured, pgd};
 use crate::attack::{Budget, Classifier, WhiteBox};
 use crate::batch::{predictions, select};
@@ -13,6 +14,26 @@ use crate::deployed::{Deployment, Victim};
 use crate::model::equilibrium::Equilibrium;
 use crate::solve::SolverConfig;
 use crate::work::Work;
+
+pub(super) const QUESTION: Question = Question {
+    name: "sweep",
+    equilibrium: |asked, model, case| {
+        let mut all = radii(asked, case)?;
+        let steps = solver_steps(model, asked.deployment(), case)?;
+        let tolerance = tolerance(model, asked.deployment(), case)?;
+        all.work = all.work + steps.work + tolerance.work;
+        (all.result.solver_steps, all.result.tolerance) = (steps.result, tolerance.result);
+        answer(Ok(all))
+    },
+    feedforward: Ok(|asked, case| answer(radii(asked, case))),
+};
+
+/// The sweep over ε, which any model admits.
+fn radii(asked: &Examination<'_>, case: &Case<'_>) -> Result<Measured<Sweep>, DiagnoseError> {
+    let Measured { result, work } = eps(&*asked.victim(asked.training_gradient()), case)?;
+    let result = Sweep { solver_steps: Vec::new(), tolerance: Vec::new(), eps: result };
+    Ok(Measured { result, work })
+}
 
 /// With each of these step budgets T, from the fewest: 1, 2, T/2, T, 2T, 4T of the deployed T.
 ///

@@ -9,6 +9,7 @@
 use equipoise_record::{Paired, YardstickRow, Yardsticks};
 use equipoise_verdict::paired;
 
+use super::examination::{Question, answer};
 use super::{Case, DiagnoseError, Measured};
 use crate::attack::{Attack, Classifier, Pgd, PgdConfig, Targets, WhiteBox};
 use crate::batch::{predictions, select};
@@ -18,6 +19,12 @@ use crate::gradient::Estimator;
 use crate::model::equilibrium::Equilibrium;
 use crate::readout::Readout;
 use crate::work::Work;
+
+pub(super) const QUESTION: Question = Question {
+    name: "yardstick",
+    equilibrium: |asked, model, case| answer(yardstick(model, asked.deployment(), case)),
+    feedforward: Err("other gradient than its own"),
+};
 
 /// Starts on each side.
 const STARTS: usize = 4;
