@@ -63,7 +63,7 @@ def test_a_run_that_ended_anywhere_goes_on_to_the_same_end(linear, tmp_path, wha
             assert (classes >= 0).all() and np.isfinite(images).all()
         ended += len(kept)
         # Another object, as in another process; another batch size too.
-        again = short(model)
+        again = short(lambda images: model(images))
         found, classes = again.run_standard_evaluation(x, y, bs=5, return_labels=True, state_path=state)
         assert torch.equal(found, expected) and torch.equal(classes, labels)
         assert again.result.record["models"][0]["readouts"][0]["examples"] == reference.result.examples
@@ -103,7 +103,7 @@ def test_the_log_of_a_resumed_run(linear, tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt):
         attack = short(Until(model, until + 3, interrupt))
         attack.run_standard_evaluation(x, y, state_path=state)
-    attack = short(model)
+    attack = short(lambda images: model(images))
     attack.verbose = True
     attack.run_standard_evaluation(x, y, state_path=state)
     lines = capsys.readouterr().out.splitlines()

@@ -71,7 +71,8 @@ class Classifier:
             logits = self.checked(self.model(x), x)
 
         def pullback(derivative: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-            return _array(gradient(logits, x, torch.from_numpy(derivative).to(logits)))
+            with torch.inference_mode(False):
+                return _array(gradient(logits, x, torch.from_numpy(derivative).to(logits)))
 
         return _array(logits), pullback
 

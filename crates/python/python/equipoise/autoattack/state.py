@@ -19,8 +19,11 @@ import torch
 class RobustFlags(torch.Tensor):
     """A mask ``[N]`` whose mean is a share: RobustBench takes it of the mask itself, and PyTorch has none of booleans."""
 
+    # What is made of it is an ordinary tensor.
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
     def mean(self, *arguments: Any, **options: Any) -> Any:
-        return self.as_subclass(torch.Tensor).float().mean(*arguments, **options)
+        return self.float().mean(*arguments, **options)
 
 
 @dataclass
