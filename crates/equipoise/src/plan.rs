@@ -36,6 +36,9 @@ use crate::gradient::Estimator;
 use crate::readout::{Readout, Tail};
 use crate::solve::StateChoice;
 
+/// What the plan tries on a network with one gradient, in order.
+pub const ONE_GRADIENT: [&str; 5] = ["pgd-10", "apgd-ce", "apgd-t", "fab-t", "square"];
+
 /// One attack through one gradient.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Planned {
@@ -598,6 +601,8 @@ mod tests {
         let tries = white_box(&*network, &deployment, Readout::Final, 10);
         let expected = ["pgd-10/exact", "apgd-ce/exact", "apgd-t/exact", "fab-t/exact", "square/none"];
         assert_eq!(labels(&tries), expected);
+        let names: Vec<&str> = tries.tries.iter().map(|planned| planned.attack.as_str()).collect();
+        assert_eq!(names, ONE_GRADIENT);
         // FAB goes through the training gradient too, and counts as ready-made.
         assert_eq!(tries.tries.iter().filter(|planned| planned.ready_made).count(), 4);
     }

@@ -463,6 +463,10 @@ impl Observer for Labelled<'_> {
         self.observer.advance(examples, note);
     }
 
+    fn counts(&self, met: usize, broken: usize) {
+        self.observer.counts(met, broken);
+    }
+
     fn beat(&self, beat: Beat) -> ControlFlow<()> {
         self.observer.beat(beat)
     }
@@ -477,5 +481,9 @@ impl Observer for Labelled<'_> {
 
     fn cancelled(&self) -> bool {
         self.observer.cancelled()
+    }
+
+    fn failed(&self) -> bool {
+        self.observer.failed()
     }
 }

@@ -90,14 +90,19 @@ pub fn run_with(
     let mut driver = Driver { cascade, points, settings, observer, limit, journal, ledger, work };
     let clean = driver.ledger.unclassified();
     observer.stage("clean", points.len());
-    driver.say(points.len() - clean.len(), &driver.ledger.clean_note());
+    if clean.len() < points.len() {
+        driver.say_clean(points.len() - clean.len());
+    }
     for rows in clean.chunks(batch_size) {
         if observer.cancelled() {
             return Ok(driver.ledger.outcome(cascade, limit, false));
         }
         let findings = classify(cascade, points, rows)?;
+        if observer.failed() {
+            return Ok(driver.ledger.outcome(cascade, limit, false));
+        }
         driver.keep(&findings)?;
-        observer.advance(rows.len(), &driver.ledger.clean_note());
+        driver.say_clean(rows.len());
     }
     // A resumed run first ends the stage that it was in.
     let mut replayed = driver.ledger.begun().to_vec().into_iter();
@@ -146,7 +151,9 @@ impl Driver<'_, '_, '_> {
         let pending = self.ledger.pending_of(&stage.runs);
         let done = self.ledger.met(number);
         self.observer.stage(&stage.label(self.cascade), done + pending.len());
-        self.say(done, &self.ledger.note(stage));
+        if done > 0 {
+            self.say(done, stage);
+        }
         for rows in pending.chunks(batch_size) {
             if self.observer.cancelled() {
                 return Ok(ControlFlow::Break(()));
@@ -161,7 +168,7 @@ impl Driver<'_, '_, '_> {
                     continue;
                 }
                 let mut findings = self.attack(run, &rows, &watch)?;
-                if watch.observer.stopped() {
+                if watch.observer.stopped() || self.observer.failed() {
                     return Ok(ControlFlow::Break(()));
                 }
                 if watch.late.get() {
@@ -171,7 +178,7 @@ impl Driver<'_, '_, '_> {
                     let found = alone && !findings.rows.is_empty();
                     if found {
                         self.keep(&findings)?;
-                        self.observer.advance(findings.rows.len(), &self.ledger.note(stage));
+                        self.say(findings.rows.len(), stage);
                     }
                     let lost = if found { 0.0 } else { watch.started.elapsed().as_secs_f64() };
                     self.ledger.cut(number, lost);
@@ -189,7 +196,7 @@ impl Driver<'_, '_, '_> {
             for findings in &held {
                 self.keep(findings)?;
             }
-            self.observer.advance(rows.len(), &self.ledger.note(stage));
+            self.say(rows.len(), stage);
             self.forecast();
         }
         Ok(ControlFlow::Continue(()))
@@ -212,11 +219,18 @@ impl Driver<'_, '_, '_> {
         }
     }
 
-    /// Says how far a stage had come before.
-    fn say(&self, done: usize, note: &str) {
-        if done > 0 {
-            self.observer.advance(done, note);
-        }
+    /// Says that a stage is done with so many more points, and how it stands.
+    fn say(&self, done: usize, stage: &Stage) {
+        let (met, broken) = self.ledger.counts(stage);
+        self.observer.counts(met, broken);
+        self.observer.advance(done, &self.ledger.note(stage));
+    }
+
+    /// The same of the clean pass.
+    fn say_clean(&self, done: usize) {
+        let (met, broken) = self.ledger.clean_counts();
+        self.observer.counts(met, broken);
+        self.observer.advance(done, &self.ledger.clean_note());
     }
 
     /// One run on some points, verified.
@@ -314,6 +328,9 @@ fn verify(
             return Ok(ControlFlow::Break(()));
         }
         let (classes, _) = judge(cascade.judge, &ledger.stored(rows))?;
+        if observer.failed() {
+            return Ok(ControlFlow::Break(()));
+        }
         let points = ledger.points;
         let unfooled = |(row, class): (&usize, &Option<usize>)| *class == Some(points.labels()[*row]);
         if let Some(k) = rows.iter().zip(&classes).position(unfooled) {

@@ -298,6 +298,17 @@ impl<'a> Ledger<'a> {
         format!("{} of {attempted} correct", attempted - broken)
     }
 
+    /// Points that the clean pass classified and misclassified.
+    pub fn clean_counts(&self) -> (usize, usize) {
+        (self.clean.attempted, self.clean.broken)
+    }
+
+    /// Points that the first run of a stage met and broke.
+    pub fn counts(&self, stage: &Stage) -> (usize, usize) {
+        let Tally { attempted, broken, .. } = self.tallies[stage.runs[0]];
+        (attempted, broken)
+    }
+
     /// How a stage stands, in words: what each of its runs broke.
     pub fn note(&self, stage: &Stage) -> String {
         let of = |run: usize| {

@@ -15,6 +15,10 @@ pub trait Observer {
     /// `examples` more of the stage's examples are done; `note` says how the stage stands.
     fn advance(&self, examples: usize, note: &str);
 
+    /// How many points the first run of the stage has met and broken so far, before an interruption too; in the clean pass,
+    /// how many were classified and misclassified. Told before each [`Self::advance`].
+    fn counts(&self, _met: usize, _broken: usize) {}
+
     /// The attack on the current batch, or the measurement, is about to take a step. `Break` stops it at once: the batch is thrown
     /// away, and done again when the run is resumed.
     fn beat(&self, _beat: Beat) -> ControlFlow<()> {
@@ -29,6 +33,12 @@ pub trait Observer {
 
     /// Whether to stop. Asked before each batch.
     fn cancelled(&self) -> bool;
+
+    /// Whether the model has failed, so that its answers since then say nothing: the batch is thrown away as after Ctrl-C,
+    /// and the run ends. Asked after each batch, before anything of it is kept. Only models outside of this library fail.
+    fn failed(&self) -> bool {
+        false
+    }
 }
 
 /// A radius behind a readout, one of those that an assessment consists of.

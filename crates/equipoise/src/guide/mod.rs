@@ -45,3 +45,4 @@ page!(report, "report.md");
 page!(reporting, "reporting.md");
 page!(own_cell, "own-cell.md");
 page!(pytorch, "pytorch.md");
+page!(python, "python.md");

@@ -1,13 +1,15 @@
 //! Runs that are cut off, between batches and within, and go on to the same end.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::ops::ControlFlow;
 
 use crate::attack_victims::Linear;
 use crate::support::{Bench, VERIFYING, Watch, assert_same, cascade, entry, points, settings};
-use equipoise::attack::Beat;
-use equipoise::evaluate::{Journal, Observer, Quiet, Settings, run};
+use equipoise::attack::{Beat, Classifier, ValueAndGradient, WhiteBox};
+use equipoise::batch::{Images, Logits};
+use equipoise::evaluate::{Cascade, Journal, Observer, Quiet, Settings, run};
+use equipoise::loss::Objective;
 use equipoise::work::Work;
 
 /// Stops an attack at its so-manieth step.
@@ -118,4 +120,118 @@ fn a_run_interrupted_at_every_batch_ends_the_same() {
         }
     }
     panic!("it never ended");
+}
+
+/// A model that answers nothing but NaN once it has been asked so often, and says so.
+struct Failing<'a> {
+    inner: &'a Linear,
+    questions_left: Cell<usize>,
+}
+
+impl Failing<'_> {
+    fn fails(&self) -> bool {
+        let left = self.questions_left.get();
+        self.questions_left.set(left.saturating_sub(1));
+        left == 0
+    }
+}
+
+impl Classifier for Failing<'_> {
+    fn classes(&self) -> usize {
+        self.inner.classes()
+    }
+    fn logits(&self, images: &Images) -> Logits {
+        let logits = self.inner.logits(images);
+        if self.fails() { logits * f32::NAN } else { logits }
+    }
+}
+
+impl WhiteBox for Failing<'_> {
+    fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
+        let answer = self.inner.value_and_gradient(images, objective);
+        if self.fails() { ValueAndGradient { logits: answer.logits * f32::NAN, ..answer } } else { answer }
+    }
+}
+
+impl Observer for Failing<'_> {
+    fn stage(&self, _: &str, _: usize) {}
+    fn advance(&self, _: usize, _: &str) {}
+    fn cancelled(&self) -> bool {
+        self.failed()
+    }
+    fn failed(&self) -> bool {
+        self.questions_left.get() == 0
+    }
+}
+
+/// One attack that follows gradients, and one that does not.
+fn cascade_of<V: WhiteBox>(victim: &V) -> Cascade<'_> {
+    cascade(victim, vec![entry("pgd-3", "exact", true, victim), entry("square-4", "none", false, victim)])
+}
+
+#[test]
+fn nothing_is_kept_of_a_batch_in_which_the_model_failed() {
+    let linear = Linear::random(5, 37);
+    let points = points(&linear, 12, 0);
+    let settings = Settings { batch_size: 5, ..settings() };
+    let reference = run(&cascade_of(&linear), &points, &settings, &Quiet, None).unwrap();
+    assert!(reference.result.examples.iter().all(|example| !example.non_finite));
+    let mut failures = 0;
+    loop {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Journal::open(folder.path(), "model").unwrap();
+        let failing = Failing { inner: &linear, questions_left: Cell::new(failures + 1) };
+        let outcome = run(&cascade_of(&failing), &points, &settings, &failing, Some(&mut open())).unwrap();
+        let complete = !failing.failed();
+        if complete {
+            break;
+        }
+        assert!(outcome.result.examples.iter().all(|example| !example.non_finite), "{failures}");
+        let resumed = run(&cascade_of(&linear), &points, &settings, &Quiet, Some(&mut open())).unwrap();
+        assert_same(&resumed, &reference, &format!("failed at question {failures}"));
+        failures += 1;
+    }
+    assert!(failures > 12, "{failures}");
+}
+
+/// What an evaluation counts as it goes.
+#[derive(Default)]
+struct Counts(RefCell<Vec<(String, usize, usize)>>);
+
+impl Observer for Counts {
+    fn stage(&self, label: &str, _: usize) {
+        self.0.borrow_mut().push((label.to_owned(), 0, 0));
+    }
+    fn counts(&self, met: usize, broken: usize) {
+        let mut stages = self.0.borrow_mut();
+        let last = stages.last_mut().unwrap();
+        (last.1, last.2) = (met, broken);
+    }
+    fn advance(&self, _: usize, _: &str) {}
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn the_last_counts_of_a_stage_are_those_of_the_record() {
+    let bench = Bench::new();
+    let points = bench.points();
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Journal::open(folder.path(), "model").unwrap();
+    let settings = Settings { batch_size: 7, ..settings() };
+    let stopped = bench.run(&points, &settings, &Watch::after(6), Some(&mut open())).unwrap();
+    assert!(!stopped.complete && !stopped.result.attacks.is_empty());
+    let counts = Counts::default();
+    let outcome = bench.run(&points, &settings, &counts, Some(&mut open())).unwrap();
+    let counts: Vec<(usize, usize)> = counts
+        .0
+        .into_inner()
+        .into_iter()
+        .filter(|(label, ..)| label != VERIFYING)
+        .map(|(_, met, broken)| (met, broken))
+        .collect();
+    let mut expected = vec![(30, 3)];
+    expected.extend(outcome.result.attacks.iter().map(|attack| (attack.attempted, attack.broken)));
+    assert_eq!(counts, expected);
 }

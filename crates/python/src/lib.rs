@@ -1,0 +1,37 @@
+//! The private extension module below the Python package `equipoise`: attacks and their evaluation, for a classifier that is
+//! a Python object.
+//!
+//! Everything that knows PyTorch is Python, in `python/equipoise/_torch.py`. Here a classifier is an object with two methods
+//! on NumPy arrays, `logits` and `linearise`, and an attack written in Python one with a method `attempt`.
+//! `python/equipoise/_equipoise.pyi` has the types.
+
+mod attack;
+mod errors;
+mod evaluate;
+mod model;
+mod report;
+mod serve;
+mod watch;
+
+use pyo3::prelude::*;
+
+/// The extension module.
+#[pymodule]
+mod _equipoise {
+    #[pymodule_export]
+    use super::attack::Attack;
+    #[pymodule_export]
+    use super::evaluate::{check_budget, evaluate};
+    #[pymodule_export]
+    use super::report::{render, statements};
+    #[pymodule_export]
+    use super::serve::{num_threads, set_num_threads};
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("ONE_GRADIENT", equipoise::plan::ONE_GRADIENT.to_vec())
+    }
+}

@@ -1,0 +1,32 @@
+//! Records as pages, tables and sentences.
+
+use equipoise_record::{Collection, read};
+use equipoise_report::{Format, Report, render as render_report, statements as statements_of};
+use pyo3::prelude::*;
+
+use crate::errors::value_error;
+
+fn record(text: &str) -> PyResult<Collection> {
+    read(text).map_err(|error| value_error(format!("not a record: {error}")))
+}
+
+/// A record in a format: `html`, `markdown`, `json`, `csv` or `latex`.
+#[pyfunction]
+pub fn render(record: &str, format: &str, title: &str) -> PyResult<String> {
+    let format: Format = format.parse().map_err(value_error)?;
+    let Collection { models, diagnoses, trainings, .. } = self::record(record)?;
+    let report =
+        Report { title: title.to_owned(), models, diagnoses, trainings, records: 1, ..Report::default() };
+    render_report(format, &report).map_err(value_error)
+}
+
+/// For each readout of each model of a record: label, sentence, reasons, warnings.
+#[pyfunction]
+pub fn statements(record: &str) -> PyResult<Vec<(String, String, Vec<String>, Vec<String>)>> {
+    let of = |model| {
+        statements_of(model)
+            .into_iter()
+            .map(|says| (says.label.to_owned(), says.sentence, says.reasons, says.warnings))
+    };
+    Ok(self::record(record)?.models.iter().flat_map(of).collect())
+}

@@ -1,0 +1,24 @@
+"""What the documents say runs: their Python, page by page."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize("page", ["README.md", "crates/python/README.md", "docs/guide/python.md"])
+def test_examples_run(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("autoattack", "autoattack.state"):
+        # Put back afterwards, whatever an example does.
+        monkeypatch.setitem(sys.modules, name, None)
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert blocks
+    names = {"__name__": "example"}
+    for block in blocks:
+        exec(compile(block, page, "exec"), names)
+    assert "robust accuracy" in capsys.readouterr().out
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
