@@ -24,15 +24,9 @@ pub fn make_folder(path: &Path) -> Result<(), Error> {
 /// a killed run left half written.
 pub fn claim(path: &Path, resume: bool) -> Result<Lock, Error> {
     make_folder(path)?;
-    let lock = equipoise_files::lock(path).map_err(failed(path, "write to this folder"))?;
-    if !lock.is_held() {
-        tracing::warn!(
-            "{}: its file system has no locks; see to it that no other run writes there",
-            path.display()
-        );
-    }
-    if resume {
-        equipoise_files::sweep(path).map_err(failed(path, "clear this folder"))?;
+    let lock = equipoise_files::claim(path, resume).map_err(failed(path, "write to this folder"))?;
+    if let Some(warning) = lock.warning() {
+        tracing::warn!("{warning}");
     }
     Ok(lock)
 }

@@ -4,9 +4,10 @@
 mod lock;
 mod sums;
 
-pub use lock::{Lock, lock};
+pub use lock::{Lock, claim, lock};
 pub use sums::{SUMS, damage, seal, sha256, sums, unseal};
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
@@ -96,8 +97,7 @@ pub fn sweep(folder: impl AsRef<Path>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let (path, kind) = (entry.path(), entry.file_type()?);
-        let temporary = entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY));
-        match (kind.is_dir(), temporary) {
+        match (kind.is_dir(), is_temporary(&entry.file_name())) {
             (true, true) => fs::remove_dir_all(path)?,
             (true, false) => sweep(path)?,
             (false, true) => fs::remove_file(path)?,
@@ -120,11 +120,15 @@ pub fn has_content(folder: impl AsRef<Path>) -> io::Result<bool> {
     };
     for entry in entries {
         let name = entry?.file_name();
-        if name != lock::NAME && !name.to_str().is_some_and(|name| name.starts_with(TEMPORARY)) {
+        if name != lock::NAME && !is_temporary(&name) {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+fn is_temporary(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with(TEMPORARY))
 }
 
 /// Where to write before renaming: a rename is atomic within one file system only, hence the same folder.

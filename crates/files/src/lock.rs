@@ -4,6 +4,8 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use super::sweep;
+
 /// The file that is locked.
 pub(crate) const NAME: &str = ".lock";
 
@@ -20,6 +22,29 @@ impl Lock {
     pub fn is_held(&self) -> bool {
         self.held
     }
+
+    /// What to tell the user where others are not locked out.
+    pub fn warning(&self) -> Option<String> {
+        let folder = self.path.parent().unwrap_or(&self.path).display();
+        (!self.held).then(|| {
+            format!("{folder}: its file system has no locks; see to it that no other run writes there")
+        })
+    }
+}
+
+/// Makes a folder for the only run that writes to it until the lock is dropped. One that is resumed loses what a killed run
+/// left half written.
+///
+/// # Errors
+///
+/// Those of [`lock`]; what the operating system says if the folder cannot be made or cleared.
+pub fn claim(folder: impl AsRef<Path>, resumed: bool) -> io::Result<Lock> {
+    fs::create_dir_all(&folder)?;
+    let lock = lock(&folder)?;
+    if resumed {
+        sweep(&folder)?;
+    }
+    Ok(lock)
 }
 
 /// Locks a folder against other processes (and other locks of this one) that lock it too.
@@ -90,6 +115,21 @@ mod tests {
         fs::write(folder.path().join(NAME), "").unwrap();
         drop(lock(folder.path()).unwrap());
         assert_eq!(lock(folder.path().join("none")).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_a_killed_run_left_half_written_goes_when_it_is_resumed() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("a/b");
+        drop(claim(&out, false).unwrap());
+        let left = out.join(".equipoise-x");
+        fs::write(&left, "half").unwrap();
+        drop(claim(&out, false).unwrap());
+        assert!(left.exists());
+        let held = claim(&out, true).unwrap();
+        assert!(!left.exists());
+        assert_eq!(held.warning(), None);
+        assert_eq!(claim(&out, true).unwrap_err().kind(), ErrorKind::ResourceBusy);
     }
 
     #[test]

@@ -1,12 +1,10 @@
 //! A run under way: its steps, its evaluations on the development split, its checkpoints.
 
-use std::fs;
-
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::Device;
-use equipoise_files::{Lock, lock, sweep};
+use equipoise_files::{Lock, claim};
 
 use super::augment::augment;
 use super::checkpoint::{self, Progress, failed};
@@ -94,16 +92,9 @@ impl<'a> Run<'a> {
             return unfit(problem);
         }
         let folder = &plan.folder;
-        fs::create_dir_all(folder).map_err(failed(folder, "create"))?;
-        let lock = lock(folder).map_err(failed(folder, "write to"))?;
-        if !lock.is_held() {
-            tracing::warn!(
-                "{}: its file system has no locks; see to it that no other run writes there",
-                folder.display()
-            );
-        }
-        if plan.resume {
-            sweep(folder).map_err(failed(folder, "clear"))?;
+        let lock = claim(folder, plan.resume).map_err(failed(folder, "write to"))?;
+        if let Some(warning) = lock.warning() {
+            tracing::warn!("{warning}");
         }
         let fingerprint = plan.fingerprint();
         let found = match plan.resume {
