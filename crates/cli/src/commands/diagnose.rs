@@ -194,8 +194,8 @@ fn adversarial(
 ) -> Result<Adversarial, Error> {
     let ModelFile { metadata, model } = &patient.file;
     let deployment = &metadata.deployment;
-    let readout = deployment.readout;
-    let judge = model.victim(deployment, readout, deployment.training_gradient.clone());
+    let readout = &deployment.readout;
+    let judge = model.victim(deployment, readout.clone(), deployment.training_gradient.clone());
     let Settings { budget, batch_size, .. } = settings;
     let watch = Watch::new(&patient.name, setup);
     let saved = read_adversarial(path)?;
@@ -249,7 +249,8 @@ fn diagnose(
     let ModelFile { metadata, model } = &patient.file;
     let deployment = &metadata.deployment;
     let training = &deployment.training_gradient;
-    let victim = |estimator: &Estimator| model.victim(deployment, deployment.readout, estimator.clone());
+    let victim =
+        |estimator: &Estimator| model.victim(deployment, deployment.readout.clone(), estimator.clone());
     let ready_made = victim(training);
     let watch = Watch::new(&patient.name, setup);
     // The attack is run when the first section needs it: all may be done already.
@@ -304,7 +305,7 @@ fn diagnose(
             Some(_) => vec![training.clone()],
             None => Vec::new(),
         };
-        let truth = Estimator::ThroughSolver;
+        let truth = Estimator::through_solver();
         if !gradients.is_empty() && *training != truth {
             gradients.push(truth);
         }
