@@ -120,7 +120,7 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     let assessment = Assessment::new(&file, &test)
         .budget(budget)
         .attacks("pgd-10".parse()?)
-        .gradients(vec![Estimator::ThroughSolver, "adjoint:state=4".parse()?], Vec::new())
+        .gradients(vec![Estimator::through_solver(), "adjoint:state=4".parse()?], Vec::new())
         .readouts(["final".parse()?, "early(2)".parse()?]);
     for readout in assessment.run(&Quiet)?.ok_or("nobody stops it")?.readouts {
         let (clean, robust) = (readout.clean_accuracy.value, readout.white_box_accuracy.value);

@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let test = Source::Digits.load(Split::Test)?.take(100);
     // PGD through the training gradient, and as often through two others, from the same starts; then an attack without
     // gradients. `Attacks::white_box()` instead of names would try everything that fits the model.
-    let gradients = vec!["unrolled:state=4,lead=1,steps=4".parse()?, Estimator::ThroughSolver];
+    let gradients = vec!["unrolled:state=4,lead=1,steps=4".parse()?, Estimator::through_solver()];
     let record = Assessment::new(&model, &test)
         .budget(Budget::new(Norm::Linf, 0.1)?)
         .attacks("pgd-10,square-500".parse()?)

@@ -353,11 +353,11 @@ pub fn readouts(list: &str, model: &ModelFile) -> Result<Vec<ReadoutChoice>, Err
     let steps = model.metadata.deployment.solver.steps;
     let mut choices = Vec::new();
     for name in list.split(',').map(str::trim) {
-        let choice = name.parse().map_err(|error| input(format!("--readouts: {error}")))?;
-        if let ReadoutChoice::Fixed(readout) = choice {
+        let choice: ReadoutChoice = name.parse().map_err(|error| input(format!("--readouts: {error}")))?;
+        if let ReadoutChoice::Fixed(readout) = &choice {
             readout.check(steps).map_err(|problem| input(format!("--readouts: {problem}")))?;
         }
-        if !is_equilibrium(model) && choice != ReadoutChoice::Fixed(Readout::Final) {
+        if !is_equilibrium(model) && choice != ReadoutChoice::Fixed(Readout::final_state()) {
             return Err(input(format!(
                 "--readouts {name}: the model is a feedforward network and has one readout only; use final"
             )));

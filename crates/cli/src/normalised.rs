@@ -82,7 +82,7 @@ pub fn warning(
 fn correct(file: &ModelFile, images: &Images, labels: &[usize]) -> Vec<bool> {
     let ModelFile { metadata, model } = file;
     let gradient = metadata.deployment.training_gradient.clone();
-    let victim = model.victim(&metadata.deployment, Readout::Final, gradient);
+    let victim = model.victim(&metadata.deployment, Readout::final_state(), gradient);
     let rows: Vec<usize> = (0..labels.len()).collect();
     let batches = rows.chunks(BATCH).flat_map(|batch| predictions(&victim.logits(&select(images, batch))));
     batches.zip(labels).map(|(found, label)| found == Some(*label)).collect()

@@ -111,7 +111,7 @@ fn choose(
     }
     let attack = attack()?;
     let estimator = deployment.training_gradient.clone();
-    let victim = Victim::new(model, deployment, Readout::Final, estimator);
+    let victim = Victim::new(model, deployment, Readout::final_state(), estimator);
     let steps = deployment.solver.steps;
     let mut robust = vec![0; steps];
     observer.stage("choosing early(t)", points.len());
@@ -174,7 +174,7 @@ mod tests {
         let images = from_vec(pixels, [count, 1, 8, 8], &device);
         let deployment = Deployment::exact();
         let victim: Box<dyn WhiteBox> =
-            network.victim(&deployment, Readout::Early(8), deployment.training_gradient.clone());
+            network.victim(&deployment, Readout::early(8), deployment.training_gradient.clone());
         let labels = predictions(&victim.logits(&images)).into_iter().enumerate();
         let labels = labels.map(|(k, label)| if k % 3 == 0 { 0 } else { label.unwrap_or(0) }).collect();
         Points::new((0..count).collect(), images, labels).unwrap()
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(choice.robust_accuracy.len(), 8);
         for (at, accuracy) in choice.robust_accuracy.iter().enumerate() {
             let estimator = deployment.training_gradient.clone();
-            let victim = network.victim(&deployment, Readout::Early(at + 1), estimator);
+            let victim = network.victim(&deployment, Readout::early(at + 1), estimator);
             let found = predictions(&victim.logits(points.images()));
             let correct = found.iter().zip(points.labels()).filter(|(f, y)| **f == Some(**y)).count();
             assert_eq!(accuracy.value, correct as f64 / 12.0, "t = {}", at + 1);

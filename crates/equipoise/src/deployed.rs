@@ -50,11 +50,11 @@ fn tail() -> Tail {
 }
 
 fn readout() -> Readout {
-    Readout::Final
+    Readout::final_state()
 }
 
 fn training_gradient() -> Estimator {
-    Estimator::Exact
+    Estimator::exact()
 }
 
 impl Default for Deployment {
@@ -77,7 +77,7 @@ impl Deployment {
 
     /// Of a model trained with the unrolled (phantom) gradient.
     pub fn unrolled() -> Self {
-        Self { tail: Tail::UNROLLED, training_gradient: Estimator::unrolled(), ..Self::exact() }
+        Self { tail: Tail::UNROLLED, training_gradient: Estimator::phantom(), ..Self::exact() }
     }
 
     /// Whether the settings make sense, by themselves and together: what a command refuses as a flag is refused here too.
@@ -127,7 +127,7 @@ impl<'a> Victim<'a> {
     /// The model as it is deployed, attacked through the gradient it was trained with: what a ready-made
     /// attack sees.
     pub fn ready_made(model: &'a dyn Equilibrium, deployment: &'a Deployment) -> Self {
-        Self::new(model, deployment, deployment.readout, deployment.training_gradient.clone())
+        Self::new(model, deployment, deployment.readout.clone(), deployment.training_gradient.clone())
     }
 
     /// The model behind a readout, attacked through an estimator.
@@ -207,7 +207,7 @@ impl<'a> Victim<'a> {
             trajectory: &forward.trajectory,
             tail: self.deployment.tail,
             backward: &self.deployment.backward,
-            readout: self.readout,
+            readout: &self.readout,
             head: &mut PlainHead(self.model),
             objective,
         };
@@ -303,7 +303,8 @@ impl WhiteBox for Victim<'_> {
         objective: &dyn Objective,
         carried: &mut Carried,
     ) -> ValueAndGradient {
-        if self.readout != Readout::Final || !self.estimator.needs_only_the_best() {
+        let steps = self.deployment.solver.steps;
+        if !self.readout.needs_only_the_best(steps) || !self.estimator.needs_only_the_best() {
             return self.value_and_gradient(images, objective);
         }
         // Where the solve before broke down, this one begins from 0 again.
@@ -323,7 +324,7 @@ impl Victim<'_> {
         forward: &Forward,
         objective: &dyn Objective,
     ) -> ValueAndGradient {
-        if self.estimator.reads(self.readout, &self.deployment.tail) {
+        if self.estimator.reads(&self.readout, &self.deployment.tail) {
             return ValueAndGradient { logits: reading.logits, values: reading.values, gradient };
         }
         let logits = self.read(forward);

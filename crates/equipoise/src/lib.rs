@@ -33,8 +33,8 @@ pub mod state;
 pub mod work;
 pub mod model;
 pub mod solve;
-pub mod readout;
 pub mod loss;
+pub mod readout;
 pub mod gradient;
 pub mod attack;
 pub mod deployed;
@@ -59,6 +59,13 @@ pub mod guide;
 pub use equipoise_record as record;
 /// From the arms' counts to a finding.
 pub use equipoise_verdict as verdict;
+
+/// Makes a kind of estimator or of readout known by its name, wherever one is read: an
+/// [`EstimatorKind`](gradient::EstimatorKind) or a [`ReadoutKind`](readout::ReadoutKind).
+///
+/// Stands beside functions, in the crate that is linked in:
+/// `equipoise::register! { EstimatorKind { name: "..", usage: "..", parse } }`.
+pub use inventory::submit as register;
 
 /// The tensor library, in the version that this crate's types are of.
 pub use burn;

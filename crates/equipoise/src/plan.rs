@@ -32,8 +32,8 @@ use crate::architecture::Model;
 use crate::attack::{self, Attack, Classifier, Norm, WhiteBox};
 use crate::deployed::Deployment;
 use crate::evaluate::{Cascade, Duel, Pair, Run};
-use crate::gradient::Estimator;
-use crate::readout::{Readout, Tail};
+use crate::gradient::{Estimator, Setting};
+use crate::readout::{ReadState, Readout, Tail};
 use crate::solve::StateChoice;
 
 /// What the plan tries on a network with one gradient, in order.
@@ -63,7 +63,7 @@ pub struct Tries {
 }
 
 /// A model as it is to be attacked.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Subject<'a> {
     /// The model.
     pub model: &'a dyn Model,
@@ -93,54 +93,13 @@ impl Subject<'_> {
         if !self.is_equilibrium() {
             return if estimator.is_some() { 3.0 } else { 1.0 };
         }
-        let tail = self.deployment.tail.lead + self.deployment.tail.steps;
-        let forward = 1 + self.readout.steps(self.steps());
-        let reading = if matches!(self.readout, Readout::Early(_)) { 0 } else { tail };
-        let Some(estimator) = estimator else { return (forward + reading) as f64 };
-        let own = if estimator.reads(self.readout, &self.deployment.tail) { 0 } else { reading };
-        (1 + self.steps() + own) as f64 + self.gradient_work(estimator)
-    }
-
-    /// Work of a gradient beyond the forward solve.
-    fn gradient_work(&self, estimator: &Estimator) -> f64 {
-        let (steps, tail) = (self.steps(), self.deployment.tail.lead + self.deployment.tail.steps);
-        let of = |evaluations: usize, vjps: usize| (evaluations + vjps) as f64;
-        match estimator {
-            // The linearisation at the best iterate is that of the solve's last evaluation, as a rule.
-            Estimator::Exact => of(tail.saturating_sub(1), self.deployment.backward.steps),
-            Estimator::Unrolled { state: StateChoice::Best, tail } => {
-                of((tail.lead + tail.steps).saturating_sub(1), tail.lead + tail.steps)
-            }
-            Estimator::Unrolled { tail, .. } => of(tail.lead + tail.steps, tail.lead + tail.steps),
-            Estimator::Aimed(method) => {
-                let at_one = match &**method {
-                    Estimator::Unrolled { tail, .. } => of(tail.lead + tail.steps, tail.lead + tail.steps),
-                    _ => of(1, self.deployment.backward.steps),
-                };
-                match self.readout {
-                    Readout::Final => self.gradient_work(method),
-                    Readout::Early(_) => at_one,
-                    _ => steps as f64 * at_one + self.gradient_work(method),
-                }
-            }
-            Estimator::Adjoint { state, .. } => {
-                let t = if let StateChoice::At(t) = state { *t } else { steps };
-                of(t - 1, t)
-            }
-            Estimator::ThroughSolver => match self.readout {
-                Readout::Early(t) => of(t.min(steps), t.min(steps)),
-                // The tail begins at a state that is linearised already.
-                _ => of((steps + tail).saturating_sub(1), steps + tail),
-            },
-            Estimator::Ensemble(members) | Estimator::Joint(members) => {
-                // Adjoints share one pass, and each reads once more.
-                let adjoint = |member: &&Estimator| matches!(member, Estimator::Adjoint { .. });
-                let shared = members.iter().filter(adjoint).map(|member| self.gradient_work(member));
-                let pass = shared.clone().fold(0.0, f64::max) + shared.count().saturating_sub(1) as f64;
-                let own = members.iter().filter(|member| !adjoint(member));
-                pass + own.map(|member| self.gradient_work(member)).sum::<f64>()
-            }
-        }
+        let (steps, tail) = (self.steps(), self.deployment.tail);
+        let reading = if self.readout.reads_final(steps) { tail.applications() } else { 0 };
+        let Some(estimator) = estimator else { return (1 + self.readout.steps(steps) + reading) as f64 };
+        let own = if estimator.reads(&self.readout, &tail) { 0 } else { reading };
+        let backward = &self.deployment.backward;
+        let beyond = estimator.work(&Setting { steps, tail, backward, readout: &self.readout });
+        (1 + steps + own) as f64 + beyond.total() as f64
     }
 
     /// The gradients beside the training gradient, in order, and whether each is worth an attack of nine targets.
@@ -151,24 +110,28 @@ impl Subject<'_> {
         let steps = self.steps();
         let quarter = |k: usize| (steps * k).div_ceil(4);
         let at = StateChoice::At;
-        let unrolled = |state, steps| Estimator::Unrolled { state, tail: Tail { steps, ..Tail::EXACT } };
-        let adjoint = |t| Estimator::Adjoint { state: at(t), beta: 1.0 };
-        let mut matching = vec![Estimator::ThroughSolver];
-        match self.readout {
-            Readout::Early(t) => matching.extend([unrolled(at(t), 0), adjoint(t)]),
-            Readout::EnsembleLogits => {
-                let last = Estimator::Unrolled { state: StateChoice::Best, tail: self.deployment.tail };
-                let states = (1..=steps).map(|t| unrolled(at(t), 0));
-                matching.push(Estimator::Joint(states.chain([last]).collect()));
-            }
-            Readout::Final | Readout::EnsembleStates => {}
+        let unrolled = |state, steps| Estimator::unrolled(state, Tail { steps, ..Tail::EXACT });
+        let adjoint = |t| Estimator::adjoint(at(t), 1.0);
+        let ensemble = |members: Vec<Estimator>| Estimator::ensemble(members).expect("a solve has states");
+        let mut matching = vec![Estimator::through_solver()];
+        let read = self.readout.states(steps);
+        if self.readout.averages_logits() {
+            let member = |read| match read {
+                ReadState::At(t) => unrolled(at(t), 0),
+                ReadState::Final => Estimator::unrolled(StateChoice::Best, self.deployment.tail),
+            };
+            let joint = Estimator::joint(read.into_iter().map(member).collect());
+            matching.push(joint.expect("unrolled gradients read one state each"));
+        } else if let [ReadState::At(t)] = read[..] {
+            matching.extend([unrolled(at(t), 0), adjoint(t)]);
         }
-        let mut general = vec![Estimator::Exact, unrolled(at(quarter(2)), 0), unrolled(StateChoice::Best, 9)];
+        let mut general =
+            vec![Estimator::exact(), unrolled(at(quarter(2)), 0), unrolled(StateChoice::Best, 9)];
         general.extend((1..=4).map(|k| unrolled(at(quarter(k)), 4)));
         general.extend((2..=4).map(|k| adjoint(quarter(k))));
-        let all_states = Estimator::Ensemble((1..=steps).map(|t| unrolled(at(t), 0)).collect());
+        let all_states = ensemble((1..=steps).map(|t| unrolled(at(t), 0)).collect());
         general.push(all_states.clone());
-        general.push(Estimator::Ensemble((1..=steps).map(adjoint).collect()));
+        general.push(ensemble((1..=steps).map(adjoint).collect()));
         general.sort_by(|a, b| self.work(Some(a)).total_cmp(&self.work(Some(b))));
         let long = |estimator: &Estimator| {
             matching.contains(estimator) || *estimator == all_states || others.contains(estimator)
@@ -314,7 +277,8 @@ impl Plan {
     pub fn new(subject: &Subject<'_>, tries: Tries, control: bool) -> Self {
         let deployment = subject.deployment;
         let training = deployment.training_gradient.clone();
-        let aimed = training.aimed_at(subject.readout, &deployment.tail).filter(|_| subject.is_equilibrium());
+        let aimed =
+            training.aimed_at(&subject.readout, &deployment.tail).filter(|_| subject.is_equilibrium());
         let mut plan = Self {
             unit: (
                 subject.work(Some(&training)),
@@ -342,10 +306,10 @@ impl Plan {
         }
         if control && !plan.pairs.is_empty() && !plan.opening.is_empty() {
             let others = plan.others();
-            let true_gradient = others.iter().find(|other| **other == Estimator::ThroughSolver).cloned();
+            let true_gradient = others.iter().find(|other| **other == Estimator::through_solver()).cloned();
             let true_gradient = true_gradient.or_else(|| {
-                (training != Estimator::ThroughSolver && subject.is_equilibrium())
-                    .then_some(Estimator::ThroughSolver)
+                (training != Estimator::through_solver() && subject.is_equilibrium())
+                    .then_some(Estimator::through_solver())
             });
             let attack = Self::yardstick_attack(subject.norm);
             let training = aimed.unwrap_or(training);
@@ -392,12 +356,12 @@ impl Plan {
 
     /// The model as the runs see it, one victim for each gradient.
     pub fn victims<'a>(&self, subject: &Subject<'a>) -> Victims<'a> {
-        let Subject { model, deployment, readout, classes, norm } = *subject;
+        let Subject { model, deployment, readout, classes, norm } = subject;
         let of = |estimator: Estimator| {
-            let victim = model.victim(deployment, readout, estimator.clone());
+            let victim = model.victim(deployment, readout.clone(), estimator.clone());
             (estimator, victim)
         };
-        Victims { of: self.estimators().into_iter().map(of).collect(), classes, norm }
+        Victims { of: self.estimators().into_iter().map(of).collect(), classes: *classes, norm: *norm }
     }
 
     /// The runs, on victims of the same subject.
@@ -493,7 +457,7 @@ mod tests {
     #[test]
     fn an_equilibrium_meets_every_gradient() {
         let (network, deployment) = (network("mdeq-digits"), Deployment::exact());
-        let tries = white_box(&*network, &deployment, Readout::Final, 10);
+        let tries = white_box(&*network, &deployment, Readout::final_state(), 10);
         let labels = labels(&tries);
         assert_eq!(labels[..3], ["pgd-10/exact", "apgd-ce/exact", "apgd-t/exact"]);
         assert_eq!(tries.tries.iter().filter(|planned| planned.ready_made).count(), 3);
@@ -523,7 +487,7 @@ mod tests {
         let subject = Subject {
             model: &*network,
             deployment: &deployment,
-            readout: Readout::Final,
+            readout: Readout::final_state(),
             classes: 10,
             norm: Norm::Linf,
         };
@@ -544,7 +508,7 @@ mod tests {
         let deployment = Deployment::unrolled();
         let second = |readout| labels(&white_box(&*network, &deployment, readout, 10))[3..7].to_vec();
         assert_eq!(
-            second(Readout::Early(3))[..3],
+            second(Readout::early(3))[..3],
             [
                 "apgd-ce/through-solver",
                 "apgd-ce/unrolled:state=3,lead=1,steps=0,damping=0.5",
@@ -552,11 +516,11 @@ mod tests {
             ]
         );
         assert_eq!(
-            second(Readout::EnsembleLogits)[1],
+            second(Readout::ensemble_logits())[1],
             "apgd-ce/joint(unrolled:state=1..8,lead=1,steps=0,damping=0.5,\
              unrolled:state=best,lead=1,steps=9,damping=0.5)"
         );
-        let all = labels(&white_box(&*network, &deployment, Readout::Final, 10));
+        let all = labels(&white_box(&*network, &deployment, Readout::final_state(), 10));
         assert!(all.contains(&"apgd-ce/exact".to_owned()));
         assert_eq!(all[0], "pgd-10/unrolled:state=best,lead=1,steps=9,damping=0.5");
         let mut once = all.clone();
@@ -569,7 +533,7 @@ mod tests {
     fn what_a_model_does_not_admit_is_left_out_with_a_reason() {
         let network = network("mdeq-digits");
         let deployment = Deployment { solver: SolverConfig::anderson(8), ..Deployment::exact() };
-        let tries = white_box(&*network, &deployment, Readout::Final, 3);
+        let tries = white_box(&*network, &deployment, Readout::final_state(), 3);
         assert!(labels(&tries).iter().all(|label| !label.contains("apgd-t")));
         assert!(labels(&tries).contains(&"apgd-ce/through-solver".to_owned()), "whatever the solver");
         let reason = |name: &str| {
@@ -586,7 +550,7 @@ mod tests {
     #[test]
     fn in_l1_only_apgd_remains() {
         let (network, deployment) = (network("resnet18"), Deployment::exact());
-        let (model, deployment, readout) = (&*network, &deployment, Readout::Final);
+        let (model, deployment, readout) = (&*network, &deployment, Readout::final_state());
         let subject = Subject { model, deployment, readout, classes: 10, norm: Norm::L1 };
         let tries = Tries::white_box(&subject, &[]);
         assert_eq!(labels(&tries), ["apgd-ce/exact", "apgd-t/exact"]);
@@ -598,7 +562,7 @@ mod tests {
     #[test]
     fn a_feedforward_network_has_one_gradient() {
         let (network, deployment) = (network("resnet18"), Deployment::exact());
-        let tries = white_box(&*network, &deployment, Readout::Final, 10);
+        let tries = white_box(&*network, &deployment, Readout::final_state(), 10);
         let expected = ["pgd-10/exact", "apgd-ce/exact", "apgd-t/exact", "fab-t/exact", "square/none"];
         assert_eq!(labels(&tries), expected);
         let names: Vec<&str> = tries.tries.iter().map(|planned| planned.attack.as_str()).collect();
@@ -613,7 +577,7 @@ mod tests {
         let subject = Subject {
             model: &*network,
             deployment: &deployment,
-            readout: Readout::Final,
+            readout: Readout::final_state(),
             classes: 10,
             norm: Norm::Linf,
         };

@@ -74,13 +74,13 @@ pub fn flags(
     count: usize,
     observer: &dyn Observer,
 ) -> Result<Vec<Flag>, ProbeError> {
-    let Subject { model, deployment, readout, .. } = *subject;
+    let Subject { model, deployment, ref readout, .. } = *subject;
     let training = || deployment.training_gradient.clone();
-    let victim = model.victim(deployment, readout, training());
+    let victim = model.victim(deployment, readout.clone(), training());
     let Some(model) = model.equilibrium() else {
         return flags_of(&*victim, None, points, outcome, settings, count, observer);
     };
-    let solved = Victim::new(model, deployment, readout, training());
+    let solved = Victim::new(model, deployment, readout.clone(), training());
     let residuals = |images: &Images| {
         let trajectory = solved.forward(images, deployment.solver.steps).trajectory;
         let best = trajectory.best().iter().zip(trajectory.relative_residuals());
@@ -335,7 +335,8 @@ mod tests {
         let pixels = (0..12 * 64).map(|k| ((k * 37 + k / 64 * 11) % 97) as f32 / 96.0).collect();
         let images = from_vec(pixels, [12, 1, 8, 8], &Device::default());
         let deployment = Deployment::exact();
-        let victim = network.victim(&deployment, Readout::Final, deployment.training_gradient.clone());
+        let victim =
+            network.victim(&deployment, Readout::final_state(), deployment.training_gradient.clone());
         let labels =
             predictions(&victim.logits(&images)).into_iter().map(|class| class.unwrap_or(0)).collect();
         drop(victim);
@@ -345,7 +346,7 @@ mod tests {
     fn found(readout: Readout, eps: f64, batch_size: usize, count: usize) -> Vec<Flag> {
         let (network, points) = setting();
         let deployment = Deployment::exact();
-        let victim = network.victim(&deployment, readout, deployment.training_gradient.clone());
+        let victim = network.victim(&deployment, readout.clone(), deployment.training_gradient.clone());
         let settings = Settings { budget: Budget::new(Norm::Linf, eps).unwrap(), seed: 1, batch_size };
         let attack = crate::attack::parse("pgd-2").unwrap();
         let opening = vec![Run::new(attack, "exact", &*victim)];
@@ -363,8 +364,8 @@ mod tests {
 
     #[test]
     fn neither_batches_nor_names_change() {
-        let flags = found(Readout::Final, 0.05, 12, 8);
-        assert_eq!(flags, found(Readout::Final, 0.05, 3, 8));
+        let flags = found(Readout::final_state(), 0.05, 12, 8);
+        assert_eq!(flags, found(Readout::final_state(), 0.05, 3, 8));
         let names: Vec<&str> = flags.iter().map(|flag| flag.name.as_str()).collect();
         let expected = [
             "zero-or-non-finite-gradients",
@@ -379,7 +380,7 @@ mod tests {
 
     #[test]
     fn without_a_perturbation_nothing_moves() {
-        let flags = found(Readout::Final, 0.0, 12, 12);
+        let flags = found(Readout::final_state(), 0.0, 12, 12);
         let losses: Vec<f64> = flags[1].evidence.iter().filter_map(|evidence| evidence.value).collect();
         // All budgets are one.
         assert_eq!((losses.len(), flags[1].raised), (1, false));
@@ -390,8 +391,8 @@ mod tests {
 
     #[test]
     fn without_correct_points_there_are_no_checks() {
-        assert_eq!(found(Readout::Early(3), 0.05, 12, 4).len(), 4);
-        assert!(found(Readout::Final, 0.05, 12, 0).is_empty());
+        assert_eq!(found(Readout::early(3), 0.05, 12, 4).len(), 4);
+        assert!(found(Readout::final_state(), 0.05, 12, 0).is_empty());
     }
 
     #[test]
@@ -419,7 +420,8 @@ mod tests {
             }
         }
         let deployment = Deployment::exact();
-        let victim = network.victim(&deployment, Readout::Final, deployment.training_gradient.clone());
+        let victim =
+            network.victim(&deployment, Readout::final_state(), deployment.training_gradient.clone());
         let settings = Settings { budget: Budget::new(Norm::Linf, 1e-9).unwrap(), seed: 1, batch_size: 5 };
         let rows: Vec<usize> = (0..12).collect();
         let bench = Bench {

@@ -111,18 +111,18 @@ fn trace_batch(
     labels: Vec<usize>,
     options: &TraceOptions,
 ) -> Trace {
-    let victim = Victim::new(model, deployment, Readout::Final, Estimator::Exact);
+    let victim = Victim::new(model, deployment, Readout::final_state(), Estimator::exact());
     let forward = victim.forward(images, deployment.solver.steps);
     let trajectory = &forward.trajectory;
     let head = |state| model.logits(&state);
-    let final_logits = Readout::Final.logits(&forward.cell, trajectory, &deployment.tail, &head);
+    let final_logits = Readout::final_state().logits(&forward.cell, trajectory, &deployment.tail, &head);
     let state_logits = trajectory.states().iter().cloned().map(head).collect();
     let objective = CrossEntropy { labels };
     let gradients = options
         .gradients
         .iter()
         .map(|(name, estimator)| {
-            let victim = Victim::new(model, deployment, Readout::Final, estimator.clone());
+            let victim = Victim::new(model, deployment, Readout::final_state(), estimator.clone());
             let (reading, gradient) = victim.gradient_from(images, &forward, &objective);
             (name.clone(), gradient, reading.values)
         })

@@ -3,6 +3,7 @@
 //! They are counted per example (one evaluation of a batch of 32 counts 32), so that they do not depend on
 //! how examples were batched. Costs are compared in these units before they are compared in seconds.
 
+use std::iter::Sum;
 use std::ops::{Add, Sub};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,24 @@ pub struct Work {
     pub cell_evaluations: u64,
     /// Vector-Jacobian products, whatever they are taken with respect to.
     pub vjps: u64,
+}
+
+impl Work {
+    /// So many of each.
+    pub fn new(cell_evaluations: usize, vjps: usize) -> Self {
+        Self { cell_evaluations: cell_evaluations as u64, vjps: vjps as u64 }
+    }
+
+    /// Both together: what costs are compared by.
+    pub fn total(&self) -> u64 {
+        self.cell_evaluations + self.vjps
+    }
+}
+
+impl Sum for Work {
+    fn sum<I: Iterator<Item = Self>>(terms: I) -> Self {
+        terms.fold(Self::default(), Add::add)
+    }
 }
 
 impl Add for Work {

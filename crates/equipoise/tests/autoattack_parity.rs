@@ -56,7 +56,7 @@ fn compare(norm: Norm, eps: f64, key: &str) {
     )
     .unwrap()
     .model;
-    let victim = file.model.victim(&file.metadata.deployment, Readout::Final, Estimator::Exact);
+    let victim = file.model.victim(&file.metadata.deployment, Readout::final_state(), Estimator::exact());
     let victim = victim.as_ref();
     let (images, labels): (Images, Vec<usize>) = (expected.tensor("x"), expected.labels());
     let budget = Budget::new(norm, eps).unwrap();

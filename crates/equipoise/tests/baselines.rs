@@ -76,7 +76,7 @@ fn logits_and_gradients_are_those_of_pytorch() {
     let expected = Fixture::read(&Path::new(FIXTURES).join("baselines.safetensors"));
     for (name, architecture) in architectures() {
         let (network, deployment) = (network(&architecture), Deployment::default());
-        let victim = network.victim(&deployment, Readout::Final, Estimator::Exact);
+        let victim = network.victim(&deployment, Readout::final_state(), Estimator::exact());
         assert_eq!(victim.classes(), 5);
         let loss = CrossEntropy { labels: expected.labels() };
         let answer = victim.value_and_gradient(&expected.tensor("x"), &loss);

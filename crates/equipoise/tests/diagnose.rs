@@ -264,7 +264,7 @@ fn accuracies_and_sweeps_agree_where_they_measure_the_same() {
             assert!(point.robust.correct <= accuracy.result.robust.correct);
         }
         // z_t of a longer solve is z_t.
-        let victim = Victim::new(&model, &deployment, Readout::Early(2), Estimator::Exact);
+        let victim = Victim::new(&model, &deployment, Readout::early(2), Estimator::exact());
         let answers = predictions(&victim.logits(case.images(View::Clean)));
         let labels = points(&Victim::ready_made(&model, &deployment), [1, 4, 4], COUNT);
         let right = answers.iter().zip(labels.labels()).map(|(a, y)| *a == Some(*y));
@@ -430,7 +430,7 @@ fn feedforward_networks_have_accuracies_and_images_alone() {
     let architecture = Architecture::named("resnet18").unwrap().for_data([1, 8, 8], 10);
     let network = architecture.with_width(2).unwrap().init(1, &device()).unwrap();
     let deployment = Deployment::exact();
-    let victim = network.victim(&deployment, Readout::Final, Estimator::Exact);
+    let victim = network.victim(&deployment, Readout::final_state(), Estimator::exact());
     let points = points(&*victim, [1, 8, 8], 4);
     let case = Case::new(&*victim, &points, settings(0.1, 3), &Quiet).unwrap();
     let accuracy = diagnose::feedforward_accuracy(&*victim, &case).unwrap();

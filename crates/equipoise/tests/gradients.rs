@@ -2,6 +2,10 @@
 //! threads.
 
 mod common;
+#[path = "common/last_two.rs"]
+mod last_two;
+#[path = "common/neumann.rs"]
+mod neumann;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
@@ -82,7 +86,7 @@ fn the_unrolled_gradient_is_that_of_its_own_applications() {
     for (state, lead, steps, damping) in [("3", 1, 2, 0.5), ("best", 1, 3, 1.0), ("1", 2, 0, 0.5)] {
         let spec = format!("unrolled:state={state},lead={lead},steps={steps},damping={damping}");
         let estimator: Estimator = spec.parse().unwrap();
-        let victim = Victim::new(&model, &deployment, Readout::Final, estimator);
+        let victim = Victim::new(&model, &deployment, Readout::final_state(), estimator);
         let (reading, gradient, forward) = victim.gradient(&images, &objective);
 
         let tracked = images.clone().autodiff().require_grad();
@@ -105,7 +109,7 @@ fn an_ensemble_is_the_mean_of_its_members() {
     let images = uniform([3, 1, 8, 8], 4);
     let objective = CrossEntropy { labels: labels(3) };
     let gradient = |spec: &str| {
-        let victim = Victim::new(&model, &deployment, Readout::Final, spec.parse().unwrap());
+        let victim = Victim::new(&model, &deployment, Readout::final_state(), spec.parse().unwrap());
         (victim.gradient(&images, &objective).1, victim.work())
     };
     let members = ["exact", "unrolled:state=2,lead=1,steps=1", "unrolled:state=5,lead=1,steps=0"];
@@ -127,7 +131,7 @@ fn work_is_what_the_algorithms_say() {
     let images = uniform([2, 1, 8, 8], 5);
     let objective = CrossEntropy { labels: labels(2) };
     let work = |spec: &str| {
-        let victim = Victim::new(&model, &deployment, Readout::Final, spec.parse().unwrap());
+        let victim = Victim::new(&model, &deployment, Readout::final_state(), spec.parse().unwrap());
         victim.gradient(&images, &objective);
         let work = victim.work();
         (work.cell_evaluations / 2, work.vjps / 2)
@@ -137,7 +141,7 @@ fn work_is_what_the_algorithms_say() {
     assert_eq!(work("unrolled:state=best,lead=1,steps=9"), (9 + 9, 10));
     assert_eq!(work("ensemble(unrolled:state=1..8,lead=1,steps=0)"), (9 + 7, 8));
     // An early readout needs only the steps up to its state.
-    let victim = Victim::new(&model, &deployment, Readout::Early(3), Estimator::Exact);
+    let victim = Victim::new(&model, &deployment, Readout::early(3), Estimator::exact());
     victim.logits(&images);
     assert_eq!(victim.work().cell_evaluations / 2, 4);
 }
@@ -189,8 +193,8 @@ fn through_solver_is_the_gradient_of_the_deployed_function() {
         ("picard, damped", with(SolverConfig::picard(6, 0.4).with_tolerance(0.0))),
     ];
     for (name, deployment) in cases {
-        for readout in READOUTS {
-            let victim = Victim::new(&model, &deployment, readout, Estimator::ThroughSolver);
+        for readout in readouts() {
+            let victim = Victim::new(&model, &deployment, readout.clone(), Estimator::through_solver());
             let (reading, gradient, forward) = victim.gradient(&images, &objective);
             if name == "loose" {
                 let steps = forward.trajectory.steps();
@@ -223,7 +227,7 @@ fn all_estimators_agree_on_a_contraction() {
     let images = uniform([3, 1, 3, 3], 1);
     let objective = CrossEntropy { labels: vec![0, 1, 2] };
     let gradient = |spec: &str| {
-        let victim = Victim::new(&model, &deployment, Readout::Final, spec.parse().unwrap());
+        let victim = Victim::new(&model, &deployment, Readout::final_state(), spec.parse().unwrap());
         victim.gradient(&images, &objective).1
     };
     let truth = gradient("through-solver");
@@ -259,8 +263,8 @@ fn the_aimed_gradient_is_implicit_at_the_states_that_are_read() {
     let direction = normal([3, 1, 3, 3], 2);
     let injected = double(direction.clone()).flatten::<2>(1, 3);
     let movement = (0..200).fold(injected.zeros_like(), |w, _| cell.apply(w, injected.clone()));
-    for readout in [Readout::Early(2), Readout::EnsembleStates, Readout::EnsembleLogits] {
-        let victim = Victim::new(&model, &deployment, readout, "aimed(exact)".parse().unwrap());
+    for readout in [Readout::early(2), Readout::ensemble_states(), Readout::ensemble_logits()] {
+        let victim = Victim::new(&model, &deployment, readout.clone(), "aimed(exact)".parse().unwrap());
         let (reading, gradient, forward) = victim.gradient(&images, &objective);
         assert!(
             relative_error(&reading.logits, &victim.logits(&images)) < 1e-5,
@@ -275,9 +279,9 @@ fn the_aimed_gradient_is_implicit_at_the_states_that_are_read() {
             );
             let all: Vec<_> = states.into_iter().chain([last]).map(|z| z + movement.clone() * step).collect();
             let count = all.len() as f64;
-            let logits = match readout {
-                Readout::Early(t) => head.forward(all[t - 1].clone(), &Phase::Evaluate),
-                Readout::EnsembleStates => {
+            let logits = match readout.to_string().as_str() {
+                "early(2)" => head.forward(all[1].clone(), &Phase::Evaluate),
+                "ensemble-states" => {
                     head.forward(all.into_iter().reduce(|a, b| a + b).unwrap() / count, &Phase::Evaluate)
                 }
                 _ => {
@@ -298,10 +302,10 @@ fn the_aimed_gradient_is_implicit_at_the_states_that_are_read() {
             Victim::new(&model, &deployment, readout, spec.parse().unwrap()).gradient(&images, &objective).1,
         )
     };
-    assert_eq!(gradient(Readout::Final, "aimed(exact)"), gradient(Readout::Final, "exact"));
+    assert_eq!(gradient(Readout::final_state(), "aimed(exact)"), gradient(Readout::final_state(), "exact"));
     assert_eq!(
-        gradient(Readout::Early(3), "aimed(unrolled:state=best,lead=1,steps=2)"),
-        gradient(Readout::Early(3), "unrolled:state=3,lead=1,steps=2")
+        gradient(Readout::early(3), "aimed(unrolled:state=best,lead=1,steps=2)"),
+        gradient(Readout::early(3), "unrolled:state=3,lead=1,steps=2")
     );
 }
 
@@ -314,22 +318,22 @@ fn a_plan_knows_what_a_question_costs() {
     for mut deployment in [Deployment::exact(), Deployment::unrolled()] {
         deployment.solver.tolerance = 0.0;
         deployment.backward.tolerance = 0.0;
-        for readout in READOUTS {
+        for readout in readouts() {
             let norm = equipoise::attack::Norm::Linf;
             let subject = equipoise::plan::Subject {
                 model: &*network,
                 deployment: &deployment,
-                readout,
+                readout: readout.clone(),
                 classes: 10,
                 norm,
             };
             let counted = |work: equipoise::work::Work| (work.cell_evaluations + work.vjps) as f64 / 2.0;
-            let victim = network.victim(&deployment, readout, Estimator::Exact);
+            let victim = network.victim(&deployment, readout.clone(), Estimator::exact());
             victim.logits(&images);
             assert_eq!(counted(victim.work()), subject.work(None), "{readout}");
             for spec in ESTIMATORS {
                 let estimator: Estimator = spec.parse().unwrap();
-                let victim = network.victim(&deployment, readout, estimator.clone());
+                let victim = network.victim(&deployment, readout.clone(), estimator.clone());
                 victim.value_and_gradient(&images, &objective);
                 let (found, planned) = (counted(victim.work()), subject.work(Some(&estimator)));
                 assert!(
@@ -348,7 +352,7 @@ fn adjoints_of_one_ensemble_share_their_pass() {
     let images = uniform([2, 1, 8, 8], 5);
     let objective = CrossEntropy { labels: labels(2) };
     let run = |spec: &str| {
-        let victim = Victim::new(&model, &deployment, Readout::Final, spec.parse().unwrap());
+        let victim = Victim::new(&model, &deployment, Readout::final_state(), spec.parse().unwrap());
         let gradient = victim.gradient(&images, &objective).1;
         (gradient, victim.work().cell_evaluations / 2, victim.work().vjps / 2)
     };
@@ -376,8 +380,8 @@ fn through_solver_is_exact_for_examples_that_stop_early_under_every_solver() {
         residuals.sort_by(f64::total_cmp);
         let tolerance = (residuals[1] + residuals[2]) / 2.0;
         let deployment = Deployment { solver: solver.with_tolerance(tolerance), ..exact.clone() };
-        for readout in READOUTS {
-            let victim = Victim::new(&model, &deployment, readout, Estimator::ThroughSolver);
+        for readout in readouts() {
+            let victim = Victim::new(&model, &deployment, readout.clone(), Estimator::through_solver());
             let (_, gradient, forward) = victim.gradient(&images, &objective);
             let steps = forward.trajectory.steps();
             assert!(steps.iter().any(|&steps| steps < 9) && steps.contains(&9), "{steps:?}");
@@ -404,7 +408,7 @@ fn the_adjoint_converges_along_every_solver() {
         let solver = solver.with_tolerance(0.0);
         let deployment = Deployment { solver, ..Deployment::exact() };
         let gradient = |spec: &str| {
-            Victim::new(&model, &deployment, Readout::Final, spec.parse().unwrap())
+            Victim::new(&model, &deployment, Readout::final_state(), spec.parse().unwrap())
                 .gradient(&images, &objective)
                 .1
         };
@@ -413,17 +417,29 @@ fn the_adjoint_converges_along_every_solver() {
     }
 }
 
-const READOUTS: [Readout; 4] =
-    [Readout::Final, Readout::Early(3), Readout::EnsembleStates, Readout::EnsembleLogits];
-const ESTIMATORS: [&str; 8] = [
+/// The built-in readouts, and one of another crate.
+fn readouts() -> [Readout; 5] {
+    [
+        Readout::final_state(),
+        Readout::early(3),
+        Readout::ensemble_states(),
+        Readout::ensemble_logits(),
+        last_two::LastTwo.into(),
+    ]
+}
+
+/// Every kind of estimator, and one of another crate.
+const ESTIMATORS: [&str; 10] = [
     "exact",
     "unrolled:state=4,lead=1,steps=2",
     "ensemble(unrolled:state=1..8,lead=1,steps=0)",
     "adjoint:state=best",
+    "ensemble(adjoint:state=7..8,beta=1,adjoint:state=8,beta=0.5)",
     "through-solver",
     "joint(exact,unrolled:state=3,lead=1,steps=0)",
     "aimed(exact)",
     "aimed(unrolled:state=best,lead=1,steps=2)",
+    "neumann:terms=5",
 ];
 
 /// Logits and gradients of every readout × estimator, as bits.
@@ -431,9 +447,9 @@ fn everything(images: &Images, labels: &[usize]) -> Vec<Vec<Vec<u32>>> {
     let (model, deployment) = tiny();
     let objective = CrossEntropy { labels: labels.to_vec() };
     let mut results = vec![Vec::new(); labels.len()];
-    for readout in READOUTS {
+    for readout in readouts() {
         for estimator in ESTIMATORS {
-            let victim = Victim::new(&model, &deployment, readout, estimator.parse().unwrap());
+            let victim = Victim::new(&model, &deployment, readout.clone(), estimator.parse().unwrap());
             let answer = victim.value_and_gradient(images, &objective);
             for (row, result) in results.iter_mut().enumerate() {
                 let logits = to_vec(select(&answer.logits, &[row]));

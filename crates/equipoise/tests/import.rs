@@ -467,7 +467,8 @@ fn normalisation_is_part_of_the_model_and_of_its_gradient() {
         for estimator in ["through-solver", "exact", "unrolled"] {
             let victim = |network: &dyn equipoise::architecture::Model, images: &equipoise::batch::Images| {
                 let estimator: Estimator = estimator.parse().unwrap();
-                let victim = network.victim(&deployment, equipoise::readout::Readout::Final, estimator);
+                let victim =
+                    network.victim(&deployment, equipoise::readout::Readout::final_state(), estimator);
                 let found = victim.value_and_gradient(images, &objective);
                 (to_vec(victim.logits(images)), to_vec(found.logits), found.gradient)
             };

@@ -116,8 +116,8 @@ fn a_deployment_is_what_commands_accept_as_flags() {
         change(&mut deployment);
         deployment
     };
-    let unrolled = |state: StateChoice, tail: Tail| Estimator::Unrolled { state, tail };
-    let at = |t: usize| Estimator::Adjoint { state: StateChoice::At(t), beta: 1.0 };
+    let unrolled = Estimator::unrolled;
+    let at = |t: usize| Estimator::adjoint(StateChoice::At(t), 1.0);
     for (deployment, problem) in [
         (of(&|d| d.solver.steps = 1 << 60), "deployment.solver: steps 1152921504606846976"),
         (of(&|d| d.backward.steps = 1_000_000), "deployment.backward: steps 1000000 must be at most 1000"),
@@ -126,19 +126,19 @@ fn a_deployment_is_what_commands_accept_as_flags() {
         (of(&|d| (d.tail.lead, d.tail.steps) = (usize::MAX, 1)), "deployment.tail: lead"),
         (of(&|d| d.tail.damping = -1.0), "deployment.tail: damping=-1"),
         (of(&|d| d.tail.damping = 1e308), "must be in (0, 1]"),
-        (of(&|d| d.readout = Readout::Early(99)), "deployment.readout: early(99)"),
+        (of(&|d| d.readout = Readout::early(99)), "deployment.readout: early(99)"),
         (of(&|d| d.training_gradient = at(99)), "state=99"),
         (
             of(&|d| d.training_gradient = unrolled(StateChoice::At(9), Tail::UNROLLED)),
             "choose a state in 1..=8",
         ),
         (
-            of(&|d| d.training_gradient = Estimator::Ensemble(vec![Estimator::Exact, at(9)])),
+            of(&|d| d.training_gradient = Estimator::ensemble(vec![Estimator::exact(), at(9)]).unwrap()),
             "choose a state in 1..=8",
         ),
         (
             of(&|d| {
-                d.training_gradient = Estimator::Aimed(Box::new(unrolled(StateChoice::At(9), Tail::EXACT)))
+                d.training_gradient = Estimator::aimed(unrolled(StateChoice::At(9), Tail::EXACT)).unwrap()
             }),
             "1..=8",
         ),
@@ -159,12 +159,13 @@ fn a_deployment_is_what_commands_accept_as_flags() {
         of(&|d| d.tail.damping = nan),
         of(&|d| d.solver.method = Method::Picard { damping: nan }),
         of(&|d| d.solver.method = Method::Anderson { memory: 5, regularisation: f64::INFINITY, mixing: 1.0 }),
-        of(&|d| d.training_gradient = Estimator::Adjoint { state: StateChoice::Last, beta: nan }),
+        of(&|d| d.training_gradient = Estimator::adjoint(StateChoice::Last, nan)),
         of(&|d| d.training_gradient = unrolled(StateChoice::Best, Tail { damping: nan, ..Tail::EXACT })),
+        of(&|d| d.training_gradient = unrolled(StateChoice::Best, Tail { lead: 0, steps: 0, ..Tail::EXACT })),
     ] {
         assert!(deployment.validate().is_err(), "{deployment:?}");
     }
-    of(&|d| (d.readout, d.training_gradient) = (Readout::Early(8), at(8))).validate().unwrap();
+    of(&|d| (d.readout, d.training_gradient) = (Readout::early(8), at(8))).validate().unwrap();
 }
 
 #[test]

@@ -93,11 +93,11 @@ impl Release {
     }
 
     fn logits(&self, deployment: &Deployment, readout: Readout) -> Tensor<2> {
-        Victim::new(self.model(), deployment, readout, Estimator::Exact).logits(&self.images())
+        Victim::new(self.model(), deployment, readout, Estimator::exact()).logits(&self.images())
     }
 
     fn victim_logits(&self, images: &Images, deployment: Deployment) -> Tensor<2> {
-        Victim::new(self.model(), &deployment, Readout::Final, Estimator::Exact).logits(images)
+        Victim::new(self.model(), &deployment, Readout::final_state(), Estimator::exact()).logits(images)
     }
 
     /// Prints, then checks, a relative error.
@@ -128,9 +128,9 @@ fn states_residuals_and_logits() {
         assert!(trace.best.iter().all(|&found| found == best), "{:?}, not {best}", trace.best);
         let lowest = trace.states.clone().narrow(1, best - 1, 1).squeeze_dim::<2>(1);
         release.close("best iterate", &lowest, &expected.tensor("lowest_state"), 1e-3);
-        let unrolled = release.logits(&release.unrolled(), Readout::Final);
+        let unrolled = release.logits(&release.unrolled(), Readout::final_state());
         release.close("logits, unrolled", &unrolled, &expected.tensor("logits.unrolled9"), 1e-3);
-        let ensemble = release.logits(&release.exact(), Readout::EnsembleStates);
+        let ensemble = release.logits(&release.exact(), Readout::ensemble_states());
         release.close("logits, ensemble", &ensemble, &expected.tensor("logits.ensemble_states"), 1e-3);
     }
 }
@@ -157,7 +157,7 @@ fn gradients() {
         let count = release.expected.labels().len() as f64;
         for (name, spec) in GRADIENTS {
             let estimator: Estimator = spec.parse().unwrap();
-            let victim = Victim::new(release.model(), &deployment, Readout::Final, estimator);
+            let victim = Victim::new(release.model(), &deployment, Readout::final_state(), estimator);
             let (reading, gradient, _) = victim.gradient(&release.images(), &release.loss());
             // The release's loss is the batch's mean, ours its sum.
             let expected = release.expected.tensor::<4>(&format!("grad.{name}")) * count;
@@ -201,7 +201,8 @@ fn pgd() {
         let (x, loss) = (release.images(), release.loss());
         for (name, spec) in [GRADIENTS[0], GRADIENTS[1], GRADIENTS[3]] {
             let deployment = release.exact();
-            let victim = Victim::new(release.model(), &deployment, Readout::Final, spec.parse().unwrap());
+            let victim =
+                Victim::new(release.model(), &deployment, Readout::final_state(), spec.parse().unwrap());
             let mut adversarial = x.clone() + release.expected.tensor("pgd.noise");
             for _ in 0..10 {
                 let (_, gradient, _) = victim.gradient(&adversarial, &loss);
@@ -251,7 +252,7 @@ fn float64() {
     // fixture reads its loss at z* itself, and at a fixed point f(z*) is z*.
     let long = SolverConfig::broyden(60).with_tolerance(1e-6);
     let deployment = Deployment { solver: long.clone(), backward: long, ..Deployment::exact() };
-    let victim = Victim::new(release.model(), &deployment, Readout::Final, Estimator::Exact);
+    let victim = Victim::new(release.model(), &deployment, Readout::final_state(), Estimator::exact());
     let (_, gradient, forward) = victim.gradient(&release.images(), &release.loss());
     let state = forward.trajectory.choose(StateChoice::Best);
     release.close("float64 fixed point", &state, &expected.tensor("fixed_point"), 1e-3);
@@ -307,7 +308,7 @@ fn resnet18() {
     )
     .unwrap()
     .model;
-    let victim = file.model.victim(&file.metadata.deployment, Readout::Final, Estimator::Exact);
+    let victim = file.model.victim(&file.metadata.deployment, Readout::final_state(), Estimator::exact());
     let images: Images = expected.tensor("x");
     let logits = victim.logits(&images);
     let error = relative_error(&logits, &expected.tensor("logits"));

@@ -93,16 +93,16 @@ fn readouts() {
         let deployment = &file.metadata.deployment;
         let unrolled = Deployment { tail: Tail::UNROLLED, ..deployment.clone() };
         for (readout, deployment, part) in [
-            (Readout::Final, deployment, "logits.final"),
-            (Readout::Final, &unrolled, "logits.unrolled"),
-            (Readout::EnsembleStates, deployment, "logits.ensemble-states"),
-            (Readout::EnsembleLogits, deployment, "logits.ensemble-logits"),
+            (Readout::final_state(), deployment, "logits.final"),
+            (Readout::final_state(), &unrolled, "logits.unrolled"),
+            (Readout::ensemble_states(), deployment, "logits.ensemble-states"),
+            (Readout::ensemble_logits(), deployment, "logits.ensemble-logits"),
         ] {
-            let victim = Victim::new(deq, deployment, readout, Estimator::Exact);
+            let victim = Victim::new(deq, deployment, readout, Estimator::exact());
             let logits = victim.logits(&expected.tensor("x"));
             close(&format!("{name} {part}"), &logits, &expected.tensor(part), 1e-4);
         }
-        let early = Victim::new(deq, deployment, Readout::Early(3), Estimator::Exact);
+        let early = Victim::new(deq, deployment, Readout::early(3), Estimator::exact());
         let at_3 = expected.tensor::<3>("logits.state").narrow(1, 2, 1).squeeze_dim::<2>(1);
         close(&format!("{name} early(3)"), &early.logits(&expected.tensor("x")), &at_3, 1e-4);
     }
@@ -158,7 +158,7 @@ fn joint_gradients_do_not_depend_on_how_heads_are_read_or_on_the_batch() {
     let deq = file.model.downcast::<Mdeq>().unwrap();
     let deployment = &file.metadata.deployment;
     let joint: Estimator = GRADIENTS[5].parse().unwrap();
-    let victim = Victim::new(deq, deployment, Readout::Final, joint.clone());
+    let victim = Victim::new(deq, deployment, Readout::final_state(), joint.clone());
     let (images, labels) = (fixture.tensor::<4>("x"), fixture.labels());
     let objective = CrossEntropy { labels: labels.clone() };
     let (expected, gradient, forward) = victim.gradient(&images, &objective);
@@ -169,7 +169,7 @@ fn joint_gradients_do_not_depend_on_how_heads_are_read_or_on_the_batch() {
         trajectory: &forward.trajectory,
         tail: deployment.tail,
         backward: &deployment.backward,
-        readout: Readout::Final,
+        readout: &Readout::final_state(),
         head: &mut OneByOne(&deq.head),
         objective: &objective,
     };

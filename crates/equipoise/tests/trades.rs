@@ -120,7 +120,8 @@ fn gradients_match_autodiff_through_both_passes_of_a_baseline() {
 fn the_inner_attack_drives_the_answers_apart() {
     let (deq, deployment, (clean, _)) = (mdeq(), Deployment::exact(), images());
     let estimator = deployment.training_gradient.clone();
-    let victim: Box<dyn WhiteBox> = Box::new(Victim::new(&deq, &deployment, Readout::Final, estimator));
+    let victim: Box<dyn WhiteBox> =
+        Box::new(Victim::new(&deq, &deployment, Readout::final_state(), estimator));
     let budget = Budget::new(Norm::Linf, 0.1).unwrap();
     let pgd = Pgd::new(PgdConfig::default()).unwrap();
     let divergence = KlFrom { reference: victim.logits(&clean) };

@@ -294,7 +294,7 @@ fn dropout_is_off_outside_of_training() {
     let [with, without] = [with, without].map(|config| Architecture::from(config).init(3, &device).unwrap());
     let (images, deployment) = (uniform([4, 1, 8, 8], 2), Deployment::exact());
     let answer = |network: &dyn Model| {
-        let victim = network.victim(&deployment, Readout::Final, Estimator::Exact);
+        let victim = network.victim(&deployment, Readout::final_state(), Estimator::exact());
         let answer = victim.value_and_gradient(&images, &CrossEntropy { labels: vec![1, 2, 3, 4] });
         (to_vec(answer.logits), to_vec(answer.gradient))
     };

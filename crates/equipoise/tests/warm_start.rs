@@ -100,9 +100,9 @@ fn what_looks_at_more_than_the_fixed_point_starts_cold() {
     let (model, deployment) = converging();
     let intermediate: Estimator = "unrolled:state=2,lead=1,steps=2".parse().unwrap();
     for (readout, estimator) in [
-        (Readout::Early(3), Estimator::Exact),
-        (Readout::Final, intermediate),
-        (Readout::Final, Estimator::ThroughSolver),
+        (Readout::early(3), Estimator::exact()),
+        (Readout::final_state(), intermediate),
+        (Readout::final_state(), Estimator::through_solver()),
     ] {
         let victim = Victim::new(&model, &deployment, readout, estimator);
         let (images, labels) = points(&victim);

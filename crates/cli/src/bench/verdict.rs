@@ -127,7 +127,7 @@ pub fn measure(
     let estimators: Vec<_> =
         std::iter::once(training.clone()).chain(args::gradients(Some(GRADIENTS), model)?).collect();
     let victim = |estimator: &equipoise::gradient::Estimator| {
-        model.model.victim(deployment, Readout::Final, estimator.clone())
+        model.model.victim(deployment, Readout::final_state(), estimator.clone())
     };
     let victims: Vec<Box<dyn WhiteBox>> = estimators.iter().map(&victim).collect();
     let names: Vec<String> = estimators.iter().map(ToString::to_string).collect();
@@ -139,7 +139,7 @@ pub fn measure(
     };
 
     // The cascade alone, without twins: PyTorch's side has none either.
-    let mut cascade = Cascade::new(Readout::Final.to_string(), &*judge);
+    let mut cascade = Cascade::new(Readout::final_state().to_string(), &*judge);
     for (k, (name, victim)) in names.iter().zip(&victims).enumerate() {
         let attack: Box<dyn Attack> = Box::new(pgd(true)?);
         let run = Run::new(attack, name.clone(), victim.as_ref());

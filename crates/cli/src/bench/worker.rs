@@ -140,7 +140,8 @@ fn prepare<'a>(
             cell(task, file, model, &images, counter)
         }
         Task::Pgd(estimator) => {
-            let victim = file.model.victim(&file.metadata.deployment, Readout::Final, estimator.clone());
+            let victim =
+                file.model.victim(&file.metadata.deployment, Readout::final_state(), estimator.clone());
             let attack = one_step()?;
             let budget = budget()?;
             Box::new(move || {
@@ -231,7 +232,7 @@ fn train_step<'a>(
     let indices: Vec<usize> = (0..labels.len()).collect();
     Ok(Box::new(move || {
         let targets = Targets { images: &images, labels: &labels, indices: &indices, seed: 0, start: 0 };
-        let victim = model.victim(deployment, Readout::Final, deployment.training_gradient.clone());
+        let victim = model.victim(deployment, Readout::final_state(), deployment.training_gradient.clone());
         let perturbed = attack.run(&*victim, &targets, &budget);
         let spent = victim.work();
         drop(victim);

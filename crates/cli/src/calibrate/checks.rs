@@ -16,7 +16,7 @@ use super::model::Model;
 use super::planted::{Loud, Origins, Rounded, Turned};
 use super::record::CheckRow;
 use super::trial::run_of;
-use super::victims::{Kind, READOUT, Victims};
+use super::victims::{Kind, Victims, readout};
 use crate::error::{Error, input};
 
 /// Radii of the healthy evaluations.
@@ -78,7 +78,7 @@ impl Planted {
         let few = Deployment { solver: SolverConfig::broyden(1), ..deployment.clone() };
         let truth = Victim::ready_made(&*net, &deployment);
         let other = Victim::ready_made(&*net, if self == Self::OtherModel { &few } else { &deployment });
-        let through = Victim::new(&*net, &deployment, READOUT, Estimator::ThroughSolver);
+        let through = Victim::new(&*net, &deployment, readout(), Estimator::through_solver());
         let origins = Origins::new(points, eps);
         let reversed = Turned::new(&truth, &origins, points, -0.8, (model, group));
         let rounded = Rounded { inner: &truth, steps: 8.0 };

@@ -10,7 +10,7 @@ use equipoise::solve::{SolverConfig, StateChoice};
 use super::planted::{Origins, Rounded, Turned};
 use super::record::Row;
 use super::trial::{Trial, run_of};
-use super::victims::{Kind, READOUT, Victims};
+use super::victims::{Kind, Victims};
 use crate::error::{Error, input};
 
 /// What is wrong, if anything.
@@ -65,7 +65,7 @@ impl Fault {
     }
 
     fn readout(&self) -> Readout {
-        if let Self::Early(t) = self { Readout::Early(*t) } else { READOUT }
+        if let Self::Early(t) = self { Readout::early(*t) } else { Readout::final_state() }
     }
 
     /// All verdicts of one model, evaluation seed and radius.
@@ -87,13 +87,13 @@ impl Fault {
             deployment.backward = SolverConfig::broyden(1);
         }
         let readout = self.readout();
-        let victim = |estimator: Estimator| Victim::new(&*net, &deployment, readout, estimator);
-        let (training, truth) = (victim(Estimator::Exact), victim(Estimator::ThroughSolver));
+        let victim = |estimator: Estimator| Victim::new(&*net, &deployment, readout.clone(), estimator);
+        let (training, truth) = (victim(Estimator::exact()), victim(Estimator::through_solver()));
         let others: Vec<(String, Victim<'_>)> =
             self.others(&deployment).into_iter().map(|e| (e.to_string(), victim(e))).collect();
         let mut others: Vec<(String, &dyn WhiteBox)> =
             others.iter().map(|(name, other)| (name.clone(), other as &dyn WhiteBox)).collect();
-        let aim = victim(Estimator::Aimed(Box::new(Estimator::Exact)));
+        let aim = victim(Estimator::aimed(Estimator::exact()).expect("exact reads one state"));
         let origins = Origins::new(points, eps);
         let turned = match self {
             Self::Turned(cosine) => Some(Turned::new(&truth, &origins, points, *cosine, (seed, 0))),
@@ -163,10 +163,6 @@ impl Fault {
             Self::Early(_) => (at, Tail { steps: 0, ..Tail::EXACT }),
             _ => (StateChoice::Best, Tail { steps: 9, ..Tail::EXACT }),
         };
-        vec![
-            Estimator::ThroughSolver,
-            Estimator::Unrolled { state, tail },
-            Estimator::Adjoint { state: at, beta: 1.0 },
-        ]
+        vec![Estimator::through_solver(), Estimator::unrolled(state, tail), Estimator::adjoint(at, 1.0)]
     }
 }

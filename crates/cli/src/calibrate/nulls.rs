@@ -16,7 +16,7 @@ use super::model::Model;
 use super::planted::{Origins, Turned};
 use super::record::Row;
 use super::trial::{Trial, run_of};
-use super::victims::{Kind, READOUT, Victims};
+use super::victims::{Kind, Victims, readout};
 use crate::error::{Error, input};
 
 /// Starts of twins that are no twins: far from those of the runs.
@@ -136,7 +136,7 @@ impl Null {
                 let others: Vec<(String, Victim<'_>)> = parse_list(CONVERGED)
                     .map_err(input)?
                     .into_iter()
-                    .map(|e| (e.to_string(), Victim::new(&*net, &deployment, READOUT, e)))
+                    .map(|e| (e.to_string(), Victim::new(&*net, &deployment, readout(), e)))
                     .collect();
                 let named =
                     others.iter().map(|(name, victim)| (name.clone(), victim as &dyn WhiteBox)).collect();
@@ -144,7 +144,7 @@ impl Null {
                     (&training, "exact"),
                     named,
                     settings,
-                    (WEAK, &[Estimator::ThroughSolver.to_string()]),
+                    (WEAK, &[Estimator::through_solver().to_string()]),
                 )?;
                 let done = trial.run(points)?;
                 for subset in subsets(points.len(), seed, self.small()) {
@@ -154,7 +154,7 @@ impl Null {
             Self::EqualQuality { cosine, others } => {
                 let net = victims.model(Kind::Contractive, model)?;
                 let deployment = Victims::deployment(Kind::Contractive);
-                let truth = Victim::new(&*net, &deployment, READOUT, Estimator::Exact);
+                let truth = Victim::new(&*net, &deployment, readout(), Estimator::exact());
                 let origins = Origins::new(points, EPS);
                 // Draw 0 is the training gradient; the last belongs to no arm.
                 let draws: Vec<Turned<'_>> = (0..others + 2)
@@ -193,13 +193,13 @@ pub fn least_cosine(model: &Model, deployment: &Deployment, points: &Points) -> 
     let objective = CrossEntropy { labels: points.labels().to_vec() };
     let size: usize = points.images().dims()[1..].iter().product();
     let gradient = |estimator: Estimator| {
-        let victim = Victim::new(model, deployment, READOUT, estimator);
+        let victim = Victim::new(model, deployment, readout(), estimator);
         to_vec(victim.value_and_gradient(points.images(), &objective).gradient)
     };
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    let truth = gradient(Estimator::ThroughSolver);
+    let truth = gradient(Estimator::through_solver());
     let mut least = 1.0_f64;
-    for estimator in parse_list(CONVERGED).map_err(input)?.into_iter().chain([Estimator::Exact]) {
+    for estimator in parse_list(CONVERGED).map_err(input)?.into_iter().chain([Estimator::exact()]) {
         let found = gradient(estimator);
         for (a, b) in truth.chunks_exact(size).zip(found.chunks_exact(size)) {
             let lengths = (dot(a, a) * dot(b, b)).sqrt();

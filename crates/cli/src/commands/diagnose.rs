@@ -186,8 +186,8 @@ fn adversarial(
 ) -> Result<Adversarial, Error> {
     let ModelFile { metadata, model } = &patient.file;
     let deployment = &metadata.deployment;
-    let readout = deployment.readout;
-    let judge = model.victim(deployment, readout, deployment.training_gradient.clone());
+    let readout = &deployment.readout;
+    let judge = model.victim(deployment, readout.clone(), deployment.training_gradient.clone());
     let Settings { budget, batch_size, .. } = settings;
     let watch = Watch::new(&patient.name, setup);
     let saved = read_adversarial(path)?;

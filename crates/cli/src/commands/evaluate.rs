@@ -112,7 +112,7 @@ fn assessment<'a>(
         .rows(checked.split.name(), rows.clone())
         .attacks(checked.attacks.clone())
         .gradients(entrant.gradients.clone(), entrant.asked.clone())
-        .readouts(entrant.readouts.iter().copied())
+        .readouts(entrant.readouts.iter().cloned())
         .budgets(checked.budgets.iter().copied())
         .control(checked.control)
         .margin(checked.margin)
@@ -161,7 +161,7 @@ fn plan(name: &str, description: &Description, checked: &Checked) -> String {
     let Description { readout, chosen_later, lines, most_seconds, power } = description;
     let n = checked.selected.data.len();
     let mut text = String::new();
-    if let (true, Readout::Early(t)) = (*chosen_later, readout) {
+    if let Some(t) = chosen_later {
         text += &format!("early, with T still to be chosen; as for {t}:\n");
     }
     text += &format!("{name}, readout {readout}, {n} images\n");
@@ -271,7 +271,7 @@ fn entrants(flags: &Evaluate, setup: &Setup) -> Result<Vec<Entrant>, Error> {
                     file.display()
                 )));
             }
-            (Vec::new(), vec![ReadoutChoice::Fixed(Readout::Final)])
+            (Vec::new(), vec![ReadoutChoice::Fixed(Readout::final_state())])
         } else {
             (args::gradients(flags.gradients.as_deref(), &model)?, args::readouts(&flags.readouts, &model)?)
         };

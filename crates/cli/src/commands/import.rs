@@ -17,7 +17,7 @@ pub fn run(flags: &Import, setup: &Setup) -> Result<(), Error> {
     if let Some(spec) = &flags.gradient {
         let gradient: Estimator = spec.parse().map_err(|error| input(format!("--gradient: {error}")))?;
         // The tail of unrolled training is part of the deployed forward pass.
-        if let Estimator::Unrolled { tail, .. } = gradient {
+        if let Some(tail) = gradient.one_state().and_then(|one| one.applications()) {
             configuration.deployment.tail = tail;
         }
         configuration.deployment.training_gradient = gradient;

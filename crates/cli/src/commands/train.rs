@@ -6,7 +6,6 @@ use equipoise::architecture::Architecture;
 use equipoise::deployed::Deployment;
 use equipoise::gradient::Estimator;
 use equipoise::readout::Tail;
-use equipoise::solve::StateChoice;
 use equipoise::train::{
     Adversary, AdversaryKind, EarlyStopping, OptimizerConfig, Schedule, TrainConfig, TrainError,
 };
@@ -219,10 +218,9 @@ fn deployment_for(gradient: Option<&str>, draft: Option<Deployment>) -> Result<D
     let deployment = draft.unwrap_or_default();
     let Some(spec) = gradient else { return Ok(deployment) };
     let estimator: Estimator = spec.parse().map_err(|error| input(format!("--gradient: {error}")))?;
-    let tail = match &estimator {
-        Estimator::Exact => Tail::EXACT,
-        Estimator::Unrolled { state: StateChoice::Best, tail } => *tail,
-        _ => {
+    let tail = match estimator.one_state().filter(|_| estimator.needs_only_the_best()) {
+        Some(one) => one.applications().unwrap_or(Tail::EXACT),
+        None => {
             return Err(input(format!(
                 "--gradient {spec}: models are trained through exact or unrolled from the best state; use one of \
                  these"

@@ -16,8 +16,8 @@ use crate::readout::Readout;
 pub struct Description {
     /// The readout.
     pub readout: Readout,
-    /// Whether its t is still to be chosen: the middle one stands for it.
-    pub chosen_later: bool,
+    /// The middle t, where it stands for one that is still to be chosen.
+    pub chosen_later: Option<usize>,
     /// What is going to be run, a line for each attack with its gradients.
     pub lines: Vec<String>,
     /// Seconds that all radii take if every image withstands everything: images that fall early cost a small part of that.
@@ -39,13 +39,13 @@ impl Assessment<'_> {
             .into_iter()
             .zip(&self.readouts)
             .map(|(readout, choice)| {
-                let subject = self.subject(readout);
+                let subject = self.subject(readout.clone());
                 let plan = self.plan(&subject);
                 let compares = !plan.pairs.is_empty() && !plan.opening.is_empty() && self.control;
                 let chance = |gap: f64| (gap, power(points.len(), gap, 0.002, Verdict::LEVEL));
                 Ok(Description {
                     readout,
-                    chosen_later: *choice == super::ReadoutChoice::Early,
+                    chosen_later: (*choice == super::ReadoutChoice::Early).then(|| self.middle()),
                     lines: listing(&plan),
                     most_seconds: self.budgets.len() as f64 * withstanding_seconds(&subject, &plan, &points)?,
                     power: if compares { [0.02, 0.04, 0.08].map(chance).to_vec() } else { Vec::new() },
@@ -121,7 +121,7 @@ fn pace(subject: &Subject<'_>, points: &Points) -> f64 {
     let rows: Vec<usize> = (0..points.len().min(32)).collect();
     let images = select(points.images(), &rows);
     let training = subject.deployment.training_gradient.clone();
-    let victim = subject.model.victim(subject.deployment, subject.readout, training);
+    let victim = subject.model.victim(subject.deployment, subject.readout.clone(), training);
     // The first call fills caches.
     victim.logits(&images);
     let started = Instant::now();
@@ -133,7 +133,7 @@ fn pace(subject: &Subject<'_>, points: &Points) -> f64 {
 /// Seconds that a plan takes at one radius if every image withstands everything.
 fn withstanding_seconds(subject: &Subject<'_>, plan: &Plan, points: &Points) -> Result<f64, AssessError> {
     let training = subject.deployment.training_gradient.clone();
-    let judge = subject.model.victim(subject.deployment, subject.readout, training);
+    let judge = subject.model.victim(subject.deployment, subject.readout.clone(), training);
     let victims = plan.victims(subject);
     let work = plan.cascade(subject, judge.as_ref(), &victims)?.work();
     Ok(work * points.len() as f64 * pace(subject, points))

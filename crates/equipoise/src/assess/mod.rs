@@ -74,7 +74,7 @@ impl FromStr for Attacks {
 }
 
 /// A readout, or the wish to have one chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadoutChoice {
     /// This one.
     Fixed(Readout),
@@ -181,7 +181,7 @@ impl<'a> Assessment<'a> {
             attacks: Attacks::white_box(),
             gradients: Vec::new(),
             asked: Vec::new(),
-            readouts: vec![ReadoutChoice::Fixed(model.metadata.deployment.readout)],
+            readouts: vec![ReadoutChoice::Fixed(model.metadata.deployment.readout.clone())],
             budgets: vec![Budget::usual()],
             control: true,
             margin: Verdict::MARGIN,
@@ -307,10 +307,10 @@ impl<'a> Assessment<'a> {
         let mut results: Vec<ReadoutResult> = Vec::new();
         for choice in &self.readouts {
             let readout = match choice {
-                ReadoutChoice::Fixed(readout) => *readout,
+                ReadoutChoice::Fixed(readout) => readout.clone(),
                 ReadoutChoice::Early => {
                     let Some(choice) = self.choose(observer)? else { return Ok(None) };
-                    let readout = Readout::Early(choice.t);
+                    let readout = Readout::early(choice.t);
                     chosen = Some(choice);
                     readout
                 }
@@ -319,7 +319,7 @@ impl<'a> Assessment<'a> {
                 self.budgets.iter().for_each(|_| observer.part(Part::Skipped));
                 continue;
             }
-            let Some(result) = self.readout(readout, &points, observer)? else { return Ok(None) };
+            let Some(result) = self.readout(&readout, &points, observer)? else { return Ok(None) };
             results.push(result);
         }
         let mut all = vec![self.record(results, chosen.as_ref())];
@@ -427,12 +427,16 @@ impl<'a> Assessment<'a> {
 
     /// The readouts as far as they are known: the middle one stands for the one that is still to be chosen.
     fn foreseen(&self) -> Vec<Readout> {
-        let steps = self.model.metadata.deployment.solver.steps;
         let of = |choice: &ReadoutChoice| match choice {
-            ReadoutChoice::Fixed(readout) => *readout,
-            ReadoutChoice::Early => Readout::Early(steps.div_ceil(2)),
+            ReadoutChoice::Fixed(readout) => readout.clone(),
+            ReadoutChoice::Early => Readout::early(self.middle()),
         };
         self.readouts.iter().map(of).collect()
+    }
+
+    /// The t of the middle state.
+    fn middle(&self) -> usize {
+        self.model.metadata.deployment.solver.steps.div_ceil(2)
     }
 }
 

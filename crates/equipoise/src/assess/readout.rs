@@ -25,19 +25,19 @@ impl Assessment<'_> {
     /// resumed. The verdicts hold counts; findings are made of them once the record is complete.
     pub(super) fn readout(
         &self,
-        readout: Readout,
+        readout: &Readout,
         points: &Points,
         observer: &dyn Observer,
     ) -> Result<Option<ReadoutResult>, AssessError> {
         let ModelFile { metadata, model } = self.model;
-        let subject = self.subject(readout);
+        let subject = self.subject(readout.clone());
         let plan = self.plan(&subject);
         let label = format!("{}, {readout}", self.name);
         if self.attacks.white_box {
             self.announce(&label, &plan);
         }
         let deployment = &metadata.deployment;
-        let judge = model.victim(deployment, readout, deployment.training_gradient.clone());
+        let judge = model.victim(deployment, readout.clone(), deployment.training_gradient.clone());
         let victims = plan.victims(&subject);
         let cascade = plan.cascade(&subject, judge.as_ref(), &victims)?;
         let radii = self.budgets.len();
@@ -91,7 +91,7 @@ impl Assessment<'_> {
     }
 
     /// `FOLDER/journal/READOUT`, with a folder for each radius below it if there are several.
-    fn journal(&self, readout: Readout, budget: Budget) -> Option<PathBuf> {
+    fn journal(&self, readout: &Readout, budget: Budget) -> Option<PathBuf> {
         let folder = self.folder.as_ref()?.join("journal").join(file_name(readout));
         Some(if self.budgets.len() > 1 { folder.join(format!("eps-{}", budget.eps())) } else { folder })
     }
@@ -184,9 +184,10 @@ fn flags(
     Ok(Some(flags))
 }
 
-/// `early(5)` as `early-5`: parentheses are trouble in a shell.
-fn file_name(readout: Readout) -> String {
-    readout.to_string().replace('(', "-").replace(')', "")
+/// `early(5)` as `early-5`: parentheses are trouble in a shell, and other marks in a file system.
+fn file_name(readout: &Readout) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || ".-_=,".contains(c) { c } else { '-' };
+    readout.to_string().replace(')', "").chars().map(plain).collect()
 }
 
 #[cfg(test)]
@@ -195,7 +196,7 @@ mod tests {
 
     #[test]
     fn folders_of_readouts_have_no_parentheses() {
-        assert_eq!(file_name(Readout::Early(5)), "early-5");
-        assert_eq!(file_name(Readout::EnsembleStates), "ensemble-states");
+        assert_eq!(file_name(&Readout::early(5)), "early-5");
+        assert_eq!(file_name(&Readout::ensemble_states()), "ensemble-states");
     }
 }

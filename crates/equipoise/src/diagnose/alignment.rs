@@ -34,9 +34,9 @@ struct Named {
 /// one and four damped ones) and the simultaneous adjoint.
 fn estimators(steps: usize) -> Vec<Named> {
     let mut all = vec![
-        Named { estimator: Estimator::Exact, family: "exact".into(), t: None },
+        Named { estimator: Estimator::exact(), family: "exact".into(), t: None },
         Named {
-            estimator: Estimator::unrolled(),
+            estimator: Estimator::phantom(),
             family: "unrolled:state=best,lead=1,steps=9".into(),
             t: None,
         },
@@ -46,12 +46,12 @@ fn estimators(steps: usize) -> Vec<Named> {
         for steps in [0, 4] {
             let tail = Tail { lead: 1, steps, damping: 0.5 };
             all.push(Named {
-                estimator: Estimator::Unrolled { state, tail },
+                estimator: Estimator::unrolled(state, tail),
                 family: format!("unrolled:state=t,lead=1,steps={steps}"),
                 t: Some(t),
             });
         }
-        let estimator = Estimator::Adjoint { state, beta: 1.0 };
+        let estimator = Estimator::adjoint(state, 1.0);
         all.push(Named { estimator, family: "adjoint:state=t".into(), t: Some(t) });
     }
     all
@@ -72,10 +72,14 @@ pub fn alignment(
 ) -> Result<Measured<Alignment>, DiagnoseError> {
     let steps = deployment.solver.steps;
     let estimators = estimators(steps);
-    let readouts: Vec<Readout> =
-        [Readout::Final].into_iter().chain((1..=steps).map(Readout::Early)).collect();
-    let victim = |readout, estimator: &Estimator| Victim::new(model, deployment, readout, estimator.clone());
-    let solver = victim(Readout::Final, &Estimator::ThroughSolver);
+    let early = (1..=steps).map(|t| (Readout::early(t), Some(t)));
+    let readouts: Vec<(Readout, Option<usize>)> =
+        [(Readout::final_state(), None)].into_iter().chain(early).collect();
+    let victim = |readout: &Readout, estimator: &Estimator| {
+        Victim::new(model, deployment, readout.clone(), estimator.clone())
+    };
+    let (last, truth) = (Readout::final_state(), Estimator::through_solver());
+    let solver = victim(&last, &truth);
     let mut cosines = Vec::new();
     for view in VIEWS {
         // By estimator, then by readout, then by example.
@@ -86,18 +90,18 @@ pub fn alignment(
             let forward = solver.forward(&batch.images, steps);
             let total = readouts.len() + estimators.len();
             let examples = batch.labels.len();
-            let gradient = |done, readout, estimator: &Estimator| {
+            let gradient = |done, readout: &Readout, estimator: &Estimator| {
                 case.step(Beat { done, total, examples, standing: examples })?;
                 let victim = victim(readout, estimator);
                 Ok(rows(victim.gradient_from(&batch.images, &forward, &objective).1))
             };
             let truths = readouts.iter().enumerate();
             let truths: Vec<_> = truths
-                .map(|(done, &readout)| gradient(done, readout, &Estimator::ThroughSolver))
+                .map(|(done, (readout, _))| gradient(done, readout, &truth))
                 .collect::<Result<_, _>>()?;
             let found = found.iter_mut().zip(&mut zero);
             for (done, (named, (found, zero))) in (readouts.len()..).zip(estimators.iter().zip(found)) {
-                let estimates = gradient(done, Readout::Final, &named.estimator)?;
+                let estimates = gradient(done, &last, &named.estimator)?;
                 *zero += estimates.iter().filter(|row| row.iter().all(|entry| *entry == 0.0)).count();
                 for (truths, found) in truths.iter().zip(found) {
                     found.extend(estimates.iter().zip(truths).map(|(a, b)| cosine(a, b)));
@@ -106,12 +110,9 @@ pub fn alignment(
             Ok(())
         })?;
         for ((named, found), zero) in estimators.iter().zip(found).zip(zero) {
-            for (readout, cosine) in readouts.iter().zip(found) {
+            for ((readout, t), cosine) in readouts.iter().zip(found) {
                 // Behind early(t), states other than t are beside the point.
-                let matches = match readout {
-                    Readout::Early(t) => named.t.is_none_or(|state| state == *t),
-                    _ => true,
-                };
+                let matches = t.is_none_or(|t| named.t.is_none_or(|state| state == t));
                 if matches {
                     cosines.push(Cosine {
                         view,

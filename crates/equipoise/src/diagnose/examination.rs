@@ -201,7 +201,7 @@ impl<'a> Examination<'a> {
     /// The deployed model, attacked through an estimator.
     pub(super) fn victim(&self, estimator: &Estimator) -> Box<dyn WhiteBox + 'a> {
         let deployment = self.deployment();
-        self.model.model.victim(deployment, deployment.readout, estimator.clone())
+        self.model.model.victim(deployment, deployment.readout.clone(), estimator.clone())
     }
 }
 

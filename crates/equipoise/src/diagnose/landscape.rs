@@ -17,7 +17,7 @@ use crate::work::Work;
 pub(super) const QUESTION: Question = Question {
     name: "landscape",
     equilibrium: |asked, _, case| {
-        let (training, truth) = (asked.training_gradient(), Estimator::ThroughSolver);
+        let (training, truth) = (asked.training_gradient(), Estimator::through_solver());
         let mut named = vec![(training.to_string(), asked.victim(training))];
         if *training != truth {
             named.push((truth.to_string(), asked.victim(&truth)));

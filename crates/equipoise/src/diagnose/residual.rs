@@ -36,7 +36,7 @@ pub fn residual(
     let tolerance = deployment.solver.tolerance;
     let solver = SolverConfig { steps: horizon, tolerance: 0.0, ..deployment.solver.clone() };
     let patient = Deployment { solver, ..deployment.clone() };
-    let victim = Victim::new(model, &patient, Readout::Final, Estimator::Exact);
+    let victim = Victim::new(model, &patient, Readout::final_state(), Estimator::exact());
     let mut views = Vec::new();
     for view in VIEWS {
         let mut residuals = Vec::with_capacity(case.len());

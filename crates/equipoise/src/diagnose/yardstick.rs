@@ -42,12 +42,12 @@ pub fn yardstick(
     case: &Case<'_>,
 ) -> Result<Measured<Yardsticks>, DiagnoseError> {
     let steps = deployment.solver.steps;
-    let mut readouts = vec![deployment.readout, Readout::Final];
-    readouts.extend([2, 3, 5].map(|eighths| Readout::Early((steps * eighths).div_ceil(8))));
+    let mut readouts = vec![deployment.readout.clone(), Readout::final_state()];
+    readouts.extend([2, 3, 5].map(|eighths| Readout::early((steps * eighths).div_ceil(8))));
     let mut seen = Vec::new();
     readouts.retain(|readout| {
         !seen.contains(readout) && {
-            seen.push(*readout);
+            seen.push(readout.clone());
             true
         }
     });
@@ -57,12 +57,12 @@ pub fn yardstick(
     let mut rows = Vec::new();
     for readout in readouts {
         let training = deployment.training_gradient.clone();
-        let aimed = training.aimed_at(readout, &deployment.tail);
-        let mut sides = vec![training, Estimator::ThroughSolver];
+        let aimed = training.aimed_at(&readout, &deployment.tail);
+        let mut sides = vec![training, Estimator::through_solver()];
         sides.extend(aimed.clone());
         let victims: Vec<Victim<'_>> =
-            sides.iter().map(|side| Victim::new(model, deployment, readout, side.clone())).collect();
-        let (correct, broken) = compare(&attack, &victims, case, readout)?;
+            sides.iter().map(|side| Victim::new(model, deployment, readout.clone(), side.clone())).collect();
+        let (correct, broken) = compare(&attack, &victims, case, &readout)?;
         work = victims.iter().fold(work, |work, victim| work + victim.work());
         let count = |side: usize| broken[side].iter().filter(|&&broken| broken).count();
         let against =
@@ -89,7 +89,7 @@ fn compare(
     attack: &Pgd,
     sides: &[Victim<'_>],
     case: &Case<'_>,
-    readout: Readout,
+    readout: &Readout,
 ) -> Result<(Vec<bool>, Vec<Vec<bool>>), DiagnoseError> {
     let points = case.points;
     let mut correct = vec![false; points.len()];

@@ -125,7 +125,7 @@ impl SavedAdversarial {
     pub fn verify(
         &self,
         judge: &dyn Classifier,
-        (model, readout): (&str, Readout),
+        (model, readout): (&str, &Readout),
         points: &Points,
         budget: &Budget,
         batch_size: usize,

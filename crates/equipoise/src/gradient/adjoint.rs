@@ -8,13 +8,104 @@
 //!
 //! The pass follows the stored trajectory, with f(z_t) as the solver saw it, so that B_t is the solver's own.
 
-use super::{Cotangents, Reading, Solved};
+use super::{
+    Cotangents, Estimator, EstimatorError, EstimatorKind, GradientEstimator, Reading, Setting, SharedPass,
+    Solved, Spec, SpecError, check_state,
+};
 use crate::batch;
-use crate::solve::{Evaluated, StateChoice};
+use crate::solve::{Evaluated, SolverConfig, StateChoice};
 use crate::state::State;
+use crate::work::Work;
+
+pub(super) const KIND: EstimatorKind =
+    EstimatorKind { name: "adjoint", usage: "adjoint:state=T,beta=B", parse };
+
+/// The adjoint state u_t, read off at one state.
+#[derive(Clone, Copy)]
+pub(super) struct Adjoint {
+    pub(super) state: StateChoice,
+    /// β: the length of its steps.
+    pub(super) beta: f64,
+}
+
+fn parse(spec: &Spec<'_>) -> Result<Estimator, SpecError> {
+    let mut adjoint = Adjoint { state: StateChoice::Last, beta: 1.0 };
+    for (key, value) in spec.settings(&["state", "beta"])? {
+        match key {
+            "state" => adjoint.state = value.parse().map_err(|problem: String| spec.error(problem))?,
+            _ => match value.parse() {
+                Ok(beta) if is_positive(beta) => adjoint.beta = beta,
+                _ => return Err(spec.error(format!("beta={value} must be positive"))),
+            },
+        }
+    }
+    Ok(adjoint.into())
+}
+
+fn is_positive(beta: f64) -> bool {
+    beta > 0.0 && beta.is_finite()
+}
+
+impl GradientEstimator for Adjoint {
+    fn spec(&self) -> String {
+        let Self { state, beta } = self;
+        format!("adjoint:state={state},beta={beta}")
+    }
+
+    fn check(&self, solver: &SolverConfig) -> Result<(), EstimatorError> {
+        check_state(&self.spec(), self.state, solver)?;
+        let beta = self.beta;
+        if is_positive(beta) {
+            return Ok(());
+        }
+        Err(EstimatorError::new(self.spec(), format!("beta={beta} must be positive")))
+    }
+
+    fn work(&self, setting: &Setting<'_>) -> Work {
+        self.work_at(&[self.state], setting)
+    }
+
+    fn shared_pass(&self) -> Option<&dyn SharedPass> {
+        Some(self)
+    }
+
+    fn pull_back(&self, at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> Reading {
+        let mut readings = self.pull_back_at(&[self.state], at, weight, cotangents);
+        readings.pop().expect("one state, one reading")
+    }
+}
+
+impl SharedPass for Adjoint {
+    fn key(&self) -> String {
+        format!("adjoint:beta={}", self.beta)
+    }
+
+    fn state(&self) -> StateChoice {
+        self.state
+    }
+
+    fn pull_back_at(
+        &self,
+        states: &[StateChoice],
+        at: &mut Solved<'_>,
+        weight: f64,
+        cotangents: &mut Cotangents,
+    ) -> Vec<Reading> {
+        pull_back(at, states, self.beta, weight, cotangents)
+    }
+
+    fn work_at(&self, states: &[StateChoice], setting: &Setting<'_>) -> Work {
+        let last = states.iter().map(|state| match *state {
+            StateChoice::At(t) => t,
+            StateChoice::Best | StateChoice::Last => setting.steps,
+        });
+        // Each state after the first is one product more.
+        last.max().map_or(Work::default(), |t| Work::new(t - 1, t + states.len() - 1))
+    }
+}
 
 /// Pulls `weight` times the loss at each of the chosen states back, in one pass; one reading per state.
-pub(super) fn pull_back(
+fn pull_back(
     at: &mut Solved<'_>,
     states: &[StateChoice],
     beta: f64,

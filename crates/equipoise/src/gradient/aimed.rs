@@ -5,55 +5,88 @@
 //! method does: `exact` by solving u = Jᵀu + v with f linearised at that state, `unrolled` through applications that
 //! start there. What is left of an obfuscation gap against this gradient is not aim.
 
-use super::{Cotangents, Estimator, Read, Reading, Solved, exact, joint, unrolled};
-use crate::readout::Readout;
-use crate::solve::StateChoice;
-use crate::state::State;
+use super::{
+    Cotangents, Estimator, EstimatorError, EstimatorKind, GradientEstimator, OneState, Reading, Setting,
+    Solved, Spec, SpecError,
+};
+use crate::readout::{ReadState, Readout, Tail};
+use crate::solve::SolverConfig;
+use crate::work::Work;
 
-pub(super) fn pull_back(
-    method: &Estimator,
-    at: &mut Solved<'_>,
-    weight: f64,
-    cotangents: &mut Cotangents,
-) -> Reading {
-    match at.readout {
-        Readout::Final => method.pull_back(at, weight, cotangents),
-        Readout::Early(t) => {
-            let read = read(method, at, at.trajectory.state(t).clone());
-            joint(vec![read], at, weight, cotangents)
-        }
-        Readout::EnsembleLogits => {
-            let reads = all(method, at);
-            joint(reads, at, weight, cotangents)
-        }
-        Readout::EnsembleStates => {
-            let reads = all(method, at);
-            let count = reads.len() as f64;
-            let sum = reads.iter().map(|read| read.state.clone()).reduce(|sum, state| sum + state);
-            let mean: State = sum.expect("a trajectory has at least one state") / count;
-            let (reading, derivative) = at.head.read(&mean, at.objective, weight);
-            for read in reads {
-                read.back.pull_back(derivative.clone() / count, cotangents);
-            }
-            reading
-        }
+pub(super) const KIND: EstimatorKind = EstimatorKind { name: "aimed", usage: "aimed(..)", parse };
+
+/// A method that reads one state.
+pub(super) struct Aimed {
+    method: Estimator,
+}
+
+const WRONG: &str = "`aimed` takes one method, exact or unrolled, or another that reads one state";
+
+fn parse(spec: &Spec<'_>) -> Result<Estimator, SpecError> {
+    let mut methods = spec.members()?;
+    match (methods.pop(), methods.as_slice()) {
+        (Some(method), []) => Estimator::aimed(method).map_err(|error| spec.error(error.problem())),
+        _ => Err(spec.error(WRONG)),
     }
 }
 
-/// The states that an ensemble reads: z_1, z_2, .., z_T, and the final one as the method itself reads it.
-fn all<'a>(method: &Estimator, at: &Solved<'a>) -> Vec<Read<'a>> {
-    let states = at.trajectory.states().iter().map(|state| read(method, at, state.clone()));
-    let last = match method {
-        Estimator::Unrolled { tail, .. } => unrolled::read(at, at.trajectory.choose(StateChoice::Best), tail),
-        _ => exact::read(at),
-    };
-    states.chain([last]).collect()
+impl Aimed {
+    pub(super) fn new(method: Estimator) -> Result<Self, EstimatorError> {
+        let aimed = Self { method };
+        match aimed.method.one_state() {
+            Some(_) => Ok(aimed),
+            None => Err(EstimatorError::new(aimed.spec(), WRONG)),
+        }
+    }
+
+    fn method(&self) -> &dyn OneState {
+        self.method.one_state().expect("checked when it was made")
+    }
 }
 
-/// One state, with the method's way back from it.
-fn read<'a>(method: &Estimator, at: &Solved<'a>, state: State) -> Read<'a> {
-    match method {
-        Estimator::Unrolled { tail, .. } => unrolled::read(at, state, tail),
-        _ => exact::read_at(at, state),
+impl GradientEstimator for Aimed {
+    fn spec(&self) -> String {
+        format!("aimed({})", self.method)
+    }
+
+    fn check(&self, solver: &SolverConfig) -> Result<(), EstimatorError> {
+        self.method.check(solver)
+    }
+
+    fn work(&self, setting: &Setting<'_>) -> Work {
+        if *setting.readout == Readout::final_state() {
+            return self.method.work(setting);
+        }
+        let of = |read: ReadState| match read {
+            ReadState::At(_) => self.method().work_at(setting),
+            ReadState::Final => self.method.work(setting),
+        };
+        setting.readout.states(setting.steps).into_iter().map(of).sum()
+    }
+
+    fn reads(&self, readout: &Readout, deployed: &Tail) -> bool {
+        if *readout == Readout::final_state() {
+            return self.method.reads(readout, deployed);
+        }
+        // The states themselves are read, without applications after them.
+        self.method().applications().is_none()
+    }
+
+    fn pull_back(&self, at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> Reading {
+        if *at.readout == Readout::final_state() {
+            return self.method.pull_back(at, weight, cotangents);
+        }
+        let (method, solved) = (self.method(), &*at);
+        let read = |read: ReadState| match read {
+            ReadState::At(t) => method.read_at(solved, solved.trajectory.state(t).clone()),
+            ReadState::Final => method.read_final(solved),
+        };
+        let reads = at.readout.states(at.trajectory.len()).into_iter().map(read);
+        let (states, backs): (Vec<_>, Vec<_>) = reads.map(|read| (read.state, read.back)).unzip();
+        let (reading, derivatives) = at.readout.transpose(&states, at.head, at.objective, weight);
+        for (back, derivative) in backs.into_iter().zip(derivatives) {
+            back.pull_back(derivative, cotangents);
+        }
+        reading
     }
 }

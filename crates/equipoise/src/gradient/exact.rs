@@ -10,38 +10,74 @@
 
 use std::cell::RefCell;
 
-use super::{Cotangents, PullBack, Read, Solved};
+use super::{
+    Cotangents, Estimator, EstimatorKind, GradientEstimator, OneState, PullBack, Read, Reading, Setting,
+    Solved, pull_back_reads,
+};
 use crate::batch;
 use crate::model::cell::{FixedPointMap, Linearization};
-use crate::readout::damped;
+use crate::readout::{Readout, Tail};
 use crate::solve::{Evaluation, SolverConfig, StateChoice, solve_knowing};
-use crate::state::Injection;
-use crate::state::State;
+use crate::state::{Injection, State};
+use crate::work::Work;
+
+pub(super) const KIND: EstimatorKind = EstimatorKind {
+    name: "exact",
+    usage: "exact",
+    parse: |spec| spec.settings(&[]).map(|_| Estimator::exact()),
+};
+
+/// The implicit gradient.
+pub(super) struct Exact;
+
+impl GradientEstimator for Exact {
+    fn spec(&self) -> String {
+        "exact".to_owned()
+    }
+
+    fn work(&self, setting: &Setting<'_>) -> Work {
+        // The linearisation at the best iterate is that of the solve's last evaluation, as a rule.
+        Work::new(setting.tail.applications().saturating_sub(1), setting.backward.steps)
+    }
+
+    fn reads(&self, readout: &Readout, _: &Tail) -> bool {
+        *readout == Readout::final_state()
+    }
+
+    fn needs_only_the_best(&self) -> bool {
+        true
+    }
+
+    fn one_state(&self) -> Option<&dyn OneState> {
+        Some(self)
+    }
+
+    fn pull_back(&self, at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> Reading {
+        pull_back_reads(vec![self.read(at)], at, weight, cotangents)
+    }
+}
+
+impl OneState for Exact {
+    fn read<'a>(&self, at: &Solved<'a>) -> Read<'a> {
+        let (state, linearization) = at.final_state();
+        Read { state, back: Box::new(Implicit { linearization, backward: at.backward }) }
+    }
+
+    /// The loss is read at the given state itself, and f is linearised there.
+    fn read_at<'a>(&self, at: &Solved<'a>, state: State) -> Read<'a> {
+        let linearization = at.cell.linearize(&state);
+        Read { state, back: Box::new(Implicit { linearization, backward: at.backward }) }
+    }
+
+    fn work_at(&self, setting: &Setting<'_>) -> Work {
+        Work::new(1, setting.backward.steps)
+    }
+}
 
 /// The linearisation at the last application of f.
 struct Implicit<'a> {
     linearization: Box<dyn Linearization>,
     backward: &'a SolverConfig,
-}
-
-pub(super) fn read<'a>(at: &Solved<'a>) -> Read<'a> {
-    let mut dampings: Vec<f64> = at.tail.dampings().collect();
-    let last = dampings.pop();
-    let best = at.trajectory.choose(StateChoice::Best);
-    let point = dampings.into_iter().fold(best, |a, damping| damped(&a, at.cell.apply(&a), damping));
-    let linearization = at.cell.linearize(&point);
-    let state = match last {
-        Some(damping) => damped(&point, linearization.value().clone(), damping),
-        None => point,
-    };
-    Read { state, back: Box::new(Implicit { linearization, backward: at.backward }) }
-}
-
-/// The loss is read at the given state itself, and f is linearised there: the same method, pointed at another state
-/// than the deployed final one.
-pub(super) fn read_at<'a>(at: &Solved<'a>, state: State) -> Read<'a> {
-    let linearization = at.cell.linearize(&state);
-    Read { state, back: Box::new(Implicit { linearization, backward: at.backward }) }
 }
 
 impl PullBack for Implicit<'_> {

@@ -1,17 +1,14 @@
 //! Estimators as strings, as commands and file formats write them.
 //!
-//! `exact` · `unrolled:state=t,lead=l,steps=k,damping=λ` (every key optional: best, 1, 9, 0.5) ·
-//! `adjoint:state=t,beta=β` (last, 1) · `through-solver` ·
-//! `ensemble(member,member,...)` · `joint(member,member,...)` · `aimed(method)`; in lists of members `state=a..b` stands for one member for each
-//! state, in writing as in reading. Lists are separated by commas; a part without a name of its own (`lead=2`)
-//! belongs to the estimator before it.
+//! A specification is a name with settings, `name:key=value,key=value`, or with members, `name(member,member)`. Lists are
+//! separated by commas; a part without a name of its own (`lead=2`) belongs to the estimator before it. `state=a..b` stands
+//! for one estimator for each state, both ends included; lists of members are written with such ranges too. What a name
+//! stands for is the matter of its [`EstimatorKind`](super::EstimatorKind).
 
-use std::fmt;
 use std::str::FromStr;
 
-use super::Estimator;
-use crate::readout::Tail;
-use crate::solve::{MAX_STEPS, StateChoice};
+use super::{Estimator, registry};
+use crate::solve::MAX_STEPS;
 
 /// The most characters of a list of estimators: each may stand for as many members as there are states.
 const MAX_LENGTH: usize = 10_000;
@@ -37,65 +34,104 @@ impl SpecError {
     }
 }
 
-impl fmt::Display for Estimator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exact => f.write_str("exact"),
-            Self::Unrolled { state, tail: Tail { lead, steps, damping } } => {
-                write!(f, "unrolled:state={state},lead={lead},steps={steps},damping={damping}")
-            }
-            Self::Adjoint { state, beta } => write!(f, "adjoint:state={state},beta={beta}"),
-            Self::ThroughSolver => f.write_str("through-solver"),
-            Self::Ensemble(members) => write!(f, "ensemble({})", joined(members)),
-            Self::Joint(members) => write!(f, "joint({})", joined(members)),
-            Self::Aimed(method) => write!(f, "aimed({method})"),
+/// The specification of one estimator, taken apart.
+#[derive(Debug, Clone)]
+pub struct Spec<'a> {
+    text: &'a str,
+    name: &'a str,
+    settings: Vec<String>,
+    members: Option<&'a str>,
+}
+
+impl Spec<'_> {
+    /// The settings, as pairs of key and value, which are among those `known`.
+    ///
+    /// # Errors
+    ///
+    /// If one is not, or is no pair, or there are members instead.
+    pub fn settings(&self, known: &[&str]) -> Result<Vec<(&str, &str)>, SpecError> {
+        let name = self.name;
+        if self.members.is_some() {
+            return Err(self.error(format!("`{name}` takes no members in parentheses")));
         }
+        let Some((last, others)) = known.split_last() else {
+            return match self.settings.as_slice() {
+                [] => Ok(Vec::new()),
+                _ => Err(self.error(format!("`{name}` takes no settings"))),
+            };
+        };
+        let mut pairs = Vec::with_capacity(self.settings.len());
+        for setting in &self.settings {
+            let pair = setting.split_once('=');
+            let (key, value) = pair.ok_or_else(|| self.error(format!("`{setting}` is not KEY=VALUE")))?;
+            if !known.contains(&key) {
+                let all = if others.is_empty() { String::new() } else { others.join(", ") + " and " };
+                return Err(self.error(format!("unknown setting `{key}`; it has {all}{last}")));
+            }
+            pairs.push((key, value));
+        }
+        Ok(pairs)
+    }
+
+    /// A whole number that a setting has as its value.
+    ///
+    /// # Errors
+    ///
+    /// If it is none.
+    pub fn number(&self, key: &str, value: &str) -> Result<usize, SpecError> {
+        value.parse().map_err(|_| self.error(format!("{key}={value}: a whole number is needed")))
+    }
+
+    /// The members in parentheses.
+    ///
+    /// # Errors
+    ///
+    /// If there are none, or one cannot be understood.
+    pub fn members(&self) -> Result<Vec<Estimator>, SpecError> {
+        let name = self.name;
+        let members = self.members.ok_or_else(|| {
+            self.error(format!("`{name}` takes members in parentheses, as in {name}(exact)"))
+        })?;
+        parse_list(members)
+    }
+
+    /// An error that says what is wrong with the specification.
+    pub fn error(&self, problem: impl Into<String>) -> SpecError {
+        SpecError::new(self.text, problem)
     }
 }
 
-/// Members, those that differ by consecutive states alone as one range, as [`parse_states`] reads it.
-fn joined(members: &[Estimator]) -> String {
+/// Members, those that differ by consecutive states alone as one range, as [`parse_list`] reads it.
+pub(super) fn joined(members: &[Estimator]) -> String {
+    let specs: Vec<String> = members.iter().map(|member| member.spec()).collect();
     let mut names = Vec::new();
-    let mut rest = members;
+    let mut rest = specs.as_slice();
     while let [first, others @ ..] = rest {
-        let Some(from) = first.state() else {
-            names.push(first.to_string());
+        let Some((before, from, after)) = around_state(first) else {
+            names.push(first.clone());
             rest = others;
             continue;
         };
-        let follows = |(k, member): (usize, &Estimator)| *member == first.at(from + k);
+        let follows = |(k, spec): (usize, &String)| around_state(spec) == Some((before, from + k, after));
         let length = rest.iter().enumerate().take_while(|&pair| follows(pair)).count();
-        let name = first.to_string();
         names.push(match length {
-            1 => name,
-            _ => {
-                let range = format!("state={from}..{}", from + length - 1);
-                name.replacen(&format!("state={from}"), &range, 1)
-            }
+            1 => first.clone(),
+            _ => format!("{before}{from}..{}{after}", from + length - 1),
         });
         rest = &rest[length..];
     }
     names.join(",")
 }
 
-impl Estimator {
-    /// The t of z_t where this estimator is unrolled or read off, if it names one.
-    fn state(&self) -> Option<usize> {
-        match self {
-            Self::Unrolled { state: StateChoice::At(t), .. }
-            | Self::Adjoint { state: StateChoice::At(t), .. } => Some(*t),
-            _ => None,
-        }
-    }
-
-    /// The same at z_t.
-    fn at(&self, t: usize) -> Self {
-        let mut other = self.clone();
-        if let Self::Unrolled { state, .. } | Self::Adjoint { state, .. } = &mut other {
-            *state = StateChoice::At(t);
-        }
-        other
-    }
+/// The t of `state=t` among the settings of a specification, with what stands before and after it.
+fn around_state(spec: &str) -> Option<(&str, usize, &str)> {
+    const KEY: &str = "state=";
+    let (at, _) = spec.match_indices(KEY).find(|(at, _)| spec[..*at].ends_with([':', ',']))?;
+    let (before, value) = spec.split_at(at + KEY.len());
+    let (t, after) = value.split_at(value.find(',').unwrap_or(value.len()));
+    // Settings of a member of the member are not its own.
+    let t = t.parse().ok().filter(|_| !before.contains('('))?;
+    Some((before, t, after))
 }
 
 impl FromStr for Estimator {
@@ -172,124 +208,49 @@ fn join_keys(parts: Vec<&str>) -> Vec<String> {
 }
 
 /// One estimator, or one for each state of a range.
-fn parse_one(spec: &str) -> Result<Vec<Estimator>, SpecError> {
-    if let Some(members) = spec.strip_prefix("ensemble(").and_then(|rest| rest.strip_suffix(')')) {
-        return Ok(vec![Estimator::Ensemble(parse_list(members)?)]);
-    }
-    if let Some(members) = spec.strip_prefix("joint(").and_then(|rest| rest.strip_suffix(')')) {
-        let members = parse_list(members)?;
-        let plain = |member: &Estimator| matches!(member, Estimator::Exact | Estimator::Unrolled { .. });
-        if !members.iter().all(plain) {
-            return Err(SpecError::new(spec, "members of `joint` must be exact or unrolled"));
+fn parse_one(text: &str) -> Result<Vec<Estimator>, SpecError> {
+    let (name, rest) = text.split_at(text.find([':', '(']).unwrap_or(text.len()));
+    let kind = registry::kind(name).map_err(|problem| SpecError::new(text, problem))?;
+    let members = match rest.strip_prefix('(').map(|rest| rest.strip_suffix(')')) {
+        Some(None) => return Err(SpecError::new(text, format!("`{name}(..)` goes on after its `)`"))),
+        Some(members) => members,
+        None => None,
+    };
+    let settings = rest.strip_prefix(':').unwrap_or("").split(',');
+    let settings: Vec<String> = settings.filter(|setting| !setting.is_empty()).map(str::to_owned).collect();
+    let mut spec = Spec { text, name, settings, members };
+    let Some((place, range)) = states(&spec)? else {
+        return Ok(vec![(kind.parse)(&spec)?]);
+    };
+    range
+        .map(|t| {
+            spec.settings[place] = format!("state={t}");
+            (kind.parse)(&spec)
+        })
+        .collect()
+}
+
+/// Which of the settings is a range of states, if one is, and the range.
+fn states(spec: &Spec<'_>) -> Result<Option<(usize, std::ops::RangeInclusive<usize>)>, SpecError> {
+    let of = |setting: &str| -> Option<(String, String)> {
+        let (from, to) = setting.strip_prefix("state=")?.split_once("..")?;
+        Some((from.to_owned(), to.to_owned()))
+    };
+    let found = spec.settings.iter().enumerate().find_map(|(place, setting)| Some((place, of(setting)?)));
+    let Some((place, (from, to))) = found else { return Ok(None) };
+    match (from.parse::<usize>(), to.parse::<usize>()) {
+        (Ok(from), Ok(to)) if from >= 1 && from <= to && to <= MAX_STEPS => Ok(Some((place, from..=to))),
+        _ => {
+            let problem = format!("state={from}..{to} is not a range A..B with 1 <= A <= B <= {MAX_STEPS}");
+            Err(spec.error(problem))
         }
-        return Ok(vec![Estimator::Joint(members)]);
-    }
-    if let Some(method) = spec.strip_prefix("aimed(").and_then(|rest| rest.strip_suffix(')')) {
-        let methods = parse_list(method)?;
-        return match methods.as_slice() {
-            [method @ (Estimator::Exact | Estimator::Unrolled { .. })] => {
-                Ok(vec![Estimator::Aimed(Box::new(method.clone()))])
-            }
-            _ => Err(SpecError::new(spec, "`aimed` takes one method, exact or unrolled")),
-        };
-    }
-    let (name, keys) = spec.split_once(':').unwrap_or((spec, ""));
-    let keys: Vec<&str> = keys.split(',').filter(|key| !key.is_empty()).collect();
-    match name {
-        "exact" if keys.is_empty() => Ok(vec![Estimator::Exact]),
-        "through-solver" if keys.is_empty() => Ok(vec![Estimator::ThroughSolver]),
-        "exact" | "through-solver" => Err(SpecError::new(spec, format!("`{name}` takes no settings"))),
-        "unrolled" => parse_unrolled(spec, &keys),
-        "adjoint" => parse_adjoint(spec, &keys),
-        _ => Err(SpecError::new(
-            spec,
-            "unknown; use exact, unrolled:state=T,lead=L,steps=K,damping=D, adjoint:state=T,beta=B, \
-             through-solver, ensemble(..), joint(..) or aimed(..)",
-        )),
-    }
-}
-
-fn parse_unrolled(spec: &str, keys: &[&str]) -> Result<Vec<Estimator>, SpecError> {
-    let mut tail = Tail::UNROLLED;
-    let mut states = vec![StateChoice::Best];
-    for key in keys {
-        let (key, value) =
-            key.split_once('=').ok_or_else(|| SpecError::new(spec, format!("`{key}` is not KEY=VALUE")))?;
-        let number = || {
-            let problem = || format!("{key}={value}: a whole number is needed");
-            value.parse().map_err(|_| SpecError::new(spec, problem()))
-        };
-        match key {
-            "state" => states = parse_states(spec, value)?,
-            "lead" => tail.lead = number()?,
-            "steps" => tail.steps = number()?,
-            "damping" => {
-                let problem = || SpecError::new(spec, format!("damping={value} must be in (0, 1]"));
-                tail.damping = value.parse().map_err(|_| problem())?;
-            }
-            _ => {
-                let problem = format!("unknown setting `{key}`; it has state, lead, steps and damping");
-                return Err(SpecError::new(spec, problem));
-            }
-        }
-    }
-    tail.validate().map_err(|problem| SpecError::new(spec, problem))?;
-    if tail.lead + tail.steps == 0 {
-        return Err(SpecError::new(spec, "lead and steps are both 0: no gradient would reach the image"));
-    }
-    Ok(states.into_iter().map(|state| Estimator::Unrolled { state, tail }).collect())
-}
-
-fn parse_adjoint(spec: &str, keys: &[&str]) -> Result<Vec<Estimator>, SpecError> {
-    let (mut states, mut beta) = (vec![StateChoice::Last], 1.0);
-    for key in keys {
-        match key.split_once('=') {
-            Some(("state", value)) => states = parse_states(spec, value)?,
-            Some(("beta", value)) => match value.parse::<f64>() {
-                Ok(value) if value > 0.0 && value.is_finite() => beta = value,
-                _ => return Err(SpecError::new(spec, format!("beta={value} must be positive"))),
-            },
-            _ => {
-                let problem = format!("unknown setting `{key}`; it has state and beta");
-                return Err(SpecError::new(spec, problem));
-            }
-        }
-    }
-    Ok(states.into_iter().map(|state| Estimator::Adjoint { state, beta }).collect())
-}
-
-/// `best`, `last`, `t` or `a..b`, both ends included.
-fn parse_states(spec: &str, value: &str) -> Result<Vec<StateChoice>, SpecError> {
-    if let Some((from, to)) = value.split_once("..") {
-        return match (from.parse::<usize>(), to.parse::<usize>()) {
-            (Ok(from), Ok(to)) if from >= 1 && from <= to && to <= MAX_STEPS => {
-                Ok((from..=to).map(StateChoice::At).collect())
-            }
-            _ => {
-                let problem = format!("state={value} is not a range A..B with 1 <= A <= B <= {MAX_STEPS}");
-                Err(SpecError::new(spec, problem))
-            }
-        };
-    }
-    Ok(vec![value.parse().map_err(|problem: String| SpecError::new(spec, problem))?])
-}
-
-impl serde::Serialize for Estimator {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for Estimator {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        text.parse().map_err(serde::de::Error::custom)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gradient::EstimatorError;
 
     #[test]
     fn strings_survive_a_round_trip() {
@@ -319,7 +280,8 @@ mod tests {
         let list = parse_list("exact,unrolled:state=3,lead=1,ensemble(exact,unrolled:state=1..2,steps=0)");
         let list = list.unwrap();
         assert_eq!(list.len(), 3);
-        assert!(matches!(&list[2], Estimator::Ensemble(members) if members.len() == 3));
+        let members = "ensemble(exact,unrolled:state=1..2,lead=1,steps=0,damping=0.5)";
+        assert_eq!(list[2].to_string(), members);
     }
 
     #[test]
@@ -343,9 +305,51 @@ mod tests {
             ("joint(ensemble(exact))", "must be exact or unrolled"),
             ("aimed(adjoint)", "takes one method"),
             ("exact,exact", "one estimator expected"),
+            (
+                "nothing",
+                "unknown; use exact, unrolled:state=T,lead=L,steps=K,damping=D, adjoint:state=T,beta=B, \
+                 through-solver, ensemble(..), joint(..) or aimed(..)",
+            ),
+            ("exact:state=1", "takes no settings"),
+            ("exact(adjoint)", "takes no members"),
+            ("ensemble", "members in parentheses"),
+            ("ensemble()", "unknown; use exact"),
+            ("ensemble(exact),lead=2", "goes on after its `)`"),
+            ("unrolled:state", "`state` is not KEY=VALUE"),
+            ("unrolled:lead=x", "lead=x: a whole number is needed"),
+            ("adjoint:state=2..1", "is not a range"),
         ] {
             let message = spec.parse::<Estimator>().unwrap_err().to_string();
             assert!(message.contains(problem), "{spec}: {message}");
         }
+    }
+
+    #[test]
+    fn what_makes_no_sense_cannot_be_built() {
+        let problem = |built: Result<Estimator, EstimatorError>| built.unwrap_err().to_string();
+        let (exact, through) = (Estimator::exact, Estimator::through_solver);
+        for (message, expected) in [
+            (
+                problem(Estimator::joint(vec![exact(), through()])),
+                "`joint(exact,through-solver)`: members of `joint`",
+            ),
+            (problem(Estimator::joint(vec![])), "at least one member"),
+            (problem(Estimator::ensemble(vec![])), "`ensemble()`: give at least one member"),
+            (problem(Estimator::aimed(through())), "`aimed(through-solver)`: `aimed` takes one method"),
+        ] {
+            assert!(message.contains(expected), "{message}");
+        }
+        assert_eq!(Estimator::joint(vec![exact()]).unwrap(), "joint(exact)".parse().unwrap());
+    }
+
+    /// Only what reads the same way back is written as a range.
+    #[test]
+    fn ranges_are_of_members_that_differ_in_their_state_alone() {
+        let joint = |t: usize| format!("joint(unrolled:state={t},lead=1,steps=0,damping=0.5)");
+        let spec = format!("ensemble({},{})", joint(1), joint(2));
+        let estimator: Estimator = spec.parse().unwrap();
+        assert_eq!(estimator.to_string(), spec);
+        let apart = "ensemble(adjoint:state=1,beta=1,adjoint:state=2,beta=0.5,adjoint:state=4,beta=0.5)";
+        assert_eq!(apart.parse::<Estimator>().unwrap().to_string(), apart);
     }
 }

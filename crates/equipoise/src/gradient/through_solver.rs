@@ -8,13 +8,47 @@
 //! Exact wherever the deployed function is differentiable: where an example stops, and which iterate is its best,
 //! are piecewise constant.
 
-use super::{Cotangents, Reading, Solved, unrolled};
+use super::{Cotangents, Estimator, EstimatorKind, GradientEstimator, Reading, Setting, Solved, unrolled};
 use crate::batch::{column, put_rows, select};
-use crate::readout::Readout;
+use crate::readout::{ReadState, Readout, Tail};
 use crate::solve::{Bars, StateChoice, Trajectory, add};
 use crate::state::State;
+use crate::work::Work;
 
-pub(super) fn pull_back(at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> Reading {
+pub(super) const KIND: EstimatorKind = EstimatorKind {
+    name: "through-solver",
+    usage: "through-solver",
+    parse: |spec| spec.settings(&[]).map(|_| Estimator::through_solver()),
+};
+
+/// The gradient of the deployed function.
+pub(super) struct ThroughSolver;
+
+impl GradientEstimator for ThroughSolver {
+    fn spec(&self) -> String {
+        "through-solver".to_owned()
+    }
+
+    fn work(&self, setting: &Setting<'_>) -> Work {
+        let last = setting.readout.last(setting.steps);
+        if !setting.readout.reads_final(setting.steps) {
+            return Work::new(last, last);
+        }
+        // The tail begins at a state that is linearised already.
+        let count = last + setting.tail.applications();
+        Work::new(count.saturating_sub(1), count)
+    }
+
+    fn reads(&self, _: &Readout, _: &Tail) -> bool {
+        true
+    }
+
+    fn pull_back(&self, at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> Reading {
+        pull_back(at, weight, cotangents)
+    }
+}
+
+fn pull_back(at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> Reading {
     let (reading, states) = read(at, weight, cotangents);
     let (trajectory, mut bars) = (at.trajectory, Bars::new(states));
     let mut solver = trajectory.method().backwards(trajectory);
@@ -49,51 +83,40 @@ fn moving(trajectory: &Trajectory, t: usize, like: &State) -> Option<State> {
     moving.contains(&0.0).then(|| column(moving, like))
 }
 
-/// Reads the loss behind the deployed readout; returns the cotangents of z_1..z_T that it leaves.
+/// Reads the loss behind the deployed readout; returns the cotangents of z_0..z_T that it leaves.
 fn read(at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> (Reading, Vec<Option<State>>) {
-    let steps = at.trajectory.len();
-    let mut states: Vec<Option<State>> = vec![None; steps + 1];
-    if let Readout::Early(t) = at.readout {
-        let t = t.min(steps);
-        let (reading, cotangent) = at.head.read(at.trajectory.state(t), at.objective, weight);
-        states[t] = Some(cotangent);
-        return (reading, states);
-    }
-    // The final state: the tail, from the best iterate. Its way back ends at the best iterate's cotangent.
-    let best = at.trajectory.choose(StateChoice::Best);
-    let tail = unrolled::Tape::record(at.cell, best, &at.tail);
-    let (reading, at_final) = match at.readout {
-        Readout::Final => at.head.read(tail.end(), at.objective, weight),
-        Readout::EnsembleStates => {
-            let count = (steps + 1) as f64;
-            let sum = at.trajectory.states().iter().cloned().chain([tail.end().clone()]);
-            let mean = sum.reduce(|sum, term| sum + term).expect("at least one state") / count;
-            let (reading, cotangent) = at.head.read(&mean, at.objective, weight);
-            let share = cotangent / count;
-            states[1..].iter_mut().for_each(|state| *state = Some(share.clone()));
-            (reading, share)
-        }
-        Readout::EnsembleLogits => {
-            let members: Vec<State> =
-                at.trajectory.states().iter().cloned().chain([tail.end().clone()]).collect();
-            let (reading, mut shares) = at.head.read_mean(&members, at.objective, weight);
-            let last = shares.pop().expect("one share per member");
-            for (state, share) in states[1..].iter_mut().zip(shares) {
-                *state = Some(share);
-            }
-            (reading, last)
-        }
-        Readout::Early(_) => unreachable!("handled above"),
+    let (trajectory, steps) = (at.trajectory, at.trajectory.len());
+    let read = at.readout.states(steps);
+    // The way back from the final state ends at the best iterate's cotangent.
+    let tail = read
+        .contains(&ReadState::Final)
+        .then(|| unrolled::Tape::record(at.cell, trajectory.choose(StateChoice::Best), &at.tail));
+    let state = |read: &ReadState| match (read, &tail) {
+        (ReadState::At(t), _) => trajectory.state(*t).clone(),
+        (ReadState::Final, Some(tail)) => tail.end().clone(),
+        (ReadState::Final, None) => unreachable!("the tail is recorded where the final state is read"),
     };
-    let at_best = tail.pull_back(at_final, cotangents);
-    for (t, state) in states.iter_mut().enumerate() {
-        let best = at.trajectory.best().iter().enumerate();
-        let here: Vec<usize> = best.filter(|&(_, &best)| best == t).map(|(row, _)| row).collect();
-        if !here.is_empty() {
-            add(state, put_rows(&at_best.zeros_like(), &here, &select(&at_best, &here)));
+    let states: Vec<State> = read.iter().map(state).collect();
+    let (reading, derivatives) = at.readout.transpose(&states, at.head, at.objective, weight);
+    let mut bars: Vec<Option<State>> = vec![None; steps + 1];
+    let mut at_final = None;
+    for (read, derivative) in read.iter().zip(derivatives) {
+        match read {
+            ReadState::At(t) => add(&mut bars[(*t).clamp(1, steps)], derivative),
+            ReadState::Final => add(&mut at_final, derivative),
         }
     }
-    (reading, states)
+    if let (Some(tail), Some(at_final)) = (tail, at_final) {
+        let at_best = tail.pull_back(at_final, cotangents);
+        for (t, bar) in bars.iter_mut().enumerate() {
+            let best = trajectory.best().iter().enumerate();
+            let here: Vec<usize> = best.filter(|&(_, &best)| best == t).map(|(row, _)| row).collect();
+            if !here.is_empty() {
+                add(bar, put_rows(&at_best.zeros_like(), &here, &select(&at_best, &here)));
+            }
+        }
+    }
+    (reading, bars)
 }
 
 /// Pulls the cotangent of f(z_t) back to z_t, for the examples of which a later iterate was read: the others' is 0,
@@ -101,11 +124,14 @@ fn read(at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> (Readi
 fn through_cell(at: &Solved<'_>, t: usize, bar: &State, cotangents: &mut Cotangents) -> State {
     let trajectory = at.trajectory;
     let (best, steps) = (trajectory.best(), trajectory.steps());
+    let read = at.readout.states(trajectory.len());
     // The last iterate that was read and that the example moved to.
-    let reach = |row: usize| match at.readout {
-        Readout::Final => best[row],
-        Readout::Early(read) => read.min(steps[row]),
-        Readout::EnsembleStates | Readout::EnsembleLogits => steps[row],
+    let reach = |row: usize| {
+        let last = read.iter().map(|read| match read {
+            ReadState::At(t) => (*t).min(steps[row]),
+            ReadState::Final => best[row],
+        });
+        last.max().unwrap_or(0)
     };
     let count = best.len();
     let rows: Vec<usize> = (0..count).filter(|&row| reach(row) > t).collect();

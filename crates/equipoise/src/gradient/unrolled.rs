@@ -1,10 +1,115 @@
 //! Reverse mode through a few applications of f, from a detached state.
 
-use super::{Cotangents, PullBack, Read, ReadHead, Reading, Solved};
+use super::{
+    Cotangents, Estimator, EstimatorError, EstimatorKind, GradientEstimator, OneState, PullBack, Read,
+    ReadHead, Reading, Setting, Solved, Spec, SpecError, check_state, pull_back_reads,
+};
 use crate::loss::Objective;
 use crate::model::cell::{BoundCell, Linearization};
-use crate::readout::{Tail, damped};
+use crate::readout::{Readout, Tail, damped};
+use crate::solve::{SolverConfig, StateChoice};
 use crate::state::State;
+use crate::work::Work;
+
+pub(super) const KIND: EstimatorKind =
+    EstimatorKind { name: "unrolled", usage: "unrolled:state=T,lead=L,steps=K,damping=D", parse };
+
+/// Reverse mode through `tail`, applied at `state`.
+pub(super) struct Unrolled {
+    /// Where the applications start. Detached: no gradient flows into it.
+    pub(super) state: StateChoice,
+    /// The applications.
+    pub(super) tail: Tail,
+}
+
+fn parse(spec: &Spec<'_>) -> Result<Estimator, SpecError> {
+    let (mut state, mut tail) = (StateChoice::Best, Tail::UNROLLED);
+    for (key, value) in spec.settings(&["state", "lead", "steps", "damping"])? {
+        match key {
+            "state" => state = value.parse().map_err(|problem: String| spec.error(problem))?,
+            "lead" => tail.lead = spec.number(key, value)?,
+            "steps" => tail.steps = spec.number(key, value)?,
+            _ => {
+                let problem = || spec.error(format!("damping={value} must be in (0, 1]"));
+                tail.damping = value.parse().map_err(|_| problem())?;
+            }
+        }
+    }
+    validate(&tail).map_err(|problem| spec.error(problem))?;
+    Ok(Unrolled { state, tail }.into())
+}
+
+/// Whether a gradient can go through these applications.
+fn validate(tail: &Tail) -> Result<(), String> {
+    tail.validate()?;
+    match tail.applications() {
+        0 => Err("lead and steps are both 0: no gradient would reach the image".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+impl GradientEstimator for Unrolled {
+    fn spec(&self) -> String {
+        let Self { state, tail: Tail { lead, steps, damping } } = self;
+        format!("unrolled:state={state},lead={lead},steps={steps},damping={damping}")
+    }
+
+    fn check(&self, solver: &SolverConfig) -> Result<(), EstimatorError> {
+        check_state(&self.spec(), self.state, solver)?;
+        validate(&self.tail).map_err(|problem| EstimatorError::new(self.spec(), problem))
+    }
+
+    fn work(&self, setting: &Setting<'_>) -> Work {
+        let count = self.tail.applications();
+        match self.state {
+            // The linearisation at the best iterate is that of the solve's last evaluation, as a rule.
+            StateChoice::Best => Work::new(count.saturating_sub(1), count),
+            _ => self.work_at(setting),
+        }
+    }
+
+    fn reads(&self, readout: &Readout, deployed: &Tail) -> bool {
+        self.needs_only_the_best()
+            && *readout == Readout::final_state()
+            && self.tail.dampings().eq(deployed.dampings())
+    }
+
+    fn needs_only_the_best(&self) -> bool {
+        self.state == StateChoice::Best
+    }
+
+    fn one_state(&self) -> Option<&dyn OneState> {
+        Some(self)
+    }
+
+    fn pull_back(&self, at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> Reading {
+        pull_back_reads(vec![self.read(at)], at, weight, cotangents)
+    }
+}
+
+impl OneState for Unrolled {
+    fn read<'a>(&self, at: &Solved<'a>) -> Read<'a> {
+        self.read_at(at, at.trajectory.choose(self.state))
+    }
+
+    fn read_at<'a>(&self, at: &Solved<'a>, state: State) -> Read<'a> {
+        let tape = Tape::record(at.cell, state, &self.tail);
+        Read { state: tape.end.clone(), back: Box::new(Detached(tape)) }
+    }
+
+    fn read_final<'a>(&self, at: &Solved<'a>) -> Read<'a> {
+        self.read_at(at, at.trajectory.choose(StateChoice::Best))
+    }
+
+    fn work_at(&self, _: &Setting<'_>) -> Work {
+        let count = self.tail.applications();
+        Work::new(count, count)
+    }
+
+    fn applications(&self) -> Option<Tail> {
+        Some(self.tail)
+    }
+}
 
 /// Some applications of f: their linearisations and dampings, in order, and the state at their end.
 pub(super) struct Tape {
@@ -39,11 +144,6 @@ impl Tape {
         }
         u
     }
-}
-
-pub(super) fn read<'a>(at: &Solved<'a>, start: State, tail: &Tail) -> Read<'a> {
-    let tape = Tape::record(at.cell, start, tail);
-    Read { state: tape.end.clone(), back: Box::new(Detached(tape)) }
 }
 
 /// The start is detached: its cotangent goes nowhere.

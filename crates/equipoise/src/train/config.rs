@@ -570,7 +570,7 @@ impl TrainConfig {
             };
         }
         let training = &deployment.training_gradient;
-        let reads_once = matches!(training, Estimator::Exact | Estimator::Unrolled { .. });
+        let reads_once = training.one_state().is_some();
         if self.adversary.as_ref().is_some_and(|a| a.kind == AdversaryKind::Trades) && !reads_once {
             return wrong(format!(
                 "adversary: TRADES compares the answers at one state, and the training gradient `{training}` reads \

@@ -343,7 +343,7 @@ impl<'a> Run<'a> {
         let budget = adversary.budget().map_err(|error| TrainConfigError(error.to_string()))?;
         let deployment = self.deployment();
         let estimator = adversary.gradient.as_ref().unwrap_or(&deployment.training_gradient);
-        let victim = self.model.victim(deployment, Readout::Final, estimator.clone());
+        let victim = self.model.victim(deployment, Readout::final_state(), estimator.clone());
         let noise = Noise::new(seed, "trades start", 0).normal(indices, self.plan.data.shape, &self.device);
         let start = images.clone() + noise * TRADES_START;
         let divergence = KlFrom { reference: victim.logits(images) };
@@ -362,7 +362,7 @@ impl<'a> Run<'a> {
         let budget = adversary.budget().map_err(|error| TrainConfigError(error.to_string()))?;
         let deployment = self.deployment();
         let estimator = adversary.gradient.as_ref().unwrap_or(&deployment.training_gradient);
-        let victim = self.model.victim(deployment, Readout::Final, estimator.clone());
+        let victim = self.model.victim(deployment, Readout::final_state(), estimator.clone());
         let targets = Targets { images, labels, indices, seed, start: 0 };
         Ok(Pgd::new(adversary.pgd())?.run(&*victim, &targets, &budget))
     }
@@ -413,7 +413,7 @@ impl<'a> Run<'a> {
         }
         let deployment = self.deployment();
         let estimator = deployment.training_gradient.clone();
-        let victim = self.model.victim(deployment, Readout::Final, estimator);
+        let victim = self.model.victim(deployment, Readout::final_state(), estimator);
         let held_out: Vec<usize> = (self.training_count()..self.plan.data.len()).collect();
         let (mut clean, mut robust) = (0, 0);
         for indices in held_out.chunks(config.batch_size) {

@@ -111,12 +111,13 @@ pub fn gradients<S: Stem, C: Cell, H: Head>(
             }
             let residual = mean_residual(&forward.trajectory);
             let estimator: &Estimator = &deployment.training_gradient;
+            let readout = Readout::final_state();
             let mut solved = Solved {
                 cell: &forward.cell,
                 trajectory: &forward.trajectory,
                 tail: deployment.tail,
                 backward: &deployment.backward,
-                readout: Readout::Final,
+                readout: &readout,
                 head: &mut reader,
                 objective,
             };

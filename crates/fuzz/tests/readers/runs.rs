@@ -73,7 +73,7 @@ impl Evaluation {
 
 fn victim<'a>(model: &'a dyn Model, deployment: &'a Deployment) -> Victim<'a> {
     let model = model.equilibrium().expect("an MDEQ");
-    Victim::new(model, deployment, Readout::Final, Estimator::Exact)
+    Victim::new(model, deployment, Readout::final_state(), Estimator::exact())
 }
 
 fuzz!(journals, 400, {
@@ -116,7 +116,7 @@ fuzz!(saved_adversarial_images, 1000, {
         let saved = saved.map_err(|error| error.to_string())?;
         let victim = victim(&*evaluation.model, &evaluation.deployment);
         let verified =
-            saved.verify(&victim, ("model", Readout::Final), &evaluation.points, &budget, 4, &Quiet);
+            saved.verify(&victim, ("model", &Readout::final_state()), &evaluation.points, &budget, 4, &Quiet);
         verified.map(drop).map_err(|error| error.to_string())
     })
 });
