@@ -19,7 +19,7 @@ pub(super) fn pull_back(
     match at.readout {
         Readout::Final => method.pull_back(at, weight, cotangents),
         Readout::Early(t) => {
-            let read = read(method, at, at.trajectory.state(t).clone());
+            let read = read(method, at, t);
             joint(vec![read], at, weight, cotangents)
         }
         Readout::EnsembleLogits => {
@@ -42,18 +42,18 @@ pub(super) fn pull_back(
 
 /// The states that an ensemble reads: z_1, z_2, .., z_T, and the final one as the method itself reads it.
 fn all<'a>(method: &Estimator, at: &Solved<'a>) -> Vec<Read<'a>> {
-    let states = at.trajectory.states().iter().map(|state| read(method, at, state.clone()));
+    let states = (1..=at.trajectory.len()).map(|t| read(method, at, t));
     let last = match method {
-        Estimator::Unrolled { tail, .. } => unrolled::read(at, at.trajectory.choose(StateChoice::Best), tail),
+        Estimator::Unrolled { tail, .. } => unrolled::read(at, StateChoice::Best, tail),
         _ => exact::read(at),
     };
     states.chain([last]).collect()
 }
 
-/// One state, with the method's way back from it.
-fn read<'a>(method: &Estimator, at: &Solved<'a>, state: State) -> Read<'a> {
+/// z_t, with the method's way back from it.
+fn read<'a>(method: &Estimator, at: &Solved<'a>, t: usize) -> Read<'a> {
     match method {
-        Estimator::Unrolled { tail, .. } => unrolled::read(at, state, tail),
-        _ => exact::read_at(at, state),
+        Estimator::Unrolled { tail, .. } => unrolled::read(at, StateChoice::At(t), tail),
+        _ => exact::read_at(at, t),
     }
 }

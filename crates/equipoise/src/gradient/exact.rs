@@ -28,8 +28,12 @@ pub(super) fn read<'a>(at: &Solved<'a>) -> Read<'a> {
     let mut dampings: Vec<f64> = at.tail.dampings().collect();
     let last = dampings.pop();
     let best = at.trajectory.choose(StateChoice::Best);
+    let at_best = dampings.is_empty();
     let point = dampings.into_iter().fold(best, |a, damping| damped(&a, at.cell.apply(&a), damping));
-    let linearization = at.cell.linearize(&point);
+    let linearization = match at_best {
+        true => at.trajectory.linearize(at.cell, StateChoice::Best),
+        false => at.cell.linearize(&point),
+    };
     let state = match last {
         Some(damping) => damped(&point, linearization.value().clone(), damping),
         None => point,
@@ -37,11 +41,14 @@ pub(super) fn read<'a>(at: &Solved<'a>) -> Read<'a> {
     Read { state, back: Box::new(Implicit { linearization, backward: at.backward }) }
 }
 
-/// The loss is read at the given state itself, and f is linearised there: the same method, pointed at another state
-/// than the deployed final one.
-pub(super) fn read_at<'a>(at: &Solved<'a>, state: State) -> Read<'a> {
-    let linearization = at.cell.linearize(&state);
-    Read { state, back: Box::new(Implicit { linearization, backward: at.backward }) }
+/// The loss is read at z_t itself, and f is linearised there: the same method, pointed at another state than the deployed
+/// final one.
+pub(super) fn read_at<'a>(at: &Solved<'a>, t: usize) -> Read<'a> {
+    let linearization = at.trajectory.linearize(at.cell, StateChoice::At(t));
+    Read {
+        state: at.trajectory.state(t).clone(),
+        back: Box::new(Implicit { linearization, backward: at.backward }),
+    }
 }
 
 impl PullBack for Implicit<'_> {
@@ -108,14 +115,13 @@ impl Borrowed<'_> {
 
 impl FixedPointMap for AdjointMap<'_> {
     fn apply(&self, u: &State) -> State {
-        let product = match self.shares {
-            None => self.linearization.get().vjp_state(u),
-            Some(shares) => {
-                let (product, share) = self.linearization.get().vjp(u);
-                shares.borrow_mut().push((self.rows.clone(), share));
-                product
-            }
-        };
+        self.linearization.get().vjp_state(u) + self.v.clone()
+    }
+
+    fn apply_to_iterate(&self, u: &State) -> State {
+        let Some(shares) = self.shares else { return self.apply(u) };
+        let (product, share) = self.linearization.get().vjp(u);
+        shares.borrow_mut().push((self.rows.clone(), share));
         product + self.v.clone()
     }
 

@@ -168,7 +168,7 @@ impl Estimator {
         match self {
             Self::Exact => vec![exact::read(at)],
             Self::Unrolled { state, tail } => {
-                vec![unrolled::read(at, at.trajectory.choose(*state), tail)]
+                vec![unrolled::read(at, *state, tail)]
             }
             Self::Ensemble(members) | Self::Joint(members) => {
                 members.iter().flat_map(|member| member.reads_of(at)).collect()

@@ -60,8 +60,7 @@ fn read(at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> (Readi
         return (reading, states);
     }
     // The final state: the tail, from the best iterate. Its way back ends at the best iterate's cotangent.
-    let best = at.trajectory.choose(StateChoice::Best);
-    let tail = unrolled::Tape::record(at.cell, best, &at.tail);
+    let tail = unrolled::Tape::record(at, StateChoice::Best, &at.tail);
     let (reading, at_final) = match at.readout {
         Readout::Final => at.head.read(tail.end(), at.objective, weight),
         Readout::EnsembleStates => {

@@ -4,6 +4,7 @@ use super::{Cotangents, PullBack, Read, ReadHead, Reading, Solved};
 use crate::loss::Objective;
 use crate::model::cell::{BoundCell, Linearization};
 use crate::readout::{Tail, damped};
+use crate::solve::StateChoice;
 use crate::state::State;
 
 /// Some applications of f: their linearisations and dampings, in order, and the state at their end.
@@ -13,12 +14,23 @@ pub(super) struct Tape {
 }
 
 impl Tape {
-    /// Applies `tail` from `start`.
-    pub(super) fn record(cell: &dyn BoundCell, start: State, tail: &Tail) -> Self {
+    /// Applies `tail` from a state of the trajectory.
+    pub(super) fn record(at: &Solved<'_>, start: StateChoice, tail: &Tail) -> Self {
+        let first = |_: &State| at.trajectory.linearize(at.cell, start);
+        Self::record_from(at.cell, at.trajectory.choose(start), first, tail)
+    }
+
+    /// Applies `tail` from `start`, where `first` linearises.
+    fn record_from(
+        cell: &dyn BoundCell,
+        start: State,
+        first: impl Fn(&State) -> Box<dyn Linearization>,
+        tail: &Tail,
+    ) -> Self {
         let mut end = start;
         let mut applications = Vec::new();
         for damping in tail.dampings() {
-            let linearization = cell.linearize(&end);
+            let linearization = if applications.is_empty() { first(&end) } else { cell.linearize(&end) };
             end = damped(&end, linearization.value().clone(), damping);
             applications.push((linearization, damping));
         }
@@ -41,8 +53,8 @@ impl Tape {
     }
 }
 
-pub(super) fn read<'a>(at: &Solved<'a>, start: State, tail: &Tail) -> Read<'a> {
-    let tape = Tape::record(at.cell, start, tail);
+pub(super) fn read<'a>(at: &Solved<'a>, start: StateChoice, tail: &Tail) -> Read<'a> {
+    let tape = Tape::record(at, start, tail);
     Read { state: tape.end.clone(), back: Box::new(Detached(tape)) }
 }
 
@@ -66,7 +78,7 @@ pub fn pull_back_from(
     weight: f64,
     cotangents: &mut Cotangents,
 ) -> Reading {
-    let tape = Tape::record(cell, start, tail);
+    let tape = Tape::record_from(cell, start, |start| cell.linearize(start), tail);
     let (reading, derivative) = head.read(tape.end(), objective, weight);
     tape.pull_back(derivative, cotangents);
     reading

@@ -11,21 +11,24 @@
 
 mod anderson;
 mod broyden;
+mod kept;
 mod picard;
 mod small;
 mod trajectory;
 
 pub use broyden::Broyden;
 pub(crate) use broyden::finite_or_zero;
+pub use kept::Keep;
 pub use trajectory::{Evaluation, StateChoice, StopReason, Trajectory};
 
 use equipoise_kernels::residuals;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{self, norm, put_rows, to_vec};
-use crate::model::cell::FixedPointMap;
+use crate::model::cell::{BoundCell, FixedPointMap};
 use crate::plain::{numbers_of, plain};
 use crate::state::State;
+use kept::Kept;
 
 /// Which solver, with its own settings.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -230,11 +233,6 @@ pub struct Evaluated {
 }
 
 impl Evaluated {
-    fn at(map: &dyn FixedPointMap, state: State) -> Self {
-        let value = map.apply(&state);
-        Self::new(state, value)
-    }
-
     /// A point of a trajectory, as the solver saw it.
     pub(crate) fn again(Evaluation { state, value }: Evaluation) -> Self {
         Self::new(state, value)
@@ -328,12 +326,29 @@ const PATIENCE: usize = 30;
 /// Iterates `map` from `start` `[N, D]`. Costs one evaluation of each example for z_0 and one per step until
 /// that example stops.
 pub fn solve(map: &dyn FixedPointMap, start: State, config: &SolverConfig) -> Trajectory {
-    let value = map.apply(&start);
-    solve_knowing(map, Evaluation { state: start, value }, config)
+    let value = map.apply_to_iterate(&start);
+    iterate(map, Evaluation { state: start, value }, config, None)
 }
 
 /// The same for a map whose value f(z_0) is known beforehand: one evaluation less.
 pub fn solve_knowing(map: &dyn FixedPointMap, first: Evaluation, config: &SolverConfig) -> Trajectory {
+    iterate(map, first, config, None)
+}
+
+/// The same for a cell, with what is kept for [`Trajectory::linearize`].
+pub fn solve_keeping(cell: &dyn BoundCell, start: State, config: &SolverConfig, keep: Keep) -> Trajectory {
+    let value = cell.apply_to_iterate(&start);
+    let keeping = (keep == Keep::Last).then_some(cell);
+    iterate(cell, Evaluation { state: start, value }, config, keeping)
+}
+
+/// The one loop of all solvers. Where a cell is given, its linearisation at the last iterate is kept.
+fn iterate(
+    map: &dyn FixedPointMap,
+    first: Evaluation,
+    config: &SolverConfig,
+    keeping: Option<&dyn BoundCell>,
+) -> Trajectory {
     let count = first.state.dims()[0];
     let mut active: Vec<usize> = (0..count).collect();
     let mut memory = config.method.start();
@@ -342,13 +357,20 @@ pub fn solve_knowing(map: &dyn FixedPointMap, first: Evaluation, config: &Solver
     record.first(&residual_norms(&current, config.scope));
     let mut selected = None;
     let mut full = first;
-    for _ in 0..config.steps {
+    for t in 1..=config.steps {
         if active.is_empty() {
             break;
         }
         let here: &dyn FixedPointMap = selected.as_deref().unwrap_or(map);
         let next = memory.next(&current);
-        current = Evaluated::at(here, next);
+        let cell = keeping.filter(|_| t == config.steps);
+        let kept = cell.and_then(|cell| Kept::at(cell, &full.state, &active, &next));
+        let value = match &kept {
+            Some(kept) => kept.value().clone(),
+            None => here.apply_to_iterate(&next),
+        };
+        kept.into_iter().for_each(|kept| record.keep(kept));
+        current = Evaluated::new(next, value);
         full = Evaluation {
             state: put_rows(&full.state, &active, &current.state),
             value: put_rows(&full.value, &active, &current.value),
