@@ -32,9 +32,9 @@ use crate::architecture::Model;
 use crate::attack::{self, Attack, Classifier, Norm, WhiteBox};
 use crate::deployed::Deployment;
 use crate::evaluate::{Cascade, Duel, Pair, Run};
-use crate::gradient::Estimator;
+use crate::gradient::{Estimator, EstimatorError};
 use crate::readout::{Readout, Tail};
-use crate::solve::StateChoice;
+use crate::solve::{SolverConfig, StateChoice};
 
 /// One attack through one gradient.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,6 +79,11 @@ impl Subject<'_> {
         self.model.equilibrium().is_some()
     }
 
+    /// Whether the solver has what the estimator follows.
+    fn check(&self, estimator: &Estimator) -> Result<(), EstimatorError> {
+        if self.is_equilibrium() { estimator.check(&self.deployment.solver) } else { Ok(()) }
+    }
+
     /// T.
     fn steps(&self) -> usize {
         self.deployment.solver.steps
@@ -91,11 +96,18 @@ impl Subject<'_> {
             return if estimator.is_some() { 3.0 } else { 1.0 };
         }
         let tail = self.deployment.tail.lead + self.deployment.tail.steps;
-        let forward = 1 + self.readout.steps(self.steps());
+        let each = self.deployment.solver.method.evaluations_per_step();
+        let forward = 1 + self.readout.steps(self.steps()) * each;
         let reading = if matches!(self.readout, Readout::Early(_)) { 0 } else { tail };
         let Some(estimator) = estimator else { return (forward + reading) as f64 };
         let own = if estimator.reads(self.readout, &self.deployment.tail) { 0 } else { reading };
-        (1 + self.steps() + own) as f64 + self.gradient_work(estimator)
+        (1 + self.steps() * each + own) as f64 + self.gradient_work(estimator)
+    }
+
+    /// Products that a backward solve takes.
+    fn backward_products(&self) -> usize {
+        let SolverConfig { steps, method, .. } = &self.deployment.backward;
+        steps * method.evaluations_per_step()
     }
 
     /// Work of a gradient beyond the forward solve.
@@ -104,7 +116,7 @@ impl Subject<'_> {
         let of = |evaluations: usize, vjps: usize| (evaluations + vjps) as f64;
         match estimator {
             // The linearisation at the best iterate is that of the solve's last evaluation, as a rule.
-            Estimator::Exact => of(tail.saturating_sub(1), self.deployment.backward.steps),
+            Estimator::Exact => of(tail.saturating_sub(1), self.backward_products()),
             Estimator::Unrolled { state: StateChoice::Best, tail } => {
                 of((tail.lead + tail.steps).saturating_sub(1), tail.lead + tail.steps)
             }
@@ -112,7 +124,7 @@ impl Subject<'_> {
             Estimator::Aimed(method) => {
                 let at_one = match &**method {
                     Estimator::Unrolled { tail, .. } => of(tail.lead + tail.steps, tail.lead + tail.steps),
-                    _ => of(1, self.deployment.backward.steps),
+                    _ => of(1, self.backward_products()),
                 };
                 match self.readout {
                     Readout::Final => self.gradient_work(method),
@@ -196,7 +208,7 @@ impl Tries {
         gradients.iter().for_each(|(estimator, _)| tries.add(subject, "apgd-ce", Some(estimator)));
         let long = gradients.iter().filter(|(_, long)| *long);
         long.for_each(|(estimator, _)| tries.add(subject, "apgd-t", Some(estimator)));
-        if let Some((best, _)) = gradients.first() {
+        if let Some((best, _)) = gradients.iter().find(|(estimator, _)| subject.check(estimator).is_ok()) {
             tries.add(subject, "fab-t", Some(best));
         }
         tries.add(subject, "square", None);
@@ -238,6 +250,9 @@ impl Tries {
         };
         if attack.needs_gradients() != estimator.is_some() {
             return;
+        }
+        if let Some(Err(error)) = estimator.map(|estimator| subject.check(estimator)) {
+            return self.leave_out(name, estimator, &error);
         }
         if let Err(error) = attack.check(subject.classes) {
             return self.leave_out(name, estimator, &error);
@@ -467,7 +482,6 @@ mod tests {
 
     use super::*;
     use crate::architecture::Architecture;
-    use crate::solve::SolverConfig;
 
     fn network(name: &str) -> Box<dyn Model> {
         let architecture = Architecture::named(name).unwrap().for_data([1, 8, 8], 10);

@@ -172,7 +172,7 @@ fn through_solver_is_the_gradient_of_the_deployed_function() {
     let short = with(SolverConfig::broyden(3));
     // Memories shorter and longer than the solve, with the regularisation of files and without any, as it is and damped.
     let anderson = |memory, regularisation, mixing, steps| SolverConfig {
-        method: Method::Anderson { memory, regularisation, mixing },
+        method: Method::anderson(memory, regularisation, mixing),
         ..SolverConfig::anderson(steps).with_tolerance(0.0)
     };
     let cases = [

@@ -52,19 +52,19 @@ fn estimators(steps: usize) -> Vec<Named> {
 
 /// Compares on clean and on attacked images, by the cross-entropy's gradient.
 ///
-/// The model must be solved by Broyden's method, which `through-solver` and `adjoint` follow: ask
-/// [`Estimator::check`] before.
-///
 /// # Errors
 ///
-/// If the observer cancels.
+/// If the observer cancels, or the model's solver cannot be run backwards: there is no `through-solver` to compare with. A
+/// solver without an estimate of the inverse Jacobian is compared without `adjoint`.
 pub fn alignment(
     model: &dyn Equilibrium,
     deployment: &Deployment,
     case: &Case<'_>,
 ) -> Result<Measured<Alignment>, DiagnoseError> {
     let steps = deployment.solver.steps;
-    let estimators = estimators(steps);
+    Estimator::ThroughSolver.check(&deployment.solver).map_err(DiagnoseError::Gradient)?;
+    let mut estimators = estimators(steps);
+    estimators.retain(|named| named.estimator.check(&deployment.solver).is_ok());
     let readouts: Vec<Readout> =
         [Readout::Final].into_iter().chain((1..=steps).map(Readout::Early)).collect();
     let victim = |readout, estimator: &Estimator| Victim::new(model, deployment, readout, estimator.clone());

@@ -10,7 +10,7 @@
 
 use super::{Cotangents, Reading, Solved};
 use crate::batch;
-use crate::solve::{Evaluated, StateChoice};
+use crate::solve::StateChoice;
 use crate::state::State;
 
 /// Pulls `weight` times the loss at each of the chosen states back, in one pass; one reading per state.
@@ -33,7 +33,8 @@ pub(super) fn pull_back(
         .collect();
     let last = read_at.iter().flatten().copied().max().unwrap_or(0);
     let mut readings: Vec<Option<Reading>> = vec![None; states.len()];
-    let mut inverse = at.trajectory.method().inverse_jacobian();
+    let inverse = at.trajectory.method().inverse_jacobian();
+    let mut inverse = inverse.expect("`Estimator::check` refuses a solver without it");
     let mut u: Option<State> = None;
     for t in 0..=last {
         let point = at.trajectory.evaluation(t);
@@ -62,7 +63,7 @@ pub(super) fn pull_back(
         if t == last {
             break;
         }
-        inverse.observe(Evaluated::again(point));
+        inverse.observe(point.into());
         let gradient = match (&u, &linearization) {
             (Some(u), Some(linearization)) => linearization.vjp_state(u) - u.clone() + loss,
             _ => loss,

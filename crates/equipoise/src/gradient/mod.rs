@@ -123,7 +123,7 @@ impl Estimator {
     ///
     /// # Errors
     ///
-    /// If a state is none of the solver's, or a setting is out of its range.
+    /// If a state is none of the solver's, a setting is out of its range, or the solver does not have what it follows.
     pub fn check(&self, solver: &SolverConfig) -> Result<(), EstimatorError> {
         let wrong = |problem: String| Err(EstimatorError { estimator: self.to_string(), problem });
         if let Self::Unrolled { state: StateChoice::At(t), .. }
@@ -140,6 +140,14 @@ impl Estimator {
             Self::Adjoint { beta, .. } if !(*beta > 0.0 && beta.is_finite()) => {
                 wrong(format!(": beta={beta} must be positive"))
             }
+            Self::Adjoint { .. } if solver.method.inverse_jacobian().is_none() => wrong(format!(
+                ": the model's solver, {}, makes no estimate of the inverse Jacobian; choose another gradient",
+                solver.method.name()
+            )),
+            Self::ThroughSolver if solver.method.backwards().is_none() => wrong(format!(
+                ": the model's solver, {}, cannot be run backwards; choose another gradient",
+                solver.method.name()
+            )),
             Self::Adjoint { .. } | Self::ThroughSolver => Ok(()),
             Self::Ensemble(members) | Self::Joint(members) => {
                 members.iter().try_for_each(|member| member.check(solver))

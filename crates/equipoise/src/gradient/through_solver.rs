@@ -17,7 +17,8 @@ use crate::state::State;
 pub(super) fn pull_back(at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> Reading {
     let (reading, states) = read(at, weight, cotangents);
     let (trajectory, mut bars) = (at.trajectory, Bars::new(states));
-    let mut solver = trajectory.method().backwards(trajectory);
+    let mut solver = trajectory.method().backwards().expect("`Estimator::check` refuses a solver without it");
+    solver.follow(trajectory);
     for t in (0..trajectory.len()).rev() {
         solver.memory(t, &mut bars);
         // g_{t+1} = f(z_{t+1}) − z_{t+1}

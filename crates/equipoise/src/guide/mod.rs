@@ -44,4 +44,5 @@ page!(diagnostics, "diagnostics.md");
 page!(report, "report.md");
 page!(reporting, "reporting.md");
 page!(own_cell, "own-cell.md");
+page!(own_solver, "own-solver.md");
 page!(pytorch, "pytorch.md");

@@ -105,8 +105,8 @@ pub struct Trajectory {
 
 impl Trajectory {
     /// The solver that led to it.
-    pub fn method(&self) -> Method {
-        self.method
+    pub fn method(&self) -> &Method {
+        &self.method
     }
 
     /// T, the step budget. Examples that stopped earlier repeat their last state up to T.
@@ -223,7 +223,7 @@ impl Recorder {
         let limit = config.steps;
         let count = start.state.dims()[0];
         let trajectory = Trajectory {
-            method: config.method,
+            method: config.method.clone(),
             start,
             states: Vec::with_capacity(limit),
             values: Vec::with_capacity(limit),
