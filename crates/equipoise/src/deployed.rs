@@ -14,9 +14,8 @@ use crate::loss::Objective;
 use crate::model::cell::{BoundCell, Counted};
 use crate::model::deq::StemPullBack;
 use crate::model::equilibrium::Equilibrium;
-use crate::model::remembering::Remembering;
 use crate::readout::{Readout, Tail};
-use crate::solve::{SolverConfig, SolverError, StateChoice, Trajectory, finite_or_zero, solve};
+use crate::solve::{Keep, SolverConfig, SolverError, StateChoice, Trajectory, finite_or_zero, solve_keeping};
 use crate::state::{Injection, State};
 use crate::work::{Work, WorkCounter};
 
@@ -109,7 +108,7 @@ pub struct DeploymentError {
 /// A batch after its forward solve.
 pub struct Forward {
     /// The cell with the batch's injection.
-    pub cell: Remembering,
+    pub cell: Counted,
     /// z_1..z_T.
     pub trajectory: Trajectory,
 }
@@ -220,15 +219,6 @@ impl<'a> Victim<'a> {
     }
 }
 
-/// What is kept of a solve's evaluations.
-#[derive(Clone, Copy)]
-pub(crate) enum Keep {
-    /// Nothing: no gradient is wanted.
-    Nothing,
-    /// The linearisation at the last iterate.
-    Last,
-}
-
 /// Binds the cell and solves from z_0 = 0.
 pub(crate) fn forward(
     model: &dyn Equilibrium,
@@ -264,12 +254,7 @@ fn forward_from(
     counter: &WorkCounter,
 ) -> Forward {
     let cell = Counted::new(cell, counter.clone());
-    let cell = match keep {
-        Keep::Nothing => Remembering::nothing(cell),
-        // z_0 and all iterates but the last come before it.
-        Keep::Last => Remembering::after(solver.steps, cell),
-    };
-    let trajectory = solve(&cell, start, solver);
+    let trajectory = solve_keeping(&cell, start, solver, keep);
     Forward { cell, trajectory }
 }
 
@@ -356,13 +341,5 @@ impl ReadHead for PlainHead<'_> {
         let share = derivative * (weight / count as f64);
         let derivatives = pull_back(share.repeat_dim(0, count)).chunk(count, 0);
         (Reading { logits: mean, values }, derivatives)
-    }
-}
-
-/// The cell of a solved batch, for those who need more of it than a gradient.
-impl Forward {
-    /// The bound cell.
-    pub fn bound(&self) -> &dyn BoundCell {
-        &self.cell
     }
 }

@@ -32,7 +32,7 @@ use crate::architecture::Model;
 use crate::attack::{self, Attack, Classifier, Norm, WhiteBox};
 use crate::deployed::Deployment;
 use crate::evaluate::{Cascade, Duel, Pair, Run};
-use crate::gradient::{Estimator, Setting};
+use crate::gradient::{Estimator, EstimatorError, Setting};
 use crate::readout::{ReadState, Readout, Tail};
 use crate::solve::StateChoice;
 
@@ -82,6 +82,11 @@ impl Subject<'_> {
         self.model.equilibrium().is_some()
     }
 
+    /// Whether the solver has what the estimator follows.
+    fn check(&self, estimator: &Estimator) -> Result<(), EstimatorError> {
+        if self.is_equilibrium() { estimator.check(&self.deployment.solver) } else { Ok(()) }
+    }
+
     /// T.
     fn steps(&self) -> usize {
         self.deployment.solver.steps
@@ -95,11 +100,14 @@ impl Subject<'_> {
         }
         let (steps, tail) = (self.steps(), self.deployment.tail);
         let reading = if self.readout.reads_final(steps) { tail.applications() } else { 0 };
-        let Some(estimator) = estimator else { return (1 + self.readout.steps(steps) + reading) as f64 };
+        let each = self.deployment.solver.method.evaluations_per_step();
+        let Some(estimator) = estimator else {
+            return (1 + self.readout.steps(steps) * each + reading) as f64;
+        };
         let own = if estimator.reads(&self.readout, &tail) { 0 } else { reading };
         let backward = &self.deployment.backward;
         let beyond = estimator.work(&Setting { steps, tail, backward, readout: &self.readout });
-        (1 + steps + own) as f64 + beyond.total() as f64
+        (1 + steps * each + own) as f64 + beyond.total() as f64
     }
 
     /// The gradients beside the training gradient, in order, and whether each is worth an attack of nine targets.
@@ -162,7 +170,7 @@ impl Tries {
         gradients.iter().for_each(|(estimator, _)| tries.add(subject, "apgd-ce", Some(estimator)));
         let long = gradients.iter().filter(|(_, long)| *long);
         long.for_each(|(estimator, _)| tries.add(subject, "apgd-t", Some(estimator)));
-        if let Some((best, _)) = gradients.first() {
+        if let Some((best, _)) = gradients.iter().find(|(estimator, _)| subject.check(estimator).is_ok()) {
             tries.add(subject, "fab-t", Some(best));
         }
         tries.add(subject, "square", None);
@@ -204,6 +212,9 @@ impl Tries {
         };
         if attack.needs_gradients() != estimator.is_some() {
             return;
+        }
+        if let Some(Err(error)) = estimator.map(|estimator| subject.check(estimator)) {
+            return self.leave_out(name, estimator, &error);
         }
         if let Err(error) = attack.check(subject.classes) {
             return self.leave_out(name, estimator, &error);

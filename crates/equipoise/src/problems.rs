@@ -8,6 +8,7 @@ use crate::model::cell::Cell;
 use crate::model::deq::{Deq, Head, Stem};
 use crate::model::init::{Init, Law};
 use crate::model::layers::{Dense, Phase};
+use crate::solve::small;
 use crate::state::{Injection, State};
 
 /// f(z; b) = A z + b, whose fixed point is (I − A)⁻¹ b.
@@ -35,29 +36,12 @@ impl LinearCell {
         let [n, dim] = injection.dims();
         let a = crate::batch::to_vec(self.matrix.val());
         let b = crate::batch::to_vec(injection.clone());
+        let entry = |i: usize, j: usize| f64::from(u8::from(i == j)) - f64::from(a[i * dim + j]);
+        let matrix: Vec<Vec<f64>> = (0..dim).map(|i| (0..dim).map(|j| entry(i, j)).collect()).collect();
         (0..n)
             .map(|row| {
-                let mut system: Vec<Vec<f64>> = (0..dim)
-                    .map(|i| {
-                        let entry = |j: usize| f64::from(u8::from(i == j)) - f64::from(a[i * dim + j]);
-                        (0..dim).map(entry).chain([f64::from(b[row * dim + i])]).collect()
-                    })
-                    .collect();
-                for column in 0..dim {
-                    let better =
-                        |&a: &usize, &b: &usize| system[a][column].abs().total_cmp(&system[b][column].abs());
-                    let pivot = (column..dim).max_by(better).expect("a non-empty range");
-                    system.swap(column, pivot);
-                    let pivot_row = system[column].clone();
-                    assert!(pivot_row[column] != 0.0, "I − A is singular");
-                    for (i, row) in system.iter_mut().enumerate() {
-                        if i != column {
-                            let factor = row[column] / pivot_row[column];
-                            row.iter_mut().zip(&pivot_row).for_each(|(e, p)| *e -= factor * p);
-                        }
-                    }
-                }
-                (0..dim).map(|i| system[i][dim] / system[i][i]).collect()
+                let right = b[row * dim..][..dim].iter().map(|&entry| f64::from(entry)).collect();
+                small::solve(matrix.clone(), right).expect("I − A is singular")
             })
             .collect()
     }

@@ -12,19 +12,18 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use common::{double, entries, inner, normal, relative_error, uniform, worst_cosine};
 use equipoise::attack::{Classifier, WhiteBox};
-use equipoise::batch::{Images, put_rows, select, to_vec};
+use equipoise::batch::{Images, select, to_vec};
 use equipoise::deployed::{Deployment, Victim};
 use equipoise::gradient::Estimator;
 use equipoise::loss::{CrossEntropy, Objective};
-use equipoise::model::cell::{BoundCell, Cell, Counted, FixedPointMap};
+use equipoise::model::cell::{BoundCell, Cell, Counted};
 use equipoise::model::deq::{Head, Stem};
 use equipoise::model::init::Init;
 use equipoise::model::layers::Phase;
 use equipoise::model::mdeq::{Mdeq, MdeqConfig};
-use equipoise::model::remembering::Remembering;
 use equipoise::problems::linear_deq;
 use equipoise::readout::{Readout, Tail};
-use equipoise::solve::{Method, SolverConfig};
+use equipoise::solve::{Keep, Method, SolverConfig, StateChoice, solve, solve_keeping};
 use equipoise::work::WorkCounter;
 
 fn tiny() -> (Mdeq, Deployment) {
@@ -177,7 +176,7 @@ fn through_solver_is_the_gradient_of_the_deployed_function() {
     let short = with(SolverConfig::broyden(3));
     // Memories shorter and longer than the solve, with the regularisation of files and without any, as it is and damped.
     let anderson = |memory, regularisation, mixing, steps| SolverConfig {
-        method: Method::Anderson { memory, regularisation, mixing },
+        method: Method::anderson(memory, regularisation, mixing),
         ..SolverConfig::anderson(steps).with_tolerance(0.0)
     };
     let cases = [
@@ -481,47 +480,61 @@ fn threads_change_nothing() {
     assert_eq!(with(1), with(2));
 }
 
-/// Examples leave the batch at different times and have their best iterates at different places: what the last
-/// evaluation left serves some of them, and the others are linearised anew.
+/// Examples leave the batch at different times and have their best iterates at different places: what the last step kept
+/// serves some of them, once, and the others are linearised anew.
 #[test]
-fn a_remembered_linearisation_is_the_same_for_any_rows() {
+fn a_kept_linearisation_is_the_same_for_any_rows() {
     let (model, _) = tiny();
     let images = uniform([7, 1, 8, 8], 8);
     let injection = model.stem.forward(images, &Phase::Evaluate);
     let dim = model.cell.state_dim();
-    let cell = || Counted::new(model.cell.bind(&injection), WorkCounter::default());
-    let states = [normal([7, dim], 1), normal([7, dim], 2)];
-    for (staying, other) in
-        [(vec![0, 1, 2, 3, 4, 5, 6], vec![]), (vec![6, 1, 3], vec![]), (vec![1, 3, 4, 6], vec![3])]
-    {
+    let cell = |counter: &WorkCounter| Counted::new(model.cell.bind(&injection), counter.clone());
+    let start = normal([7, dim], 1).zeros_like();
+    let mut seen = Vec::new();
+    for (steps, tolerance) in [(3, 0.0), (8, 0.0), (9, 0.0), (8, 0.1), (9, 0.15)] {
+        let config = SolverConfig::broyden(steps).with_tolerance(tolerance);
         let counter = WorkCounter::default();
-        let counted = Counted::new(model.cell.bind(&injection), counter.clone());
-        let remembering = Remembering::after(1, counted);
-        remembering.apply(&states[0]);
-        let last = select(&states[1], &staying);
-        let value = remembering.select(&staying).apply(&last);
-        assert_eq!(to_vec(value), to_vec(select(&cell().apply(&states[1]), &staying)));
-        // Where it is asked for: at the last states of those that stayed, but for some.
-        let mut asked = states[0].clone();
-        let served: Vec<usize> = staying.iter().copied().filter(|row| !other.contains(row)).collect();
-        asked = put_rows(&asked, &served, &select(&states[1], &served));
-        let before = counter.total();
-        let found = remembering.linearize(&asked);
-        assert_eq!((counter.total() - before).cell_evaluations as usize, 7 - served.len());
-        let expected = cell().linearize(&asked);
-        let u = normal([7, dim], 3);
-        assert_eq!(to_vec(found.value().clone()), to_vec(expected.value().clone()));
-        assert_eq!(to_vec(found.vjp_state(&u)), to_vec(expected.vjp_state(&u)));
-        let ((a, b), (c, d)) = (found.vjp(&u), expected.vjp(&u));
-        assert_eq!((to_vec(a), to_vec(b)), (to_vec(c), to_vec(d)));
-        let rows = [5, 3, 0];
-        let part = select(&u, &rows);
-        let (some, of_all) = (found.select(&rows), expected.select(&rows));
-        assert_eq!(to_vec(some.vjp_state(&part)), to_vec(of_all.vjp_state(&part)));
-        let (mut into, mut reference) = (GradientsParams::new(), GradientsParams::new());
-        found.vjp_parameters(&u, &mut into);
-        expected.vjp_parameters(&u, &mut reference);
-        let of = |gradients: &GradientsParams| common::parameter_gradients(&model.cell, gradients);
-        common::compare_all(&of(&into), &of(&reference), 1e-5);
+        let counted = cell(&counter);
+        let trajectory = solve_keeping(&counted, start.clone(), &config, Keep::Last);
+        let plain = solve(&cell(&WorkCounter::default()), start.clone(), &config);
+        assert_eq!(trajectory.steps(), plain.steps());
+        for t in 1..=steps {
+            assert_eq!(to_vec(trajectory.state(t).clone()), to_vec(plain.state(t).clone()));
+        }
+        let taken: u64 = trajectory.steps().iter().map(|&steps| steps as u64 + 1).sum();
+        assert_eq!(counter.total().cell_evaluations, taken);
+        // The examples that took the last step.
+        let mut held: Vec<usize> = (0..7).filter(|&row| trajectory.steps()[row] == steps).collect();
+        for choice in [StateChoice::At(2), StateChoice::Best, StateChoice::Last, StateChoice::Best] {
+            let served = |row: &usize| match choice {
+                StateChoice::At(t) => t == steps,
+                StateChoice::Last => true,
+                StateChoice::Best => trajectory.best()[*row] == steps,
+            };
+            let (serving, left): (Vec<usize>, Vec<usize>) = held.into_iter().partition(served);
+            held = left;
+            seen.push(serving.len());
+            let before = counter.total();
+            let found = trajectory.linearize(&counted, choice);
+            assert_eq!((counter.total() - before).cell_evaluations as usize, 7 - serving.len());
+            let expected = cell(&WorkCounter::default()).linearize(&plain.choose(choice));
+            let u = normal([7, dim], 3);
+            assert_eq!(to_vec(found.value().clone()), to_vec(expected.value().clone()));
+            assert_eq!(to_vec(found.vjp_state(&u)), to_vec(expected.vjp_state(&u)));
+            let ((a, b), (c, d)) = (found.vjp(&u), expected.vjp(&u));
+            assert_eq!((to_vec(a), to_vec(b)), (to_vec(c), to_vec(d)));
+            let rows = [5, 3, 0];
+            let part = select(&u, &rows);
+            let (some, of_all) = (found.select(&rows), expected.select(&rows));
+            assert_eq!(to_vec(some.vjp_state(&part)), to_vec(of_all.vjp_state(&part)));
+            let (mut into, mut reference) = (GradientsParams::new(), GradientsParams::new());
+            found.vjp_parameters(&u, &mut into);
+            expected.vjp_parameters(&u, &mut reference);
+            let of = |gradients: &GradientsParams| common::parameter_gradients(&model.cell, gradients);
+            common::compare_all(&of(&into), &of(&reference), 1e-5);
+        }
     }
+    // All of them, some, and none.
+    assert!(seen.contains(&7) && seen.contains(&0), "{seen:?}");
+    assert!(seen.iter().filter(|&&served| 0 < served && served < 7).count() > 1, "{seen:?}");
 }

@@ -142,10 +142,7 @@ fn a_deployment_is_what_commands_accept_as_flags() {
             }),
             "1..=8",
         ),
-        (
-            of(&|d| d.solver.method = Method::Anderson { memory: 1 << 60, regularisation: 0.0, mixing: 1.0 }),
-            "anderson memory",
-        ),
+        (of(&|d| d.solver.method = Method::anderson(1 << 60, 0.0, 1.0)), "anderson memory"),
     ] {
         for message in refusals(&metadata(Architecture::from(small_mdeq()), deployment.clone())) {
             assert!(message.contains(problem), "no {problem} in: {message}");
@@ -157,8 +154,8 @@ fn a_deployment_is_what_commands_accept_as_flags() {
         of(&|d| d.solver.tolerance = nan),
         of(&|d| d.backward.tolerance = f64::INFINITY),
         of(&|d| d.tail.damping = nan),
-        of(&|d| d.solver.method = Method::Picard { damping: nan }),
-        of(&|d| d.solver.method = Method::Anderson { memory: 5, regularisation: f64::INFINITY, mixing: 1.0 }),
+        of(&|d| d.solver.method = Method::picard(nan)),
+        of(&|d| d.solver.method = Method::anderson(5, f64::INFINITY, 1.0)),
         of(&|d| d.training_gradient = Estimator::adjoint(StateChoice::Last, nan)),
         of(&|d| d.training_gradient = unrolled(StateChoice::Best, Tail { damping: nan, ..Tail::EXACT })),
         of(&|d| d.training_gradient = unrolled(StateChoice::Best, Tail { lead: 0, steps: 0, ..Tail::EXACT })),

@@ -16,7 +16,7 @@ use equipoise::loss::CrossEntropy;
 use equipoise::model::cell::{Counted, FixedPointMap};
 use equipoise::model::equilibrium::Equilibrium;
 use equipoise::readout::Readout;
-use equipoise::solve::{Broyden, solve};
+use equipoise::solve::{BroydenMemory, solve};
 use equipoise::state::State;
 use equipoise::train;
 use equipoise::work::{Work, WorkCounter};
@@ -192,7 +192,7 @@ fn cell<'a>(
                 })
                 .collect();
             Box::new(move || {
-                let mut memory = Broyden::default();
+                let mut memory = BroydenMemory::default();
                 for (state, residual) in &points {
                     drop(memory.direction(state, residual));
                 }

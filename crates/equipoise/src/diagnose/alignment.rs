@@ -71,14 +71,16 @@ pub fn alignment(
     case: &Case<'_>,
 ) -> Result<Measured<Alignment>, DiagnoseError> {
     let steps = deployment.solver.steps;
-    let estimators = estimators(steps);
+    let (last, truth) = (Readout::final_state(), Estimator::through_solver());
+    truth.check(&deployment.solver).map_err(DiagnoseError::Gradient)?;
+    let mut estimators = estimators(steps);
+    estimators.retain(|named| named.estimator.check(&deployment.solver).is_ok());
     let early = (1..=steps).map(|t| (Readout::early(t), Some(t)));
     let readouts: Vec<(Readout, Option<usize>)> =
         [(Readout::final_state(), None)].into_iter().chain(early).collect();
     let victim = |readout: &Readout, estimator: &Estimator| {
         Victim::new(model, deployment, readout.clone(), estimator.clone())
     };
-    let (last, truth) = (Readout::final_state(), Estimator::through_solver());
     let solver = victim(&last, &truth);
     let mut cosines = Vec::new();
     for view in VIEWS {

@@ -40,6 +40,7 @@ use equipoise_record::View;
 use crate::attack::{Attack, Beat, Budget, Pgd, PgdConfig, Targets, WhiteBox};
 use crate::batch::{Images, put_rows, select};
 use crate::evaluate::{Observer, Points, Stopping, Verified};
+use crate::gradient::EstimatorError;
 use crate::work::Work;
 
 /// How everything is measured.
@@ -72,6 +73,9 @@ pub enum DiagnoseError {
         /// Classes of the model.
         classes: usize,
     },
+    /// A gradient that the model's solver does not have.
+    #[error(transparent)]
+    Gradient(EstimatorError),
     /// The observer asked to stop.
     #[error("stopped before the diagnosis was complete")]
     Cancelled,

@@ -16,7 +16,7 @@ use super::{Case, DiagnoseError, Measured, VIEWS};
 use crate::attack::{Beat, Classifier, ExampleRng};
 use crate::batch::{from_vec, to_vec};
 use crate::deployed::{Deployment, Victim};
-use crate::model::cell::{BoundCell, Linearization};
+use crate::model::cell::Linearization;
 use crate::model::equilibrium::Equilibrium;
 use crate::solve::StateChoice;
 use crate::state::State;
@@ -62,8 +62,7 @@ pub fn spectrum(
         let (mut powers, mut norms) = (Vec::new(), Vec::new());
         case.each(&format!("spectrum, {}", view.name()), view, |_, batch| {
             let forward = victim.forward(&batch.images, deployment.solver.steps);
-            let best = forward.trajectory.choose(StateChoice::Best);
-            let linearization = forward.cell.linearize(&best);
+            let linearization = forward.trajectory.linearize(&forward.cell, StateChoice::Best);
             let seed = case.settings.seed;
             let (examples, total) = (batch.labels.len(), config.probes + config.limit);
             let step = |done, standing| case.step(Beat { done, total, examples, standing });

@@ -13,7 +13,7 @@ use super::{
     Solved, Spec, SpecError, check_state,
 };
 use crate::batch;
-use crate::solve::{Evaluated, SolverConfig, StateChoice};
+use crate::solve::{SolverConfig, StateChoice};
 use crate::state::State;
 use crate::work::Work;
 
@@ -54,11 +54,17 @@ impl GradientEstimator for Adjoint {
 
     fn check(&self, solver: &SolverConfig) -> Result<(), EstimatorError> {
         check_state(&self.spec(), self.state, solver)?;
-        let beta = self.beta;
-        if is_positive(beta) {
-            return Ok(());
+        let (beta, wrong) = (self.beta, |problem: String| Err(EstimatorError::new(self.spec(), problem)));
+        if !is_positive(beta) {
+            return wrong(format!("beta={beta} must be positive"));
         }
-        Err(EstimatorError::new(self.spec(), format!("beta={beta} must be positive")))
+        if solver.method.inverse_jacobian().is_none() {
+            return wrong(format!(
+                "the model's solver, {}, makes no estimate of the inverse Jacobian; choose another gradient",
+                solver.method.name()
+            ));
+        }
+        Ok(())
     }
 
     fn work(&self, setting: &Setting<'_>) -> Work {
@@ -124,13 +130,14 @@ fn pull_back(
         .collect();
     let last = read_at.iter().flatten().copied().max().unwrap_or(0);
     let mut readings: Vec<Option<Reading>> = vec![None; states.len()];
-    let mut inverse = at.trajectory.method().inverse_jacobian();
+    let inverse = at.trajectory.method().inverse_jacobian();
+    let mut inverse = inverse.expect("`Estimator::check` refuses a solver without it");
     let mut u: Option<State> = None;
     for t in 0..=last {
         let point = at.trajectory.evaluation(t);
         let state = point.state.clone();
         // At z_0 nothing is read and u_0 = 0: no product with J is needed.
-        let linearization = (t > 0).then(|| at.cell.linearize(&state));
+        let linearization = (t > 0).then(|| at.trajectory.linearize(at.cell, StateChoice::At(t)));
         let (reading, loss) = at.head.read(&state, at.objective, weight);
         for (reads, into) in read_at.iter().zip(&mut readings) {
             let here: Vec<usize> = (0..rows).filter(|&row| reads[row] == t).collect();
@@ -153,7 +160,7 @@ fn pull_back(
         if t == last {
             break;
         }
-        inverse.observe(Evaluated::again(point));
+        inverse.observe(point.into());
         let gradient = match (&u, &linearization) {
             (Some(u), Some(linearization)) => linearization.vjp_state(u) - u.clone() + loss,
             _ => loss,

@@ -10,7 +10,7 @@ use super::{
     Solved, Spec, SpecError,
 };
 use crate::readout::{ReadState, Readout, Tail};
-use crate::solve::SolverConfig;
+use crate::solve::{SolverConfig, StateChoice};
 use crate::work::Work;
 
 pub(super) const KIND: EstimatorKind = EstimatorKind { name: "aimed", usage: "aimed(..)", parse };
@@ -78,7 +78,7 @@ impl GradientEstimator for Aimed {
         }
         let (method, solved) = (self.method(), &*at);
         let read = |read: ReadState| match read {
-            ReadState::At(t) => method.read_at(solved, solved.trajectory.state(t).clone()),
+            ReadState::At(t) => method.read_at(solved, StateChoice::At(t)),
             ReadState::Final => method.read_final(solved),
         };
         let reads = at.readout.states(at.trajectory.len()).into_iter().map(read);

@@ -37,7 +37,7 @@ impl GradientEstimator for Exact {
 
     fn work(&self, setting: &Setting<'_>) -> Work {
         // The linearisation at the best iterate is that of the solve's last evaluation, as a rule.
-        Work::new(setting.tail.applications().saturating_sub(1), setting.backward.steps)
+        Work::new(setting.tail.applications().saturating_sub(1), setting.backward_products())
     }
 
     fn reads(&self, readout: &Readout, _: &Tail) -> bool {
@@ -64,13 +64,14 @@ impl OneState for Exact {
     }
 
     /// The loss is read at the given state itself, and f is linearised there.
-    fn read_at<'a>(&self, at: &Solved<'a>, state: State) -> Read<'a> {
-        let linearization = at.cell.linearize(&state);
+    fn read_at<'a>(&self, at: &Solved<'a>, state: StateChoice) -> Read<'a> {
+        let linearization = at.trajectory.linearize(at.cell, state);
+        let state = at.trajectory.choose(state);
         Read { state, back: Box::new(Implicit { linearization, backward: at.backward }) }
     }
 
     fn work_at(&self, setting: &Setting<'_>) -> Work {
-        Work::new(1, setting.backward.steps)
+        Work::new(1, setting.backward_products())
     }
 }
 
@@ -144,14 +145,13 @@ impl Borrowed<'_> {
 
 impl FixedPointMap for AdjointMap<'_> {
     fn apply(&self, u: &State) -> State {
-        let product = match self.shares {
-            None => self.linearization.get().vjp_state(u),
-            Some(shares) => {
-                let (product, share) = self.linearization.get().vjp(u);
-                shares.borrow_mut().push((self.rows.clone(), share));
-                product
-            }
-        };
+        self.linearization.get().vjp_state(u) + self.v.clone()
+    }
+
+    fn apply_to_iterate(&self, u: &State) -> State {
+        let Some(shares) = self.shares else { return self.apply(u) };
+        let (product, share) = self.linearization.get().vjp(u);
+        shares.borrow_mut().push((self.rows.clone(), share));
         product + self.v.clone()
     }
 

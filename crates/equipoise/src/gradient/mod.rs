@@ -44,7 +44,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::readout::{Readout, Tail};
 use crate::solve::{SolverConfig, StateChoice};
-use crate::state::State;
 use crate::work::Work;
 
 /// How ∂loss/∂x is obtained.
@@ -57,7 +56,7 @@ pub trait GradientEstimator: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// If a state is none of the solver's, or a setting is out of its range.
+    /// If a state is none of the solver's, a setting is out of its range, or the solver does not have what it follows.
     fn check(&self, solver: &SolverConfig) -> Result<(), EstimatorError> {
         let _ = solver;
         Ok(())
@@ -99,8 +98,8 @@ pub trait OneState {
     /// The state that it reads by itself, with the way back.
     fn read<'a>(&self, at: &Solved<'a>) -> Read<'a>;
 
-    /// The same pointed at another state `[N, D]` of the trajectory.
-    fn read_at<'a>(&self, at: &Solved<'a>, state: State) -> Read<'a>;
+    /// The same pointed at another state of the trajectory.
+    fn read_at<'a>(&self, at: &Solved<'a>, state: StateChoice) -> Read<'a>;
 
     /// The same pointed at the final state.
     fn read_final<'a>(&self, at: &Solved<'a>) -> Read<'a> {
@@ -148,6 +147,13 @@ pub struct Setting<'a> {
     pub backward: &'a SolverConfig,
     /// The deployed readout.
     pub readout: &'a Readout,
+}
+
+impl Setting<'_> {
+    /// Products that a backward solve takes.
+    pub fn backward_products(&self) -> usize {
+        self.backward.steps * self.backward.method.evaluations_per_step()
+    }
 }
 
 /// How ∂loss/∂x is obtained: any [`GradientEstimator`]. Equal to another of the same specification.

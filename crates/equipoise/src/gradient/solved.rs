@@ -35,8 +35,12 @@ impl Solved<'_> {
         let mut dampings: Vec<f64> = self.tail.dampings().collect();
         let last = dampings.pop();
         let best = self.trajectory.choose(StateChoice::Best);
+        let at_best = dampings.is_empty();
         let point = dampings.into_iter().fold(best, |a, damping| damped(&a, self.cell.apply(&a), damping));
-        let linearization = self.cell.linearize(&point);
+        let linearization = match at_best {
+            true => self.trajectory.linearize(self.cell, StateChoice::Best),
+            false => self.cell.linearize(&point),
+        };
         let state = match last {
             Some(damping) => damped(&point, linearization.value().clone(), damping),
             None => point,

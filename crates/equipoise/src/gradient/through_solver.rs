@@ -8,10 +8,13 @@
 //! Exact wherever the deployed function is differentiable: where an example stops, and which iterate is its best,
 //! are piecewise constant.
 
-use super::{Cotangents, Estimator, EstimatorKind, GradientEstimator, Reading, Setting, Solved, unrolled};
+use super::{
+    Cotangents, Estimator, EstimatorError, EstimatorKind, GradientEstimator, Reading, Setting, Solved,
+    unrolled,
+};
 use crate::batch::{column, put_rows, select};
 use crate::readout::{ReadState, Readout, Tail};
-use crate::solve::{Bars, StateChoice, Trajectory, add};
+use crate::solve::{Bars, SolverConfig, StateChoice, Trajectory, add};
 use crate::state::State;
 use crate::work::Work;
 
@@ -27,6 +30,15 @@ pub(super) struct ThroughSolver;
 impl GradientEstimator for ThroughSolver {
     fn spec(&self) -> String {
         "through-solver".to_owned()
+    }
+
+    fn check(&self, solver: &SolverConfig) -> Result<(), EstimatorError> {
+        if solver.method.backwards().is_some() {
+            return Ok(());
+        }
+        let name = solver.method.name();
+        let problem = format!("the model's solver, {name}, cannot be run backwards; choose another gradient");
+        Err(EstimatorError::new(self.spec(), problem))
     }
 
     fn work(&self, setting: &Setting<'_>) -> Work {
@@ -51,7 +63,8 @@ impl GradientEstimator for ThroughSolver {
 fn pull_back(at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> Reading {
     let (reading, states) = read(at, weight, cotangents);
     let (trajectory, mut bars) = (at.trajectory, Bars::new(states));
-    let mut solver = trajectory.method().backwards(trajectory);
+    let mut solver = trajectory.method().backwards().expect("`Estimator::check` refuses a solver without it");
+    solver.follow(trajectory);
     for t in (0..trajectory.len()).rev() {
         solver.memory(t, &mut bars);
         // g_{t+1} = f(z_{t+1}) − z_{t+1}
@@ -88,9 +101,8 @@ fn read(at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> (Readi
     let (trajectory, steps) = (at.trajectory, at.trajectory.len());
     let read = at.readout.states(steps);
     // The way back from the final state ends at the best iterate's cotangent.
-    let tail = read
-        .contains(&ReadState::Final)
-        .then(|| unrolled::Tape::record(at.cell, trajectory.choose(StateChoice::Best), &at.tail));
+    let tail =
+        read.contains(&ReadState::Final).then(|| unrolled::Tape::record(at, StateChoice::Best, &at.tail));
     let state = |read: &ReadState| match (read, &tail) {
         (ReadState::At(t), _) => trajectory.state(*t).clone(),
         (ReadState::Final, Some(tail)) => tail.end().clone(),

@@ -89,16 +89,16 @@ impl GradientEstimator for Unrolled {
 
 impl OneState for Unrolled {
     fn read<'a>(&self, at: &Solved<'a>) -> Read<'a> {
-        self.read_at(at, at.trajectory.choose(self.state))
+        self.read_at(at, self.state)
     }
 
-    fn read_at<'a>(&self, at: &Solved<'a>, state: State) -> Read<'a> {
-        let tape = Tape::record(at.cell, state, &self.tail);
+    fn read_at<'a>(&self, at: &Solved<'a>, state: StateChoice) -> Read<'a> {
+        let tape = Tape::record(at, state, &self.tail);
         Read { state: tape.end.clone(), back: Box::new(Detached(tape)) }
     }
 
     fn read_final<'a>(&self, at: &Solved<'a>) -> Read<'a> {
-        self.read_at(at, at.trajectory.choose(StateChoice::Best))
+        self.read_at(at, StateChoice::Best)
     }
 
     fn work_at(&self, _: &Setting<'_>) -> Work {
@@ -118,12 +118,23 @@ pub(super) struct Tape {
 }
 
 impl Tape {
-    /// Applies `tail` from `start`.
-    pub(super) fn record(cell: &dyn BoundCell, start: State, tail: &Tail) -> Self {
+    /// Applies `tail` from a state of the trajectory.
+    pub(super) fn record(at: &Solved<'_>, start: StateChoice, tail: &Tail) -> Self {
+        let first = |_: &State| at.trajectory.linearize(at.cell, start);
+        Self::record_from(at.cell, at.trajectory.choose(start), first, tail)
+    }
+
+    /// Applies `tail` from `start`, where `first` linearises.
+    fn record_from(
+        cell: &dyn BoundCell,
+        start: State,
+        first: impl Fn(&State) -> Box<dyn Linearization>,
+        tail: &Tail,
+    ) -> Self {
         let mut end = start;
         let mut applications = Vec::new();
         for damping in tail.dampings() {
-            let linearization = cell.linearize(&end);
+            let linearization = if applications.is_empty() { first(&end) } else { cell.linearize(&end) };
             end = damped(&end, linearization.value().clone(), damping);
             applications.push((linearization, damping));
         }
@@ -166,7 +177,7 @@ pub fn pull_back_from(
     weight: f64,
     cotangents: &mut Cotangents,
 ) -> Reading {
-    let tape = Tape::record(cell, start, tail);
+    let tape = Tape::record_from(cell, start, |start| cell.linearize(start), tail);
     let (reading, derivative) = head.read(tape.end(), objective, weight);
     tape.pull_back(derivative, cotangents);
     reading

@@ -44,6 +44,7 @@ page!(diagnostics, "diagnostics.md");
 page!(report, "report.md");
 page!(reporting, "reporting.md");
 page!(own_cell, "own-cell.md");
+page!(own_solver, "own-solver.md");
 page!(own_estimator, "own-estimator.md");
 page!(pytorch, "pytorch.md");
 page!(python, "python.md");

@@ -62,6 +62,12 @@ pub trait FixedPointMap {
     /// One application, `[N, D]` to `[N, D]`, row by row.
     fn apply(&self, state: &State) -> State;
 
+    /// The same at an iterate of a solve, as against a state that a solver looks at on its way to the next one. A map that
+    /// notes something at every iterate does so here.
+    fn apply_to_iterate(&self, state: &State) -> State {
+        self.apply(state)
+    }
+
     /// The same map for some of the examples: the others have left the batch.
     fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_>;
 }
@@ -205,6 +211,11 @@ impl FixedPointMap for Counted {
         self.cell.apply(state)
     }
 
+    fn apply_to_iterate(&self, state: &State) -> State {
+        self.counter.evaluated(state.dims()[0]);
+        self.cell.apply_to_iterate(state)
+    }
+
     fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_> {
         Box::new(CountedMap { map: self.cell.select(rows), counter: self.counter.clone() })
     }
@@ -232,6 +243,11 @@ impl FixedPointMap for CountedMap<'_> {
     fn apply(&self, state: &State) -> State {
         self.counter.evaluated(state.dims()[0]);
         self.map.apply(state)
+    }
+
+    fn apply_to_iterate(&self, state: &State) -> State {
+        self.counter.evaluated(state.dims()[0]);
+        self.map.apply_to_iterate(state)
     }
 
     fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_> {

@@ -1,7 +1,6 @@
 //! Models: what maps an image to an injection, an injection and a state to a state, and a state to logits.
 
 pub mod cell;
-pub mod remembering;
 pub mod deq;
 pub mod equilibrium;
 pub mod init;

@@ -4,76 +4,126 @@
 //! β Σ α_i f(z_i) + (1−β) Σ α_i z_i. With the Gram matrix G of the residuals and M = G + λI the weights are
 //! α = y / 1ᵀy, M y = 1, solved on the host in float64; where M is singular, that example takes a Picard step.
 
-use super::{Bars, Evaluated, InverseJacobian, Memory, Reverse, Trajectory, small};
+use serde::{Deserialize, Serialize};
+
+use super::{Bars, Evaluated, InverseJacobian, MAX_STEPS, Memory, Reverse, Solver, Trajectory, small};
 use crate::batch::{column, dot, to_f64};
+use crate::model::cell::FixedPointMap;
 use crate::state::State;
 
+/// Anderson acceleration, type II, regularised.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Anderson {
+    /// Number m of points mixed.
+    pub memory: usize,
+    /// λ, added to the diagonal of the Gram matrix.
+    pub regularisation: f64,
+    /// β: 1 takes the mix of the f(z), 0 that of the z.
+    pub mixing: f64,
+}
+
+impl Default for Anderson {
+    fn default() -> Self {
+        Self { memory: 6, regularisation: 1e-4, mixing: 1.0 }
+    }
+}
+
+#[typetag::serde(name = "anderson")]
+impl Solver for Anderson {
+    fn validate(&self) -> Result<(), String> {
+        let Self { memory, regularisation, mixing } = *self;
+        if memory == 0 {
+            return Err("anderson memory must be at least 1".into());
+        }
+        if memory > MAX_STEPS {
+            return Err(format!("anderson memory {memory} must be at most {MAX_STEPS}"));
+        }
+        if !(0.0..f64::INFINITY).contains(&regularisation) {
+            return Err(format!("anderson regularisation {regularisation} must be finite and not negative"));
+        }
+        if !(mixing > 0.0 && mixing <= 1.0) {
+            return Err(format!("anderson mixing {mixing} must be in (0, 1]"));
+        }
+        Ok(())
+    }
+
+    fn start(&self) -> Box<dyn Memory> {
+        Box::new(History::new(*self))
+    }
+
+    fn backwards(&self) -> Option<Box<dyn Reverse>> {
+        Some(Box::new(Backwards { settings: *self, steps: Vec::new() }))
+    }
+
+    fn inverse_jacobian(&self) -> Option<Box<dyn InverseJacobian>> {
+        Some(Box::new(Differences(History::new(*self))))
+    }
+}
+
+/// The last points.
 #[derive(Clone)]
-pub(super) struct Anderson {
-    memory: usize,
-    regularisation: f64,
-    mixing: f64,
+struct History {
+    settings: Anderson,
     /// Newest last.
-    history: Vec<Evaluated>,
+    points: Vec<Evaluated>,
     /// For each example, the Gram matrix of the history's residuals, row by row.
     gram: Vec<Gram>,
 }
 
-impl Anderson {
-    pub(super) fn new(memory: usize, regularisation: f64, mixing: f64) -> Self {
-        Self { memory, regularisation, mixing, history: Vec::new(), gram: Vec::new() }
+impl History {
+    fn new(settings: Anderson) -> Self {
+        Self { settings, points: Vec::new(), gram: Vec::new() }
     }
 
     /// Takes a point into the history, dropping the oldest if it is full.
     fn remember(&mut self, point: Evaluated) {
-        if self.history.len() == self.memory {
-            self.history.remove(0);
+        if self.points.len() == self.settings.memory {
+            self.points.remove(0);
             for gram in &mut self.gram {
                 gram.remove(0);
                 gram.iter_mut().for_each(|row| _ = row.remove(0));
             }
         }
-        self.history.push(point);
-        let newest = &self.history[self.history.len() - 1].residual;
+        self.points.push(point);
+        let newest = &self.points[self.points.len() - 1].residual;
         self.gram.resize(newest.dims()[0], Vec::new());
         let products: Vec<Vec<f64>> =
-            self.history.iter().map(|point| to_f64(dot(&point.residual, newest))).collect();
+            self.points.iter().map(|point| to_f64(dot(&point.residual, newest))).collect();
         for (example, gram) in self.gram.iter_mut().enumerate() {
             let row: Vec<f64> = products.iter().map(|product| product[example]).collect();
             gram.iter_mut().zip(&row).for_each(|(older, &product)| older.push(product));
             gram.push(row);
         }
     }
-}
 
-impl Anderson {
     /// α of each example; the newest point alone where the system is singular.
     fn weights(&self) -> Vec<Vec<f64>> {
         let newest = || {
-            let mut newest = vec![0.0; self.history.len()];
-            newest[self.history.len() - 1] = 1.0;
+            let mut newest = vec![0.0; self.points.len()];
+            newest[self.points.len() - 1] = 1.0;
             newest
         };
-        let weights = |gram: &Gram| mixing_weights(gram, self.regularisation).unwrap_or_else(newest);
+        let weights = |gram: &Gram| mixing_weights(gram, self.settings.regularisation).unwrap_or_else(newest);
         self.gram.iter().map(weights).collect()
     }
 
     /// β f(z) + (1−β) z = z + β g.
     fn mixed(&self, point: &Evaluated) -> State {
-        point.state.clone() + point.residual.clone() * self.mixing
+        point.state.clone() + point.residual.clone() * self.settings.mixing
     }
 }
 
-impl Memory for Anderson {
-    fn next(&mut self, current: &Evaluated) -> State {
+impl Memory for History {
+    fn next(&mut self, current: &Evaluated, _map: &dyn FixedPointMap) -> State {
         self.remember(current.clone());
         let weights = self.weights();
-        let terms = self.history.iter().map(|point| self.mixed(point));
+        let terms = self.points.iter().map(|point| self.mixed(point));
         combined(&weights, terms).expect("the history holds the current point")
     }
 
     fn select(&mut self, rows: &[usize]) {
-        for point in &mut self.history {
+        for point in &mut self.points {
             *point = point.select(rows);
         }
         self.gram = rows.iter().map(|&row| self.gram[row].clone()).collect();
@@ -117,25 +167,25 @@ fn mixing_weights(gram: &[Vec<f64>], regularisation: f64) -> Option<Vec<f64>> {
 /// ```text
 /// z̄_k += α_k z̄_{t+1},   ḡ_k += β α_k z̄_{t+1} − w_k Σ_l α_l g_l − α_k Σ_l w_l g_l.
 /// ```
-pub(super) struct Backwards {
-    /// The memory as it was when step t was taken, for every t.
-    steps: Vec<Anderson>,
-}
-
-impl Backwards {
-    pub(super) fn new(mut anderson: Anderson, trajectory: &Trajectory) -> Self {
-        let steps = (0..trajectory.len()).map(|t| {
-            anderson.remember(Evaluated::again(trajectory.evaluation(t)));
-            anderson.clone()
-        });
-        Self { steps: steps.collect() }
-    }
+struct Backwards {
+    settings: Anderson,
+    /// The history as it was when step t was taken, for every t.
+    steps: Vec<History>,
 }
 
 impl Reverse for Backwards {
+    fn follow(&mut self, trajectory: &Trajectory) {
+        let mut history = History::new(self.settings);
+        let steps = (0..trajectory.len()).map(|t| {
+            history.remember(trajectory.evaluation(t).into());
+            history.clone()
+        });
+        self.steps = steps.collect();
+    }
+
     fn step(&mut self, t: usize, next: &State, bars: &mut Bars) {
         let step = &self.steps[t];
-        let points = &step.history;
+        let (points, settings) = (&step.points, &self.settings);
         let first = t + 1 - points.len();
         let weights = step.weights();
         let by_point: Vec<Vec<f64>> =
@@ -144,13 +194,13 @@ impl Reverse for Backwards {
             .map(|example| {
                 let (gram, alpha) = (&step.gram[example], &weights[example]);
                 let none = || vec![0.0; alpha.len()];
-                if mixing_weights(gram, step.regularisation).is_none() {
+                if mixing_weights(gram, settings.regularisation).is_none() {
                     return none(); // a Picard step: the weights are constant
                 }
                 let bar: Vec<f64> = by_point.iter().map(|point| point[example]).collect();
                 let mean: f64 = bar.iter().zip(alpha).map(|(bar, alpha)| bar * alpha).sum();
                 let right = bar.iter().map(|bar| bar - mean).collect();
-                small::solve(regularised(gram, step.regularisation), right).unwrap_or_else(none)
+                small::solve(regularised(gram, settings.regularisation), right).unwrap_or_else(none)
             })
             .collect();
         let residuals = || points.iter().map(|point| point.residual.clone());
@@ -161,7 +211,7 @@ impl Reverse for Backwards {
             let (alpha, w) = (of(&weights), of(&solved));
             let share = next.clone() * alpha.clone();
             let through_weights = by_weights.clone() * w + by_solved.clone() * alpha;
-            bars.add_residual(first + k, share.clone() * step.mixing - through_weights);
+            bars.add_residual(first + k, share.clone() * settings.mixing - through_weights);
             bars.add_state(first + k, share);
         }
     }
@@ -173,33 +223,24 @@ impl Reverse for Backwards {
 /// ```text
 /// B = −β I + (ΔZ + β ΔG) K⁻¹ ΔGᵀ,   K = ΔGᵀΔG + λ DᵀD.
 /// ```
-pub(super) struct Differences {
-    anderson: Anderson,
-}
-
-impl Differences {
-    pub(super) fn new(anderson: Anderson) -> Self {
-        Self { anderson }
-    }
-}
+struct Differences(History);
 
 impl InverseJacobian for Differences {
     fn observe(&mut self, point: Evaluated) {
-        self.anderson.remember(point);
+        self.0.remember(point);
     }
 
     fn transposed_product(&self, x: &State) -> State {
-        let Anderson { regularisation, mixing, history, .. } = &self.anderson;
+        let History { settings: Anderson { regularisation, mixing, .. }, points, .. } = &self.0;
         let plain = x.clone() * -mixing;
-        let pairs = || history.windows(2).map(|pair| (&pair[0], &pair[1]));
+        let pairs = || points.windows(2).map(|pair| (&pair[0], &pair[1]));
         let changes: Vec<State> = pairs().map(|(a, b)| b.residual.clone() - a.residual.clone()).collect();
         if changes.is_empty() {
             return plain;
         }
         // (ΔZ + β ΔG)ᵀ x, and ΔGᵀΔG.
-        let right: Vec<Vec<f64>> = pairs()
-            .map(|(a, b)| to_f64(dot(&(self.anderson.mixed(b) - self.anderson.mixed(a)), x)))
-            .collect();
+        let right: Vec<Vec<f64>> =
+            pairs().map(|(a, b)| to_f64(dot(&(self.0.mixed(b) - self.0.mixed(a)), x))).collect();
         let count = changes.len();
         let products: Vec<Vec<Vec<f64>>> =
             changes.iter().map(|a| changes.iter().map(|b| to_f64(dot(a, b))).collect()).collect();

@@ -8,20 +8,46 @@
 use burn::backend::flex::FlexTensor;
 use equipoise_kernels::{BroydenStep, Correction, broyden_direction, broyden_next};
 
-use super::{Bars, Evaluated, Evaluation, InverseJacobian, Memory, Reverse, Trajectory, add};
+use serde::{Deserialize, Serialize};
+
+use super::{Bars, Evaluated, Evaluation, InverseJacobian, Memory, Reverse, Solver, Trajectory, add};
 use crate::batch::{dot, from_vec, select};
+use crate::model::cell::FixedPointMap;
 use crate::plain::{numbers_of, plain};
 use crate::state::State;
 
+/// Broyden's "good" method without line search. It has no settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broyden;
+
+#[typetag::serde(name = "broyden")]
+impl Solver for Broyden {
+    fn validate(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn start(&self) -> Box<dyn Memory> {
+        Box::new(BroydenMemory::default())
+    }
+
+    fn backwards(&self) -> Option<Box<dyn Reverse>> {
+        Some(Box::new(Backwards::default()))
+    }
+
+    fn inverse_jacobian(&self) -> Option<Box<dyn InverseJacobian>> {
+        Some(Box::new(BroydenMemory::default()))
+    }
+}
+
 /// The memory of Broyden's method: B, and the last point.
 #[derive(Default)]
-pub struct Broyden {
+pub struct BroydenMemory {
     /// The rank-one corrections u, v of B, oldest first, each `[N, D]`.
     corrections: Vec<(State, State)>,
     previous: Option<(State, State)>,
 }
 
-impl Broyden {
+impl BroydenMemory {
     /// B x, `[N, D]`.
     pub fn product(&self, x: &State) -> State {
         self.product_at(self.corrections.len(), x)
@@ -105,8 +131,8 @@ impl Broyden {
     }
 }
 
-impl Memory for Broyden {
-    fn next(&mut self, current: &Evaluated) -> State {
+impl Memory for BroydenMemory {
+    fn next(&mut self, current: &Evaluated, _map: &dyn FixedPointMap) -> State {
         match self.fused(&current.state, &current.residual, broyden_next) {
             Some(next) => next,
             None => current.state.clone() - self.composed(&current.state, &current.residual),
@@ -125,13 +151,13 @@ impl Memory for Broyden {
     }
 }
 
-impl InverseJacobian for Broyden {
+impl InverseJacobian for BroydenMemory {
     fn observe(&mut self, point: Evaluated) {
         self.direction(&point.state, &point.residual);
     }
 
     fn transposed_product(&self, x: &State) -> State {
-        Broyden::transposed_product(self, x)
+        BroydenMemory::transposed_product(self, x)
     }
 }
 
@@ -141,22 +167,23 @@ impl InverseJacobian for Broyden {
 /// d_t = B_t g_t,   z_{t+1} = z_t − d_t,   g_{t+1} = f(z_{t+1}) − z_{t+1},
 /// v_t = B_tᵀ Δz = −B_tᵀ d_t,   p_t = B_t g_{t+1},   s_t = v_tᵀ (g_{t+1} − g_t),   u_t = −p_t / s_t.
 /// ```
-pub(super) struct Backwards {
+#[derive(Default)]
+struct Backwards {
     /// g_0..g_T.
     residuals: Vec<State>,
     /// d_0..d_{T−1}.
     directions: Vec<State>,
-    memory: Broyden,
+    memory: BroydenMemory,
     /// Cotangents of u_k and v_k.
     bars: Vec<(Option<State>, Option<State>)>,
     /// That of d_t by way of u_t and v_t, from [`Reverse::memory`] to [`Reverse::step`].
     direction: Option<State>,
 }
 
-impl Backwards {
-    pub(super) fn new(trajectory: &Trajectory) -> Self {
+impl Reverse for Backwards {
+    fn follow(&mut self, trajectory: &Trajectory) {
         let steps = trajectory.len();
-        let mut memory = Broyden::default();
+        let mut memory = BroydenMemory::default();
         let (mut residuals, mut directions) = (Vec::new(), Vec::new());
         for t in 0..=steps {
             let Evaluation { state, value } = trajectory.evaluation(t);
@@ -166,11 +193,9 @@ impl Backwards {
             }
             residuals.push(residual);
         }
-        Self { residuals, directions, memory, bars: vec![(None, None); steps], direction: None }
+        *self = Self { residuals, directions, memory, bars: vec![(None, None); steps], direction: None };
     }
-}
 
-impl Reverse for Backwards {
     fn memory(&mut self, t: usize, bars: &mut Bars) {
         // Only steps after t use u_t and v_t, so both bars are complete here, or there are none.
         let (Some(u_bar), Some(v_bar)) = (self.bars[t].0.take(), self.bars[t].1.take()) else { return };
@@ -238,7 +263,7 @@ mod tests {
         };
         let (slope, offset) = (numbers(1) * 0.8, numbers(2));
         let residual_at = |state: &State| state.clone() * slope.clone() + offset.clone() - state.clone();
-        let (mut fused, mut composed) = (Broyden::default(), Broyden::default());
+        let (mut fused, mut composed) = (BroydenMemory::default(), BroydenMemory::default());
         let mut state = numbers(3);
         for step in 0..6 {
             let residual = residual_at(&state);

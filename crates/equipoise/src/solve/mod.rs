@@ -5,52 +5,35 @@
 //! leaves the batch, so what it becomes never depends on its neighbours. How it stopped is data
 //! ([`StopReason`]), not an error.
 //!
-//! With g(z) = f(z) − z: [`Picard`](Method::Picard) z ← z + τ g; [`Anderson`](Method::Anderson) mixes the
-//! last m points (Walker and Ni 2011); [`Broyden`](Method::Broyden) z ← z − B g with a limited-memory inverse
-//! Jacobian (Broyden 1965; Bai, Kolter and Koltun 2019).
+//! With g(z) = f(z) − z: [`Picard`] z ← z + τ g; [`Anderson`] mixes the last m points (Walker and Ni 2011);
+//! [`Broyden`] z ← z − B g with a limited-memory inverse Jacobian (Broyden 1965; Bai, Kolter and Koltun 2019). One more
+//! solver is one more file beside theirs, or in a crate of its own: an implementation of [`Solver`].
 
 mod anderson;
 mod broyden;
+mod kept;
 mod picard;
-mod small;
+pub(crate) mod small;
+mod solver;
 mod trajectory;
 
-pub use broyden::Broyden;
+pub use anderson::Anderson;
 pub(crate) use broyden::finite_or_zero;
+pub use broyden::{Broyden, BroydenMemory};
+pub use kept::Keep;
+pub use picard::Picard;
+pub(crate) use solver::add;
+pub use solver::{Bars, InverseJacobian, Memory, Method, Reverse, Solver};
 pub use trajectory::{Evaluation, StateChoice, StopReason, Trajectory};
 
 use equipoise_kernels::residuals;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{self, norm, put_rows, to_vec};
-use crate::model::cell::FixedPointMap;
+use crate::model::cell::{BoundCell, FixedPointMap};
 use crate::plain::{numbers_of, plain};
 use crate::state::State;
-
-/// Which solver, with its own settings.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Method {
-    /// z ← (1−τ) z + τ f(z).
-    Picard {
-        /// τ in (0, 1\].
-        damping: f64,
-    },
-    /// Anderson acceleration, type II, regularised.
-    Anderson {
-        /// Number m of points mixed.
-        #[serde(default = "defaults::memory")]
-        memory: usize,
-        /// λ, added to the diagonal of the Gram matrix.
-        #[serde(default = "defaults::regularisation")]
-        regularisation: f64,
-        /// β: 1 takes the mix of the f(z), 0 that of the z.
-        #[serde(default = "defaults::mixing")]
-        mixing: f64,
-    },
-    /// Broyden's "good" method without line search.
-    Broyden,
-}
+use kept::Kept;
 
 /// What "the residual is small enough" and "the best iterate" refer to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -84,16 +67,7 @@ pub struct SolverConfig {
 mod defaults {
     use super::Method;
     pub fn method() -> Method {
-        Method::Broyden
-    }
-    pub fn memory() -> usize {
-        6
-    }
-    pub fn regularisation() -> f64 {
-        1e-4
-    }
-    pub fn mixing() -> f64 {
-        1.0
+        Method::broyden()
     }
     pub fn steps() -> usize {
         8
@@ -130,14 +104,12 @@ impl SolverConfig {
 
     /// Anderson's method with the default memory, regularisation and mixing.
     pub fn anderson(steps: usize) -> Self {
-        let (memory, regularisation, mixing) =
-            (defaults::memory(), defaults::regularisation(), defaults::mixing());
-        Self { method: Method::Anderson { memory, regularisation, mixing }, steps, ..Self::default() }
+        Self { method: Anderson::default().into(), steps, ..Self::default() }
     }
 
     /// Picard's method.
     pub fn picard(steps: usize, damping: f64) -> Self {
-        Self { method: Method::Picard { damping }, steps, ..Self::default() }
+        Self { method: Method::picard(damping), steps, ..Self::default() }
     }
 
     /// The same with another tolerance.
@@ -161,58 +133,7 @@ impl SolverConfig {
         if !(self.tolerance >= 0.0 && self.tolerance.is_finite()) {
             return wrong(format!("tolerance {} must be finite and not negative", self.tolerance));
         }
-        match self.method {
-            Method::Picard { damping } if !(damping > 0.0 && damping <= 1.0) => {
-                wrong(format!("picard damping {damping} must be in (0, 1]"))
-            }
-            Method::Anderson { memory: 0, .. } => wrong("anderson memory must be at least 1".into()),
-            Method::Anderson { memory, .. } if memory > MAX_STEPS => {
-                wrong(format!("anderson memory {memory} must be at most {MAX_STEPS}"))
-            }
-            Method::Anderson { regularisation, .. } if !(0.0..f64::INFINITY).contains(&regularisation) => {
-                wrong(format!("anderson regularisation {regularisation} must be finite and not negative"))
-            }
-            Method::Anderson { mixing, .. } if !(mixing > 0.0 && mixing <= 1.0) => {
-                wrong(format!("anderson mixing {mixing} must be in (0, 1]"))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Method {
-    fn start(self) -> Box<dyn Memory> {
-        match self {
-            Self::Picard { damping } => Box::new(picard::Picard { damping }),
-            Self::Anderson { memory, regularisation, mixing } => {
-                Box::new(anderson::Anderson::new(memory, regularisation, mixing))
-            }
-            Self::Broyden => Box::new(broyden::Broyden::default()),
-        }
-    }
-
-    /// The iteration that led to a trajectory, to be run backwards.
-    pub(crate) fn backwards(self, trajectory: &Trajectory) -> Box<dyn Reverse> {
-        match self {
-            Self::Picard { damping } => Box::new(picard::Picard { damping }),
-            Self::Anderson { memory, regularisation, mixing } => {
-                let anderson = anderson::Anderson::new(memory, regularisation, mixing);
-                Box::new(anderson::Backwards::new(anderson, trajectory))
-            }
-            Self::Broyden => Box::new(broyden::Backwards::new(trajectory)),
-        }
-    }
-
-    /// The estimate of the inverse Jacobian of g that the method makes on its way; none yet.
-    pub(crate) fn inverse_jacobian(self) -> Box<dyn InverseJacobian> {
-        match self {
-            Self::Picard { damping } => Box::new(picard::Picard { damping }),
-            Self::Anderson { memory, regularisation, mixing } => {
-                let anderson = anderson::Anderson::new(memory, regularisation, mixing);
-                Box::new(anderson::Differences::new(anderson))
-            }
-            Self::Broyden => Box::new(broyden::Broyden::default()),
-        }
+        self.method.validate().map_err(SolverError)
     }
 }
 
@@ -230,17 +151,8 @@ pub struct Evaluated {
 }
 
 impl Evaluated {
-    fn at(map: &dyn FixedPointMap, state: State) -> Self {
-        let value = map.apply(&state);
-        Self::new(state, value)
-    }
-
-    /// A point of a trajectory, as the solver saw it.
-    pub(crate) fn again(Evaluation { state, value }: Evaluation) -> Self {
-        Self::new(state, value)
-    }
-
-    fn new(state: State, value: State) -> Self {
+    /// A state z `[N, D]` with f(z).
+    pub fn new(state: State, value: State) -> Self {
         if let (Some(z), Some(f)) = (plain(&state), plain(&value)) {
             let (residual, norms) = residuals(state.dims()[1], numbers_of(&z), numbers_of(&f));
             let residual = batch::from_vec(residual, state.dims(), &state.device());
@@ -252,7 +164,13 @@ impl Evaluated {
         Self { state, value, residual, norms }
     }
 
-    fn select(&self, rows: &[usize]) -> Self {
+    /// ‖g‖ of each example.
+    pub fn residual_norms(&self) -> impl Iterator<Item = f64> + '_ {
+        self.norms.iter().map(|norms| norms.0)
+    }
+
+    /// The same for some of the examples.
+    pub fn select(&self, rows: &[usize]) -> Self {
         Self {
             state: batch::select(&self.state, rows),
             value: batch::select(&self.value, rows),
@@ -262,62 +180,11 @@ impl Evaluated {
     }
 }
 
-/// What a solver remembers between steps, and how it takes one.
-trait Memory {
-    /// The next iterate.
-    fn next(&mut self, current: &Evaluated) -> State;
-
-    /// Keeps only the given examples.
-    fn select(&mut self, rows: &[usize]);
-}
-
-/// Cotangents, which formulas write with a bar: of the iterates z_0..z_T, and of g_0..g_T at them.
-pub(crate) struct Bars {
-    pub(crate) states: Vec<Option<State>>,
-    pub(crate) residuals: Vec<Option<State>>,
-}
-
-impl Bars {
-    /// Those of the iterates z_0..z_T, before anything is pulled back.
-    pub(crate) fn new(states: Vec<Option<State>>) -> Self {
-        let residuals = vec![None; states.len()];
-        Self { states, residuals }
+/// A point of a trajectory, as the solver saw it.
+impl From<Evaluation> for Evaluated {
+    fn from(Evaluation { state, value }: Evaluation) -> Self {
+        Self::new(state, value)
     }
-
-    pub(crate) fn add_state(&mut self, t: usize, term: State) {
-        add(&mut self.states[t], term);
-    }
-
-    pub(crate) fn add_residual(&mut self, t: usize, term: State) {
-        add(&mut self.residuals[t], term);
-    }
-}
-
-/// A sum that may have no terms yet.
-pub(crate) fn add(sum: &mut Option<State>, term: State) {
-    *sum = Some(match sum.take() {
-        None => term,
-        Some(sum) => sum + term,
-    });
-}
-
-/// A solver's iteration run backwards. For t from T−1 down to 0: [`memory`](Self::memory), then whoever knows the cell turns
-/// the cotangent of g_{t+1} into one of z_{t+1}, then [`step`](Self::step).
-pub(crate) trait Reverse {
-    /// Pulls what steps after t left to what the solver learned from g_{t+1} back to the residuals.
-    fn memory(&mut self, _t: usize, _bars: &mut Bars) {}
-
-    /// Pulls the cotangent of z_{t+1} back to z_0..z_t and g_0..g_t. It is 0 for examples that did not take the step.
-    fn step(&mut self, t: usize, next: &State, bars: &mut Bars);
-}
-
-/// The estimate B of the inverse Jacobian of g that a step z ← z − B g amounts to.
-pub(crate) trait InverseJacobian {
-    /// Takes in the next point.
-    fn observe(&mut self, point: Evaluated);
-
-    /// Bᵀ x, `[N, D]`.
-    fn transposed_product(&self, x: &State) -> State;
 }
 
 /// Residual growth beyond this factor of the first is divergence.
@@ -326,14 +193,31 @@ const DIVERGENCE: f64 = 1e3;
 const PATIENCE: usize = 30;
 
 /// Iterates `map` from `start` `[N, D]`. Costs one evaluation of each example for z_0 and one per step until
-/// that example stops.
+/// that example stops, beside those that the solver makes on its way to an iterate.
 pub fn solve(map: &dyn FixedPointMap, start: State, config: &SolverConfig) -> Trajectory {
-    let value = map.apply(&start);
-    solve_knowing(map, Evaluation { state: start, value }, config)
+    let value = map.apply_to_iterate(&start);
+    iterate(map, Evaluation { state: start, value }, config, None)
 }
 
 /// The same for a map whose value f(z_0) is known beforehand: one evaluation less.
 pub fn solve_knowing(map: &dyn FixedPointMap, first: Evaluation, config: &SolverConfig) -> Trajectory {
+    iterate(map, first, config, None)
+}
+
+/// The same for a cell, with what is kept for [`Trajectory::linearize`].
+pub fn solve_keeping(cell: &dyn BoundCell, start: State, config: &SolverConfig, keep: Keep) -> Trajectory {
+    let value = cell.apply_to_iterate(&start);
+    let keeping = (keep == Keep::Last).then_some(cell);
+    iterate(cell, Evaluation { state: start, value }, config, keeping)
+}
+
+/// The one loop of all solvers. Where a cell is given, its linearisation at the last iterate is kept.
+fn iterate(
+    map: &dyn FixedPointMap,
+    first: Evaluation,
+    config: &SolverConfig,
+    keeping: Option<&dyn BoundCell>,
+) -> Trajectory {
     let count = first.state.dims()[0];
     let mut active: Vec<usize> = (0..count).collect();
     let mut memory = config.method.start();
@@ -342,13 +226,20 @@ pub fn solve_knowing(map: &dyn FixedPointMap, first: Evaluation, config: &Solver
     record.first(&residual_norms(&current, config.scope));
     let mut selected = None;
     let mut full = first;
-    for _ in 0..config.steps {
+    for t in 1..=config.steps {
         if active.is_empty() {
             break;
         }
         let here: &dyn FixedPointMap = selected.as_deref().unwrap_or(map);
-        let next = memory.next(&current);
-        current = Evaluated::at(here, next);
+        let next = memory.next(&current, here);
+        let cell = keeping.filter(|_| t == config.steps);
+        let kept = cell.and_then(|cell| Kept::at(cell, &full.state, &active, &next));
+        let value = match &kept {
+            Some(kept) => kept.value().clone(),
+            None => here.apply_to_iterate(&next),
+        };
+        kept.into_iter().for_each(|kept| record.keep(kept));
+        current = Evaluated::new(next, value);
         full = Evaluation {
             state: put_rows(&full.state, &active, &current.state),
             value: put_rows(&full.value, &active, &current.value),

@@ -1,15 +1,44 @@
 //! Picard iteration z ← (1−τ) z + τ f(z): no memory at all.
 
-use super::{Bars, Evaluated, InverseJacobian, Memory, Reverse};
+use serde::{Deserialize, Serialize};
+
+use super::{Bars, Evaluated, InverseJacobian, Memory, Reverse, Solver, Trajectory};
+use crate::model::cell::FixedPointMap;
 use crate::state::State;
 
-#[derive(Clone, Copy)]
-pub(super) struct Picard {
-    pub(super) damping: f64,
+/// z ← (1−τ) z + τ f(z).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Picard {
+    /// τ in (0, 1\].
+    pub damping: f64,
+}
+
+#[typetag::serde(name = "picard")]
+impl Solver for Picard {
+    fn validate(&self) -> Result<(), String> {
+        let Self { damping } = self;
+        match *damping > 0.0 && *damping <= 1.0 {
+            true => Ok(()),
+            false => Err(format!("picard damping {damping} must be in (0, 1]")),
+        }
+    }
+
+    fn start(&self) -> Box<dyn Memory> {
+        Box::new(*self)
+    }
+
+    fn backwards(&self) -> Option<Box<dyn Reverse>> {
+        Some(Box::new(*self))
+    }
+
+    fn inverse_jacobian(&self) -> Option<Box<dyn InverseJacobian>> {
+        Some(Box::new(*self))
+    }
 }
 
 impl Memory for Picard {
-    fn next(&mut self, current: &Evaluated) -> State {
+    fn next(&mut self, current: &Evaluated, _map: &dyn FixedPointMap) -> State {
         current.state.clone() + current.residual.clone() * self.damping
     }
 
@@ -18,6 +47,8 @@ impl Memory for Picard {
 
 /// z_{t+1} = z_t + τ g_t.
 impl Reverse for Picard {
+    fn follow(&mut self, _trajectory: &Trajectory) {}
+
     fn step(&mut self, t: usize, next: &State, bars: &mut Bars) {
         bars.add_state(t, next.clone());
         bars.add_residual(t, next.clone() * self.damping);

@@ -2,7 +2,7 @@
 
 /// x with A x = b, by Gaussian elimination with partial pivoting; `None` if A is singular to rounding, or an entry is not
 /// finite.
-pub(super) fn solve(mut matrix: Vec<Vec<f64>>, right: Vec<f64>) -> Option<Vec<f64>> {
+pub(crate) fn solve(mut matrix: Vec<Vec<f64>>, right: Vec<f64>) -> Option<Vec<f64>> {
     let n = matrix.len();
     let scale = matrix.iter().flatten().fold(1.0_f64, |scale, entry| scale.max(entry.abs()));
     for (row, right) in matrix.iter_mut().zip(right) {

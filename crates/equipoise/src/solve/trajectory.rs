@@ -1,11 +1,14 @@
 //! What a solve leaves behind: every iterate, every residual, and how each example stopped.
 
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::fmt;
 use std::str::FromStr;
 
+use super::kept::Kept;
 use super::{DIVERGENCE, Method, PATIENCE, SolverConfig};
 use crate::batch::select;
+use crate::model::cell::{BoundCell, Linearization};
 use crate::state::State;
 
 /// How an example's solve ended.
@@ -85,7 +88,7 @@ pub struct Evaluation {
 }
 
 /// The iterates z_1..z_T of N examples, and what is known about them.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Trajectory {
     method: Method,
     start: Evaluation,
@@ -96,12 +99,14 @@ pub struct Trajectory {
     best: Vec<usize>,
     steps: Vec<usize>,
     stop: Vec<StopReason>,
+    /// The linearisation at z_T of the examples that took step T, until it is asked for.
+    kept: RefCell<Option<Kept>>,
 }
 
 impl Trajectory {
     /// The solver that led to it.
-    pub fn method(&self) -> Method {
-        self.method
+    pub fn method(&self) -> &Method {
+        &self.method
     }
 
     /// T, the step budget. Examples that stopped earlier repeat their last state up to T.
@@ -139,6 +144,26 @@ impl Trajectory {
             StateChoice::At(t) => self.state(t).clone(),
             StateChoice::Last => self.state(self.len()).clone(),
             StateChoice::Best => self.gather(&self.best),
+        }
+    }
+
+    /// The cell linearised at a chosen state of each example: what the solve kept of it, which is given away, and anew for
+    /// the other examples. `cell` is the one that was solved for.
+    pub fn linearize(&self, cell: &dyn BoundCell, choice: StateChoice) -> Box<dyn Linearization> {
+        let last = self.len();
+        let (held, left) = match self.kept.take() {
+            None => (None, None),
+            Some(kept) => kept.split(|row| match choice {
+                StateChoice::At(t) => t >= last,
+                StateChoice::Last => true,
+                StateChoice::Best => self.best[row] == last,
+            }),
+        };
+        self.kept.replace(left);
+        let state = self.choose(choice);
+        match held {
+            None => cell.linearize(&state),
+            Some(held) => held.completed(cell, &state),
         }
     }
 
@@ -198,7 +223,7 @@ impl Recorder {
         let limit = config.steps;
         let count = start.state.dims()[0];
         let trajectory = Trajectory {
-            method: config.method,
+            method: config.method.clone(),
             start,
             states: Vec::with_capacity(limit),
             values: Vec::with_capacity(limit),
@@ -207,6 +232,7 @@ impl Recorder {
             best: vec![1; count],
             steps: vec![0; count],
             stop: vec![StopReason::StepLimit; count],
+            kept: RefCell::default(),
         };
         Self { limit, first: Vec::new(), trajectory, stopped: vec![None; count] }
     }
@@ -234,6 +260,11 @@ impl Recorder {
             self.trajectory.absolute[example].push(norms.0);
             self.trajectory.steps[example] = t;
         }
+    }
+
+    /// What the last step kept.
+    pub(super) fn keep(&mut self, kept: Kept) {
+        self.trajectory.kept = RefCell::new(Some(kept));
     }
 
     /// Positions in `active` of the examples that go on; notes down why the others stop.

@@ -8,7 +8,7 @@ mod jacobian;
 use burn::optim::GradientsParams;
 
 use crate::batch::{Images, Logits, Values};
-use crate::deployed::{Deployment, Keep, forward_bound};
+use crate::deployed::{Deployment, forward_bound};
 use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved, pull_back_from};
 use crate::loss::Objective;
 use crate::model::cell::{Cell, Counted, Mask};
@@ -17,7 +17,7 @@ use crate::model::feedforward::Feedforward;
 use crate::model::layers::{BatchMoments, Phase};
 use crate::model::parameters::{accumulate_module, merge};
 use crate::readout::{Readout, Tail};
-use crate::solve::{SolverConfig, StateChoice, Trajectory};
+use crate::solve::{Keep, SolverConfig, StateChoice, Trajectory};
 use crate::state::State;
 use crate::work::WorkCounter;
 pub use jacobian::{JacobianGradients, JacobianTerm};

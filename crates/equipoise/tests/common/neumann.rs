@@ -7,7 +7,7 @@ use equipoise::gradient::{
 };
 use equipoise::model::cell::Linearization;
 use equipoise::readout::{Readout, Tail};
-use equipoise::solve::SolverConfig;
+use equipoise::solve::{SolverConfig, StateChoice};
 use equipoise::state::State;
 use equipoise::work::Work;
 
@@ -74,8 +74,9 @@ impl OneState for Neumann {
         Read { state, back: Box::new(Series { linearization, terms: self.terms }) }
     }
 
-    fn read_at<'a>(&self, at: &Solved<'a>, state: State) -> Read<'a> {
-        let linearization = at.cell.linearize(&state);
+    fn read_at<'a>(&self, at: &Solved<'a>, state: StateChoice) -> Read<'a> {
+        let linearization = at.trajectory.linearize(at.cell, state);
+        let state = at.trajectory.choose(state);
         Read { state, back: Box::new(Series { linearization, terms: self.terms }) }
     }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Configuration, KeyError};
 use crate::deployed::Deployment;
 use crate::model::mdeq::MdeqConfig;
-use crate::solve::{Method, SolverConfig};
+use crate::solve::{Anderson, Method, SolverConfig};
 
 const STAGE: &str = "MODEL.EXTRA.FULL_STAGE";
 
@@ -59,10 +59,8 @@ pub(super) fn understand(tree: &Value) -> Result<Configuration, KeyError> {
         let steps = at(steps).number()?.unwrap_or(or.steps);
         match at(solver).text()? {
             None => Ok(SolverConfig { steps, ..or }),
-            Some("broyden") => Ok(SolverConfig { method: Method::Broyden, steps, ..or }),
-            Some("anderson") => {
-                Ok(SolverConfig { method: SolverConfig::anderson(steps).method, steps, ..or })
-            }
+            Some("broyden") => Ok(SolverConfig { method: Method::broyden(), steps, ..or }),
+            Some("anderson") => Ok(SolverConfig { method: Anderson::default().into(), steps, ..or }),
             Some(other) => at(solver).wrong(&format!("`{other}`: use broyden or anderson")),
         }
     };
