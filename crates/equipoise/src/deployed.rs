@@ -7,7 +7,7 @@
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::attack::{Carried, Classifier, ValueAndGradient, WhiteBox};
+use crate::attack::{Classifier, ValueAndGradient, WarmStart, WhiteBox};
 use crate::batch::{Images, Logits};
 use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved};
 use crate::loss::Objective;
@@ -301,7 +301,7 @@ impl WhiteBox for Victim<'_> {
         &self,
         images: &Images,
         objective: &dyn Objective,
-        carried: &mut Carried,
+        carried: &mut WarmStart,
     ) -> ValueAndGradient {
         if self.readout != Readout::Final || !self.estimator.needs_only_the_best() {
             return self.value_and_gradient(images, objective);
