@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use burn::tensor::Device;
 use equipoise::assess::{Attacks, ReadoutChoice};
-use equipoise::attack::{self, Budget, Norm};
+use equipoise::attack::{self, Attack, Budget, Norm};
 use equipoise::checkpoint::ModelFile;
 use equipoise::gradient::{Estimator, parse_list};
 use equipoise::readout::Readout;
@@ -257,7 +258,7 @@ pub fn margin(points: f64) -> Result<f64, Error> {
 
 /// `--attacks`.
 pub fn attacks(list: &str) -> Result<Attacks, Error> {
-    list.parse().map_err(|error| input(format!("--attacks: {error}, whitebox")))
+    list.parse().map_err(|error| input(format!("--attacks: {error}")))
 }
 
 /// `--time-limit` in seconds: a number with `s`, `m` or `h`.
@@ -276,27 +277,27 @@ pub fn time_limit(text: &str) -> Result<f64, Error> {
 }
 
 /// `--warm-start`: every PGD by its warm-started form.
-pub fn warm_started(names: Vec<String>) -> Result<Vec<String>, Error> {
+pub fn warm_started(attacks: &Attacks) -> Result<Attacks, Error> {
     let is_pgd = |name: &str| name.starts_with("pgd-");
-    if !names.iter().any(|name| is_pgd(name)) {
+    if !attacks.listed.iter().any(|attack| is_pgd(&attack.name())) {
         return Err(input(
             "--warm-start: only PGD can be warm-started, and none of --attacks is; leave it out",
         ));
     }
-    let mut warm = Vec::with_capacity(names.len());
-    for name in names {
-        let name = if is_pgd(&name) && !name.ends_with("-warm") { format!("{name}-warm") } else { name };
-        if !warm.contains(&name) {
-            warm.push(name);
+    let warm = |attack: &Arc<dyn Attack>| {
+        let name = attack.name();
+        if !is_pgd(&name) || name.ends_with("-warm") {
+            return Ok(attack.clone());
         }
-    }
-    Ok(warm)
+        attack::parse(&format!("{name}-warm")).map(Arc::from).map_err(input)
+    };
+    let warm = attacks.listed.iter().map(warm).collect::<Result<Vec<_>, _>>()?;
+    Ok(Attacks { white_box: attacks.white_box, ..Attacks::of(warm) })
 }
 
 /// Whether a model of so many classes can be attacked by all of these within balls of this norm.
-pub fn check_attacks(names: &[String], classes: usize, norm: Norm) -> Result<(), Error> {
-    for name in names {
-        let attack = attack::parse(name).map_err(input)?;
+pub fn check_attacks(attacks: &Attacks, classes: usize, norm: Norm) -> Result<(), Error> {
+    for attack in &attacks.listed {
         attack.check(classes).map_err(|error| input(format!("--attacks: {error}")))?;
         attack.check_norm(norm).map_err(|error| input(format!("--attacks: {error}")))?;
     }
@@ -497,6 +498,6 @@ mod tests {
     #[test]
     fn the_white_box_plan_is_no_attack_to_be_crossed() {
         let attacks = attacks("whitebox, pgd-5,pgd-5").unwrap();
-        assert_eq!((attacks.names.as_slice(), attacks.white_box), (&["pgd-5".to_owned()][..], true));
+        assert_eq!((attacks.names(), attacks.white_box), (vec!["pgd-5".to_owned()], true));
     }
 }

@@ -92,6 +92,7 @@ impl Error {
                 EvaluateError::BatchSize
                 | EvaluateError::Label { .. }
                 | EvaluateError::Classes(_)
+                | EvaluateError::Norm(_)
                 | EvaluateError::Journal(_) => 2,
                 _ => 1,
             },
@@ -112,9 +113,7 @@ impl From<AssessError> for Error {
             AssessError::Save(error) => error.into(),
             AssessError::Npz(error) => error.into(),
             AssessError::Checks(error) => Self::Internal(error.to_string()),
-            AssessError::Attack(_) | AssessError::Nothing(_) | AssessError::NoDevelopment => {
-                Self::Input(error.to_string())
-            }
+            AssessError::Nothing(_) | AssessError::NoDevelopment => Self::Input(error.to_string()),
         }
     }
 }
@@ -179,5 +178,16 @@ mod tests {
         assert!(all(missing).iter().all(|error| error.exit_code() == 2));
         assert!(all(broken).iter().all(|error| error.exit_code() == 1));
         assert!(all(full).iter().all(|error| error.exit_code() == 1));
+    }
+
+    #[test]
+    fn an_attack_that_has_no_form_for_what_is_asked_is_bad_input() {
+        use equipoise::attack::{Norm, parse};
+        let attack = parse("fab-t").unwrap();
+        let refused: [EvaluateError; 2] =
+            [attack.check(1).unwrap_err().into(), attack.check_norm(Norm::L1).unwrap_err().into()];
+        for error in refused {
+            assert_eq!(Error::from(error).exit_code(), 2);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 
-use equipoise::attack::Beat;
+use equipoise::attack::Step;
 use equipoise::evaluate::{Forecast, Observer, Part};
 
 use crate::interrupt;
@@ -56,9 +56,9 @@ impl Observer for Watch<'_> {
         }
     }
 
-    fn beat(&self, beat: Beat) -> ControlFlow<()> {
+    fn step(&self, step: Step) -> ControlFlow<()> {
         if let Some(stage) = &*self.stage.borrow() {
-            let Beat { done, total, examples, standing } = beat;
+            let Step { done, total, examples, standing } = step;
             let mut note = format!("step {done} of {total}");
             if standing < examples {
                 note.push_str(&format!(" with {standing} of {examples} standing"));

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use equipoise_record::Accuracy;
 
 use crate::architecture::Model;
-use crate::attack::{Attack, Budget, Pgd, PgdConfig, PgdError, Targets, UnsupportedNorm};
+use crate::attack::{Attack, Budget, Examples, Pgd, PgdConfig, PgdError, UnsupportedNorm};
 use crate::batch::{Images, predictions, select};
 use crate::deployed::{Deployment, Victim};
 use crate::evaluate::{Observer, Points, Stopping};
@@ -123,10 +123,10 @@ fn choose(
         let images = select(points.images(), rows);
         let labels: Vec<usize> = rows.iter().map(|&row| points.labels()[row]).collect();
         let indices: Vec<usize> = rows.iter().map(|&row| points.indices()[row]).collect();
-        let targets = Targets { images: &images, labels: &labels, indices: &indices, seed, start: 0 };
-        let pulse = Stopping::new(observer);
-        let attacked = attack.attempt_with(&victim, &targets, budget, &pulse).images;
-        if pulse.stopped() {
+        let examples = Examples { images: &images, labels: &labels, indices: &indices, seed, start: 0 };
+        let progress = Stopping::new(observer);
+        let attacked = attack.run_with(&victim, &examples, budget, &progress).images;
+        if progress.stopped() {
             return Err(DefenseError::Cancelled);
         }
         let clean = correct(model, &victim, steps, &images, &labels);

@@ -7,7 +7,7 @@
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::attack::{Carried, Classifier, ValueAndGradient, WhiteBox};
+use crate::attack::{Classifier, ValueAndGradient, WarmStart, WhiteBox};
 use crate::batch::{Images, Logits};
 use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved};
 use crate::loss::Objective;
@@ -286,7 +286,7 @@ impl WhiteBox for Victim<'_> {
         &self,
         images: &Images,
         objective: &dyn Objective,
-        carried: &mut Carried,
+        carried: &mut WarmStart,
     ) -> ValueAndGradient {
         let steps = self.deployment.solver.steps;
         if !self.readout.needs_only_the_best(steps) || !self.estimator.needs_only_the_best() {

@@ -26,7 +26,7 @@
 
 use std::sync::Arc;
 
-use equipoise_record::NotTried;
+use equipoise_record::{NO_GRADIENT, NotTried};
 
 use crate::architecture::Model;
 use crate::attack::{self, Attack, Classifier, Norm, WhiteBox};
@@ -40,10 +40,10 @@ use crate::solve::StateChoice;
 pub const ONE_GRADIENT: [&str; 5] = ["pgd-10", "apgd-ce", "apgd-t", "fab-t", "square"];
 
 /// One attack through one gradient.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Planned {
-    /// The attack's name.
-    pub attack: String,
+    /// The attack.
+    pub attack: Arc<dyn Attack>,
     /// The gradient; `None` for a black-box attack.
     pub estimator: Option<Estimator>,
     /// Whether the gradient is the training gradient.
@@ -54,7 +54,7 @@ pub struct Planned {
 }
 
 /// Attacks in order, and what was left out.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct Tries {
     /// What to try.
     pub tries: Vec<Planned>,
@@ -161,25 +161,27 @@ impl Tries {
         let mut tries = Self::default();
         let gradients = subject.gradients(others);
         let training = &subject.deployment.training_gradient;
-        for attack in ["pgd-10", "apgd-ce", "apgd-t"] {
+        let [pgd, apgd_ce, apgd_t, fab_t, square] =
+            ["pgd-10", "apgd-ce", "apgd-t", "fab-t", "square"].map(attack_named);
+        for attack in [&pgd, &apgd_ce, &apgd_t] {
             tries.add(subject, attack, Some(training));
         }
         if gradients.is_empty() {
-            tries.add(subject, "fab-t", Some(training));
+            tries.add(subject, &fab_t, Some(training));
         }
-        gradients.iter().for_each(|(estimator, _)| tries.add(subject, "apgd-ce", Some(estimator)));
+        gradients.iter().for_each(|(estimator, _)| tries.add(subject, &apgd_ce, Some(estimator)));
         let long = gradients.iter().filter(|(_, long)| *long);
-        long.for_each(|(estimator, _)| tries.add(subject, "apgd-t", Some(estimator)));
+        long.for_each(|(estimator, _)| tries.add(subject, &apgd_t, Some(estimator)));
         if let Some((best, _)) = gradients.iter().find(|(estimator, _)| subject.check(estimator).is_ok()) {
-            tries.add(subject, "fab-t", Some(best));
+            tries.add(subject, &fab_t, Some(best));
         }
-        tries.add(subject, "square", None);
+        tries.add(subject, &square, None);
         tries
     }
 
     /// Each attack through the training gradient, then each through each of the others, then black-box attacks,
     /// whose queries are many and whose finds beyond all gradients say most.
-    pub fn product(subject: &Subject<'_>, attacks: &[String], gradients: &[Estimator]) -> Self {
+    pub fn product(subject: &Subject<'_>, attacks: &[Arc<dyn Attack>], gradients: &[Estimator]) -> Self {
         let mut tries = Self::default();
         let training = &subject.deployment.training_gradient;
         for estimator in std::iter::once(training).chain(gradients) {
@@ -205,11 +207,7 @@ impl Tries {
     }
 
     /// Adds an attack if it is of the kind that the estimator asks for, or says why it cannot be run.
-    fn add(&mut self, subject: &Subject<'_>, name: &str, estimator: Option<&Estimator>) {
-        let attack = match attack::parse(name) {
-            Ok(attack) => attack,
-            Err(error) => return self.leave_out(name, estimator, &error),
-        };
+    fn add(&mut self, subject: &Subject<'_>, attack: &Arc<dyn Attack>, estimator: Option<&Estimator>) {
         if attack.needs_gradients() != estimator.is_some() {
             return;
         }
@@ -217,27 +215,32 @@ impl Tries {
             return self.leave_out(name, estimator, &error);
         }
         if let Err(error) = attack.check(subject.classes) {
-            return self.leave_out(name, estimator, &error);
+            return self.leave_out(attack.as_ref(), estimator, &error);
         }
         if let Err(error) = attack.check_norm(subject.norm) {
-            return self.leave_out(name, estimator, &error);
+            return self.leave_out(attack.as_ref(), estimator, &error);
         }
         let queries = attack.queries(subject.classes, subject.norm);
         let work =
             queries.gradients as f64 * subject.work(estimator) + queries.logits as f64 * subject.work(None);
         let ready_made = estimator == Some(&subject.deployment.training_gradient);
-        self.tries.push(Planned { attack: name.to_owned(), estimator: estimator.cloned(), ready_made, work });
+        self.tries.push(Planned { attack: attack.clone(), estimator: estimator.cloned(), ready_made, work });
     }
 
-    fn leave_out(&mut self, attack: &str, estimator: Option<&Estimator>, reason: &dyn ToString) {
-        let estimator = estimator.map_or("none".to_owned(), ToString::to_string);
+    fn leave_out(&mut self, attack: &dyn Attack, estimator: Option<&Estimator>, reason: &dyn ToString) {
+        let estimator = estimator.map_or(NO_GRADIENT.to_owned(), ToString::to_string);
         let reason = reason.to_string();
-        self.left_out.push(NotTried { attack: attack.to_owned(), estimator, reason });
+        self.left_out.push(NotTried { attack: attack.name(), estimator, reason });
     }
 }
 
+/// The attack of a name that this plan is made of.
+fn attack_named(name: &str) -> Arc<dyn Attack> {
+    attack::parse(name).expect("an attack of this crate").into()
+}
+
 /// A try with what it is compared with.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct PlannedPair {
     /// The try through another gradient.
     pub white_box: Planned,
@@ -250,10 +253,10 @@ pub struct PlannedPair {
 }
 
 /// One gradient against one.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct PlannedDuel {
-    /// The attack's name, with its starts.
-    pub attack: String,
+    /// The attack, with its starts as restarts.
+    pub attack: Arc<dyn Attack>,
     /// The other gradient.
     pub other: Estimator,
     /// The training gradient, pointed at the readout.
@@ -264,7 +267,7 @@ pub struct PlannedDuel {
 const YARDSTICK_STARTS: usize = 4;
 
 /// Everything that is to be run on one readout.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     /// The training gradient.
     training: Estimator,
@@ -308,9 +311,8 @@ impl Plan {
             } else if planned.estimator.is_none() {
                 plan.gradient_free.push(planned);
             } else {
-                let draws = attack::parse(&planned.attack).is_ok_and(|attack| attack.draws_start());
                 let start = plan.pairs.len() + 1;
-                let twin = control && draws && !plan.opening.is_empty();
+                let twin = control && planned.attack.draws_start() && !plan.opening.is_empty();
                 let aimed = aimed.clone().filter(|_| twin);
                 plan.pairs.push(PlannedPair { white_box: planned, start, twin, aimed });
             }
@@ -345,10 +347,10 @@ impl Plan {
     }
 
     /// PGD-10 from four starts, or APGD-CE where PGD does not search: an instrument, the same whatever the arms try.
-    fn yardstick_attack(norm: Norm) -> String {
+    fn yardstick_attack(norm: Norm) -> Arc<dyn Attack> {
         match norm {
-            Norm::L1 => format!("apgd-ce-25x{YARDSTICK_STARTS}"),
-            Norm::Linf | Norm::L2 => format!("pgd-10x{YARDSTICK_STARTS}"),
+            Norm::L1 => attack_named(&format!("apgd-ce-25x{YARDSTICK_STARTS}")),
+            Norm::Linf | Norm::L2 => attack_named(&format!("pgd-10x{YARDSTICK_STARTS}")),
         }
     }
 
@@ -376,27 +378,22 @@ impl Plan {
     }
 
     /// The runs, on victims of the same subject.
-    ///
-    /// # Errors
-    ///
-    /// If the plan names an attack that there is not.
     pub fn cascade<'a>(
         &self,
         subject: &Subject<'_>,
         judge: &'a dyn Classifier,
         victims: &'a Victims<'_>,
-    ) -> Result<Cascade<'a>, attack::UnknownAttack> {
-        let parse = |name: &str| attack::parse(name).map(Arc::<dyn Attack>::from);
+    ) -> Cascade<'a> {
         let training = victims.get(&self.training);
         let name = |estimator: &Estimator| estimator.to_string();
         let mut cascade = Cascade::new(subject.readout.to_string(), judge);
         for planned in &self.opening {
-            let run = Run::new(parse(&planned.attack)?, name(&self.training), training);
+            let run = Run::new(planned.attack.clone(), name(&self.training), training);
             cascade.opening.push(run.costing(planned.work));
         }
         for PlannedPair { white_box, start, twin, aimed } in &self.pairs {
             let Some(estimator) = &white_box.estimator else { continue };
-            let attack = parse(&white_box.attack)?;
+            let attack = white_box.attack.clone();
             let gradients = attack.queries(victims.classes, victims.norm).gradients as f64;
             let run = Run::new(attack, name(estimator), victims.get(estimator)).starting(*start);
             cascade.pairs.push(Pair {
@@ -409,18 +406,18 @@ impl Plan {
             });
         }
         for PlannedDuel { attack, other, training } in &self.yardsticks {
-            let attack = parse(attack)?;
             let gradients = attack.queries(victims.classes, victims.norm).gradients as f64;
-            let run = Run::new(attack, name(other), victims.get(other)).starting(self.pairs.len() + 1);
+            let run =
+                Run::new(attack.clone(), name(other), victims.get(other)).starting(self.pairs.len() + 1);
             let side = |run: Run<'a>, estimator| run.costing(gradients * subject.work(Some(estimator)));
             let aimed = side(run.through(name(training), victims.get(training)), training);
             cascade.yardsticks.push(Duel { other: side(run, other), training: aimed });
         }
         for (start, planned) in self.gradient_free.iter().enumerate() {
-            let run = Run::new(parse(&planned.attack)?, "none", training);
+            let run = Run::gradient_free(planned.attack.clone(), training);
             cascade.gradient_free.push(run.starting(start).costing(planned.work));
         }
-        Ok(cascade)
+        cascade
     }
 }
 
@@ -456,7 +453,7 @@ mod tests {
     fn labels(tries: &Tries) -> Vec<String> {
         let name = |planned: &Planned| {
             let estimator = planned.estimator.as_ref().map_or("none".to_owned(), ToString::to_string);
-            format!("{}/{estimator}", planned.attack)
+            format!("{}/{estimator}", planned.attack.name())
         };
         tries.tries.iter().map(name).collect()
     }
@@ -592,7 +589,7 @@ mod tests {
             classes: 10,
             norm: Norm::Linf,
         };
-        let named = ["pgd-50".to_owned(), "square".to_owned(), "square-100".to_owned()];
+        let named = ["pgd-50", "square", "square-100"].map(attack_named);
         let gradients = ["adjoint:state=1".parse().unwrap()];
         let product = Tries::product(&subject, &named, &gradients);
         let expected = ["pgd-50/exact", "pgd-50/adjoint:state=1,beta=1", "square/none", "square-100/none"];

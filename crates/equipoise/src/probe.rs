@@ -16,7 +16,7 @@
 use equipoise_record::{Evidence, Flag};
 
 use crate::attack::{
-    Apgd, ApgdConfig, ApgdError, Attack, Budget, BudgetError, Norm, Pgd, PgdConfig, PgdError, Targets,
+    Apgd, ApgdConfig, ApgdError, Attack, Budget, BudgetError, Examples, Norm, Pgd, PgdConfig, PgdError,
     WhiteBox,
 };
 use crate::batch::{Images, predictions, select, to_vec};
@@ -155,16 +155,16 @@ impl Bench<'_> {
     fn attacked(&self, attack: &dyn Attack, budget: &Budget, rows: &[usize]) -> Result<Images, ProbeError> {
         let (images, labels) = (select(self.points.images(), rows), self.labels(rows));
         let indices: Vec<usize> = rows.iter().map(|&row| self.points.indices()[row]).collect();
-        let targets = Targets {
+        let examples = Examples {
             images: &images,
             labels: &labels,
             indices: &indices,
             seed: self.settings.seed,
             start: 0,
         };
-        let pulse = Stopping::new(self.observer);
-        let attempt = attack.attempt_with(self.victim, &targets, budget, &pulse);
-        if pulse.stopped() { Err(ProbeError::Cancelled) } else { Ok(attempt.images) }
+        let progress = Stopping::new(self.observer);
+        let attempt = attack.run_with(self.victim, &examples, budget, &progress);
+        if progress.stopped() { Err(ProbeError::Cancelled) } else { Ok(attempt.images) }
     }
 
     fn gradients(&self) -> Result<Flag, ProbeError> {

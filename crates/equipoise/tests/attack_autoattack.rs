@@ -5,8 +5,8 @@ mod attack_victims;
 
 use attack_victims::{Altered, Linear, SEED, SIZE, TwoLayer, attempt, images, labels, wrong, zero};
 use equipoise::attack::{
-    self, Apgd, ApgdConfig, Budget, Classifier, Fab, FabConfig, Norm, Queries, Square, SquareConfig, Targets,
-    WhiteBox, checkpoints, square_share,
+    self, Apgd, ApgdConfig, Budget, Classifier, Examples, Fab, FabConfig, Norm, Queries, Square,
+    SquareConfig, WhiteBox, checkpoints, square_share,
 };
 use equipoise::batch::{Images, predictions, to_vec};
 use equipoise::loss::{CrossEntropy, Objective};
@@ -155,13 +155,13 @@ fn fab_finds_the_least_perturbation() {
             let expected: Vec<f64> =
                 to_vec(x.clone()).chunks(SIZE).zip(&y).map(|(x, &y)| distance(&victim, x, y, norm)).collect();
             let indices: Vec<usize> = (0..48).collect();
-            let targets = Targets { images: &x, labels: &y, indices: &indices, seed: SEED, start: 0 };
+            let examples = Examples { images: &x, labels: &y, indices: &indices, seed: SEED, start: 0 };
             let budget = Budget::new(norm, 0.01).unwrap();
             // By default FAB goes 5% too far each time, which leaves up to 1%; a smaller overshoot leaves less.
             for (eta, tolerance) in [(1.05, 1e-2), (1.001, 1e-3)] {
                 for targeted in [Some(9), None] {
                     let fab = Fab::new(FabConfig { eta, targets: targeted, ..FabConfig::default() }).unwrap();
-                    let nearest = fab.nearest(&victim, &targets, &budget);
+                    let nearest = fab.nearest(&victim, &examples, &budget);
                     let right = predictions(&victim.logits(&nearest.images));
                     for (k, (found, expected)) in nearest.distances.iter().zip(&expected).enumerate() {
                         let found = found.unwrap_or_else(|| panic!("{fab} {norm} example {k} was not found"));

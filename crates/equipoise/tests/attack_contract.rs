@@ -6,7 +6,7 @@ mod attack_victims;
 use std::cell::RefCell;
 
 use attack_victims::{Altered, Linear, SIZE, TwoLayer, attempt, honest, images, labels, zero};
-use equipoise::attack::{self, Attack, Budget, Classifier, Norm, Targets, ValueAndGradient, WhiteBox};
+use equipoise::attack::{self, Attack, Budget, Classifier, Examples, Norm, ValueAndGradient, WhiteBox};
 use equipoise::batch::{Images, Logits, predictions, select, to_vec};
 use equipoise::loss::Objective;
 
@@ -80,8 +80,8 @@ fn an_example_does_not_see_its_batch() {
         let run = |rows: &[usize]| {
             let part = select(&x, rows);
             let labels: Vec<usize> = rows.iter().map(|&row| y[row]).collect();
-            let targets = Targets { images: &part, labels: &labels, indices: rows, seed: 3, start: 0 };
-            let found = attack.attempt(&victim, &targets, budget);
+            let examples = Examples { images: &part, labels: &labels, indices: rows, seed: 3, start: 0 };
+            let found = attack.run(&victim, &examples, budget);
             let pixels = to_vec(found.images);
             let each: Vec<_> = pixels.chunks(SIZE).map(<[f32]>::to_vec).zip(found.claimed).collect();
             rows.iter().copied().zip(each).collect::<Vec<_>>()
@@ -120,8 +120,8 @@ fn seed_and_index_choose_the_random_numbers() {
             };
             let run = |seed, index: usize| {
                 asked.borrow_mut().clear();
-                let targets = Targets { images: &x, labels: &y, indices: &[index], seed, start: 0 };
-                attack.run(&Watched { inner: &victim, watch: &watch }, &targets, &budget);
+                let examples = Examples { images: &x, labels: &y, indices: &[index], seed, start: 0 };
+                attack.run(&Watched { inner: &victim, watch: &watch }, &examples, &budget);
                 asked.borrow().clone()
             };
             assert_eq!(run(1, 0), run(1, 0), "{name}");

@@ -3,7 +3,7 @@
 mod attack_victims;
 
 use attack_victims::{Altered, Linear, SIZE, attempt, honest, images, labels, wrong, zero};
-use equipoise::attack::{Attack, Budget, Classifier, Norm, Pgd, PgdConfig, PgdLoss, Targets, WhiteBox};
+use equipoise::attack::{Attack, Budget, Classifier, Examples, Norm, Pgd, PgdConfig, PgdLoss, WhiteBox};
 use equipoise::batch::{Images, select, to_vec};
 use equipoise::loss::CrossEntropy;
 
@@ -87,8 +87,8 @@ fn an_example_does_not_see_its_batch() {
             let run = |rows: &[usize]| {
                 let part = select(&x, rows);
                 let labels: Vec<usize> = rows.iter().map(|&row| y[row]).collect();
-                let targets = Targets { images: &part, labels: &labels, indices: rows, seed: 3, start: 0 };
-                let found = attack.attempt(&victim, &targets, &budget);
+                let examples = Examples { images: &part, labels: &labels, indices: rows, seed: 3, start: 0 };
+                let found = attack.run(&victim, &examples, &budget);
                 let pixels = to_vec(found.images);
                 let each: Vec<_> = pixels.chunks(SIZE).map(<[f32]>::to_vec).zip(found.claimed).collect();
                 rows.iter().copied().zip(each).collect::<Vec<_>>()
@@ -119,11 +119,8 @@ fn another_seed_or_index_gives_another_start() {
     let budget = Budget::new(Norm::Linf, EPS).unwrap();
     let attack = pgd(PgdConfig { steps: 1, keep_first: false, ..PgdConfig::default() });
     let run = |seed, index: usize| {
-        to_vec(attack.run(
-            &victim,
-            &Targets { images: &x, labels: &y, indices: &[index], seed, start: 0 },
-            &budget,
-        ))
+        let examples = Examples { images: &x, labels: &y, indices: &[index], seed, start: 0 };
+        to_vec(attack.run(&victim, &examples, &budget).images)
     };
     assert_eq!(run(1, 0), run(1, 0));
     assert_ne!(run(1, 0), run(2, 0));
@@ -199,11 +196,11 @@ fn a_textbook_step_from_a_given_start_is_known() {
     let x = images(8, 19, 0.3, 0.7);
     let y = labels(&victim, &x);
     let indices: Vec<usize> = (0..8).collect();
-    let targets = Targets { images: &x, labels: &y, indices: &indices, seed: 0, start: 0 };
+    let examples = Examples { images: &x, labels: &y, indices: &indices, seed: 0, start: 0 };
     let budget = Budget::new(Norm::Linf, 0.1).unwrap();
     let config = PgdConfig { steps: 1, step_size: Some(0.05), keep_first: false, ..PgdConfig::default() };
     // The start is projected first: 0.5 away becomes 0.1 away, and the step goes back or stays at the edge.
-    let found = pgd(config).run_from(&victim, &targets, &budget, &(x.clone() + 0.5));
+    let found = pgd(config).run_from(&victim, &examples, &budget, &(x.clone() + 0.5));
     assert_eq!(found.claimed, [false; 8]);
     let (before, after) = (to_vec(x.clone()), to_vec(found.images));
     for k in 0..8 * SIZE {

@@ -15,7 +15,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use common::Fixture;
 use equipoise::architecture::Architecture;
-use equipoise::attack::{self, Attack, Budget, Norm, Targets, WhiteBox};
+use equipoise::attack::{self, Attack, Budget, Examples, Norm, WhiteBox};
 use equipoise::batch::{Images, predictions, select};
 use equipoise::checkpoint::{Configuration, ImportOptions, import};
 use equipoise::deployed::Deployment;
@@ -109,8 +109,8 @@ fn alone(
     }
     let clean = select(images, rows);
     let labels: Vec<usize> = rows.iter().map(|&row| labels[row]).collect();
-    let targets = Targets { images: &clean, labels: &labels, indices: rows, seed: SEED, start: 0 };
-    let found = attack::parse(name).unwrap().run(victim, &targets, budget);
+    let examples = Examples { images: &clean, labels: &labels, indices: rows, seed: SEED, start: 0 };
+    let found = attack::parse(name).unwrap().run(victim, &examples, budget).images;
     assert!(budget.contains(&clean, &found).into_iter().all(|inside| inside));
     predictions(&victim.logits(&found)).into_iter().zip(labels).map(|(class, y)| class == Some(y)).collect()
 }

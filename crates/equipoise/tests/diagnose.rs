@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use common::{entries, uniform};
 use equipoise::architecture::Architecture;
-use equipoise::attack::{Attack, Beat, Budget, Classifier, Norm, Pgd, PgdConfig, Targets};
+use equipoise::attack::{Attack, Budget, Classifier, Examples, Norm, Pgd, PgdConfig, Step};
 use equipoise::batch::{predictions, to_vec};
 use equipoise::deployed::{Deployment, Victim};
 use equipoise::diagnose::{self, Case, DiagnoseError, Measured, Settings, SpectrumConfig};
@@ -290,14 +290,14 @@ fn the_curve_over_eps_ends_at_nothing_or_at_the_largest() {
     // The point at ε is PGD-10 as anybody would run it.
     let budget = case_budget(0.02);
     let attack = Pgd::new(PgdConfig::default()).unwrap();
-    let targets = Targets {
+    let examples = Examples {
         images: points.images(),
         labels: points.labels(),
         indices: points.indices(),
         seed: 5,
         start: 0,
     };
-    let attacked = predictions(&victim.logits(&attack.run(&victim, &targets, &budget)));
+    let attacked = predictions(&victim.logits(&attack.run(&victim, &examples, &budget).images));
     let clean = predictions(&victim.logits(points.images()));
     let robust = attacked
         .iter()
@@ -457,8 +457,8 @@ impl Steps {
 impl Observer for Steps {
     fn stage(&self, _: &str, _: usize) {}
     fn advance(&self, _: usize, _: &str) {}
-    fn beat(&self, beat: Beat) -> ControlFlow<()> {
-        assert!(beat.done < beat.total && (1..=beat.examples).contains(&beat.standing), "{beat:?}");
+    fn step(&self, step: Step) -> ControlFlow<()> {
+        assert!(step.done < step.total && (1..=step.examples).contains(&step.standing), "{step:?}");
         assert!(self.left.get() > 0, "a step was taken after the stop");
         self.left.set(self.left.get() - 1);
         self.taken.set(self.taken.get() + 1);

@@ -5,7 +5,7 @@ mod common;
 
 use burn::tensor::Device;
 use common::uniform;
-use equipoise::attack::{Attack, Attempt, Budget, Classifier, Norm, Pgd, PgdConfig, Targets, WhiteBox};
+use equipoise::attack::{Attack, Attempt, Budget, Classifier, Examples, Norm, Pgd, PgdConfig, WhiteBox};
 use equipoise::batch::{Images, predictions, select, to_vec};
 use equipoise::deployed::{Deployment, Victim};
 use equipoise::gradient::Estimator;
@@ -41,7 +41,7 @@ fn attempt(
 ) -> Attempt {
     let attack = Pgd::new(PgdConfig { warm_start, ..PgdConfig::default() }).unwrap();
     let budget = Budget::new(Norm::Linf, 0.1).unwrap();
-    attack.attempt(victim, &Targets { images, labels, indices, seed: 1, start: 0 }, &budget)
+    attack.run(victim, &Examples { images, labels, indices, seed: 1, start: 0 }, &budget)
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Attacks: the library's own under their names or with each of their settings, and objects written in Python.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use equipoise::attack::{
-    self, Apgd, ApgdConfig, ApgdLoss, Attempt, Beat, Budget, Fab, FabConfig, Norm, Pulse, Queries, Square,
-    SquareConfig, Targets, WhiteBox,
+    self, Apgd, ApgdConfig, ApgdLoss, Attempt, Budget, Examples, Fab, FabConfig, Norm, Progress, Queries, Schedule, Search, Square,
+    SquareConfig, Step, WhiteBox,
 };
 use equipoise::batch::{from_vec, to_vec};
 use pyo3::exceptions::PyValueError;
@@ -35,7 +36,7 @@ impl Attack {
         Ok(set.into_iter().map(|attack| Self { inner: Arc::from(attack) }).collect())
     }
 
-    /// APGD on the loss `ce`, `dlr`, or `dlr-targeted` with so many targets.
+    /// APGD on the loss `ce`, `dlr`, or `dlr-targeted` with so many examples.
     #[staticmethod]
     #[pyo3(signature = (loss, *, iterations, restarts, targets, rho))]
     fn apgd(loss: &str, iterations: usize, restarts: usize, targets: usize, rho: f64) -> PyResult<Self> {
@@ -134,33 +135,39 @@ impl attack::Attack for Written {
         !self.gradient_free
     }
 
-    fn queries(&self, _classes: usize, _norm: Norm) -> Queries {
-        // Not known. As much as one step of others.
-        Queries { gradients: usize::from(!self.gradient_free), logits: usize::from(self.gradient_free) }
+    /// What it asks is not known: as much as one step of others.
+    fn schedule(&self, _classes: usize, _norm: Norm) -> Schedule {
+        let free = self.gradient_free;
+        Schedule::new(1, 1, Queries { gradients: usize::from(!free), logits: usize::from(free) })
     }
 
-    fn attempt_with(
+    /// Carried out by [`Self::run_with`], in Python.
+    fn search(&self, _: &mut Search<'_>) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn run_with(
         &self,
         _victim: &dyn WhiteBox,
-        targets: &Targets<'_>,
+        examples: &Examples<'_>,
         budget: &Budget,
-        pulse: &dyn Pulse,
+        progress: &dyn Progress,
     ) -> Attempt {
-        let (shape, count) = (targets.images.dims(), targets.labels.len());
-        let beat = Beat { done: 0, total: 1, examples: count, standing: count };
-        let (Some(caller), true) = (&self.caller, pulse.beat(beat).is_continue()) else {
-            return Attempt::nothing(targets);
+        let (shape, count) = (examples.images.dims(), examples.labels.len());
+        let step = Step { done: 0, total: 1, examples: count, standing: count };
+        let (Some(caller), true) = (&self.caller, progress.step(step).is_continue()) else {
+            return Attempt::nothing(examples);
         };
-        let (object, pixels) = (self.object.clone(), to_vec(targets.images.clone()));
-        let (labels, indices) = (targets.labels.to_vec(), targets.indices.to_vec());
-        let (seed, start) = (targets.seed, targets.start);
+        let (object, pixels) = (self.object.clone(), to_vec(examples.images.clone()));
+        let (labels, indices) = (examples.labels.to_vec(), examples.indices.to_vec());
+        let (seed, start) = (examples.seed, examples.start);
         let found = caller.call(move |py| {
             let images = image_array(py, pixels, shape)?;
             let found = object.bind(py).call_method1("attempt", (images, labels, indices, seed, start))?;
             pixels_of(&found, shape)
         });
-        let Some(found) = found else { return Attempt::nothing(targets) };
-        let images = budget.project(targets.images, &from_vec(found, shape, &targets.images.device()));
+        let Some(found) = found else { return Attempt::nothing(examples) };
+        let images = budget.project(examples.images, &from_vec(found, shape, &examples.images.device()));
         Attempt { images, claimed: vec![false; count] }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use equipoise::attack::Beat;
+use equipoise::attack::Step;
 use equipoise::evaluate::Observer;
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
@@ -52,7 +52,7 @@ impl Observer for Watch {
         self.tell("advance", (examples, met, broken));
     }
 
-    fn beat(&self, Beat { done, total, standing, .. }: Beat) -> ControlFlow<()> {
+    fn step(&self, Step { done, total, standing, .. }: Step) -> ControlFlow<()> {
         if self.told.get().is_none_or(|told| told.elapsed() >= PACE) {
             self.told.set(Some(Instant::now()));
             self.tell("beat", (done, total, standing));

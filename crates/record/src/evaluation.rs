@@ -156,6 +156,9 @@ impl Arm {
     }
 }
 
+/// What stands in the place of a gradient estimator for an attack that asks for none.
+pub const NO_GRADIENT: &str = "none";
+
 /// One run: one attack from one start through one gradient estimator.
 ///
 /// It meets only the points that stand in its arm.
@@ -192,6 +195,18 @@ pub struct AttackResult {
     pub cell_evaluations: u64,
     /// Vector-Jacobian products of the cell, counted per example.
     pub vjps: u64,
+}
+
+impl AttackResult {
+    /// The gradient estimator, where the attack asked for gradients.
+    pub fn gradient(&self) -> Option<&str> {
+        gradient(&self.estimator)
+    }
+}
+
+/// The gradient estimator of this name in a record; `None` for [`NO_GRADIENT`].
+pub fn gradient(estimator: &str) -> Option<&str> {
+    (estimator != NO_GRADIENT).then_some(estimator)
 }
 
 /// One example under one readout.

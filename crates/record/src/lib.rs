@@ -31,7 +31,7 @@ pub use diagnosis::{
 };
 pub use evaluation::{
     Arm, AttackResult, BrokenBy, BrokenIn, Collection, Evaluation, ExampleResult, FORMAT_VERSION,
-    RadiusResult, ReadoutResult,
+    NO_GRADIENT, RadiusResult, ReadoutResult, gradient,
 };
 pub use flag::{Evidence, Flag};
 pub use gallery::{Answers, Gallery, GalleryItem};

@@ -4,7 +4,7 @@
 use serde::de::Error as _;
 use serde_json::{Map, Value, json};
 
-use crate::{Arm, BrokenIn, Collection, Diagnosis, FORMAT_VERSION, Verdict, check};
+use crate::{Arm, BrokenIn, Collection, Diagnosis, FORMAT_VERSION, NO_GRADIENT, Verdict, check};
 
 /// Reads `results.json` or `diagnosis.json` of any version.
 ///
@@ -86,7 +86,7 @@ fn upgrade_readout(readout: &mut Map<String, Value>, count: usize) -> Result<(),
         let text = |field: &str| attack.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (name, estimator) = (text("name"), text("estimator"));
         let arm = match (attack.get("ready_made").and_then(Value::as_bool), estimator.as_str()) {
-            (_, "none") => Arm::GradientFree,
+            (_, NO_GRADIENT) => Arm::GradientFree,
             (Some(true), _) => Arm::Opening,
             _ => Arm::WhiteBox,
         };
@@ -115,7 +115,7 @@ fn upgrade_readout(readout: &mut Map<String, Value>, count: usize) -> Result<(),
             place.left = place.left.saturating_sub(1);
             *broken_in.get_mut(place.arm) = Some(place.run);
             verdict.gradient_free_only += usize::from(place.arm == Arm::GradientFree);
-            let (attack, estimator) = label.split_once('/').unwrap_or((label, "none"));
+            let (attack, estimator) = label.split_once('/').unwrap_or((label, NO_GRADIENT));
             broken_by = json!({ "arm": place.arm, "attack": attack, "estimator": estimator, "start": 0 });
         }
         for (field, value) in [

@@ -161,15 +161,14 @@ pub(crate) fn estimator(attack: &AttackResult) -> &str {
 
 /// The same by its name in the record.
 pub(crate) fn gradient(estimator: &str) -> &str {
-    if estimator == "none" { "no gradient" } else { estimator }
+    equipoise_record::gradient(estimator).unwrap_or("no gradient")
 }
 
 /// `pgd-10 through exact`, `square without gradients`.
 pub(crate) fn attack_in_words(attack: &str, estimator: &str) -> String {
-    if estimator == "none" {
-        format!("{attack} without gradients")
-    } else {
-        format!("{attack} through {estimator}")
+    match equipoise_record::gradient(estimator) {
+        None => format!("{attack} without gradients"),
+        Some(estimator) => format!("{attack} through {estimator}"),
     }
 }
 
@@ -177,7 +176,7 @@ pub(crate) fn attack_in_words(attack: &str, estimator: &str) -> String {
 pub(crate) fn tried(readout: &ReadoutResult) -> String {
     let distinct = |black_box: bool, name: fn(&AttackResult) -> &String| {
         let mut names: Vec<String> = Vec::new();
-        for attack in readout.attacks.iter().filter(|a| (a.estimator == "none") == black_box) {
+        for attack in readout.attacks.iter().filter(|a| a.gradient().is_none() == black_box) {
             if !names.contains(name(attack)) {
                 names.push(name(attack).clone());
             }
@@ -191,7 +190,7 @@ pub(crate) fn tried(readout: &ReadoutResult) -> String {
     };
     let white_box = format!("{} through {through}", words::list(&distinct(false, |a| &a.name)));
     let black_box = format!("{} without gradients", words::list(&distinct(true, |a| &a.name)));
-    match (estimators.is_empty(), readout.attacks.iter().any(|a| a.estimator == "none")) {
+    match (estimators.is_empty(), readout.attacks.iter().any(|a| a.gradient().is_none())) {
         (true, false) => "no attack".to_owned(),
         (true, true) => black_box,
         (false, false) => white_box,

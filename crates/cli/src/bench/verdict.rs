@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use equipoise::assess;
-use equipoise::attack::{Attack, Budget, Pgd, PgdConfig, Targets, WhiteBox};
+use equipoise::attack::{Attack, Budget, Examples, Pgd, PgdConfig, WhiteBox};
 use equipoise::batch::{predictions, select};
 use equipoise::checkpoint::ModelFile;
 use equipoise::deployed::Deployment;
@@ -204,9 +204,9 @@ fn attack(
     let images = select(points.images(), rows);
     let labels: Vec<usize> = rows.iter().map(|&row| points.labels()[row]).collect();
     let indices: Vec<usize> = rows.iter().map(|&row| points.indices()[row]).collect();
-    let targets =
-        Targets { images: &images, labels: &labels, indices: &indices, seed: settings.seed, start: 0 };
-    let perturbed = attack.run(victim, &targets, &settings.budget);
+    let examples =
+        Examples { images: &images, labels: &labels, indices: &indices, seed: settings.seed, start: 0 };
+    let perturbed = attack.run(victim, &examples, &settings.budget).images;
     let found = predictions(&judge.logits(&perturbed));
     found.iter().zip(&labels).map(|(found, label)| *found != Some(*label)).collect()
 }

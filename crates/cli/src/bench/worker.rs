@@ -8,7 +8,7 @@ use std::io::{self, BufRead};
 use std::time::Instant;
 
 use burn::optim::AdamConfig;
-use equipoise::attack::{Attack, Budget, Norm, Pgd, PgdConfig, Targets};
+use equipoise::attack::{Attack, Budget, Examples, Norm, Pgd, PgdConfig};
 use equipoise::batch::Images;
 use equipoise::checkpoint::ModelFile;
 use equipoise::gradient::Estimator;
@@ -147,9 +147,9 @@ fn prepare<'a>(
             Box::new(move || {
                 let before = victim.work();
                 let indices: Vec<usize> = (0..labels.len()).collect();
-                let targets =
-                    Targets { images: &images, labels: &labels, indices: &indices, seed: 0, start: 0 };
-                attack.run(&*victim, &targets, &budget);
+                let examples =
+                    Examples { images: &images, labels: &labels, indices: &indices, seed: 0, start: 0 };
+                attack.run(&*victim, &examples, &budget);
                 Ok(victim.work() - before)
             })
         }
@@ -231,9 +231,9 @@ fn train_step<'a>(
     let mut model = file.model.clone();
     let indices: Vec<usize> = (0..labels.len()).collect();
     Ok(Box::new(move || {
-        let targets = Targets { images: &images, labels: &labels, indices: &indices, seed: 0, start: 0 };
+        let examples = Examples { images: &images, labels: &labels, indices: &indices, seed: 0, start: 0 };
         let victim = model.victim(deployment, Readout::final_state(), deployment.training_gradient.clone());
-        let perturbed = attack.run(&*victim, &targets, &budget);
+        let perturbed = attack.run(&*victim, &examples, &budget).images;
         let spent = victim.work();
         drop(victim);
         let objective = CrossEntropy { labels: labels.clone() };

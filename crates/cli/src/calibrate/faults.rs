@@ -9,7 +9,7 @@ use equipoise::solve::{SolverConfig, StateChoice};
 
 use super::planted::{Origins, Rounded, Turned};
 use super::record::Row;
-use super::trial::{Trial, run_of};
+use super::trial::{Trial, gradient_free_run_of, run_of};
 use super::victims::{Kind, Victims};
 use crate::error::{Error, input};
 
@@ -128,7 +128,7 @@ impl Fault {
         let other = run_of("pgd-10x4", name, *other)?.starting(trial.arms.pairs.len() + 1);
         let pointed = aimed.map_or(other.through("training", seen), |aimed| other.through("aimed", aimed));
         trial.duels.push(Duel { training: pointed, other });
-        trial.arms.gradient_free.push(run_of(self.gradient_free(), "none", seen)?);
+        trial.arms.gradient_free.push(gradient_free_run_of(self.gradient_free(), seen)?);
         let done = trial.run(points)?;
         let mut rows = Vec::new();
         let n = points.len();

@@ -15,7 +15,7 @@ use super::effort::Effort;
 use super::model::Model;
 use super::planted::{Origins, Turned};
 use super::record::Row;
-use super::trial::{Trial, run_of};
+use super::trial::{Trial, gradient_free_run_of, run_of};
 use super::victims::{Kind, Victims, readout};
 use crate::error::{Error, input};
 
@@ -232,7 +232,7 @@ fn same_gradient<'a>(
         let twin = Some(white_box.through("training", training).starting(second));
         trial.arms.pairs.push(Pair { white_box, twin, aimed: None });
     }
-    trial.arms.gradient_free.push(run_of(SQUARE, "none", training)?);
+    trial.arms.gradient_free.push(gradient_free_run_of(SQUARE, training)?);
     Ok(trial)
 }
 
@@ -254,7 +254,7 @@ fn against<'a>(
         let other = run_of(YARDSTICK, candidate, *victim)?.starting(others.len() + 1);
         trial.duels.push(Duel { training: other.through(name, training), other });
     }
-    trial.arms.gradient_free.push(run_of(SQUARE, "none", training)?);
+    trial.arms.gradient_free.push(gradient_free_run_of(SQUARE, training)?);
     Ok(trial)
 }
 

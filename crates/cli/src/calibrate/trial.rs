@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+use equipoise::attack::{Attack, WhiteBox};
 use equipoise::batch::select;
 use equipoise::evaluate::{self, Cascade, Duel, Outcome, Points, Quiet, Run, Settings};
 use equipoise_record::{Arm, ExampleResult, Verdict, Yardstick};
@@ -56,8 +57,8 @@ impl Done<'_, '_> {
             rows.iter().map(|&row| self.outcome.result.examples[row].clone()).collect();
         let arms = &self.outcome.result.verdict.arms.white_box;
         let broken = |duel: &usize| {
-            let gradient = &self.trial.duels[*duel].other.estimator;
-            let through = |run: usize| arms[run].estimator == *gradient;
+            let gradient = self.trial.duels[*duel].other.estimator_name();
+            let through = |run: usize| arms[run].estimator == gradient;
             examples.iter().filter(|example| example.broken_in.white_box.is_some_and(through)).count()
         };
         // The first of equal ones.
@@ -75,8 +76,8 @@ impl Done<'_, '_> {
             let Duel { other, training } = &self.trial.duels[duel];
             yardstick = Some(Yardstick {
                 attack: other.attack.name(),
-                gradient: other.estimator.clone(),
-                training: training.estimator.clone(),
+                gradient: other.estimator_name().to_owned(),
+                training: training.estimator_name().to_owned(),
                 b: 0,
                 c: 0,
                 p_value: 1.0,
@@ -120,16 +121,28 @@ impl Done<'_, '_> {
 pub fn run_of<'a>(
     attack: &str,
     estimator: impl Into<String>,
-    victim: &'a dyn equipoise::attack::WhiteBox,
+    victim: &'a dyn WhiteBox,
 ) -> Result<Run<'a>, Error> {
-    let attack = equipoise::attack::parse(attack).map_err(|error| Error::Internal(error.to_string()))?;
-    Ok(Run::new(attack, estimator, victim))
+    Ok(Run::new(attack_named(attack)?, estimator, victim))
+}
+
+/// The same for an attack that asks for logits alone.
+///
+/// # Errors
+///
+/// If there is no such attack.
+pub fn gradient_free_run_of<'a>(attack: &str, victim: &'a dyn WhiteBox) -> Result<Run<'a>, Error> {
+    Ok(Run::gradient_free(attack_named(attack)?, victim))
+}
+
+fn attack_named(name: &str) -> Result<Box<dyn Attack>, Error> {
+    equipoise::attack::parse(name).map_err(|error| Error::Internal(error.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
-    use equipoise::attack::{Budget, Norm, WhiteBox};
+    use equipoise::attack::{Budget, Norm};
     use equipoise::deployed::Victim;
     use equipoise::evaluate::Pair;
     use equipoise_record::Verdict;
@@ -180,7 +193,7 @@ mod tests {
                     let training = other.through("training", training);
                     trial.duels.push(Duel { other, training });
                 }
-                trial.arms.gradient_free.push(run("square-20", "none", training));
+                trial.arms.gradient_free.push(gradient_free_run_of("square-20", training).unwrap());
                 trial
             };
             let trial_of_all = trial();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use burn::module::Module;
 use burn::optim::AdamConfig;
 use burn::tensor::Device;
-use equipoise::attack::{Attack, Budget, Norm, Pgd, PgdConfig, Targets};
+use equipoise::attack::{Attack, Budget, Examples, Norm, Pgd, PgdConfig};
 use equipoise::batch::{from_vec, select};
 use equipoise::deployed::{Deployment, Victim};
 use equipoise::evaluate::Points;
@@ -149,10 +149,14 @@ impl Victims {
             let labels: Vec<usize> = indices.iter().map(|&k| self.data.labels[k]).collect();
             let images = from_vec(self.data.images(&indices), [BATCH, 1, 8, 8], &self.device);
             let victim = Victim::ready_made(&model, &deployment);
-            let targets = Targets { images: &images, labels: &labels, indices: &indices, seed, start: step };
+            let examples =
+                Examples { images: &images, labels: &labels, indices: &indices, seed, start: step };
             // The first tenth without attack: training begins faster.
-            let images =
-                if 10 * step < self.steps { images.clone() } else { attack.run(&victim, &targets, &budget) };
+            let images = if 10 * step < self.steps {
+                images.clone()
+            } else {
+                attack.run(&victim, &examples, &budget).images
+            };
             let objective = CrossEntropy { labels };
             let found = gradients(&model, &deployment, &options, &images, &objective, &Default::default());
             let found = found.map_err(|error| Error::Internal(error.to_string()))?;

@@ -195,13 +195,13 @@ fn check(flags: &Evaluate, setup: &Setup) -> Result<Checked, Error> {
     let (control, margin) = (args::control(&flags.control)?, args::margin(flags.margin)?);
     let mut attacks = args::attacks(&flags.attacks)?;
     if flags.warm_start {
-        attacks.names = args::warm_started(attacks.names)?;
+        attacks = args::warm_started(&attacks)?;
     }
     let images = flags.images.check()?;
     let time_limit = flags.time_limit.as_deref().map(args::time_limit).transpose()?;
     let entrants = entrants(flags, setup)?;
     for Entrant { model, .. } in &entrants {
-        args::check_attacks(&attacks.names, model.metadata.architecture.classes(), norm)?;
+        args::check_attacks(&attacks, model.metadata.architecture.classes(), norm)?;
     }
     let chooses = entrants.iter().any(|entrant| entrant.readouts.contains(&ReadoutChoice::Early));
     if chooses && norm == Norm::L1 {

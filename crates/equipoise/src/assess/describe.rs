@@ -8,7 +8,7 @@ use equipoise_verdict::power;
 use super::{AssessError, Assessment};
 use crate::batch::{select, to_vec};
 use crate::evaluate::Points;
-use crate::plan::{Plan, Subject};
+use crate::plan::{Plan, Planned, Subject};
 use crate::readout::Readout;
 
 /// What is going to be done behind one readout.
@@ -31,7 +31,7 @@ impl Assessment<'_> {
     ///
     /// # Errors
     ///
-    /// [`AssessError`] if an attack is not known, or the images do not fit together.
+    /// [`AssessError`] if the images do not fit together.
     pub fn describe(&self) -> Result<Vec<Description>, AssessError> {
         let points = self.points()?;
         let foreseen = self.foreseen();
@@ -47,7 +47,7 @@ impl Assessment<'_> {
                     readout,
                     chosen_later: (*choice == super::ReadoutChoice::Early).then(|| self.middle()),
                     lines: listing(&plan),
-                    most_seconds: self.budgets.len() as f64 * withstanding_seconds(&subject, &plan, &points)?,
+                    most_seconds: self.budgets.len() as f64 * withstanding_seconds(&subject, &plan, &points),
                     power: if compares { [0.02, 0.04, 0.08].map(chance).to_vec() } else { Vec::new() },
                 })
             })
@@ -88,10 +88,10 @@ impl Assessment<'_> {
 /// What is going to be run, a line for each attack with its gradients.
 fn listing(plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
-    let names = |names: Vec<&str>| names.join(", ");
+    let names =
+        |tries: &[Planned]| tries.iter().map(|planned| planned.attack.name()).collect::<Vec<_>>().join(", ");
     if !plan.opening.is_empty() {
-        let attacks = plan.opening.iter().map(|planned| planned.attack.as_str()).collect();
-        lines.push(format!("opening, through the training gradient: {}", names(attacks)));
+        lines.push(format!("opening, through the training gradient: {}", names(&plan.opening)));
     }
     for group in plan.pairs.chunk_by(|a, b| (&a.white_box.attack, a.twin) == (&b.white_box.attack, b.twin)) {
         let through: Vec<String> = group
@@ -101,14 +101,22 @@ fn listing(plan: &Plan) -> Vec<String> {
             .collect();
         let twin = if group[0].twin { ", each with its twin through the training gradient" } else { "" };
         let aimed = group[0].aimed.as_ref().map_or(String::new(), |aimed| format!(" and through {aimed}"));
-        lines.push(format!("{} through {}{twin}{aimed}", group[0].white_box.attack, through.join("; ")));
+        lines.push(format!(
+            "{} through {}{twin}{aimed}",
+            group[0].white_box.attack.name(),
+            through.join("; ")
+        ));
     }
     for duel in &plan.yardsticks {
-        lines.push(format!("yardstick: {} through {} against {}", duel.attack, duel.other, duel.training));
+        lines.push(format!(
+            "yardstick: {} through {} against {}",
+            duel.attack.name(),
+            duel.other,
+            duel.training
+        ));
     }
     if !plan.gradient_free.is_empty() {
-        let attacks = plan.gradient_free.iter().map(|planned| planned.attack.as_str()).collect();
-        lines.push(format!("without gradients, on what withstands: {}", names(attacks)));
+        lines.push(format!("without gradients, on what withstands: {}", names(&plan.gradient_free)));
     }
     for NotTried { attack, estimator, reason } in &plan.left_out {
         lines.push(format!("not {attack} through {estimator}: {reason}"));
@@ -131,10 +139,10 @@ fn pace(subject: &Subject<'_>, points: &Points) -> f64 {
 }
 
 /// Seconds that a plan takes at one radius if every image withstands everything.
-fn withstanding_seconds(subject: &Subject<'_>, plan: &Plan, points: &Points) -> Result<f64, AssessError> {
+fn withstanding_seconds(subject: &Subject<'_>, plan: &Plan, points: &Points) -> f64 {
     let training = subject.deployment.training_gradient.clone();
     let judge = subject.model.victim(subject.deployment, subject.readout.clone(), training);
     let victims = plan.victims(subject);
-    let work = plan.cascade(subject, judge.as_ref(), &victims)?.work();
-    Ok(work * points.len() as f64 * pace(subject, points))
+    let work = plan.cascade(subject, judge.as_ref(), &victims).work();
+    work * points.len() as f64 * pace(subject, points)
 }

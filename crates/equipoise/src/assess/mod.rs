@@ -11,6 +11,7 @@ pub use describe::Description;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use burn::tensor::Device;
 use equipoise_dataset::{Dataset, DatasetError};
@@ -18,7 +19,7 @@ use equipoise_record::{Evaluation, FORMAT_VERSION, ReadoutResult, Verdict};
 use equipoise_verdict::conclude;
 use serde_json::{Value, json};
 
-use crate::attack::{self, Beat, Budget, Norm, UnknownAttack};
+use crate::attack::{self, Attack, AttackNameError, Budget, Norm, Step};
 use crate::batch::from_vec;
 use crate::checkpoint::ModelFile;
 use crate::defense::{DefenseError, EarlyChoice, choose_early};
@@ -39,8 +40,8 @@ const BATCH: usize = 64;
 /// Which attacks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attacks {
-    /// Attacks by name, each once, to be crossed with the gradients.
-    pub names: Vec<String>,
+    /// Attacks, each once, to be crossed with the gradients.
+    pub listed: Vec<Arc<dyn Attack>>,
     /// Whether the white-box plan is tried too, which brings its own gradients ([`crate::plan`]).
     pub white_box: bool,
 }
@@ -48,26 +49,42 @@ pub struct Attacks {
 impl Attacks {
     /// The white-box plan alone.
     pub fn white_box() -> Self {
-        Self { names: Vec::new(), white_box: true }
+        Self { listed: Vec::new(), white_box: true }
+    }
+
+    /// These attacks alone.
+    pub fn of(attacks: impl IntoIterator<Item = Arc<dyn Attack>>) -> Self {
+        let mut all = Self::default();
+        attacks.into_iter().for_each(|attack| all.add(attack));
+        all
+    }
+
+    fn add(&mut self, attack: Arc<dyn Attack>) {
+        if !self.listed.contains(&attack) {
+            self.listed.push(attack);
+        }
+    }
+
+    /// Names of the attacks that are crossed with the gradients.
+    pub fn names(&self) -> Vec<String> {
+        self.listed.iter().map(|attack| attack.name()).collect()
     }
 }
 
-/// Names and sets that [`attack::set`] knows, and `whitebox`, the white-box plan, separated by commas.
+/// Reads names and sets that [`attack::set`] knows, those of registered attacks among them, and `whitebox`, the white-box
+/// plan, separated by commas.
 impl FromStr for Attacks {
-    type Err = UnknownAttack;
+    type Err = AttackNameError;
 
-    fn from_str(list: &str) -> Result<Self, UnknownAttack> {
+    fn from_str(list: &str) -> Result<Self, AttackNameError> {
         let mut attacks = Self::default();
         for name in list.split(',') {
             if name.trim() == "whitebox" {
                 attacks.white_box = true;
                 continue;
             }
-            for attack in attack::set(name)? {
-                if !attacks.names.contains(&attack.name()) {
-                    attacks.names.push(attack.name());
-                }
-            }
+            let set = attack::set(name).map_err(|error| error.or(", whitebox"))?;
+            set.into_iter().for_each(|attack| attacks.add(attack.into()));
         }
         Ok(attacks)
     }
@@ -109,9 +126,6 @@ pub enum AssessError {
     /// The data set.
     #[error(transparent)]
     Points(#[from] PointsError),
-    /// An attack's name.
-    #[error(transparent)]
-    Attack(#[from] UnknownAttack),
     /// An evaluation.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
@@ -339,7 +353,7 @@ impl<'a> Assessment<'a> {
                 "model": self.model.metadata,
                 "model_sha256": self.hash,
                 "split": self.split,
-                "attacks": self.attacks.names,
+                "attacks": self.attacks.names(),
                 "whitebox": self.attacks.white_box,
                 "time_limit": self.time_limit,
                 "flag_count": self.checks,
@@ -419,7 +433,7 @@ impl<'a> Assessment<'a> {
     }
 
     fn plan(&self, subject: &Subject<'_>) -> Plan {
-        let named = Tries::product(subject, &self.attacks.names, &self.gradients);
+        let named = Tries::product(subject, &self.attacks.listed, &self.gradients);
         let tries =
             if self.attacks.white_box { Tries::white_box(subject, &self.asked).with(named) } else { named };
         Plan::new(subject, tries, self.control)
@@ -471,8 +485,8 @@ impl Observer for Labelled<'_> {
         self.observer.counts(met, broken);
     }
 
-    fn beat(&self, beat: Beat) -> ControlFlow<()> {
-        self.observer.beat(beat)
+    fn step(&self, step: Step) -> ControlFlow<()> {
+        self.observer.step(step)
     }
 
     fn forecast(&self, forecast: Forecast) {

@@ -39,7 +39,7 @@ impl Assessment<'_> {
         let deployment = &metadata.deployment;
         let judge = model.victim(deployment, readout.clone(), deployment.training_gradient.clone());
         let victims = plan.victims(&subject);
-        let cascade = plan.cascade(&subject, judge.as_ref(), &victims)?;
+        let cascade = plan.cascade(&subject, judge.as_ref(), &victims);
         let radii = self.budgets.len();
         let limit = self.time_limit.map(|seconds| TimeLimit { seconds: seconds / radii as f64 });
         let mut smaller: Option<Outcome> = None;

@@ -163,8 +163,8 @@ impl Budget {
         combine(images, perturbed, |original, pixels| self.project_example(original, pixels))
     }
 
-    /// [`Self::project`] for the pixels of one example, in place.
-    pub(super) fn project_example(&self, original: &[f32], pixels: &mut [f32]) {
+    /// Moves the pixels of one example to the nearest image in the ball, in place, as [`Self::project`] does for a batch.
+    pub fn project_example(&self, original: &[f32], pixels: &mut [f32]) {
         match self.norm {
             Norm::Linf => {
                 for (pixel, &x) in pixels.iter_mut().zip(original) {
@@ -217,8 +217,8 @@ impl Budget {
         from_vec(entries, shape, &gradient.device())
     }
 
-    /// [`Self::ascent_step`] for the gradient of one example, in place.
-    pub(super) fn ascent_example(&self, gradient: &mut [f32], step: f64) {
+    /// Replaces the gradient of one example by the step of steepest ascent, as [`Self::ascent_step`] does for a batch.
+    pub fn ascent_example(&self, gradient: &mut [f32], step: f64) {
         for entry in gradient.iter_mut() {
             *entry = finite_or(*entry, 0.0);
         }

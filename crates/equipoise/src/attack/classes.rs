@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::Attack;
+use super::names::{listed, possible};
 use crate::batch::{Logits, to_vec};
 
 /// An attack needs more classes than the model has.
@@ -16,7 +16,7 @@ pub struct TooFewClasses {
     /// The classes that there are.
     pub classes: usize,
     /// The attacks that remain possible.
-    pub possible: &'static str,
+    pub possible: String,
 }
 
 /// Whether there are as many classes as needed.
@@ -25,22 +25,10 @@ pub(super) fn at_least(needed: usize, attack: &str, classes: usize) -> Result<()
         return Ok(());
     }
     let possible = match classes {
-        3.. => "pgd, apgd-ce, apgd-dlr, fab, fab-t or square",
-        2 => "pgd, apgd-ce, fab, fab-t or square",
-        _ => "a model with at least two classes",
+        2.. => listed(&possible(|attack| attack.least_classes() <= classes)),
+        _ => "a model with at least two classes".to_owned(),
     };
     Err(TooFewClasses { attack: attack.to_owned(), needed, classes, possible })
-}
-
-/// For attacks, whose callers have checked.
-///
-/// # Panics
-///
-/// If there are fewer classes than the attack needs.
-pub(super) fn enough_classes(attack: &dyn Attack, classes: usize) {
-    if let Err(error) = attack.check(classes) {
-        panic!("{error}");
-    }
 }
 
 /// Each example's classes other than its label, from the largest logit down, ties to the lower class; for a
@@ -77,7 +65,7 @@ mod tests {
         let three = at_least(4, "apgd-t", 3).unwrap_err().to_string();
         assert_eq!(
             three,
-            "apgd-t needs at least 4 classes and the model has 3: use pgd, apgd-ce, apgd-dlr, fab, fab-t or \
+            "apgd-t needs at least 4 classes and the model has 3: use pgd-10, apgd-ce, apgd-dlr, fab, fab-t or \
              square instead"
         );
         let two = at_least(3, "apgd-dlr", 2).unwrap_err().to_string();

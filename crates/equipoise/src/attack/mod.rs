@@ -3,32 +3,40 @@
 //! A [`Classifier`] answers with logits (black box); a [`WhiteBox`] answers with values and gradients of an
 //! [`Objective`]. A readout and a gradient estimator make a DEQ into a white box, so the grid of adaptive
 //! attacks is the product readout × estimator × attack.
+//!
+//! An [`Attack`] is a search; restarts, random numbers, progress and claims are the driver's ([`Search`]). An attack of
+//! one's own is one file and one call of [`register`], after which its name is known everywhere
+//! ([the guide](crate::guide::attacks::own_attack)).
 
 mod budget;
-mod carried;
 mod classes;
 mod l1;
 mod names;
 mod norms;
-mod pulse;
+mod progress;
 pub(crate) mod random;
-mod board;
+mod warm_start;
+mod driver;
 mod pgd;
 mod apgd;
 mod fab;
 mod square;
 
+use std::fmt;
+use std::ops::ControlFlow;
+
 pub use apgd::{Apgd, ApgdConfig, ApgdError, ApgdLoss, checkpoints};
 pub use budget::{Budget, BudgetError, Norm};
-pub use carried::Carried;
 pub use classes::TooFewClasses;
+pub use driver::{Answer, Schedule, Search};
 pub use fab::{Fab, FabConfig, FabError, Nearest};
-pub use names::{UnknownAttack, parse, set};
+pub use names::{AttackNameError, Counts, Family, RegisterError, parse, register, set};
 pub use norms::UnsupportedNorm;
 pub use pgd::{Pgd, PgdConfig, PgdError, PgdLoss};
-pub use pulse::{Beat, Pulse, Steady};
+pub use progress::{Progress, Step, Uninterrupted};
 pub use random::{ExampleRng, Noise};
 pub use square::{Square, SquareConfig, SquareError, square_share};
+pub use warm_start::WarmStart;
 
 use crate::batch::{Images, Logits, Values};
 use crate::loss::Objective;
@@ -64,23 +72,23 @@ pub trait WhiteBox: Classifier {
     /// Value and estimated gradient of an objective.
     fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient;
 
-    /// The same, continued from what the call before kept for these examples at images nearby. Its answer may differ
-    /// from that of [`Self::value_and_gradient`], which begins from nothing, and is never a verdict. A white box
-    /// without anything to continue answers as ever, and keeps nothing.
+    /// Value and estimated gradient of an objective, with solves that go on from what the call before kept for these
+    /// examples at images nearby. The answer may differ from that of [`Self::value_and_gradient`], which begins from
+    /// nothing, and is never a verdict. A white box without anything to continue answers as ever, and keeps nothing.
     fn value_and_gradient_from(
         &self,
         images: &Images,
         objective: &dyn Objective,
-        carried: &mut Carried,
+        warm_start: &mut WarmStart,
     ) -> ValueAndGradient {
-        let _ = carried;
+        let _ = warm_start;
         self.value_and_gradient(images, objective)
     }
 }
 
 /// The examples under attack.
 #[derive(Debug, Clone)]
-pub struct Targets<'a> {
+pub struct Examples<'a> {
     /// Unperturbed images `[N, C, H, W]`.
     pub images: &'a Images,
     /// True classes.
@@ -92,13 +100,6 @@ pub struct Targets<'a> {
     pub seed: u64,
     /// Which of several independent starts: all random numbers of another start are others. 0 is the first.
     pub start: usize,
-}
-
-impl Targets<'_> {
-    /// The generator of one example, for a purpose and a restart.
-    pub(crate) fn rng(&self, purpose: &str, row: usize, restart: usize) -> ExampleRng {
-        ExampleRng::new(self.seed, purpose, self.indices[row], restart).starting(self.start)
-    }
 }
 
 /// What an attack brings back.
@@ -114,8 +115,8 @@ pub struct Attempt {
 
 impl Attempt {
     /// The unperturbed images, and no claims.
-    pub fn nothing(targets: &Targets<'_>) -> Self {
-        Self { images: targets.images.clone(), claimed: vec![false; targets.labels.len()] }
+    pub fn nothing(examples: &Examples<'_>) -> Self {
+        Self { images: examples.images.clone(), claimed: vec![false; examples.labels.len()] }
     }
 }
 
@@ -128,39 +129,27 @@ pub struct Queries {
     pub logits: usize,
 }
 
-/// An attack.
+/// An attack: how its searches are scheduled, and the search. The rest is the driver's (see [`Search`]).
 ///
 /// What it finds for an example must not depend on the other examples of its batch.
 pub trait Attack: Send + Sync {
     /// Its name in tables and on the command line, such as `pgd-10`.
     fn name(&self) -> String;
 
-    /// Everything that its result depends on beside victim, targets and budget, in words: two attacks with the
+    /// Everything that its result depends on beside victim, examples and budget, in words: two attacks with the
     /// same settings find the same images. The name, unless there is more to say.
     fn settings(&self) -> String {
         self.name()
     }
 
-    /// Whether a model of so many classes can be attacked this way.
-    ///
-    /// # Errors
-    ///
-    /// [`TooFewClasses`], which names the attacks that remain possible. To be asked before
-    /// [`Self::attempt`], which may panic with the same message.
-    fn check(&self, classes: usize) -> Result<(), TooFewClasses> {
-        let _ = classes;
-        Ok(())
+    /// The fewest classes that it can attack.
+    fn least_classes(&self) -> usize {
+        2
     }
 
-    /// Whether it searches in balls of this norm. Every attack does unless it says otherwise.
-    ///
-    /// # Errors
-    ///
-    /// [`UnsupportedNorm`], which names the attacks that do. To be asked before [`Self::attempt`], which may panic
-    /// with the same message.
-    fn check_norm(&self, norm: Norm) -> Result<(), UnsupportedNorm> {
-        let _ = norm;
-        Ok(())
+    /// The norms in whose balls it searches.
+    fn norms(&self) -> &'static [Norm] {
+        &[Norm::Linf, Norm::L2, Norm::L1]
     }
 
     /// Whether it asks for gradients. A black-box attack asks for logits alone, so one gradient estimator is as
@@ -174,29 +163,95 @@ pub trait Attack: Send + Sync {
         true
     }
 
-    /// What it asks of a model of so many classes, within a ball of this norm, for a point that withstands it: the
-    /// most that a point can cost.
-    fn queries(&self, classes: usize, norm: Norm) -> Queries;
+    /// How often it searches, and what a search asks of a model of so many classes, at least [`Self::least_classes`],
+    /// within a ball of this norm.
+    fn schedule(&self, classes: usize, norm: Norm) -> Schedule;
+
+    /// One search for the examples that [`Search::rows`] names.
+    ///
+    /// # Errors
+    ///
+    /// Breaks where [`Search::step`] breaks, with nothing more asked or kept.
+    fn search(&self, search: &mut Search<'_>) -> ControlFlow<()>;
+
+    /// Whether a model of so many classes can be attacked this way.
+    ///
+    /// # Errors
+    ///
+    /// [`TooFewClasses`], which names the attacks that remain possible. To be asked before [`Self::run`], which panics
+    /// with the same message.
+    fn check(&self, classes: usize) -> Result<(), TooFewClasses> {
+        classes::at_least(self.least_classes(), &self.name(), classes)
+    }
+
+    /// Whether it searches in balls of this norm.
+    ///
+    /// # Errors
+    ///
+    /// [`UnsupportedNorm`], which names the attacks that do. To be asked before [`Self::run`], which panics with the
+    /// same message.
+    fn check_norm(&self, norm: Norm) -> Result<(), UnsupportedNorm> {
+        norms::searches_in(self, norm)
+    }
+
+    /// The questions that it asks a model of so many classes about a point that withstands it within a ball of this
+    /// norm: the most that a point can cost.
+    fn queries(&self, classes: usize, norm: Norm) -> Queries {
+        self.schedule(classes, norm).all_queries()
+    }
 
     /// Searches, and says which images it found to be misclassified.
     ///
-    /// It tells `pulse` of every step, and returns at once with what it has when it is told to stop: such an
-    /// attempt is cut short, and another run of the attack does not repeat it.
-    fn attempt_with(
+    /// It tells `progress` of every step, and returns at once with what it has when it is told to stop: such an
+    /// attempt is cut short, and another run of the attack does not repeat it. An attack that is carried out by another
+    /// program takes the place of this method; whoever evaluates it verifies what it returns.
+    ///
+    /// # Panics
+    ///
+    /// With the messages of [`Self::check`] and [`Self::check_norm`].
+    fn run_with(
         &self,
         victim: &dyn WhiteBox,
-        targets: &Targets<'_>,
+        examples: &Examples<'_>,
         budget: &Budget,
-        pulse: &dyn Pulse,
-    ) -> Attempt;
-
-    /// [`Self::attempt_with`] to its end.
-    fn attempt(&self, victim: &dyn WhiteBox, targets: &Targets<'_>, budget: &Budget) -> Attempt {
-        self.attempt_with(victim, targets, budget, &Steady)
+        progress: &dyn Progress,
+    ) -> Attempt {
+        insist(self, victim.classes(), budget.norm());
+        let schedule = self.schedule(victim.classes(), budget.norm());
+        driver::drive(schedule, victim, (examples, budget), progress, |search| self.search(search))
     }
 
-    /// The perturbed images `[N, C, H, W]` alone.
-    fn run(&self, victim: &dyn WhiteBox, targets: &Targets<'_>, budget: &Budget) -> Images {
-        self.attempt(victim, targets, budget).images
+    /// Searches to the end, without anybody to tell of its steps; see [`Self::run_with`].
+    fn run(&self, victim: &dyn WhiteBox, examples: &Examples<'_>, budget: &Budget) -> Attempt {
+        self.run_with(victim, examples, budget, &Uninterrupted)
     }
 }
+
+/// For callers of an attack, who have checked.
+///
+/// # Panics
+///
+/// If the attack has no form for a model of so many classes, or for balls of this norm.
+fn insist(attack: &(impl Attack + ?Sized), classes: usize, norm: Norm) {
+    if let Err(error) = attack.check(classes) {
+        panic!("{error}");
+    }
+    if let Err(error) = attack.check_norm(norm) {
+        panic!("{error}");
+    }
+}
+
+impl fmt::Debug for dyn Attack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name(), self.settings())
+    }
+}
+
+/// Two attacks are the same if their names and settings are: then they find the same images.
+impl PartialEq for dyn Attack {
+    fn eq(&self, other: &Self) -> bool {
+        (self.name(), self.settings()) == (other.name(), other.settings())
+    }
+}
+
+impl Eq for dyn Attack {}

@@ -1,39 +1,36 @@
 //! Attacks by name, as they stand on the command line and in tables.
 //!
-//! Each family of attacks has one entry in a table: the form of its names, in words, and a function that
-//! makes an attack of a name, or declines it. A new family is a new entry.
+//! A table has one entry for each family of attacks: each attack's own file says how its names look and what they mean.
+//! A program that has attacks of its own adds their families with [`register`].
 
-use std::fmt;
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use thiserror::Error;
 
-use super::Attack;
-use super::apgd::{Apgd, ApgdConfig, ApgdLoss};
-use super::fab::{Fab, FabConfig};
-use super::pgd::{Pgd, PgdConfig, PgdLoss};
-use super::square::{Square, SquareConfig};
+use super::{Attack, apgd, fab, pgd, square};
 
-/// A family of attacks: how its names look, and what they mean.
-struct Family {
-    form: &'static str,
-    parse: fn(&str) -> Option<Box<dyn Attack>>,
+/// A family of attacks: how their names look, and what they mean.
+#[derive(Debug, Clone, Copy)]
+pub struct Family {
+    /// Names of its attacks with their usual settings, which error messages recommend.
+    pub names: &'static [&'static str],
+    /// The form of its names, in words and with examples.
+    pub usage: &'static str,
+    /// The attack of a name, or `None` for a name of another family. [`Counts::read`] reads what names usually hold.
+    pub parse: fn(&str) -> Result<Option<Box<dyn Attack>>, AttackNameError>,
 }
 
-const FAMILIES: &[Family] = &[
-    Family {
-        form: "pgd-STEPS[xRESTARTS][-margin][-warm] such as pgd-10, pgd-50x5, pgd-10-margin",
-        parse: parse_pgd,
-    },
-    Family {
-        form: "apgd-ce, apgd-dlr and apgd-t, with [-ITERATIONS[xRESTARTS]] such as apgd-ce-50, apgd-dlr-100x5",
-        parse: parse_apgd,
-    },
-    Family {
-        form: "fab-t and fab, with [-ITERATIONS[xRESTARTS]] such as fab-t-50, fab-100x5",
-        parse: parse_fab,
-    },
-    Family { form: "square[-QUERIES[xRESTARTS]] such as square, square-1000", parse: parse_square },
-];
+/// The families of this crate.
+const FAMILIES: [Family; 4] = [pgd::FAMILY, apgd::FAMILY, fab::FAMILY, square::FAMILY];
+
+/// The families of programs that use it.
+static REGISTERED: RwLock<Vec<Family>> = RwLock::new(Vec::new());
+static REGISTERING: Mutex<()> = Mutex::new(());
+
+fn families() -> Vec<Family> {
+    let registered = REGISTERED.read().unwrap_or_else(PoisonError::into_inner);
+    FAMILIES.iter().chain(registered.iter()).copied().collect()
+}
 
 /// Attacks that are run together, by the names they have alone.
 struct Set {
@@ -50,14 +47,60 @@ const SETS: &[Set] = &[
     },
 ];
 
-/// A name that no attack has.
+/// A name that is no attack's.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("unknown attack `{name}`: the attacks are {known}")]
-pub struct UnknownAttack {
-    /// What was asked for.
-    pub name: String,
-    /// The forms of all names.
-    pub known: String,
+pub enum AttackNameError {
+    /// No family has such names.
+    #[error("unknown attack `{name}`: the attacks are {known}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// The forms of all names.
+        known: String,
+    },
+    /// A number in the name is beyond what can be asked for.
+    #[error("attack `{name}`: {number} is too many, use 1 to {most} steps and 1 to {most} restarts", most = Counts::MOST)]
+    TooMany {
+        /// What was asked for.
+        name: String,
+        /// The number.
+        number: String,
+    },
+}
+
+/// Why a family of attacks cannot be registered.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RegisterError {
+    /// One of its names is an attack's already.
+    #[error("an attack named `{0}` is known already: give the new family other names, and register it once")]
+    Taken(String),
+    /// It does not read one of its own names, or gives another to the attack that it makes.
+    #[error(
+        "the family does not read `{0}`, one of its names, as an attack of this name: mend its `parse` or its `names`"
+    )]
+    Unreadable(String),
+}
+
+/// Makes a family of attacks known by name, to [`parse`] and [`set`] and so to an assessment, for as long as the program
+/// runs. Names that another family reads stay with it.
+///
+/// # Errors
+///
+/// [`RegisterError`] if one of its names is known already, or is not read back.
+pub fn register(family: Family) -> Result<(), RegisterError> {
+    for &name in family.names {
+        match (family.parse)(name) {
+            Ok(Some(attack)) if attack.name() == name => {}
+            _ => return Err(RegisterError::Unreadable(name.to_owned())),
+        }
+    }
+    // One registration at a time. The table itself can be read meanwhile: a family may parse by the names of others.
+    let _one = REGISTERING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(&name) = family.names.iter().find(|name| parse(name).is_ok()) {
+        return Err(RegisterError::Taken(name.to_owned()));
+    }
+    REGISTERED.write().unwrap_or_else(PoisonError::into_inner).push(family);
+    Ok(())
 }
 
 /// The attack of this name, with the settings that the name implies.
@@ -66,17 +109,26 @@ pub struct UnknownAttack {
 /// # use equipoise::attack;
 /// assert_eq!(attack::parse("pgd-20x3")?.name(), "pgd-20x3");
 /// assert!(attack::parse("pdg-10").is_err());
-/// # Ok::<(), attack::UnknownAttack>(())
+/// # Ok::<(), attack::AttackNameError>(())
 /// ```
 ///
 /// # Errors
 ///
-/// [`UnknownAttack`], which lists the names there are.
-pub fn parse(name: &str) -> Result<Box<dyn Attack>, UnknownAttack> {
-    FAMILIES.iter().find_map(|family| (family.parse)(name.trim())).ok_or_else(|| UnknownAttack {
-        name: name.to_owned(),
-        known: FAMILIES.iter().map(|family| family.form).collect::<Vec<_>>().join("; "),
-    })
+/// [`AttackNameError`], which lists the names there are, or says which numbers a name can hold.
+pub fn parse(name: &str) -> Result<Box<dyn Attack>, AttackNameError> {
+    let families = families();
+    for family in &families {
+        match (family.parse)(name.trim()) {
+            Ok(None) => {}
+            Ok(Some(attack)) => return Ok(attack),
+            Err(AttackNameError::TooMany { number, .. }) => {
+                return Err(AttackNameError::TooMany { name: name.trim().to_owned(), number });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let known: Vec<&str> = families.iter().map(|family| family.usage).collect();
+    Err(AttackNameError::Unknown { name: name.to_owned(), known: known.join("; ") })
 }
 
 /// The attacks of a set, in the order in which they are to be run, or the attack of this name alone.
@@ -89,100 +141,111 @@ pub fn parse(name: &str) -> Result<Box<dyn Attack>, UnknownAttack> {
 /// # use equipoise::attack;
 /// let names: Vec<_> = attack::set("autoattack")?.iter().map(|attack| attack.name()).collect();
 /// assert_eq!(names, ["apgd-ce", "apgd-t", "fab-t", "square"]);
-/// # Ok::<(), attack::UnknownAttack>(())
+/// # Ok::<(), attack::AttackNameError>(())
 /// ```
 ///
 /// # Errors
 ///
-/// [`UnknownAttack`], which lists the names there are.
-pub fn set(name: &str) -> Result<Vec<Box<dyn Attack>>, UnknownAttack> {
+/// [`AttackNameError`], as for [`parse`].
+pub fn set(name: &str) -> Result<Vec<Box<dyn Attack>>, AttackNameError> {
     match SETS.iter().find(|set| set.name == name.trim()) {
         Some(set) => set.attacks.iter().copied().map(parse).collect(),
         None => parse(name).map(|attack| vec![attack]).map_err(|error| {
             let sets = SETS.iter().map(|set| set.name).collect::<Vec<_>>().join(", ");
-            UnknownAttack { known: format!("{}; sets of attacks are {sets}", error.known), ..error }
+            error.or(&format!("; sets of attacks are {sets}"))
         }),
     }
 }
 
-fn parse_pgd(name: &str) -> Option<Box<dyn Attack>> {
-    let rest = name.strip_prefix("pgd-")?;
-    let (rest, warm_start) = match rest.strip_suffix("-warm") {
-        Some(rest) => (rest, true),
-        None => (rest, false),
-    };
-    let (count, objective) = match rest.strip_suffix("-margin") {
-        Some(count) => (count, PgdLoss::Margin),
-        None => (rest, PgdLoss::CrossEntropy),
-    };
-    let (steps, restarts) = count.split_once('x').unwrap_or((count, "1"));
-    let (steps, restarts) = (natural(steps)?, natural(restarts)?);
-    let config = PgdConfig { steps, restarts, objective, warm_start, ..PgdConfig::default() };
-    Some(Box::new(Pgd::new(config).ok()?))
-}
-
-fn parse_apgd(name: &str) -> Option<Box<dyn Attack>> {
-    let losses = [
-        ("apgd-ce", ApgdLoss::CrossEntropy),
-        ("apgd-dlr", ApgdLoss::Dlr),
-        ("apgd-t", ApgdLoss::TargetedDlr { targets: USUAL_TARGETS }),
-    ];
-    losses.into_iter().find_map(|(family, loss)| {
-        let usual = ApgdConfig { loss, ..ApgdConfig::default() };
-        let (iterations, restarts) = counts(name, family, usual.iterations)?;
-        Some(Box::new(Apgd::new(ApgdConfig { iterations, restarts, ..usual }).ok()?) as Box<dyn Attack>)
-    })
-}
-
-fn parse_fab(name: &str) -> Option<Box<dyn Attack>> {
-    // The longer name first: `fab` is how both begin.
-    [("fab-t", Some(USUAL_TARGETS)), ("fab", None)].into_iter().find_map(|(family, targets)| {
-        let usual = FabConfig { targets, ..FabConfig::default() };
-        let (iterations, restarts) = counts(name, family, usual.iterations)?;
-        Some(Box::new(Fab::new(FabConfig { iterations, restarts, ..usual }).ok()?) as Box<dyn Attack>)
-    })
-}
-
-fn parse_square(name: &str) -> Option<Box<dyn Attack>> {
-    let usual = SquareConfig::default();
-    let (queries, restarts) = counts(name, "square", usual.queries)?;
-    Some(Box::new(Square::new(SquareConfig { queries, restarts, ..usual }).ok()?))
-}
-
-/// Target classes of the targeted attacks in the reference implementation.
-const USUAL_TARGETS: usize = 9;
-
-/// Iterations and restarts in a name of the form `family[-ITERATIONS[xRESTARTS]]`.
-fn counts(name: &str, family: &str, usual: usize) -> Option<(usize, usize)> {
-    let rest = name.strip_prefix(family)?;
-    if rest.is_empty() {
-        return Some((usual, 1));
-    }
-    let rest = rest.strip_prefix('-')?;
-    let (iterations, restarts) = rest.split_once('x').unwrap_or((rest, "1"));
-    Some((natural(iterations)?, natural(restarts)?))
-}
-
-/// Writes what [`counts`] reads, in its shortest form.
-pub(super) fn write_name(
-    f: &mut fmt::Formatter<'_>,
-    family: &str,
-    (iterations, usual): (usize, usize),
-    restarts: usize,
-) -> fmt::Result {
-    match (iterations == usual, restarts) {
-        (true, 1) => write!(f, "{family}"),
-        (_, 1) => write!(f, "{family}-{iterations}"),
-        _ => write!(f, "{family}-{iterations}x{restarts}"),
+impl AttackNameError {
+    /// Adds to the names there are.
+    pub(crate) fn or(self, more: &str) -> Self {
+        match self {
+            Self::Unknown { name, known } => Self::Unknown { name, known: known + more },
+            error => error,
+        }
     }
 }
 
-/// A positive whole number in plain digits.
-fn natural(text: &str) -> Option<usize> {
-    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
+/// Names of the attacks with the usual settings that are of this kind.
+pub(super) fn possible(is: impl Fn(&dyn Attack) -> bool) -> Vec<&'static str> {
+    let names = families().into_iter().flat_map(|family| family.names);
+    names.copied().filter(|name| parse(name).is_ok_and(|attack| is(attack.as_ref()))).collect()
+}
+
+/// Names in a sentence: `a, b or c`.
+pub(super) fn listed(names: &[&str]) -> String {
+    match names {
+        [] => "another attack".to_owned(),
+        [only] => (*only).to_owned(),
+        [most @ .., last] => format!("{} or {last}", most.join(", ")),
     }
-    text.parse().ok().filter(|&number| number > 0)
+}
+
+/// What [`Family::parse`] makes of a configuration.
+pub(super) fn boxed<E>(attack: Result<impl Attack + 'static, E>) -> Option<Box<dyn Attack>> {
+    attack.ok().map(|attack| Box::new(attack) as Box<dyn Attack>)
+}
+
+/// Steps and restarts, as they stand in a name of the form `family-STEPS[xRESTARTS]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Steps of a search, whatever the attack calls them.
+    pub steps: usize,
+    /// Independent searches.
+    pub restarts: usize,
+}
+
+impl Counts {
+    /// The most steps, and the most restarts, that a name can ask for.
+    pub const MOST: usize = 1_000_000;
+
+    /// Reads `family-STEPS[xRESTARTS]`, and `family` alone where there is a `usual` number of steps. `None` for any
+    /// other name.
+    ///
+    /// ```
+    /// # use equipoise::attack::Counts;
+    /// assert_eq!(Counts::read("mi-fgsm-10x3", "mi-fgsm", None)?, Some(Counts { steps: 10, restarts: 3 }));
+    /// assert_eq!(Counts::read("mi-fgsm", "mi-fgsm", None)?, None);
+    /// # Ok::<(), equipoise::attack::AttackNameError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`AttackNameError::TooMany`] for a number beyond [`Self::MOST`].
+    pub fn read(name: &str, family: &str, usual: Option<usize>) -> Result<Option<Self>, AttackNameError> {
+        let Some(rest) = name.strip_prefix(family) else { return Ok(None) };
+        if rest.is_empty() {
+            return Ok(usual.map(|steps| Self { steps, restarts: 1 }));
+        }
+        let Some(rest) = rest.strip_prefix('-') else { return Ok(None) };
+        let (steps, restarts) = rest.split_once('x').unwrap_or((rest, "1"));
+        if !is_natural(steps) || !is_natural(restarts) {
+            return Ok(None);
+        }
+        let number =
+            |digits: &str| {
+                // Digits that do not fit into a number are too many as well.
+                digits.parse().ok().filter(|number| *number <= Self::MOST).ok_or_else(|| {
+                    AttackNameError::TooMany { name: name.to_owned(), number: digits.to_owned() }
+                })
+            };
+        Ok(Some(Self { steps: number(steps)?, restarts: number(restarts)? }))
+    }
+
+    /// Writes what [`Self::read`] reads, in its shortest form.
+    pub fn name(&self, family: &str, usual: Option<usize>) -> String {
+        match (Some(self.steps) == usual, self.restarts) {
+            (true, 1) => family.to_owned(),
+            (_, 1) => format!("{family}-{}", self.steps),
+            _ => format!("{family}-{}x{}", self.steps, self.restarts),
+        }
+    }
+}
+
+/// Whether this is a positive whole number in plain digits, however large.
+fn is_natural(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.bytes().any(|byte| byte != b'0')
 }
 
 #[cfg(test)]
@@ -214,7 +277,7 @@ mod tests {
         assert_eq!(names("pgd-10"), ["pgd-10"]);
         let Err(error) = set("auto") else { panic!("auto was read") };
         assert!(error.to_string().contains("autoattack-plus"), "{error}");
-        assert_eq!(error.name, "auto");
+        assert!(matches!(error, AttackNameError::Unknown { name, .. } if name == "auto"));
     }
 
     #[test]
@@ -244,5 +307,34 @@ mod tests {
             let Err(error) = parse(name) else { panic!("{name} was read") };
             assert!(error.to_string().contains("pgd-STEPS"), "{error}");
         }
+    }
+
+    #[test]
+    fn numbers_have_a_bound() {
+        assert_eq!(parse("pgd-1000000x1000000").unwrap().name(), "pgd-1000000x1000000");
+        for (name, number) in [
+            ("pgd-99999999999", "99999999999"),
+            ("pgd-10x1000001-margin-warm", "1000001"),
+            ("apgd-t-1000001", "1000001"),
+            ("fab-2000000x2", "2000000"),
+            ("square-340282366920938463463374607431768211456", "340282366920938463463374607431768211456"),
+        ] {
+            let message = parse(name).unwrap_err().to_string();
+            assert!(message.contains(number) && message.contains("1 to 1000000 steps"), "{message}");
+            assert_eq!(set(name).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn the_names_of_every_family_are_read_back() {
+        for family in FAMILIES {
+            for &name in family.names {
+                assert_eq!(parse(name).unwrap().name(), name);
+                assert!(family.usage.contains(name), "{name} stands in {}", family.usage);
+            }
+            assert_eq!(register(family), Err(RegisterError::Taken(family.names[0].to_owned())));
+        }
+        let nothing = Family { names: &["nothing"], usage: "nothing", parse: |_| Ok(None) };
+        assert_eq!(register(nothing), Err(RegisterError::Unreadable("nothing".to_owned())));
     }
 }

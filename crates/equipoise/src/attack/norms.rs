@@ -2,39 +2,34 @@
 
 use thiserror::Error;
 
-use super::{Attack, Budget, Norm};
+use super::names::{listed, possible, set};
+use super::{Attack, Norm};
 
 /// An attack has no form for a norm.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error(
-    "{attack} does not search in {norm} balls: with {norm} use apgd-ce, apgd-dlr or apgd-t (in place of autoattack: \
-     apgd-ce,apgd-t)"
-)]
+#[error("{attack} does not search in {norm} balls: with {norm} use {possible}")]
 pub struct UnsupportedNorm {
     /// The attack's name.
     pub attack: String,
     /// The norm.
     pub norm: Norm,
+    /// The attacks that search in its balls.
+    pub possible: String,
 }
 
-/// For attacks that know L∞ and L2 alone. A step of steepest ascent in L1 changes one pixel, and a ball of L1 leaves
-/// few pixels to change: what is made for the others finds next to nothing there.
-pub(super) fn not_l1(attack: &dyn Attack, norm: Norm) -> Result<(), UnsupportedNorm> {
-    match norm {
-        Norm::Linf | Norm::L2 => Ok(()),
-        Norm::L1 => Err(UnsupportedNorm { attack: attack.name(), norm }),
+/// Whether an attack searches in balls of this norm.
+pub(super) fn searches_in(attack: &(impl Attack + ?Sized), norm: Norm) -> Result<(), UnsupportedNorm> {
+    if attack.norms().contains(&norm) {
+        return Ok(());
     }
-}
-
-/// For attacks, whose callers have checked.
-///
-/// # Panics
-///
-/// If the attack does not search in balls of this norm.
-pub(super) fn right_norm(attack: &dyn Attack, budget: &Budget) {
-    if let Err(error) = attack.check_norm(budget.norm()) {
-        panic!("{error}");
+    let mut possible = listed(&possible(|other| other.norms().contains(&norm)));
+    let standard = set("autoattack").unwrap_or_default();
+    let remain = standard.iter().filter(|member| member.norms().contains(&norm));
+    let remain: Vec<String> = remain.map(|member| member.name()).collect();
+    if remain.len() < standard.len() {
+        possible.push_str(&format!(" (in place of autoattack: {})", remain.join(",")));
     }
+    Err(UnsupportedNorm { attack: attack.name(), norm, possible })
 }
 
 #[cfg(test)]

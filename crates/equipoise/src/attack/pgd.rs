@@ -7,15 +7,15 @@
 //! evaluates the returned image anyway.
 
 use std::fmt;
+use std::ops::ControlFlow;
 
 use thiserror::Error;
 
 use super::budget::{Budget, Norm};
-use super::norms::{UnsupportedNorm, not_l1, right_norm};
-use super::pulse::{Count, Pulse, Steady};
-use super::random::Noise;
-use super::{Attack, Attempt, Carried, Queries, Targets, WhiteBox};
-use crate::batch::{Images, predictions, put_rows, select};
+use super::driver::{Answer, Schedule, Search, drive};
+use super::names::{Counts, Family, boxed};
+use super::{Attack, Attempt, Examples, Uninterrupted, WarmStart, WhiteBox, insist};
+use crate::batch::{Images, to_vec};
 use crate::loss::{CrossEntropy, Margin, Objective};
 
 /// The loss that PGD ascends.
@@ -119,17 +119,22 @@ impl Pgd {
         &self.config
     }
 
-    /// One try from a given start `[N, C, H, W]`, which is projected onto the budget first. For comparison
+    /// One search from a given start `[N, C, H, W]`, which is projected onto the budget first. For comparison
     /// with other codes: draw the start as they do. Restarts and random start are left aside.
     pub fn run_from(
         &self,
         victim: &dyn WhiteBox,
-        targets: &Targets<'_>,
+        examples: &Examples<'_>,
         budget: &Budget,
         start: &Images,
     ) -> Attempt {
-        let start = budget.project(targets.images, start);
-        self.search(victim, targets, budget, (1, &Steady), |_, rows| select(&start, rows))
+        insist(self, victim.classes(), budget.norm());
+        let schedule = Schedule { restarts: 1, ..self.schedule(victim.classes(), budget.norm()) };
+        let start = to_vec(budget.project(examples.images, start));
+        drive(schedule, victim, (examples, budget), &Uninterrupted, |search| {
+            let size = search.size();
+            self.climb(search, |_, row| start[row * size..][..size].to_vec())
+        })
     }
 
     /// All steps of ascent on an objective of these images, from a given start that is projected onto the budget
@@ -143,105 +148,84 @@ impl Pgd {
         start: &Images,
         objective: &dyn Objective,
     ) -> Images {
-        right_norm(self, budget);
-        let step_size = self.config.step_size.unwrap_or(budget.eps() / 4.0);
+        insist(self, victim.classes(), budget.norm());
+        let step_size = self.step_size(budget);
         (0..self.config.steps).fold(budget.project(images, start), |current, _| {
             let gradient = victim.value_and_gradient(&current, objective).gradient;
             budget.project(images, &(current + budget.ascent_step(&gradient, step_size)))
         })
     }
 
-    /// The search from the points that `start(restart, rows)` gives.
-    fn search(
+    fn step_size(&self, budget: &Budget) -> f64 {
+        self.config.step_size.unwrap_or(budget.eps() / 4.0)
+    }
+
+    /// One search from the images that `start` gives for the examples' rows.
+    fn climb(
         &self,
-        victim: &dyn WhiteBox,
-        targets: &Targets<'_>,
-        budget: &Budget,
-        (restarts, pulse): (usize, &dyn Pulse),
-        start: impl Fn(usize, &[usize]) -> Images,
-    ) -> Attempt {
-        right_norm(self, budget);
-        let step_size = self.config.step_size.unwrap_or(budget.eps() / 4.0);
-        let mut attempt = Attempt::nothing(targets);
-        let mut standing: Vec<usize> = (0..targets.labels.len()).collect();
-        let mut count = Count::new(pulse, restarts * self.config.steps, standing.len());
-        for restart in 0..restarts {
-            if standing.is_empty() {
+        search: &mut Search<'_>,
+        start: impl Fn(&Search<'_>, usize) -> Vec<f32>,
+    ) -> ControlFlow<()> {
+        let step_size = self.step_size(search.budget());
+        let mut points: Vec<(usize, Vec<f32>)> =
+            search.rows().into_iter().map(|row| (row, start(search, row))).collect();
+        let mut warm_start = WarmStart::default();
+        for _ in 0..self.config.steps {
+            if points.is_empty() {
                 break;
             }
-            let mut current = start(restart, &standing);
-            let mut clean = select(targets.images, &standing);
-            let mut carried = Carried::default();
-            for _ in 0..self.config.steps {
-                if count.step(standing.len()).is_break() {
-                    return attempt;
+            search.step(points.len())?;
+            let mut answers = self.look(search, &points, &mut warm_start);
+            if self.config.keep_first {
+                let stays: Vec<usize> = (0..points.len()).filter(|&k| !answers[k].fooled).collect();
+                for ((row, image), _) in points.iter().zip(&answers).filter(|(_, answer)| answer.fooled) {
+                    search.keep(*row, image, true);
                 }
-                let objective = self.config.objective.objective(labels_of(targets, &standing));
-                let answer = if self.config.warm_start {
-                    victim.value_and_gradient_from(&current, objective.as_ref(), &mut carried)
-                } else {
-                    victim.value_and_gradient(&current, objective.as_ref())
-                };
-                let mut gradient = answer.gradient;
-                if self.config.keep_first {
-                    let mut answers = predictions(&answer.logits);
-                    if self.config.warm_start {
-                        verify(victim, &current, &mut answers, &labels_of(targets, &standing));
-                    }
-                    let kept = attempt.keep_fooled(targets, &mut standing, &current, &answers);
-                    if standing.is_empty() {
-                        break;
-                    }
-                    if kept.len() < current.dims()[0] {
-                        current = select(&current, &kept);
-                        clean = select(&clean, &kept);
-                        gradient = select(&gradient, &kept);
-                        carried.select(&kept);
-                    }
+                if stays.len() < points.len() {
+                    points.retain(|(row, _)| search.stands(*row));
+                    answers.retain(|answer| !answer.fooled);
+                    warm_start.select(&stays);
                 }
-                current = budget.project(&clean, &(current + budget.ascent_step(&gradient, step_size)));
             }
-            if standing.is_empty() {
-                break;
-            }
-            attempt.images = put_rows(&attempt.images, &standing, &current);
-            if restart + 1 < restarts {
-                let answers = predictions(&victim.logits(&current));
-                attempt.keep_fooled(targets, &mut standing, &current, &answers);
+            for ((row, image), answer) in points.iter_mut().zip(answers) {
+                let mut ahead = answer.gradient;
+                search.budget().ascent_example(&mut ahead, step_size);
+                image.iter_mut().zip(ahead).for_each(|(pixel, step)| *pixel += step);
+                search.project(*row, image);
             }
         }
-        attempt
-    }
-}
-
-impl Attempt {
-    /// Stores the images of those `standing` examples whose answers are wrong or none, and lets them leave. Returns
-    /// which rows of `current` remain.
-    fn keep_fooled(
-        &mut self,
-        targets: &Targets<'_>,
-        standing: &mut Vec<usize>,
-        current: &Images,
-        answers: &[Option<usize>],
-    ) -> Vec<usize> {
-        let (kept, fooled): (Vec<usize>, Vec<usize>) =
-            (0..standing.len()).partition(|&k| answers[k] == Some(targets.labels[standing[k]]));
-        if !fooled.is_empty() {
-            let rows: Vec<usize> = fooled.iter().map(|&k| standing[k]).collect();
-            self.images = put_rows(&self.images, &rows, &select(current, &fooled));
-            rows.iter().for_each(|&row| self.claimed[row] = true);
-            *standing = kept.iter().map(|&k| standing[k]).collect();
+        for (row, image) in points {
+            search.keep_unseen(row, &image);
         }
-        kept
+        ControlFlow::Continue(())
     }
-}
 
-/// Replaces wrong answers of a continued solve by those of the deployed forward pass.
-fn verify(victim: &dyn WhiteBox, current: &Images, answers: &mut [Option<usize>], labels: &[usize]) {
-    let wrong: Vec<usize> = (0..labels.len()).filter(|&k| answers[k] != Some(labels[k])).collect();
-    if !wrong.is_empty() {
-        let cold = predictions(&victim.logits(&select(current, &wrong)));
-        wrong.iter().zip(cold).for_each(|(&k, answer)| answers[k] = answer);
+    /// What the victim says of the current points.
+    fn look(
+        &self,
+        search: &Search<'_>,
+        points: &[(usize, Vec<f32>)],
+        warm_start: &mut WarmStart,
+    ) -> Vec<Answer> {
+        let objective =
+            self.config.objective.objective(points.iter().map(|&(row, _)| search.label(row)).collect());
+        let points: Vec<(usize, &[f32])> =
+            points.iter().map(|(row, image)| (*row, image.as_slice())).collect();
+        if !self.config.warm_start {
+            return search.gradients(&points, objective.as_ref());
+        }
+        let images = search.images(&points);
+        let answer = search.victim().value_and_gradient_from(&images, objective.as_ref(), warm_start);
+        let mut answers = search.answers(&points, answer);
+        if self.config.keep_first {
+            // Wrong answers of a continued solve are replaced by those of the deployed forward pass.
+            let wrong: Vec<usize> = (0..points.len()).filter(|&k| answers[k].fooled).collect();
+            if !wrong.is_empty() {
+                let cold = search.fooled(&wrong.iter().map(|&k| points[k]).collect::<Vec<_>>());
+                wrong.into_iter().zip(cold).for_each(|(k, fooled)| answers[k].fooled = fooled);
+            }
+        }
+        answers
     }
 }
 
@@ -266,62 +250,61 @@ impl Attack for Pgd {
         )
     }
 
-    fn check_norm(&self, norm: Norm) -> Result<(), UnsupportedNorm> {
-        not_l1(self, norm)
+    fn least_classes(&self) -> usize {
+        1
+    }
+
+    fn norms(&self) -> &'static [Norm] {
+        &[Norm::Linf, Norm::L2]
     }
 
     fn draws_start(&self) -> bool {
         self.config.random_start
     }
 
-    fn queries(&self, _classes: usize, _norm: Norm) -> Queries {
-        let PgdConfig { steps, restarts, .. } = self.config;
-        // Each restart but the last looks at its last point.
-        Queries { gradients: steps * restarts, logits: restarts - 1 }
+    fn schedule(&self, _classes: usize, _norm: Norm) -> Schedule {
+        Schedule::of_gradients(self.config.steps, self.config.restarts)
     }
 
-    fn attempt_with(
-        &self,
-        victim: &dyn WhiteBox,
-        targets: &Targets<'_>,
-        budget: &Budget,
-        pulse: &dyn Pulse,
-    ) -> Attempt {
-        let [_, channels, height, width] = targets.images.dims();
-        self.search(victim, targets, budget, (self.config.restarts, pulse), |restart, rows| {
-            let clean = select(targets.images, rows);
-            if !self.config.random_start {
-                return clean;
+    fn search(&self, search: &mut Search<'_>) -> ControlFlow<()> {
+        self.climb(search, |search, row| {
+            let mut image = search.clean(row).to_vec();
+            if self.config.random_start {
+                let noise = search.rng("pgd start", row).in_ball(search.budget(), image.len());
+                image.iter_mut().zip(noise).for_each(|(pixel, noise)| *pixel += noise);
+                search.project(row, &mut image);
             }
-            let indices: Vec<usize> = rows.iter().map(|&row| targets.indices[row]).collect();
-            let noise = Noise::new(targets.seed, "pgd start", restart).starting(targets.start).in_ball(
-                budget,
-                &indices,
-                [channels, height, width],
-                &clean.device(),
-            );
-            budget.project(&clean, &(clean.clone() + noise))
+            image
         })
     }
 }
 
+/// Names of PGD.
+pub(super) const FAMILY: Family = Family {
+    names: &["pgd-10"],
+    usage: "pgd-STEPS[xRESTARTS][-margin][-warm] such as pgd-10, pgd-50x5, pgd-10-margin",
+    parse: |name| {
+        let (rest, warm_start) = name.strip_suffix("-warm").map_or((name, false), |rest| (rest, true));
+        let margin = rest.strip_suffix("-margin");
+        let objective = if margin.is_some() { PgdLoss::Margin } else { PgdLoss::CrossEntropy };
+        let counts = Counts::read(margin.unwrap_or(rest), "pgd", None)?;
+        Ok(counts.and_then(|Counts { steps, restarts }| {
+            boxed(Pgd::new(PgdConfig { steps, restarts, objective, warm_start, ..PgdConfig::default() }))
+        }))
+    },
+};
+
 impl fmt::Display for Pgd {
     /// `pgd-10`, with restarts `pgd-10x5`, on the margin `pgd-10-margin`, warm-started `pgd-10-warm`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pgd-{}", self.config.steps)?;
-        if self.config.restarts > 1 {
-            write!(f, "x{}", self.config.restarts)?;
-        }
+        let PgdConfig { steps, restarts, .. } = self.config;
+        f.write_str(&Counts { steps, restarts }.name("pgd", None))?;
         match self.config.objective {
             PgdLoss::CrossEntropy => {}
             PgdLoss::Margin => write!(f, "-margin")?,
         }
         if self.config.warm_start { write!(f, "-warm") } else { Ok(()) }
     }
-}
-
-fn labels_of(targets: &Targets<'_>, rows: &[usize]) -> Vec<usize> {
-    rows.iter().map(|&row| targets.labels[row]).collect()
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ impl ExampleRng {
         Self(ChaCha8Rng::from_seed(key))
     }
 
-    /// The same example's generator for another start of the same attack; 0 is the first, and changes nothing.
+    /// This example's generator for another start of the same attack; 0 is the first, and changes nothing.
     pub fn starting(mut self, start: usize) -> Self {
         self.0.set_stream(start as u64);
         self
@@ -52,24 +52,44 @@ impl ExampleRng {
     }
 
     /// A Laplace number of scale 1: entries drawn so have a direction uniform on the L1 sphere.
-    pub(crate) fn laplace(&mut self) -> f64 {
+    pub fn laplace(&mut self) -> f64 {
         self.sign() * -(1.0 - self.unit()).ln()
     }
 
     /// A whole number uniform below `count`, and 0 if that is 0.
-    pub(crate) fn below(&mut self, count: usize) -> usize {
+    pub fn below(&mut self, count: usize) -> usize {
         // Rounding can reach the end only for counts near 2⁵³.
         ((self.unit() * count as f64) as usize).min(count.saturating_sub(1))
     }
 
     /// −1 or 1, equally likely.
-    pub(crate) fn sign(&mut self) -> f64 {
+    pub fn sign(&mut self) -> f64 {
         if self.unit() < 0.5 { -1.0 } else { 1.0 }
+    }
+
+    /// A perturbation of `size` pixels, uniform in the ball of `budget`: in a cube for L∞; for L2 and L1 a uniform
+    /// direction with length ε·u^(1/`size`), u uniform in \[0, 1).
+    pub fn in_ball(&mut self, budget: &Budget, size: usize) -> Vec<f32> {
+        let eps = budget.eps();
+        match budget.norm() {
+            Norm::Linf => (0..size).map(|_| self.uniform(-eps, eps) as f32).collect(),
+            Norm::L2 => {
+                let direction: Vec<f64> = (0..size).map(|_| self.normal()).collect();
+                let length = direction.iter().map(|entry| entry * entry).sum::<f64>().sqrt();
+                let radius = eps * self.unit().powf(1.0 / size as f64);
+                let scaled = |part: f64| if length > 0.0 { (radius * part / length) as f32 } else { 0.0 };
+                direction.into_iter().map(scaled).collect()
+            }
+            Norm::L1 => {
+                let radius = eps * self.unit().powf(1.0 / size as f64);
+                self.on_sphere(Norm::L1, size, radius)
+            }
+        }
     }
 
     /// A perturbation of `size` pixels and length `radius` in the given norm: uniform entries scaled to the
     /// largest for L∞, normal entries scaled to the Euclidean length for L2, Laplace entries to the sum for L1.
-    pub(crate) fn on_sphere(&mut self, norm: Norm, size: usize, radius: f64) -> Vec<f32> {
+    pub fn on_sphere(&mut self, norm: Norm, size: usize, radius: f64) -> Vec<f32> {
         let direction: Vec<f64> = match norm {
             Norm::Linf => (0..size).map(|_| self.uniform(-1.0, 1.0)).collect(),
             Norm::L2 => (0..size).map(|_| self.normal()).collect(),
@@ -144,25 +164,11 @@ impl<'a> Noise<'a> {
         })
     }
 
-    /// Perturbations uniform in the ball of `budget`: in a cube for L∞; for L2 and L1 a uniform direction with length
-    /// ε·u^(1/CHW), u uniform in \[0, 1).
+    /// Perturbations uniform in the ball of `budget` ([`ExampleRng::in_ball`]).
     pub fn in_ball(&self, budget: &Budget, indices: &[usize], shape: [usize; 3], device: &Device) -> Images {
-        let eps = budget.eps();
-        match budget.norm() {
-            Norm::Linf => self.uniform(indices, shape, -eps, eps, device),
-            Norm::L2 => self.fill(indices, shape, device, |rng, image| {
-                let direction: Vec<f64> = image.iter().map(|_| rng.normal()).collect();
-                let length = direction.iter().map(|entry| entry * entry).sum::<f64>().sqrt();
-                let radius = eps * rng.unit().powf(1.0 / image.len() as f64);
-                for (entry, part) in image.iter_mut().zip(direction) {
-                    *entry = if length > 0.0 { (radius * part / length) as f32 } else { 0.0 };
-                }
-            }),
-            Norm::L1 => self.fill(indices, shape, device, |rng, image| {
-                let radius = eps * rng.unit().powf(1.0 / image.len() as f64);
-                image.copy_from_slice(&rng.on_sphere(Norm::L1, image.len(), radius));
-            }),
-        }
+        self.fill(indices, shape, device, |rng, image| {
+            image.copy_from_slice(&rng.in_ball(budget, image.len()));
+        })
     }
 
     /// Lets each example's generator fill its image.

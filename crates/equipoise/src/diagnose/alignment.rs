@@ -8,7 +8,7 @@ use equipoise_record::{Alignment, Cosine, Spread};
 
 use super::examination::{Question, answer};
 use super::{Case, DiagnoseError, Measured, VIEWS};
-use crate::attack::{Beat, Classifier};
+use crate::attack::{Classifier, Step};
 use crate::batch::{Images, to_vec};
 use crate::deployed::{Deployment, Victim};
 use crate::gradient::Estimator;
@@ -93,7 +93,7 @@ pub fn alignment(
             let total = readouts.len() + estimators.len();
             let examples = batch.labels.len();
             let gradient = |done, readout: &Readout, estimator: &Estimator| {
-                case.step(Beat { done, total, examples, standing: examples })?;
+                case.step(Step { done, total, examples, standing: examples })?;
                 let victim = victim(readout, estimator);
                 Ok(rows(victim.gradient_from(&batch.images, &forward, &objective).1))
             };

@@ -8,7 +8,7 @@ use equipoise_record::{Landscape, Line, LinePoint, Share, Spread, View};
 
 use super::examination::{Answer, Question, answer};
 use super::{Batch, Case, DiagnoseError, Measured};
-use crate::attack::{Beat, Noise, WhiteBox};
+use crate::attack::{Noise, Step, WhiteBox};
 use crate::batch::{Images, predictions, to_vec};
 use crate::gradient::Estimator;
 use crate::loss::{CrossEntropy, Objective};
@@ -73,11 +73,11 @@ pub fn landscape(
         let gradients =
             victims.iter().map(|(_, victim)| victim.value_and_gradient(&batch.images, &objective).gradient);
         let (examples, total) = (batch.labels.len(), (victims.len() + 1) * DISTANCES.len());
-        let mut steps = (0..total).map(|done| Beat { done, total, examples, standing: examples });
+        let mut steps = (0..total).map(|done| Step { done, total, examples, standing: examples });
         for (vector, found) in gradients.chain([random]).zip(&mut found) {
             let step = step(&vector);
-            for ((&distance, found), beat) in DISTANCES.iter().zip(found).zip(&mut steps) {
-                case.step(beat)?;
+            for ((&distance, found), at) in DISTANCES.iter().zip(found).zip(&mut steps) {
+                case.step(at)?;
                 let moved = (batch.images.clone() + step.clone() * distance).clamp(0.0, 1.0);
                 found.extend(read(judge, &moved, batch, &objective));
             }

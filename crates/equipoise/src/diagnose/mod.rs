@@ -37,7 +37,7 @@ use std::ops::ControlFlow;
 
 use equipoise_record::View;
 
-use crate::attack::{Attack, Beat, Budget, Pgd, PgdConfig, Targets, WhiteBox};
+use crate::attack::{Attack, Budget, Examples, Pgd, PgdConfig, Step, WhiteBox};
 use crate::batch::{Images, put_rows, select};
 use crate::evaluate::{Observer, Points, Stopping, Verified};
 use crate::gradient::EstimatorError;
@@ -191,15 +191,15 @@ impl<'a> Case<'a> {
         budget: &Budget,
     ) -> Result<Images, DiagnoseError> {
         let Batch { images, labels, indices } = batch;
-        let targets = Targets { images, labels, indices, seed: self.settings.seed, start: 0 };
-        let pulse = Stopping::new(self.observer);
-        let found = attack.attempt_with(victim, &targets, budget, &pulse).images;
-        if pulse.stopped() { Err(DiagnoseError::Cancelled) } else { Ok(found) }
+        let examples = Examples { images, labels, indices, seed: self.settings.seed, start: 0 };
+        let progress = Stopping::new(self.observer);
+        let found = attack.run_with(victim, &examples, budget, &progress).images;
+        if progress.stopped() { Err(DiagnoseError::Cancelled) } else { Ok(found) }
     }
 
     /// Before a step of the work on a batch, which may take minutes: an error if it should not be taken.
-    fn step(&self, beat: Beat) -> Result<(), DiagnoseError> {
-        match self.observer.beat(beat) {
+    fn step(&self, step: Step) -> Result<(), DiagnoseError> {
+        match self.observer.step(step) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(DiagnoseError::Cancelled),
         }

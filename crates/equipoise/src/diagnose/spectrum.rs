@@ -13,7 +13,7 @@ use equipoise_record::{Share, Spectrum, SpectrumView, Spread, View};
 
 use super::examination::{Question, answer};
 use super::{Case, DiagnoseError, Measured, VIEWS};
-use crate::attack::{Beat, Classifier, ExampleRng};
+use crate::attack::{Classifier, ExampleRng, Step};
 use crate::batch::{from_vec, to_vec};
 use crate::deployed::{Deployment, Victim};
 use crate::model::cell::Linearization;
@@ -65,7 +65,7 @@ pub fn spectrum(
             let linearization = forward.trajectory.linearize(&forward.cell, StateChoice::Best);
             let seed = case.settings.seed;
             let (examples, total) = (batch.labels.len(), config.probes + config.limit);
-            let step = |done, standing| case.step(Beat { done, total, examples, standing });
+            let step = |done, standing| case.step(Step { done, total, examples, standing });
             norms.extend(hutchinson(&*linearization, &batch.indices, seed, config.probes, |probe| {
                 step(probe, examples)
             })?);

@@ -11,7 +11,7 @@ use equipoise_verdict::paired;
 
 use super::examination::{Question, answer};
 use super::{Case, DiagnoseError, Measured};
-use crate::attack::{Attack, Classifier, Pgd, PgdConfig, Targets, WhiteBox};
+use crate::attack::{Attack, Classifier, Examples, Pgd, PgdConfig, WhiteBox};
 use crate::batch::{predictions, select};
 use crate::deployed::{Deployment, Victim};
 use crate::evaluate::Stopping;
@@ -110,10 +110,10 @@ fn compare(
         let (labels, indices) = (of(&batch.labels), of(&batch.indices));
         for (victim, broken) in sides.iter().zip(&mut broken) {
             let seed = case.settings.seed;
-            let targets = Targets { images: &images, labels: &labels, indices: &indices, seed, start: 1 };
-            let pulse = Stopping::new(case.observer);
-            let found = attack.attempt_with(victim as &dyn WhiteBox, &targets, &case.settings.budget, &pulse);
-            if pulse.stopped() {
+            let examples = Examples { images: &images, labels: &labels, indices: &indices, seed, start: 1 };
+            let progress = Stopping::new(case.observer);
+            let found = attack.run_with(victim as &dyn WhiteBox, &examples, &case.settings.budget, &progress);
+            if progress.stopped() {
                 return Err(DiagnoseError::Cancelled);
             }
             for (&place, right) in places.iter().zip(right(&sides[0], &found.images, &labels)) {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use equipoise_record::Arm;
+use equipoise_record::{Arm, NO_GRADIENT};
 
 use super::error::EvaluateError;
 use super::points::Points;
@@ -16,8 +16,8 @@ pub struct Run<'a> {
     pub attack: Arc<dyn Attack>,
     /// Which of the attack's starts; 0 is the first.
     pub start: usize,
-    /// The gradient estimator behind `victim`, as it should stand in the record; `none` for a gradient-free attack.
-    pub estimator: String,
+    /// The gradient estimator behind `victim`, as it should stand in the record; `None` for a gradient-free attack.
+    pub estimator: Option<String>,
     /// What the attack sees: the deployed readout's logits with the estimator's gradients.
     pub victim: &'a dyn WhiteBox,
     /// Work for a point that withstands it, in any unit that all runs share. Only a time limit asks for it.
@@ -31,7 +31,12 @@ impl<'a> Run<'a> {
         estimator: impl Into<String>,
         victim: &'a dyn WhiteBox,
     ) -> Self {
-        Self { attack: attack.into(), start: 0, estimator: estimator.into(), victim, work: 1.0 }
+        Self { attack: attack.into(), start: 0, estimator: Some(estimator.into()), victim, work: 1.0 }
+    }
+
+    /// The first start of an attack that asks for logits alone.
+    pub fn gradient_free(attack: impl Into<Arc<dyn Attack>>, victim: &'a dyn WhiteBox) -> Self {
+        Self { attack: attack.into(), start: 0, estimator: None, victim, work: 1.0 }
     }
 
     /// Another start.
@@ -39,19 +44,24 @@ impl<'a> Run<'a> {
         Self { start, ..self }
     }
 
-    /// The same attack from the same start through another gradient.
+    /// This run with another gradient: the same attack from the same start.
     pub fn through(&self, estimator: impl Into<String>, victim: &'a dyn WhiteBox) -> Self {
-        Self { estimator: estimator.into(), victim, ..self.clone() }
+        Self { estimator: Some(estimator.into()), victim, ..self.clone() }
     }
 
-    /// With the work for a point that withstands it.
+    /// This run with the work that it takes for a point that withstands it.
     pub fn costing(self, work: f64) -> Self {
         Self { work, ..self }
     }
 
     /// `attack/estimator`.
     pub(super) fn label(&self) -> String {
-        format!("{}/{}", self.attack.name(), self.estimator)
+        format!("{}/{}", self.attack.name(), self.estimator_name())
+    }
+
+    /// The name of the estimator as it stands in the record; [`NO_GRADIENT`] for a gradient-free attack.
+    pub fn estimator_name(&self) -> &str {
+        self.estimator.as_deref().unwrap_or(NO_GRADIENT)
     }
 }
 
@@ -59,9 +69,10 @@ impl<'a> Run<'a> {
 pub struct Pair<'a> {
     /// The run through another gradient than the training gradient.
     pub white_box: Run<'a>,
-    /// The same attack from the same start through the training gradient. Without it there is no control.
+    /// The twin: the same attack from the same start through the training gradient. Without it there is no control.
     pub twin: Option<Run<'a>>,
-    /// The same through the training method pointed at the readout, where the training gradient is not.
+    /// The aimed run: the same attack from the same start through the training method pointed at the readout, where the
+    /// training gradient is not.
     pub aimed: Option<Run<'a>>,
 }
 
@@ -91,7 +102,7 @@ pub struct Cascade<'a> {
 }
 
 impl<'a> Cascade<'a> {
-    /// Without attacks.
+    /// A cascade without attacks.
     pub fn new(readout: impl Into<String>, judge: &'a dyn Classifier) -> Self {
         Self {
             readout: readout.into(),
@@ -177,7 +188,9 @@ impl Stage {
         let first = runs[self.runs[0]].1.label();
         match (self.phase, self.runs.len()) {
             (Phase::Opening | Phase::GradientFree, _) | (_, 1) => first,
-            (Phase::Yardstick, _) => format!("yardstick {first} against {}", runs[self.runs[1]].1.estimator),
+            (Phase::Yardstick, _) => {
+                format!("yardstick {first} against {}", runs[self.runs[1]].1.estimator_name())
+            }
             (Phase::Pairs, 2) => format!("{first} and its twin"),
             (Phase::Pairs, _) => format!("{first}, its twin and aimed"),
         }

@@ -14,7 +14,7 @@ use super::ledger::{Cost, Findings, Ledger, Outcome};
 use super::observer::{Observer, Stopping};
 use super::order::{Order, TimeLimit};
 use super::points::Points;
-use crate::attack::{Beat, Classifier, Pulse, Targets};
+use crate::attack::{Classifier, Examples, Progress, Step};
 use crate::batch::{Images, from_vec, predictions, select, to_vec};
 use crate::work::Work;
 
@@ -26,9 +26,9 @@ const LIMITED_BATCH: usize = 16;
 pub struct Conditions<'a> {
     /// How long it may take.
     pub limit: Option<TimeLimit>,
-    /// The same evaluation at a smaller radius of the same norm: what fell there counts here, arm by arm.
+    /// What the same evaluation found at a smaller radius of the same norm: what fell there counts here, arm by arm.
     pub smaller: Option<&'a Outcome>,
-    /// Where to keep what is done, and to find what was.
+    /// The journal: where to keep what is done, and to find what was.
     pub journal: Option<&'a mut Journal>,
 }
 
@@ -54,7 +54,7 @@ pub fn run(
     run_with(cascade, points, settings, observer, Conditions { journal, ..Conditions::default() })
 }
 
-/// [`run`], under conditions.
+/// Evaluates the points under conditions; [`run`] does without.
 ///
 /// # Errors
 ///
@@ -234,19 +234,24 @@ impl Driver<'_, '_, '_> {
     }
 
     /// One run on some points, verified.
-    fn attack(&self, number: usize, rows: &[usize], pulse: &dyn Pulse) -> Result<Findings, EvaluateError> {
+    fn attack(
+        &self,
+        number: usize,
+        rows: &[usize],
+        progress: &dyn Progress,
+    ) -> Result<Findings, EvaluateError> {
         let (_, run) = self.cascade.runs()[number];
         let (points, settings) = (self.points, self.settings);
         let clean = select(points.images(), rows);
         let labels: Vec<usize> = rows.iter().map(|&row| points.labels()[row]).collect();
         let indices: Vec<usize> = rows.iter().map(|&row| points.indices()[row]).collect();
         let Run { start, victim, .. } = *run;
-        let targets =
-            Targets { images: &clean, labels: &labels, indices: &indices, seed: settings.seed, start };
+        let examples =
+            Examples { images: &clean, labels: &labels, indices: &indices, seed: settings.seed, start };
 
         let started = Instant::now();
         let before = victim.work();
-        let attempt = run.attack.attempt_with(victim, &targets, &settings.budget, pulse);
+        let attempt = run.attack.run_with(victim, &examples, &settings.budget, progress);
         let (given, returned) = (clean.dims(), attempt.images.dims());
         if given != returned || attempt.claimed.len() != rows.len() {
             let claims = attempt.claimed.len();
@@ -292,13 +297,13 @@ impl<'a> Watch<'a> {
     }
 }
 
-impl Pulse for Watch<'_> {
-    fn beat(&self, beat: Beat) -> ControlFlow<()> {
+impl Progress for Watch<'_> {
+    fn step(&self, step: Step) -> ControlFlow<()> {
         if self.left.is_some_and(|left| self.started.elapsed().as_secs_f64() >= left) {
             self.late.set(true);
             return ControlFlow::Break(());
         }
-        self.observer.beat(beat)
+        self.observer.step(step)
     }
 }
 

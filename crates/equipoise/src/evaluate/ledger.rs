@@ -141,8 +141,8 @@ impl<'a> Ledger<'a> {
                 (*arm, *place - 1)
             })
             .collect();
-        let through = |estimator: &str| {
-            let same = |&run: &usize| runs[run].0 == Arm::WhiteBox && runs[run].1.estimator == estimator;
+        let through = |estimator: &Option<String>| {
+            let same = |&run: &usize| runs[run].0 == Arm::WhiteBox && runs[run].1.estimator == *estimator;
             (0..runs.len()).filter(same).collect()
         };
         let fresh = PointState { passed: vec![false; runs.len()], ..PointState::default() };

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 
 use super::forecast::Forecast;
-use crate::attack::{Beat, Pulse};
+use crate::attack::{Progress, Step};
 
 /// Watches an evaluation.
 pub trait Observer {
@@ -21,7 +21,7 @@ pub trait Observer {
 
     /// The attack on the current batch, or the measurement, is about to take a step. `Break` stops it at once: the batch is thrown
     /// away, and done again when the run is resumed.
-    fn beat(&self, _beat: Beat) -> ControlFlow<()> {
+    fn step(&self, _step: Step) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
 
@@ -52,7 +52,7 @@ pub enum Part {
     Skipped,
 }
 
-/// An observer as the pulse of one attempt. Whether it stopped the attempt is known afterwards.
+/// An observer as the progress of one attempt. Whether it stopped the attempt is known afterwards.
 pub(crate) struct Stopping<'a> {
     observer: &'a dyn Observer,
     stopped: Cell<bool>,
@@ -69,9 +69,9 @@ impl<'a> Stopping<'a> {
     }
 }
 
-impl Pulse for Stopping<'_> {
-    fn beat(&self, beat: Beat) -> ControlFlow<()> {
-        let answer = self.observer.beat(beat);
+impl Progress for Stopping<'_> {
+    fn step(&self, step: Step) -> ControlFlow<()> {
+        let answer = self.observer.step(step);
         self.stopped.set(self.stopped.get() || answer.is_break());
         answer
     }

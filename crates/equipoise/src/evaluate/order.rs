@@ -33,7 +33,7 @@ const PRIOR: (f64, f64) = (20.0, 1.0);
 pub(super) struct Order {
     stages: Vec<Stage>,
     /// For each stage the attack's name, its gradient, and its work for a point that withstands.
-    facts: Vec<(String, String, f64)>,
+    facts: Vec<(String, Option<String>, f64)>,
     /// Whether the yardstick is one of several, to be chosen by what the arms have found.
     chosen_late: bool,
     limit: Option<TimeLimit>,

@@ -99,7 +99,7 @@ impl Ledger<'_> {
                 |state: &PointState| state.correct && !state.breaks.iter().any(|run| done.contains(run));
             results.push(AttackResult {
                 name: run.attack.name(),
-                estimator: run.estimator.clone(),
+                estimator: run.estimator_name().to_owned(),
                 arm,
                 run: place,
                 start: run.start,
@@ -137,7 +137,7 @@ impl Ledger<'_> {
             broken_by: first.map(|run| BrokenBy {
                 arm: self.arms[run].0,
                 attack: runs[run].1.attack.name(),
-                estimator: runs[run].1.estimator.clone(),
+                estimator: runs[run].1.estimator_name().to_owned(),
                 start: runs[run].1.start,
             }),
             clean_prediction: state.clean,
@@ -217,7 +217,7 @@ impl Ledger<'_> {
                 |row: usize, by: &[usize]| self.states[row].breaks.iter().any(|run| by.contains(run));
             arm.push(ArmRun {
                 attack: run.attack.name(),
-                estimator: run.estimator.clone(),
+                estimator: run.estimator_name().to_owned(),
                 start: run.start,
                 attempted: tally.attempted,
                 broken: tally.broken,
@@ -246,8 +246,8 @@ impl Ledger<'_> {
         let chosen_from = cascade.yardsticks.len();
         Some(Yardstick {
             attack: runs[other].1.attack.name(),
-            gradient: runs[other].1.estimator.clone(),
-            training: runs[training].1.estimator.clone(),
+            gradient: runs[other].1.estimator_name().to_owned(),
+            training: runs[training].1.estimator_name().to_owned(),
             b,
             c,
             p_value: (chosen_from as f64 * exact_test(b, c)).min(1.0),
@@ -266,7 +266,7 @@ impl Ledger<'_> {
             let work = tally.cost.work;
             Try {
                 attack: run.attack.name(),
-                estimator: run.estimator.clone(),
+                estimator: run.estimator_name().to_owned(),
                 ready_made: matches!(self.arms[number].0, Arm::Opening | Arm::ReadyMade),
                 seconds_per_broken: per_broken(tally.cost.seconds),
                 work_per_broken: per_broken((work.cell_evaluations + work.vjps) as f64),
@@ -274,7 +274,7 @@ impl Ledger<'_> {
         });
         let not_tried = |number: usize, reason: String| NotTried {
             attack: runs[number].1.attack.name(),
-            estimator: runs[number].1.estimator.clone(),
+            estimator: runs[number].1.estimator_name().to_owned(),
             reason,
         };
         let cut = begun.iter().filter(|&&number| self.tallies[number].missed > 0).map(|&number| {

@@ -36,6 +36,7 @@ pub mod attacks {
     page!(square, "attacks/square.md");
     page!(autoattack, "attacks/autoattack.md");
     page!(whitebox, "attacks/whitebox.md");
+    page!(own_attack, "attacks/own-attack.md");
 }
 
 page!(defences, "defences.md");

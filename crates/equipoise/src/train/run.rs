@@ -16,7 +16,7 @@ use super::order::epoch_seed;
 use super::trades::trades_gradients;
 use super::trainer::{Best, EpochReport, Initial, Observer, Outcome, Plan, StepReport, Sums, TrainError};
 use crate::architecture::Model;
-use crate::attack::{Attack, ExampleRng, Noise, Pgd, Targets};
+use crate::attack::{Attack, ExampleRng, Examples, Noise, Pgd};
 use crate::batch::{Images, from_vec, predictions, to_vec};
 use crate::checkpoint::ModelFile;
 use crate::deployed::Deployment;
@@ -363,8 +363,8 @@ impl<'a> Run<'a> {
         let deployment = self.deployment();
         let estimator = adversary.gradient.as_ref().unwrap_or(&deployment.training_gradient);
         let victim = self.model.victim(deployment, Readout::final_state(), estimator.clone());
-        let targets = Targets { images, labels, indices, seed, start: 0 };
-        Ok(Pgd::new(adversary.pgd())?.run(&*victim, &targets, &budget))
+        let examples = Examples { images, labels, indices, seed, start: 0 };
+        Ok(Pgd::new(adversary.pgd())?.run(&*victim, &examples, &budget).images)
     }
 
     /// Ends an epoch: evaluates on the development split, keeps the model if it is the best so far, and writes the

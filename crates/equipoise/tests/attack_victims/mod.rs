@@ -3,7 +3,7 @@
 
 use burn::tensor::{Device, Tensor};
 use equipoise::attack::{
-    Attack, Attempt, Budget, Classifier, ExampleRng, Noise, Norm, Targets, ValueAndGradient, WhiteBox,
+    Attack, Attempt, Budget, Classifier, ExampleRng, Examples, Noise, Norm, ValueAndGradient, WhiteBox,
 };
 use equipoise::batch::{Images, Logits, from_vec, predictions, to_vec};
 use equipoise::loss::Objective;
@@ -274,7 +274,7 @@ pub fn attempt(
     budget: &Budget,
 ) -> Attempt {
     let indices: Vec<usize> = (0..y.len()).collect();
-    attack.attempt(victim, &Targets { images: x, labels: y, indices: &indices, seed: SEED, start: 0 }, budget)
+    attack.run(victim, &Examples { images: x, labels: y, indices: &indices, seed: SEED, start: 0 }, budget)
 }
 
 /// Which images are misclassified.

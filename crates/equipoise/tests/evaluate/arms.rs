@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use crate::attack_victims::{Altered, Linear, honest, images, labels, zero};
 use crate::support::{Watch, assert_same, settings, timeless};
-use equipoise::attack::{self, Beat, Budget, Norm, WhiteBox};
+use equipoise::attack::{self, Budget, Norm, Step, WhiteBox};
 use equipoise::batch::{Images, Logits, select, to_vec};
 use equipoise::evaluate::{
     Cascade, Conditions, Duel, Journal, Observer, Outcome, Pair, Points, Quiet, Run, Settings, TimeLimit,
@@ -30,7 +30,7 @@ fn arms<'a>(linear: &'a Linear, training: &'a dyn WhiteBox) -> Cascade<'a> {
     let other = Run::new(attack_of("pgd-2x4"), "other", linear).starting(5);
     let training = other.through("aimed", training);
     cascade.yardsticks.push(Duel { other, training });
-    cascade.gradient_free.push(Run::new(attack_of("square-30"), "none", linear));
+    cascade.gradient_free.push(Run::gradient_free(attack_of("square-30"), linear));
     cascade
 }
 
@@ -206,7 +206,7 @@ struct Impatient(Cell<usize>);
 impl Observer for Impatient {
     fn stage(&self, _: &str, _: usize) {}
     fn advance(&self, _: usize, _: &str) {}
-    fn beat(&self, _: Beat) -> ControlFlow<()> {
+    fn step(&self, _: Step) -> ControlFlow<()> {
         self.0.set(self.0.get().saturating_sub(1));
         if self.0.get() == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use crate::attack_victims::Linear;
 use crate::support::{Bench, VERIFYING, Watch, assert_same, cascade, entry, points, settings};
-use equipoise::attack::{Beat, Classifier, ValueAndGradient, WhiteBox};
+use equipoise::attack::{Classifier, Step, ValueAndGradient, WhiteBox};
 use equipoise::batch::{Images, Logits};
 use equipoise::evaluate::{Cascade, Journal, Observer, Quiet, Settings, run};
 use equipoise::loss::Objective;
@@ -18,8 +18,8 @@ struct Impatient(Cell<usize>);
 impl Observer for Impatient {
     fn stage(&self, _: &str, _: usize) {}
     fn advance(&self, _: usize, _: &str) {}
-    fn beat(&self, beat: Beat) -> ControlFlow<()> {
-        assert!(beat.done < beat.total && beat.standing <= beat.examples, "{beat:?}");
+    fn step(&self, step: Step) -> ControlFlow<()> {
+        assert!(step.done < step.total && step.standing <= step.examples, "{step:?}");
         self.0.set(self.0.get().saturating_sub(1));
         if self.0.get() == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }

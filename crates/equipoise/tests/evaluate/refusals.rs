@@ -1,23 +1,30 @@
 //! Attacks that cheat, and what does not fit together.
 
+use std::ops::ControlFlow;
+
 use crate::attack_victims::{Linear, SIZE, images};
 use crate::support::{cascade, entry, points, settings};
-use equipoise::attack::{Attack, Attempt, Budget, Norm, Pgd, PgdConfig, Pulse, Queries, Targets, WhiteBox};
+use equipoise::attack::{
+    Attack, Attempt, Budget, Examples, Norm, Pgd, PgdConfig, Progress, Queries, Schedule, Search, WhiteBox,
+};
 use equipoise::batch::{from_vec, select, to_vec};
 use equipoise::evaluate::{Cascade, EvaluateError, Pair, Points, PointsError, Quiet, Run, Settings, run};
 
 /// An attack that returns whatever it is told to.
 struct Cheat<F>(F);
 
-impl<F: Fn(&Targets<'_>) -> Attempt + Send + Sync> Attack for Cheat<F> {
+impl<F: Fn(&Examples<'_>) -> Attempt + Send + Sync> Attack for Cheat<F> {
     fn name(&self) -> String {
         "cheat".to_owned()
     }
-    fn queries(&self, _: usize, _: Norm) -> Queries {
-        Queries::default()
+    fn schedule(&self, _: usize, _: Norm) -> Schedule {
+        Schedule::new(1, 1, Queries::default())
     }
-    fn attempt_with(&self, _: &dyn WhiteBox, targets: &Targets<'_>, _: &Budget, _: &dyn Pulse) -> Attempt {
-        (self.0)(targets)
+    fn search(&self, _: &mut Search<'_>) -> ControlFlow<()> {
+        unreachable!("it takes the driver's place")
+    }
+    fn run_with(&self, _: &dyn WhiteBox, examples: &Examples<'_>, _: &Budget, _: &dyn Progress) -> Attempt {
+        (self.0)(examples)
     }
 }
 
@@ -29,28 +36,28 @@ fn cheating_attacks_are_named() {
         let entry = Run::new(cheat, "exact", &linear);
         run(&cascade(&linear, vec![(entry, false)]), &points, &settings(), &Quiet, None)
     };
-    let shift = |targets: &Targets<'_>, index: usize, by: f32| {
-        let shape = targets.images.dims();
-        let mut pixels = to_vec(targets.images.clone());
+    let shift = |examples: &Examples<'_>, index: usize, by: f32| {
+        let shape = examples.images.dims();
+        let mut pixels = to_vec(examples.images.clone());
         for (k, row) in pixels.chunks_mut(SIZE).enumerate() {
-            if targets.indices[k] == index {
+            if examples.indices[k] == index {
                 row[5] += by;
             }
         }
-        Attempt { images: from_vec(pixels, shape, &targets.images.device()), ..Attempt::nothing(targets) }
+        Attempt { images: from_vec(pixels, shape, &examples.images.device()), ..Attempt::nothing(examples) }
     };
     // In the second batch, so that the row within the batch would be the wrong name.
     for by in [0.04, -0.04, 2.0, f32::NAN] {
-        let error = try_with(Box::new(Cheat(move |t: &Targets<'_>| shift(t, 1017, by)))).unwrap_err();
+        let error = try_with(Box::new(Cheat(move |t: &Examples<'_>| shift(t, 1017, by)))).unwrap_err();
         let EvaluateError::OutsideBudget { attack, index, .. } = &error else { panic!("{error}") };
         assert_eq!((attack.as_str(), *index), ("cheat/exact", 1017));
         assert!(error.to_string().contains("cheat/exact") && error.to_string().contains("1017"), "{error}");
     }
-    assert!(try_with(Box::new(Cheat(move |t: &Targets<'_>| shift(t, 1017, 0.0)))).is_ok());
+    assert!(try_with(Box::new(Cheat(move |t: &Examples<'_>| shift(t, 1017, 0.0)))).is_ok());
 
-    let fewer = Cheat(|t: &Targets<'_>| Attempt { images: select(t.images, &[0]), ..Attempt::nothing(t) });
+    let fewer = Cheat(|t: &Examples<'_>| Attempt { images: select(t.images, &[0]), ..Attempt::nothing(t) });
     assert!(matches!(try_with(Box::new(fewer)), Err(EvaluateError::Shape { .. })));
-    let mute = Cheat(|t: &Targets<'_>| Attempt { claimed: Vec::new(), ..Attempt::nothing(t) });
+    let mute = Cheat(|t: &Examples<'_>| Attempt { claimed: Vec::new(), ..Attempt::nothing(t) });
     assert!(matches!(try_with(Box::new(mute)), Err(EvaluateError::Shape { .. })));
 }
 

@@ -25,10 +25,10 @@ pub fn entry<'a>(name: &str, estimator: &str, ready_made: bool, victim: &'a dyn 
 pub fn cascade<'a>(judge: &'a dyn Classifier, entries: Vec<(Run<'a>, bool)>) -> Cascade<'a> {
     let mut cascade = Cascade::new("final", judge);
     for (run, ready_made) in entries {
-        match (ready_made, run.estimator.as_str()) {
+        match (ready_made, &run.estimator) {
             (true, _) => cascade.opening.push(run),
-            (false, "none") => cascade.gradient_free.push(run),
-            (false, _) => cascade.pairs.push(Pair { white_box: run, twin: None, aimed: None }),
+            (false, None) => cascade.gradient_free.push(run),
+            (false, Some(_)) => cascade.pairs.push(Pair { white_box: run, twin: None, aimed: None }),
         }
     }
     cascade

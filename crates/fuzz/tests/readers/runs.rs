@@ -62,7 +62,7 @@ impl Evaluation {
         let victim = victim(&*self.model, &self.deployment);
         let mut cascade = Cascade::new("final", &victim);
         cascade.opening.push(Run::new(attack::parse("pgd-2").unwrap(), "exact", &victim));
-        cascade.gradient_free.push(Run::new(attack::parse("square-5").unwrap(), "none", &victim));
+        cascade.gradient_free.push(Run::gradient_free(attack::parse("square-5").unwrap(), &victim));
         let mut journal = Journal::open(journal, "model").map_err(|error| error.to_string())?;
         journal.look(6).map_err(|error| error.to_string())?;
         journal.flags(6, 6).map_err(|error| error.to_string())?;

@@ -52,7 +52,7 @@ fn check_run(
         Err(place.refuse(format!("attacks[{at}].{name}"), stands, follows))
     };
     let AttackResult { arm, attempted, broken, carried, unconfirmed, .. } = *run;
-    let black_box = run.estimator == "none";
+    let black_box = run.gradient().is_none();
     if black_box != (arm == Arm::GradientFree) {
         let follows = format!("its arm is {}", arm.name());
         return refuse("estimator", run.estimator.clone(), follows);

@@ -263,9 +263,9 @@ enum What {
 fn attempts(readout: &ReadoutResult) -> Vec<What> {
     let mut found = Vec::new();
     for attack in &readout.attacks {
-        let of_attack = match attack.estimator.as_str() {
-            "none" => vec![What::WithoutGradient(attack.name.clone())],
-            estimator => vec![What::Attack(attack.name.clone()), What::Gradient(estimator.to_owned())],
+        let of_attack = match attack.gradient() {
+            None => vec![What::WithoutGradient(attack.name.clone())],
+            Some(estimator) => vec![What::Attack(attack.name.clone()), What::Gradient(estimator.to_owned())],
         };
         found.extend(of_attack);
     }

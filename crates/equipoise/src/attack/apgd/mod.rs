@@ -8,7 +8,7 @@
 
 mod schedule;
 mod sparsity;
-mod trail;
+mod state;
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -18,13 +18,10 @@ use thiserror::Error;
 pub use schedule::checkpoints;
 
 use self::schedule::{Phase, phases};
-use self::trail::{Sighting, Trail};
-use super::board::{Board, rows};
-use super::classes::{at_least, enough_classes};
-use super::names::write_name;
-use super::pulse::{Count, Pulse};
-use super::{Attack, Attempt, Budget, ExampleRng, Norm, Queries, Targets, TooFewClasses, WhiteBox};
-use crate::batch::{predictions, to_vec};
+use self::state::State;
+use super::driver::{Answer, Schedule, Search};
+use super::names::{Counts, Family, boxed};
+use super::{Attack, Budget, ExampleRng, Norm, Queries};
 use crate::loss::{CrossEntropy, Dlr, Objective, TargetedDlr};
 
 /// The loss that APGD ascends.
@@ -62,6 +59,9 @@ impl ApgdLoss {
         }
     }
 }
+
+/// Target classes of the targeted attacks in the reference implementation.
+const USUAL_TARGETS: usize = 9;
 
 /// How APGD searches.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,7 +101,7 @@ pub enum ApgdError {
         iterations: usize,
         /// Restarts asked for.
         restarts: usize,
-        /// Targets asked for; 1 for an untargeted loss.
+        /// Examples asked for; 1 for an untargeted loss.
         targets: usize,
     },
     /// A share that is none.
@@ -159,90 +159,63 @@ impl Apgd {
         image
     }
 
-    /// One phase for the examples of these trails. Returns those that withstood it; breaks if told to stop.
+    /// One phase for these examples. Returns those that withstood it; breaks if told to stop.
     fn climb(
         &self,
-        victim: &dyn WhiteBox,
-        targets: &Targets<'_>,
+        search: &mut Search<'_>,
         phase: &Phase,
-        (board, count): (&mut Board, &mut Count<'_>),
-        mut trails: Vec<Trail>,
-    ) -> ControlFlow<(), Vec<Trail>> {
+        mut states: Vec<State>,
+    ) -> ControlFlow<(), Vec<State>> {
         let Phase { budget, iterations, .. } = phase;
         let keep_first = self.config.keep_first && phase.last;
         let mut checkpoints = phase.checkpoints.iter().peekable();
         let mut last_check = 0;
         for iteration in 0..=*iterations {
-            if trails.is_empty() {
+            if states.is_empty() {
                 break;
             }
-            count.step(trails.len())?;
+            search.step(states.len())?;
             if iteration > 0 {
-                for trail in &mut trails {
-                    trail.step(board.clean(trail.row), budget);
+                for state in &mut states {
+                    state.step(search.clean(state.row), budget);
                 }
             }
-            let sightings = self.look(victim, targets, board, &trails, iteration < *iterations);
-            for (trail, seen) in trails.iter_mut().zip(sightings) {
+            let answers = self.look(search, &states, iteration < *iterations);
+            for (state, seen) in states.iter_mut().zip(answers) {
                 let fooled = seen.fooled;
-                trail.see(seen);
+                state.see(seen);
                 if fooled && keep_first {
-                    board.keep(trail.row, trail.current(), true);
+                    search.keep(state.row, state.current(), true);
                 }
             }
             if keep_first {
-                trails.retain(|trail| !board.claimed(trail.row));
+                states.retain(|state| search.stands(state.row));
             }
             if checkpoints.next_if(|&&at| at == iteration).is_some() {
                 let window = iteration - last_check;
-                for trail in &mut trails {
-                    trail.check(window, self.config.rho, board.clean(trail.row), budget);
+                for state in &mut states {
+                    state.check(window, self.config.rho, search.clean(state.row), budget);
                 }
                 last_check = iteration;
             }
         }
-        ControlFlow::Continue(trails)
-    }
-
-    /// Target classes to be tried one after the other; 1 without.
-    fn rounds(&self, classes: usize) -> usize {
-        match self.config.loss {
-            ApgdLoss::TargetedDlr { targets } => targets.min(classes - 1),
-            _ => 1,
-        }
+        ControlFlow::Continue(states)
     }
 
     /// What the victim says of the current points.
-    fn look(
-        &self,
-        victim: &dyn WhiteBox,
-        targets: &Targets<'_>,
-        board: &Board,
-        trails: &[Trail],
-        gradient: bool,
-    ) -> Vec<Sighting> {
-        let labels: Vec<usize> = trails.iter().map(|trail| targets.labels[trail.row]).collect();
-        let aims = trails.iter().map(|trail| trail.target).collect();
-        let objective = self.config.loss.objective(labels.clone(), aims);
-        let images = board.batch(trails.iter().map(Trail::current));
-        let (logits, values, gradients) = if gradient {
-            let answer = victim.value_and_gradient(&images, objective.as_ref());
-            (answer.logits, answer.values, to_vec(answer.gradient))
+    fn look(&self, search: &Search<'_>, states: &[State], gradient: bool) -> Vec<Answer> {
+        let labels = states.iter().map(|state| search.label(state.row)).collect();
+        let objective = self.config.loss.objective(labels, states.iter().map(|state| state.target).collect());
+        let points: Vec<(usize, &[f32])> = states.iter().map(|state| (state.row, state.current())).collect();
+        if gradient {
+            search.gradients(&points, objective.as_ref())
         } else {
-            let logits = victim.logits(&images);
-            (logits.clone(), objective.values(logits), Vec::new())
-        };
-        let mut gradients = rows(&gradients, board.size());
-        to_vec(values)
-            .into_iter()
-            .zip(predictions(&logits))
-            .zip(labels)
-            .map(|((loss, class), label)| Sighting {
-                loss,
-                fooled: class != Some(label),
-                gradient: gradients.next().map(<[f32]>::to_vec).unwrap_or_default(),
-            })
-            .collect()
+            search.values(&points, objective.as_ref())
+        }
+    }
+
+    fn is_targeted(&self) -> bool {
+        matches!(self.config.loss, ApgdLoss::TargetedDlr { .. })
     }
 }
 
@@ -262,89 +235,85 @@ impl Attack for Apgd {
         format!("iterations {iterations}, restarts {restarts}, loss {loss}, ρ {rho}, ends {end}")
     }
 
-    fn check(&self, classes: usize) -> Result<(), TooFewClasses> {
-        let needed = match self.config.loss {
+    fn least_classes(&self) -> usize {
+        match self.config.loss {
             ApgdLoss::CrossEntropy => 2,
             ApgdLoss::Dlr => 3,
             ApgdLoss::TargetedDlr { .. } => 4,
-        };
-        at_least(needed, self.config.loss.family(), classes)
+        }
     }
 
-    fn queries(&self, classes: usize, norm: Norm) -> Queries {
-        let searches = self.rounds(classes) * self.config.restarts;
-        let look = usize::from(matches!(self.config.loss, ApgdLoss::TargetedDlr { .. }));
+    fn schedule(&self, classes: usize, norm: Norm) -> Schedule {
+        let ApgdConfig { iterations, restarts, loss, keep_first, .. } = self.config;
         let unit = Budget::new(norm, 1.0).expect("a radius of one");
-        let ends = phases(self.config.iterations, &unit).len();
-        Queries { gradients: searches * self.config.iterations, logits: look + searches * ends }
-    }
-
-    fn attempt_with(
-        &self,
-        victim: &dyn WhiteBox,
-        targets: &Targets<'_>,
-        budget: &Budget,
-        pulse: &dyn Pulse,
-    ) -> Attempt {
-        enough_classes(self, victim.classes());
-        let mut board = Board::new(targets);
-        // The loss of the image that each row holds now.
-        let mut worst = vec![f32::NEG_INFINITY; targets.labels.len()];
-        let goals = match self.config.loss {
-            ApgdLoss::TargetedDlr { .. } => Some(board.goals(victim, targets)),
+        let ends = phases(iterations, &unit).len();
+        let targets = match loss {
+            ApgdLoss::TargetedDlr { targets } => Some(targets.min(classes - 1)),
             _ => None,
         };
-        let rounds = self.rounds(victim.classes());
-        let phases = phases(self.config.iterations, budget);
-        let steps = self.config.iterations + phases.len();
-        let mut count = Count::new(pulse, rounds * self.config.restarts * steps, targets.labels.len());
-        for round in 0..rounds {
-            for restart in 0..self.config.restarts {
-                let stream = round * self.config.restarts + restart;
-                let rows = if self.config.keep_first { board.standing() } else { board.rows() };
-                let first = &phases[0].budget;
-                let mut trails: Vec<Trail> = rows
-                    .into_iter()
-                    .map(|row| {
-                        let target = goals.as_ref().map_or(0, |goals| goals[row][round]);
-                        let clean = board.clean(row);
-                        let rng = targets.rng(self.config.loss.family(), row, stream);
-                        let start = self.start(clean, rng, first);
-                        Trail::new(row, target, clean, start, first)
-                    })
-                    .collect();
-                count.skip_to(stream * steps);
-                for (place, phase) in phases.iter().enumerate() {
-                    if place > 0 {
-                        let anew = |trail: Trail| {
-                            let clean = board.clean(trail.row);
-                            trail.within(clean, &phase.budget)
-                        };
-                        trails = trails.into_iter().map(anew).collect();
-                    }
-                    let climbed = self.climb(victim, targets, phase, (&mut board, &mut count), trails);
-                    let ControlFlow::Continue(withstood) = climbed else { return board.finish() };
-                    trails = withstood;
-                }
-                for trail in trails {
-                    let seen = trail.best_seen();
-                    if goals.is_some() || seen.loss >= worst[trail.row] {
-                        worst[trail.row] = seen.loss;
-                        board.keep(trail.row, trail.best(), seen.fooled);
-                    }
-                }
+        let queries = Queries { gradients: iterations, logits: ends };
+        Schedule { targets, exhaustive: !keep_first, ..Schedule::new(iterations + ends, restarts, queries) }
+    }
+
+    fn search(&self, search: &mut Search<'_>) -> ControlFlow<()> {
+        let phases = phases(self.config.iterations, search.budget());
+        let first = &phases[0].budget;
+        let rows = search.rows().into_iter();
+        let mut states: Vec<State> = rows
+            .map(|row| {
+                let clean = search.clean(row);
+                let target = if self.is_targeted() { search.target(row) } else { 0 };
+                let start = self.start(clean, search.rng(self.config.loss.family(), row), first);
+                State::new(row, target, clean, start, first)
+            })
+            .collect();
+        for (place, phase) in phases.iter().enumerate() {
+            if place > 0 {
+                let within = |state: State| {
+                    let clean = search.clean(state.row);
+                    state.within(clean, &phase.budget)
+                };
+                states = states.into_iter().map(within).collect();
+            }
+            states = self.climb(search, phase, states)?;
+        }
+        for state in states {
+            let (best, seen) = (state.best(), state.best_seen());
+            if self.is_targeted() {
+                // Losses for several targets cannot be compared.
+                search.keep(state.row, best, seen.fooled);
+            } else {
+                search.keep_highest(state.row, best, seen.value, seen.fooled);
             }
         }
-        board.finish()
+        ControlFlow::Continue(())
     }
 }
+
+/// Names of APGD.
+pub(super) const FAMILY: Family = Family {
+    names: &["apgd-ce", "apgd-dlr", "apgd-t"],
+    usage: "apgd-ce, apgd-dlr and apgd-t, with [-ITERATIONS[xRESTARTS]] such as apgd-ce-50, apgd-dlr-100x5",
+    parse: |name| {
+        for loss in [ApgdLoss::CrossEntropy, ApgdLoss::Dlr, ApgdLoss::TargetedDlr { targets: USUAL_TARGETS }]
+        {
+            let usual = ApgdConfig { loss, ..ApgdConfig::default() };
+            if let Some(counts) = Counts::read(name, loss.family(), Some(usual.iterations))? {
+                let Counts { steps: iterations, restarts } = counts;
+                return Ok(boxed(Apgd::new(ApgdConfig { iterations, restarts, ..usual })));
+            }
+        }
+        Ok(None)
+    },
+};
 
 impl fmt::Display for Apgd {
     /// `apgd-ce`, `apgd-dlr` or `apgd-t`; with another number of iterations `apgd-ce-50`, with restarts
     /// `apgd-ce-100x5`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ApgdConfig { iterations: steps, restarts, loss, .. } = self.config;
         let usual = ApgdConfig::default().iterations;
-        write_name(f, self.config.loss.family(), (self.config.iterations, usual), self.config.restarts)
+        f.write_str(&Counts { steps, restarts }.name(loss.family(), Some(usual)))
     }
 }
 

@@ -11,21 +11,18 @@
 //! implementation there is no final bisection.
 
 mod projection;
-mod walk;
+mod state;
 
 use std::fmt;
 use std::ops::ControlFlow;
 
 use thiserror::Error;
 
-use self::walk::{Plane, Walk};
-use super::board::{Board, rows};
-use super::classes::{at_least, enough_classes};
-use super::names::write_name;
-use super::norms::{UnsupportedNorm, not_l1, right_norm};
-use super::pulse::{Count, Pulse, Steady};
-use super::{Attack, Attempt, Budget, Norm, Queries, Targets, TooFewClasses, WhiteBox};
-use crate::batch::{Images, predictions, to_vec};
+use self::state::{Plane, State};
+use super::driver::{Schedule, Search, drive};
+use super::names::{Counts, Family, boxed};
+use super::{Attack, Budget, Examples, Norm, Queries, Uninterrupted, WhiteBox, insist};
+use crate::batch::Images;
 use crate::loss::TargetMargin;
 
 /// How FAB searches.
@@ -67,7 +64,7 @@ pub enum FabError {
         iterations: usize,
         /// Restarts asked for.
         restarts: usize,
-        /// Targets asked for; 1 where there are none to choose.
+        /// Examples asked for; 1 where there are none to choose.
         targets: usize,
     },
     /// Weights with which the search leads nowhere.
@@ -137,151 +134,104 @@ impl Fab {
     ///
     /// # Panics
     ///
-    /// If the victim has fewer than two classes; see [`Attack::check`].
-    pub fn nearest(&self, victim: &dyn WhiteBox, targets: &Targets<'_>, budget: &Budget) -> Nearest {
-        let (attempt, distances) = self.search(victim, targets, budget, Goal::LeastPerturbation, &Steady);
-        Nearest { images: attempt.images, distances }
+    /// If the victim has fewer than two classes, or in L1; see [`Attack::check`] and [`Attack::check_norm`].
+    pub fn nearest(&self, victim: &dyn WhiteBox, examples: &Examples<'_>, budget: &Budget) -> Nearest {
+        insist(self, victim.classes(), budget.norm());
+        let schedule = Schedule { exhaustive: true, ..self.schedule(victim.classes(), budget.norm()) };
+        // Whoever is misclassified without a perturbation needs none, and is in no search; all others are in every one.
+        let mut nearest: Vec<Option<f64>> = vec![None; examples.labels.len()];
+        let mut searched = vec![false; examples.labels.len()];
+        let found = drive(schedule, victim, (examples, budget), &Uninterrupted, |search| {
+            search.rows().into_iter().for_each(|row| searched[row] = true);
+            for state in self.walk(search, Goal::LeastPerturbation)? {
+                let Some((distance, image)) = state.nearest() else { continue };
+                if nearest[state.row].is_none_or(|least| distance < least) {
+                    nearest[state.row] = Some(distance);
+                    search.keep(state.row, image, true);
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        let distance = |(nearest, searched)| if searched { nearest } else { Some(0.0) };
+        Nearest { images: found.images, distances: nearest.into_iter().zip(searched).map(distance).collect() }
     }
 
     fn family(&self) -> &'static str {
         if self.config.targets.is_some() { "fab-t" } else { "fab" }
     }
 
-    fn search(
-        &self,
-        victim: &dyn WhiteBox,
-        targets: &Targets<'_>,
-        budget: &Budget,
-        goal: Goal,
-        pulse: &dyn Pulse,
-    ) -> (Attempt, Vec<Option<f64>>) {
-        enough_classes(self, victim.classes());
-        right_norm(self, budget);
-        let mut board = Board::new(targets);
-        let goals = board.goals(victim, targets);
-        // Whoever is misclassified without a perturbation needs none.
-        let clean = board.standing();
-        let mut distances = vec![Some(0.0); targets.labels.len()];
-        clean.iter().for_each(|&row| distances[row] = None);
-        let others = victim.classes() - 1;
-        let rounds = self.rounds(victim.classes());
-        let steps = self.config.iterations;
-        let mut count = Count::new(pulse, rounds * self.config.restarts * steps, targets.labels.len());
-        for round in 0..rounds {
-            for restart in 0..self.config.restarts {
-                let stream = round * self.config.restarts + restart;
-                let rows = if goal == Goal::WithinBudget { board.standing() } else { clean.clone() };
-                let walks = rows
-                    .into_iter()
-                    .map(|row| {
-                        let start = self.start(board.clean(row), targets, row, (restart, stream), budget);
-                        Walk::new(row, start)
-                    })
-                    .collect();
-                // The classes whose boundaries a step considers.
-                let classes = if self.config.targets.is_some() { round..round + 1 } else { 0..others };
-                count.skip_to(stream * steps);
-                let walked = self.walk(
-                    victim,
-                    targets,
-                    budget,
-                    (&mut board, goal, &mut count),
-                    walks,
-                    (&goals, classes),
-                );
-                let ControlFlow::Continue(searching) = walked else { return (board.finish(), distances) };
-                for walk in searching {
-                    let Some((distance, image)) = walk.nearest() else { continue };
-                    if goal == Goal::LeastPerturbation && distances[walk.row].is_none_or(|d| distance < d) {
-                        distances[walk.row] = Some(distance);
-                        board.keep(walk.row, image, true);
-                    }
-                }
-            }
-        }
-        (board.finish(), distances)
-    }
-
-    /// Target classes to be tried one after the other; 1 without.
-    fn rounds(&self, classes: usize) -> usize {
-        self.config.targets.map_or(1, |most| most.min(classes - 1))
-    }
-
-    /// Where a restart begins.
-    fn start(
-        &self,
-        clean: &[f32],
-        targets: &Targets<'_>,
-        row: usize,
-        (restart, stream): (usize, usize),
-        budget: &Budget,
-    ) -> Vec<f32> {
-        if restart == 0 && targets.start == 0 {
+    /// Where a search begins for the example in this row.
+    fn start(&self, search: &Search<'_>, row: usize) -> Vec<f32> {
+        let clean = search.clean(row);
+        if search.is_first() {
             return clean.to_vec();
         }
-        let mut rng = targets.rng(self.family(), row, stream);
-        let noise = rng.on_sphere(budget.norm(), clean.len(), budget.eps() / 2.0);
+        let budget = search.budget();
+        let noise = search.rng(self.family(), row).on_sphere(budget.norm(), clean.len(), budget.eps() / 2.0);
         clean.iter().zip(noise).map(|(x, noise)| (x + noise).clamp(0.0, 1.0)).collect()
     }
 
-    /// One restart for the examples of these walks. Returns those that are still searching; breaks if told to
-    /// stop.
-    fn walk(
-        &self,
-        victim: &dyn WhiteBox,
-        targets: &Targets<'_>,
-        budget: &Budget,
-        (board, goal, count): (&mut Board, Goal, &mut Count<'_>),
-        mut walks: Vec<Walk>,
-        (goals, classes): (&[Vec<usize>], std::ops::Range<usize>),
-    ) -> ControlFlow<(), Vec<Walk>> {
-        let norm = budget.norm();
+    /// One search. Returns the examples that were in it to the end; breaks if told to stop.
+    fn walk(&self, search: &mut Search<'_>, goal: Goal) -> ControlFlow<(), Vec<State>> {
+        let (norm, eps) = (search.budget().norm(), search.budget().eps());
+        let rows = search.rows().into_iter();
+        let mut states: Vec<State> = rows.map(|row| State::new(row, self.start(search, row))).collect();
         for _ in 0..self.config.iterations {
-            if walks.is_empty() {
+            if states.is_empty() {
                 break;
             }
-            count.step(walks.len())?;
-            let labels: Vec<usize> = walks.iter().map(|walk| targets.labels[walk.row]).collect();
-            let mut nearest: Vec<Option<(f64, Plane)>> = vec![None; walks.len()];
-            let images = board.batch(walks.iter().map(Walk::current));
-            for place in classes.clone() {
-                let aims = walks.iter().map(|walk| goals[walk.row][place]).collect();
-                let objective = TargetMargin { labels: labels.clone(), targets: aims };
-                let answer = victim.value_and_gradient(&images, &objective);
-                let (values, gradients) = (to_vec(answer.values), to_vec(answer.gradient));
-                for ((nearest, value), gradient) in
-                    nearest.iter_mut().zip(values).zip(rows(&gradients, board.size()))
-                {
-                    let plane = Plane::new(value, gradient);
-                    let distance = plane.distance(norm);
-                    if nearest.as_ref().is_none_or(|(least, _)| distance < *least) {
-                        *nearest = Some((distance, plane));
-                    }
-                }
-            }
-            for (walk, plane) in walks.iter_mut().zip(nearest) {
+            search.step(states.len())?;
+            let planes = self.planes(search, &states, norm);
+            for (state, plane) in states.iter_mut().zip(planes) {
                 if let Some((_, plane)) = plane {
-                    walk.step(board.clean(walk.row), &plane, norm, &self.config);
+                    state.step(search.clean(state.row), &plane, norm, &self.config);
                 }
             }
-            let answers = predictions(&victim.logits(&board.batch(walks.iter().map(Walk::current))));
-            for ((walk, answer), label) in walks.iter_mut().zip(answers).zip(labels) {
-                if answer != Some(label) {
-                    walk.fooled(board.clean(walk.row), norm, &self.config);
-                    if let Some((distance, image)) = walk.nearest()
-                        && goal == Goal::WithinBudget
-                        && distance <= budget.eps()
-                    {
-                        board.keep(walk.row, image, true);
-                    }
+            let fooled = search.fooled(&points(&states));
+            for (state, _) in states.iter_mut().zip(fooled).filter(|(_, fooled)| *fooled) {
+                state.fooled(search.clean(state.row), norm, &self.config);
+                if let Some((distance, image)) = state.nearest()
+                    && goal == Goal::WithinBudget
+                    && distance <= eps
+                {
+                    search.keep(state.row, image, true);
                 }
             }
             if goal == Goal::WithinBudget {
-                walks.retain(|walk| !board.claimed(walk.row));
+                states.retain(|state| search.stands(state.row));
             }
         }
-        ControlFlow::Continue(walks)
+        ControlFlow::Continue(states)
     }
+
+    /// For each example the nearest of the linearised boundaries that a step considers, with its distance.
+    fn planes(&self, search: &Search<'_>, states: &[State], norm: Norm) -> Vec<Option<(f64, Plane)>> {
+        let labels: Vec<usize> = states.iter().map(|state| search.label(state.row)).collect();
+        let mut nearest: Vec<Option<(f64, Plane)>> = vec![None; states.len()];
+        let others = search.victim().classes() - 1;
+        for place in 0..if self.config.targets.is_some() { 1 } else { others } {
+            let aim = |state: &State| match self.config.targets {
+                Some(_) => search.target(state.row),
+                None => search.rivals(state.row)[place],
+            };
+            let objective =
+                TargetMargin { labels: labels.clone(), targets: states.iter().map(aim).collect() };
+            let answers = search.gradients(&points(states), &objective);
+            for (nearest, answer) in nearest.iter_mut().zip(answers) {
+                let plane = Plane::new(answer.value, &answer.gradient);
+                let distance = plane.distance(norm);
+                if nearest.as_ref().is_none_or(|(least, _)| distance < *least) {
+                    *nearest = Some((distance, plane));
+                }
+            }
+        }
+        nearest
+    }
+}
+
+/// The current points, as the victim is asked about them.
+fn points(states: &[State]) -> Vec<(usize, &[f32])> {
+    states.iter().map(|state| (state.row, state.current())).collect()
 }
 
 impl Attack for Fab {
@@ -297,43 +247,59 @@ impl Attack for Fab {
         )
     }
 
-    fn check(&self, classes: usize) -> Result<(), TooFewClasses> {
-        at_least(2, self.family(), classes)
+    fn norms(&self) -> &'static [Norm] {
+        &[Norm::Linf, Norm::L2]
     }
 
-    fn check_norm(&self, norm: Norm) -> Result<(), UnsupportedNorm> {
-        not_l1(self, norm)
+    fn schedule(&self, classes: usize, _norm: Norm) -> Schedule {
+        let FabConfig { iterations, restarts, targets, .. } = self.config;
+        let (rounds, each) = match targets {
+            Some(most) => (most.min(classes - 1), 1),
+            None => (1, classes - 1),
+        };
+        let queries = Queries { gradients: iterations * each, logits: iterations };
+        Schedule { targets: Some(rounds), ..Schedule::new(iterations, restarts, queries) }
     }
 
-    fn queries(&self, classes: usize, _norm: Norm) -> Queries {
-        let steps = self.rounds(classes) * self.config.restarts * self.config.iterations;
-        let each = if self.config.targets.is_some() { 1 } else { classes - 1 };
-        Queries { gradients: steps * each, logits: 1 + steps }
-    }
-
-    /// The unperturbed image is returned where nothing was found within ε.
-    fn attempt_with(
-        &self,
-        victim: &dyn WhiteBox,
-        targets: &Targets<'_>,
-        budget: &Budget,
-        pulse: &dyn Pulse,
-    ) -> Attempt {
-        self.search(victim, targets, budget, Goal::WithinBudget, pulse).0
+    /// The unperturbed image remains where nothing is found within ε.
+    fn search(&self, search: &mut Search<'_>) -> ControlFlow<()> {
+        self.walk(search, Goal::WithinBudget)?;
+        ControlFlow::Continue(())
     }
 }
+
+/// Names of FAB.
+pub(super) const FAMILY: Family = Family {
+    names: &["fab", "fab-t"],
+    usage: "fab-t and fab, with [-ITERATIONS[xRESTARTS]] such as fab-t-50, fab-100x5",
+    parse: |name| {
+        let usual = FabConfig::default();
+        // The longer name first: `fab` is how both begin.
+        for (family, targets) in [("fab-t", usual.targets), ("fab", None)] {
+            if let Some(counts) = Counts::read(name, family, Some(usual.iterations))? {
+                let Counts { steps: iterations, restarts } = counts;
+                return Ok(boxed(Fab::new(FabConfig { iterations, restarts, targets, ..usual })));
+            }
+        }
+        Ok(None)
+    },
+};
 
 impl fmt::Display for Fab {
     /// `fab-t` or `fab`; with another number of iterations `fab-t-50`, with restarts `fab-100x5`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let FabConfig { iterations: steps, restarts, .. } = self.config;
         let usual = FabConfig::default().iterations;
-        write_name(f, self.family(), (self.config.iterations, usual), self.config.restarts)
+        f.write_str(&Counts { steps, restarts }.name(self.family(), Some(usual)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attack::{Classifier, ValueAndGradient};
+    use crate::batch::Logits;
+    use crate::loss::Objective;
 
     #[test]
     fn configurations_that_lead_nowhere_are_refused() {
@@ -356,15 +322,39 @@ mod tests {
     fn later_restarts_begin_half_of_eps_away() {
         let attack = Fab::new(FabConfig::default()).unwrap();
         let images = crate::batch::from_vec(vec![0.5; 48], [1, 3, 4, 4], &burn::tensor::Device::default());
-        let targets = Targets { images: &images, labels: &[0], indices: &[3], seed: 7, start: 0 };
+        let examples = Examples { images: &images, labels: &[0], indices: &[3], seed: 7, start: 0 };
+        let schedule = Schedule { restarts: 3, ..attack.schedule(10, Norm::Linf) };
         for norm in [Norm::Linf, Norm::L2] {
             let budget = Budget::new(norm, 0.2).unwrap();
-            let start = |counts| attack.start(&[0.5; 48], &targets, 0, counts, &budget);
-            assert_eq!(start((0, 5)), [0.5; 48]);
-            assert!((norm.distance(&[0.5; 48], &start((1, 1))) - 0.1).abs() < 1e-6);
-            assert_eq!(start((1, 1)), start((1, 1)));
-            assert_ne!(start((1, 1)), start((2, 2)));
-            assert_ne!(start((1, 1)), start((1, 3)), "another target, another start");
+            let start = |number| {
+                let mut search = Search::new(schedule, &Silent, (&examples, &budget), &Uninterrupted);
+                search.begin(number, vec![0]);
+                attack.start(&search, 0)
+            };
+            assert_eq!(start(3 * 5), [0.5; 48], "the first for the sixth target");
+            assert!((norm.distance(&[0.5; 48], &start(1)) - 0.1).abs() < 1e-6);
+            assert_eq!(start(1), start(1));
+            assert_ne!(start(1), start(2));
+            assert_ne!(start(1), start(3 + 1), "another target, another start");
+        }
+    }
+
+    /// A victim that is not asked.
+    struct Silent;
+
+    impl Classifier for Silent {
+        fn classes(&self) -> usize {
+            10
+        }
+
+        fn logits(&self, _: &Images) -> Logits {
+            unreachable!("a start asks nothing")
+        }
+    }
+
+    impl WhiteBox for Silent {
+        fn value_and_gradient(&self, _: &Images, _: &dyn Objective) -> ValueAndGradient {
+            unreachable!("a start asks nothing")
         }
     }
 

@@ -16,16 +16,10 @@ use thiserror::Error;
 
 pub use schedule::square_share;
 
-use super::board::Board;
-use super::classes::{at_least, enough_classes};
-use super::names::write_name;
-use super::norms::{UnsupportedNorm, not_l1, right_norm};
-use super::pulse::{Count, Pulse, Steady};
-use super::{
-    Attack, Attempt, Budget, Classifier, ExampleRng, Norm, Queries, Targets, TooFewClasses, WhiteBox,
-};
-use crate::batch::{predictions, to_vec};
-use crate::loss::{Margin, Objective};
+use super::driver::{Schedule, Search};
+use super::names::{Counts, Family, boxed};
+use super::{Attack, ExampleRng, Norm, Queries};
+use crate::loss::Margin;
 
 /// How Square searches.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,8 +99,8 @@ impl Scene<'_> {
     }
 }
 
-/// The state of one example.
-struct Search {
+/// One example under attack.
+struct State {
     row: usize,
     rng: ExampleRng,
     best: Vec<f32>,
@@ -136,92 +130,11 @@ impl Square {
         &self.config
     }
 
-    /// [`Attack::attempt`] on a victim that can only be asked for its answer.
-    ///
-    /// # Panics
-    ///
-    /// If the victim has fewer than two classes; see [`Attack::check`].
-    pub fn attempt_black_box(
-        &self,
-        victim: &dyn Classifier,
-        targets: &Targets<'_>,
-        budget: &Budget,
-    ) -> Attempt {
-        self.run_searches(victim, targets, budget, &Steady)
-    }
-
-    fn run_searches(
-        &self,
-        victim: &dyn Classifier,
-        targets: &Targets<'_>,
-        budget: &Budget,
-        pulse: &dyn Pulse,
-    ) -> Attempt {
-        enough_classes(self, victim.classes());
-        right_norm(self, budget);
-        let mut board = Board::new(targets);
-        let questions = self.config.queries + 1;
-        let mut count = Count::new(pulse, self.config.restarts * questions, targets.labels.len());
-        for restart in 0..self.config.restarts {
-            let searches = board
-                .standing()
-                .into_iter()
-                .map(|row| {
-                    let rng = targets.rng("square", row, restart);
-                    Search { row, rng, best: Vec::new(), margin: f32::NEG_INFINITY }
-                })
-                .collect();
-            count.skip_to(restart * questions);
-            if self.search(victim, targets, budget, (&mut board, &mut count), searches).is_break() {
-                break;
-            }
-        }
-        board.finish()
-    }
-
-    /// One restart; breaks if told to stop.
-    fn search(
-        &self,
-        victim: &dyn Classifier,
-        targets: &Targets<'_>,
-        budget: &Budget,
-        (board, count): (&mut Board, &mut Count<'_>),
-        mut searches: Vec<Search>,
-    ) -> ControlFlow<()> {
-        // The first question is about the starts.
-        for question in 0..=self.config.queries {
-            if searches.is_empty() {
-                break;
-            }
-            count.step(searches.len())?;
-            let proposals: Vec<Vec<f32>> =
-                searches.iter_mut().map(|search| self.propose(board, budget, question, search)).collect();
-            let labels: Vec<usize> = searches.iter().map(|search| targets.labels[search.row]).collect();
-            let logits = victim.logits(&board.batch(proposals.iter().map(Vec::as_slice)));
-            let answers = predictions(&logits).into_iter().zip(&labels);
-            let fooled: Vec<bool> = answers.map(|(class, &label)| class != Some(label)).collect();
-            let margins = to_vec(Margin { labels }.values(logits));
-            for (((search, proposal), margin), fooled) in
-                searches.iter_mut().zip(proposals).zip(margins).zip(fooled)
-            {
-                if fooled {
-                    board.keep(search.row, &proposal, true);
-                } else if margin > search.margin {
-                    (search.best, search.margin) = (proposal, margin);
-                }
-            }
-            searches.retain(|search| !board.claimed(search.row));
-        }
-        for search in searches {
-            board.keep(search.row, &search.best, false);
-        }
-        ControlFlow::Continue(())
-    }
-
     /// The next image to ask about: the start, and then the best image with a square changed.
-    fn propose(&self, board: &Board, budget: &Budget, question: usize, search: &mut Search) -> Vec<f32> {
-        let scene = Scene { clean: board.clean(search.row), shape: board.image_shape(), eps: budget.eps() };
-        let rng = &mut search.rng;
+    fn propose(&self, search: &Search<'_>, question: usize, state: &mut State) -> Vec<f32> {
+        let budget = search.budget();
+        let scene = Scene { clean: search.clean(state.row), shape: search.image_shape(), eps: budget.eps() };
+        let rng = &mut state.rng;
         let [_, height, width] = scene.shape;
         let side = |least| {
             let share = square_share(self.config.share, question.saturating_sub(1));
@@ -229,16 +142,16 @@ impl Square {
         };
         let mut image = match (budget.norm(), question) {
             (Norm::Linf, 0) => linf::stripes(&scene, rng),
-            (Norm::Linf, _) => linf::push(&scene, &search.best, side(1), rng),
+            (Norm::Linf, _) => linf::push(&scene, &state.best, side(1), rng),
             (Norm::L1, _) => unreachable!("Square refuses L1"),
             (Norm::L2, 0) => l2::tiles(&scene, rng),
             // A bump needs a middle: sides are odd, and at least three.
             (Norm::L2, _) => {
                 let odd = (side(3) / 2 * 2 + 1).min(height).min(width);
-                l2::shift(&scene, &search.best, odd, rng)
+                l2::shift(&scene, &state.best, odd, rng)
             }
         };
-        budget.project_example(scene.clean, &mut image);
+        search.project(state.row, &mut image);
         image
     }
 }
@@ -253,38 +166,71 @@ impl Attack for Square {
         format!("queries {queries}, restarts {restarts}, p {share}")
     }
 
-    fn check(&self, classes: usize) -> Result<(), TooFewClasses> {
-        at_least(2, "square", classes)
-    }
-
     fn needs_gradients(&self) -> bool {
         false
     }
 
-    fn check_norm(&self, norm: Norm) -> Result<(), UnsupportedNorm> {
-        not_l1(self, norm)
+    fn norms(&self) -> &'static [Norm] {
+        &[Norm::Linf, Norm::L2]
     }
 
-    fn queries(&self, _classes: usize, _norm: Norm) -> Queries {
-        Queries { gradients: 0, logits: self.config.restarts * (self.config.queries + 1) }
+    fn schedule(&self, _classes: usize, _norm: Norm) -> Schedule {
+        // The first question is about the start.
+        let questions = self.config.queries + 1;
+        Schedule::new(questions, self.config.restarts, Queries { gradients: 0, logits: questions })
     }
 
-    fn attempt_with(
-        &self,
-        victim: &dyn WhiteBox,
-        targets: &Targets<'_>,
-        budget: &Budget,
-        pulse: &dyn Pulse,
-    ) -> Attempt {
-        self.run_searches(victim, targets, budget, pulse)
+    fn search(&self, search: &mut Search<'_>) -> ControlFlow<()> {
+        let fresh = |row| {
+            let rng = search.rng("square", row);
+            State { row, rng, best: Vec::new(), margin: f32::NEG_INFINITY }
+        };
+        let mut states: Vec<State> = search.rows().into_iter().map(fresh).collect();
+        for question in 0..=self.config.queries {
+            if states.is_empty() {
+                break;
+            }
+            search.step(states.len())?;
+            let proposals: Vec<Vec<f32>> =
+                states.iter_mut().map(|state| self.propose(search, question, state)).collect();
+            let points: Vec<(usize, &[f32])> =
+                states.iter().zip(&proposals).map(|(state, image)| (state.row, image.as_slice())).collect();
+            let labels = states.iter().map(|state| search.label(state.row)).collect();
+            let answers = search.values(&points, &Margin { labels });
+            for ((state, proposal), answer) in states.iter_mut().zip(proposals).zip(answers) {
+                if answer.fooled {
+                    search.keep(state.row, &proposal, true);
+                } else if answer.value > state.margin {
+                    (state.best, state.margin) = (proposal, answer.value);
+                }
+            }
+            states.retain(|state| search.stands(state.row));
+        }
+        for state in states {
+            search.keep(state.row, &state.best, false);
+        }
+        ControlFlow::Continue(())
     }
 }
+
+/// Names of Square.
+pub(super) const FAMILY: Family = Family {
+    names: &["square"],
+    usage: "square[-QUERIES[xRESTARTS]] such as square, square-1000",
+    parse: |name| {
+        let usual = SquareConfig::default();
+        Ok(Counts::read(name, "square", Some(usual.queries))?.and_then(|counts| {
+            let Counts { steps: queries, restarts } = counts;
+            boxed(Square::new(SquareConfig { queries, restarts, ..usual }))
+        }))
+    },
+};
 
 impl fmt::Display for Square {
     /// `square`; with another number of queries `square-1000`, with restarts `square-5000x2`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let usual = SquareConfig::default().queries;
-        write_name(f, "square", (self.config.queries, usual), self.config.restarts)
+        let SquareConfig { queries: steps, restarts, .. } = self.config;
+        f.write_str(&Counts { steps, restarts }.name("square", Some(SquareConfig::default().queries)))
     }
 }
 

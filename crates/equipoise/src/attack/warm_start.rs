@@ -1,15 +1,15 @@
-//! What a white box keeps from one call to the next, so that it need not begin from nothing each time.
+//! What a white box keeps from one call to the next, so that its next solve starts from the last one's end.
 
 use burn::tensor::Tensor;
 
 use crate::batch::select;
 
-/// One row per example of a batch, or nothing: before the first call, or from a white box that keeps nothing. Whoever
-/// lets examples leave the batch lets their rows leave too.
+/// Where the next solve of each example of a batch may start: one row per example, or nothing, before the first call or
+/// from a white box that keeps nothing. Whoever lets examples leave the batch lets their rows leave too.
 #[derive(Debug, Clone, Default)]
-pub struct Carried(Option<Tensor<2>>);
+pub struct WarmStart(Option<Tensor<2>>);
 
-impl Carried {
+impl WarmStart {
     /// What was kept, `[N, D]`.
     pub fn rows(&self) -> Option<&Tensor<2>> {
         self.0.as_ref()

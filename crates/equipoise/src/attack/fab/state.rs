@@ -1,4 +1,4 @@
-//! One example's way through FAB: along the boundary, always drawn back towards the clean image (Croce and Hein
+//! The state of one example in FAB: a point near the boundary, always drawn back towards the clean image (Croce and Hein
 //! 2020, arXiv 1907.02044, algorithm 1).
 
 use super::FabConfig;
@@ -32,16 +32,16 @@ impl Plane {
     }
 }
 
-/// The state of one example.
+/// One example under attack.
 #[derive(Debug, Clone)]
-pub(super) struct Walk {
+pub(super) struct State {
     /// Row of the example in its batch.
     pub row: usize,
     current: Vec<f32>,
     nearest: Option<(f64, Vec<f32>)>,
 }
 
-impl Walk {
+impl State {
     /// An example about to search from `start`.
     pub(super) fn new(row: usize, start: Vec<f32>) -> Self {
         Self { row, current: start, nearest: None }

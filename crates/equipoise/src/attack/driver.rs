@@ -1,0 +1,355 @@
+//! The attack driver: what all attacks share around the search that each of them is.
+//!
+//! It refuses norms and numbers of classes that an attack has no form for, repeats the search for each restart and
+//! each target class, knows which examples still stand, derives their random numbers, tells of every step, decides
+//! what the victim misclassifies, and holds the images found. Images are kept row by row on the host: an attack's
+//! history of an example is then one small struct, and no example sees another; only the batches that the victim is
+//! asked about become tensors.
+
+use std::ops::ControlFlow;
+
+use super::classes::rivals;
+use super::progress::{Progress, Step};
+use super::{Attempt, Budget, ExampleRng, Examples, Queries, ValueAndGradient, WhiteBox};
+use crate::batch::{Images, Logits, from_vec, predictions, to_vec};
+use crate::loss::Objective;
+
+/// How often an attack searches, and what one search asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schedule {
+    /// Independent searches, at least 1, for each target class if there are any.
+    pub restarts: usize,
+    /// Steps of a search, each of which is told by [`Search::step`].
+    pub steps: usize,
+    /// What a search asks about an example that withstands it.
+    pub queries: Queries,
+    /// Target classes that are tried one after the other, from the most likely on the unperturbed image down. The
+    /// driver then looks at the unperturbed images first, and what is misclassified there is not searched for.
+    /// `None` for an attack that does not look.
+    pub targets: Option<usize>,
+    /// Whether a search ends at images that it has not asked about ([`Search::keep_unseen`]): the driver asks before
+    /// the next search.
+    pub ends_unseen: bool,
+    /// Whether every search is for all examples, those that fell before included.
+    pub exhaustive: bool,
+}
+
+impl Schedule {
+    /// Searches of so many steps, each of which asks for one gradient, that end at the image after the last step.
+    pub fn of_gradients(steps: usize, restarts: usize) -> Self {
+        let queries = Queries { gradients: steps, logits: 0 };
+        Self { ends_unseen: true, ..Self::new(steps, restarts, queries) }
+    }
+
+    /// Searches of so many steps that ask this about an example that withstands them, and look at every image that
+    /// they keep.
+    pub fn new(steps: usize, restarts: usize, queries: Queries) -> Self {
+        Self { restarts, steps, queries, targets: None, ends_unseen: false, exhaustive: false }
+    }
+
+    /// Searches in all.
+    fn searches(&self) -> usize {
+        self.targets.unwrap_or(1) * self.restarts
+    }
+
+    /// What all searches together ask about an example that withstands them.
+    pub(super) fn all_queries(&self) -> Queries {
+        let searches = self.searches();
+        let between = if self.ends_unseen { searches.saturating_sub(1) } else { 0 };
+        Queries {
+            gradients: searches * self.queries.gradients,
+            logits: usize::from(self.targets.is_some()) + searches * self.queries.logits + between,
+        }
+    }
+}
+
+/// What the victim says of one image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The objective's value.
+    pub value: f32,
+    /// Whether the image is misclassified; logits that are not finite count as that.
+    pub fooled: bool,
+    /// Gradient of the objective, one entry for each pixel; empty where none was asked for.
+    pub gradient: Vec<f32>,
+}
+
+/// One search, for the examples that it is for. They are named by their rows in the batch under attack.
+pub struct Search<'a> {
+    victim: &'a dyn WhiteBox,
+    examples: &'a Examples<'a>,
+    budget: &'a Budget,
+    progress: &'a dyn Progress,
+    schedule: Schedule,
+    /// Which of all searches this is.
+    number: usize,
+    steps_done: usize,
+    rows: Vec<usize>,
+    clean: Vec<f32>,
+    /// One image per example; the unperturbed one where nothing was kept.
+    found: Vec<f32>,
+    claimed: Vec<bool>,
+    /// Whether the image found was kept without asking about it.
+    unseen: Vec<bool>,
+    /// The loss of the image found, where it was kept for its loss.
+    highest: Vec<f32>,
+    /// The classes beside the label, where the unperturbed images were looked at.
+    rivals: Vec<Vec<usize>>,
+}
+
+/// Runs all searches of a schedule. A search that breaks is the last.
+pub(super) fn drive(
+    schedule: Schedule,
+    victim: &dyn WhiteBox,
+    (examples, budget): (&Examples<'_>, &Budget),
+    progress: &dyn Progress,
+    mut run: impl FnMut(&mut Search<'_>) -> ControlFlow<()>,
+) -> Attempt {
+    let mut search = Search::new(schedule, victim, (examples, budget), progress);
+    if schedule.targets.is_some() {
+        search.look_at_clean();
+    }
+    let searchable = search.standing();
+    for number in 0..schedule.searches() {
+        let rows = if schedule.exhaustive { searchable.clone() } else { search.standing() };
+        if rows.is_empty() {
+            break;
+        }
+        search.begin(number, rows);
+        if run(&mut search).is_break() {
+            break;
+        }
+        if number + 1 < schedule.searches() {
+            search.look_at_unseen();
+        }
+    }
+    search.finish()
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn new(
+        schedule: Schedule,
+        victim: &'a dyn WhiteBox,
+        (examples, budget): (&'a Examples<'a>, &'a Budget),
+        progress: &'a dyn Progress,
+    ) -> Self {
+        let clean = to_vec(examples.images.clone());
+        let count = examples.labels.len();
+        Self {
+            victim,
+            examples,
+            budget,
+            progress,
+            schedule,
+            number: 0,
+            steps_done: 0,
+            rows: Vec::new(),
+            found: clean.clone(),
+            clean,
+            claimed: vec![false; count],
+            unseen: vec![false; count],
+            highest: vec![f32::NEG_INFINITY; count],
+            rivals: Vec::new(),
+        }
+    }
+
+    /// Begins one of the searches, for the examples in these rows.
+    pub(super) fn begin(&mut self, number: usize, rows: Vec<usize>) {
+        (self.number, self.rows) = (number, rows);
+        // Steps of earlier searches that nobody was left for need not be taken.
+        self.steps_done = number * self.schedule.steps;
+    }
+
+    /// Claims what is misclassified without a perturbation, and ranks the classes of the others.
+    fn look_at_clean(&mut self) {
+        if self.examples.labels.is_empty() {
+            return;
+        }
+        let logits = self.victim.logits(self.examples.images);
+        for (row, class) in predictions(&logits).into_iter().enumerate() {
+            self.claimed[row] = class != Some(self.examples.labels[row]);
+        }
+        self.rivals = rivals(&logits, self.examples.labels);
+    }
+
+    /// Asks about what was kept without asking.
+    fn look_at_unseen(&mut self) {
+        let rows: Vec<usize> = (0..self.unseen.len()).filter(|&row| self.unseen[row]).collect();
+        if rows.is_empty() {
+            return;
+        }
+        let points: Vec<(usize, &[f32])> = rows.iter().map(|&row| (row, self.found(row))).collect();
+        let fooled = self.fooled(&points);
+        for (row, fooled) in rows.into_iter().zip(fooled) {
+            (self.unseen[row], self.claimed[row]) = (false, fooled);
+        }
+    }
+
+    /// The rows for which no success was claimed.
+    fn standing(&self) -> Vec<usize> {
+        (0..self.claimed.len()).filter(|&row| !self.claimed[row]).collect()
+    }
+
+    fn finish(self) -> Attempt {
+        let (shape, device) = (self.examples.images.dims(), self.examples.images.device());
+        Attempt { images: from_vec(self.found, shape, &device), claimed: self.claimed }
+    }
+
+    /// The victim, for questions that [`Self::gradients`], [`Self::values`] and [`Self::fooled`] do not ask.
+    pub fn victim(&self) -> &'a dyn WhiteBox {
+        self.victim
+    }
+
+    /// The ball to search in.
+    pub fn budget(&self) -> &'a Budget {
+        self.budget
+    }
+
+    /// The rows of the examples that this search is for.
+    pub fn rows(&self) -> Vec<usize> {
+        self.rows.clone()
+    }
+
+    /// The unperturbed image in this row, its pixels in row-major order.
+    pub fn clean(&self, row: usize) -> &[f32] {
+        &self.clean[row * self.size()..][..self.size()]
+    }
+
+    /// The true class of the example in this row.
+    pub fn label(&self, row: usize) -> usize {
+        self.examples.labels[row]
+    }
+
+    /// The class that this search is to reach with the example in this row.
+    ///
+    /// # Panics
+    ///
+    /// Unless the schedule has targets.
+    pub fn target(&self, row: usize) -> usize {
+        self.rivals(row)[self.number / self.schedule.restarts]
+    }
+
+    /// All classes but the label, from the most likely on the unperturbed image down, ties to the lower class.
+    ///
+    /// # Panics
+    ///
+    /// Unless the schedule has targets.
+    pub fn rivals(&self, row: usize) -> &[usize] {
+        &self.rivals[row]
+    }
+
+    /// Whether this is the first search for its target from the first start. An attack may begin it at the
+    /// unperturbed image; every other search begins at random.
+    pub fn is_first(&self) -> bool {
+        self.number.is_multiple_of(self.schedule.restarts) && self.examples.start == 0
+    }
+
+    /// Random numbers that belong to this search for the example in this row: those of another restart, target, start,
+    /// example, seed or purpose are others, and the batch does not matter. The purpose is the attack's name, say.
+    pub fn rng(&self, purpose: &str, row: usize) -> ExampleRng {
+        let Examples { seed, indices, start, .. } = *self.examples;
+        ExampleRng::new(seed, purpose, indices[row], self.number).starting(start)
+    }
+
+    /// `[C, H, W]`.
+    pub fn image_shape(&self) -> [usize; 3] {
+        let [_, channels, height, width] = self.examples.images.dims();
+        [channels, height, width]
+    }
+
+    /// Pixels of an image, all channels counted.
+    pub fn size(&self) -> usize {
+        self.image_shape().into_iter().product()
+    }
+
+    /// Tells that so many examples are about to take a step. Every step is told.
+    ///
+    /// # Errors
+    ///
+    /// Breaks if the search is to end here, with what was kept: pass it on with `?`.
+    pub fn step(&mut self, standing: usize) -> ControlFlow<()> {
+        let done = self.steps_done;
+        self.steps_done += 1;
+        let total = self.schedule.searches() * self.schedule.steps;
+        self.progress.step(Step { done, total, examples: self.claimed.len(), standing })
+    }
+
+    /// Moves an image of the example in this row to the nearest one within the budget and \[0, 1\].
+    pub fn project(&self, row: usize, pixels: &mut [f32]) {
+        self.budget.project_example(self.clean(row), pixels);
+    }
+
+    /// Asks about images, given with the rows of their examples, for the objective's value and gradient. The objective
+    /// is one of these examples, in this order.
+    pub fn gradients(&self, points: &[(usize, &[f32])], objective: &dyn Objective) -> Vec<Answer> {
+        self.answers(points, self.victim.value_and_gradient(&self.images(points), objective))
+    }
+
+    /// What a victim's answer says of each of these images.
+    pub(super) fn answers(&self, points: &[(usize, &[f32])], answer: ValueAndGradient) -> Vec<Answer> {
+        let gradients = to_vec(answer.gradient);
+        let mut gradients = gradients.chunks_exact(self.size().max(1)).map(<[f32]>::to_vec);
+        let values = to_vec(answer.values).into_iter().zip(self.wrong(points, &answer.logits));
+        let answer = |(value, fooled)| {
+            // An image without pixels has a gradient without entries.
+            Answer { value, fooled, gradient: gradients.next().unwrap_or_default() }
+        };
+        values.map(answer).collect()
+    }
+
+    /// Asks about images, given with the rows of their examples, for the objective's value alone.
+    pub fn values(&self, points: &[(usize, &[f32])], objective: &dyn Objective) -> Vec<Answer> {
+        let logits = self.victim.logits(&self.images(points));
+        let fooled = self.wrong(points, &logits);
+        let values = to_vec(objective.values(logits)).into_iter().zip(fooled);
+        values.map(|(value, fooled)| Answer { value, fooled, gradient: Vec::new() }).collect()
+    }
+
+    /// Asks whether images, given with the rows of their examples, are misclassified.
+    pub fn fooled(&self, points: &[(usize, &[f32])]) -> Vec<bool> {
+        self.wrong(points, &self.victim.logits(&self.images(points)))
+    }
+
+    fn wrong(&self, points: &[(usize, &[f32])], logits: &Logits) -> Vec<bool> {
+        let classes = predictions(logits).into_iter().zip(points);
+        classes.map(|(class, &(row, _))| class != Some(self.label(row))).collect()
+    }
+
+    /// Images as the victim takes them, `[N, C, H, W]`.
+    pub(super) fn images(&self, points: &[(usize, &[f32])]) -> Images {
+        let [channels, height, width] = self.image_shape();
+        let pixels: Vec<&[f32]> = points.iter().map(|&(_, pixels)| pixels).collect();
+        from_vec(pixels.concat(), [points.len(), channels, height, width], &self.examples.images.device())
+    }
+
+    /// Whether no success was claimed for this row.
+    pub fn stands(&self, row: usize) -> bool {
+        !self.claimed[row]
+    }
+
+    fn found(&self, row: usize) -> &[f32] {
+        &self.found[row * self.size()..][..self.size()]
+    }
+
+    /// Keeps an image within the budget for this row, in place of what was there, and claims it as a success where the
+    /// victim was seen to misclassify it.
+    pub fn keep(&mut self, row: usize, image: &[f32], fooled: bool) {
+        let size = self.size();
+        self.found[row * size..][..size].copy_from_slice(image);
+        (self.claimed[row], self.unseen[row]) = (fooled, false);
+    }
+
+    /// Keeps an image that the victim was not asked about. It is no claim, and is looked at before the next search.
+    pub fn keep_unseen(&mut self, row: usize, image: &[f32]) {
+        self.keep(row, image, false);
+        self.unseen[row] = true;
+    }
+
+    /// Keeps an image, as [`Self::keep`] does, unless an earlier search kept one of higher loss.
+    pub fn keep_highest(&mut self, row: usize, image: &[f32], loss: f32, fooled: bool) {
+        if loss >= self.highest[row] {
+            self.highest[row] = loss;
+            self.keep(row, image, fooled);
+        }
+    }
+}
