@@ -19,7 +19,7 @@ pub struct Diagnosis {
     pub configuration: Value,
     /// The data set and split, in words that may be quoted.
     pub dataset: String,
-    /// Norm of the budget: `linf` or `l2`.
+    /// Norm of the budget: `linf`, `l2` or `l1`.
     pub norm: String,
     /// Radius of the budget, in units of pixel intensity.
     pub eps: f64,
@@ -71,6 +71,12 @@ pub struct ModelDiagnosis {
     pub gallery: Option<Section<Gallery>>,
 }
 
+impl ModelDiagnosis {
+    /// The keys of the sections, in the order in which they are measured and shown.
+    pub const SECTIONS: [&'static str; 8] =
+        ["residual", "accuracy", "alignment", "yardstick", "landscape", "spectrum", "sweep", "gallery"];
+}
+
 /// What made the attacked images of a diagnosis.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -107,6 +113,12 @@ impl<T> Section<T> {
     /// A section that makes no sense for this model.
     pub fn absent(reason: impl Into<String>) -> Self {
         Self { seconds: 0.0, cell_evaluations: 0, vjps: 0, result: None, absent: Some(reason.into()) }
+    }
+
+    /// The same without its result: what it cost, and why there may be none.
+    pub fn outline(&self) -> Section<()> {
+        let Self { seconds, cell_evaluations, vjps, .. } = *self;
+        Section { seconds, cell_evaluations, vjps, result: None, absent: self.absent.clone() }
     }
 }
 

@@ -28,10 +28,6 @@ use crate::setup::Setup;
 use crate::watch::Watch;
 use crate::{arguments, files};
 
-/// Every section, in the order in which they are measured and shown.
-const SECTIONS: [&str; 8] =
-    ["residual", "accuracy", "alignment", "yardstick", "landscape", "spectrum", "sweep", "gallery"];
-
 /// A model to diagnose.
 struct Patient {
     name: String,
@@ -205,6 +201,7 @@ fn adversarial(
 
 /// `--sections`, each once, in their own order.
 fn sections(list: &str) -> Result<Vec<&'static str>, Error> {
+    const SECTIONS: [&str; 8] = ModelDiagnosis::SECTIONS;
     let asked: Vec<&str> = list.split(',').map(str::trim).collect();
     if let Some(unknown) = asked.iter().find(|name| !SECTIONS.contains(name)) {
         return Err(input(format!("--sections: unknown section `{unknown}`; use {}", SECTIONS.join(", "))));

@@ -5,9 +5,10 @@ mod yaml;
 
 use self::index::{ROBUST, known_dataset, model_index};
 use self::yaml::Yaml;
-use crate::export::markdown::{table, text};
-use crate::table::{self, Cell, Table, columns};
-use crate::{ReportError, facts, radii, verdict};
+use crate::layout::markdown::{table, text};
+use crate::sections::{radii_tables, summary};
+use crate::table::{Cell, Table, columns};
+use crate::{ReportError, facts, verdict};
 use equipoise_record::Evaluation;
 use std::fmt::Write;
 
@@ -101,9 +102,9 @@ fn robustness(out: &mut String, card: &ModelCard) {
         }
     }
     for (setting, models) in facts::by_setting(&card.models) {
-        table(out, &table::summary(&setting, &models));
+        table(out, &summary(&setting, &models));
     }
-    radii::tables(&card.models).iter().for_each(|along| table(out, along));
+    radii_tables(&card.models).iter().for_each(|along| table(out, along));
 }
 
 fn use_it(out: &mut String) {

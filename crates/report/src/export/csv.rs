@@ -6,6 +6,7 @@
 
 use super::Exporter;
 use crate::facts::{self, Case};
+use crate::sections::SECTIONS;
 use crate::sheet::sheet;
 use crate::{Report, ReportError, words};
 use equipoise_record::{Accuracy, AttackResult, Verdict, VerdictEvidence};
@@ -55,6 +56,17 @@ impl Exporter for Csv {
         }
         sheet(&[SETTING.as_slice(), &RUN, &RESULT, &VERDICT].concat(), rows)
     }
+}
+
+/// What a report holds as CSV beside the accuracies, which [`render`](crate::render) has: names and contents of files,
+/// each where there is anything to hold. Every part of a report has its own: sections of diagnoses, classes,
+/// comparisons, gaps against residuals, training runs.
+///
+/// # Errors
+/// [`ReportError::Csv`] if the writer fails.
+pub fn csv_files(report: &Report) -> Result<Vec<(String, String)>, ReportError> {
+    let sheets = SECTIONS.iter().map(|section| section.sheets(report)).collect::<Result<Vec<_>, _>>()?;
+    Ok(sheets.concat())
 }
 
 /// Every row of one radius. The runs in the record are those at the largest.
