@@ -160,6 +160,7 @@ pub struct YardstickRow {
 
 /// A share of examples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(from = "ReadShare")]
 pub struct Share {
     /// How many.
     pub correct: usize,
@@ -168,6 +169,21 @@ pub struct Share {
     /// The share with its 95% Wilson interval: `accuracy`, `accuracy_interval`.
     #[serde(flatten, with = "accuracy::plain")]
     pub accuracy: Accuracy,
+}
+
+/// A share as it is read, before its accuracy knows its count.
+#[derive(Deserialize)]
+struct ReadShare {
+    correct: usize,
+    count: usize,
+    #[serde(flatten, with = "accuracy::plain")]
+    accuracy: Accuracy,
+}
+
+impl From<ReadShare> for Share {
+    fn from(ReadShare { correct, count, accuracy }: ReadShare) -> Self {
+        Self { correct, count, accuracy: accuracy.of(count) }
+    }
 }
 
 impl Share {

@@ -1,7 +1,7 @@
 //! Tables as plain text, made once and laid out by each format, so that formats cannot disagree.
 
 use crate::figure::{Figure, Series};
-use crate::{facts, words};
+use crate::words;
 use equipoise_record::Accuracy;
 
 /// A table without any markup: exporters escape and lay out.
@@ -46,11 +46,11 @@ impl Cell {
     }
 
     /// Percentage, interval and count.
-    pub(crate) fn accuracy(a: Accuracy, count: usize) -> Self {
-        if count == 0 {
+    pub(crate) fn accuracy(a: Accuracy) -> Self {
+        if a.count() == 0 {
             return "no images".into();
         }
-        let share = format!("{}/{count}", facts::correct(a, count));
+        let share = format!("{}/{}", a.correct(), a.count());
         Cell::noted(words::percent(a.value), vec![words::interval(a.interval), share])
     }
 }

@@ -116,7 +116,7 @@ fn row(
         of(&|_, a| a.broken.to_string()),
         of(&|_, a| a.carried.to_string()),
         of(&|_, a| a.unconfirmed.to_string()),
-        share(&|a| facts::correct(a, model.count).to_string()),
+        share(&|a| a.correct().to_string()),
         share(&|a| a.value.to_string()),
         share(&|a| a.interval[0].to_string()),
         share(&|a| a.interval[1].to_string()),

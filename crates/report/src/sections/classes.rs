@@ -93,7 +93,7 @@ fn accuracy(model: &Evaluation, readout: &ReadoutResult) -> Option<Table> {
         let n = of_class().count();
         // Interval and count in one line: there are many rows.
         let share = |correct: usize| {
-            let cell = Cell::accuracy(Accuracy::new(correct, n), n);
+            let cell = Cell::accuracy(Accuracy::new(correct, n));
             Cell::noted(cell.main, vec![cell.notes.join(" ")])
         };
         (n > 0).then(|| {
@@ -192,7 +192,7 @@ pub fn classes_csv(models: &[Evaluation]) -> Result<Vec<(String, String)>, Repor
             row.extend([class.to_string(), name(model, class), n.to_string()]);
             let clean = of_class().filter(|e| e.clean_correct).count();
             for correct in [clean, of_class().filter(|e| e.robust).count()] {
-                let Accuracy { value, interval: [low, high] } = Accuracy::new(correct, n);
+                let Accuracy { value, interval: [low, high], .. } = Accuracy::new(correct, n);
                 row.push(correct.to_string());
                 row.extend([value, low, high].map(|share| share.to_string()));
             }

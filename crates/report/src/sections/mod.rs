@@ -4,6 +4,7 @@
 //! format lays these out, so that formats cannot disagree.
 
 mod accuracy;
+mod certified;
 mod checks;
 mod classes;
 mod comparison;
@@ -20,6 +21,7 @@ mod training;
 mod verdict;
 
 pub(crate) use accuracy::summary;
+pub(crate) use certified::tables as certified_tables;
 pub use classes::classes_csv;
 pub use comparison::comparison_csv;
 pub(crate) use diagnosis::setting as diagnosis_setting;
@@ -36,11 +38,12 @@ use crate::{Report, ReportError};
 use maud::Markup;
 
 /// Every part, in the order of the page. A new one is a line here, and its file.
-pub(crate) const SECTIONS: [&dyn Section; 16] = [
+pub(crate) const SECTIONS: [&dyn Section; 17] = [
     &verdict::Verdicts,
     &effort::Effort,
     &accuracy::Accuracies,
     &radii::Radii,
+    &certified::Certified,
     &comparison::Paired,
     &dose::GapAgainstResidual,
     &diagnosis::Findings,

@@ -103,10 +103,10 @@ fn curve(model: &Evaluation, readout: &ReadoutResult) -> Option<Figure> {
 fn table(model: &Evaluation, readout: &ReadoutResult) -> Option<Table> {
     let n = model.count;
     let row = |case: &Case| {
-        let optional = |a: Option<Accuracy>| a.map_or("not run".into(), |a| Cell::accuracy(a, n));
+        let optional = |a: Option<Accuracy>| a.map_or("not run".into(), Cell::accuracy);
         let mut verdict = verdict_cells(case.verdict);
         let mut row = vec![words::eps(case.eps).into(), verdict.remove(0)];
-        row.extend([optional(case.opening), optional(case.ready_made), Cell::accuracy(case.white_box, n)]);
+        row.extend([optional(case.opening), optional(case.ready_made), Cell::accuracy(case.white_box)]);
         row.extend(verdict);
         row
     };

@@ -92,7 +92,7 @@ const CASCADE: &str = "Every run in order. Each meets only what stands in its ar
 fn cascade(model: &Evaluation, readout: &ReadoutResult) -> Table {
     let n = model.count;
     let numeric = ["Start", "Attempted", "Broken", "Accuracy after", "Time", "Cell evaluations", "VJPs"];
-    let wrong = n.saturating_sub(facts::correct(readout.clean_accuracy, n));
+    let wrong = n.saturating_sub(readout.clean_accuracy.correct());
     let none = || Cell::from("–");
     let clean = vec![
         "clean".into(),
@@ -101,7 +101,7 @@ fn cascade(model: &Evaluation, readout: &ReadoutResult) -> Table {
         none(),
         n.to_string().into(),
         wrong.to_string().into(),
-        Cell::accuracy(readout.clean_accuracy, n),
+        Cell::accuracy(readout.clean_accuracy),
         none(),
         none(),
         none(),
@@ -121,7 +121,7 @@ fn cascade(model: &Evaluation, readout: &ReadoutResult) -> Table {
             a.start.to_string().into(),
             a.attempted.to_string().into(),
             Cell::noted(a.broken.to_string(), notes),
-            Cell::accuracy(a.accuracy, n),
+            Cell::accuracy(a.accuracy),
             words::seconds(a.seconds).into(),
             words::thousands(a.cell_evaluations).into(),
             words::thousands(a.vjps).into(),

@@ -87,7 +87,7 @@ fn lanes(
     let place = |fraction: f64| left + (right - left) * fraction.clamp(0.0, 1.0);
     let lane = |i: usize| y + LANE * (i as f64 + 0.5);
     let accuracies = [Some(readout.clean_accuracy), readout.ready_made_accuracy, facts::white_box(readout)];
-    let apart = facts::gap(readout, model.count).is_some_and(|gap| gap > 0);
+    let apart = facts::gap(readout).is_some_and(|gap| gap > 0);
     if let (true, Some(ready_made)) = (apart, readout.ready_made_accuracy) {
         let (from, to) = (place(readout.white_box_accuracy.value), place(ready_made.value));
         canvas.rect(gap(), (from, lane(1)), to - from, LANE);

@@ -4,8 +4,8 @@ use crate::arms::{self, Runs, model};
 use equipoise_record::{
     Alignment, Answers, Attacked, Cosine, Diagnosis, Evaluation, Evidence, FORMAT_VERSION, Flag, Gallery,
     GalleryItem, IterateAccuracies, IterateAccuracy, Landscape, Line, LinePoint, ModelDiagnosis, Paired,
-    RadiusResult, ReadoutResult, Residual, ResidualView, Section, Share, Spectrum, SpectrumView, Spread,
-    Sweep, SweepPoint, View, YardstickRow, Yardsticks,
+    RadiusResult, Residual, ResidualView, Section, Share, Spectrum, SpectrumView, Spread, Sweep, SweepPoint,
+    View, YardstickRow, Yardsticks,
 };
 use equipoise_report::Report;
 
@@ -44,14 +44,8 @@ pub fn two_radii() -> Evaluation {
     let mut model = obfuscated();
     // The same images, of which fewer fall.
     let smaller = Runs { clean: 367, opening: &[("pgd-10", 90), ("apgd-ce", 4)], ..arms::healthy() }.record();
-    let radius = |eps, readout: &ReadoutResult| RadiusResult {
-        eps,
-        clean_accuracy: model.readouts[0].clean_accuracy,
-        ready_made_accuracy: readout.ready_made_accuracy,
-        ready_made_opening_accuracy: readout.ready_made_opening_accuracy,
-        white_box_accuracy: readout.white_box_accuracy,
-        verdict: readout.verdict.clone(),
-    };
+    let clean_accuracy = model.readouts[0].clean_accuracy;
+    let radius = |eps, readout| RadiusResult { clean_accuracy, ..RadiusResult::of(eps, readout) };
     let radii = vec![radius(4.0 / 255.0, &smaller), radius(8.0 / 255.0, &model.readouts[0])];
     model.readouts[0].radii = radii;
     equipoise_verdict::conclude(std::slice::from_mut(&mut model));

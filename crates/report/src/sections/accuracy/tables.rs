@@ -24,13 +24,12 @@ pub(crate) fn summary(setting: &str, models: &[&Evaluation]) -> Table {
     let mut rows = Vec::new();
     for model in models {
         for readout in &model.readouts {
-            let n = model.count;
             rows.push(vec![
                 model.model.clone().into(),
                 readout.name.clone().into(),
-                Cell::accuracy(readout.clean_accuracy, n),
-                readout.ready_made_accuracy.map_or("not run".into(), |a| Cell::accuracy(a, n)),
-                facts::white_box(readout).map_or("not run".into(), |a| Cell::accuracy(a, n)),
+                Cell::accuracy(readout.clean_accuracy),
+                readout.ready_made_accuracy.map_or("not run".into(), Cell::accuracy),
+                facts::white_box(readout).map_or("not run".into(), Cell::accuracy),
                 verdict::label(&readout.verdict).into(),
                 facts::tried(readout).into(),
             ]);

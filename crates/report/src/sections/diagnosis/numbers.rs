@@ -81,7 +81,7 @@ pub(super) fn spread(spread: &Spread) -> Cell {
 
 /// A share in a table.
 pub(super) fn share(share: &Share) -> Cell {
-    Cell::accuracy(share.accuracy, share.count)
+    Cell::accuracy(share.accuracy)
 }
 
 /// A table, unless it has no rows.

@@ -11,8 +11,6 @@ pub(super) fn table(group: &Group) -> Table {
         measured.map_or("–".into(), |measured| Cell::from(words::number(measured.median)))
     };
     let row = |point: &Point| -> Vec<Cell> {
-        let n = point.model.count;
-        let accuracy = |a| Cell::accuracy(a, n);
         vec![
             point.model.model.clone().into(),
             point.run_name.clone().into(),
@@ -23,8 +21,8 @@ pub(super) fn table(group: &Group) -> Table {
             number(point.radius),
             Cell::noted(words::points(point.gap), vec![words::points_interval(point.interval)]),
             format!("{}, {}", point.b, point.c).into(),
-            point.readout.ready_made_accuracy.map_or("not run".into(), accuracy),
-            accuracy(point.readout.white_box_accuracy),
+            point.readout.ready_made_accuracy.map_or("not run".into(), Cell::accuracy),
+            Cell::accuracy(point.readout.white_box_accuracy),
             verdict::label(&point.readout.verdict).into(),
         ]
     };

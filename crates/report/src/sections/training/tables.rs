@@ -19,7 +19,7 @@ fn share(training: &Training, value: Option<f64>) -> Cell {
         (None, _) => none(),
         (Some(value), None) => words::percent(value).into(),
         (Some(value), Some(count)) => {
-            Cell::accuracy(Accuracy::new((value * count as f64).round() as usize, count), count)
+            Cell::accuracy(Accuracy::new((value * count as f64).round() as usize, count))
         }
     }
 }
