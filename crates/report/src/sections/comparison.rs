@@ -17,12 +17,16 @@ pub(crate) struct Paired;
 /// Sentences that are shown at once; the others are folded.
 const SENTENCES: usize = 5;
 
+/// Pairs that are shown, the clearest: their number grows with the square of that of the models. All of them are compared,
+/// so that their p-values are corrected together, and stand in the CSV file.
+const SHOWN: usize = 100;
+
 impl Section for Paired {
     fn html(&self, report: &Report, page: &mut Page) -> Result<Markup, ReportError> {
         let comparisons = Comparisons::of(&report.models);
         let Some(table) = comparisons.table() else { return Ok(html! {}) };
         let sentences: Vec<String> =
-            comparisons.pairs.iter().map(|pair| comparisons.sentence(pair)).collect();
+            comparisons.shown().iter().map(|pair| comparisons.sentence(pair)).collect();
         let (first, rest) = sentences.split_at(sentences.len().min(SENTENCES));
         Ok(html! {
             section id=(page.section("comparison", "Comparison")) {
@@ -39,7 +43,9 @@ impl Section for Paired {
                     (table_of(&table, &page.next()))
                 } @else {
                     details {
-                        summary { "All " (sentences.len()) " as a table" }
+                        summary {
+                            (if comparisons.left_out() == 0 { "All " } else { "These " }) (sentences.len()) " as a table"
+                        }
                         (table_of(&table, &page.next()))
                     }
                 }
@@ -51,7 +57,7 @@ impl Section for Paired {
         let comparisons = Comparisons::of(&report.models);
         if let Some(all) = comparisons.table() {
             let _ = write!(out, "\n## Paired comparisons\n\n{}\n\n", text(&comparisons.about()));
-            for pair in &comparisons.pairs {
+            for pair in comparisons.shown() {
                 let _ = writeln!(out, "- {}", text(&comparisons.sentence(pair)));
             }
             markdown::table(out, &all);
@@ -65,7 +71,7 @@ impl Section for Paired {
         let Some(all) = comparisons.table() else { return };
         tables.out.push('\n');
         tables.comment(&latex::text(&comparisons.about()));
-        for pair in &comparisons.pairs {
+        for pair in comparisons.shown() {
             tables.comment(&latex::text(&comparisons.sentence(pair)));
         }
         let label = tables.label(&["comparison"]);
@@ -98,6 +104,15 @@ impl<'a> Comparisons<'a> {
         Self { models, pairs }
     }
 
+    /// Those that a reader gets to see.
+    fn shown(&self) -> &[Comparison] {
+        &self.pairs[..self.pairs.len().min(SHOWN)]
+    }
+
+    fn left_out(&self) -> usize {
+        self.pairs.len() - self.shown().len()
+    }
+
     fn name(&self, side: Side) -> String {
         let model = &self.models[side.model];
         format!("{}/{}", model.model, model.readouts[side.readout].name)
@@ -106,6 +121,14 @@ impl<'a> Comparisons<'a> {
     /// What all of them have in common, to be said once.
     fn about(&self) -> String {
         let count = self.pairs.len();
+        let left_out = match self.left_out() {
+            0 => String::new(),
+            rest => format!(
+                " Shown are the {SHOWN} with the smallest p-values; the other {} stand with them in comparisons.csv \
+                 (format csv), and a report on fewer models shows theirs.",
+                words::thousands(rest as u64)
+            ),
+        };
         let corrected = match count {
             1 => "There is one comparison, so nothing is corrected".to_owned(),
             _ => format!("p-values are corrected over all {count} comparisons of this page (Holm)"),
@@ -114,7 +137,7 @@ impl<'a> Comparisons<'a> {
             "White-box robustness of two models or readouts on the images that both have seen, pair by pair: an exact \
              two-sided test of the images on which only one of them is robust (McNemar 1947). {corrected}. The \
              difference is that of the two white-box accuracies, with its 95% interval for paired shares (Newcombe, \
-             method 10). It is as fair as the attacks were the same on both sides."
+             method 10). It is as fair as the attacks were the same on both sides.{left_out}"
         )
     }
 
@@ -170,7 +193,7 @@ impl<'a> Comparisons<'a> {
             caption: "White-box robustness on the same images. Difference: A less B, with its 95% interval."
                 .to_owned(),
             columns: columns(&["A", "B", "Setting"], &numeric),
-            rows: self.pairs.iter().map(row).collect(),
+            rows: self.shown().iter().map(row).collect(),
         })
     }
 }
