@@ -1,57 +1,8 @@
 //! Lower bounds in every format: certified ≤ white-box ≤ clean, and nothing where nothing was certified.
 
-use crate::records::{healthy, report};
-use equipoise_record::{
-    Accuracy, Certificate, CertifiedExample, CertifiedNetwork, CertifiedRadius, Collection, Confidence,
-    Evaluation, RadiusResult,
-};
+use crate::records::{certified, healthy, report};
+use equipoise_record::{Accuracy, Collection, RadiusResult};
 use equipoise_report::{Format, ModelCard, csv_files, model_card, render, svg_files};
-
-/// Of what the network answers: this many have their class certified at these radii, of those that withstand the attacks.
-fn certificate(method: &str, network: CertifiedNetwork, at: &[(f64, usize)], images: usize) -> Certificate {
-    let answers = healthy().readouts[0].examples.clone();
-    let example = |index: usize| {
-        let before = answers[..index].iter().filter(|example| example.robust).count();
-        let radius = at.iter().rev().find(|(_, count)| answers[index].robust && before < *count);
-        CertifiedExample {
-            index,
-            class: answers[index].clean_prediction,
-            radius: radius.map(|(eps, _)| *eps),
-            abstained: false,
-        }
-    };
-    let radius = |&(eps, count): &(f64, usize)| CertifiedRadius {
-        eps,
-        certified_accuracy: Accuracy::new(count, images),
-    };
-    Certificate {
-        method: method.into(),
-        settings: serde_json::json!({}),
-        network,
-        norm: "linf".into(),
-        confidence: None,
-        abstained: 0,
-        radii: at.iter().map(radius).collect(),
-        examples: (0..images).map(example).collect(),
-        seconds: 1.0,
-        cell_evaluations: 1000,
-    }
-}
-
-/// A proof at two radii, of which the attacks know the larger; a sample on some images in another norm.
-fn certified() -> Evaluation {
-    let mut model = healthy();
-    let radii = [(2.0 / 255.0, 150), (8.0 / 255.0, 90)];
-    let mut smoothing = certificate("smoothing", CertifiedNetwork::Ideal, &[(0.25, 20)], 50);
-    smoothing.norm = "l2".into();
-    smoothing.confidence = Some(Confidence { level: 0.999, selection: 100, estimation: 10_000 });
-    smoothing.examples[49].abstained = true;
-    smoothing.examples[49].class = None;
-    smoothing.abstained = 1;
-    model.readouts[0].certificates =
-        vec![certificate("lipschitz", CertifiedNetwork::Deployed, &radii, 500), smoothing];
-    model
-}
 
 #[test]
 fn the_record_of_these_tests_is_sound() {

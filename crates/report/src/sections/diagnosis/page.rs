@@ -61,8 +61,16 @@ impl Section for Diagnoses {
     }
 
     fn sheets(&self, report: &Report) -> Result<Vec<(String, String)>, ReportError> {
-        let sheets = report.diagnoses.iter().map(diagnosis_csv).collect::<Result<Vec<_>, _>>()?;
-        Ok(sheets.concat())
+        let mut all = Vec::new();
+        for (number, one) in (1..).zip(&report.diagnoses) {
+            let sheets = diagnosis_csv(one)?.into_iter();
+            // Files of one name would replace each other.
+            all.extend(sheets.map(|(name, text)| match number {
+                1 => (name, text),
+                _ => (name.replace(".csv", &format!("-{number}.csv")), text),
+            }));
+        }
+        Ok(all)
     }
 }
 
