@@ -7,19 +7,47 @@ use serde::{Deserialize, Serialize};
 pub type Interval = [f64; 2];
 
 /// A share of examples with its 95% Wilson score interval.
+///
+/// Records hold share and interval only: their counts follow from the number of examples beside them, and are filled in
+/// when a record is read.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
     /// The share, in \[0, 1\].
     pub value: f64,
     /// 95% Wilson score interval.
     pub interval: Interval,
+    correct: usize,
+    count: usize,
 }
 
 impl Accuracy {
     /// `correct` of `count` examples. Without examples, the value is 0 and the interval is \[0, 1\].
     pub fn new(correct: usize, count: usize) -> Self {
         let value = if count == 0 { 0.0 } else { correct as f64 / count as f64 };
-        Self { value, interval: wilson_interval(correct, count) }
+        Self { value, interval: wilson_interval(correct, count), correct, count }
+    }
+
+    /// How many examples.
+    pub fn correct(&self) -> usize {
+        self.correct
+    }
+
+    /// Of how many.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// As a record has it, until [`Self::of`] says how many examples it stands for.
+    fn read(value: f64, interval: Interval) -> Self {
+        Self { value, interval, correct: 0, count: 0 }
+    }
+
+    /// The same as a share of so many examples. Of a share that is not one of them the nearest count is taken; the check
+    /// of a record refuses it.
+    pub(crate) fn of(self, count: usize) -> Self {
+        // Casts saturate: a share below 0 or above 1 is none or all.
+        let correct = ((self.value * count as f64).round() as usize).min(count);
+        Self { correct, count, ..self }
     }
 }
 
@@ -62,13 +90,14 @@ macro_rules! layout {
             }
 
             pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Accuracy, D::Error> {
-                Fields::deserialize(from).map(|f| Accuracy { value: f.value, interval: f.interval })
+                Fields::deserialize(from).map(|f| Accuracy::read(f.value, f.interval))
             }
         }
     };
 }
 
 layout!(plain, "accuracy", "accuracy_interval");
+layout!(certified, "certified_accuracy", "certified_accuracy_interval");
 layout!(clean, "clean_accuracy", "clean_accuracy_interval");
 layout!(white_box, "white_box_accuracy", "white_box_accuracy_interval");
 
@@ -95,7 +124,7 @@ macro_rules! optional_layout {
             pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Accuracy>, D::Error> {
                 let f = Fields::deserialize(from)?;
                 match (f.value, f.interval) {
-                    (Some(value), Some(interval)) => Ok(Some(Accuracy { value, interval })),
+                    (Some(value), Some(interval)) => Ok(Some(Accuracy::read(value, interval))),
                     (None, None) => Ok(None),
                     (Some(_), None) => {
                         Err(D::Error::custom(concat!($interval, " is null, and ", $value, " is not")))
@@ -128,6 +157,18 @@ mod tests {
             let [l, h] = wilson_interval(r, n);
             assert!((l - low).abs() < 1e-4 && (h - high).abs() < 1e-4, "{r}/{n}: {l} {h}");
         }
+    }
+
+    #[test]
+    fn a_share_gives_its_count_back() {
+        for count in [1, 3, 7, 200, 9_999, 1_000_000] {
+            for correct in [0, 1, count / 3, count - 1, count] {
+                let accuracy = Accuracy::new(correct, count);
+                let read = Accuracy::read(accuracy.value, accuracy.interval);
+                assert_eq!(read.of(count), accuracy);
+            }
+        }
+        assert_eq!(Accuracy::read(1.5, [0.0, 1.0]).of(10).correct(), 10);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub struct Diagnosis {
     pub configuration: Value,
     /// The data set and split, in words that may be quoted.
     pub dataset: String,
-    /// Norm of the budget: `linf` or `l2`.
+    /// Norm of the budget: `linf`, `l2` or `l1`.
     pub norm: String,
     /// Radius of the budget, in units of pixel intensity.
     pub eps: f64,
@@ -72,6 +72,10 @@ pub struct ModelDiagnosis {
 }
 
 impl ModelDiagnosis {
+    /// The keys of the sections, in the order in which they are measured and shown.
+    pub const SECTIONS: [&'static str; 8] =
+        ["residual", "accuracy", "alignment", "yardstick", "landscape", "spectrum", "sweep", "gallery"];
+
     /// Whether a section of this name can hold that.
     ///
     /// # Errors
@@ -121,6 +125,12 @@ impl<T> Section<T> {
     pub fn absent(reason: impl Into<String>) -> Self {
         Self { seconds: 0.0, cell_evaluations: 0, vjps: 0, result: None, absent: Some(reason.into()) }
     }
+
+    /// The same without its result: what it cost, and why there may be none.
+    pub fn outline(&self) -> Section<()> {
+        let Self { seconds, cell_evaluations, vjps, .. } = *self;
+        Section { seconds, cell_evaluations, vjps, result: None, absent: self.absent.clone() }
+    }
 }
 
 /// One gradient against one, behind several readouts.
@@ -161,6 +171,7 @@ pub struct YardstickRow {
 
 /// A share of examples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(from = "ReadShare")]
 pub struct Share {
     /// How many.
     pub correct: usize,
@@ -169,6 +180,21 @@ pub struct Share {
     /// The share with its 95% Wilson interval: `accuracy`, `accuracy_interval`.
     #[serde(flatten, with = "accuracy::plain")]
     pub accuracy: Accuracy,
+}
+
+/// A share as it is read, before its accuracy knows its count.
+#[derive(Deserialize)]
+struct ReadShare {
+    correct: usize,
+    count: usize,
+    #[serde(flatten, with = "accuracy::plain")]
+    accuracy: Accuracy,
+}
+
+impl From<ReadShare> for Share {
+    fn from(ReadShare { correct, count, accuracy }: ReadShare) -> Self {
+        Self { correct, count, accuracy: accuracy.of(count) }
+    }
 }
 
 impl Share {

@@ -1,9 +1,9 @@
 //! The content of `results.json`: models, readouts, runs, and what became of every example.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::{Accuracy, Diagnosis, Flag, Gallery, Plan, Training, Verdict, accuracy};
+use crate::{Accuracy, Certificate, Diagnosis, Flag, Gallery, Plan, Training, Verdict, accuracy};
 
 /// The version of the `results.json` format that this crate writes.
 pub const FORMAT_VERSION: u32 = 2;
@@ -25,6 +25,7 @@ pub struct Collection {
 
 /// One model, evaluated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")] // Serde's own part of reading and writing: accuracies get their counts beyond it.
 pub struct Evaluation {
     /// Format version, [`FORMAT_VERSION`] when written by this build.
     pub version: u32,
@@ -50,6 +51,28 @@ pub struct Evaluation {
     pub clean_accuracy: Accuracy,
     /// One entry for each readout, in the order evaluated.
     pub readouts: Vec<ReadoutResult>,
+}
+
+impl Serialize for Evaluation {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Evaluation {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut evaluation = Self::deserialize(from)?;
+        let n = evaluation.count;
+        let accuracies = |accuracy: &mut Accuracy| *accuracy = accuracy.of(n);
+        accuracies(&mut evaluation.clean_accuracy);
+        for readout in &mut evaluation.readouts {
+            readout.accuracies().for_each(accuracies);
+            readout.radii.iter_mut().flat_map(RadiusResult::accuracies).for_each(accuracies);
+            readout.attacks.iter_mut().map(|run| &mut run.accuracy).for_each(accuracies);
+            readout.certificates.iter_mut().for_each(Certificate::count);
+        }
+        Ok(evaluation)
+    }
 }
 
 /// What became of the examples under one readout.
@@ -87,6 +110,20 @@ pub struct ReadoutResult {
     /// Some of the adversarial images, where they were saved.
     #[serde(default)]
     pub gallery: Option<Gallery>,
+    /// Lower bounds, one for each method. The only key that is left out, where nothing was certified: records of earlier
+    /// builds are written as they were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<Certificate>,
+}
+
+impl ReadoutResult {
+    fn accuracies(&mut self) -> impl Iterator<Item = &mut Accuracy> {
+        let Self {
+            clean_accuracy, ready_made_accuracy, ready_made_opening_accuracy, white_box_accuracy, ..
+        } = self;
+        let optional = [ready_made_accuracy, ready_made_opening_accuracy].into_iter().flatten();
+        [clean_accuracy, white_box_accuracy].into_iter().chain(optional)
+    }
 }
 
 /// One radius of several.
@@ -108,6 +145,28 @@ pub struct RadiusResult {
     pub white_box_accuracy: Accuracy,
     /// The verdict at this radius.
     pub verdict: Verdict,
+}
+
+impl RadiusResult {
+    /// What a readout's record says at its largest radius, or its only one.
+    pub fn of(eps: f64, readout: &ReadoutResult) -> Self {
+        Self {
+            eps,
+            clean_accuracy: readout.clean_accuracy,
+            ready_made_accuracy: readout.ready_made_accuracy,
+            ready_made_opening_accuracy: readout.ready_made_opening_accuracy,
+            white_box_accuracy: readout.white_box_accuracy,
+            verdict: readout.verdict.clone(),
+        }
+    }
+
+    fn accuracies(&mut self) -> impl Iterator<Item = &mut Accuracy> {
+        let Self {
+            clean_accuracy, ready_made_accuracy, ready_made_opening_accuracy, white_box_accuracy, ..
+        } = self;
+        let optional = [ready_made_accuracy, ready_made_opening_accuracy].into_iter().flatten();
+        [clean_accuracy, white_box_accuracy].into_iter().chain(optional)
+    }
 }
 
 /// The part that a run plays in an evaluation.

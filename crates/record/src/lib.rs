@@ -6,11 +6,12 @@
 //! `diagnosis.json`: residuals, gradient alignment, loss landscape and the like. A
 //! [`Training`] is what the log of a training run says.
 //!
-//! All accuracies are fractions in \[0, 1\]; beside each stands its 95% Wilson interval. No key is ever left out: what
-//! is said to be absent is written as `null`. [`SCHEMA`] is the contract for
+//! All accuracies are fractions in \[0, 1\]; beside each stands its 95% Wilson interval. No key is ever left out, but for
+//! `certificates`: what is said to be absent is written as `null`. [`SCHEMA`] is the contract for
 //! other tools; [`check`] counts a record's figures again, and [`read`] refuses one that contradicts itself.
 
 mod accuracy;
+mod certificate;
 mod check;
 mod diagnosis;
 mod evaluation;
@@ -23,6 +24,7 @@ mod training;
 mod verdict;
 
 pub use accuracy::{Accuracy, Interval, wilson_interval};
+pub use certificate::{Certificate, CertifiedExample, CertifiedNetwork, CertifiedRadius, Confidence};
 pub use check::{Contradiction, check};
 pub use diagnosis::{
     Alignment, Attacked, Cosine, Diagnosis, IterateAccuracies, IterateAccuracy, Landscape, Line, LinePoint,

@@ -89,14 +89,6 @@ pub fn distinct(rows: &[Facts]) -> Vec<String> {
     names.iter().enumerate().map(numbered).collect()
 }
 
-/// Renames evaluations that would look alike in one table.
-pub fn rename(evaluations: &mut [Evaluation]) {
-    let names = distinct(&evaluations.iter().map(Facts::of).collect::<Vec<_>>());
-    for (evaluation, name) in evaluations.iter_mut().zip(names) {
-        evaluation.model = name;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

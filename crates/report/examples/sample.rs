@@ -8,9 +8,7 @@
 mod arms;
 
 use arms::{Runs, model, pairs};
-use equipoise_record::{
-    Answers, Evaluation, Evidence, Flag, Gallery, GalleryItem, RadiusResult, ReadoutResult,
-};
+use equipoise_record::{Answers, Evaluation, Evidence, Flag, Gallery, GalleryItem, RadiusResult};
 use equipoise_report::{
     Figure, Format, Report, Scale, Series, comparison_csv, pdf_files, render, svg_files, write_atomically,
 };
@@ -90,20 +88,9 @@ fn healthy() -> Evaluation {
     let radii = at.map(|(levels, runs)| (f64::from(levels) / 255.0, runs.record()));
     let (eps, largest) = radii.last().cloned().expect("four radii");
     let mut readout = largest;
-    readout.radii = radii.into_iter().map(|(eps, readout)| radius(eps, readout)).collect();
+    readout.radii = radii.into_iter().map(|(eps, readout)| RadiusResult::of(eps, &readout)).collect();
     readout.flags = flags(1);
     Evaluation { eps, ..model("trades", 500, vec![readout]) }
-}
-
-fn radius(eps: f64, readout: ReadoutResult) -> RadiusResult {
-    RadiusResult {
-        eps,
-        clean_accuracy: readout.clean_accuracy,
-        ready_made_accuracy: readout.ready_made_accuracy,
-        ready_made_opening_accuracy: readout.ready_made_opening_accuracy,
-        white_box_accuracy: readout.white_box_accuracy,
-        verdict: readout.verdict,
-    }
 }
 
 /// No control.

@@ -89,15 +89,9 @@ pub(crate) fn rows(models: &[Evaluation]) -> impl Iterator<Item = (&Evaluation, 
     models.iter().flat_map(|model| model.readouts.iter().map(move |readout| (model, readout)))
 }
 
-/// How many examples an accuracy stands for.
-pub(crate) fn correct(accuracy: Accuracy, count: usize) -> usize {
-    (accuracy.value * count as f64).round() as usize
-}
-
 /// Examples that survive the ready-made attacks but not everything. Negative if the record contradicts itself.
-pub(crate) fn gap(readout: &ReadoutResult, count: usize) -> Option<i64> {
-    let ready_made = correct(readout.ready_made_accuracy?, count) as i64;
-    Some(ready_made - correct(readout.white_box_accuracy, count) as i64)
+pub(crate) fn gap(readout: &ReadoutResult) -> Option<i64> {
+    Some(readout.ready_made_accuracy?.correct() as i64 - readout.white_box_accuracy.correct() as i64)
 }
 
 /// White-box accuracy, where there is one: without any attack it would be clean accuracy by another name.
@@ -255,6 +249,23 @@ pub(crate) fn check_finite(models: &[Evaluation]) -> Result<(), ReportError> {
                     found.map_or(Ok(()), |a| accuracy(field(what), a))?;
                 }
                 check(field("verdict"), &numbers(case.verdict))?;
+            }
+            for certificate in &readout.certificates {
+                let field =
+                    |what: &str| format!("readouts.{name}.certificates.{}.{what}", certificate.method);
+                check(field("seconds"), &[certificate.seconds])?;
+                check(
+                    field("radius"),
+                    &certificate.examples.iter().filter_map(|e| e.radius).collect::<Vec<_>>(),
+                )?;
+                check(
+                    field("confidence"),
+                    &certificate.confidence.iter().map(|c| c.level).collect::<Vec<_>>(),
+                )?;
+                for radius in &certificate.radii {
+                    check(field("radii.eps"), &[radius.eps])?;
+                    accuracy(field("certified_accuracy"), radius.certified_accuracy)?;
+                }
             }
             for attack in &readout.attacks {
                 let field = format!("readouts.{name}.attacks.{}/{}", attack.name, attack.estimator);

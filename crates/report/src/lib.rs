@@ -15,37 +15,30 @@
 //! ```
 
 mod card;
-mod classes;
-mod comparison;
-mod diagnosis;
 mod distinguish;
-mod dose;
-mod effort;
 mod error;
 mod export;
 mod facts;
 mod figure;
 mod format;
-mod radii;
+mod layout;
+mod sections;
 mod sheet;
 mod svg;
 mod table;
-mod training;
 mod verdict;
 mod words;
 mod write;
 
 pub use card::{ModelCard, model_card};
-pub use classes::classes_csv;
-pub use comparison::comparison_csv;
-pub use diagnosis::{diagnosis_csv, diagnosis_summary};
 pub use distinguish::{distinguish, distinguish_trainings};
-pub use dose::dose_csv;
 pub use error::ReportError;
+pub use export::{PdfFile, SvgFile, csv_files, pdf_files, svg_files};
 pub use figure::{Figure, Kind, Mark, Scale, Series};
 pub use format::Format;
-pub use svg::{PdfFile, SvgFile, pdf_files, svg_files};
-pub use training::{training_csv, training_method};
+pub use sections::{
+    classes_csv, comparison_csv, diagnosis_csv, diagnosis_summary, dose_csv, training_csv, training_method,
+};
 pub use verdict::{Statement, label, statement, statements};
 pub use write::write_atomically;
 

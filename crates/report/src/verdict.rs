@@ -201,9 +201,9 @@ fn restarts(case: &Case) -> &'static str {
 fn no_robustness_left(case: &Case) -> String {
     let n = case.verdict.n;
     let (opening, ready_made) = (case.opening.unwrap_or(case.white_box), case.ready_made);
-    let left = |a| format!("{} ({} of {})", words::accuracy(a), facts::correct(a, n), words::images(n));
-    if facts::correct(case.white_box, n) == 0 {
-        let after = ready_made.filter(|a| facts::correct(*a, n) > 0);
+    let left = |a| format!("{} ({} of {})", words::accuracy(a), a.correct(), words::images(n));
+    if case.white_box.correct() == 0 {
+        let after = ready_made.filter(|a| a.correct() > 0);
         let after = after.map_or(String::new(), |a| format!(" and ready-made accuracy {}", left(a)));
         return format!(
             "robust accuracy is 0%{after}, so obfuscation cannot be assessed; accuracy is {} when clean",
@@ -297,7 +297,7 @@ fn no_control(case: &Case) -> String {
             "accuracy is {clean} when clean; no attack was run, so nothing is known of its robustness"
         );
     }
-    if facts::correct(case.clean, n) == 0 {
+    if case.clean.correct() == 0 {
         return "no image is classified correctly when clean, so there is no robustness to assess".to_owned();
     }
     let Some(ready_made) = case.ready_made else {
@@ -307,11 +307,11 @@ fn no_control(case: &Case) -> String {
         );
     };
     let gap = || {
-        let gap = facts::correct(ready_made, n) as i64 - facts::correct(case.white_box, n) as i64;
+        let gap = ready_made.correct() as i64 - case.white_box.correct() as i64;
         let share = gap as f64 / n as f64;
         format!("gap, cause open: {} points ({gap} of {})", words::points(share), words::images(n))
     };
-    if facts::correct(ready_made, n) == 0 {
+    if ready_made.correct() == 0 {
         return "robust accuracy is 0%, so obfuscation cannot be assessed".to_owned();
     }
     if !ran(Arm::WhiteBox) {
@@ -458,7 +458,7 @@ fn effort(case: &Case) -> Option<String> {
         }
     }
     let start = case.opening.map_or(String::new(), |opening| {
-        let standing = facts::correct(opening, n);
+        let standing = opening.correct();
         format!(" All begin with the {} that stand after the opening.", words::images(standing))
     });
     Some(format!("Effort: {}.{start}", words::list(&arms)))
@@ -468,7 +468,7 @@ fn effort(case: &Case) -> Option<String> {
 fn warnings(case: &Case) -> Vec<String> {
     let (readout, n) = (case.readout, case.model.count);
     let mut says = Vec::new();
-    if case.ready_made.is_some_and(|a| facts::correct(a, n) < facts::correct(case.white_box, n)) {
+    if case.ready_made.is_some_and(|a| a.correct() < case.white_box.correct()) {
         says.push(
             "White-box accuracy lies above ready-made accuracy, which is a part of it, so this record contradicts \
              itself; evaluate the model again."

@@ -45,13 +45,12 @@ fn verdicts(models: &[Evaluation]) -> Vec<Found<'_>> {
             });
             let own = ("verdict".to_owned(), &readout.verdict, readout.ready_made_accuracy);
             for (at, verdict, accuracy) in std::iter::once(own).chain(radii) {
-                let ready_made = accuracy.map_or(0.0, |accuracy| accuracy.value * verdict.n as f64);
                 found.push(Found {
                     model: &model.model,
                     readout: &readout.name,
                     at,
                     verdict,
-                    ready_made: ready_made.round() as usize,
+                    ready_made: accuracy.map_or(0, |accuracy| accuracy.correct()),
                 });
             }
         }

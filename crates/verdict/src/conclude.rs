@@ -30,8 +30,8 @@ fn conclude_readouts(mut readouts: Vec<&mut ReadoutResult>) {
     let mut cases = Vec::new();
     for readout in &mut readouts {
         let outermost = readout.radii.len().checked_sub(1);
-        let counts = |n: usize, clean: Accuracy, opening: Option<Accuracy>, ready_made: Option<Accuracy>| {
-            let of = |accuracy: Accuracy| (accuracy.value * n as f64).round() as usize;
+        let counts = |clean: Accuracy, opening: Option<Accuracy>, ready_made: Option<Accuracy>| {
+            let of = |accuracy: Accuracy| accuracy.correct();
             (of(clean), opening.map_or(0, of), ready_made.map_or(0, of))
         };
         for (place, radius) in readout.radii.iter_mut().enumerate() {
@@ -39,20 +39,12 @@ fn conclude_readouts(mut readouts: Vec<&mut ReadoutResult>) {
             if Some(place) == outermost {
                 continue;
             }
-            let (clean, opening, ready_made) = counts(
-                radius.verdict.n,
-                radius.clean_accuracy,
-                radius.ready_made_opening_accuracy,
-                radius.ready_made_accuracy,
-            );
+            let (clean, opening, ready_made) =
+                counts(radius.clean_accuracy, radius.ready_made_opening_accuracy, radius.ready_made_accuracy);
             cases.push(Case { verdict: &mut radius.verdict, clean, opening, ready_made });
         }
-        let (clean, opening, ready_made) = counts(
-            readout.verdict.n,
-            readout.clean_accuracy,
-            readout.ready_made_opening_accuracy,
-            readout.ready_made_accuracy,
-        );
+        let (clean, opening, ready_made) =
+            counts(readout.clean_accuracy, readout.ready_made_opening_accuracy, readout.ready_made_accuracy);
         cases.push(Case { verdict: &mut readout.verdict, clean, opening, ready_made });
     }
     cases.retain_mut(|case| {

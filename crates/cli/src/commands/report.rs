@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use equipoise_report::{
-    Format, Report as Contents, classes_csv, comparison_csv, diagnosis_csv, distinguish,
-    distinguish_trainings, dose_csv, pdf_files, render, svg_files, training_csv, write_atomically,
+    Format, Report as Contents, csv_files, distinguish, distinguish_trainings, pdf_files, render, svg_files,
+    write_atomically,
 };
 use equipoise_verdict::conclude;
 
@@ -122,7 +122,7 @@ fn outputs(report: &Contents, wanted: &Wanted) -> Result<Vec<(Vec<u8>, PathBuf)>
     for (format, path) in &wanted.formats {
         if *format == Format::Csv {
             let beside = |(name, text): (String, String)| (text.into(), path.with_file_name(name));
-            outputs.extend(sheets(report)?.into_iter().map(beside));
+            outputs.extend(csv_files(report)?.into_iter().map(beside));
         }
         if *format == Format::Json && report.records > 1 {
             // One record of several: its p-values are corrected together.
@@ -142,18 +142,4 @@ fn outputs(report: &Contents, wanted: &Wanted) -> Result<Vec<(Vec<u8>, PathBuf)>
         outputs.extend(pdf_files(report)?.into_iter().map(|file| (file.contents, at(file.name))));
     }
     Ok(outputs)
-}
-
-/// Tables beside that of the accuracies: sections of diagnoses, classes, comparisons, gaps against residuals, training
-/// runs.
-fn sheets(report: &Contents) -> Result<Vec<(String, String)>, Error> {
-    let mut sheets = Vec::new();
-    for diagnosis in &report.diagnoses {
-        sheets.extend(diagnosis_csv(diagnosis)?);
-    }
-    sheets.extend(classes_csv(&report.models)?);
-    sheets.extend(comparison_csv(&report.models)?.map(|text| ("comparisons.csv".to_owned(), text)));
-    sheets.extend(dose_csv(&report.models, &report.diagnoses)?.map(|text| ("dose.csv".to_owned(), text)));
-    sheets.extend(training_csv(&report.trainings)?);
-    Ok(sheets)
 }

@@ -130,14 +130,7 @@ fn level(looks: usize) -> f64 {
 
 /// The largest radius with the others below it.
 fn combined(results: Vec<(Budget, ReadoutResult)>) -> Option<ReadoutResult> {
-    let of = |(budget, result): &(Budget, ReadoutResult)| RadiusResult {
-        eps: budget.eps(),
-        clean_accuracy: result.clean_accuracy,
-        ready_made_accuracy: result.ready_made_accuracy,
-        ready_made_opening_accuracy: result.ready_made_opening_accuracy,
-        white_box_accuracy: result.white_box_accuracy,
-        verdict: result.verdict.clone(),
-    };
+    let of = |(budget, result): &(Budget, ReadoutResult)| RadiusResult::of(budget.eps(), result);
     let radii: Vec<RadiusResult> =
         if results.len() > 1 { results.iter().map(of).collect() } else { Vec::new() };
     results.into_iter().last().map(|(_, result)| ReadoutResult { radii, ..result })

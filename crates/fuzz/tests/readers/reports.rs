@@ -6,8 +6,7 @@ use equipoise_record::{
     Collection, EpochReport, FORMAT_VERSION, StepReport, Training, read, read_epochs, read_steps,
 };
 use equipoise_report::{
-    Format, Report, classes_csv, comparison_csv, diagnosis_csv, distinguish, distinguish_trainings,
-    pdf_files, render, svg_files, training_csv,
+    Format, Report, csv_files, distinguish, distinguish_trainings, pdf_files, render, svg_files,
 };
 
 use crate::records;
@@ -24,12 +23,7 @@ fn report(collection: Collection) -> Result<(), String> {
     for format in Format::ALL {
         render(format, &report).map_err(text)?;
     }
-    comparison_csv(&report.models).map_err(text)?;
-    classes_csv(&report.models).map_err(text)?;
-    training_csv(&report.trainings).map_err(text)?;
-    for diagnosis in &report.diagnoses {
-        diagnosis_csv(diagnosis).map_err(text)?;
-    }
+    csv_files(&report).map_err(text)?;
     svg_files(&report);
     pdf_files(&report).map(drop).map_err(text)
 }
@@ -49,7 +43,8 @@ fn collection(models: Vec<equipoise_record::Evaluation>) -> String {
 }
 
 fuzz!(results, 400, {
-    let models = [vec![records::without_ready_made()], vec![records::flagged()], vec![records::empty()]];
+    let models = [records::without_ready_made(), records::flagged(), records::certified(), records::empty()]
+        .map(|one| vec![one]);
     reads(models.map(|models| Sample::of("results.json", collection(models), json)).to_vec())
 });
 

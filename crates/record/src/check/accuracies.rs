@@ -41,7 +41,7 @@ pub(super) fn check(
 }
 
 /// Whether an accuracy is `correct` of `n`, which do what `words` say.
-fn counted(
+pub(super) fn counted(
     place: &Place<'_>,
     field: &str,
     accuracy: &Accuracy,
@@ -82,8 +82,8 @@ pub(super) fn between(
     least: usize,
     most: usize,
 ) -> Result<usize, Contradiction> {
-    // Casts saturate: a share below 0 or above 1 becomes a count that does not give it back.
-    let correct = ((accuracy.value * n as f64).round() as usize).min(n);
+    // A share that is of no whole number of them has a count that does not give it back.
+    let correct = accuracy.correct();
     let expected = Accuracy::new(correct, n);
     if !same(accuracy.value, expected.value) {
         let follows = format!("it is the share of a whole number of {n} examples");

@@ -2,6 +2,7 @@
 
 mod accuracies;
 mod arms;
+mod certificates;
 mod examples;
 mod radii;
 mod recount;
@@ -86,7 +87,7 @@ fn check_model(model: &Evaluation) -> Result<(), Contradiction> {
         let follows = format!("the record is of version {FORMAT_VERSION}");
         return Err(place.refuse("version", model.version, follows));
     }
-    if !["linf", "l2", "l1"].contains(&model.norm.as_str()) {
+    if !NORMS.contains(&model.norm.as_str()) {
         return Err(place.refuse("norm", &model.norm, "a norm is linf, l2 or l1"));
     }
     if !(model.eps.is_finite() && model.eps >= 0.0) {
@@ -114,8 +115,12 @@ fn check_readout(model: &Evaluation, readout: &ReadoutResult) -> Result<(), Cont
     runs::check(&place, readout, &recount)?;
     accuracies::check(&place, readout, &recount)?;
     verdict::check(&place, readout, &recount)?;
-    radii::check(&place, model, readout)
+    radii::check(&place, model, readout)?;
+    certificates::check(&place, model, readout)
 }
+
+/// Names of norms, those with the larger balls first.
+const NORMS: [&str; 3] = ["linf", "l2", "l1"];
 
 /// Where a contradiction is looked for.
 struct Place<'a> {

@@ -68,7 +68,7 @@ fn counts(
         accuracies::between(place, &format!("radii[{at}].{name}"), accuracy, n, least, most)
     };
     // Clean accuracy is the readout's at every radius. The others are in order, and do not rise with the radius.
-    let clean = (readout.clean_accuracy.value * n as f64).round() as usize;
+    let clean = readout.clean_accuracy.correct();
     let clean = whole("clean_accuracy", &radius.clean_accuracy, clean, clean)?;
     let mut most = clean;
     let mut next = |name: &str, accuracy: &Accuracy, before: Option<usize>| {

@@ -4,9 +4,10 @@
 #![allow(dead_code)] // Each test file uses a part.
 
 use equipoise_record::{
-    Accuracy, Aim, Answers, Arm, ArmRun, Arms, AttackResult, BrokenBy, BrokenIn, Collection, Evaluation,
-    Evidence, ExampleResult, FORMAT_VERSION, Finding, Flag, Gallery, GalleryItem, NotTried, Paired, Plan,
-    RadiusResult, ReadoutResult, Try, Verdict, Yardstick,
+    Accuracy, Aim, Answers, Arm, ArmRun, Arms, AttackResult, BrokenBy, BrokenIn, Certificate,
+    CertifiedExample, CertifiedNetwork, CertifiedRadius, Collection, Confidence, Evaluation, Evidence,
+    ExampleResult, FORMAT_VERSION, Finding, Flag, Gallery, GalleryItem, NotTried, Paired, Plan, RadiusResult,
+    ReadoutResult, Try, Verdict, Yardstick,
 };
 use serde_json::json;
 
@@ -84,14 +85,7 @@ pub fn obfuscated() -> ReadoutResult {
     let groups: Vec<Group> = groups.iter().map(|(count, broken)| (*count, broken.as_slice())).collect();
     let mut outer = readout("early(3)", 60, &groups, &runs);
     outer.radii = vec![smaller_radius(&outer)];
-    let largest = RadiusResult {
-        eps: EPS,
-        clean_accuracy: outer.clean_accuracy,
-        ready_made_accuracy: outer.ready_made_accuracy,
-        ready_made_opening_accuracy: outer.ready_made_opening_accuracy,
-        white_box_accuracy: outer.white_box_accuracy,
-        verdict: outer.verdict.clone(),
-    };
+    let largest = RadiusResult::of(EPS, &outer);
     outer.radii.push(largest);
     outer
 }
@@ -193,6 +187,79 @@ pub fn full() -> Collection {
     let models =
         vec![model("deep", vec![first, obfuscated(), untried()]), model("plain", vec![feedforward()])];
     Collection { version: FORMAT_VERSION, models, diagnoses: Vec::new(), trainings: Vec::new() }
+}
+
+/// The same with certificates: of the first readout a proof on all images and a sample on some, of the second a method that
+/// says yes or no.
+pub fn certified() -> Collection {
+    let mut record = full();
+    let readouts = &mut record.models[0].readouts;
+    // Up to 60 nothing, up to 140 half the radius, then all of it: images from 107 on withstand the attacks.
+    let proof = |at: usize| match at {
+        0..60 => None,
+        60..140 => Some(EPS / 2.0),
+        _ => Some(EPS),
+    };
+    let sampled = |at: usize| (at % 20 != 0).then_some(0.1 + at as f64 / 400.0);
+    let yes = |at: usize| match at {
+        0..100 => None,
+        100..150 => Some(EPS / 2.0),
+        _ => Some(EPS),
+    };
+    let sure = Confidence { level: 0.999, selection: 100, estimation: 10_000 };
+    let all: Vec<usize> = (0..200).collect();
+    let some: Vec<usize> = (0..200).step_by(10).collect();
+    let (deployed, ideal) = (CertifiedNetwork::Deployed, CertifiedNetwork::Ideal);
+    let halves = [EPS / 2.0, EPS];
+    let first = [
+        certificate(&readouts[0], ("lipschitz", deployed, "linf"), &all, &halves, &proof),
+        Certificate {
+            confidence: Some(sure),
+            abstained: 10,
+            ..certificate(&readouts[0], ("smoothing", ideal, "l2"), &some, &[0.25, 0.5], &sampled)
+        },
+    ];
+    let second = [certificate(&readouts[1], ("ibp", deployed, "linf"), &all, &halves, &yes)];
+    readouts[0].certificates = first.to_vec();
+    readouts[1].certificates = second.to_vec();
+    record
+}
+
+/// A certificate of what the network answers on these examples, by their place; one of smoothing abstains where it has no
+/// radius. Its accuracies are counted here by place.
+fn certificate(
+    readout: &ReadoutResult,
+    (method, network, norm): (&str, CertifiedNetwork, &str),
+    places: &[usize],
+    radii: &[f64],
+    radius: &dyn Fn(usize) -> Option<f64>,
+) -> Certificate {
+    let example = |&at: &usize| {
+        let abstained = method == "smoothing" && radius(at).is_none();
+        CertifiedExample {
+            index: 100 + at,
+            class: readout.examples[at].clean_prediction.filter(|_| !abstained),
+            radius: radius(at),
+            abstained,
+        }
+    };
+    let share = |eps: f64| {
+        let holds =
+            |at: &&usize| readout.examples[**at].clean_correct && radius(**at).is_some_and(|r| r >= eps);
+        Accuracy::new(places.iter().filter(holds).count(), places.len())
+    };
+    Certificate {
+        method: method.into(),
+        settings: json!({ "bound": 3.8 }),
+        network,
+        norm: norm.into(),
+        confidence: None,
+        abstained: 0,
+        radii: radii.iter().map(|&eps| CertifiedRadius { eps, certified_accuracy: share(eps) }).collect(),
+        examples: places.iter().map(example).collect(),
+        seconds: 2.5,
+        cell_evaluations: 9000,
+    }
 }
 
 /// A record in which everything is absent that may be.
@@ -308,6 +375,7 @@ pub fn readout(name: &str, misclassified: usize, groups: &[Group], runs: &[Run])
         flags: Vec::new(),
         plan: None,
         gallery: None,
+        certificates: Vec::new(),
     }
 }
 

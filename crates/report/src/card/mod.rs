@@ -5,9 +5,10 @@ mod yaml;
 
 use self::index::{ROBUST, known_dataset, model_index};
 use self::yaml::Yaml;
-use crate::export::markdown::{table, text};
-use crate::table::{self, Cell, Table, columns};
-use crate::{ReportError, facts, radii, verdict};
+use crate::layout::markdown::{table, text};
+use crate::sections::{certified_tables, radii_tables, summary};
+use crate::table::{Cell, Table, columns};
+use crate::{ReportError, facts, verdict};
 use equipoise_record::Evaluation;
 use std::fmt::Write;
 
@@ -101,9 +102,10 @@ fn robustness(out: &mut String, card: &ModelCard) {
         }
     }
     for (setting, models) in facts::by_setting(&card.models) {
-        table(out, &table::summary(&setting, &models));
+        table(out, &summary(&setting, &models));
     }
-    radii::tables(&card.models).iter().for_each(|along| table(out, along));
+    radii_tables(&card.models).iter().for_each(|along| table(out, along));
+    certified_tables(&card.models).iter().for_each(|bounds| table(out, bounds));
 }
 
 fn use_it(out: &mut String) {
@@ -125,7 +127,10 @@ fn limits(out: &mut String, card: &ModelCard) {
              norm and ε, on those images. Intervals are the sampling error of that many images, nothing else. ",
         );
     }
-    out.push_str("Nothing here is certified.\n");
+    out.push_str(match certified_tables(&card.models).is_empty() {
+        true => "Nothing here is certified.\n",
+        false => "What is certified, of which network and by which method, stands in the table of certified accuracy.\n",
+    });
 }
 
 const PAPER: &str = "@inproceedings{yang2022closer,

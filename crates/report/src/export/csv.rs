@@ -6,6 +6,7 @@
 
 use super::Exporter;
 use crate::facts::{self, Case};
+use crate::sections::SECTIONS;
 use crate::sheet::sheet;
 use crate::{Report, ReportError, words};
 use equipoise_record::{Accuracy, AttackResult, Verdict, VerdictEvidence};
@@ -57,6 +58,17 @@ impl Exporter for Csv {
     }
 }
 
+/// What a report holds as CSV beside the accuracies, which [`render`](crate::render) has: names and contents of files,
+/// each where there is anything to hold. Every part of a report has its own: sections of diagnoses, classes,
+/// comparisons, gaps against residuals, training runs.
+///
+/// # Errors
+/// [`ReportError::Csv`] if the writer fails.
+pub fn csv_files(report: &Report) -> Result<Vec<(String, String)>, ReportError> {
+    let sheets = SECTIONS.iter().map(|section| section.sheets(report)).collect::<Result<Vec<_>, _>>()?;
+    Ok(sheets.concat())
+}
+
 /// Every row of one radius. The runs in the record are those at the largest.
 fn accuracies(case: &Case, largest: bool) -> Vec<Vec<String>> {
     let attacks = if largest { case.readout.attacks.as_slice() } else { &[] };
@@ -104,7 +116,7 @@ fn row(
         of(&|_, a| a.broken.to_string()),
         of(&|_, a| a.carried.to_string()),
         of(&|_, a| a.unconfirmed.to_string()),
-        share(&|a| facts::correct(a, model.count).to_string()),
+        share(&|a| a.correct().to_string()),
         share(&|a| a.value.to_string()),
         share(&|a| a.interval[0].to_string()),
         share(&|a| a.interval[1].to_string()),

@@ -1,10 +1,14 @@
 //! One file for each format, all behind one trait.
 
 mod csv;
+mod figures;
 mod html;
 mod json;
 mod latex;
-pub(crate) mod markdown;
+mod markdown;
+
+pub use self::csv::csv_files;
+pub use figures::{PdfFile, SvgFile, pdf_files, svg_files};
 
 use crate::{Format, Report, ReportError};
 

@@ -4,14 +4,16 @@
 use super::canvas::{Canvas, Entry, Face, Key, Point, Span, Stroke, Style};
 use super::palette::Colour;
 use super::{Drawing, Layout, Picture, owner};
-use crate::{facts, table, words};
+use crate::table::Table;
+use crate::{facts, words};
 use equipoise_record::{Accuracy, Evaluation, ReadoutResult};
 
 const LANE: f64 = 19.0;
 const NAMES: [&str; 3] = ["clean", "ready-made", "white-box"];
 const COLOURS: [Colour; 3] = [Colour::Clean, Colour::ReadyMade, Colour::Robust];
 
-pub(crate) fn accuracy(setting: &str, models: &[&Evaluation]) -> Drawing {
+/// With the numbers that it draws.
+pub(crate) fn accuracy(setting: &str, models: &[&Evaluation], table: Table) -> Drawing {
     let rows: Vec<(&Evaluation, &ReadoutResult)> =
         models.iter().flat_map(|m| m.readouts.iter().map(move |r| (*m, r))).collect();
     Drawing {
@@ -22,7 +24,7 @@ pub(crate) fn accuracy(setting: &str, models: &[&Evaluation]) -> Drawing {
              obfuscation, the verdict says."
         ),
         description: describe(&rows),
-        table: table::summary(setting, models),
+        table,
         wide: draw(&rows, Layout::Wide),
         narrow: draw(&rows, Layout::Narrow),
     }
@@ -85,7 +87,7 @@ fn lanes(
     let place = |fraction: f64| left + (right - left) * fraction.clamp(0.0, 1.0);
     let lane = |i: usize| y + LANE * (i as f64 + 0.5);
     let accuracies = [Some(readout.clean_accuracy), readout.ready_made_accuracy, facts::white_box(readout)];
-    let apart = facts::gap(readout, model.count).is_some_and(|gap| gap > 0);
+    let apart = facts::gap(readout).is_some_and(|gap| gap > 0);
     if let (true, Some(ready_made)) = (apart, readout.ready_made_accuracy) {
         let (from, to) = (place(readout.white_box_accuracy.value), place(ready_made.value));
         canvas.rect(gap(), (from, lane(1)), to - from, LANE);

@@ -92,8 +92,8 @@ impl Row {
     fn new(model: &Evaluation, readout: &ReadoutResult, keys: &[Key]) -> Self {
         let n = model.count;
         let part = |says: &str, count, colour| Part { says: says.to_owned(), count, colour, number: None };
-        let robust = facts::correct(readout.white_box_accuracy, n);
-        let wrong = n.saturating_sub(facts::correct(readout.clean_accuracy, n));
+        let robust = readout.white_box_accuracy.correct();
+        let wrong = n.saturating_sub(readout.clean_accuracy.correct());
         let mut parts = vec![part(ROBUST, robust, Colour::Robust)];
         let broken: Vec<&BrokenBy> = readout.examples.iter().filter_map(|e| e.broken_by.as_ref()).collect();
         // From the last breaker to the first, so that the bar reads as the cascade does: what is left is left.

@@ -4,10 +4,12 @@ use super::canvas::{Canvas, Entry, Face, Span, Style, shorten};
 use super::palette::Colour;
 use super::{Drawing, Layout, Picture};
 use crate::facts::{self, Kind};
-use crate::{table, words};
+use crate::table::Table;
+use crate::words;
 use equipoise_record::{AttackResult, Evaluation, ReadoutResult};
 
-pub(crate) fn cascade(model: &Evaluation, readout: &ReadoutResult) -> Drawing {
+/// With the numbers that it draws.
+pub(crate) fn cascade(model: &Evaluation, readout: &ReadoutResult, table: Table) -> Drawing {
     Drawing {
         title: format!("{}, readout {}: accuracy after each run", model.model, readout.name),
         caption: format!(
@@ -16,7 +18,7 @@ pub(crate) fn cascade(model: &Evaluation, readout: &ReadoutResult) -> Drawing {
             facts::setting(model)
         ),
         description: describe(readout),
-        table: table::cascade(model, readout),
+        table,
         wide: draw(model, readout, Layout::Wide),
         narrow: draw(model, readout, Layout::Narrow),
     }

@@ -26,12 +26,12 @@ pub(crate) use accuracy::accuracy;
 pub(crate) use attribution::attribution;
 pub(crate) use cascade::cascade;
 pub(crate) use lines::lines;
-pub(crate) use name::slug;
+pub(crate) use name::{names, slug};
+pub(crate) use pdf::pdf;
 
 use self::canvas::{Canvas, Face, Point, SIZE, Style};
 use self::palette::{Colour, Palette};
 use crate::table::Table;
-use crate::{Report, ReportError, diagnosis, dose, effort, facts, radii, training};
 use maud::{Markup, html};
 
 /// The widths that figures are drawn for.
@@ -103,80 +103,14 @@ impl Drawing {
     }
 }
 
-/// Every drawing that a report makes from its records, then the figures it was given.
-pub(crate) fn drawings(report: &Report) -> Vec<Drawing> {
-    let rows = || facts::rows(&report.models);
-    let mut drawings = Vec::new();
-    drawings.extend(rows().filter_map(|(model, readout)| effort::curves(model, readout)).map(|f| lines(&f)));
-    for (setting, models) in facts::by_setting(&report.models) {
-        drawings.push(accuracy(&setting, &models));
-        drawings.push(attribution(&setting, &models));
-    }
-    drawings.extend(radii::curves(&report.models).iter().map(lines));
-    let dosed = dose::Section::of(&report.models, &report.diagnoses);
-    let groups = dosed.iter().flat_map(|section| &section.groups);
-    drawings.extend(groups.flat_map(dose::figures).map(|figure| lines(&figure)));
-    drawings.extend(rows().map(|(model, readout)| cascade(model, readout)));
-    for diagnosis in &report.diagnoses {
-        drawings.extend(diagnosis::all_figures(diagnosis).iter().map(lines));
-    }
-    drawings.extend(training::figures(&report.trainings).iter().map(lines));
-    drawings.extend(report.figures.iter().map(lines));
-    drawings
-}
-
-/// A figure as an SVG file of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SvgFile {
-    /// A file name without folder: lower-case letters, digits and hyphens, `.svg`.
-    pub name: String,
-    /// The document. Colours are attributes of their elements: light, without style sheet.
-    pub contents: String,
-}
-
-/// A figure as a PDF file of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PdfFile {
-    /// The same name as that of the SVG file, but `.pdf`.
-    pub name: String,
-    /// The document: one page, as large as the figure, with its fonts.
-    pub contents: Vec<u8>,
-}
-
-/// Every figure of a report as an SVG file: those drawn from the records, then the report's own.
-pub fn svg_files(report: &Report) -> Vec<SvgFile> {
-    let file = |(name, drawing): (String, Drawing)| SvgFile {
-        name: format!("{name}.svg"),
-        contents: format!("{}\n", file(&drawing).into_string()),
-    };
-    named(report).map(file).collect()
-}
-
-/// Every figure of a report as a PDF file, in the order of [`svg_files`]; the same report gives the same bytes.
-///
-/// # Errors
-/// [`ReportError::Pdf`] if the fonts that this crate brings along cannot be put into a file.
-pub fn pdf_files(report: &Report) -> Result<Vec<PdfFile>, ReportError> {
-    let file = |(name, drawing): (String, Drawing)| {
-        Ok(PdfFile { name: format!("{name}.pdf"), contents: pdf::pdf(&drawing)? })
-    };
-    named(report).map(file).collect()
-}
-
-/// Drawings with the names of their files, without what follows the dot.
-fn named(report: &Report) -> impl Iterator<Item = (String, Drawing)> {
-    let drawings = drawings(report);
-    let names = name::names(&drawings);
-    names.into_iter().zip(drawings)
-}
-
 /// The fonts of a file's text: those that the page asks for have no name outside of a browser.
 const FONTS: &str = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif";
 
 /// Ground on each side of an SVG file's drawing, which fills its width.
 const MARGIN: f64 = 10.0;
 
-fn file(drawing: &Drawing) -> Markup {
+/// A document of its own.
+pub(crate) fn file(drawing: &Drawing) -> Markup {
     let (width, height) = (Layout::Wide.width() + 2.0 * MARGIN, drawing.wide.height.ceil() + 2.0 * MARGIN);
     // A ground of its own: the page that it is put into may be dark.
     let mut ground = Canvas::default();

@@ -3,7 +3,7 @@
 use super::Drawing;
 
 /// A name for each drawing: its place, its title and, where several have that title, the setting its caption begins with.
-pub(super) fn names(drawings: &[Drawing]) -> Vec<String> {
+pub(crate) fn names(drawings: &[Drawing]) -> Vec<String> {
     let name = |(i, drawing): (usize, &Drawing)| {
         let alone = drawings.iter().filter(|other| other.title == drawing.title).count() == 1;
         let setting = drawing.caption.split(". ").next().filter(|_| !alone).unwrap_or_default();

@@ -34,7 +34,7 @@ const INFO: Ref = Ref::new(5);
 const FONTS: i32 = 6;
 const PER_FONT: i32 = 5;
 
-pub(super) fn pdf(drawing: &Drawing) -> Result<Vec<u8>, ReportError> {
+pub(crate) fn pdf(drawing: &Drawing) -> Result<Vec<u8>, ReportError> {
     let (width, height) = (Layout::Wide.width(), drawing.wide.height.ceil());
     let mut page = Page { content: Content::new(), fonts: Fonts::new()?, opacities: Vec::new() };
     // Units are the drawing's, and y goes down as there.

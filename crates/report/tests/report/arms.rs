@@ -249,6 +249,7 @@ impl<'a> Builder<'a> {
             flags: Vec::new(),
             plan: None,
             gallery: None,
+            certificates: Vec::new(),
         }
     }
 

@@ -58,3 +58,32 @@ fn records_of_one_model_are_told_apart() {
     assert_eq!(named(&mut [of_seed(0), of_seed(0)], &["a", "b"]), ["pgd-at (a)", "pgd-at (b)"]);
     assert_eq!(named(&mut [of_seed(0), of_seed(0)], &["a", "a"]), ["pgd-at", "pgd-at #2"]);
 }
+
+#[test]
+fn of_very_many_pairs_the_clearest_are_shown_and_the_file_has_all() {
+    let models = |count: usize| -> Vec<Evaluation> {
+        let model = |k: usize| match k % 2 {
+            0 => Evaluation { model: format!("model {k}"), ..obfuscated() },
+            _ => Evaluation { model: format!("model {k}"), ..healthy() },
+        };
+        (0..count).map(model).collect()
+    };
+    let rows = |text: &str| {
+        text.lines().filter(|line| line.starts_with("| model ") && line.contains("/final")).count()
+    };
+    // 91 pairs of 14 models are shown as they are; of 105 of 15 some are left out, and it is said.
+    let few = render(Format::Markdown, &report(models(14))).unwrap();
+    assert!(rows(&few) == 91 && !few.contains("Shown are"), "{}", rows(&few));
+    let many = report(models(15));
+    for format in [Format::Html, Format::Markdown, Format::Latex] {
+        let text = render(format, &many).unwrap();
+        let left_out =
+            "Shown are the 100 with the smallest p-values; the other 5 stand with them in comparisons.csv";
+        assert!(text.contains(left_out), "{format}");
+        assert!(text.contains("corrected over all 105 comparisons"), "{format}");
+        // A sentence for each that is shown.
+        assert_eq!(text.matches("images in common model ").count(), 100, "{format}");
+    }
+    assert_eq!(rows(&render(Format::Markdown, &many).unwrap()), 100);
+    assert_eq!(comparison_csv(&many.models).unwrap().unwrap().lines().count(), 1 + 105);
+}

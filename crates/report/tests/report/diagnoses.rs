@@ -1,8 +1,10 @@
 //! Diagnoses in every format: figures with words, tables, images, what was not measured and why.
 
 use crate::records::{diagnosis, flagged, report};
-use equipoise_record::Diagnosis;
-use equipoise_report::{Format, Report, ReportError, diagnosis_csv, diagnosis_summary, render, svg_files};
+use equipoise_record::{Diagnosis, ModelDiagnosis};
+use equipoise_report::{
+    Format, Report, ReportError, csv_files, diagnosis_csv, diagnosis_summary, render, svg_files,
+};
 use serde_json::Value;
 
 /// The same up to the last digit, which is lost on the way through decimal numbers.
@@ -175,6 +177,23 @@ fn csv_has_a_row_for_each_number() {
         sweep.iter().any(|row| row.iter().take(6).eq(["deq", "eps", "1", "robust", "2", "10"])),
         "{sweep:?}"
     );
+}
+
+#[test]
+fn csv_files_of_several_diagnoses_do_not_replace_each_other() {
+    let mut other = diagnosis();
+    other.diagnosed[0].model = "other".into();
+    let report = Report { diagnoses: vec![diagnosis(), other], ..Report::default() };
+    let files = csv_files(&report).unwrap();
+    let of = |wanted: &str| {
+        let found: Vec<&str> =
+            files.iter().filter(|(name, _)| name == wanted).map(|(_, text)| text.as_str()).collect();
+        assert_eq!(found.len(), 1, "{wanted}");
+        found[0]
+    };
+    let (first, second) = (of("sweep.csv"), of("sweep-2.csv"));
+    assert!(first.contains("\ndeq,") && second.contains("\nother,"));
+    assert_eq!(files.len(), 2 * ModelDiagnosis::SECTIONS.len());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod arms;
 mod browser;
 mod cards;
+mod certified;
 mod comparisons;
 mod diagnoses;
 mod dose;

@@ -2,10 +2,11 @@
 
 use crate::arms::{self, Runs, model};
 use equipoise_record::{
-    Alignment, Answers, Attacked, Cosine, Diagnosis, Evaluation, Evidence, FORMAT_VERSION, Flag, Gallery,
-    GalleryItem, IterateAccuracies, IterateAccuracy, Landscape, Line, LinePoint, ModelDiagnosis, Paired,
-    RadiusResult, ReadoutResult, Residual, ResidualView, Section, Share, Spectrum, SpectrumView, Spread,
-    Sweep, SweepPoint, View, YardstickRow, Yardsticks,
+    Accuracy, Alignment, Answers, Attacked, Certificate, CertifiedExample, CertifiedNetwork, CertifiedRadius,
+    Confidence, Cosine, Diagnosis, Evaluation, Evidence, FORMAT_VERSION, Flag, Gallery, GalleryItem,
+    IterateAccuracies, IterateAccuracy, Landscape, Line, LinePoint, ModelDiagnosis, Paired, RadiusResult,
+    Residual, ResidualView, Section, Share, Spectrum, SpectrumView, Spread, Sweep, SweepPoint, View,
+    YardstickRow, Yardsticks,
 };
 use equipoise_report::Report;
 
@@ -44,17 +45,57 @@ pub fn two_radii() -> Evaluation {
     let mut model = obfuscated();
     // The same images, of which fewer fall.
     let smaller = Runs { clean: 367, opening: &[("pgd-10", 90), ("apgd-ce", 4)], ..arms::healthy() }.record();
-    let radius = |eps, readout: &ReadoutResult| RadiusResult {
-        eps,
-        clean_accuracy: model.readouts[0].clean_accuracy,
-        ready_made_accuracy: readout.ready_made_accuracy,
-        ready_made_opening_accuracy: readout.ready_made_opening_accuracy,
-        white_box_accuracy: readout.white_box_accuracy,
-        verdict: readout.verdict.clone(),
-    };
+    let clean_accuracy = model.readouts[0].clean_accuracy;
+    let radius = |eps, readout| RadiusResult { clean_accuracy, ..RadiusResult::of(eps, readout) };
     let radii = vec![radius(4.0 / 255.0, &smaller), radius(8.0 / 255.0, &model.readouts[0])];
     model.readouts[0].radii = radii;
     equipoise_verdict::conclude(std::slice::from_mut(&mut model));
+    model
+}
+
+/// Of what the network answers: this many have their class certified at these radii, of those that withstand the attacks.
+fn certificate(method: &str, network: CertifiedNetwork, at: &[(f64, usize)], images: usize) -> Certificate {
+    let answers = healthy().readouts[0].examples.clone();
+    let example = |index: usize| {
+        let before = answers[..index].iter().filter(|example| example.robust).count();
+        let radius = at.iter().rev().find(|(_, count)| answers[index].robust && before < *count);
+        CertifiedExample {
+            index,
+            class: answers[index].clean_prediction,
+            radius: radius.map(|(eps, _)| *eps),
+            abstained: false,
+        }
+    };
+    let radius = |&(eps, count): &(f64, usize)| CertifiedRadius {
+        eps,
+        certified_accuracy: Accuracy::new(count, images),
+    };
+    Certificate {
+        method: method.into(),
+        settings: serde_json::json!({}),
+        network,
+        norm: "linf".into(),
+        confidence: None,
+        abstained: 0,
+        radii: at.iter().map(radius).collect(),
+        examples: (0..images).map(example).collect(),
+        seconds: 1.0,
+        cell_evaluations: 1000,
+    }
+}
+
+/// A proof at two radii, of which the attacks know the larger; a sample on some images in another norm.
+pub fn certified() -> Evaluation {
+    let mut model = healthy();
+    let radii = [(2.0 / 255.0, 150), (8.0 / 255.0, 90)];
+    let mut smoothing = certificate("smoothing", CertifiedNetwork::Ideal, &[(0.25, 20)], 50);
+    smoothing.norm = "l2".into();
+    smoothing.confidence = Some(Confidence { level: 0.999, selection: 100, estimation: 10_000 });
+    smoothing.examples[49].abstained = true;
+    smoothing.examples[49].class = None;
+    smoothing.abstained = 1;
+    model.readouts[0].certificates =
+        vec![certificate("lipschitz", CertifiedNetwork::Deployed, &radii, 500), smoothing];
     model
 }
 
