@@ -212,7 +212,7 @@ impl Tries {
             return;
         }
         if let Some(Err(error)) = estimator.map(|estimator| subject.check(estimator)) {
-            return self.leave_out(name, estimator, &error);
+            return self.leave_out(attack.as_ref(), estimator, &error);
         }
         if let Err(error) = attack.check(subject.classes) {
             return self.leave_out(attack.as_ref(), estimator, &error);
@@ -573,7 +573,7 @@ mod tests {
         let tries = white_box(&*network, &deployment, Readout::final_state(), 10);
         let expected = ["pgd-10/exact", "apgd-ce/exact", "apgd-t/exact", "fab-t/exact", "square/none"];
         assert_eq!(labels(&tries), expected);
-        let names: Vec<&str> = tries.tries.iter().map(|planned| planned.attack.as_str()).collect();
+        let names: Vec<String> = tries.tries.iter().map(|planned| planned.attack.name()).collect();
         assert_eq!(names, ONE_GRADIENT);
         // FAB goes through the training gradient too, and counts as ready-made.
         assert_eq!(tries.tries.iter().filter(|planned| planned.ready_made).count(), 4);

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use equipoise::attack::{
-    self, Apgd, ApgdConfig, ApgdLoss, Attempt, Budget, Examples, Fab, FabConfig, Norm, Progress, Queries, Schedule, Search, Square,
-    SquareConfig, Step, WhiteBox,
+    self, Apgd, ApgdConfig, ApgdLoss, Attempt, Budget, Examples, Fab, FabConfig, Norm, Progress, Queries,
+    Schedule, Search, Square, SquareConfig, Step, WhiteBox,
 };
 use equipoise::batch::{from_vec, to_vec};
 use pyo3::exceptions::PyValueError;

@@ -197,7 +197,6 @@ fn adversarial(
 
 /// `--sections`, each once, in their own order.
 fn sections(list: &str) -> Result<Vec<&'static str>, Error> {
-    const SECTIONS: [&str; 8] = ModelDiagnosis::SECTIONS;
     let asked: Vec<&str> = list.split(',').map(str::trim).collect();
     let known = QUESTIONS.map(|question| question.name);
     match asked.iter().find(|name| !known.contains(name)) {

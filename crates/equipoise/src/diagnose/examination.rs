@@ -213,3 +213,13 @@ pub(super) fn answer<T: Serialize>(measured: Result<Measured<T>, DiagnoseError>)
 fn plain<T: Serialize>(data: &T) -> Value {
     serde_json::to_value(data).expect("records are plain data")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_section_of_a_record_has_a_question() {
+        assert_eq!(QUESTIONS.map(|question| question.name), ModelDiagnosis::SECTIONS);
+    }
+}
