@@ -282,11 +282,11 @@ fn an_assessment_takes_it_by_name_or_as_it_is() {
     // Labelled by the model itself, so that every image is right when clean and is attacked.
     let mut data = Source::Digits.load(Split::Test).unwrap().take(4);
     let points = assess::points(&data, (0..4).collect(), &device).unwrap();
-    let victim = model.model.victim(&model.metadata.deployment, Readout::Final, Estimator::Exact);
+    let victim = model.model.victim(&model.metadata.deployment, Readout::final_state(), Estimator::exact());
     data.labels = predictions(&victim.logits(points.images())).into_iter().flatten().collect();
     let assess = |attacks: Attacks| {
         let assessment = Assessment::new(&model, &data).attacks(attacks).checks(None);
-        let assessment = assessment.gradients(vec![Estimator::ThroughSolver], Vec::new());
+        let assessment = assessment.gradients(vec![Estimator::through_solver()], Vec::new());
         assessment.run(&Quiet).unwrap().unwrap().readouts.remove(0)
     };
     let by_name = assess("mi-fgsm-2x2".parse().unwrap());
