@@ -60,8 +60,9 @@ pub use equipoise_record as record;
 /// From the arms' counts to a finding.
 pub use equipoise_verdict as verdict;
 
-/// Makes a kind of estimator or of readout known by its name, wherever one is read: an
-/// [`EstimatorKind`](gradient::EstimatorKind) or a [`ReadoutKind`](readout::ReadoutKind).
+/// Makes a kind of estimator, of readout or of attack known by its name, wherever one is read: an
+/// [`EstimatorKind`](gradient::EstimatorKind), a [`ReadoutKind`](readout::ReadoutKind) or an
+/// [`AttackFamily`](attack::AttackFamily).
 ///
 /// Stands beside functions, in the crate that is linked in:
 /// `equipoise::register! { EstimatorKind { name: "..", usage: "..", parse } }`.

@@ -5,15 +5,15 @@ mod attack_victims;
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
 use attack_victims::{Linear, SIZE, TwoLayer, attempt, images, labels, wrong};
 use burn::tensor::Device;
 use equipoise::architecture::Architecture;
 use equipoise::assess::{self, Assessment, Attacks};
 use equipoise::attack::{
-    self, Attack, AttackNameError, Budget, Classifier, Counts, Examples, Family, Norm, Queries,
-    RegisterError, Schedule, Search, Step, register,
+    self, Attack, AttackFamily, AttackNameError, Budget, Classifier, Counts, Examples, Norm, Queries,
+    Schedule, Search, Step,
 };
 use equipoise::batch::{predictions, select, to_vec};
 use equipoise::checkpoint::{FORMAT_VERSION, Metadata, ModelFile};
@@ -104,7 +104,7 @@ impl Attack for MiFgsm {
     }
 }
 
-const FAMILY: Family = Family {
+const FAMILY: AttackFamily = AttackFamily {
     names: &["mi-fgsm-10"],
     usage: "mi-fgsm-STEPS[xRESTARTS] such as mi-fgsm-10",
     parse: |name| {
@@ -112,10 +112,20 @@ const FAMILY: Family = Family {
     },
 };
 
-/// The tests run side by side, and a family is registered once.
+equipoise::register! { FAMILY }
+
+// Two families with the same names are one too many.
+const TWIN: AttackFamily = AttackFamily {
+    names: &["twin-1"],
+    usage: "twin-STEPS",
+    parse: |name| {
+        Ok(Counts::read(name, "twin", None)?.map(|counts| Box::new(MiFgsm(counts)) as Box<dyn Attack>))
+    },
+};
+equipoise::register! { TWIN }
+equipoise::register! { TWIN }
+
 fn named(name: &str) -> Box<dyn Attack> {
-    static REGISTERED: Once = Once::new();
-    REGISTERED.call_once(|| register(FAMILY).unwrap());
     attack::parse(name).unwrap()
 }
 
@@ -129,7 +139,8 @@ fn it_is_known_by_name() {
         (attacks.names(), attacks.white_box),
         (vec!["mi-fgsm-10".to_owned(), "pgd-5".to_owned()], true)
     );
-    assert_eq!(register(FAMILY), Err(RegisterError::Taken("mi-fgsm-10".to_owned())));
+    let twins = attack::parse("twin-3").unwrap_err().to_string();
+    assert!(twins.contains("`twin-3`: 2 families"), "{twins}");
     let refused = |name: &str| name.parse::<Attacks>().unwrap_err().to_string();
     let unknown = refused("mi-fgsm-0");
     for part in ["unknown attack `mi-fgsm-0`", "pgd-STEPS", FAMILY.usage, "autoattack-plus, whitebox"] {

@@ -1,17 +1,17 @@
 //! Attacks by name, as they stand on the command line and in tables.
 //!
 //! A table has one entry for each family of attacks: each attack's own file says how its names look and what they mean.
-//! A program that has attacks of its own adds their families with [`register`].
-
-use std::sync::{Mutex, PoisonError, RwLock};
+//! [`register!`](crate::register) adds a family of another crate.
 
 use thiserror::Error;
 
 use super::{Attack, apgd, fab, pgd, square};
 
 /// A family of attacks: how their names look, and what they mean.
+///
+/// [`register!`](crate::register) makes a family of another crate known to [`parse`] and [`set`], and so to an assessment.
 #[derive(Debug, Clone, Copy)]
-pub struct Family {
+pub struct AttackFamily {
     /// Names of its attacks with their usual settings, which error messages recommend.
     pub names: &'static [&'static str],
     /// The form of its names, in words and with examples.
@@ -21,15 +21,15 @@ pub struct Family {
 }
 
 /// The families of this crate.
-const FAMILIES: [Family; 4] = [pgd::FAMILY, apgd::FAMILY, fab::FAMILY, square::FAMILY];
+const FAMILIES: [AttackFamily; 4] = [pgd::FAMILY, apgd::FAMILY, fab::FAMILY, square::FAMILY];
 
-/// The families of programs that use it.
-static REGISTERED: RwLock<Vec<Family>> = RwLock::new(Vec::new());
-static REGISTERING: Mutex<()> = Mutex::new(());
+inventory::collect!(AttackFamily);
 
-fn families() -> Vec<Family> {
-    let registered = REGISTERED.read().unwrap_or_else(PoisonError::into_inner);
-    FAMILIES.iter().chain(registered.iter()).copied().collect()
+/// The families of this crate, then those of others by their names.
+fn families() -> Vec<AttackFamily> {
+    let mut others: Vec<AttackFamily> = inventory::iter::<AttackFamily>.into_iter().copied().collect();
+    others.sort_by_key(|family| family.names);
+    [&FAMILIES[..], &others].concat()
 }
 
 /// Attacks that are run together, by the names they have alone.
@@ -58,6 +58,9 @@ pub enum AttackNameError {
         /// The forms of all names.
         known: String,
     },
+    /// Several families have such names.
+    #[error("attack `{0}`: {1} families are registered with such names")]
+    Ambiguous(String, usize),
     /// A number in the name is beyond what can be asked for.
     #[error("attack `{name}`: {number} is too many, use 1 to {most} steps and 1 to {most} restarts", most = Counts::MOST)]
     TooMany {
@@ -66,41 +69,6 @@ pub enum AttackNameError {
         /// The number.
         number: String,
     },
-}
-
-/// Why a family of attacks cannot be registered.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum RegisterError {
-    /// One of its names is an attack's already.
-    #[error("an attack named `{0}` is known already: give the new family other names, and register it once")]
-    Taken(String),
-    /// It does not read one of its own names, or gives another to the attack that it makes.
-    #[error(
-        "the family does not read `{0}`, one of its names, as an attack of this name: mend its `parse` or its `names`"
-    )]
-    Unreadable(String),
-}
-
-/// Makes a family of attacks known by name, to [`parse`] and [`set`] and so to an assessment, for as long as the program
-/// runs. Names that another family reads stay with it.
-///
-/// # Errors
-///
-/// [`RegisterError`] if one of its names is known already, or is not read back.
-pub fn register(family: Family) -> Result<(), RegisterError> {
-    for &name in family.names {
-        match (family.parse)(name) {
-            Ok(Some(attack)) if attack.name() == name => {}
-            _ => return Err(RegisterError::Unreadable(name.to_owned())),
-        }
-    }
-    // One registration at a time. The table itself can be read meanwhile: a family may parse by the names of others.
-    let _one = REGISTERING.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(&name) = family.names.iter().find(|name| parse(name).is_ok()) {
-        return Err(RegisterError::Taken(name.to_owned()));
-    }
-    REGISTERED.write().unwrap_or_else(PoisonError::into_inner).push(family);
-    Ok(())
 }
 
 /// The attack of this name, with the settings that the name implies.
@@ -117,15 +85,21 @@ pub fn register(family: Family) -> Result<(), RegisterError> {
 /// [`AttackNameError`], which lists the names there are, or says which numbers a name can hold.
 pub fn parse(name: &str) -> Result<Box<dyn Attack>, AttackNameError> {
     let families = families();
+    let mut found = Vec::new();
     for family in &families {
         match (family.parse)(name.trim()) {
-            Ok(None) => {}
-            Ok(Some(attack)) => return Ok(attack),
+            Ok(attack) => found.extend(attack),
             Err(AttackNameError::TooMany { number, .. }) => {
                 return Err(AttackNameError::TooMany { name: name.trim().to_owned(), number });
             }
             Err(error) => return Err(error),
         }
+    }
+    if found.len() > 1 {
+        return Err(AttackNameError::Ambiguous(name.trim().to_owned(), found.len()));
+    }
+    if let Some(attack) = found.pop() {
+        return Ok(attack);
     }
     let known: Vec<&str> = families.iter().map(|family| family.usage).collect();
     Err(AttackNameError::Unknown { name: name.to_owned(), known: known.join("; ") })
@@ -182,7 +156,7 @@ pub(super) fn listed(names: &[&str]) -> String {
     }
 }
 
-/// What [`Family::parse`] makes of a configuration.
+/// What [`AttackFamily::parse`] makes of a configuration.
 pub(super) fn boxed<E>(attack: Result<impl Attack + 'static, E>) -> Option<Box<dyn Attack>> {
     attack.ok().map(|attack| Box::new(attack) as Box<dyn Attack>)
 }
@@ -332,9 +306,6 @@ mod tests {
                 assert_eq!(parse(name).unwrap().name(), name);
                 assert!(family.usage.contains(name), "{name} stands in {}", family.usage);
             }
-            assert_eq!(register(family), Err(RegisterError::Taken(family.names[0].to_owned())));
         }
-        let nothing = Family { names: &["nothing"], usage: "nothing", parse: |_| Ok(None) };
-        assert_eq!(register(nothing), Err(RegisterError::Unreadable("nothing".to_owned())));
     }
 }

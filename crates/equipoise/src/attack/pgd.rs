@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::budget::{Budget, Norm};
 use super::driver::{Answer, Schedule, Search, drive};
-use super::names::{Counts, Family, boxed};
+use super::names::{AttackFamily, Counts, boxed};
 use super::{Attack, Attempt, Examples, Uninterrupted, WarmStart, WhiteBox, insist};
 use crate::batch::{Images, to_vec};
 use crate::loss::{CrossEntropy, Margin, Objective};
@@ -280,7 +280,7 @@ impl Attack for Pgd {
 }
 
 /// Names of PGD.
-pub(super) const FAMILY: Family = Family {
+pub(super) const FAMILY: AttackFamily = AttackFamily {
     names: &["pgd-10"],
     usage: "pgd-STEPS[xRESTARTS][-margin][-warm] such as pgd-10, pgd-50x5, pgd-10-margin",
     parse: |name| {

@@ -20,7 +20,7 @@ pub use schedule::checkpoints;
 use self::schedule::{Phase, phases};
 use self::state::State;
 use super::driver::{Answer, Schedule, Search};
-use super::names::{Counts, Family, boxed};
+use super::names::{AttackFamily, Counts, boxed};
 use super::{Attack, Budget, ExampleRng, Norm, Queries};
 use crate::loss::{CrossEntropy, Dlr, Objective, TargetedDlr};
 
@@ -291,7 +291,7 @@ impl Attack for Apgd {
 }
 
 /// Names of APGD.
-pub(super) const FAMILY: Family = Family {
+pub(super) const FAMILY: AttackFamily = AttackFamily {
     names: &["apgd-ce", "apgd-dlr", "apgd-t"],
     usage: "apgd-ce, apgd-dlr and apgd-t, with [-ITERATIONS[xRESTARTS]] such as apgd-ce-50, apgd-dlr-100x5",
     parse: |name| {

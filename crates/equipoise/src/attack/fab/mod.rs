@@ -20,7 +20,7 @@ use thiserror::Error;
 
 use self::state::{Plane, State};
 use super::driver::{Schedule, Search, drive};
-use super::names::{Counts, Family, boxed};
+use super::names::{AttackFamily, Counts, boxed};
 use super::{Attack, Budget, Examples, Norm, Queries, Uninterrupted, WhiteBox, insist};
 use crate::batch::Images;
 use crate::loss::TargetMargin;
@@ -269,7 +269,7 @@ impl Attack for Fab {
 }
 
 /// Names of FAB.
-pub(super) const FAMILY: Family = Family {
+pub(super) const FAMILY: AttackFamily = AttackFamily {
     names: &["fab", "fab-t"],
     usage: "fab-t and fab, with [-ITERATIONS[xRESTARTS]] such as fab-t-50, fab-100x5",
     parse: |name| {

@@ -17,7 +17,7 @@ use thiserror::Error;
 pub use schedule::square_share;
 
 use super::driver::{Schedule, Search};
-use super::names::{Counts, Family, boxed};
+use super::names::{AttackFamily, Counts, boxed};
 use super::{Attack, ExampleRng, Norm, Queries};
 use crate::loss::Margin;
 
@@ -214,7 +214,7 @@ impl Attack for Square {
 }
 
 /// Names of Square.
-pub(super) const FAMILY: Family = Family {
+pub(super) const FAMILY: AttackFamily = AttackFamily {
     names: &["square"],
     usage: "square[-QUERIES[xRESTARTS]] such as square, square-1000",
     parse: |name| {
