@@ -251,7 +251,8 @@ fn an_evaluation_runs_twins_of_it_and_resumes_it() {
     let settings = Settings { budget: Budget::new(Norm::Linf, EPS).unwrap(), seed: 4, batch_size: 5 };
     let attack: Arc<dyn Attack> = named("mi-fgsm-4x2").into();
     let mut cascade = Cascade::new("final", &victim);
-    cascade.opening.push(Run::new(named("mi-fgsm-1"), "exact", &victim));
+    // One step of PGD, of a quarter of the radius, leaves something to break.
+    cascade.opening.push(Run::new(named("pgd-1"), "exact", &victim));
     let white_box = Run::new(attack, "unrolled", &victim).starting(1);
     let twin = Some(white_box.through("exact", &victim));
     cascade.pairs.push(Pair { white_box, twin, aimed: None });

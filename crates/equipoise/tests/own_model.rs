@@ -74,7 +74,7 @@ fn it_is_trained_and_resumed_saved_attacked_and_diagnosed() {
         // Through the solver of its own deployment, Anderson's, and through the aimed training gradient.
         let through = |name: &str| readout.attacks.iter().any(|attack| attack.estimator.starts_with(name));
         assert!(["through-solver", "exact", "adjoint", "none"].into_iter().all(through), "{}", readout.name);
-        assert_eq!(readout.flags.len(), 4, "{}", readout.name);
+        assert_eq!(readout.flags.len(), 5, "{}", readout.name);
     }
 
     let points = assess::points(&images, (0..6).collect(), &device).unwrap();

@@ -18,7 +18,12 @@ pub fn settings() -> Settings {
 
 /// A run, and whether it belongs to the opening.
 pub fn entry<'a>(name: &str, estimator: &str, ready_made: bool, victim: &'a dyn WhiteBox) -> (Run<'a>, bool) {
-    (Run::new(attack::parse(name).unwrap(), estimator, victim), ready_made)
+    let attack = attack::parse(name).unwrap();
+    let run = match attack.needs_gradients() {
+        true => Run::new(attack, estimator, victim),
+        false => Run::gradient_free(attack, victim),
+    };
+    (run, ready_made)
 }
 
 /// One run after the other, each on what stands: an opening, a white-box arm without twins, gradient-free runs.
