@@ -306,6 +306,7 @@ def test_threads_and_runs_within_runs(linear):
 
 NUMBER_OF_THREADS = """
 import equipoise, sys, torch
+torch.set_num_threads(1)
 equipoise.set_num_threads(int(sys.argv[1]))
 assert equipoise.get_num_threads() == int(sys.argv[1])
 weight = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
