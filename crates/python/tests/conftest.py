@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+# Small models gain nothing by threads, and on a busy machine threads that wait for each other take long.
+torch.set_num_threads(1)
+
 
 class Linear(torch.nn.Module):
     """Logits that do not depend on the batch: sums in float64, image by image."""

@@ -11,7 +11,7 @@ from conftest import Counting, distances, points
 from equipoise import AutoAttack
 from equipoise.autoattack.state import EvaluationState
 
-EPS = {"Linf": 0.03, "L2": 0.25, "L1": 1.5}
+EPS = {"Linf": 0.03, "L2": 0.15, "L1": 1.5}
 
 
 def short(model, norm="Linf", eps=None, **options):
@@ -92,19 +92,13 @@ def test_the_model_is_left_as_it_was(network):
     assert not model.training and not x.requires_grad
 
 
-def test_results_do_not_depend_on_the_batch_nor_on_threads(linear):
+def test_results_do_not_depend_on_the_batch(linear):
     model, x, y = linear
     reference = short(model, verbose=False)
     expected = reference.run_standard_evaluation(x, y, bs=250)
-    broken = {example["broken_by"]["attack"] for example in reference.result.examples if example["broken_by"]}
-    assert len(broken) > 1, broken
-    threads = equipoise.get_num_threads()
-    try:
-        for bs, count in [(1, 1), (3, 2), (20, 4)]:
-            equipoise.set_num_threads(count)
-            assert torch.equal(short(model, verbose=False).run_standard_evaluation(x, y, bs=bs), expected)
-    finally:
-        equipoise.set_num_threads(threads)
+    assert 0.2 < reference.result.robust_accuracy < 0.8, "otherwise nothing is shown"
+    for bs in (1, 3, 20):
+        assert torch.equal(short(model, verbose=False).run_standard_evaluation(x, y, bs=bs), expected)
 
 
 def test_seeds(linear):
@@ -281,7 +275,7 @@ def test_gradient_free_attacks_come_last(linear):
     attack = custom(model, "square", "apgd-ce", eps=0.05)
     attack.square.n_queries, attack.apgd.n_iter = 20, 4
     attack.run_standard_evaluation(x, y)
-    assert [run["arm"] for run in attack.result.attacks] == ["opening", "gradient_free"]
+    assert [run["arm"] for run in attack.result.attacks] == ["opening", "gradient-free"]
 
 
 def test_not_a_number_is_misclassified(linear):

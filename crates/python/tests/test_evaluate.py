@@ -1,6 +1,8 @@
 """`equipoise.evaluate`: results, verdicts, attacks written in Python, bad input."""
 
 import json
+import subprocess
+import sys
 import threading
 
 import equipoise
@@ -121,7 +123,7 @@ def test_candidates_are_projected_and_judged(linear):
 
     run = lambda bs: equipoise.evaluate(model, x, y, norm="L2", eps=0.25, attacks=["pgd-1", Far()], batch_size=bs)
     result = run(64)
-    assert result.attacks[1]["name"] == "Far" and result.attacks[1]["arm"] == "gradient_free"
+    assert result.attacks[1]["name"] == "Far" and result.attacks[1]["arm"] == "gradient-free"
     assert distances(x, result.adversarial, "L2").max() <= 0.25 + 1e-6
     assert torch.equal(run(3).adversarial, result.adversarial)
 
@@ -169,7 +171,7 @@ BAD_POINTS = [
     (lambda x, y: (x, y[:3]), "one class number for each of the 20 images"),
     (lambda x, y: (x, y.float()), "one class number"),
     (lambda x, y: (x, torch.nn.functional.one_hot(y)), "one class number"),
-    (lambda x, y: (x, y - 1), "numbered from 0"),
+    (lambda x, y: (x, -1 - y), "numbered from 0"),
     (lambda x, y: (x, y + 1), "has label 5, but the model has 5 classes"),
 ]
 
@@ -277,8 +279,6 @@ def test_progress(linear, monkeypatch, capsys):
 
 
 def test_progress_without_tqdm(linear, monkeypatch):
-    import sys
-
     model, x, y = linear
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     monkeypatch.setitem(sys.modules, "tqdm", None)
@@ -301,12 +301,28 @@ def test_threads_and_runs_within_runs(linear):
         def attempt(self, _, batch):
             return equipoise.evaluate(model, x, y, eps=EPS, attacks="pgd-3").adversarial[: len(batch.images)]
 
-    threads = equipoise.get_num_threads()
-    try:
-        equipoise.set_num_threads(1)
-        equipoise.evaluate(model, x, y, eps=EPS, attacks=[Within()])
-    finally:
-        equipoise.set_num_threads(threads)
+    equipoise.evaluate(model, x, y, eps=EPS, attacks=[Within()])
+
+
+NUMBER_OF_THREADS = """
+import equipoise, sys, torch
+torch.set_num_threads(1)
+equipoise.set_num_threads(int(sys.argv[1]))
+assert equipoise.get_num_threads() == int(sys.argv[1])
+weight = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+model = lambda x: torch.stack([(weight * image).double().sum((1, 2, 3)) for image in x]).float()
+x = torch.rand(6, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+result = equipoise.evaluate(model, x, model(x).argmax(1), eps=0.2, attacks="pgd-3,square-20", seed=1)
+print([example["broken_by"] for example in result.examples], result.adversarial.sum().item())
+"""
+
+
+def test_the_number_of_threads_changes_nothing_else():
+    run = lambda threads: subprocess.run(
+        [sys.executable, "-c", NUMBER_OF_THREADS, str(threads)], capture_output=True, text=True, check=True
+    ).stdout
+    one = run(1)
+    assert one == run(3) and "pgd-3" in one
     with pytest.raises(ValueError, match="at least 1"):
         equipoise.set_num_threads(0)
 

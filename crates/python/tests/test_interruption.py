@@ -98,6 +98,7 @@ def test_the_log_of_a_resumed_run(linear, tmp_path, capsys):
     state = tmp_path / "state.json"
     counting = Counting(model)
     attack = short(counting, version="custom", attacks_to_run=["apgd-ce"])
+    attack.apgd.n_restarts = 1
     attack.run_standard_evaluation(x, y)
     until = counting.gradients + counting.forwards
     with pytest.raises(KeyboardInterrupt):
