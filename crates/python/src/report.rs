@@ -20,9 +20,12 @@ pub fn render(record: &str, format: &str, title: &str) -> PyResult<String> {
     render_report(format, &report).map_err(value_error)
 }
 
+/// Label, sentence, reasons and warnings, as the package's `Result` shows them.
+type Statement = (String, String, Vec<String>, Vec<String>);
+
 /// For each readout of each model of a record: label, sentence, reasons, warnings.
 #[pyfunction]
-pub fn statements(record: &str) -> PyResult<Vec<(String, String, Vec<String>, Vec<String>)>> {
+pub fn statements(record: &str) -> PyResult<Vec<Statement>> {
     let of = |model| {
         statements_of(model)
             .into_iter()

@@ -30,7 +30,7 @@ pub use budget::{Budget, BudgetError, Norm};
 pub use classes::TooFewClasses;
 pub use driver::{Answer, Schedule, Search};
 pub use fab::{Fab, FabConfig, FabError, Nearest};
-pub use names::{AttackFamily, AttackNameError, Counts, parse, set};
+pub use names::{AttackFamily, AttackNameError, Counts, ParsedName, parse, set};
 pub use norms::UnsupportedNorm;
 pub use pgd::{Pgd, PgdConfig, PgdError, PgdLoss};
 pub use progress::{Progress, Step, Uninterrupted};

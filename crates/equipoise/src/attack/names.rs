@@ -17,8 +17,11 @@ pub struct AttackFamily {
     /// The form of its names, in words and with examples.
     pub usage: &'static str,
     /// The attack of a name, or `None` for a name of another family. [`Counts::read`] reads what names usually hold.
-    pub parse: fn(&str) -> Result<Option<Box<dyn Attack>>, AttackNameError>,
+    pub parse: fn(&str) -> ParsedName,
 }
+
+/// What a family makes of a name: an attack, or `None` of another family's.
+pub type ParsedName = Result<Option<Box<dyn Attack>>, AttackNameError>;
 
 /// The families of this crate.
 const FAMILIES: [AttackFamily; 4] = [pgd::FAMILY, apgd::FAMILY, fab::FAMILY, square::FAMILY];

@@ -200,7 +200,7 @@ pub fn certified() -> Collection {
         60..140 => Some(EPS / 2.0),
         _ => Some(EPS),
     };
-    let sampled = |at: usize| (at % 20 != 0).then_some(0.1 + at as f64 / 400.0);
+    let sampled = |at: usize| (!at.is_multiple_of(20)).then_some(0.1 + at as f64 / 400.0);
     let yes = |at: usize| match at {
         0..100 => None,
         100..150 => Some(EPS / 2.0),
