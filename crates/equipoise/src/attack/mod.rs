@@ -5,7 +5,7 @@
 //! attacks is the product readout × estimator × attack.
 //!
 //! An [`Attack`] is a search; restarts, random numbers, progress and claims are the driver's ([`Search`]). An attack of
-//! one's own is one file and one call of [`register`], after which its name is known everywhere
+//! one's own is one file with its [`register!`](crate::register), and its name is known everywhere
 //! ([the guide](crate::guide::attacks::own_attack)).
 
 mod budget;

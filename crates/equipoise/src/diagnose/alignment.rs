@@ -59,8 +59,8 @@ fn estimators(steps: usize) -> Vec<Named> {
 
 /// Compares on clean and on attacked images, by the cross-entropy's gradient.
 ///
-/// The model must be solved by Broyden's method, which `through-solver` and `adjoint` follow: ask
-/// [`Estimator::check`] before.
+/// The solver must be one that can be run backwards, which `through-solver` does: ask
+/// [`GradientEstimator::check`](crate::gradient::GradientEstimator::check) before.
 ///
 /// # Errors
 ///

@@ -31,7 +31,8 @@ const STARTS: usize = 4;
 
 /// Compares behind `final` and behind three early states, T/4, 3T/8 and 5T/8, and behind the deployed readout.
 ///
-/// The model must be solved by Broyden's method, which `through-solver` follows: ask [`Estimator::check`] before.
+/// The solver must be one that can be run backwards, which `through-solver` does: ask
+/// [`GradientEstimator::check`](crate::gradient::GradientEstimator::check) before.
 ///
 /// # Errors
 ///
