@@ -144,6 +144,9 @@ impl Classifier for Failing<'_> {
         let logits = self.inner.logits(images);
         if self.fails() { logits * f32::NAN } else { logits }
     }
+    fn work(&self) -> Work {
+        self.inner.work()
+    }
 }
 
 impl WhiteBox for Failing<'_> {
@@ -220,7 +223,7 @@ fn the_last_counts_of_a_stage_are_those_of_the_record() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Journal::open(folder.path(), "model").unwrap();
     let settings = Settings { batch_size: 7, ..settings() };
-    let stopped = bench.run(&points, &settings, &Watch::after(6), Some(&mut open())).unwrap();
+    let stopped = bench.run(&points, &settings, &Watch::after(10), Some(&mut open())).unwrap();
     assert!(!stopped.complete && !stopped.result.attacks.is_empty());
     let counts = Counts::default();
     let outcome = bench.run(&points, &settings, &counts, Some(&mut open())).unwrap();
