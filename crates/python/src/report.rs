@@ -20,12 +20,12 @@ pub fn render(record: &str, format: &str, title: &str) -> PyResult<String> {
     render_report(format, &report).map_err(value_error)
 }
 
-/// Label, sentence, reasons and warnings, as the package's `Result` shows them.
-type Statement = (String, String, Vec<String>, Vec<String>);
+/// Label, sentence, reasons, warnings.
+type Says = (String, String, Vec<String>, Vec<String>);
 
-/// For each readout of each model of a record: label, sentence, reasons, warnings.
+/// What is said of each readout of each model of a record.
 #[pyfunction]
-pub fn statements(record: &str) -> PyResult<Vec<Statement>> {
+pub fn statements(record: &str) -> PyResult<Vec<Says>> {
     let of = |model| {
         statements_of(model)
             .into_iter()

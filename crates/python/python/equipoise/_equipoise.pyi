@@ -6,6 +6,18 @@ from typing import Any, Callable, Dict, Final, List, Optional, Protocol, Sequenc
 from numpy import float32, int64
 from numpy.typing import NDArray
 
+__all__ = [
+    "Attack",
+    "ONE_GRADIENT",
+    "__version__",
+    "check_budget",
+    "evaluate",
+    "get_num_threads",
+    "render",
+    "set_num_threads",
+    "statements",
+]
+
 __version__: Final[str]
 ONE_GRADIENT: Final[List[str]]
 
@@ -73,7 +85,7 @@ def evaluate(
     attacks: Sequence[Union[Attack, WrittenAttack]],
     images: NDArray[float32],
     options: Options,
-    watch: Optional[Watch] = None,
+    watch: Optional[Watch],
 ) -> Tuple[str, NDArray[float32], NDArray[int64], NDArray[int64]]: ...
 def check_budget(norm: str, eps: float) -> None: ...
 def render(record: str, format: str, title: str) -> str: ...
