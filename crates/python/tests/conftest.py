@@ -1,11 +1,19 @@
 """Small models and images, the same on every machine."""
 
+import signal
+
 import numpy as np
 import pytest
 import torch
 
 # Small models gain nothing by threads, and on a busy machine threads that wait for each other take long.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interrupts():
+    """Python leaves SIGINT ignored where its parent did: a shell's background jobs start like that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Linear(torch.nn.Module):
