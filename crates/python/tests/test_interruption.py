@@ -206,6 +206,14 @@ def test_states_that_do_not_belong_here(linear, network, tmp_path):
         short(model).run_standard_evaluation(x, y, state_path=state)
 
 
+def test_a_refused_call_leaves_no_state_behind(linear, tmp_path):
+    model, x, y = linear
+    for images, labels in [(x + 2, y), (x, y + 100), (x[:3], y)]:
+        with pytest.raises(ValueError):
+            short(model).run_standard_evaluation(images, labels, state_path=tmp_path / "state.json")
+        assert not list(tmp_path.iterdir())
+
+
 def test_two_runs_do_not_share_a_journal(linear, tmp_path):
     model, x, y = linear
     state = tmp_path / "state.json"

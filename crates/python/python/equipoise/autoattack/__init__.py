@@ -261,6 +261,7 @@ class AutoAttack:
             Whatever the model raises, as it is.
         """
         path = None if state_path is None else Path(state_path)
+        is_new = path is not None and not path.exists()
         attacks = self._attacks(self.attacks_to_run)
         names = [name for name, _ in attacks]
         kept = self._state(path, set(names))
@@ -271,20 +272,31 @@ class AutoAttack:
                 self.logger.log(f"{', '.join(sorted(kept.run_attacks))} was/were already run.")
         assert kept.seed is not None
         log = _Log(self.logger if self.verbose else None, names, bs, kept)
-        result = _evaluate.run(
-            self.model,
-            x_orig,
-            y_orig,
-            norm=self.norm,
-            eps=self.epsilon,
-            attacks=[attack for _, attack in attacks],
-            seed=kept.seed,
-            batch_size=bs,
-            device=self.device,
-            journal=None if path is None else _journal(path),
-            watch=log,
-            say=self._warn,
-        )
+        try:
+            result = _evaluate.run(
+                self.model,
+                x_orig,
+                y_orig,
+                norm=self.norm,
+                eps=self.epsilon,
+                attacks=[attack for _, attack in attacks],
+                seed=kept.seed,
+                batch_size=bs,
+                device=self.device,
+                journal=None if path is None else _journal(path),
+                watch=log,
+                say=self._warn,
+            )
+        except ValueError:
+            # Refused before anything was kept: a state of nothing would be in the way of the next call.
+            if path is not None and is_new:
+                journal = _journal(path)
+                if not journal.is_dir():
+                    path.unlink()
+                elif not any(journal.iterdir()):
+                    journal.rmdir()
+                    path.unlink()
+            raise
         self.result = result
         x_orig = torch.as_tensor(x_orig).detach()
         x_adv = result.adversarial
