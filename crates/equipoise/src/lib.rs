@@ -28,6 +28,7 @@
 //! The modules stand in the order in which data flow through them; each uses only those above it.
 
 mod plain;
+mod registry;
 pub mod batch;
 pub mod state;
 pub mod work;

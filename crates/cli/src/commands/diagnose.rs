@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use equipoise::assess;
 use equipoise::attack::Norm;
 use equipoise::checkpoint::ModelFile;
-use equipoise::diagnose::{DiagnoseError, Examination, QUESTIONS, Settings, SpectrumConfig};
+use equipoise::diagnose::{DiagnoseError, Examination, Question, Settings, SpectrumConfig};
 use equipoise::evaluate::{Points, Verified, read_adversarial};
 use equipoise::solve::MAX_STEPS;
 use equipoise_dataset::{Dataset, Split};
@@ -45,7 +45,7 @@ struct Checked {
     data: Dataset,
     points: Points,
     split: Split,
-    sections: Vec<&'static str>,
+    questions: Vec<Question>,
     settings: Settings,
     horizon: usize,
     spectrum: SpectrumConfig,
@@ -73,7 +73,7 @@ pub fn run(flags: &Diagnose, setup: &Setup) -> Result<(), Error> {
         "data": flags.images.data,
         "preparation": flags.images.preparation.details(),
         "split": checked.split.name(),
-        "sections": checked.sections,
+        "sections": checked.questions.iter().map(|question| question.name).collect::<Vec<_>>(),
         "attack": match attacked {
             Attacked::ReadyMade => "pgd-10 through the training gradient",
             Attacked::Saved => "images saved by evaluate",
@@ -118,7 +118,8 @@ fn check(flags: &Diagnose, setup: &Setup) -> Result<Checked, Error> {
             flags.out.display()
         )));
     }
-    let sections = sections(&flags.sections)?;
+    let names: Vec<&str> = flags.sections.split(',').map(str::trim).collect();
+    let questions = Question::named(&names).map_err(|error| input(format!("--sections: {error}")))?;
     let images = flags.images.check()?;
     for (flag, value, least, most) in [
         ("--horizon", flags.horizon.unwrap_or(1), 1, MAX_STEPS),
@@ -164,7 +165,7 @@ fn check(flags: &Diagnose, setup: &Setup) -> Result<Checked, Error> {
         data,
         points,
         split: images.split,
-        sections,
+        questions,
         settings,
         horizon,
         spectrum: SpectrumConfig {
@@ -193,18 +194,6 @@ fn adversarial(
     let saved = read_adversarial(path)?;
     let images = saved.verify(&*judge, (&patient.hash, readout), points, budget, *batch_size, &watch)?;
     Ok(Adversarial { images, path: path.to_owned(), hash: files::sha256(path)? })
-}
-
-/// `--sections`, each once, in their own order.
-fn sections(list: &str) -> Result<Vec<&'static str>, Error> {
-    let asked: Vec<&str> = list.split(',').map(str::trim).collect();
-    let known = QUESTIONS.map(|question| question.name);
-    match asked.iter().find(|name| !known.contains(name)) {
-        None => Ok(known.into_iter().filter(|name| asked.contains(name)).collect()),
-        Some(unknown) => {
-            Err(input(format!("--sections: unknown section `{unknown}`; use {}", known.join(", "))))
-        }
-    }
 }
 
 /// T, where there is a solver.
@@ -257,8 +246,7 @@ impl Patient {
     fn examination<'a>(&'a self, checked: &'a Checked) -> Examination<'a> {
         let examination = Examination::new(&self.file, &checked.points, checked.settings);
         examination
-            .sections(&checked.sections)
-            .expect("checked with the flags")
+            .questions(checked.questions.clone())
             .horizon(checked.horizon)
             .spectrum(checked.spectrum)
             .gallery(checked.gallery, &checked.data.class_names)

@@ -6,6 +6,7 @@
 use thiserror::Error;
 
 use super::{Attack, apgd, fab, pgd, square};
+use crate::registry::{Named, all};
 
 /// A family of attacks: how their names look, and what they mean.
 ///
@@ -23,16 +24,18 @@ pub struct AttackFamily {
 /// What a family makes of a name: an attack, or `None` of another family's.
 pub type ParsedName = Result<Option<Box<dyn Attack>>, AttackNameError>;
 
-/// The families of this crate.
-const FAMILIES: [AttackFamily; 4] = [pgd::FAMILY, apgd::FAMILY, fab::FAMILY, square::FAMILY];
-
 inventory::collect!(AttackFamily);
 
-/// The families of this crate, then those of others by their names.
-fn families() -> Vec<AttackFamily> {
-    let mut others: Vec<AttackFamily> = inventory::iter::<AttackFamily>.into_iter().copied().collect();
-    others.sort_by_key(|family| family.names);
-    [&FAMILIES[..], &others].concat()
+impl Named for AttackFamily {
+    const BUILT_IN: &'static [Self] = &[pgd::FAMILY, apgd::FAMILY, fab::FAMILY, square::FAMILY];
+
+    fn name(&self) -> &'static str {
+        self.names.first().unwrap_or(&self.usage)
+    }
+
+    fn usage(&self) -> &'static str {
+        self.usage
+    }
 }
 
 /// Attacks that are run together, by the names they have alone.
@@ -87,7 +90,7 @@ pub enum AttackNameError {
 ///
 /// [`AttackNameError`], which lists the names there are, or says which numbers a name can hold.
 pub fn parse(name: &str) -> Result<Box<dyn Attack>, AttackNameError> {
-    let families = families();
+    let families = all::<AttackFamily>();
     let mut found = Vec::new();
     for family in &families {
         match (family.parse)(name.trim()) {
@@ -146,7 +149,7 @@ impl AttackNameError {
 
 /// Names of the attacks with the usual settings that are of this kind.
 pub(super) fn possible(is: impl Fn(&dyn Attack) -> bool) -> Vec<&'static str> {
-    let names = families().into_iter().flat_map(|family| family.names);
+    let names = all::<AttackFamily>().into_iter().flat_map(|family| family.names);
     names.copied().filter(|name| parse(name).is_ok_and(|attack| is(attack.as_ref()))).collect()
 }
 
@@ -304,7 +307,7 @@ mod tests {
 
     #[test]
     fn the_names_of_every_family_are_read_back() {
-        for family in FAMILIES {
+        for family in AttackFamily::BUILT_IN {
             for &name in family.names {
                 assert_eq!(parse(name).unwrap().name(), name);
                 assert!(family.usage.contains(name), "{name} stands in {}", family.usage);

@@ -48,6 +48,22 @@ pub struct Question {
     pub(super) feedforward: Result<fn(&Examination<'_>, &Case<'_>) -> Answer, &'static str>,
 }
 
+impl Question {
+    /// The questions whose sections have these names, each once, in their own order.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownSection`], with the names that there are.
+    pub fn named<S: AsRef<str>>(names: &[S]) -> Result<Vec<Self>, UnknownSection> {
+        let known = |name: &str| QUESTIONS.iter().any(|question| question.name == name);
+        if let Some(unknown) = names.iter().find(|name| !known(name.as_ref())) {
+            return Err(UnknownSection(unknown.as_ref().to_owned()));
+        }
+        let asked = |question: &Self| names.iter().any(|name| name.as_ref() == question.name);
+        Ok(QUESTIONS.into_iter().filter(asked).collect())
+    }
+}
+
 /// A section that is none of [`QUESTIONS`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown section `{}`; use {}", .0, QUESTIONS.map(|question| question.name).join(", "))]
@@ -89,12 +105,12 @@ impl<'a> Examination<'a> {
     ///
     /// [`UnknownSection`], with the names that there are.
     pub fn sections<S: AsRef<str>>(self, names: &[S]) -> Result<Self, UnknownSection> {
-        let known = |name: &str| QUESTIONS.iter().any(|question| question.name == name);
-        if let Some(unknown) = names.iter().find(|name| !known(name.as_ref())) {
-            return Err(UnknownSection(unknown.as_ref().to_owned()));
-        }
-        let asked = |question: &Question| names.iter().any(|name| name.as_ref() == question.name);
-        Ok(Self { questions: QUESTIONS.into_iter().filter(asked).collect(), ..self })
+        Ok(self.questions(Question::named(names)?))
+    }
+
+    /// Some questions, in this order.
+    pub fn questions(self, questions: Vec<Question>) -> Self {
+        Self { questions, ..self }
     }
 
     /// Solver steps of the residual's curve, three times the deployed ones unless said otherwise.

@@ -137,7 +137,7 @@ fn pull_back(
         let point = at.trajectory.evaluation(t);
         let state = point.state.clone();
         // At z_0 nothing is read and u_0 = 0: no product with J is needed.
-        let linearization = (t > 0).then(|| at.trajectory.linearize(at.cell, StateChoice::At(t)));
+        let linearization = (t > 0).then(|| at.trajectory.linearize_at(at.cell, StateChoice::At(t), &state));
         let (reading, loss) = at.head.read(&state, at.objective, weight);
         for (reads, into) in read_at.iter().zip(&mut readings) {
             let here: Vec<usize> = (0..rows).filter(|&row| reads[row] == t).collect();

@@ -65,8 +65,8 @@ impl OneState for Exact {
 
     /// The loss is read at the given state itself, and f is linearised there.
     fn read_at<'a>(&self, at: &Solved<'a>, state: StateChoice) -> Read<'a> {
-        let linearization = at.trajectory.linearize(at.cell, state);
-        let state = at.trajectory.choose(state);
+        let (choice, state) = (state, at.trajectory.choose(state));
+        let linearization = at.trajectory.linearize_at(at.cell, choice, &state);
         Read { state, back: Box::new(Implicit { linearization, backward: at.backward }) }
     }
 

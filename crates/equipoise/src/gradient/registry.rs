@@ -1,17 +1,7 @@
 //! The kinds of estimators, by the names with which their specifications begin.
 
 use super::{Estimator, Spec, SpecError, adjoint, aimed, ensemble, exact, joint, through_solver, unrolled};
-
-/// The built-in kinds, in the order in which messages name them.
-const KINDS: &[EstimatorKind] = &[
-    exact::KIND,
-    unrolled::KIND,
-    adjoint::KIND,
-    through_solver::KIND,
-    ensemble::KIND,
-    joint::KIND,
-    aimed::KIND,
-];
+use crate::registry::{Named, Unknown, named};
 
 /// A kind of estimator: how its specification begins, looks, and is read.
 ///
@@ -29,24 +19,30 @@ pub struct EstimatorKind {
 
 inventory::collect!(EstimatorKind);
 
-/// The built-in kinds, then those of other crates by name.
-fn kinds() -> Vec<EstimatorKind> {
-    let mut others: Vec<EstimatorKind> = inventory::iter::<EstimatorKind>.into_iter().copied().collect();
-    others.sort_by_key(|kind| kind.name);
-    [KINDS, &others].concat()
+impl Named for EstimatorKind {
+    const BUILT_IN: &'static [Self] = &[
+        exact::KIND,
+        unrolled::KIND,
+        adjoint::KIND,
+        through_solver::KIND,
+        ensemble::KIND,
+        joint::KIND,
+        aimed::KIND,
+    ];
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn usage(&self) -> &'static str {
+        self.usage
+    }
 }
 
 /// The kind of this name; else what is wrong with it.
 pub(super) fn kind(name: &str) -> Result<EstimatorKind, String> {
-    let kinds = kinds();
-    let found: Vec<&EstimatorKind> = kinds.iter().filter(|kind| kind.name == name).collect();
-    match found.as_slice() {
-        [kind] => Ok(**kind),
-        [] => {
-            let usages: Vec<&str> = kinds.iter().map(|kind| kind.usage).collect();
-            let (last, others) = usages.split_last().expect("there are built-in kinds");
-            Err(format!("unknown; use {} or {last}", others.join(", ")))
-        }
-        _ => Err(format!("{} kinds are registered as `{name}`", found.len())),
-    }
+    named(name).map_err(|unknown| match unknown {
+        Unknown::Name(usages) => format!("unknown; use {usages}"),
+        Unknown::Ambiguous(count) => format!("{count} kinds are registered as `{name}`"),
+    })
 }

@@ -38,7 +38,7 @@ impl Solved<'_> {
         let at_best = dampings.is_empty();
         let point = dampings.into_iter().fold(best, |a, damping| damped(&a, self.cell.apply(&a), damping));
         let linearization = match at_best {
-            true => self.trajectory.linearize(self.cell, StateChoice::Best),
+            true => self.trajectory.linearize_at(self.cell, StateChoice::Best, &point),
             false => self.cell.linearize(&point),
         };
         let state = match last {

@@ -120,7 +120,7 @@ pub(super) struct Tape {
 impl Tape {
     /// Applies `tail` from a state of the trajectory.
     pub(super) fn record(at: &Solved<'_>, start: StateChoice, tail: &Tail) -> Self {
-        let first = |_: &State| at.trajectory.linearize(at.cell, start);
+        let first = |state: &State| at.trajectory.linearize_at(at.cell, start, state);
         Self::record_from(at.cell, at.trajectory.choose(start), first, tail)
     }
 

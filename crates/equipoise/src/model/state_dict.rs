@@ -97,10 +97,15 @@ impl Parameter {
     }
 }
 
-/// The parameters of a module in the order in which it is walked, also where they have no memory yet.
-pub fn parameters<M: Module>(module: &M) -> Vec<Parameter> {
-    struct Collect(Path, Vec<Parameter>);
-    impl ModuleVisitor for Collect {
+/// What is done with each parameter of a module, by its state-dict name.
+trait Each {
+    fn float<const D: usize>(&mut self, name: String, param: &Param<Tensor<D>>);
+}
+
+/// Visits the parameters of a module.
+fn walk<E: Each>(module: &impl Module, each: E) -> E {
+    struct Walk<E>(Path, E);
+    impl<E: Each> ModuleVisitor for Walk<E> {
         fn enter_module(&mut self, name: &str, container: &str) {
             self.0.enter(name, container);
         }
@@ -108,38 +113,37 @@ pub fn parameters<M: Module>(module: &M) -> Vec<Parameter> {
             self.0.exit(container);
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.1.push(Parameter {
-                name: self.0.name(),
-                id: param.id.val(),
-                shape: param.lazy_shape().to_vec(),
-                initialized: param.is_initialized(),
-            });
+            self.1.float(self.0.name(), param);
         }
     }
-    let mut collect = Collect(Path::default(), Vec::new());
-    module.visit(&mut collect);
-    collect.1
+    let mut walk = Walk(Path::default(), each);
+    module.visit(&mut walk);
+    walk.1
+}
+
+impl Each for Vec<Parameter> {
+    fn float<const D: usize>(&mut self, name: String, param: &Param<Tensor<D>>) {
+        let (id, shape) = (param.id.val(), param.lazy_shape().to_vec());
+        self.push(Parameter { name, id, shape, initialized: param.is_initialized() });
+    }
+}
+
+impl Each for StateDict {
+    fn float<const D: usize>(&mut self, name: String, param: &Param<Tensor<D>>) {
+        let tensor = param.val().inner();
+        let entry = Entry { shape: tensor.dims().to_vec(), values: crate::batch::to_vec(tensor) };
+        self.insert(name, entry);
+    }
+}
+
+/// The parameters of a module in the order in which it is walked, also where they have no memory yet.
+pub fn parameters<M: Module>(module: &M) -> Vec<Parameter> {
+    walk(module, Vec::new())
 }
 
 /// The parameters of a module by name.
 pub fn state_dict<M: Module>(module: &M) -> StateDict {
-    struct Collect(Path, StateDict);
-    impl ModuleVisitor for Collect {
-        fn enter_module(&mut self, name: &str, container: &str) {
-            self.0.enter(name, container);
-        }
-        fn exit_module(&mut self, _name: &str, container: &str) {
-            self.0.exit(container);
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let tensor = param.val().inner();
-            let entry = Entry { shape: tensor.dims().to_vec(), values: crate::batch::to_vec(tensor) };
-            self.1.insert(self.0.name(), entry);
-        }
-    }
-    let mut collect = Collect(Path::default(), StateDict::new());
-    module.visit(&mut collect);
-    collect.1
+    walk(module, StateDict::new())
 }
 
 /// The module with its parameters replaced by those of a state dict. Counters of batch normalisation

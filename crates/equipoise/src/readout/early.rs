@@ -1,9 +1,6 @@
 //! `early(t)`: the head sees z_t, so that the solve can stop there.
 
-use super::{ReadHead, ReadState, Reading, Readout, ReadoutKind, StateReadout};
-use crate::batch::Logits;
-use crate::loss::Objective;
-use crate::state::State;
+use super::{ReadState, Readout, ReadoutKind, StateReadout};
 
 pub(super) const KIND: ReadoutKind = ReadoutKind { name: "early", usage: "early(T) with T from 1", parse };
 
@@ -26,20 +23,6 @@ impl StateReadout for Early {
 
     fn states(&self, steps: usize) -> Vec<ReadState> {
         vec![ReadState::At(self.t.min(steps))]
-    }
-
-    fn logits(&self, states: &[State], head: &dyn Fn(State) -> Logits) -> Logits {
-        head(states[0].clone())
-    }
-
-    fn transpose(
-        &self,
-        states: &[State],
-        head: &mut dyn ReadHead,
-        objective: &dyn Objective,
-        weight: f64,
-    ) -> (Reading, Vec<State>) {
-        head.read_mean(states, objective, weight)
     }
 }
 

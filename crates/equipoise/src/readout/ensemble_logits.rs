@@ -1,9 +1,6 @@
 //! `ensemble-logits`: the mean of the head's logits over all iterates and the final state.
 
-use super::{ReadHead, ReadState, Reading, Readout, ReadoutKind, StateReadout, all_states, mean, nothing};
-use crate::batch::Logits;
-use crate::loss::Objective;
-use crate::state::State;
+use super::{ReadState, Readout, ReadoutKind, StateReadout, all_states, nothing};
 
 pub(super) const KIND: ReadoutKind = ReadoutKind {
     name: "ensemble-logits",
@@ -21,20 +18,6 @@ impl StateReadout for EnsembleLogits {
 
     fn states(&self, steps: usize) -> Vec<ReadState> {
         all_states(steps)
-    }
-
-    fn logits(&self, states: &[State], head: &dyn Fn(State) -> Logits) -> Logits {
-        mean(states.iter().cloned().map(head))
-    }
-
-    fn transpose(
-        &self,
-        states: &[State],
-        head: &mut dyn ReadHead,
-        objective: &dyn Objective,
-        weight: f64,
-    ) -> (Reading, Vec<State>) {
-        head.read_mean(states, objective, weight)
     }
 
     fn averages_logits(&self) -> bool {

@@ -43,6 +43,8 @@ pub enum ReadState {
 }
 
 /// What a readout is: the states it reads, and the function of them that answers.
+///
+/// Unless it says otherwise, the answer is the mean of the head's logits over these states; of one state, its logits.
 pub trait StateReadout: Send + Sync + 'static {
     /// The specification, as the `parse` of its [`ReadoutKind`] reads it. Two readouts of one specification are the same.
     fn spec(&self) -> String;
@@ -62,7 +64,9 @@ pub trait StateReadout: Send + Sync + 'static {
     fn states(&self, steps: usize) -> Vec<ReadState>;
 
     /// Logits `[N, K]` of the states that are read, each `[N, D]`.
-    fn logits(&self, states: &[State], head: &dyn Fn(State) -> Logits) -> Logits;
+    fn logits(&self, states: &[State], head: &dyn Fn(State) -> Logits) -> Logits {
+        mean(states.iter().cloned().map(head))
+    }
 
     /// The loss at these logits, and `weight` times its derivative `[N, D]` with respect to each of the states.
     fn transpose(
@@ -71,7 +75,9 @@ pub trait StateReadout: Send + Sync + 'static {
         head: &mut dyn ReadHead,
         objective: &dyn Objective,
         weight: f64,
-    ) -> (Reading, Vec<State>);
+    ) -> (Reading, Vec<State>) {
+        head.read_mean(states, objective, weight)
+    }
 
     /// Whether the answer is the mean of the logits of the states: then the joint gradient of these states is its own.
     fn averages_logits(&self) -> bool {
@@ -265,18 +271,6 @@ mod tests {
             }
             fn states(&self, steps: usize) -> Vec<ReadState> {
                 vec![ReadState::At(steps.div_ceil(2))]
-            }
-            fn logits(&self, states: &[State], head: &dyn Fn(State) -> Logits) -> Logits {
-                head(states[0].clone())
-            }
-            fn transpose(
-                &self,
-                states: &[State],
-                head: &mut dyn ReadHead,
-                objective: &dyn Objective,
-                weight: f64,
-            ) -> (Reading, Vec<State>) {
-                head.read_mean(states, objective, weight)
             }
         }
         let steps = |readout: Readout| readout.steps(8);

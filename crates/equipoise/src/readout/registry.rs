@@ -3,9 +3,7 @@
 use std::str::FromStr;
 
 use super::{Readout, early, ensemble_logits, ensemble_states, final_state};
-
-/// The built-in kinds, in the order in which messages name them.
-const KINDS: &[ReadoutKind] = &[final_state::KIND, early::KIND, ensemble_states::KIND, ensemble_logits::KIND];
+use crate::registry::{Named, Unknown, named};
 
 /// A kind of readout: how its specification begins, looks, and is read.
 ///
@@ -22,11 +20,17 @@ pub struct ReadoutKind {
 
 inventory::collect!(ReadoutKind);
 
-/// The built-in kinds, then those of other crates by name.
-fn kinds() -> Vec<ReadoutKind> {
-    let mut others: Vec<ReadoutKind> = inventory::iter::<ReadoutKind>.into_iter().copied().collect();
-    others.sort_by_key(|kind| kind.name);
-    [KINDS, &others].concat()
+impl Named for ReadoutKind {
+    const BUILT_IN: &'static [Self] =
+        &[final_state::KIND, early::KIND, ensemble_states::KIND, ensemble_logits::KIND];
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn usage(&self) -> &'static str {
+        self.usage
+    }
 }
 
 impl FromStr for Readout {
@@ -40,17 +44,13 @@ impl FromStr for Readout {
             },
             None => (text, None),
         };
-        let kinds = kinds();
-        let found: Vec<&ReadoutKind> = kinds.iter().filter(|kind| kind.name == name).collect();
-        match found.as_slice() {
-            [kind] => (kind.parse)(arguments).map_err(|problem| format!("readout `{text}`: {problem}")),
-            [] => {
-                let usages: Vec<&str> = kinds.iter().map(|kind| kind.usage).collect();
-                let (last, others) = usages.split_last().expect("there are built-in kinds");
-                Err(format!("unknown readout `{text}`: use {} or {last}", others.join(", ")))
+        let kind: ReadoutKind = named(name).map_err(|unknown| match unknown {
+            Unknown::Name(usages) => format!("unknown readout `{text}`: use {usages}"),
+            Unknown::Ambiguous(count) => {
+                format!("readout `{text}`: {count} kinds are registered as `{name}`")
             }
-            _ => Err(format!("readout `{text}`: {} kinds are registered as `{name}`", found.len())),
-        }
+        })?;
+        (kind.parse)(arguments).map_err(|problem| format!("readout `{text}`: {problem}"))
     }
 }
 

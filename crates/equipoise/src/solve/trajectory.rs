@@ -150,6 +150,16 @@ impl Trajectory {
     /// The cell linearised at a chosen state of each example: what the solve kept of it, which is given away, and anew for
     /// the other examples. `cell` is the one that was solved for.
     pub fn linearize(&self, cell: &dyn BoundCell, choice: StateChoice) -> Box<dyn Linearization> {
+        self.linearize_at(cell, choice, &self.choose(choice))
+    }
+
+    /// [`Self::linearize`] where the chosen state is at hand.
+    pub(crate) fn linearize_at(
+        &self,
+        cell: &dyn BoundCell,
+        choice: StateChoice,
+        state: &State,
+    ) -> Box<dyn Linearization> {
         let last = self.len();
         let (held, left) = match self.kept.take() {
             None => (None, None),
@@ -160,10 +170,9 @@ impl Trajectory {
             }),
         };
         self.kept.replace(left);
-        let state = self.choose(choice);
         match held {
-            None => cell.linearize(&state),
-            Some(held) => held.completed(cell, &state),
+            None => cell.linearize(state),
+            Some(held) => held.completed(cell, state),
         }
     }
 
