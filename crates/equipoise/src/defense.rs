@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use equipoise_record::Accuracy;
 
-use crate::architecture::Model;
 use crate::attack::{Attack, Budget, Examples, Pgd, PgdConfig, PgdError, UnsupportedNorm};
 use crate::batch::{Images, predictions, select};
 use crate::deployed::{Deployment, Victim};
 use crate::evaluate::{Observer, Points, Stopping};
 use crate::model::equilibrium::Equilibrium;
+use crate::network::Network;
 use crate::readout::Readout;
 
 /// The t of `early(t)`, and what it was chosen by.
@@ -76,7 +76,7 @@ fn attack() -> Result<Pgd, PgdError> {
 /// [`DefenseError`] if there are no points, a label is not a class of the model, the budget is one of L1, or the
 /// observer cancels.
 pub fn choose_early(
-    model: &dyn Model,
+    network: &dyn Network,
     deployment: &Deployment,
     points: &Points,
     budget: &Budget,
@@ -84,7 +84,7 @@ pub fn choose_early(
     batch: usize,
     observer: &dyn Observer,
 ) -> Result<EarlyChoice, DefenseError> {
-    let model = model.equilibrium().ok_or(DefenseError::NoEquilibrium)?;
+    let model = network.equilibrium().ok_or(DefenseError::NoEquilibrium)?;
     choose(model, deployment, points, budget, seed, batch, observer)
 }
 
@@ -162,7 +162,7 @@ fn correct(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::architecture::Architecture;
+    use crate::architecture::{Architecture, Model};
     use crate::attack::{Norm, WhiteBox};
     use crate::batch::from_vec;
     use crate::evaluate::Quiet;

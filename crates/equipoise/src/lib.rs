@@ -40,6 +40,7 @@ pub mod gradient;
 pub mod attack;
 pub mod deployed;
 pub mod feedforward;
+pub mod network;
 pub mod training_pass;
 pub mod architecture;
 pub mod checkpoint;

@@ -28,11 +28,11 @@ use std::sync::Arc;
 
 use equipoise_record::{NO_GRADIENT, NotTried};
 
-use crate::architecture::Model;
 use crate::attack::{self, Attack, Classifier, Norm, WhiteBox};
 use crate::deployed::Deployment;
 use crate::evaluate::{Cascade, Duel, Pair, Run};
 use crate::gradient::{Estimator, EstimatorError, Setting};
+use crate::network::Network;
 use crate::readout::{ReadState, Readout, Tail};
 use crate::solve::StateChoice;
 
@@ -66,7 +66,7 @@ pub struct Tries {
 #[derive(Debug, Clone)]
 pub struct Subject<'a> {
     /// The model.
-    pub model: &'a dyn Model,
+    pub model: &'a dyn Network,
     /// How it is deployed.
     pub deployment: &'a Deployment,
     /// The readout under attack.
@@ -441,7 +441,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::architecture::Architecture;
+    use crate::architecture::{Architecture, Model};
     use crate::solve::SolverConfig;
 
     fn network(name: &str) -> Box<dyn Model> {

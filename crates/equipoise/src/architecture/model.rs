@@ -1,49 +1,29 @@
-//! A model of any architecture: what files, training, attacks and diagnoses ask of it.
+//! A model of any architecture: what files and training ask of it, beside what every [`Network`] has.
 
 use std::any::Any;
-use std::fmt;
 
 use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 
-use crate::attack::WhiteBox;
 use crate::batch::Images;
-use crate::deployed::{Deployment, Victim};
-use crate::feedforward::FeedforwardVictim;
-use crate::gradient::Estimator;
+use crate::deployed::Deployment;
 use crate::loss::Objective;
 use crate::model::cell::Cell;
 use crate::model::deq::{Deq, Head, Stem};
-use crate::model::equilibrium::Equilibrium;
 use crate::model::feedforward::Feedforward;
 use crate::model::layers::BatchMoments;
 use crate::model::parameters::{clip, global_norm, merge};
 use crate::model::state_dict::{
     Parameter, Shapes, StateDict, StateDictError, load_state_dict, parameters, state_dict,
 };
-use crate::readout::Readout;
+use crate::network::Network;
 use crate::training_pass::{StepGradients, StepOptions, UnsupportedCell, feedforward_gradients, gradients};
 use crate::work::WorkCounter;
 
 /// A model of any architecture.
 ///
 /// Every [`Deq`] is one, whatever its stem, cell and head, and every [`Feedforward`] network.
-pub trait Model: Parameters + fmt::Debug + Send + Sync {
-    /// Number of classes K.
-    fn classes(&self) -> usize;
-
-    /// The model as solvers see it. `None` for a feedforward network.
-    fn equilibrium(&self) -> Option<&dyn Equilibrium>;
-
-    /// The model behind a readout, attacked through an estimator. A feedforward network has one readout and one
-    /// gradient, whatever is asked for.
-    fn victim<'a>(
-        &'a self,
-        deployment: &'a Deployment,
-        readout: Readout,
-        estimator: Estimator,
-    ) -> Box<dyn WhiteBox + 'a>;
-
+pub trait Model: Network + Parameters + Send {
     /// Gradients of all parameters for the mean of an objective over a batch of images.
     ///
     /// # Errors
@@ -65,23 +45,6 @@ pub trait Model: Parameters + fmt::Debug + Send + Sync {
 }
 
 impl<S: Stem, C: Cell, H: Head> Model for Deq<S, C, H> {
-    fn classes(&self) -> usize {
-        self.head.classes()
-    }
-
-    fn equilibrium(&self) -> Option<&dyn Equilibrium> {
-        Some(self)
-    }
-
-    fn victim<'a>(
-        &'a self,
-        deployment: &'a Deployment,
-        readout: Readout,
-        estimator: Estimator,
-    ) -> Box<dyn WhiteBox + 'a> {
-        Box::new(Victim::new(self, deployment, readout, estimator))
-    }
-
     fn training_pass(
         &self,
         deployment: &Deployment,
@@ -99,18 +62,6 @@ impl<S: Stem, C: Cell, H: Head> Model for Deq<S, C, H> {
 }
 
 impl<M: Feedforward> Model for M {
-    fn classes(&self) -> usize {
-        Feedforward::classes(self)
-    }
-
-    fn equilibrium(&self) -> Option<&dyn Equilibrium> {
-        None
-    }
-
-    fn victim<'a>(&'a self, _: &'a Deployment, _: Readout, _: Estimator) -> Box<dyn WhiteBox + 'a> {
-        Box::new(FeedforwardVictim::new(self))
-    }
-
     fn training_pass(
         &self,
         _: &Deployment,
@@ -161,7 +112,7 @@ pub trait Parameters: Any {
     ) -> Box<dyn Model>;
 }
 
-impl<M: Module + Model + Sync + 'static> Parameters for M {
+impl<M: Module + Model + 'static> Parameters for M {
     fn boxed(&self) -> Box<dyn Model> {
         Box::new(self.clone())
     }

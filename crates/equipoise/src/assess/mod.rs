@@ -23,10 +23,12 @@ use crate::attack::{self, Attack, AttackNameError, Budget, Norm, Step};
 use crate::batch::from_vec;
 use crate::checkpoint::ModelFile;
 use crate::defense::{DefenseError, EarlyChoice, choose_early};
+use crate::deployed::Deployment;
 use crate::evaluate::{
-    EvaluateError, Forecast, JournalError, Observer, Part, Points, PointsError, SaveError,
+    EvaluateError, Forecast, JournalError, Observer, Outcome, Part, Points, PointsError, SaveError,
 };
 use crate::gradient::Estimator;
+use crate::network::Network;
 use crate::plan::{Plan, Subject, Tries};
 use crate::probe::ProbeError;
 use crate::readout::Readout;
@@ -152,9 +154,11 @@ impl From<JournalError> for AssessError {
 /// What is assessed, by what, and how. Set what differs from the defaults, then [`run`](Self::run) it.
 #[derive(Debug, Clone)]
 pub struct Assessment<'a> {
-    model: &'a ModelFile,
-    /// The name of the model in the record.
+    network: &'a dyn Network,
+    deployment: &'a Deployment,
+    /// The name of the model in the record, and what is said of it there.
     name: String,
+    described: Value,
     /// What tells the model's file from others.
     hash: String,
     data: &'a Dataset,
@@ -184,9 +188,17 @@ impl<'a> Assessment<'a> {
     /// A model on all images of a data set: the white-box plan with its control, behind the deployed readout, within 8/255
     /// in L∞. Nothing is kept or written.
     pub fn new(model: &'a ModelFile, data: &'a Dataset) -> Self {
+        let ModelFile { metadata, model } = model;
+        Self::of(&**model, &metadata.deployment, data).named(&metadata.name).described(json!(metadata))
+    }
+
+    /// The same for any network, deployed in some way.
+    pub fn of(network: &'a dyn Network, deployment: &'a Deployment, data: &'a Dataset) -> Self {
         Self {
-            model,
-            name: model.metadata.name.clone(),
+            network,
+            deployment,
+            name: "model".to_owned(),
+            described: json!({ "deployment": deployment }),
             hash: String::new(),
             data,
             rows: (0..data.len()).collect(),
@@ -195,7 +207,7 @@ impl<'a> Assessment<'a> {
             attacks: Attacks::white_box(),
             gradients: Vec::new(),
             asked: Vec::new(),
-            readouts: vec![ReadoutChoice::Fixed(model.metadata.deployment.readout.clone())],
+            readouts: vec![ReadoutChoice::Fixed(deployment.readout.clone())],
             budgets: vec![Budget::usual()],
             control: true,
             margin: Verdict::MARGIN,
@@ -212,6 +224,11 @@ impl<'a> Assessment<'a> {
     /// The model's name in the record.
     pub fn named(self, name: impl Into<String>) -> Self {
         Self { name: name.into(), ..self }
+    }
+
+    /// What the record says of the model beside its name. A file's metadata unless given.
+    pub fn described(self, described: Value) -> Self {
+        Self { described, ..self }
     }
 
     /// What tells the model's file from others, its SHA-256: a journal is resumed for the same one only.
@@ -310,6 +327,18 @@ impl<'a> Assessment<'a> {
     ///
     /// [`AssessError`], with whatever was refused or failed.
     pub fn run(&self, observer: &dyn Observer) -> Result<Option<Evaluation>, AssessError> {
+        Ok(self.outcomes(observer)?.map(|(evaluation, _)| evaluation))
+    }
+
+    /// The same with the images: what each readout of the record came to at the largest radius.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::run`].
+    pub fn outcomes(
+        &self,
+        observer: &dyn Observer,
+    ) -> Result<Option<(Evaluation, Vec<Outcome>)>, AssessError> {
         if self.readouts.is_empty() {
             return Err(AssessError::Nothing("readout"));
         }
@@ -318,7 +347,7 @@ impl<'a> Assessment<'a> {
         }
         let points = self.points()?;
         let mut chosen = None;
-        let mut results: Vec<ReadoutResult> = Vec::new();
+        let (mut results, mut outcomes): (Vec<ReadoutResult>, _) = (Vec::new(), Vec::new());
         for choice in &self.readouts {
             let readout = match choice {
                 ReadoutChoice::Fixed(readout) => readout.clone(),
@@ -333,12 +362,15 @@ impl<'a> Assessment<'a> {
                 self.budgets.iter().for_each(|_| observer.part(Part::Skipped));
                 continue;
             }
-            let Some(result) = self.readout(&readout, &points, observer)? else { return Ok(None) };
+            let Some((result, outcome)) = self.readout(&readout, &points, observer)? else {
+                return Ok(None);
+            };
             results.push(result);
+            outcomes.push(outcome);
         }
         let mut all = vec![self.record(results, chosen.as_ref())];
         conclude(&mut all);
-        Ok(all.pop())
+        Ok(all.pop().map(|evaluation| (evaluation, outcomes)))
     }
 
     /// What was found, with how it came about.
@@ -350,7 +382,7 @@ impl<'a> Assessment<'a> {
             model: self.name.clone(),
             configuration: json!({
                 "equipoise": env!("CARGO_PKG_VERSION"),
-                "model": self.model.metadata,
+                "model": self.described,
                 "model_sha256": self.hash,
                 "split": self.split,
                 "attacks": self.attacks.names(),
@@ -389,11 +421,10 @@ impl<'a> Assessment<'a> {
     fn choose(&self, observer: &dyn Observer) -> Result<Option<EarlyChoice>, AssessError> {
         let (images, rows) = self.development.as_ref().ok_or(AssessError::NoDevelopment)?;
         let held_out = points(images, rows.clone(), &self.device)?;
-        let ModelFile { metadata, model } = self.model;
-        let (budget, deployment) = (self.largest(), &metadata.deployment);
+        let (network, deployment, budget) = (self.network, self.deployment, self.largest());
         let labelled = Labelled { observer, label: self.name.clone() };
         let chosen =
-            choose_early(&**model, deployment, &held_out, &budget, self.seed, self.batch_size, &labelled);
+            choose_early(network, deployment, &held_out, &budget, self.seed, self.batch_size, &labelled);
         match chosen {
             Ok(choice) => {
                 let best = choice.robust_accuracy[choice.t - 1].value;
@@ -417,14 +448,12 @@ impl<'a> Assessment<'a> {
     }
 
     fn subject(&self, readout: Readout) -> Subject<'_> {
-        let ModelFile { metadata, model } = self.model;
-        let norm = self.norm();
         Subject {
-            model: &**model,
-            deployment: &metadata.deployment,
+            model: self.network,
+            deployment: self.deployment,
             readout,
             classes: self.data.classes,
-            norm,
+            norm: self.norm(),
         }
     }
 
@@ -450,7 +479,7 @@ impl<'a> Assessment<'a> {
 
     /// The t of the middle state.
     fn middle(&self) -> usize {
-        self.model.metadata.deployment.solver.steps.div_ceil(2)
+        self.deployment.solver.steps.div_ceil(2)
     }
 }
 

@@ -8,7 +8,6 @@ use equipoise_record::{Flag, RadiusResult, ReadoutResult, Verdict};
 use super::{AssessError, Assessment, Labelled};
 use crate::attack::Budget;
 use crate::batch::to_vec;
-use crate::checkpoint::ModelFile;
 use crate::evaluate::{
     self, Conditions, Journal, Observer, Outcome, Part, Points, Settings, TimeLimit, gallery,
     save_adversarial,
@@ -21,23 +20,22 @@ use crate::readout::Readout;
 const GALLERY: usize = 12;
 
 impl Assessment<'_> {
-    /// Evaluates the model behind one readout, at every radius. `None` if the observer cancelled: the journal waits to be
+    /// Evaluates the model behind one readout, at every radius; the outcome is that at the largest. `None` if the observer cancelled: the journal waits to be
     /// resumed. The verdicts hold counts; findings are made of them once the record is complete.
     pub(super) fn readout(
         &self,
         readout: &Readout,
         points: &Points,
         observer: &dyn Observer,
-    ) -> Result<Option<ReadoutResult>, AssessError> {
-        let ModelFile { metadata, model } = self.model;
+    ) -> Result<Option<(ReadoutResult, Outcome)>, AssessError> {
         let subject = self.subject(readout.clone());
         let plan = self.plan(&subject);
         let label = format!("{}, {readout}", self.name);
         if self.attacks.white_box {
             self.announce(&label, &plan);
         }
-        let deployment = &metadata.deployment;
-        let judge = model.victim(deployment, readout.clone(), deployment.training_gradient.clone());
+        let deployment = self.deployment;
+        let judge = self.network.victim(deployment, readout.clone(), deployment.training_gradient.clone());
         let victims = plan.victims(&subject);
         let cascade = plan.cascade(&subject, judge.as_ref(), &victims);
         let radii = self.budgets.len();
@@ -87,7 +85,7 @@ impl Assessment<'_> {
             smaller = Some(outcome);
             observer.part(Part::Ends);
         }
-        Ok(combined(results))
+        Ok(combined(results).zip(smaller))
     }
 
     /// `FOLDER/journal/READOUT`, with a folder for each radius below it if there are several.

@@ -19,6 +19,7 @@ use crate::deployed::Deployment;
 use crate::evaluate::{Observer, Points, Verified};
 use crate::gradient::Estimator;
 use crate::model::equilibrium::Equilibrium;
+use crate::network::Network;
 use crate::solve::MAX_STEPS;
 use crate::work::Work;
 
@@ -72,7 +73,9 @@ pub struct UnknownSection(String);
 /// What is asked of one model, and on which points. Set what differs from the defaults, then [`run`](Self::run) it.
 #[derive(Clone)]
 pub struct Examination<'a> {
-    model: &'a ModelFile,
+    network: &'a dyn Network,
+    deployment: &'a Deployment,
+    name: String,
     points: &'a Points,
     settings: Settings,
     questions: Vec<Question>,
@@ -86,17 +89,35 @@ pub struct Examination<'a> {
 impl<'a> Examination<'a> {
     /// Everything that can be asked, with ready-made PGD-10 as the attack, and no gallery.
     pub fn new(model: &'a ModelFile, points: &'a Points, settings: Settings) -> Self {
+        let ModelFile { metadata, model } = model;
+        Self::of(&**model, &metadata.deployment, points, settings).named(&metadata.name)
+    }
+
+    /// The same for any network, deployed in some way.
+    pub fn of(
+        network: &'a dyn Network,
+        deployment: &'a Deployment,
+        points: &'a Points,
+        settings: Settings,
+    ) -> Self {
         Self {
-            model,
+            network,
+            deployment,
+            name: "model".to_owned(),
             points,
             settings,
             questions: QUESTIONS.to_vec(),
-            horizon: (3 * model.metadata.deployment.solver.steps).min(MAX_STEPS),
+            horizon: (3 * deployment.solver.steps).min(MAX_STEPS),
             spectrum: SpectrumConfig::default(),
             gallery: 0,
             classes: Vec::new(),
             attacked: None,
         }
+    }
+
+    /// The model's name in the record.
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self }
     }
 
     /// Some sections, by name; they are measured in their own order.
@@ -167,10 +188,10 @@ impl<'a> Examination<'a> {
             attacked = Some(case.clone());
             Ok(case)
         };
-        let steps = self.model.model.equilibrium().map(|_| self.deployment().solver.steps);
+        let steps = self.network.equilibrium().map(|_| self.deployment().solver.steps);
         let gradient = steps.map_or("backpropagation".to_owned(), |_| self.training_gradient().to_string());
         let mut found = json!({
-            "model": self.model.metadata.name,
+            "model": self.name,
             "configuration": null,
             "training_gradient": gradient,
             "solver_steps": steps,
@@ -190,7 +211,7 @@ impl<'a> Examination<'a> {
         question: &Question,
         case: &mut impl FnMut() -> Result<Case<'c>, DiagnoseError>,
     ) -> Result<Value, DiagnoseError> {
-        let equilibrium = self.model.model.equilibrium();
+        let equilibrium = self.network.equilibrium();
         if let (None, Err(lacks)) = (equilibrium, question.feedforward) {
             return Ok(plain(&Section::<()>::absent(format!("a feedforward network has no {lacks}"))));
         }
@@ -207,7 +228,7 @@ impl<'a> Examination<'a> {
     }
 
     pub(super) fn deployment(&self) -> &'a Deployment {
-        &self.model.metadata.deployment
+        self.deployment
     }
 
     pub(super) fn training_gradient(&self) -> &'a Estimator {
@@ -217,7 +238,7 @@ impl<'a> Examination<'a> {
     /// The deployed model, attacked through an estimator.
     pub(super) fn victim(&self, estimator: &Estimator) -> Box<dyn WhiteBox + 'a> {
         let deployment = self.deployment();
-        self.model.model.victim(deployment, deployment.readout.clone(), estimator.clone())
+        self.network.victim(deployment, deployment.readout.clone(), estimator.clone())
     }
 }
 
