@@ -8,7 +8,8 @@ use burn::tensor::Device;
 use equipoise::assess::{Attacks, ReadoutChoice};
 use equipoise::attack::{self, Attack, Budget, Norm};
 use equipoise::checkpoint::ModelFile;
-use equipoise::gradient::{Estimator, parse_list};
+use equipoise::gradient::Estimator;
+use equipoise::plan;
 use equipoise::readout::Readout;
 use equipoise_dataset::{Dataset, DatasetError, Reading, Source, Split};
 use serde_json::Value;
@@ -309,8 +310,7 @@ pub fn is_equilibrium(model: &ModelFile) -> bool {
     model.model.equilibrium().is_some()
 }
 
-/// `--gradients`, each once and without the training gradient, which the ready-made attacks use already. Without
-/// a list, the usual ones.
+/// `--gradients`.
 pub fn gradients(list: Option<&str>, model: &ModelFile) -> Result<Vec<Estimator>, Error> {
     if !is_equilibrium(model) {
         return match list.map(str::trim) {
@@ -320,33 +320,8 @@ pub fn gradients(list: Option<&str>, model: &ModelFile) -> Result<Vec<Estimator>
             ))),
         };
     }
-    let deployment = &model.metadata.deployment;
-    let usual = usual_gradients(deployment.solver.steps);
-    let list = list.unwrap_or(&usual);
-    let given = match list.trim() {
-        "none" => Vec::new(),
-        list => parse_list(list).map_err(|error| input(format!("--gradients: {error}")))?,
-    };
-    let mut estimators: Vec<Estimator> = Vec::new();
-    for estimator in given {
-        estimator.check(&deployment.solver).map_err(|error| input(format!("--gradients: {error}")))?;
-        if estimator != deployment.training_gradient && !estimators.contains(&estimator) {
-            estimators.push(estimator);
-        }
-    }
-    Ok(estimators)
-}
-
-/// Exact, unrolled from an early, a middle and the last iterate, all iterates together, and the two that follow the solver,
-/// which are the most expensive.
-fn usual_gradients(steps: usize) -> String {
-    let mut states = vec![steps.div_ceil(4), steps.div_ceil(2), steps];
-    states.dedup();
-    let mut list = vec!["exact".to_owned()];
-    list.extend(states.iter().map(|t| format!("unrolled:state={t},lead=1,steps=4")));
-    list.push(format!("ensemble(unrolled:state=1..{steps},lead=1,steps=0)"));
-    list.extend(["adjoint".to_owned(), "through-solver".to_owned()]);
-    list.join(",")
+    let gradients = plan::other_gradients(list, &model.metadata.deployment);
+    gradients.map_err(|error| input(format!("--gradients: {error}")))
 }
 
 /// `--readouts`, each once.

@@ -31,13 +31,46 @@ use equipoise_record::{NO_GRADIENT, NotTried};
 use crate::attack::{self, Attack, Classifier, Norm, WhiteBox};
 use crate::deployed::Deployment;
 use crate::evaluate::{Cascade, Duel, Pair, Run};
-use crate::gradient::{Estimator, EstimatorError, Setting};
+use crate::gradient::{Estimator, EstimatorError, Setting, parse_list};
 use crate::network::Network;
 use crate::readout::{ReadState, Readout, Tail};
 use crate::solve::StateChoice;
 
 /// What the plan tries on a network with one gradient, in order.
 pub const ONE_GRADIENT: [&str; 5] = ["pgd-10", "apgd-ce", "apgd-t", "fab-t", "square"];
+
+/// Gradients beside the training gradient, which ready-made attacks use already, each once: those of a list, none of `none`,
+/// or without a list the usual ones: exact, unrolled from an early, a middle and the last iterate, all iterates together,
+/// and the two that follow the solver, which are the most expensive.
+///
+/// # Errors
+///
+/// Says what cannot be read, or what the solver does not have.
+pub fn other_gradients(list: Option<&str>, deployment: &Deployment) -> Result<Vec<Estimator>, String> {
+    let usual = usual_gradients(deployment.solver.steps);
+    let given = match list.unwrap_or(&usual).trim() {
+        "none" => Vec::new(),
+        list => parse_list(list).map_err(|error| error.to_string())?,
+    };
+    let mut estimators: Vec<Estimator> = Vec::new();
+    for estimator in given {
+        estimator.check(&deployment.solver).map_err(|error| error.to_string())?;
+        if estimator != deployment.training_gradient && !estimators.contains(&estimator) {
+            estimators.push(estimator);
+        }
+    }
+    Ok(estimators)
+}
+
+fn usual_gradients(steps: usize) -> String {
+    let mut states = vec![steps.div_ceil(4), steps.div_ceil(2), steps];
+    states.dedup();
+    let mut list = vec!["exact".to_owned()];
+    list.extend(states.iter().map(|t| format!("unrolled:state={t},lead=1,steps=4")));
+    list.push(format!("ensemble(unrolled:state=1..{steps},lead=1,steps=0)"));
+    list.extend(["adjoint".to_owned(), "through-solver".to_owned()]);
+    list.join(",")
+}
 
 /// One attack through one gradient.
 #[derive(Debug, Clone)]

@@ -11,8 +11,8 @@ use equipoise::batch::{from_vec, to_vec};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::arrays::{array, entries};
 use crate::errors::value_error;
-use crate::model::{image_array, pixels_of};
 use crate::serve::Caller;
 
 /// One of the library's attacks.
@@ -162,9 +162,9 @@ impl attack::Attack for Written {
         let (labels, indices) = (examples.labels.to_vec(), examples.indices.to_vec());
         let (seed, start) = (examples.seed, examples.start);
         let found = caller.call(move |py| {
-            let images = image_array(py, pixels, shape)?;
+            let images = array(py, pixels, shape)?;
             let found = object.bind(py).call_method1("attempt", (images, labels, indices, seed, start))?;
-            pixels_of(&found, shape)
+            entries("attempt", &found, &shape)
         });
         let Some(found) = found else { return Attempt::nothing(examples) };
         let images = budget.project(examples.images, &from_vec(found, shape, &examples.images.device()));

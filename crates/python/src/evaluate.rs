@@ -19,9 +19,10 @@ use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use serde_json::{Map, Value, json};
 
+use crate::arrays::array;
 use crate::attack::{Attack, Written};
 use crate::errors::{evaluate_error, value_error};
-use crate::model::{Foreign, image_array};
+use crate::model::Foreign;
 use crate::serve::{Caller, serve};
 use crate::watch::Watch;
 
@@ -66,7 +67,7 @@ pub fn check_budget(norm: &str, eps: f64) -> PyResult<()> {
     budget(norm, eps).map(|_| ())
 }
 
-fn budget(norm: &str, eps: f64) -> PyResult<Budget> {
+pub fn budget(norm: &str, eps: f64) -> PyResult<Budget> {
     let budget = Budget::new(norm.parse().map_err(value_error)?, eps).map_err(value_error)?;
     if budget.norm() == Norm::Linf && eps > 1.0 {
         return Err(PyValueError::new_err(format!(
@@ -102,7 +103,7 @@ pub fn evaluate<'py>(
         let classes: Vec<i64> = classes.iter().map(|class| class.map_or(-1, |class| class as i64)).collect();
         classes.into_pyarray(py)
     };
-    let adversarial = image_array(py, to_vec(outcome.adversarial), shape)?;
+    let adversarial = array(py, to_vec(outcome.adversarial), shape)?;
     Ok((record, adversarial, classes(&outcome.clean_predictions), classes(&outcome.adversarial_predictions)))
 }
 
@@ -111,20 +112,20 @@ fn value_error_of_shape(_: std::array::TryFromSliceError) -> PyErr {
 }
 
 /// An attack that is to be tried.
-enum Tried {
+pub enum Tried {
     Own(Arc<dyn attack::Attack>),
     Written(Written),
 }
 
 impl Tried {
-    fn new(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub fn new(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         match object.cast::<Attack>() {
             Ok(own) => Ok(Self::Own(own.get().inner.clone())),
             Err(_) => Written::new(object).map(Self::Written),
         }
     }
 
-    fn called_by(self, caller: &Caller) -> Arc<dyn attack::Attack> {
+    pub fn called_by(self, caller: &Caller) -> Arc<dyn attack::Attack> {
         match self {
             Self::Own(attack) => attack,
             Self::Written(attack) => Arc::new(attack.called_by(caller)),

@@ -2,15 +2,22 @@
 //! a Python object.
 //!
 //! Everything that knows PyTorch is Python, in `python/equipoise/_torch.py`. Here a classifier is an object with two methods
-//! on NumPy arrays, `logits` and `linearise`, and an attack written in Python one with a method `attempt`.
+//! on NumPy arrays, `logits` and `linearise`, a DEQ one with stem, cell and head, and an attack written in Python one with a method
+//! `attempt`.
 //! `python/equipoise/_equipoise.pyi` has the types.
 
+mod adversary;
+mod arrays;
+mod assess;
 mod attack;
+mod deq;
+mod diagnose;
 mod errors;
 mod evaluate;
 mod model;
 mod report;
 mod serve;
+mod subject;
 mod watch;
 
 use pyo3::prelude::*;
@@ -19,19 +26,28 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _equipoise {
     #[pymodule_export]
+    use super::adversary::{adversary, gradient};
+    #[pymodule_export]
+    use super::assess::assess;
+    #[pymodule_export]
     use super::attack::Attack;
+    #[pymodule_export]
+    use super::diagnose::diagnose;
     #[pymodule_export]
     use super::evaluate::{check_budget, evaluate};
     #[pymodule_export]
     use super::report::{render, statements};
     #[pymodule_export]
     use super::serve::{num_threads, set_num_threads};
+    #[pymodule_export]
+    use super::subject::{Native, checked_deployment, logits};
 
     use pyo3::prelude::*;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("SECTIONS", super::diagnose::sections())?;
         module.add("ONE_GRADIENT", equipoise::plan::ONE_GRADIENT.to_vec())
     }
 }

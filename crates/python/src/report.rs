@@ -10,13 +10,17 @@ fn record(text: &str) -> PyResult<Collection> {
     read(text).map_err(|error| value_error(format!("not a record: {error}")))
 }
 
-/// A record in a format: `html`, `markdown`, `json`, `csv` or `latex`.
+/// Records on one page, in a format: `html`, `markdown`, `json`, `csv` or `latex`.
 #[pyfunction]
-pub fn render(record: &str, format: &str, title: &str) -> PyResult<String> {
+pub fn render(records: Vec<String>, format: &str, title: &str) -> PyResult<String> {
     let format: Format = format.parse().map_err(value_error)?;
-    let Collection { models, diagnoses, trainings, .. } = self::record(record)?;
-    let report =
-        Report { title: title.to_owned(), models, diagnoses, trainings, records: 1, ..Report::default() };
+    let mut report = Report { title: title.to_owned(), records: records.len(), ..Report::default() };
+    for text in &records {
+        let Collection { models, diagnoses, trainings, .. } = record(text)?;
+        report.models.extend(models);
+        report.diagnoses.extend(diagnoses);
+        report.trainings.extend(trainings);
+    }
     render_report(format, &report).map_err(value_error)
 }
 

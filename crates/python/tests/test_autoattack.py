@@ -110,7 +110,7 @@ def test_seeds(linear):
     assert fresh[0].result.seed != fresh[1].result.seed and fresh[0].seed is None
     fresh[1].seed = fresh[0].result.seed
     again = fresh[1].run_standard_evaluation(x, y)
-    assert torch.equal(again, fresh[0].result.adversarial)
+    assert torch.equal(again, fresh[0].result.adversarial())
 
 
 def custom(model, *names, eps=1e-6, norm="Linf"):

@@ -32,11 +32,11 @@ def test_the_battery_and_its_result(network):
     low, high = result.robust_interval
     assert low < result.robust_accuracy < high and result.clean_accuracy == 0.9
     with torch.no_grad():
-        found = model(result.adversarial).argmax(1)
+        found = model(result.adversarial()).argmax(1)
     broken = torch.tensor([example["broken_by"] is not None for example in result.examples])
-    assert (found[broken] != y[broken]).all() and torch.equal(result.adversarial[~broken], x[~broken])
-    assert distances(x, result.adversarial, "Linf").max() <= EPS + 1e-6
-    assert np.array_equal(result.predictions[broken], found[broken])
+    assert (found[broken] != y[broken]).all() and torch.equal(result.adversarial()[~broken], x[~broken])
+    assert distances(x, result.adversarial(), "Linf").max() <= EPS + 1e-6
+    assert np.array_equal(result.predictions()[broken], found[broken])
     assert "clean" in str(result) and "pgd-5" in str(result)
 
 
@@ -124,8 +124,8 @@ def test_candidates_are_projected_and_judged(linear):
     run = lambda bs: equipoise.evaluate(model, x, y, norm="L2", eps=0.25, attacks=["pgd-1", Far()], batch_size=bs)
     result = run(64)
     assert result.attacks[1]["name"] == "Far" and result.attacks[1]["arm"] == "gradient-free"
-    assert distances(x, result.adversarial, "L2").max() <= 0.25 + 1e-6
-    assert torch.equal(run(3).adversarial, result.adversarial)
+    assert distances(x, result.adversarial(), "L2").max() <= 0.25 + 1e-6
+    assert torch.equal(run(3).adversarial(), result.adversarial())
 
     class Nan:
         def attempt(self, model, batch):
@@ -249,7 +249,7 @@ def test_a_part_gives_what_the_whole_would(linear):
     model, x, y = linear
     whole = equipoise.evaluate(model, x, y, eps=EPS, attacks="pgd-2x2,square-20", seed=4)
     part = equipoise.evaluate(model, x[8:14], y[8:14], eps=EPS, attacks="pgd-2x2,square-20", seed=4, indices=range(8, 14))
-    assert torch.equal(part.adversarial, whole.adversarial[8:14])
+    assert torch.equal(part.adversarial(), whole.adversarial()[8:14])
     assert part.examples == whole.examples[8:14]
 
 
@@ -259,7 +259,7 @@ def test_arrays_and_folders(linear, tmp_path):
     first = equipoise.evaluate(model, x.numpy(), y.numpy(), eps=EPS, attacks="pgd-3", out=out)
     assert {"journal", "results.json", "report.html"} <= {path.name for path in out.iterdir()}
     again = equipoise.evaluate(model, x, y, eps=EPS, attacks="pgd-3", out=out)
-    assert torch.equal(first.adversarial, again.adversarial) and first.record == again.record
+    assert torch.equal(first.adversarial(), again.adversarial()) and first.record == again.record
     with pytest.raises(ValueError, match="another run"):
         equipoise.evaluate(model, x, y, eps=EPS, attacks="pgd-4", out=out)
 
@@ -288,10 +288,10 @@ def test_progress_without_tqdm(linear, monkeypatch):
 
 def test_threads_and_runs_within_runs(linear):
     model, x, y = linear
-    expected = equipoise.evaluate(model, x, y, eps=EPS, attacks="pgd-3").adversarial
+    expected = equipoise.evaluate(model, x, y, eps=EPS, attacks="pgd-3").adversarial()
     found = []
     thread = threading.Thread(
-        target=lambda: found.append(equipoise.evaluate(model, x, y, eps=EPS, attacks="pgd-3").adversarial)
+        target=lambda: found.append(equipoise.evaluate(model, x, y, eps=EPS, attacks="pgd-3").adversarial())
     )
     thread.start()
     thread.join()
@@ -299,7 +299,7 @@ def test_threads_and_runs_within_runs(linear):
 
     class Within:
         def attempt(self, _, batch):
-            return equipoise.evaluate(model, x, y, eps=EPS, attacks="pgd-3").adversarial[: len(batch.images)]
+            return equipoise.evaluate(model, x, y, eps=EPS, attacks="pgd-3").adversarial()[: len(batch.images)]
 
     equipoise.evaluate(model, x, y, eps=EPS, attacks=[Within()])
 
@@ -313,7 +313,7 @@ weight = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 model = lambda x: torch.stack([(weight * image).double().sum((1, 2, 3)) for image in x]).float()
 x = torch.rand(6, 3, 6, 6, generator=torch.Generator().manual_seed(1))
 result = equipoise.evaluate(model, x, model(x).argmax(1), eps=0.2, attacks="pgd-3,square-20", seed=1)
-print([example["broken_by"] for example in result.examples], result.adversarial.sum().item())
+print([example["broken_by"] for example in result.examples], result.adversarial().sum().item())
 """
 
 

@@ -148,6 +148,8 @@ fn flags(
     let probed = match kept {
         Some(flags) => flags,
         None => match probe::flags(subject, points, outcome, settings, count, observer) {
+            // What a model answered that failed meanwhile is not kept.
+            Ok(_) if observer.failed() => return Ok(None),
             Ok(flags) => {
                 if let Some(journal) = journal {
                     journal.keep_flags(points.len(), count, &flags)?;

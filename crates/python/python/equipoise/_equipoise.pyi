@@ -8,11 +8,19 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Attack",
+    "Native",
     "ONE_GRADIENT",
+    "SECTIONS",
     "__version__",
+    "adversary",
+    "assess",
     "check_budget",
+    "checked_deployment",
+    "diagnose",
     "evaluate",
     "get_num_threads",
+    "gradient",
+    "logits",
     "render",
     "set_num_threads",
     "statements",
@@ -20,12 +28,42 @@ __all__ = [
 
 __version__: Final[str]
 ONE_GRADIENT: Final[List[str]]
+SECTIONS: Final[List[str]]
 
 @type_check_only
 class Classifier(Protocol):
     def logits(self, images: NDArray[float32], /) -> NDArray[float32]: ...
     def linearise(
         self, images: NDArray[float32], /
+    ) -> Tuple[NDArray[float32], Callable[[NDArray[float32]], NDArray[float32]]]: ...
+
+@type_check_only
+class Linearised(Protocol):
+    def vjp_state(self, cotangent: NDArray[float32], /) -> NDArray[float32]: ...
+    def vjp(self, cotangent: NDArray[float32], /) -> Tuple[NDArray[float32], NDArray[float32]]: ...
+
+@type_check_only
+class Cell(Protocol):
+    def apply(self, states: NDArray[float32], /) -> NDArray[float32]: ...
+    def linearise(self, states: NDArray[float32], /) -> Tuple[NDArray[float32], Linearised]: ...
+    def select(self, rows: List[int], /) -> Cell: ...
+
+@type_check_only
+class Deq(Protocol):
+    @property
+    def classes(self) -> int: ...
+    @property
+    def state_dim(self) -> int: ...
+    @property
+    def injection_dim(self) -> int: ...
+    def stem(self, images: NDArray[float32], /) -> NDArray[float32]: ...
+    def linearise_stem(
+        self, images: NDArray[float32], /
+    ) -> Tuple[NDArray[float32], Callable[[NDArray[float32]], NDArray[float32]]]: ...
+    def bind(self, injection: NDArray[float32], /) -> Cell: ...
+    def head(self, states: NDArray[float32], /) -> NDArray[float32]: ...
+    def linearise_head(
+        self, states: NDArray[float32], /
     ) -> Tuple[NDArray[float32], Callable[[NDArray[float32]], NDArray[float32]]]: ...
 
 @type_check_only
@@ -64,6 +102,81 @@ class Options(TypedDict):
     identity: str
     configuration: str
 
+@type_check_only
+class AssessOptions(TypedDict):
+    deployment: str
+    labels: Sequence[int]
+    indices: Sequence[int]
+    class_names: Sequence[str]
+    name: str
+    dataset: str
+    norm: str
+    eps: Sequence[float]
+    white_box: bool
+    gradients: Optional[str]
+    readouts: Sequence[str]
+    control: bool
+    margin: float
+    checks: Optional[int]
+    seed: int
+    batch_size: int
+    time_limit: Optional[float]
+    folder: Optional[Union[str, PathLike[str]]]
+    identity: str
+    described: str
+
+@type_check_only
+class DiagnoseOptions(TypedDict):
+    deployment: str
+    labels: Sequence[int]
+    indices: Sequence[int]
+    class_names: Sequence[str]
+    name: str
+    dataset: str
+    norm: str
+    eps: float
+    sections: Sequence[str]
+    horizon: Optional[int]
+    gallery: int
+    seed: int
+    batch_size: int
+    described: str
+
+@type_check_only
+class AdversaryOptions(TypedDict):
+    deployment: str
+    readout: str
+    gradient: str
+    labels: Sequence[int]
+    indices: Sequence[int]
+    norm: str
+    eps: float
+    steps: int
+    step_size: Optional[float]
+    random_start: bool
+    seed: int
+
+@final
+class Native:
+    @staticmethod
+    def read(path: Union[str, PathLike[str]]) -> Native: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def identity(self) -> str: ...
+    @property
+    def classes(self) -> int: ...
+    @property
+    def image(self) -> Tuple[int, int, int]: ...
+    @property
+    def deployment(self) -> str: ...
+    @property
+    def metadata(self) -> str: ...
+    @property
+    def is_equilibrium(self) -> bool: ...
+
 @final
 class Attack:
     @staticmethod
@@ -87,8 +200,34 @@ def evaluate(
     options: Options,
     watch: Optional[Watch],
 ) -> Tuple[str, NDArray[float32], NDArray[int64], NDArray[int64]]: ...
+def assess(
+    model: Union[Deq, Native],
+    attacks: Sequence[Attack],
+    images: NDArray[float32],
+    options: AssessOptions,
+    development: Optional[Tuple[NDArray[float32], Sequence[int], Sequence[int]]],
+    watch: Optional[Watch],
+) -> Tuple[str, List[Tuple[str, NDArray[float32], NDArray[int64], NDArray[int64]]]]: ...
+def diagnose(
+    model: Union[Deq, Native], images: NDArray[float32], options: DiagnoseOptions, watch: Optional[Watch]
+) -> Tuple[str, List[str]]: ...
+def adversary(
+    model: Union[Deq, Native], images: NDArray[float32], options: AdversaryOptions
+) -> NDArray[float32]: ...
+def gradient(
+    model: Union[Deq, Native],
+    images: NDArray[float32],
+    labels: Sequence[int],
+    deployment: str,
+    readout: str,
+    gradient: str,
+) -> NDArray[float32]: ...
+def logits(
+    model: Union[Deq, Native], images: NDArray[float32], deployment: str, readout: str
+) -> NDArray[float32]: ...
+def checked_deployment(text: str) -> str: ...
 def check_budget(norm: str, eps: float) -> None: ...
-def render(record: str, format: str, title: str) -> str: ...
+def render(records: Sequence[str], format: str, title: str) -> str: ...
 def statements(record: str) -> List[Tuple[str, str, List[str], List[str]]]: ...
 def set_num_threads(threads: int) -> None: ...
 def get_num_threads() -> int: ...

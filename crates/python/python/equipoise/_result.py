@@ -46,21 +46,33 @@ class Verdict:
 class Result:
     """What became of every image.
 
+    A DEQ has several readouts: ``result["early(3)"]`` is the same for one of them, and the result itself speaks of the first.
+
     Attributes
     ----------
-    adversarial : Tensor ``[N, C, H, W]``
-        For each image that was broken the image that broke it, verified by a forward pass of its own; ``x`` itself elsewhere.
-        On the device and in the precision of ``x``.
-    predictions : ndarray ``[N]``
-        The model's class on each of these; −1 where its logits are not finite.
+    readouts : list of str
+        The readouts, in the order in which they were evaluated; ``["final"]`` for a network with one.
     record : dict
         Everything, in the layout of the command's ``results.json``.
     """
 
-    def __init__(self, record: str, adversarial: Any, predictions: Any) -> None:
+    def __init__(self, record: str, images: Dict[str, Any], predictions: Dict[str, Any], readout: int = 0) -> None:
         self._text = record
         self.record: Dict[str, Any] = json.loads(record)
-        self.adversarial, self.predictions = adversarial, predictions
+        self._images, self._predictions, self._number = images, predictions, readout
+        self.readouts: List[str] = [found["name"] for found in self._model["readouts"]]
+
+    def __getitem__(self, readout: str) -> "Result":
+        """What became of the images behind another readout.
+
+        Raises
+        ------
+        KeyError
+            If it was not evaluated.
+        """
+        if readout not in self.readouts:
+            raise KeyError(f"{readout} was not evaluated; there are {', '.join(self.readouts)}")
+        return Result(self._text, self._images, self._predictions, self.readouts.index(readout))
 
     @property
     def _model(self) -> Dict[str, Any]:
@@ -69,8 +81,20 @@ class Result:
 
     @property
     def _readout(self) -> Dict[str, Any]:
-        readout: Dict[str, Any] = self._model["readouts"][0]
+        readout: Dict[str, Any] = self._model["readouts"][self._number]
         return readout
+
+    def adversarial(self, readout: Optional[str] = None) -> Any:
+        """For each image that was broken the image that broke it, verified by a forward pass of its own; ``x`` itself elsewhere.
+        A tensor ``[N, C, H, W]`` on the device and in the precision of ``x``."""
+        return (self if readout is None else self[readout])._of(self._images)
+
+    def predictions(self, readout: Optional[str] = None) -> Any:
+        """The model's class on each of these images, an array ``[N]``; −1 where its logits are not finite."""
+        return (self if readout is None else self[readout])._of(self._predictions)
+
+    def _of(self, kept: Dict[str, Any]) -> Any:
+        return kept[self.readouts[self._number]]
 
     @property
     def examples(self) -> List[Dict[str, Any]]:
@@ -114,7 +138,7 @@ class Result:
     @property
     def verdict(self) -> Verdict:
         """The finding, with its words."""
-        (label, sentence, reasons, warnings), *_ = _equipoise.statements(self._text)
+        label, sentence, reasons, warnings = _equipoise.statements(self._text)[self._number]
         verdict = self._readout["verdict"]
         return Verdict(verdict["finding"], label, sentence, reasons, warnings, verdict["gradient_free_only"])
 
@@ -131,8 +155,9 @@ class Result:
         return self._text
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A row for each image: ``index``, ``label``, ``clean_correct``, ``robust``, ``clean_prediction``,
-        ``adversarial_prediction``, ``broken_by`` (an attack's name, or None), ``non_finite``.
+        """A row for each readout and image: ``readout``, ``index``, ``label``, ``clean_correct``, ``robust``,
+        ``clean_prediction``, ``adversarial_prediction``, ``non_finite``, ``broken_by`` (an attack's name, or None) and
+        ``broken_through`` (its gradient).
 
         Raises
         ------
@@ -142,10 +167,14 @@ class Result:
         import pandas
 
         columns = ["index", "label", "clean_correct", "robust", "clean_prediction", "adversarial_prediction", "non_finite"]
-        rows = [{column: example[column] for column in columns} for example in self.examples]
-        for row, example in zip(rows, self.examples):
-            row["broken_by"] = example["broken_by"] and example["broken_by"]["attack"]
-        frame = pandas.DataFrame(rows, columns=columns + ["broken_by"])
+        rows = []
+        for readout in self._model["readouts"]:
+            for example in readout["examples"]:
+                by = example["broken_by"] or {}
+                row = {column: example[column] for column in columns}
+                rows.append({"readout": readout["name"], **row, "broken_by": by.get("attack"),
+                             "broken_through": by.get("estimator")})
+        frame = pandas.DataFrame(rows, columns=["readout", *columns, "broken_by", "broken_through"])
         return frame.astype({"clean_prediction": "Int64", "adversarial_prediction": "Int64"})
 
     def report(self, path: Union[str, "os.PathLike[str]"]) -> Path:
@@ -160,7 +189,7 @@ class Result:
             If the file cannot be written.
         """
         path = Path(path)
-        text = _equipoise.render(self._text, path.suffix.lstrip("."), f"Robustness of {self._model['model']}")
+        text = _equipoise.render([self._text], path.suffix.lstrip("."), f"Robustness of {self._model['model']}")
         path.write_text(text, encoding="utf-8")
         return path
 
@@ -168,28 +197,40 @@ class Result:
         def percent(share: float) -> str:
             return f"{share:.1%}"
 
-        count = self._model["count"]
-        rows = [("clean", f"{count}", percent(self.clean_accuracy))]
+        rows = [("clean", f"{self._model['count']}", percent(self.clean_accuracy))]
         for attack in self.attacks:
-            broken = f"{attack['broken']} of {attack['attempted']} broken"
-            rows.append((attack["name"], broken, percent(attack["accuracy"])))
+            through = attack["estimator"]
+            name = attack["name"] if through in ("autograd", "none") else f"{attack['name']} through {through}"
+            rows.append((name, f"{attack['broken']} of {attack['attempted']} broken", percent(attack["accuracy"])))
         return rows
 
+    def _each(self) -> List["Result"]:
+        return [self[readout] for readout in self.readouts]
+
     def __str__(self) -> str:
-        widths = [max(map(len, column)) for column in zip(*self._table())]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in self._table()]
-        return "\n".join([self.verdict.sentence, *lines])
+        parts = []
+        for result in self._each():
+            table = result._table()
+            widths = [max(map(len, column)) for column in zip(*table)]
+            lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in table]
+            head = [] if len(self.readouts) == 1 else [result.readouts[result._number]]
+            parts.append("\n".join([*head, result.verdict.sentence, *lines]))
+        return "\n\n".join(parts)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
+        return "".join(result._fragment() for result in self._each())
+
+    def _fragment(self) -> str:
         verdict = self.verdict
         cells = "".join(
             "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in self._table()
         )
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in [*verdict.reasons, *verdict.warnings])
+        head = "" if len(self.readouts) == 1 else f"<h4>{html.escape(self.readouts[self._number])}</h4>"
         return (
-            f"<div><p><b>{html.escape(verdict.label)}</b>: {html.escape(verdict.sentence)}</p>"
+            f"<div>{head}<p><b>{html.escape(verdict.label)}</b>: {html.escape(verdict.sentence)}</p>"
             f"<table><thead><tr><th>attack</th><th>images</th><th>accuracy after it</th></tr></thead>"
             f"<tbody>{cells}</tbody></table><ul>{notes}</ul></div>"
         )

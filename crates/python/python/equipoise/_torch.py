@@ -7,9 +7,10 @@ another library needs the same two methods.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import warnings
-from typing import Any, Callable, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -62,7 +63,7 @@ class Classifier:
         """Logits ``[N, K]`` of images ``[N, C, H, W]``, float32."""
         with torch.no_grad():
             x = self.images(images)
-            return _array(self.checked(self.model(x), x))
+            return array(self.checked(self.model(x), x))
 
     def linearise(self, images: np.ndarray[Any, Any]) -> Tuple[np.ndarray[Any, Any], Callable[..., Any]]:
         """Logits, and the function from a derivative ``[N, K]`` to one ``[N, C, H, W]``, which can be called once."""
@@ -72,9 +73,9 @@ class Classifier:
 
         def pullback(derivative: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
             with torch.inference_mode(False):
-                return _array(gradient(logits, x, torch.from_numpy(derivative).to(logits)))
+                return array(gradient(logits, x, torch.from_numpy(derivative).to(logits)))
 
-        return _array(logits), pullback
+        return array(logits), pullback
 
 
 def gradient(values: Any, x: Any, derivative: Any) -> Any:
@@ -128,19 +129,51 @@ def module_of(model: Any) -> Any:
     return None
 
 
+def modules_of(function: Any) -> List[Any]:
+    """The modules that a callable is, is a method of, or refers to: those in its closure, and globals that it names."""
+    module = module_of(function)
+    if module is not None:
+        return [module]
+    if isinstance(function, functools.partial):
+        parts = [function.func, *function.args, *function.keywords.values()]
+        return [module for part in parts for module in modules_of(part)]
+    code = getattr(function, "__code__", None)
+    found = [cell.cell_contents for cell in getattr(function, "__closure__", None) or () if _filled(cell)]
+    if code is not None:
+        found += [function.__globals__[name] for name in code.co_names if name in function.__globals__]
+    return [part for part in found if isinstance(part, torch.nn.Module)]
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents
+    except ValueError:
+        return False
+    return True
+
+
 def identity(classifier: Classifier, images: np.ndarray[Any, Any]) -> str:
     """What tells a model from others: a hash of its parameters, or of its classes on some images where it has none."""
     module = module_of(classifier.model)
-    digest = hashlib.sha256()
     if module is None:
-        digest.update(classifier.logits(images[:16]).argmax(1).tobytes())
-        return f"callable, predictions {digest.hexdigest()[:16]}"
+        return f"callable, predictions {digest(classifier.logits(images[:16]).argmax(1))}"
+    return identity_of(module)
+
+
+def identity_of(module: Any) -> str:
+    """What tells a module from others: a hash of its parameters."""
+    sha256 = hashlib.sha256()
     for name, value in module.state_dict().items():
-        digest.update(name.encode())
+        sha256.update(name.encode())
         if isinstance(value, torch.Tensor):
-            digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return f"{type(module).__name__}, parameters {digest.hexdigest()[:16]}"
+            sha256.update(f"{value.dtype} {tuple(value.shape)}".encode())
+            sha256.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return f"{type(module).__name__}, parameters {sha256.hexdigest()[:16]}"
+
+
+def digest(numbers: np.ndarray[Any, Any]) -> str:
+    """A short hash of numbers."""
+    return hashlib.sha256(np.ascontiguousarray(numbers).tobytes()).hexdigest()[:16]
 
 
 def points(x: Any, y: Any) -> Tuple[Any, np.ndarray[Any, Any], Sequence[int]]:
@@ -151,7 +184,37 @@ def points(x: Any, y: Any) -> Tuple[Any, np.ndarray[Any, Any], Sequence[int]]:
     ValueError
         If they are not images and labels.
     """
-    x, y = torch.as_tensor(x), torch.as_tensor(y)
+    x, found = images(x)
+    y = torch.as_tensor(y)
+    if y.shape != (len(x),) or y.is_floating_point() or y.dtype == torch.bool:
+        raise ValueError(f"y must be one class number for each of the {len(x)} images, and is {_words(y)}")
+    if int(y.min()) < 0:
+        raise ValueError(f"y holds the label {int(y.min())}: classes are numbered from 0")
+    return x, found, y.tolist()
+
+
+def below(labels: Sequence[int], classes: int) -> None:
+    """Refuses labels that are no classes.
+
+    Raises
+    ------
+    ValueError
+        With the first of them.
+    """
+    for index, label in enumerate(labels):
+        if label >= classes:
+            raise ValueError(f"image {index} has the label {label}, and the model has {classes} classes: use the data it is for")
+
+
+def images(x: Any) -> Tuple[Any, np.ndarray[Any, Any]]:
+    """Images as a tensor and as an array of float32 ``[N, C, H, W]``.
+
+    Raises
+    ------
+    ValueError
+        If they are none.
+    """
+    x = torch.as_tensor(x)
     if x.dim() != 4 or 0 in x.shape:
         raise ValueError(f"x must be images [N, C, H, W], at least one, and is {_words(x)}")
     if x.dtype not in (torch.float32, torch.float64):
@@ -160,12 +223,8 @@ def points(x: Any, y: Any) -> Tuple[Any, np.ndarray[Any, Any], Sequence[int]]:
             "as in `lambda x: model(x.half())`"
         )
         raise ValueError(f"x must be float32 or float64 and is {x.dtype}: {hint}")
-    if y.shape != (len(x),) or y.is_floating_point() or y.dtype == torch.bool:
-        raise ValueError(f"y must be one class number for each of the {len(x)} images, and is {_words(y)}")
-    if int(y.min()) < 0:
-        raise ValueError(f"y holds the label {int(y.min())}: classes are numbered from 0")
     x = x.detach()
-    return x, np.ascontiguousarray(_array(x)), y.tolist()
+    return x, np.ascontiguousarray(array(x))
 
 
 def adversarial(x: Any, images: np.ndarray[Any, Any], broken: np.ndarray[Any, Any]) -> Any:
@@ -182,9 +241,10 @@ def warn(message: str) -> None:
     warnings.warn(message, UserWarning, stacklevel=5)
 
 
-def _array(tensor: Any) -> np.ndarray[Any, Any]:
-    array: np.ndarray[Any, Any] = tensor.detach().to(device="cpu", dtype=torch.float32).contiguous().numpy()
-    return array
+def array(tensor: Any) -> np.ndarray[Any, Any]:
+    """A tensor as an array of float32 in the memory of the CPU."""
+    found: np.ndarray[Any, Any] = tensor.detach().to(device="cpu", dtype=torch.float32).contiguous().numpy()
+    return found
 
 
 def _words(tensor: Any) -> str:

@@ -299,7 +299,7 @@ class AutoAttack:
             raise
         self.result = result
         x_orig = torch.as_tensor(x_orig).detach()
-        x_adv = result.adversarial
+        x_adv = result.adversarial()
         kept.run_attacks = set(names)
         kept.robust_flags = state.robust_flags([example["robust"] for example in result.examples])
         kept.clean_accuracy = result.clean_accuracy

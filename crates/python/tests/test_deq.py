@@ -1,0 +1,401 @@
+"""DEQs of three callables, and model files: logits, gradients, assessments, diagnoses."""
+
+import json
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import equipoise as eq
+from mdeq import MODELS, Mdeq, read
+
+SMALL = MODELS / "cifar10-mdeq-small-pgd-at-exact-14-epochs.safetensors"
+ESTIMATORS = [
+    "exact",
+    "through-solver",
+    "adjoint:state=4",
+    "adjoint",
+    "unrolled:state=2,lead=1,steps=4",
+    "unrolled:state=best,lead=1,steps=9,damping=0.5",
+    "ensemble(unrolled:state=1..8,lead=1,steps=0)",
+    "aimed(exact)",
+]
+READOUTS = ["final", "early(2)", "ensemble-states", "ensemble-logits"]
+
+
+class Tanh(torch.nn.Module):
+    """z = tanh(W z + stem(x)) on 6 by 6 maps."""
+
+    def __init__(self, scale=0.9, seed=1):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.inner = torch.nn.Conv2d(3, 4, 3, padding=1)
+        self.w = torch.nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.out = torch.nn.Linear(4, 5)
+        with torch.no_grad():
+            self.w.weight.mul_(scale)
+
+    def stem(self, x):
+        return self.inner(x)
+
+    def f(self, z, u):
+        return torch.tanh(self.w(z) + u)
+
+    def head(self, z):
+        return 10 * self.out(z.mean((2, 3)))
+
+    def unrolled(self, x, steps):
+        u = self.stem(x)
+        z = torch.zeros_like(u)
+        for _ in range(steps):
+            z = self.f(z, u)
+        return self.head(z)
+
+
+def tanh(**settings):
+    net = Tanh().eval()
+    return net, eq.Deq(net.stem, net.f, net.head, state=(4, 6, 6), **settings)
+
+
+def images(count, shape=(3, 6, 6), seed=0):
+    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def cosines(a, b):
+    return F.cosine_similarity(a.flatten(1).double(), b.flatten(1).double())
+
+
+def test_a_model_in_pytorch_is_the_imported_one():
+    weights, metadata = read(SMALL)
+    net, native = Mdeq(weights, metadata["architecture"]).eval(), eq.load(SMALL)
+    own = eq.Deq(
+        net.stem,
+        lambda z, u: net.f(eq.scales(z, net.shapes), u),
+        lambda z: net.head(eq.scales(z, net.shapes)),
+        state=net.shapes,
+        solver=eq.Broyden(8, tolerance=1e-3),
+        backward=eq.Broyden(7, tolerance=1e-3),
+        tail=eq.Tail.exact(),
+    )
+    assert json.loads(own.deployment) == json.loads(native.deployment)
+    x = images(6, (3, 32, 32))
+    for readout in READOUTS:
+        assert torch.allclose(own(x, readout), native(x, readout), atol=2e-4), readout
+    y = native(x).argmax(1)
+    for readout in READOUTS:
+        for estimator in ESTIMATORS:
+            found, expected = (model.gradient(x, y, estimator, readout) for model in (own, native))
+            assert cosines(found, expected).min() > 0.9999, (readout, estimator)
+
+
+def test_gradients_meet_autograd_through_a_long_iteration():
+    net, model = tanh(solver=eq.Broyden(20, tolerance=0))
+    x = images(6).requires_grad_(True)
+    y = torch.arange(6) % 5
+    logits = net.unrolled(x, 300)
+    assert torch.allclose(model(x), logits, atol=1e-4)
+    (expected,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), x)
+    for estimator in ["exact", "through-solver"]:
+        assert cosines(model.gradient(x, y, estimator), expected).min() > 0.9999, estimator
+
+
+def test_the_true_gradient_is_that_of_a_few_steps():
+    """Picard's iterates are autograd's own loop."""
+    net, model = tanh(solver=eq.Picard(3, tolerance=0), tail=eq.Tail.none(), readout="early(3)")
+    x = images(5).requires_grad_(True)
+    y = torch.arange(5) % 5
+    logits = net.unrolled(x, 3)
+    assert torch.allclose(model(x), logits, atol=1e-5)
+    (expected,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), x)
+    found = model.gradient(x, y, "through-solver")
+    assert torch.allclose(found, expected, atol=1e-5)
+    other = model.gradient(x, y, "through-solver", "early(1)")
+    (expected,) = torch.autograd.grad(F.cross_entropy(net.unrolled(x, 1), y, reduction="sum"), x)
+    assert torch.allclose(other, expected, atol=1e-5) and not torch.allclose(other, found, atol=1e-3)
+
+
+@pytest.mark.parametrize("solver", [eq.Anderson(12), eq.Picard(30), eq.Broyden(12)])
+def test_images_leave_a_solve_one_by_one(solver):
+    """Some stop early: what is left is asked for its rows alone, and nobody's answer depends on the others."""
+    _, model = tanh(solver=solver)
+    x = torch.cat([images(3) * 0.01, images(3)])
+    together = model(x)
+    for row in range(6):
+        assert torch.allclose(model(x[row : row + 1]), together[row : row + 1], atol=1e-4)
+    y = together.argmax(1)
+    for estimator in ["exact", "through-solver", "adjoint", "ensemble(unrolled:state=1..8,lead=1,steps=0)"]:
+        alone = torch.cat([model.gradient(x[row : row + 1], y[row : row + 1], estimator) for row in range(6)])
+        assert cosines(model.gradient(x, y, estimator), alone).min() > 0.999, estimator
+
+
+def test_an_injection_of_several_tensors_and_states_of_several_scales():
+    net = Tanh().eval()
+
+    def stem(x):
+        u = net.stem(x)
+        return u, u.mean((1, 2, 3)) * 0.1
+
+    def f(z, injection):
+        fine, coarse = eq.scales(z, [(4, 6, 6), (4,)])
+        u, level = injection
+        return [net.f(fine, u) + level.reshape(-1, 1, 1, 1), 0.5 * coarse + fine.mean((2, 3))]
+
+    def head(z):
+        fine, coarse = eq.scales(z, [(4, 6, 6), (4,)])
+        return net.head(fine) + 0.1 * torch.cat([coarse, coarse.sum(1, keepdim=True)], dim=1)
+
+    model = eq.Deq(stem, f, head, state=[(4, 6, 6), 4], solver=eq.Picard(40, tolerance=0))
+    x = images(4).requires_grad_(True)
+    z, injection = torch.zeros(4, 4 * 36 + 4), stem(x)
+    for _ in range(100):
+        z = torch.cat([part.reshape(4, -1) for part in f(z, injection)], dim=1)
+    logits = head(z)
+    y = torch.arange(4)
+    (expected,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), x)
+    assert torch.allclose(model(x), logits, atol=1e-4)
+    assert cosines(model.gradient(x, y, "through-solver"), expected).min() > 0.9999
+
+
+def test_nothing_of_the_model_is_touched():
+    net, model = tanh()
+    net.train(False)
+    before = {name: (p.clone(), p.requires_grad, p.grad) for name, p in net.named_parameters()}
+    x = images(4)
+    eq.evaluate(model, x, model(x).argmax(1), eps=8 / 255, attacks="pgd-2", gradients="through-solver", checks=None)
+    for name, parameter in net.named_parameters():
+        value, wanted, grad = before[name]
+        assert torch.equal(parameter, value) and parameter.requires_grad == wanted and parameter.grad is grad is None
+    assert not net.training
+
+
+def test_an_assessment_has_arms_readouts_and_radii(tmp_path):
+    _, model = tanh()
+    x = images(24)
+    y = model(x).argmax(1)
+    y[:3] = (y[:3] + 1) % 5
+    result = eq.evaluate(
+        model, x, y, eps=[4 / 255, 16 / 255], attacks="pgd-3,square-20", gradients=["through-solver", "adjoint:state=4"],
+        readouts=["final", "early(2)"], out=tmp_path / "run", dataset="noise", verbose=True,
+    )
+    assert result.readouts == ["final", "early(2)"] and result.clean_accuracy == 21 / 24
+    record = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert record == result.record and (tmp_path / "run" / "report.html").read_text().startswith("<!DOCTYPE html>")
+    for name in result.readouts:
+        of = result[name]
+        broken = np.array([example["broken_by"] is not None for example in of.examples])
+        found = model(of.adversarial(), name).argmax(1).numpy()
+        assert (found[broken] != y.numpy()[broken]).all() and np.array_equal(of.predictions()[broken], found[broken])
+        assert torch.equal(of.adversarial()[~broken], x[~broken])
+        assert (of.adversarial() - x).abs().max() <= 16 / 255 + 1e-6
+        assert of.verdict.finding in {"obfuscated", "not-obfuscated", "undecided", "no-robustness-left"}
+        assert {entry["estimator"] for entry in of.attacks} >= {"exact", "through-solver", "adjoint:state=4,beta=1"}
+    assert [radius["eps"] for radius in result.record["models"][0]["readouts"][0]["radii"]] == [4 / 255, 16 / 255]
+    assert "early(2)" in str(result) and "<h4>early(2)</h4>" in result._repr_html_()
+    with pytest.raises(KeyError, match="early\\(3\\) was not evaluated; there are final, early\\(2\\)"):
+        result["early(3)"]
+    again = eq.evaluate(
+        model, x, y, eps=[4 / 255, 16 / 255], attacks="pgd-3,square-20", gradients=["through-solver", "adjoint:state=4"],
+        readouts=["final", "early(2)"], out=tmp_path / "run", dataset="noise",
+    )
+    assert torch.equal(again.adversarial("early(2)"), result.adversarial("early(2)"))
+    net = Tanh(seed=2).eval()
+    other = eq.Deq(net.stem, net.f, net.head, state=(4, 6, 6))
+    with pytest.raises(ValueError, match="another"):
+        eq.evaluate(other, x, y, eps=[4 / 255, 16 / 255], attacks="pgd-3,square-20",
+                    gradients=["through-solver", "adjoint:state=4"], readouts=["final", "early(2)"], out=tmp_path / "run")
+
+
+def test_the_white_box_plan_and_a_chosen_t():
+    _, model = tanh(solver=eq.Broyden(4))
+    x, held_out = images(10), images(8, seed=9)
+    y = model(x).argmax(1)
+    result = eq.evaluate(
+        model, x, y, eps=2 / 255, readouts="early", development=(held_out, model(held_out).argmax(1)), time_limit="2s", checks=8,
+    )
+    assert result.readouts[0].startswith("early(") and result.record["models"][0]["configuration"]["early"]["t"] >= 1
+    with pytest.raises(ValueError, match="development split"):
+        eq.evaluate(model, x, y, eps=2 / 255, readouts="early")
+
+
+def test_a_model_file_and_its_callables_come_to_the_same():
+    weights, metadata = read(SMALL)
+    net, native = Mdeq(weights, metadata["architecture"]).eval(), eq.load(SMALL)
+    own = eq.Deq(
+        net.stem, lambda z, u: net.f(eq.scales(z, net.shapes), u), lambda z: net.head(eq.scales(z, net.shapes)),
+        state=net.shapes, solver=eq.Broyden(8), tail=eq.Tail.exact(),
+    )
+    x = images(6, (3, 32, 32), seed=4)
+    y = native(x).argmax(1)
+    results = [
+        eq.evaluate(model, x, y, eps=1 / 255, attacks="pgd-2", gradients="through-solver", checks=None) for model in (own, native)
+    ]
+    assert abs(results[0].robust_accuracy - results[1].robust_accuracy) <= 1 / 6
+    start = (eq.adversary(model, x, y, eps=8 / 255, steps=1, step_size=1e-6, seed=5) for model in (own, native))
+    assert torch.allclose(*start, atol=3e-6)
+
+
+def test_a_diagnosis(tmp_path):
+    _, model = tanh()
+    x = images(6)
+    y = model(x).argmax(1)
+    diagnosis = eq.diagnose(model, x, y, sections="residual,alignment,spectrum,gallery", dataset="noise")
+    assert diagnosis["residual"]["views"] and diagnosis["spectrum"]["dim"] == 4 * 36
+    assert diagnosis["gallery"] is not None and "relative residual" in str(diagnosis)
+    result = eq.evaluate(model, x, y, eps=2 / 255, attacks="pgd-2", gradients="through-solver", checks=None)
+    page = eq.report([result, diagnosis], tmp_path / "page.html", title="Both").read_text()
+    assert "<title>Both</title>" in page and "spectral radius" in page.lower()
+    with pytest.raises(ValueError, match="no records"):
+        eq.report([], tmp_path / "page.html")
+    with pytest.raises(ValueError, match="unknown section `spectra`"):
+        eq.diagnose(model, x, y, sections="spectra")
+
+
+def test_a_training_loop_of_ones_own():
+    """Adversarial training through the true gradient: parameters are torch's, the attack is ours."""
+    net, model = tanh(solver=eq.Picard(8))
+    x = images(16)
+    y = (x.mean((1, 2, 3)) > 0.5).long()
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
+    losses = []
+    for step in range(15):
+        x_adv = eq.adversary(model, x, y, eps=2 / 255, steps=2, gradient="through-solver", seed=step)
+        assert (x_adv - x).abs().max() <= 2 / 255 + 1e-6 and not x_adv.requires_grad
+        loss = F.cross_entropy(net.unrolled(x_adv, 8), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert not torch.equal(
+        eq.adversary(model, x, y, eps=2 / 255, steps=1, seed=1), eq.adversary(model, x, y, eps=2 / 255, steps=1, seed=2)
+    )
+    alone = eq.adversary(model, x[3:4], y[3:4], eps=2 / 255, steps=1, seed=1, indices=[3])
+    assert torch.allclose(alone, eq.adversary(model, x, y, eps=2 / 255, steps=1, seed=1)[3:4], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(state=(4, 6, 6), f=lambda z, u: u[:, :2]), "f returned \\[3, 2, 6, 6\\] and must return"),
+        (dict(state=[(4, 6, 6), 4], f=lambda z, u: [u, u]), "f returned tensors of shapes"),
+        (dict(state=0), "state 0: give a number, a shape"),
+        (dict(solver="broyden"), "'broyden' is no solver: give a Broyden"),
+        (dict(solver=eq.Broyden(0)), "steps must be at least 1"),
+        (dict(readout="early(9)"), "early\\(9\\)"),
+        (dict(training_gradient="exactly"), "exactly"),
+        (dict(head=lambda z: z), "head must return logits \\[N, K\\]"),
+        (dict(head=lambda z: (z, z)), "wrap it"),
+        (dict(stem=lambda x: x.mean()), "its rows must be theirs"),
+        (dict(f=lambda z, u: z[:1]), "and must return \\[3, 4, 6, 6\\], like z"),
+        (dict(f=lambda z, u: z + torch.randn_like(z)), "it is randomised"),
+        (dict(f=3), "f must be callable"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(change, message):
+    net = Tanh().eval()
+    parts = {"stem": net.stem, "f": net.f, "head": net.head, "state": (4, 6, 6), **change}
+    stem, f, head = (parts.pop(name) for name in ["stem", "f", "head"])
+    with pytest.raises((ValueError, RuntimeError), match=message):
+        eq.Deq(stem, f, head, **parts)(images(3))
+
+
+def test_arguments_that_do_not_fit_are_refused():
+    net, model = tanh()
+    x = images(3)
+    y = torch.zeros(3, dtype=torch.long)
+    for arguments, message in [
+        (dict(readouts="early(99)"), "early\\(99\\)"),
+        (dict(gradients="through-solve"), "through-solve"),
+        (dict(gradients="adjoint:state=99"), "8 steps"),
+        (dict(attacks=["pgd-2", object()]), "is no attack"),
+        (dict(attacks=[]), "no attacks"),
+        (dict(eps=[]), "empty list"),
+        (dict(time_limit="soon"), "time_limit 'soon'"),
+        (dict(class_names=["a"]), "class_names has 1 names"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            eq.evaluate(model, x, y, **{"attacks": "pgd-2", **arguments})
+    with pytest.raises(ValueError, match="image 0 has the label 7, and the model has 5 classes"):
+        eq.evaluate(model, x, y + 7, attacks="pgd-2")
+    with pytest.raises(ValueError, match="readouts: the model is a callable"):
+        eq.evaluate(lambda x: net.unrolled(x, 4), x, y, attacks="pgd-2", readouts="final")
+    with pytest.raises(ValueError, match="takes images of shape \\[3, 32, 32\\]"):
+        eq.load(SMALL)(x)
+    with pytest.raises(ValueError, match="no such|cannot read|No such"):
+        eq.load("nothing.safetensors")
+
+
+def test_training_mode_is_said():
+    net, model = tanh()
+    net.train()
+    with pytest.warns(UserWarning, match="training mode"):
+        model(images(2))
+
+
+def test_a_detached_cell_is_found_out():
+    net = Tanh().eval()
+    model = eq.Deq(net.stem, lambda z, u: net.f(z, u).detach(), net.head, state=(4, 6, 6))
+    x = images(2)
+    with pytest.raises(RuntimeError, match="f's value does not depend on its inputs as far as autograd sees"):
+        model.gradient(x, model(x).argmax(1))
+
+
+class Failing:
+    """A cell that fails at its so-manieth call."""
+
+    def __init__(self, net, at):
+        self.net, self.at, self.calls = net, at, 0
+
+    def __call__(self, z, u):
+        self.calls += 1
+        if self.calls == self.at:
+            raise MemoryError("no more")
+        return self.net.f(z, u)
+
+
+@pytest.mark.parametrize("at", [3, 40, 90, 150, 400, 700])
+def test_an_error_of_the_cell_is_the_users_and_leaves_nothing_wrong_behind(at, tmp_path):
+    net = Tanh().eval()
+    x = images(8)
+    settings = dict(eps=4 / 255, attacks="pgd-2", gradients="through-solver", checks=4, batch_size=4)
+    whole = eq.Deq(net.stem, net.f, net.head, state=(4, 6, 6), module=net, solver=eq.Picard(6, tolerance=0))
+    y = whole(x).argmax(1)
+    expected = eq.evaluate(whole, x, y, **settings)
+    cell = Failing(net, at)
+    model = eq.Deq(net.stem, cell, net.head, state=(4, 6, 6), module=net, solver=eq.Picard(6, tolerance=0))
+    try:
+        eq.evaluate(model, x, y, out=tmp_path / "run", **settings)
+        assert cell.calls < at
+    except MemoryError as error:
+        assert str(error) == "no more"
+    result = eq.evaluate(whole, x, y, out=tmp_path / "run", **settings)
+    assert torch.equal(result.adversarial(), expected.adversarial())
+    clocks = ("seconds",)
+
+    def timeless(tree):
+        if isinstance(tree, dict):
+            return {key: timeless(value) for key, value in tree.items() if key not in clocks and key != "configuration"}
+        return [timeless(value) for value in tree] if isinstance(tree, list) else tree
+
+    assert timeless(result.record) == timeless(expected.record)
+
+
+def test_ctrl_c_ends_a_long_assessment_at_once():
+    net, model = tanh(solver=eq.Picard(50, tolerance=0))
+    x = images(64)
+    y = model(x).argmax(1)
+    sent = []
+
+    def interrupt():
+        sent.append(time.perf_counter())
+        signal.raise_signal(signal.SIGINT)
+
+    timer = threading.Timer(0.7, interrupt)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        eq.evaluate(model, x, y, eps=1 / 255, attacks="pgd-10000")
+    timer.join()
