@@ -206,8 +206,11 @@ def _solver(
         raise ValueError("return_final: TorchDEQ then returns the last iterate, not the best; describe the model as an equipoise.Deq "
                          "with readout='early(T)' and tail=Tail.none()")
     damping = float(options.pop("tau", 1.0))
-    known: Dict[str, Any] = {"anderson_solver": {"m": 6, "lam": 1e-4}, "broyden_solver": {"LBFGS_thres": None, "ls": False}}.get(name) or {}
-    given = {key: options.pop(key, value) for key, value in known.items()}
+    defaults: Dict[str, Dict[str, Any]] = {
+        "anderson_solver": {"m": 6, "lam": 1e-4},
+        "broyden_solver": {"LBFGS_thres": None, "ls": False},
+    }
+    given = {key: options.pop(key, value) for key, value in defaults.get(name, {}).items()}
     if options:
         raise ValueError(f"solver_kwargs {sorted(options)}: not known of {name}")
     if name == "broyden_solver":
