@@ -1,6 +1,6 @@
 //! The arguments of this process, completed by those of the run that it resumes.
 //!
-//! `evaluate` and `diagnose` leave their arguments in the folder that they write to. `--resume --out FOLDER` is then enough
+//! `evaluate`, `diagnose` and `certify` leave their arguments in the folder that they write to. `--resume --out FOLDER` is then enough
 //! to go on; flags that are given anew replace those of old.
 
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::files;
 const FILE: &str = "command.json";
 
 /// The commands that keep their arguments.
-const COMMANDS: [&str; 2] = ["evaluate", "diagnose"];
+const COMMANDS: [&str; 3] = ["evaluate", "diagnose", "certify"];
 
 /// What the file holds.
 #[derive(Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 mod bench;
 mod calibrate;
+mod certify;
 mod demo;
 mod demo_recipes;
 mod diagnose;
@@ -38,6 +39,7 @@ pub fn run() -> Result<(), Error> {
         Command::Demo(flags) => demo::run(flags, &setup),
         Command::Train(flags) => train::run(flags, &setup),
         Command::Evaluate(flags) => evaluate::run(flags, &setup),
+        Command::Certify(flags) => certify::run(flags, &setup),
         Command::Diagnose(flags) => diagnose::run(flags, &setup),
         Command::Trace(flags) => trace::run(flags, &setup),
         Command::Import(flags) => import::run(flags, &setup),

@@ -2,6 +2,7 @@
 
 mod bench;
 mod calibrate;
+mod certify;
 mod demo;
 mod diagnose;
 mod evaluate;
@@ -15,6 +16,7 @@ mod train;
 
 pub use bench::{Bench, BenchWorker};
 pub use calibrate::Calibrate;
+pub use certify::Certify;
 pub use demo::Demo;
 pub use diagnose::Diagnose;
 pub use evaluate::Evaluate;
@@ -70,6 +72,7 @@ pub enum Command {
     Demo(Demo),
     Train(Train),
     Evaluate(Evaluate),
+    Certify(Certify),
     Diagnose(Diagnose),
     Trace(Trace),
     Import(Import),

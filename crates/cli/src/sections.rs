@@ -1,4 +1,4 @@
-//! Finished sections of a diagnosis, one file each: what `--resume` goes on from.
+//! Finished sections of a diagnosis or a certification, one file each: what `--resume` goes on from.
 
 use std::path::{Path, PathBuf};
 
@@ -14,13 +14,13 @@ use crate::files;
 /// In the folder of `--out`.
 const FOLDER: &str = "sections";
 
-/// The folder of the sections of one diagnosis.
+/// The folder of the sections of one run.
 pub struct Sections {
     folder: PathBuf,
 }
 
 impl Sections {
-    /// Whether a folder holds a diagnosis, finished or not.
+    /// Whether a folder holds sections.
     pub fn begun(out: &Path) -> Result<bool, Error> {
         files::has_content(&out.join(FOLDER))
     }
@@ -33,14 +33,14 @@ impl Sections {
             let found: Value = parse(&mark)?;
             if found != *key {
                 return Err(input(format!(
-                    "--resume: {} holds sections of a diagnosis with other {}; give another --out",
+                    "--resume: {} holds sections of a run with other {}; give another --out",
                     folder.display(),
                     differing(&found, key)
                 )));
             }
         } else if Self::begun(out)? {
             return Err(input(format!(
-                "{}: holds sections of a diagnosis, and no key.json that says of which; give another --out",
+                "{}: holds sections of a run, and no key.json that says of which; give another --out",
                 folder.display()
             )));
         } else {
@@ -57,12 +57,23 @@ impl Sections {
         section: &str,
         measure: &mut dyn FnMut() -> Result<Value, Error>,
     ) -> Result<Value, Error> {
-        let path = self.folder.join(format!("{model}-{section}.json"));
+        let check = |found: &Value| ModelDiagnosis::check_section(section, found);
+        self.kept(&format!("{model}-{section}"), check, measure)
+    }
+
+    /// What a name stands for: read if it is done, else measured and written. `check` is asked of what is read.
+    pub fn kept<E: std::fmt::Display>(
+        &self,
+        name: &str,
+        check: impl Fn(&Value) -> Result<(), E>,
+        measure: &mut dyn FnMut() -> Result<Value, Error>,
+    ) -> Result<Value, Error> {
+        let path = self.folder.join(format!("{name}.json"));
         if !path.exists() {
             write(&path, &measure()?)?;
         }
         let found: Value = parse(&path)?;
-        ModelDiagnosis::check_section(section, &found).map_err(|error| unreadable(&path, &error))?;
+        check(&found).map_err(|error| unreadable(&path, &error))?;
         Ok(found)
     }
 }

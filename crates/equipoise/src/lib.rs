@@ -51,6 +51,7 @@ pub mod probe;
 pub mod defense;
 pub mod assess;
 pub mod diagnose;
+pub mod certify;
 pub mod train;
 pub mod problems;
 // Only rustdoc reads it: a checkout without symbolic links builds all the same.

@@ -10,6 +10,7 @@ mod adversary;
 mod arrays;
 mod assess;
 mod attack;
+mod certify;
 mod deq;
 mod diagnose;
 mod errors;
@@ -31,6 +32,8 @@ mod _equipoise {
     use super::assess::assess;
     #[pymodule_export]
     use super::attack::Attack;
+    #[pymodule_export]
+    use super::certify::certify;
     #[pymodule_export]
     use super::diagnose::diagnose;
     #[pymodule_export]

@@ -323,6 +323,14 @@ def test_arguments_that_do_not_fit_are_refused():
         eq.evaluate(model, x, y + 7, attacks="pgd-2")
     with pytest.raises(ValueError, match="readouts: the model is a callable"):
         eq.evaluate(lambda x: net.unrolled(x, 4), x, y, attacks="pgd-2", readouts="final")
+    with pytest.raises(ValueError, match="use equipoise.evaluate\\(model, x, y, attacks='autoattack'\\)"):
+        eq.AutoAttack(model, eps=2 / 255, verbose=False).run_standard_evaluation(x, y)
+
+    class Output(dict):
+        logits = torch.zeros(3, 5)
+
+    with pytest.raises(ValueError, match="lambda x: model\\(x\\).logits"):
+        eq.evaluate(lambda x: Output(), x, y, attacks="pgd-2")
     with pytest.raises(ValueError, match="takes images of shape \\[3, 32, 32\\]"):
         eq.load(SMALL)(x)
     with pytest.raises(ValueError, match="no such|cannot read|No such"):
@@ -399,3 +407,33 @@ def test_ctrl_c_ends_a_long_assessment_at_once():
     with pytest.raises(KeyboardInterrupt):
         eq.evaluate(model, x, y, eps=1 / 255, attacks="pgd-10000")
     timer.join()
+
+
+def test_certificates_of_a_vote_under_noise(tmp_path):
+    """A linear classifier of two classes: the vote of x is the class of x, out to its distance from the plane."""
+    torch.manual_seed(0)
+    w = torch.randn(3 * 36)
+
+    def linear(x):
+        margin = x.flatten(1) @ w - w.sum() / 2
+        return torch.stack([torch.zeros_like(margin), margin], dim=1)
+
+    x = images(6)
+    y = linear(x).argmax(1)
+    truth = ((x.flatten(1) @ w - w.sum() / 2).abs() / w.norm()).numpy()
+    found = eq.certify(linear, x, y, sigma=0.25, samples=2000, eps=[0, 0.05, 0.1])
+    shown = ~np.isnan(found.radii)
+    assert shown.any() and (found.radii[shown] <= truth[shown]).all() and (found.classes[shown] == y.numpy()[shown]).all()
+    assert found.accuracy(0.05) == ((truth > 0.05) & shown & (np.nan_to_num(found.radii) >= 0.05)).mean()
+    assert "l2 radius" in str(found) and found.report(tmp_path / "c.html").exists()
+    again = eq.certify(linear, x[3:], y[3:], sigma=0.25, samples=2000, indices=[3, 4, 5], batch_size=100)
+    assert np.array_equal(again.radii, found.radii[3:], equal_nan=True)
+    _, model = tanh()
+    labels = model(x).argmax(1)
+    linf = eq.certify(model, x, labels, sigma=0.1, samples=200, norm="Linf", readout="early(2)")
+    l2 = eq.certify(model, x, labels, sigma=0.1, samples=200, readout="early(2)")
+    assert np.allclose(linf.radii * np.sqrt(3 * 36), l2.radii, equal_nan=True)
+    for arguments, message in [(dict(sigma=0), "sigma: 0 must be above 0"), (dict(sigma=1, samples=3), "samples: 3 draws"),
+                               (dict(sigma=1, norm="L1"), "use L2"), (dict(sigma=1, readout="final"), "one readout")]:
+        with pytest.raises(ValueError, match=message):
+            eq.certify(linear, x, y, **arguments)

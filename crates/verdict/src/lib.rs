@@ -31,6 +31,7 @@ mod comparison;
 mod conclude;
 mod power;
 mod rules;
+mod sampling;
 mod statistics;
 mod trend;
 
@@ -39,5 +40,6 @@ pub use comparison::{Comparison, Side, compare};
 pub use conclude::{conclude, conclude_alone};
 pub use power::power;
 pub use rules::{ENOUGH_TO_DENY, FEWEST, Facts, LEAST_DIFFERENCE, MOST_IMAGES, decide, would_decide_at};
+pub use sampling::{clopper_pearson_below, normal_quantile_below};
 pub use statistics::{Correction, difference_interval, exact_test, exact_test_two_sided, holm, paired};
 pub use trend::{Estimate, FEWEST_CLUSTERS, Fitted, Observation, Trend};

@@ -189,7 +189,9 @@ fn commands() -> Vec<(String, Vec<String>)> {
         let here = page.path.display().to_string();
         lines.extend(shell.lines().map(|line| (here.clone(), line.trim().to_owned())));
     }
-    for name in ["train", "evaluate", "diagnose", "trace", "import", "export", "info", "report", "bench"] {
+    for name in
+        ["train", "evaluate", "certify", "diagnose", "trace", "import", "export", "info", "report", "bench"]
+    {
         let (_, help) = equipoise(&[name.to_owned(), "--help".to_owned()]);
         let examples = help.split_once("\nExamples:\n").or(help.split_once("\nExample:\n"));
         let examples = examples.unwrap_or_else(|| panic!("{name} --help has no example")).1;

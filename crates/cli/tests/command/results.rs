@@ -38,7 +38,9 @@ fn fraction(value: &Value, field: &str) {
 #[test]
 fn every_command_has_help_with_an_example() {
     let folder = folder();
-    for command in ["demo", "train", "evaluate", "diagnose", "trace", "import", "export", "info", "report"] {
+    for command in
+        ["demo", "train", "evaluate", "certify", "diagnose", "trace", "import", "export", "info", "report"]
+    {
         let help = succeed(folder.path(), &format!("{command} --help"));
         assert!(help.contains("Example") && help.contains(&format!("equipoise {command} ")), "{help}");
         for option in ["--device", "--seed", "--threads"] {

@@ -45,15 +45,14 @@ impl ExampleRng {
         low + (high - low) * self.unit()
     }
 
-    /// A standard normal number (Box and Muller 1958).
+    /// A standard normal number.
     pub fn normal(&mut self) -> f64 {
-        let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
-        radius * (std::f64::consts::TAU * self.unit()).cos()
+        box_muller(1.0 - self.unit(), self.unit())
     }
 
     /// A Laplace number of scale 1: entries drawn so have a direction uniform on the L1 sphere.
     pub fn laplace(&mut self) -> f64 {
-        self.sign() * -(1.0 - self.unit()).ln()
+        self.sign() * -libm::log(1.0 - self.unit())
     }
 
     /// A whole number uniform below `count`, and 0 if that is 0.
@@ -103,6 +102,12 @@ impl ExampleRng {
         let scale = if length > 0.0 { radius / length } else { 0.0 };
         direction.into_iter().map(|entry| (scale * entry) as f32).collect()
     }
+}
+
+/// A standard normal number of two uniform ones, the first above 0 (Box and Muller 1958). By `libm`, whose logarithm and cosine
+/// are the same on every machine: those of `std` are the C library's.
+pub(crate) fn box_muller(u: f64, v: f64) -> f64 {
+    libm::sqrt(-2.0 * libm::log(u)) * libm::cos(std::f64::consts::TAU * v)
 }
 
 /// For whatever else the `rand` crate can draw.

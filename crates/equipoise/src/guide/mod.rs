@@ -40,6 +40,7 @@ pub mod attacks {
 }
 
 page!(defences, "defences.md");
+page!(certificates, "certificates.md");
 page!(training, "training.md");
 page!(diagnostics, "diagnostics.md");
 page!(report, "report.md");

@@ -10,6 +10,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::attack::random::box_muller;
+
 /// How a parameter is drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Law {
@@ -106,8 +108,7 @@ impl Init {
     }
 }
 
-/// Box and Muller's transform: two uniforms to one normal.
+/// A standard normal number.
 fn normal(rng: &mut ChaCha8Rng) -> f64 {
-    let (u, v): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
-    (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+    box_muller(1.0 - rng.random::<f64>(), rng.random())
 }

@@ -126,7 +126,7 @@ impl Schedule {
         let done = step as f64 / total.max(1) as f64;
         match self {
             Self::Constant => 1.0,
-            Self::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
+            Self::Cosine => 0.5 * (1.0 + libm::cos(std::f64::consts::PI * done)),
             Self::Steps { at, factor } => factor.powi(at.iter().filter(|&&at| done >= at).count() as i32),
         }
     }

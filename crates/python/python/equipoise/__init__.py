@@ -7,6 +7,7 @@ images to logits in PyTorch. A deep equilibrium model is a :class:`Deq` of three
 
 from ._adversary import adversary
 from ._attack import Attack, Batch, WhiteBox
+from ._certify import Certified, certify
 from ._deployment import Anderson, Broyden, Picard, Tail
 from ._deq import Deq, scales
 from ._diagnose import Diagnosis, diagnose
@@ -24,6 +25,7 @@ __all__ = [
     "AutoAttack",
     "Batch",
     "Broyden",
+    "Certified",
     "Deq",
     "Diagnosis",
     "Model",
@@ -34,6 +36,7 @@ __all__ = [
     "WhiteBox",
     "__version__",
     "adversary",
+    "certify",
     "diagnose",
     "evaluate",
     "from_torchdeq",

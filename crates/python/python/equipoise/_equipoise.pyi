@@ -14,6 +14,7 @@ __all__ = [
     "__version__",
     "adversary",
     "assess",
+    "certify",
     "check_budget",
     "checked_deployment",
     "diagnose",
@@ -156,6 +157,25 @@ class AdversaryOptions(TypedDict):
     random_start: bool
     seed: int
 
+@type_check_only
+class CertifyOptions(TypedDict):
+    deployment: Optional[str]
+    readout: str
+    labels: Sequence[int]
+    indices: Sequence[int]
+    class_names: Sequence[str]
+    name: str
+    dataset: str
+    norm: str
+    eps: Sequence[float]
+    sigma: float
+    selection: int
+    samples: int
+    alpha: float
+    seed: int
+    batch_size: int
+    described: str
+
 @final
 class Native:
     @staticmethod
@@ -214,6 +234,9 @@ def diagnose(
 def adversary(
     model: Union[Deq, Native], images: NDArray[float32], options: AdversaryOptions
 ) -> NDArray[float32]: ...
+def certify(
+    model: Union[Classifier, Deq, Native], images: NDArray[float32], options: CertifyOptions, watch: Optional[Watch]
+) -> str: ...
 def gradient(
     model: Union[Deq, Native],
     images: NDArray[float32],

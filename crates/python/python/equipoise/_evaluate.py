@@ -329,6 +329,11 @@ def run(
     class_names: Sequence[str] = (),
 ) -> Result:
     """What :func:`evaluate` and ``AutoAttack`` have in common."""
+    if isinstance(model, Examined):
+        raise ValueError(
+            "AutoAttack follows PyTorch's gradient, and a DEQ's are Equipoise's: use equipoise.evaluate(model, x, y, "
+            "attacks='autoattack'), with gradients= and readouts= as you like"
+        )
     _equipoise.check_budget(norm, eps)
     _whole("seed", seed, 0)
     _whole("the batch size", batch_size, 1)

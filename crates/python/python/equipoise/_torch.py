@@ -47,6 +47,8 @@ class Classifier:
         """
         if not isinstance(answer, torch.Tensor):
             hint = ": wrap it, as in `lambda x: model(x)[0]`" if isinstance(answer, (tuple, list)) else ""
+            if isinstance(getattr(answer, "logits", None), torch.Tensor):
+                hint = ": wrap it, as in `lambda x: model(x).logits`"
             raise ValueError(f"the model must return a tensor of logits and returned a {type(answer).__name__}{hint}")
         if answer.dim() != 2 or len(answer) != len(images) or not answer.is_floating_point():
             raise ValueError(
@@ -93,8 +95,8 @@ def gradient(values: Any, x: Any, derivative: Any) -> Any:
     if found is None:
         raise RuntimeError(
             "the model's logits do not depend on its images as far as autograd sees: it computes under torch.no_grad or "
-            "detaches (a TorchDEQ module in eval() does). Attacks that follow a gradient cannot be run on it; "
-            "attacks='square' needs none"
+            "detaches. A TorchDEQ module in eval() does: give equipoise.evaluate what equipoise.from_torchdeq makes of the "
+            "network. Attacks that follow a gradient cannot be run on it as it is; attacks='square' needs none"
         )
     return found
 

@@ -1,0 +1,355 @@
+//! `certify`: votes under noise, image by image, to a certificate in a record.
+
+use std::path::Path;
+use std::time::Instant;
+
+use equipoise::assess;
+use equipoise::attack::{Budget, Classifier, Norm};
+use equipoise::certify::{Smoothing, SmoothingError, Votes};
+use equipoise::checkpoint::ModelFile;
+use equipoise::evaluate::{Cascade, Conditions, Observer, Points, Settings, run_with};
+use equipoise::readout::Readout;
+use equipoise::solve::StopScope;
+use equipoise_record::{Certificate, Evaluation, FORMAT_VERSION};
+use equipoise_verdict::conclude;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{print, write};
+use crate::args::{self, Selected};
+use crate::arguments;
+use crate::configuration::{self, interrupted};
+use crate::error::{Error, input};
+use crate::files;
+use crate::flags::Certify;
+use crate::interrupt;
+use crate::records;
+use crate::sections::Sections;
+use crate::setup::Setup;
+use crate::watch::Watch;
+
+/// Checked flags.
+struct Checked {
+    file: ModelFile,
+    hash: String,
+    readout: Readout,
+    data: equipoise_dataset::Dataset,
+    points: Points,
+    split: String,
+    smoothing: Smoothing,
+    norm: Norm,
+    eps: Vec<f64>,
+    /// What the certificate is put into.
+    record: Option<Vec<Evaluation>>,
+}
+
+/// Runs the command.
+pub fn run(flags: &Certify, setup: &Setup) -> Result<(), Error> {
+    let checked = check(flags, setup)?;
+    let _lock = files::claim(&flags.out, flags.resume)?;
+    arguments::keep(&flags.out)?;
+    interrupt::listen();
+    let done = Sections::open(&flags.out, flags.resume, &key(&checked, setup))?;
+    let certificate = certificate(&checked, &done, flags, setup)?;
+    let summary = summary(&certificate);
+    let models = match checked.record.clone() {
+        Some(models) => joined(models, &checked, certificate)?,
+        None => vec![alone(&checked, certificate, flags, setup)?],
+    };
+    write::results(&flags.out, write::title(&models), models)?;
+    tracing::info!("{} written", flags.out.join("report.html").display());
+    print(&summary)
+}
+
+/// Everything that can be wrong is found here, before anything is written.
+fn check(flags: &Certify, setup: &Setup) -> Result<Checked, Error> {
+    let smoothing = Smoothing {
+        sigma: flags.sigma,
+        selection: flags.selection,
+        estimation: flags.samples,
+        alpha: flags.alpha,
+    };
+    smoothing.check().map_err(|SmoothingError { field, problem }| {
+        let flag = if field == "estimation" { "samples" } else { field };
+        input(format!("--{flag}: {problem}"))
+    })?;
+    let norm: Norm = flags.norm.parse().map_err(|error| input(format!("--norm: {error}")))?;
+    if norm == Norm::L1 {
+        return Err(input("--norm l1: what is certified in l2 holds in l1 too; use l2"));
+    }
+    if flags.every == 0 {
+        return Err(input("--every 0: use at least 1"));
+    }
+    if !flags.resume && (Sections::begun(&flags.out)? || flags.out.join("results.json").exists()) {
+        return Err(input(format!(
+            "{}: the folder holds a certification, or a part of one; add --resume to go on with it, or give another --out",
+            flags.out.display()
+        )));
+    }
+    let images = flags.images.check()?;
+    let (file, hash) = args::model(&flags.model, &setup.device)?;
+    let deployment = &file.metadata.deployment;
+    let readout = match &flags.readout {
+        None => deployment.readout.clone(),
+        Some(name) => name.parse().map_err(|error: String| input(format!("--readout: {error}")))?,
+    };
+    if args::is_equilibrium(&file) {
+        readout.check(deployment.solver.steps).map_err(|problem| input(format!("--readout: {problem}")))?;
+        if deployment.solver.scope == StopScope::Batch {
+            return Err(input(format!(
+                "{}: its solver stops on the norms of a whole batch, which ties an image's draws together: nothing can be \
+                 certified; deploy it with scope `example`",
+                flags.model.display()
+            )));
+        }
+    } else if readout != Readout::final_state() {
+        return Err(input(format!(
+            "--readout {readout}: the model is a feedforward network and has one readout only; use final"
+        )));
+    }
+    let Selected { data, rows } = images.load([&file])?;
+    let every: Vec<usize> = (0..data.len()).step_by(flags.every).collect();
+    let rows = every.iter().map(|&at| rows[at]).collect();
+    let data = data.select(&every);
+    let points = assess::points(&data, rows, &setup.device)?;
+    let pixels: usize = data.shape.iter().product();
+    let eps = radii(&flags.eps, &smoothing, norm, pixels)?;
+    let split = images.split.name().to_owned();
+    let record = flags.record.as_deref().map(|path| attacked(path, &hash, &readout, &points)).transpose()?;
+    Ok(Checked { file, hash, readout, data, points, split, smoothing, norm, eps, record })
+}
+
+/// `--eps`, the smallest first, each once.
+fn radii(given: &[String], smoothing: &Smoothing, norm: Norm, pixels: usize) -> Result<Vec<f64>, Error> {
+    let scale = if norm == Norm::Linf { (pixels as f64).sqrt() } else { 1.0 };
+    let largest = smoothing.largest_radius() / scale;
+    if given.is_empty() {
+        return Ok((0..16).map(|k| largest * f64::from(k) / 15.0).collect());
+    }
+    let parsed = given.iter().map(|text| {
+        Budget::parse_eps(text).map_err(|error| input(format!("--eps {text}: {error}"))).and_then(|eps| {
+            Budget::new(norm, eps)
+                .map_err(|error| input(format!("--eps: {error}")))
+                .map(|budget| budget.eps())
+        })
+    });
+    let mut eps = parsed.collect::<Result<Vec<f64>, _>>()?;
+    eps.sort_by(f64::total_cmp);
+    eps.dedup();
+    if eps[0] > largest {
+        return Err(input(format!(
+            "--eps {}: with --sigma {} and --samples {} nothing can be certified beyond {largest:.3}; give smaller radii, more \
+             samples or a larger sigma",
+            eps[0], smoothing.sigma, smoothing.estimation
+        )));
+    }
+    Ok(eps)
+}
+
+/// `--record`: evaluations, one of which is of this model, behind this readout, on these images.
+fn attacked(path: &Path, hash: &str, readout: &Readout, points: &Points) -> Result<Vec<Evaluation>, Error> {
+    let wrong = |problem: &str| input(format!("--record {}: {problem}", path.display()));
+    let models: Vec<Evaluation> =
+        records::find(path)?.into_iter().flat_map(|found| found.collection.models).collect();
+    let of_model = models.iter().filter(|model| model.configuration["model_sha256"] == *hash);
+    let mut of_model = of_model.peekable();
+    if of_model.peek().is_none() {
+        return Err(wrong("no evaluation of this model file; give the record of one, or leave this out"));
+    }
+    let found = of_model.flat_map(|model| &model.readouts).find(|found| found.name == readout.to_string());
+    let found = found
+        .ok_or_else(|| wrong(&format!("the model was not evaluated behind {readout}; give --readout")))?;
+    for (&index, &label) in points.indices().iter().zip(points.labels()) {
+        if !found.examples.iter().any(|example| example.index == index && example.label == label) {
+            return Err(wrong(&format!(
+                "image {index} was not evaluated, or as another class; certify a part of what was evaluated"
+            )));
+        }
+    }
+    Ok(models)
+}
+
+/// What finished images must have in common with this run to be used by it.
+fn key(checked: &Checked, setup: &Setup) -> Value {
+    let rows: Vec<usize> = (0..checked.data.len()).collect();
+    let pixels: Vec<u8> = checked.data.images(&rows).iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
+    json!({
+        "equipoise": env!("CARGO_PKG_VERSION"),
+        "model": checked.hash,
+        "readout": checked.readout.to_string(),
+        "images": files::digest(&pixels),
+        "indices": checked.points.indices(),
+        "seed": setup.seed(),
+        "sigma": checked.smoothing.sigma,
+        "selection": checked.smoothing.selection,
+        "samples": checked.smoothing.estimation,
+    })
+}
+
+/// What is kept of an image.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    votes: Votes,
+    seconds: f64,
+    cell_evaluations: u64,
+}
+
+/// Every image's votes, read or drawn.
+fn certificate(
+    checked: &Checked,
+    done: &Sections,
+    flags: &Certify,
+    setup: &Setup,
+) -> Result<Certificate, Error> {
+    let Checked { file, readout, points, smoothing, norm, .. } = checked;
+    let deployment = &file.metadata.deployment;
+    let victim = file.model.victim(deployment, readout.clone(), deployment.training_gradient.clone());
+    let classifier: &dyn Classifier = &*victim;
+    let watch = Watch::new(&file.metadata.name, setup);
+    let pixels: usize = checked.data.shape.iter().product();
+    watch.stage(&format!("certifying {readout}"), points.len());
+    let (mut examples, mut seconds, mut evaluations, mut shown) = (Vec::new(), 0.0, 0, 0);
+    for (row, &index) in points.indices().iter().enumerate() {
+        let mut draw = || {
+            let (start, before) = (Instant::now(), classifier.work().cell_evaluations);
+            let votes =
+                smoothing.votes(classifier, points, row, setup.seed(), flags.images.batch_size, &watch);
+            let kept = Kept {
+                votes: votes.ok_or_else(interrupted)?,
+                seconds: start.elapsed().as_secs_f64(),
+                cell_evaluations: classifier.work().cell_evaluations - before,
+            };
+            Ok(json!(kept))
+        };
+        let sound = |found: &Value| believable(found, smoothing, classifier.classes());
+        let found = done.kept(&format!("image-{index}"), sound, &mut draw)?;
+        let Kept { votes, seconds: spent, cell_evaluations } =
+            serde_json::from_value(found).map_err(|error| Error::Internal(error.to_string()))?;
+        let example = smoothing.certified(index, votes, *norm, pixels).expect("L1 is refused");
+        (seconds, evaluations) = (seconds + spent, evaluations + cell_evaluations);
+        shown += usize::from(example.class == Some(points.labels()[row]));
+        examples.push(example);
+        watch.advance(1, &format!("{shown} of {} certified at some radius", row + 1));
+    }
+    Ok(smoothing.certificate(points, examples, *norm, &checked.eps, (seconds, evaluations)))
+}
+
+/// Whether kept votes can be those of so many draws.
+fn believable(found: &Value, smoothing: &Smoothing, classes: usize) -> Result<(), String> {
+    let Kept { votes: Votes { class, count }, .. } =
+        serde_json::from_value(found.clone()).map_err(|error| error.to_string())?;
+    if class.is_some_and(|class| class >= classes) {
+        return Err(format!("votes.class: the model has {classes} classes"));
+    }
+    if count > smoothing.estimation || class.is_none() && count > 0 {
+        return Err(format!("votes.count: {count} of {} draws", smoothing.estimation));
+    }
+    Ok(())
+}
+
+/// The certificate beside what attacks left.
+fn joined(
+    mut models: Vec<Evaluation>,
+    checked: &Checked,
+    certificate: Certificate,
+) -> Result<Vec<Evaluation>, Error> {
+    let name = checked.readout.to_string();
+    let of_model = models.iter_mut().filter(|model| model.configuration["model_sha256"] == checked.hash);
+    let readout = of_model.flat_map(|model| &mut model.readouts).find(|readout| readout.name == name);
+    readout.ok_or_else(|| Error::Internal("the record was checked".into()))?.certificates.push(certificate);
+    Ok(models)
+}
+
+/// A record of its own: the certificate beside the deployed model's answers on the unperturbed images.
+fn alone(
+    checked: &Checked,
+    certificate: Certificate,
+    flags: &Certify,
+    setup: &Setup,
+) -> Result<Evaluation, Error> {
+    let Checked { file, hash, readout, data, points, norm, .. } = checked;
+    let deployment = &file.metadata.deployment;
+    let judge = file.model.victim(deployment, readout.clone(), deployment.training_gradient.clone());
+    let largest = *checked.eps.last().expect("there is a radius");
+    let budget = Budget::new(*norm, largest).map_err(|error| Error::Internal(error.to_string()))?;
+    let settings = Settings { budget, seed: setup.seed(), batch_size: flags.images.batch_size };
+    let watch = Watch::new(&file.metadata.name, setup);
+    let cascade = Cascade::new(readout.to_string(), &*judge);
+    let outcome = run_with(&cascade, points, &settings, &watch, Conditions::default())?;
+    if !outcome.complete {
+        return Err(interrupted());
+    }
+    let mut result = outcome.result;
+    result.certificates.push(certificate);
+    let details = json!({
+        "split": checked.split,
+        "data": flags.images.data,
+        "preparation": flags.images.preparation.details(),
+        "readouts": [readout.to_string()],
+        "batch_size": flags.images.batch_size,
+        "model_file": flags.model.display().to_string(),
+    });
+    let mut models = vec![Evaluation {
+        version: FORMAT_VERSION,
+        model: file.metadata.name.clone(),
+        configuration: configuration::record(setup, &file.metadata, hash, details),
+        dataset: format!("{}, {}", data.name, checked.split),
+        classes: data.class_names.clone(),
+        norm: norm.to_string(),
+        eps: largest,
+        seed: setup.seed(),
+        count: points.len(),
+        clean_accuracy: result.clean_accuracy,
+        readouts: vec![result],
+    }];
+    conclude(&mut models);
+    models.pop().ok_or_else(|| Error::Internal("one model".into()))
+}
+
+/// Certified accuracy by radius, as Markdown.
+fn summary(certificate: &Certificate) -> String {
+    let Certificate { norm, radii, examples, abstained, confidence, .. } = certificate;
+    let mut text = format!("| {norm} radius | certified | images |\n| ---: | ---: | ---: |\n");
+    for radius in radii {
+        let accuracy = radius.certified_accuracy;
+        text += &format!(
+            "| {:.4} | {:.1}% | {} of {} |\n",
+            radius.eps,
+            100.0 * accuracy.value,
+            accuracy.correct(),
+            accuracy.count()
+        );
+    }
+    let level = confidence.map_or(1.0, |confidence| confidence.level);
+    text + &format!(
+        "\nThe vote over all noise, with confidence {level} for each image; no answer for {abstained} of {} images.\n",
+        examples.len()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use equipoise_files::seal;
+    use equipoise_fuzz::{Sample, Target, mutate};
+
+    use super::*;
+
+    equipoise_fuzz::fuzz!(certified_images, 500, {
+        let smoothing = Smoothing { estimation: 200, ..Smoothing::new(0.25) };
+        let key = json!({ "model": "m", "sigma": 0.25 });
+        let kept = Kept { votes: Votes { class: Some(3), count: 187 }, seconds: 0.5, cell_evaluations: 1980 };
+        let sample = Sample::of("sections/key.json", seal(&key).unwrap(), mutate::sealed);
+        let sample = sample.and("sections/image-7.json", seal(&json!(kept)).unwrap(), Some(mutate::sealed));
+        Target::new(vec![sample], move |folder| {
+            let sections = Sections::open(folder, true, &key).map_err(|error| error.to_string())?;
+            let sound = |found: &Value| believable(found, &smoothing, 10);
+            let found = sections.kept("image-7", sound, &mut || panic!("the image is there"));
+            let found = found.map_err(|error| error.to_string())?;
+            let Kept { votes, .. } = serde_json::from_value(found).map_err(|error| error.to_string())?;
+            let example = smoothing.certified(7, votes, Norm::L2, 64).ok_or("L2 is certified")?;
+            assert!(example.radius.unwrap_or(0.0) <= smoothing.largest_radius());
+            Ok(())
+        })
+    });
+}

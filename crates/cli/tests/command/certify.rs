@@ -1,0 +1,120 @@
+//! `certify` as a user meets it: a record of its own, beside attacks, resumed, refused.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{folder, refuse, succeed, train_tiny};
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// The one certificate of a record.
+fn certificate(path: &Path) -> Value {
+    let record = json(path);
+    let certificates = record["models"][0]["readouts"][0]["certificates"].as_array().unwrap().clone();
+    let [certificate] = certificates.as_slice() else { panic!("{record}") };
+    certificate.clone()
+}
+
+const CERTIFY: &str = "certify --model model/model.safetensors --data digits --count 6 --sigma 0.1 --selection 20 --samples 200 --seed 4";
+
+#[test]
+fn certificates_stand_by_themselves_and_beside_attacks_and_go_on_from_their_images() {
+    let folder = folder();
+    let at = folder.path();
+    train_tiny(at);
+    let stdout = succeed(at, &format!("{CERTIFY} --out whole"));
+    assert!(
+        stdout.contains("| l2 radius | certified | images |") && stdout.contains("confidence 0.999"),
+        "{stdout}"
+    );
+    let whole = certificate(&at.join("whole/results.json"));
+    assert_eq!((whole["method"].as_str(), whole["network"].as_str()), (Some("smoothing"), Some("ideal")));
+    assert_eq!(whole["confidence"]["estimation"], 200);
+    let examples = whole["examples"].as_array().unwrap();
+    assert_eq!(examples.len(), 6);
+    // Draws, each a forward pass of at most 4 steps and f at the start, and the tail.
+    let evaluations = whole["cell_evaluations"].as_u64().unwrap();
+    assert!(evaluations > 6 * 220 && evaluations <= 6 * 220 * 6, "{evaluations}");
+    let page = fs::read_to_string(at.join("whole/report.html")).unwrap();
+    assert!(
+        page.contains("Certified accuracy") && !page.contains("obfuscated behind"),
+        "a page of certificates alone"
+    );
+
+    // An interrupted run has some of the images: here one is removed, another is asked for in other batches.
+    fs::remove_file(at.join("whole/sections/image-3.json")).unwrap();
+    succeed(at, "certify --resume --out whole --batch-size 7");
+    let again = certificate(&at.join("whole/results.json"));
+    assert_eq!((&again["examples"], &again["radii"]), (&whole["examples"], &whole["radii"]));
+
+    // The same images in L∞, each second one: the radius over the root of 64 pixels.
+    succeed(at, &format!("{CERTIFY} --norm linf --every 2 --out half"));
+    let half = certificate(&at.join("half/results.json"));
+    for (half, whole) in half["examples"].as_array().unwrap().iter().zip(examples.iter().step_by(2)) {
+        assert_eq!((&half["index"], &half["class"]), (&whole["index"], &whole["class"]));
+        if let (Some(linf), Some(l2)) = (half["radius"].as_f64(), whole["radius"].as_f64()) {
+            assert!((linf * 8.0 - l2).abs() < 1e-9 && linf * 8.0 <= l2);
+        }
+    }
+
+    let evaluate = "evaluate --model model/model.safetensors --data digits --count 8 --norm l2 --eps 0.3 --attacks pgd-3 --gradients \
+                    through-solver --no-flags --out attacked";
+    succeed(at, evaluate);
+    succeed(at, &format!("{CERTIFY} --record attacked/results.json --eps 0.05,0.1 --out both"));
+    let both = json(&at.join("both/results.json"));
+    let readout = &both["models"][0]["readouts"][0];
+    assert!(!readout["attacks"].as_array().unwrap().is_empty());
+    assert_eq!(readout["certificates"][0]["examples"], whole["examples"]);
+    let radii: Vec<f64> = readout["certificates"][0]["radii"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|radius| radius["eps"].as_f64().unwrap())
+        .collect();
+    assert_eq!(radii, [0.05, 0.1]);
+    assert!(succeed(at, "report both/results.json --out page --format csv,html").is_empty());
+    assert!(fs::read_to_string(at.join("page/certified.csv")).unwrap().contains("smoothing"));
+
+    refuse(at, &format!("{CERTIFY} --out whole"), 2, &["--resume", "another --out"]);
+    let other = CERTIFY.replace("--sigma 0.1", "--sigma 0.2");
+    refuse(at, &format!("{other} --out whole --resume"), 2, &["sigma", "another --out"]);
+    let votes = at.join("whole/sections/image-0.json");
+    let damaged = fs::read_to_string(&votes).unwrap().replace("\"count\":", "\"count\":9");
+    fs::write(&votes, damaged).unwrap();
+    refuse(at, "certify --resume --out whole", 2, &["image-0.json", "remove this file"]);
+    let early = CERTIFY.replace("--sigma", "--readout early(2) --sigma");
+    refuse(
+        at,
+        &format!("{early} --record attacked/results.json --out c"),
+        2,
+        &["not evaluated behind early(2)"],
+    );
+    let more = CERTIFY.replace("--count 6", "--count 9");
+    refuse(at, &format!("{more} --record attacked/results.json --out c"), 2, &["image 8 was not evaluated"]);
+}
+
+#[test]
+fn what_certifies_nothing_is_refused() {
+    let folder = folder();
+    let at = folder.path();
+    train_tiny(at);
+    for (change, parts) in [
+        ("--sigma 0", ["--sigma", "above 0"]),
+        ("--sigma 0.1 --samples 5", ["--samples", "certify nothing"]),
+        ("--sigma 0.1 --alpha 0.7", ["--alpha", "below 0.5"]),
+        ("--sigma 0.1 --norm l1", ["--norm l1", "use l2"]),
+        ("--sigma 0.1 --every 0", ["--every 0", "at least 1"]),
+        ("--sigma 0.1 --eps 3", ["--eps 3", "beyond"]),
+        ("--sigma 0.1 --readout early(9)", ["--readout", "early(9)"]),
+        ("--sigma 0.1 --record nothing.json", ["nothing.json", "file"]),
+    ] {
+        let line =
+            format!("certify --model model/model.safetensors --data digits --count 2 {change} --out c");
+        refuse(at, &line, 2, &parts);
+        assert!(!at.join("c").exists(), "{change}");
+    }
+}

@@ -1,0 +1,344 @@
+//! Randomized smoothing (Cohen, Rosenfeld and Kolter 2019, arXiv 1902.02918): the class that a classifier gives most often under
+//! normal noise does not change within an L2 ball whose radius follows from how often.
+//!
+//! n₀ draws choose a class c. Of n fresh draws N answer c, and p is the exact lower bound of their share at level α. Above 1/2 the
+//! vote over all noise is c within σ Φ⁻¹(p), with confidence 1 − α for each image; else the method abstains. The noise has the
+//! deviation σ in units of pixel intensity, is added before any normalisation, and is not clipped: the classifier meets images
+//! outside of \[0, 1\].
+//!
+//! A draw is a function of (seed, index of the image, number of the draw), so that neither batch size nor order changes a vote.
+//! The draws of an image must be independent: a solver that stops on the norms of a whole batch would tie them together.
+
+use burn::tensor::Device;
+use equipoise_record::{
+    Accuracy, Certificate, CertifiedExample, CertifiedNetwork, CertifiedRadius, Confidence,
+};
+use equipoise_verdict::{clopper_pearson_below, normal_quantile_below};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::attack::{Classifier, ExampleRng, Norm, Step};
+use crate::batch::{from_vec, predictions, select, to_vec};
+use crate::evaluate::{Observer, Points};
+
+/// The method's settings.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Smoothing {
+    /// σ, in units of pixel intensity.
+    pub sigma: f64,
+    /// n₀: draws that choose the class.
+    pub selection: usize,
+    /// n: fresh draws that bound how often it is given.
+    pub estimation: usize,
+    /// α: the chance, for each image, that what is certified does not hold.
+    pub alpha: f64,
+}
+
+/// Settings that make no sense.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct SmoothingError {
+    /// The offending field.
+    pub field: &'static str,
+    /// What is wrong, and what would be right.
+    pub problem: String,
+}
+
+/// How the draws of one image voted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Votes {
+    /// The class that most of the first draws gave, the lowest of several; absent if none had finite logits.
+    pub class: Option<usize>,
+    /// How many of the fresh draws gave it.
+    pub count: usize,
+}
+
+/// The most draws of an image.
+const MOST: usize = 10_000_000;
+
+impl Smoothing {
+    /// Noise of deviation σ, with 100 draws for the class, 10,000 for its share, and α = 0.001.
+    pub fn new(sigma: f64) -> Self {
+        Self { sigma, selection: 100, estimation: 10_000, alpha: 0.001 }
+    }
+
+    /// Whether the settings make sense.
+    ///
+    /// # Errors
+    ///
+    /// Names the field and its range.
+    pub fn check(&self) -> Result<(), SmoothingError> {
+        let wrong = |field, problem: String| Err(SmoothingError { field, problem });
+        if !(self.sigma > 0.0 && self.sigma <= 100.0) {
+            return wrong("sigma", format!("{} must be above 0 and at most 100; 0.25 is usual", self.sigma));
+        }
+        for (field, draws) in [("selection", self.selection), ("estimation", self.estimation)] {
+            if !(1..=MOST).contains(&draws) {
+                return wrong(field, format!("{draws} draws; use 1 to {MOST}"));
+            }
+        }
+        if !(self.alpha > 0.0 && self.alpha < 0.5) {
+            return wrong("alpha", format!("{} must be above 0 and below 0.5; 0.001 is usual", self.alpha));
+        }
+        if self.largest_radius() <= 0.0 {
+            let problem = format!("{} draws can certify nothing at this alpha; use more", self.estimation);
+            return wrong("estimation", problem);
+        }
+        Ok(())
+    }
+
+    /// The radius where all draws agree: no image is certified beyond it.
+    pub fn largest_radius(&self) -> f64 {
+        self.radius(self.estimation).unwrap_or(0.0)
+    }
+
+    /// The L2 radius that so many of the fresh draws certify, rounded down; `None` where the method abstains.
+    fn radius(&self, count: usize) -> Option<f64> {
+        let share = clopper_pearson_below(count, self.estimation, self.alpha);
+        let radius = (self.sigma * normal_quantile_below(share)).next_down();
+        (share > 0.5 && radius > 0.0).then_some(radius)
+    }
+
+    /// The votes of one image, `row` of the points. `None` if the observer stopped it, or the classifier failed.
+    pub fn votes(
+        &self,
+        classifier: &dyn Classifier,
+        points: &Points,
+        row: usize,
+        seed: u64,
+        batch: usize,
+        observer: &dyn Observer,
+    ) -> Option<Votes> {
+        let draws = Draws { sigma: self.sigma, classifier, points, row, seed, batch, observer };
+        let total = self.selection + self.estimation;
+        let first = draws.counts("smoothing, selection", self.selection, (0, total))?;
+        let most = first.iter().copied().max().filter(|&most| most > 0);
+        let class = most.and_then(|most| first.iter().position(|&count| count == most));
+        let Some(chosen) = class else { return Some(Votes { class, count: 0 }) };
+        let fresh = draws.counts("smoothing, estimation", self.estimation, (self.selection, total))?;
+        Some(Votes { class, count: fresh[chosen] })
+    }
+
+    /// What votes certify in a norm: in L2 as they are, in L∞ the radius over √(CHW), since ‖δ‖₂ ≤ √(CHW) ‖δ‖∞. `pixels` is
+    /// CHW. `None` for L1, whose ball lies in that of L2: certify in L2.
+    pub fn certified(
+        &self,
+        index: usize,
+        votes: Votes,
+        norm: Norm,
+        pixels: usize,
+    ) -> Option<CertifiedExample> {
+        let scale = match norm {
+            Norm::L2 => 1.0,
+            Norm::Linf => (pixels as f64).sqrt(),
+            Norm::L1 => return None,
+        };
+        let radius = votes.class.and_then(|_| self.radius(votes.count));
+        let radius = radius.map(|radius| if scale == 1.0 { radius } else { (radius / scale).next_down() });
+        let class = votes.class.filter(|_| radius.is_some());
+        Some(CertifiedExample { index, class, radius, abstained: class.is_none() })
+    }
+
+    /// Everything that was certified of some points. `network` is the vote over all noise, which the deployed one is not.
+    pub fn certificate(
+        &self,
+        points: &Points,
+        examples: Vec<CertifiedExample>,
+        norm: Norm,
+        eps: &[f64],
+        (seconds, cell_evaluations): (f64, u64),
+    ) -> Certificate {
+        let certified = |eps: f64| {
+            let pairs = examples.iter().zip(points.labels());
+            let holding = pairs.filter(|(example, label)| example.holds(**label, eps));
+            Accuracy::new(holding.count(), examples.len())
+        };
+        Certificate {
+            method: "smoothing".to_owned(),
+            settings: json!({ "sigma": self.sigma, "alpha": self.alpha }),
+            network: CertifiedNetwork::Ideal,
+            norm: norm.to_string(),
+            confidence: Some(Confidence {
+                level: 1.0 - self.alpha,
+                selection: self.selection,
+                estimation: self.estimation,
+            }),
+            abstained: examples.iter().filter(|example| example.abstained).count(),
+            radii: eps
+                .iter()
+                .map(|&eps| CertifiedRadius { eps, certified_accuracy: certified(eps) })
+                .collect(),
+            examples,
+            seconds,
+            cell_evaluations,
+        }
+    }
+}
+
+/// One image under noise.
+struct Draws<'a> {
+    sigma: f64,
+    classifier: &'a dyn Classifier,
+    points: &'a Points,
+    row: usize,
+    seed: u64,
+    batch: usize,
+    observer: &'a dyn Observer,
+}
+
+impl Draws<'_> {
+    /// How many of the draws gave each class. `done` of `total` draws of the image came before.
+    fn counts(&self, purpose: &str, draws: usize, (done, total): (usize, usize)) -> Option<Vec<usize>> {
+        let mut counts = vec![0; self.classifier.classes()];
+        let numbers: Vec<usize> = (0..draws).collect();
+        for chunk in numbers.chunks(self.batch.max(1)) {
+            let step = Step { done: done + chunk[0], total, examples: 1, standing: 1 };
+            if self.observer.cancelled() || self.observer.step(step).is_break() {
+                return None;
+            }
+            for class in self.classes(purpose, chunk).into_iter().flatten() {
+                counts[class] += 1;
+            }
+        }
+        (!self.observer.failed()).then_some(counts)
+    }
+
+    /// The class of some draws.
+    fn classes(&self, purpose: &str, draws: &[usize]) -> Vec<Option<usize>> {
+        let image = select(self.points.images(), &[self.row]);
+        let [_, channels, height, width] = image.dims();
+        let device: Device = image.device();
+        let (clean, index) = (to_vec(image), self.points.indices()[self.row]);
+        let (seed, sigma) = (self.seed, self.sigma);
+        let mut noisy = vec![0.0; draws.len() * clean.len()];
+        noisy.par_chunks_mut(clean.len()).zip(draws).for_each(|(noisy, &draw)| {
+            let mut rng = ExampleRng::new(seed, purpose, index, draw);
+            for (noisy, &clean) in noisy.iter_mut().zip(&clean) {
+                *noisy = (f64::from(clean) + sigma * rng.normal()) as f32;
+            }
+        });
+        let images = from_vec(noisy, [draws.len(), channels, height, width], &device);
+        predictions(&self.classifier.logits(&images))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{Images, Logits};
+    use crate::evaluate::Quiet;
+
+    /// Two classes by the sign of w·x + b on 4 pixels, so that everything about its vote is known: the vote of x is the
+    /// class of x, out to |w·x + b| / ‖w‖.
+    struct Linear;
+
+    const W: [f32; 4] = [1.0, -2.0, 0.5, 1.5];
+    const B: f32 = -0.3;
+
+    fn margin(x: &[f32]) -> f64 {
+        f64::from(x.iter().zip(W).map(|(x, w)| x * w).sum::<f32>() + B)
+    }
+
+    fn length() -> f64 {
+        W.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>().sqrt()
+    }
+
+    impl Classifier for Linear {
+        fn classes(&self) -> usize {
+            2
+        }
+
+        fn logits(&self, images: &Images) -> Logits {
+            let values = to_vec(images.clone());
+            let logits = values.chunks(4).flat_map(|x| [0.0, margin(x) as f32]).collect();
+            from_vec(logits, [values.len() / 4, 2], &images.device())
+        }
+    }
+
+    fn points(count: usize) -> Points {
+        let value = |i: usize| ((i * 7919 + 13) % 101) as f32 / 101.0;
+        let images: Vec<f32> = (0..4 * count).map(value).collect();
+        let labels = images.chunks(4).map(|x| usize::from(margin(x) > 0.0)).collect();
+        let images = from_vec(images, [count, 1, 2, 2], &Device::default());
+        Points::new((10..10 + count).collect(), images, labels).unwrap()
+    }
+
+    #[test]
+    fn no_radius_passes_the_true_one_and_many_draws_come_near() {
+        let (points, smoothing) = (points(12), Smoothing { estimation: 20_000, ..Smoothing::new(0.25) });
+        for row in 0..points.len() {
+            let votes = smoothing.votes(&Linear, &points, row, 3, 1000, &Quiet).unwrap();
+            let found = smoothing.certified(row, votes, Norm::L2, 4).unwrap();
+            let x = to_vec(select(points.images(), &[row]));
+            let truth = margin(&x).abs() / length();
+            match found.radius {
+                None => assert!(truth < 0.01, "{truth}"),
+                Some(radius) => {
+                    assert_eq!(found.class, Some(points.labels()[row]));
+                    assert!(radius <= truth, "{radius} of {truth}");
+                    assert!(truth.min(smoothing.largest_radius()) - radius < 0.06, "{radius} of {truth}");
+                    let linf = smoothing.certified(row, votes, Norm::Linf, 4).unwrap();
+                    assert!((linf.radius.unwrap() * 2.0 - radius).abs() < 1e-12);
+                }
+            }
+        }
+    }
+
+    /// For each of many seeds of a borderline image: wrong in a share α at most, and not never, which would be slack.
+    #[test]
+    fn a_certificate_is_wrong_as_often_as_it_says() {
+        let points = points(40);
+        let smoothing = Smoothing { selection: 20, estimation: 200, alpha: 0.2, sigma: 0.25 };
+        let truth = |row: &usize| margin(&to_vec(select(points.images(), &[*row]))).abs() / length();
+        let row = (0..40).min_by(|a, b| (truth(a) - 0.2).abs().total_cmp(&(truth(b) - 0.2).abs())).unwrap();
+        let truth = truth(&row);
+        assert!((0.1..0.3).contains(&truth), "within the reach of 200 draws");
+        let wrong = (0..400)
+            .filter(|&seed| {
+                let votes = smoothing.votes(&Linear, &points, 4, seed, 220, &Quiet).unwrap();
+                smoothing
+                    .certified(4, votes, Norm::L2, 4)
+                    .unwrap()
+                    .radius
+                    .is_some_and(|radius| radius > truth)
+            })
+            .count();
+        // 80 of 400 are expected at most; five deviations above are 120.
+        assert!((20..120).contains(&wrong), "{wrong} of 400");
+    }
+
+    #[test]
+    fn votes_belong_to_the_image() {
+        let (points, smoothing) = (points(3), Smoothing { estimation: 500, ..Smoothing::new(0.5) });
+        let votes = |batch, seed| smoothing.votes(&Linear, &points, 1, seed, batch, &Quiet).unwrap();
+        assert_eq!(votes(7, 0), votes(500, 0));
+        assert_ne!(votes(500, 0), votes(500, 1));
+    }
+
+    #[test]
+    fn an_abstention_certifies_nothing() {
+        let smoothing = Smoothing { estimation: 1000, ..Smoothing::new(0.25) };
+        for votes in [Votes { class: Some(1), count: 500 }, Votes { class: None, count: 0 }] {
+            let found = smoothing.certified(0, votes, Norm::L2, 4).unwrap();
+            assert!(found.abstained && found.class.is_none() && found.radius.is_none());
+        }
+        assert!(smoothing.certified(0, Votes { class: Some(0), count: 1000 }, Norm::L1, 4).is_none());
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_named() {
+        let usual = Smoothing::new(0.25);
+        assert!(usual.check().is_ok());
+        for (settings, field) in [
+            (Smoothing { sigma: 0.0, ..usual }, "sigma"),
+            (Smoothing { sigma: f64::NAN, ..usual }, "sigma"),
+            (Smoothing { selection: 0, ..usual }, "selection"),
+            (Smoothing { estimation: 5, ..usual }, "estimation"),
+            (Smoothing { alpha: 0.5, ..usual }, "alpha"),
+        ] {
+            assert_eq!(settings.check().unwrap_err().field, field);
+        }
+    }
+}
