@@ -27,6 +27,7 @@
 //!
 //! The modules stand in the order in which data flow through them; each uses only those above it.
 
+mod normal;
 mod plain;
 mod registry;
 pub mod batch;

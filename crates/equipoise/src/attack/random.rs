@@ -12,6 +12,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use super::budget::{Budget, Norm};
 use crate::batch::{Images, from_vec};
+use crate::normal::box_muller;
 
 /// The random numbers of one example.
 #[derive(Debug, Clone)]
@@ -102,12 +103,6 @@ impl ExampleRng {
         let scale = if length > 0.0 { radius / length } else { 0.0 };
         direction.into_iter().map(|entry| (scale * entry) as f32).collect()
     }
-}
-
-/// A standard normal number of two uniform ones, the first above 0 (Box and Muller 1958). By `libm`, whose logarithm and cosine
-/// are the same on every machine: those of `std` are the C library's.
-pub(crate) fn box_muller(u: f64, v: f64) -> f64 {
-    libm::sqrt(-2.0 * libm::log(u)) * libm::cos(std::f64::consts::TAU * v)
 }
 
 /// For whatever else the `rand` crate can draw.

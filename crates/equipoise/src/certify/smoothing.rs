@@ -297,9 +297,9 @@ mod tests {
         assert!((0.1..0.3).contains(&truth), "within the reach of 200 draws");
         let wrong = (0..400)
             .filter(|&seed| {
-                let votes = smoothing.votes(&Linear, &points, 4, seed, 220, &Quiet).unwrap();
+                let votes = smoothing.votes(&Linear, &points, row, seed, 220, &Quiet).unwrap();
                 smoothing
-                    .certified(4, votes, Norm::L2, 4)
+                    .certified(row, votes, Norm::L2, 4)
                     .unwrap()
                     .radius
                     .is_some_and(|radius| radius > truth)
