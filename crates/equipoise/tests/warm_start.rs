@@ -98,17 +98,23 @@ fn images_do_not_depend_on_the_batch() {
 #[test]
 fn what_looks_at_more_than_the_fixed_point_starts_cold() {
     let (model, deployment) = converging();
-    let intermediate: Estimator = "unrolled:state=2,lead=1,steps=2".parse().unwrap();
-    for (readout, estimator) in [
-        (Readout::early(3), Estimator::exact()),
-        (Readout::final_state(), intermediate),
-        (Readout::final_state(), Estimator::through_solver()),
-    ] {
+    let intermediate = "unrolled:state=2,lead=1,steps=2";
+    let through_final = [
+        intermediate.to_owned(),
+        format!("joint(exact,{intermediate})"),
+        format!("ensemble(exact,{intermediate})"),
+        "adjoint:state=3".to_owned(),
+        "aimed(exact)".to_owned(),
+        "through-solver".to_owned(),
+    ];
+    let through_final = through_final.map(|spec| (Readout::final_state(), spec.parse().unwrap()));
+    for (readout, estimator) in through_final.into_iter().chain([(Readout::early(3), Estimator::exact())]) {
+        let spec = estimator.to_string();
         let victim = Victim::new(&model, &deployment, readout, estimator);
         let (images, labels) = points(&victim);
         let all: Vec<usize> = (0..COUNT).collect();
         let [warm, cold] =
             [true, false].map(|warm| to_vec(attempt(warm, &victim, &images, &labels, &all).images));
-        assert_eq!(warm, cold);
+        assert_eq!(warm, cold, "{spec}");
     }
 }
