@@ -198,9 +198,13 @@ fn a_textbook_step_from_a_given_start_is_known() {
     let indices: Vec<usize> = (0..8).collect();
     let examples = Examples { images: &x, labels: &y, indices: &indices, seed: 0, start: 0 };
     let budget = Budget::new(Norm::Linf, 0.1).unwrap();
-    let config = PgdConfig { steps: 1, step_size: Some(0.05), keep_first: false, ..PgdConfig::default() };
+    let config = PgdConfig { steps: 1, restarts: 3, step_size: Some(0.05), ..PgdConfig::default() };
+    let config = PgdConfig { keep_first: false, ..config };
+    let spent = victim.work();
     // The start is projected first: 0.5 away becomes 0.1 away, and the step goes back or stays at the edge.
     let found = pgd(config).run_from(&victim, &examples, &budget, &(x.clone() + 0.5));
+    // There is one start, so there is one search, whatever the number of restarts.
+    assert_eq!((victim.work() - spent).vjps, 8);
     assert_eq!(found.claimed, [false; 8]);
     let (before, after) = (to_vec(x.clone()), to_vec(found.images));
     for k in 0..8 * SIZE {

@@ -126,6 +126,16 @@ fn divergence_stops_a_solve() {
 }
 
 #[test]
+fn a_state_at_which_f_vanishes_has_not_converged() {
+    // f(z) = 1 − z: from 0 to 1, where ‖f‖ = 0 and ‖f − z‖ = 1, so the relative residual has nothing to be relative to.
+    let scales = equipoise::batch::from_vec(vec![-1.0], [1, 1], &Device::default());
+    let start = scales.zeros_like();
+    let trajectory = solve(&Scale(scales), start, &SolverConfig::picard(2, 1.0));
+    assert!(trajectory.relative_residuals()[0][0] > 1e6, "{:?}", trajectory.relative_residuals());
+    assert_eq!(trajectory.stop_reasons(), [StopReason::Diverged]);
+}
+
+#[test]
 fn settings_out_of_range_are_named() {
     for (config, problem) in [
         (SolverConfig::broyden(0), "steps"),

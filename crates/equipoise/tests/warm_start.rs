@@ -5,10 +5,13 @@ mod common;
 
 use burn::tensor::Device;
 use common::uniform;
-use equipoise::attack::{Attack, Attempt, Budget, Classifier, Examples, Norm, Pgd, PgdConfig, WhiteBox};
+use equipoise::attack::{
+    Attack, Attempt, Budget, Classifier, Examples, Norm, Pgd, PgdConfig, WarmStart, WhiteBox,
+};
 use equipoise::batch::{Images, predictions, select, to_vec};
 use equipoise::deployed::{Deployment, Victim};
 use equipoise::gradient::Estimator;
+use equipoise::loss::CrossEntropy;
 use equipoise::model::deq::Deq;
 use equipoise::model::init::Init;
 use equipoise::problems::{FlattenStem, LinearCell, LinearHead, linear_deq};
@@ -95,20 +98,52 @@ fn images_do_not_depend_on_the_batch() {
     }
 }
 
+/// Whether a call leaves something for the next one to start from.
+fn keeps(victim: &dyn WhiteBox, images: &Images, labels: &[usize]) -> bool {
+    let mut carried = WarmStart::default();
+    let objective = CrossEntropy { labels: labels.to_vec() };
+    victim.value_and_gradient_from(images, &objective, &mut carried);
+    carried.rows().is_some()
+}
+
+#[test]
+fn what_looks_at_the_fixed_point_alone_starts_warm() {
+    let (model, deployment) = converging();
+    let unrolled = "unrolled:lead=1,steps=2";
+    for spec in [
+        "exact".to_owned(),
+        unrolled.to_owned(),
+        format!("joint(exact,{unrolled})"),
+        format!("ensemble(exact,{unrolled})"),
+    ] {
+        let estimator: Estimator = spec.parse().unwrap();
+        let victim = Victim::new(&model, &deployment, Readout::final_state(), estimator);
+        let (images, labels) = points(&victim);
+        assert!(keeps(&victim, &images, &labels), "{spec}");
+    }
+}
+
 #[test]
 fn what_looks_at_more_than_the_fixed_point_starts_cold() {
     let (model, deployment) = converging();
-    let intermediate: Estimator = "unrolled:state=2,lead=1,steps=2".parse().unwrap();
-    for (readout, estimator) in [
-        (Readout::early(3), Estimator::exact()),
-        (Readout::final_state(), intermediate),
-        (Readout::final_state(), Estimator::through_solver()),
-    ] {
+    let intermediate = "unrolled:state=2,lead=1,steps=2";
+    let through_final = [
+        intermediate.to_owned(),
+        format!("joint(exact,{intermediate})"),
+        format!("ensemble(exact,{intermediate})"),
+        "adjoint:state=3".to_owned(),
+        "aimed(exact)".to_owned(),
+        "through-solver".to_owned(),
+    ];
+    let through_final = through_final.map(|spec| (Readout::final_state(), spec.parse().unwrap()));
+    for (readout, estimator) in through_final.into_iter().chain([(Readout::early(3), Estimator::exact())]) {
+        let spec = estimator.to_string();
         let victim = Victim::new(&model, &deployment, readout, estimator);
         let (images, labels) = points(&victim);
+        assert!(!keeps(&victim, &images, &labels), "{spec}");
         let all: Vec<usize> = (0..COUNT).collect();
         let [warm, cold] =
             [true, false].map(|warm| to_vec(attempt(warm, &victim, &images, &labels, &all).images));
-        assert_eq!(warm, cold);
+        assert_eq!(warm, cold, "{spec}");
     }
 }

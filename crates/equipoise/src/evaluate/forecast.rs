@@ -75,3 +75,73 @@ pub(super) fn forecast(ledger: &Ledger<'_>, work: &[f64]) -> Option<Forecast> {
     }
     Some(Forecast { spent: ledger.seconds(), left })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::attack::{Attack, Pgd, PgdConfig};
+    use crate::batch::from_vec;
+    use crate::deployed::{Deployment, Victim};
+    use crate::evaluate::cascade::{Cascade, Duel, Pair, Run};
+    use crate::evaluate::ledger::{Cost, Findings};
+    use crate::evaluate::points::Points;
+    use crate::model::init::Init;
+    use crate::problems::linear_deq;
+    use crate::work::Work;
+
+    /// What a run found in so many seconds: the first points of `rows` fell.
+    fn findings(run: Option<usize>, rows: &[usize], fell: usize, seconds: f64) -> Findings {
+        Findings {
+            run,
+            rows: rows.to_vec(),
+            predictions: (0..rows.len()).map(|k| Some(usize::from(k < fell))).collect(),
+            claimed: vec![false; rows.len()],
+            images: vec![0.0; if run.is_none() { 0 } else { 4 * rows.len() }],
+            cost: Cost { seconds, work: Work::default() },
+        }
+    }
+
+    #[test]
+    fn time_is_told_from_what_was_met_and_what_stands() {
+        let device = burn::tensor::Device::default();
+        let (model, deployment) = (linear_deq(4, 2, 0.5, &mut Init::new(1, &device)), Deployment::exact());
+        let victim = Victim::ready_made(&model, &deployment);
+        let attack: Arc<dyn Attack> = Arc::new(Pgd::new(PgdConfig::default()).unwrap());
+        let pgd = Run::new(attack, "exact", &victim);
+        let run = |work| pgd.clone().costing(work);
+        let cascade = Cascade {
+            opening: vec![run(10.0), run(20.0)],
+            pairs: vec![Pair { white_box: run(30.0), twin: Some(run(10.0)), aimed: None }],
+            yardsticks: vec![
+                Duel { other: run(2.0), training: run(3.0) },
+                Duel { other: run(50.0), training: run(60.0) },
+            ],
+            ..Cascade::new("final", &victim)
+        };
+        let work: Vec<f64> = cascade.runs().iter().map(|(_, run)| run.work).collect();
+        let images = from_vec(vec![0.5; 40], [10, 1, 2, 2], &device);
+        let points = Points::new((0..10).collect(), images, vec![0; 10]).unwrap();
+        let mut ledger = Ledger::new(&cascade, &points, None);
+        let all: Vec<usize> = (0..10).collect();
+        ledger.enter(&findings(None, &all, 0, 5.0));
+        assert_eq!(forecast(&ledger, &work), None, "no attack has met a point");
+
+        // Four fall, six stand: 10 · (6 + 0.3 · 4) units in as many seconds, a unit a second. Six are left to the second
+        // attack and, as if it broke none, to the pair. A yardstick meets all ten, and the second one is not measured.
+        ledger.enter(&findings(Some(0), &all, 4, 72.0));
+        let Forecast { spent, left } = forecast(&ledger, &work).unwrap();
+        assert_eq!(spent, 77.0);
+        assert!((left - (6.0 * 20.0 + 6.0 * 40.0 + 10.0 * 5.0)).abs() < 1e-9, "{left}");
+
+        // The second attack meets two of them, 40 seconds each, and breaks one. So half of the four to come are left to the
+        // pair, beside the one that stood.
+        ledger.enter(&findings(Some(1), &[4, 5], 1, 80.0));
+        let Forecast { spent, left } = forecast(&ledger, &work).unwrap();
+        let pace = (72.0 + 80.0) / (72.0 + 20.0 * 1.3);
+        assert_eq!(spent, 157.0);
+        let expected = 4.0 * 40.0 + (1.0 + 4.0 * 0.5) * 40.0 * pace + 10.0 * 5.0 * pace;
+        assert!((left - expected).abs() < 1e-9, "{left} {expected}");
+    }
+}

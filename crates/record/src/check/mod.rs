@@ -9,7 +9,10 @@ mod recount;
 mod runs;
 mod verdict;
 
+use std::collections::HashSet;
 use std::fmt;
+
+use serde_json::Value;
 
 use crate::{Collection, Evaluation, FORMAT_VERSION, ReadoutResult};
 use recount::Recount;
@@ -93,7 +96,15 @@ fn check_model(model: &Evaluation) -> Result<(), Contradiction> {
     if !(model.eps.is_finite() && model.eps >= 0.0) {
         return Err(place.refuse("eps", model.eps, "a radius is a number from 0"));
     }
-    for readout in &model.readouts {
+    if let Some(asked) = largest_radius(&model.configuration).filter(|&asked| !same(asked, model.eps)) {
+        return Err(place.refuse("eps", model.eps, format!("the largest of configuration.eps is {asked}")));
+    }
+    let mut names = HashSet::new();
+    for (at, readout) in model.readouts.iter().enumerate() {
+        if !names.insert(&readout.name) {
+            let field = format!("readouts[{at}].name");
+            return Err(place.refuse(field, &readout.name, "another readout has the same name"));
+        }
         check_readout(model, readout)?;
     }
     if let Some(first) = model.readouts.first() {
@@ -107,6 +118,11 @@ fn check_model(model: &Evaluation) -> Result<(), Contradiction> {
     Ok(())
 }
 
+/// The largest radius that was asked for, where the configuration lists them.
+fn largest_radius(configuration: &Value) -> Option<f64> {
+    configuration.get("eps")?.as_array()?.iter().filter_map(Value::as_f64).max_by(f64::total_cmp)
+}
+
 fn check_readout(model: &Evaluation, readout: &ReadoutResult) -> Result<(), Contradiction> {
     let place = Place { model: &model.model, readout: Some(&readout.name) };
     runs::check_numbers(&place, readout)?;
@@ -116,7 +132,24 @@ fn check_readout(model: &Evaluation, readout: &ReadoutResult) -> Result<(), Cont
     accuracies::check(&place, readout, &recount)?;
     verdict::check(&place, readout, &recount)?;
     radii::check(&place, model, readout)?;
+    within_radius(&place, model, readout)?;
     certificates::check(&place, model, readout)
+}
+
+/// Perturbations that are shown are as long as the largest radius at most. They were measured in single precision.
+fn within_radius(
+    place: &Place<'_>,
+    model: &Evaluation,
+    readout: &ReadoutResult,
+) -> Result<(), Contradiction> {
+    let shown = readout.gallery.iter().flat_map(|gallery| &gallery.items).enumerate();
+    for (at, item) in shown {
+        if !(0.0..=model.eps * 1.001 + 1e-6).contains(&item.distance) {
+            let follows = format!("the largest radius is the model's eps, {}", model.eps);
+            return Err(place.refuse(format!("gallery.items[{at}].distance"), item.distance, follows));
+        }
+    }
+    Ok(())
 }
 
 /// Names of norms, those with the larger balls first.

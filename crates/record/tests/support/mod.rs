@@ -273,7 +273,7 @@ pub fn model(name: &str, readouts: Vec<ReadoutResult>) -> Evaluation {
     Evaluation {
         version: FORMAT_VERSION,
         model: name.into(),
-        configuration: json!({ "solver": { "name": "broyden", "steps": 8 } }),
+        configuration: json!({ "solver": { "name": "broyden", "steps": 8 }, "eps": [EPS / 2.0, EPS] }),
         dataset: "digits, test".into(),
         classes: (0..10).map(|class| class.to_string()).collect(),
         norm: "linf".into(),
