@@ -104,7 +104,6 @@ impl Progress for Stop<'_> {
 
 /// Gradient `[N, C, H, W]` of each image's cross-entropy behind a readout, by an estimator.
 #[pyfunction]
-#[expect(clippy::too_many_arguments, reason = "the interpreter's token is none of Python's arguments")]
 pub fn gradient<'py>(
     py: Python<'py>,
     model: &Bound<'py, PyAny>,

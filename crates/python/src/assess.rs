@@ -72,7 +72,6 @@ type Development<'py> = (PyReadonlyArray4<'py, f32>, Vec<usize>, Vec<usize>);
 
 /// Attacks a model behind each readout. The record as JSON, and what became of the images.
 #[pyfunction]
-#[expect(clippy::too_many_arguments, reason = "the interpreter's token is none of Python's arguments")]
 pub fn assess<'py>(
     py: Python<'py>,
     model: &Bound<'py, PyAny>,

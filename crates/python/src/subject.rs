@@ -118,7 +118,7 @@ impl Subject {
                 let deq = caller.call(move |py| ForeignDeq::new(object.bind(py), &asked))?;
                 Some(Box::new(deq))
             }
-            Self::Native(file) => Some(Box::new(Of(&**file))),
+            Self::Native(file) => Some(Box::new(Of(file))),
         }
     }
 }
