@@ -19,7 +19,7 @@ use crate::{
 };
 
 #[derive(Clone)]
-struct Random(u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
     fn next(&mut self) -> f32 {
@@ -27,7 +27,7 @@ impl Random {
         (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
     }
 
-    fn numbers(&mut self, count: usize) -> Vec<f32> {
+    pub fn numbers(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| self.next()).collect()
     }
 
