@@ -13,14 +13,12 @@ pub struct NetworkParameters {
     pub output: OutputParameters,
 }
 
-/// y = Σ terms + bias, and a ReLU of that or not. Batch normalisation in evaluation is part of the kernel and bias before
-/// it, or of a scale where a ReLU came before it.
+/// The sum of some terms, and a ReLU of that or not. A batch normalisation in evaluation is folded into the convolution before
+/// it, or is a map of its own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerParameters {
     /// At least one, all of the same shape.
     pub terms: Vec<Term>,
-    /// `[C]`.
-    pub bias: Vec<f32>,
     /// Whether a ReLU follows.
     pub rectify: bool,
 }
@@ -39,16 +37,21 @@ pub struct Term {
 pub enum Map {
     /// The image itself.
     Same,
-    /// Each channel times a factor, `[C]`.
-    Scale(Vec<f32>),
+    /// Each channel times a factor and moved, both `[C]`.
+    Affine {
+        /// By what it is multiplied.
+        scale: Vec<f32>,
+        /// What is added.
+        shift: Vec<f32>,
+    },
     /// A convolution, padded so that stride 1 keeps the size; stride 2 halves it, rounding up.
     Conv {
         /// k: 1 or 3.
         size: usize,
         /// 1 or 2.
         stride: usize,
-        /// `[Cout, Cin, k, k]`.
-        kernel: Vec<f32>,
+        /// `[Cout, Cin, k, k]` and `[Cout]`.
+        conv: BiasedConv,
     },
 }
 
@@ -75,15 +78,9 @@ impl NetworkParameters {
     }
 
     /// One more layer; returns its image's number.
-    pub fn layer(&mut self, terms: Vec<Term>, bias: Vec<f32>, rectify: bool) -> usize {
-        self.layers.push(LayerParameters { terms, bias, rectify });
+    pub fn layer(&mut self, terms: Vec<Term>, rectify: bool) -> usize {
+        self.layers.push(LayerParameters { terms, rectify });
         self.inputs.len() + self.layers.len() - 1
-    }
-
-    /// A layer of one convolution with a ReLU; returns its image's number.
-    pub fn rectified(&mut self, from: usize, size: usize, stride: usize, conv: BiasedConv) -> usize {
-        let (term, bias) = Term::conv(from, size, stride, conv);
-        self.layer(vec![term], bias, true)
     }
 }
 
@@ -93,9 +90,8 @@ impl Term {
         Self { from, map: Map::Same }
     }
 
-    /// A convolution of an image; its bias goes to the layer.
-    pub fn conv(from: usize, size: usize, stride: usize, conv: BiasedConv) -> (Self, Vec<f32>) {
-        let BiasedConv { kernel, bias } = conv;
-        (Self { from, map: Map::Conv { size, stride, kernel } }, bias)
+    /// A convolution of an image.
+    pub fn conv(from: usize, size: usize, stride: usize, conv: BiasedConv) -> Self {
+        Self { from, map: Map::Conv { size, stride, conv } }
     }
 }

@@ -91,42 +91,42 @@ impl Plan {
 
 /// A layer that is nowhere yet.
 fn layer(of: &LayerParameters, planes: &[Plane], counter: &mut Counter) -> Layer {
-    let LayerParameters { terms, bias, rectify } = of;
     let shape = |term: &Term| {
         let x = planes.get(term.from).expect("a layer reads inputs and earlier layers");
-        let stride = match term.map {
-            Map::Conv { stride, .. } => stride,
-            Map::Same | Map::Scale(_) => 1,
-        };
-        [bias.len(), x.height.div_ceil(stride), x.width.div_ceil(stride)]
+        match &term.map {
+            Map::Conv { stride, conv, .. } => {
+                [conv.bias.len(), x.height.div_ceil(*stride), x.width.div_ceil(*stride)]
+            }
+            Map::Same | Map::Affine { .. } => [x.channels, x.height, x.width],
+        }
     };
-    let plane = Plane::bordered(shape(terms.first().expect("a layer has terms")));
-    let padded = |numbers: &[f32]| {
-        assert_eq!(numbers.len(), plane.channels, "a number for each of {} channels", plane.channels);
-        let mut padded = numbers.to_vec();
-        padded.resize(plane.stride(), 0.0);
-        padded
+    let plane = Plane::bordered(shape(of.terms.first().expect("a layer has terms")));
+    let mut bias = vec![0.0; plane.stride()];
+    let mut move_by = |shift: &[f32]| {
+        assert_eq!(shift.len(), plane.channels, "a number for each of {} channels", plane.channels);
+        bias.iter_mut().zip(shift).for_each(|(bias, shift)| *bias += shift);
     };
-    let maps = terms.iter().map(|term| {
+    let maps = of.terms.iter().map(|term| {
         assert_eq!(Plane::bordered(shape(term)), plane, "terms of one shape");
         let x = planes[term.from];
         match &term.map {
-            Map::Conv { size, stride, kernel } => {
+            Map::Same => Mapping::Same(plane),
+            Map::Affine { scale, shift } => {
+                move_by(shift);
+                assert_eq!(scale.len(), plane.channels, "a factor for each of {} channels", plane.channels);
+                let mut scale = scale.clone();
+                scale.resize(plane.stride(), 0.0);
+                Mapping::Scale(plane, scale)
+            }
+            Map::Conv { size, stride, conv } => {
+                move_by(&conv.bias);
                 let planes = Planes { x, y: plane, u: plane, dx: x };
-                Mapping::Conv(Box::new(counter.conv(*size, *stride, kernel, planes)))
-            }
-            Map::Same => {
-                assert_eq!(x, plane, "an image of the sum's shape");
-                Mapping::Same(plane)
-            }
-            Map::Scale(factors) => {
-                assert_eq!(x, plane, "an image of the sum's shape");
-                Mapping::Scale(plane, padded(factors))
+                Mapping::Conv(Box::new(counter.conv(*size, *stride, &conv.kernel, planes)))
             }
         }
     });
     let maps = maps.collect();
-    let (bias, rectify) = (padded(bias), *rectify);
+    let rectify = of.rectify;
     Layer { plane, maps, bias, rectify, image: 0, forward: vec![], cotangent: 0, backward: vec![] }
 }
 

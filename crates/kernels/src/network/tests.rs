@@ -23,27 +23,22 @@ fn parameters(shape: [usize; 3], logits: bool) -> NetworkParameters {
         false => OutputParameters::Image,
     };
     let mut network = NetworkParameters::new(vec![shape, half], output);
-    let x = network.rectified(0, 3, 1, conv(channels, 6, 3));
+    let x = network.layer(vec![Term::conv(0, 3, 1, conv(channels, 6, 3))], true);
     // An identity, added in place.
-    let h = network.rectified(x, 3, 1, conv(6, 6, 3));
-    let (term, bias) = Term::conv(h, 3, 1, conv(6, 6, 3));
-    let x = network.layer(vec![term, Term::same(x)], bias, true);
+    let h = network.layer(vec![Term::conv(x, 3, 1, conv(6, 6, 3))], true);
+    let x = network.layer(vec![Term::conv(h, 3, 1, conv(6, 6, 3)), Term::same(x)], true);
     // A shortcut whose data gradient is the first one.
-    let h = network.rectified(x, 3, 2, conv(6, 20, 3));
-    let (term, mut bias) = Term::conv(h, 3, 1, conv(20, 20, 3));
-    let (shortcut, more) = Term::conv(x, 1, 2, conv(6, 20, 1));
-    bias.iter_mut().zip(more).for_each(|(bias, more)| *bias += more);
-    let x = network.layer(vec![term, shortcut], bias, false);
+    let h = network.layer(vec![Term::conv(x, 3, 2, conv(6, 20, 3))], true);
+    let terms = vec![Term::conv(h, 3, 1, conv(20, 20, 3)), Term::conv(x, 1, 2, conv(6, 20, 1))];
+    let x = network.layer(terms, false);
     // A normalisation before its ReLU; what it normalises is needed again.
-    let scale = Term { from: x, map: Map::Scale(conv(1, 20, 1).bias) };
-    let h = network.layer(vec![scale], conv(1, 20, 1).bias, true);
-    let (term, bias) = Term::conv(h, 3, 1, conv(20, 20, 3));
-    let x = network.layer(vec![Term::same(x), term], bias, false);
+    let map = Map::Affine { scale: conv(1, 20, 1).bias, shift: conv(1, 20, 1).bias };
+    let h = network.layer(vec![Term { from: x, map }], true);
+    let x = network.layer(vec![Term::same(x), Term::conv(h, 3, 1, conv(20, 20, 3))], false);
     // Another input.
-    let (term, bias) = Term::conv(1, 1, 1, conv(6, 20, 1));
-    let other = network.layer(vec![term], bias, true);
-    let x = network.layer(vec![Term::same(x), Term::same(other)], vec![0.0; 20], false);
-    network.rectified(x, 1, 1, conv(20, 20, 1));
+    let other = network.layer(vec![Term::conv(1, 1, 1, conv(6, 20, 1))], true);
+    let x = network.layer(vec![Term::same(x), Term::same(other)], false);
+    network.layer(vec![Term::conv(x, 1, 1, conv(20, 20, 1))], true);
     network
 }
 
@@ -59,33 +54,32 @@ fn reference(parameters: &NetworkParameters, row: &[f64]) -> Vec<f64> {
         start += len;
     }
     for layer in &parameters.layers {
-        let outputs = layer.bias.len();
-        let stride = match layer.terms[0].map {
-            Map::Conv { stride, .. } => stride,
-            _ => 1,
+        let Term { from, map } = &layer.terms[0];
+        let [channels, h, w] = images[*from].0;
+        let [outputs, height, width] = match map {
+            Map::Conv { stride, conv, .. } => [conv.bias.len(), h.div_ceil(*stride), w.div_ceil(*stride)],
+            _ => [channels, h, w],
         };
-        let [_, h, w] = images[layer.terms[0].from].0;
-        let (height, width) = (h.div_ceil(stride), w.div_ceil(stride));
         let mut y = vec![0.0; outputs * height * width];
         for (at, y) in y.iter_mut().enumerate() {
             let (channel, row, column) = (at / (height * width), at / width % height, at % width);
-            *y = f64::from(layer.bias[channel]);
             for term in &layer.terms {
                 let ([inputs, h, w], x) = &images[term.from];
                 *y += match &term.map {
                     Map::Same => x[at],
-                    Map::Scale(factors) => f64::from(factors[channel]) * x[at],
-                    Map::Conv { size, stride, kernel } => {
-                        let mut sum = 0.0;
-                        for (k, weight) in kernel.chunks_exact(size * size).enumerate() {
-                            if k / inputs != channel {
-                                continue;
-                            }
-                            for (tap, weight) in weight.iter().enumerate() {
+                    Map::Affine { scale, shift } => {
+                        f64::from(scale[channel]) * x[at] + f64::from(shift[channel])
+                    }
+                    Map::Conv { size, stride, conv } => {
+                        let mut sum = f64::from(conv.bias[channel]);
+                        let area = size * size;
+                        let kernel = &conv.kernel[channel * inputs * area..][..inputs * area];
+                        for (k, weights) in kernel.chunks_exact(area).enumerate() {
+                            for (tap, weight) in weights.iter().enumerate() {
                                 let row = (row * stride + tap / size).wrapping_sub(size / 2);
                                 let column = (column * stride + tap % size).wrapping_sub(size / 2);
                                 if row < *h && column < *w {
-                                    sum += f64::from(*weight) * x[(k % inputs * h + row) * w + column];
+                                    sum += f64::from(*weight) * x[(k * h + row) * w + column];
                                 }
                             }
                         }
@@ -209,7 +203,7 @@ fn neither_batch_nor_threads_matter() {
 fn layers_that_lead_nowhere_are_refused() {
     let mut parameters = parameters([3, 8, 8], false);
     let conv = BiasedConv { kernel: vec![0.0; 3], bias: vec![0.0] };
-    parameters.rectified(0, 1, 1, conv);
+    parameters.layer(vec![Term::conv(0, 1, 1, conv)], true);
     Network::new(&parameters, Convolutions::Winograd);
 }
 
