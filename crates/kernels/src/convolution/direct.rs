@@ -122,6 +122,7 @@ impl Walk {
 pub(crate) struct Packed {
     data: Vec<f32>,
     channels: usize,
+    outputs: usize,
     taps: usize,
     panels: usize,
 }
@@ -148,7 +149,7 @@ impl Packed {
                 }
             }
         }
-        Self { data, channels, taps: order.len(), panels }
+        Self { data, channels, outputs, taps: order.len(), panels }
     }
 }
 
@@ -221,7 +222,12 @@ impl Tiled for Pass<'_> {
             panel += P;
         }
         while panel < self.weights.panels {
-            self.panels::<S, M, 1, V>(simd, panel);
+            // Padding beyond the first vector stays zero.
+            match (S::F32_LANES, self.weights.outputs - panel * LANES <= S::F32_LANES) {
+                (8, true) => self.panels::<S, 12, 1, 1>(simd, panel),
+                (_, true) => self.panels::<S, M, 1, 1>(simd, panel),
+                _ => self.panels::<S, M, 1, V>(simd, panel),
+            }
             panel += 1;
         }
     }

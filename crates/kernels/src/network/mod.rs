@@ -24,7 +24,7 @@ use crate::image::stack::{Dense, DenseMut, Stack};
 use crate::network::classifier::Classifier;
 use crate::network::layer::{Kept, Layer, Mapping, Step, two};
 use crate::network::parameters::{NetworkParameters, OutputParameters};
-use crate::network::plan::{CHUNK, Phase, Plan, Stage};
+use crate::network::plan::{CHUNK, Phase, Place, Plan, Stage};
 use crate::parameters::Convolutions;
 use crate::pool::{Pool, Room, chunk};
 
@@ -248,7 +248,8 @@ impl Drop for NetworkTape {
 
 impl Inner {
     fn new_memory(&self, room: usize) -> Memory {
-        Memory { room, images: self.plan.places.iter().map(|&plane| Stack::of(plane, room)).collect() }
+        let image = |place: &Place| Stack::of(place.plane, place.room.min(room));
+        Memory { room, images: self.plan.places.iter().map(image).collect() }
     }
 
     fn new_kept(&self, room: usize) -> ChunkKept {
@@ -274,35 +275,30 @@ impl Inner {
 
     /// From the input's rows to the output's.
     fn forward(&self, chunks: &mut [Chunk<'_>]) {
-        let last = self.plan.phases.len() - 1;
-        for (number, phase) in self.plan.phases.iter().enumerate() {
-            let stages = match phase {
-                Phase::All(layer) => {
-                    self.forward_all(*layer, chunks);
-                    continue;
-                }
-                Phase::Each(stages) => stages,
-            };
-            chunks.par_iter_mut().with_max_len(1).for_each(|chunk| {
-                if number == 0 {
-                    self.enter(chunk);
-                }
-                stages.iter().for_each(|stage| self.forward_stage(stage, chunk));
-                if number == last {
-                    self.leave(chunk);
-                }
-            });
+        for phase in &self.plan.phases {
+            match phase {
+                Phase::All(layer) => self.forward_all(*layer, chunks),
+                Phase::Each(stages) => chunks.par_iter_mut().with_max_len(1).for_each(|chunk| {
+                    stages.iter().for_each(|stage| self.forward_stage(stage, chunk));
+                }),
+            }
         }
     }
 
     fn forward_stage(&self, stage: &Stage, chunk: &mut Chunk<'_>) {
         for examples in together(chunk.count, stage.together) {
+            if stage.first {
+                self.enter(chunk, examples.clone());
+            }
             for number in stage.layers.clone() {
                 let layer = &self.plan.layers[number];
                 for &step in &layer.forward {
                     layer.add_term(self.arch, step, &mut chunk.memory.images, examples.clone());
                 }
                 self.finish(number, chunk, examples.clone());
+            }
+            if stage.last {
+                self.leave(chunk, examples);
             }
         }
     }
@@ -327,22 +323,22 @@ impl Inner {
     }
 
     /// The inputs, in the order of planes.
-    fn enter(&self, chunk: &mut Chunk<'_>) {
+    fn enter(&self, chunk: &mut Chunk<'_>, examples: Range<usize>) {
         for (&[start, len], &[image, _]) in self.inputs.iter().zip(&self.plan.inputs) {
             let rows = Dense { data: chunk.input, stride: self.input_dim, start, len };
-            for example in 0..chunk.count {
+            for example in examples.clone() {
                 let (dense, out) = (rows.at(example), chunk.memory.images[image].at_mut(example));
-                let plane = self.plan.places[image];
+                let plane = self.plan.places[image].plane;
                 self.arch.dispatch(FromChannels { dense, out, plane, add: false });
             }
         }
     }
 
-    fn leave(&self, chunk: &mut Chunk<'_>) {
+    fn leave(&self, chunk: &mut Chunk<'_>, examples: Range<usize>) {
         let images = &chunk.memory.images[self.plan.layers[self.plan.layers.len() - 1].image];
         let each = chunk.output.len() / chunk.count;
-        for (example, out) in chunk.output.chunks_exact_mut(each).enumerate() {
-            let image = images.at(example);
+        for example in examples {
+            let (image, out) = (images.at(example), &mut chunk.output[example * each..][..each]);
             match &self.output {
                 Output::Image(plane) => {
                     self.arch.dispatch(ToChannels { image, plane: *plane, dense: out });
@@ -354,35 +350,30 @@ impl Inner {
 
     /// From cotangents of the output's rows to those of the input's.
     fn backward(&self, chunks: &mut [Chunk<'_>]) {
-        let last = self.plan.phases.len() - 1;
-        for (number, phase) in self.plan.phases.iter().enumerate().rev() {
-            let stages = match phase {
-                Phase::All(layer) => {
-                    self.backward_all(*layer, chunks);
-                    continue;
-                }
-                Phase::Each(stages) => stages,
-            };
-            chunks.par_iter_mut().with_max_len(1).for_each(|chunk| {
-                if number == last {
-                    self.enter_backward(chunk);
-                }
-                stages.iter().rev().for_each(|stage| self.backward_stage(stage, chunk));
-                if number == 0 {
-                    self.leave_backward(chunk);
-                }
-            });
+        for phase in self.plan.phases.iter().rev() {
+            match phase {
+                Phase::All(layer) => self.backward_all(*layer, chunks),
+                Phase::Each(stages) => chunks.par_iter_mut().with_max_len(1).for_each(|chunk| {
+                    stages.iter().rev().for_each(|stage| self.backward_stage(stage, chunk));
+                }),
+            }
         }
     }
 
     fn backward_stage(&self, stage: &Stage, chunk: &mut Chunk<'_>) {
         for examples in together(chunk.count, stage.together) {
+            if stage.last {
+                self.enter_backward(chunk, examples.clone());
+            }
             for number in stage.layers.clone().rev() {
                 self.gate(number, chunk, examples.clone());
                 let layer = &self.plan.layers[number];
                 for &step in &layer.backward {
                     layer.pull_term_back(self.arch, step, &mut chunk.memory.images, examples.clone());
                 }
+            }
+            if stage.first {
+                self.leave_backward(chunk, examples);
             }
         }
     }
@@ -409,11 +400,11 @@ impl Inner {
         }
     }
 
-    fn enter_backward(&self, chunk: &mut Chunk<'_>) {
+    fn enter_backward(&self, chunk: &mut Chunk<'_>, examples: Range<usize>) {
         let images = &mut chunk.memory.images[self.plan.layers[self.plan.layers.len() - 1].cotangent];
         let each = chunk.input.len() / chunk.count;
-        for (example, u) in chunk.input.chunks_exact(each).enumerate() {
-            let out = images.at_mut(example);
+        for example in examples {
+            let (u, out) = (&chunk.input[example * each..][..each], images.at_mut(example));
             match &self.output {
                 Output::Image(plane) => {
                     self.arch.dispatch(FromChannels { dense: u, out, plane: *plane, add: false });
@@ -424,12 +415,13 @@ impl Inner {
     }
 
     /// The inputs' cotangents, in the order of rows.
-    fn leave_backward(&self, chunk: &mut Chunk<'_>) {
+    fn leave_backward(&self, chunk: &mut Chunk<'_>, examples: Range<usize>) {
         for (&[start, len], &[_, cotangent]) in self.inputs.iter().zip(&self.plan.inputs) {
             let mut rows = DenseMut { data: &mut *chunk.output, stride: self.input_dim, start, len };
-            for example in 0..chunk.count {
+            for example in examples.clone() {
                 let (image, dense) = (chunk.memory.images[cotangent].at(example), rows.at(example));
-                self.arch.dispatch(ToChannels { image, plane: self.plan.places[cotangent], dense });
+                let plane = self.plan.places[cotangent].plane;
+                self.arch.dispatch(ToChannels { image, plane, dense });
             }
         }
     }

@@ -21,10 +21,18 @@ const TOGETHER: usize = 1024;
 pub(crate) struct Plan {
     pub layers: Vec<Layer>,
     /// The images' memory, cotangents included.
-    pub places: Vec<Plane>,
+    pub places: Vec<Place>,
     /// Where the inputs and their cotangents are.
     pub inputs: Vec<[usize; 2]>,
     pub phases: Vec<Phase>,
+}
+
+/// Where images of one shape are, one after another.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub plane: Plane,
+    /// For so many examples at a time: those of a chunk, or those that are worked on together where nothing else needs them.
+    pub room: usize,
 }
 
 /// What is done before tasks meet.
@@ -41,6 +49,10 @@ pub(crate) enum Phase {
 pub(crate) struct Stage {
     pub layers: Range<usize>,
     pub together: usize,
+    /// Whether the inputs come in before it.
+    pub first: bool,
+    /// Whether the output goes out after it.
+    pub last: bool,
 }
 
 /// Which places are taken.
@@ -84,9 +96,54 @@ impl Plan {
         let mut places = Places::default();
         let images = lay_out_images(&mut made, layers, &planes, inputs.len(), &mut places);
         let cotangents = lay_out_cotangents(&mut made, layers, &planes, inputs.len(), &mut places);
-        let inputs = images.into_iter().zip(cotangents).map(|(image, cotangent)| [image, cotangent]);
-        Self { inputs: inputs.collect(), phases: phases(&made), layers: made, places: places.planes }
+        let inputs: Vec<[usize; 2]> =
+            images.into_iter().zip(cotangents).map(|(image, cotangent)| [image, cotangent]).collect();
+        let phases = phases(&made);
+        let places = rooms(places.planes, &made, &inputs, &phases);
+        Self { layers: made, places, inputs, phases }
     }
+}
+
+/// Memory for as many examples as a place is needed for: what only one stage touches has to last while a few examples are
+/// worked on, and stays in the cache.
+fn rooms(planes: Vec<Plane>, layers: &[Layer], inputs: &[[usize; 2]], phases: &[Phase]) -> Vec<Place> {
+    // By which stage and for how many; `None` where a second one came.
+    let mut rooms: Vec<Option<(Option<usize>, usize)>> = vec![None; planes.len()];
+    let mut touch = |place: usize, by: Option<usize>, together: usize| {
+        rooms[place] = match rooms[place] {
+            Some((other, _)) if other != by => Some((None, CHUNK)),
+            _ => Some((by, together)),
+        };
+    };
+    let touched = |layer: &Layer| -> Vec<usize> {
+        let steps = layer.forward.iter().chain(&layer.backward).map(|step| step.at);
+        steps.chain([layer.image, layer.cotangent]).collect()
+    };
+    let output = &layers[layers.len() - 1];
+    for phase in phases {
+        let stages = match phase {
+            Phase::All(number) => {
+                touched(&layers[*number]).into_iter().for_each(|at| touch(at, None, CHUNK));
+                continue;
+            }
+            Phase::Each(stages) => stages,
+        };
+        for stage in stages {
+            let mut places: Vec<usize> = layers[stage.layers.clone()].iter().flat_map(touched).collect();
+            if stage.first {
+                places.extend(inputs.iter().flatten());
+            }
+            if stage.last {
+                places.extend([output.image, output.cotangent]);
+            }
+            places.into_iter().for_each(|at| touch(at, Some(stage.layers.start), stage.together));
+        }
+    }
+    let place = |(plane, room): (Plane, Option<(Option<usize>, usize)>)| Place {
+        plane,
+        room: room.map_or(CHUNK, |(_, room)| room),
+    };
+    planes.into_iter().zip(rooms).map(place).collect()
 }
 
 /// A layer that is nowhere yet.
@@ -203,10 +260,14 @@ fn lay_out_cotangents(
 
 /// Layers of one size go together, wide ones by themselves; chunks come in and go out by themselves.
 fn phases(layers: &[Layer]) -> Vec<Phase> {
+    let stage = |layers: Range<usize>, together: usize| Stage { layers, together, first: false, last: false };
     let mut phases = Vec::new();
     let mut stages: Vec<Stage> = Vec::new();
     for (number, layer) in layers.iter().enumerate() {
         if layer.is_wide() {
+            if number == 0 {
+                stages.push(stage(0..0, CHUNK));
+            }
             phases.push(Phase::Each(std::mem::take(&mut stages)));
             phases.push(Phase::All(number));
             continue;
@@ -214,9 +275,20 @@ fn phases(layers: &[Layer]) -> Vec<Phase> {
         let together = (TOGETHER / (layer.plane.height * layer.plane.width)).clamp(1, CHUNK);
         match stages.last_mut() {
             Some(stage) if stage.together == together => stage.layers.end = number + 1,
-            _ => stages.push(Stage { layers: number..number + 1, together }),
+            _ => stages.push(stage(number..number + 1, together)),
         }
     }
+    if stages.is_empty() {
+        stages.push(stage(layers.len()..layers.len(), CHUNK));
+    }
     phases.push(Phase::Each(stages));
+    if let Some(Phase::Each(stages)) = phases.first_mut() {
+        stages[0].first = true;
+    }
+    if let Some(Phase::Each(stages)) = phases.last_mut()
+        && let Some(stage) = stages.last_mut()
+    {
+        stage.last = true;
+    }
     phases
 }
