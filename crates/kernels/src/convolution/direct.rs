@@ -74,7 +74,7 @@ impl Walk {
             groups[0].kernel.reverse();
             return Self(groups);
         }
-        assert!(stride == 2 && u.border() == 1);
+        assert_eq!(stride, 2);
         assert_eq!([dx.height, dx.width].map(|side| side.div_ceil(2)), [u.height, u.width]);
         if kernel == 1 {
             // Only even pixels are read.
@@ -84,6 +84,7 @@ impl Walk {
                 .collect();
             return Self(vec![Group::new(pixels, vec![0], vec![0])]);
         }
+        assert!(kernel == 3 && u.border() == 1);
         // Row 2y − 1 + d of the input is read by row y of the output through tap row d. So an even row 2r
         // is read by row r through tap 1; an odd row 2r + 1 by row r + 1 through tap 0 and by r through 2.
         let reads = |parity: usize| match parity {
