@@ -1,4 +1,4 @@
-//! Feedforward baselines as attacks see them: in evaluation mode, their gradient by autodiff.
+//! Feedforward baselines as attacks see them: in evaluation mode.
 //!
 //! There is one readout and one gradient, and the gradient is the true one.
 
@@ -33,12 +33,8 @@ impl<M: Feedforward> Classifier for FeedforwardVictim<'_, M> {
 
 impl<M: Feedforward> WhiteBox for FeedforwardVictim<'_, M> {
     fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
-        let tracked = images.clone().autodiff().require_grad();
-        let logits = self.model.forward(tracked.clone(), &Phase::Evaluate);
-        let plain = logits.clone().inner();
-        let (values, derivative) = objective.values_and_derivative(&plain);
-        let gradients = (logits * derivative).sum().backward();
-        let gradient = tracked.grad(&gradients).unwrap_or_else(|| images.zeros_like());
-        ValueAndGradient { logits: plain, values, gradient }
+        let (logits, pull_back) = self.model.linearize(images);
+        let (values, derivative) = objective.values_and_derivative(&logits);
+        ValueAndGradient { gradient: pull_back(derivative), logits, values }
     }
 }

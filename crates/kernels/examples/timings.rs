@@ -1,4 +1,5 @@
-//! Times the cell of MDEQ-small and MDEQ-large: evaluation, linearisation, vector-Jacobian products.
+//! Times the cell of MDEQ-small and MDEQ-large, and ResNet-18 of width 8 and 64: evaluation, linearisation, vector-Jacobian
+//! products.
 //!
 //! `cargo run --release -p equipoise-kernels --example timings [BATCH] [REPETITIONS] [CASE]`
 //!
@@ -12,8 +13,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use equipoise_kernels::{
-    BlockParameters, Cell, CellParameters, Convolutions, NormParameters, PathParameters, PostParameters,
-    StepParameters,
+    BiasedConv, BlockParameters, Cell, CellParameters, Convolutions, Map, Network, NetworkParameters,
+    NormParameters, OutputParameters, PathParameters, PostParameters, StepParameters, Term,
 };
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -33,6 +34,72 @@ fn main() {
             time(name, &parameters, batch, repetitions, only.as_deref());
         }
     }
+    for width in [8, 64] {
+        let name = format!("resnet18-{width}");
+        if only.as_ref().is_none_or(|only| only.split(' ').next() == Some(&name)) {
+            time_network(&name, &resnet18(width), batch, repetitions, only.as_deref());
+        }
+    }
+}
+
+/// Times a network.
+fn time_network(
+    name: &str,
+    (parameters, terms): &(NetworkParameters, usize),
+    batch: usize,
+    repetitions: usize,
+    only: Option<&str>,
+) {
+    let started = Instant::now();
+    let network = Network::new(parameters, Convolutions::Winograd);
+    println!("{name}: prepared in {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
+    let mut random = Random(7);
+    let input = random.numbers(batch * network.input_dim(), 1.0);
+    let cotangent = random.numbers(batch * network.output_dim(), 1.0);
+    let (mut output, mut gradient) = (vec![0.0; cotangent.len()], vec![0.0; input.len()]);
+    let work = 2.0 * (*terms * batch) as f64;
+    let report = |what: &str, work: f64, run: &mut dyn FnMut()| {
+        if only.is_none_or(|only| only == name || only == format!("{name} {what}")) {
+            report(what, repetitions, work, run);
+        }
+    };
+    report("forward", work, &mut || network.forward(&input, &mut output));
+    report("linearize", work, &mut || drop(network.linearize(&input, &mut output)));
+    report("linearize and vjp", 2.0 * work, &mut || {
+        network.linearize(&input, &mut output).pull_back(&cotangent, &mut gradient);
+    });
+}
+
+/// A ResNet-18 of random weights for 32×32 colour images, and its products for one of them.
+fn resnet18(width: usize) -> (NetworkParameters, usize) {
+    let (mut random, mut terms) = (Random(1), 0);
+    let mut conv = |from: usize, channels: [usize; 2], size: usize, stride: usize, side: usize| {
+        let [input, output] = channels;
+        let count = input * output * size * size;
+        terms += count * side * side;
+        let kernel = random.numbers(count, (2.0 / (input * size * size) as f32).sqrt());
+        Term::conv(from, size, stride, BiasedConv { kernel, bias: vec![0.1; output] })
+    };
+    let last = 8 * width;
+    let (weight, bias) = (vec![0.1; 10 * last], vec![0.0; 10]);
+    let output = OutputParameters::Logits { window: [4, 4], weight, bias };
+    let mut network = NetworkParameters::new(vec![[3, 32, 32]], output);
+    let mut x = network.layer(vec![conv(0, [3, width], 3, 1, 32)], true);
+    let mut input = width;
+    for stage in 0..4 {
+        let (output, side) = (width << stage, 32 >> stage);
+        for _ in 0..2 {
+            let stride = if input == output { 1 } else { 2 };
+            let h = network.layer(vec![conv(x, [input, output], 3, stride, side)], true);
+            let shortcut = match stride {
+                1 => Term { from: x, map: Map::Same },
+                _ => conv(x, [input, output], 1, 2, side),
+            };
+            x = network.layer(vec![conv(h, [output, output], 3, 1, side), shortcut], true);
+            input = output;
+        }
+    }
+    (network, terms)
 }
 
 fn time(name: &str, parameters: &CellParameters, batch: usize, repetitions: usize, only: Option<&str>) {

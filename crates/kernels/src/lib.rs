@@ -1,8 +1,10 @@
-//! Fused CPU operations of the MDEQ cell, stem and head (Bai, Koltun and Kolter 2020), without a framework.
+//! Fused CPU operations of the MDEQ cell, stem and head (Bai, Koltun and Kolter 2020) and of feedforward networks, without a
+//! framework.
 //!
 //! A [`Cell`] is made of plain numbers ([`CellParameters`]), and evaluates f(z; x), or evaluates it and keeps a
 //! [`Tape`] for vector-Jacobian products with respect to state, injection and parameters. A [`Head`] does the same
-//! for the way from states to logits.
+//! for the way from states to logits. A [`Network`] is any feedforward network of convolutions in evaluation, described by
+//! [`NetworkParameters`].
 //!
 //! What makes it fast: examples are images in H, W, C order with a border of zeros (`image`); a convolution is
 //! a sum over taps and channels straight from the image, its result held in registers (`convolution::direct`), or has
@@ -23,6 +25,7 @@ mod batch_norm;
 mod stem;
 mod cell;
 mod head;
+mod network;
 mod broyden;
 pub mod machine;
 pub mod memory;
@@ -34,6 +37,8 @@ pub use cell::Cell;
 pub use cell::tape::Tape;
 pub use head::training::{HeadGradients, HeadPass};
 pub use head::{Head, HeadTape};
+pub use network::parameters::{LayerParameters, Map, NetworkParameters, OutputParameters, Term};
+pub use network::{Network, NetworkTape};
 pub use parameters::{
     BiasedConv, BlockParameters, BottleneckParameters, CellParameters, Convolutions, HeadParameters,
     NormParameters, NormedConv, PathParameters, PostParameters, Statistics, StemConv, StemParameters,

@@ -19,7 +19,7 @@ use crate::{
 };
 
 #[derive(Clone)]
-struct Random(u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
     fn next(&mut self) -> f32 {
@@ -27,7 +27,7 @@ impl Random {
         (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
     }
 
-    fn numbers(&mut self, count: usize) -> Vec<f32> {
+    pub fn numbers(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| self.next()).collect()
     }
 
@@ -56,7 +56,7 @@ pub(crate) fn archs() -> Vec<Arch> {
 }
 
 /// Size, stride, channels in and out, height and width of the output.
-const SHAPES: [(usize, usize, [usize; 2], [usize; 2]); 15] = [
+const SHAPES: [(usize, usize, [usize; 2], [usize; 2]); 17] = [
     (3, 1, [3, 5], [4, 3]),
     (3, 1, [20, 40], [3, 2]),
     (3, 2, [4, 17], [2, 3]),
@@ -71,6 +71,8 @@ const SHAPES: [(usize, usize, [usize; 2], [usize; 2]); 15] = [
     (3, 2, [40, 33], [8, 8]),
     (1, 1, [6, 50], [2, 2]),
     (1, 1, [1, 1], [1, 1]),
+    (1, 2, [6, 50], [2, 2]),
+    (1, 2, [17, 8], [3, 2]),
     (3, 1, [330, 16], [1, 2]),
 ];
 
@@ -101,7 +103,7 @@ fn convolutions_are_the_sums_that_define_them() {
                                     3 => {
                                         x_plane.raw_offset(row * stride + tap / 3, column * stride + tap % 3)
                                     }
-                                    _ => x_plane.offset(row, column),
+                                    _ => x_plane.offset(row * stride, column * stride),
                                 };
                                 for k in 0..input {
                                     let weight = kernel[(n * input + k) * size * size + tap];

@@ -9,10 +9,31 @@ use super::mdeq::ConfigError;
 use super::normalisation::Normalisation;
 use crate::batch::{Images, Logits};
 
+/// From a cotangent u of the logits to uᵀ ∂logits/∂images.
+pub type FeedforwardPullBack<'a> = Box<dyn FnOnce(Logits) -> Images + 'a>;
+
 /// A model that maps images to logits in one pass.
 pub trait Feedforward: Module + Sync + 'static {
     /// `[N, C, H, W]` to `[N, K]`, in Burn operations.
     fn forward(&self, images: Images, phase: &Phase<'_>) -> Logits;
+
+    /// The logits `[N, K]` of untracked images `[N, C, H, W]` in evaluation, and the way back. Parameters are
+    /// constants.
+    fn linearize(&self, images: &Images) -> (Logits, FeedforwardPullBack<'_>) {
+        self.linearize_tracked(images)
+    }
+
+    /// The same through autodiff, for any model: the reference for those that have a way of their own.
+    fn linearize_tracked(&self, images: &Images) -> (Logits, FeedforwardPullBack<'_>) {
+        let tracked = images.clone().autodiff().require_grad();
+        let logits = self.forward(tracked.clone(), &Phase::Evaluate);
+        let plain = logits.clone().inner();
+        let pull_back = move |cotangent: Logits| {
+            let gradients = (logits * cotangent).sum().backward();
+            tracked.grad(&gradients).unwrap_or_else(|| tracked.inner().zeros_like())
+        };
+        (plain, Box::new(pull_back))
+    }
 
     /// Number of classes K.
     fn classes(&self) -> usize;

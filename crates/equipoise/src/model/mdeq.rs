@@ -11,8 +11,6 @@ mod config;
 mod fused;
 mod fusion;
 mod head;
-mod normed;
-mod prepared;
 mod stem;
 
 pub use block::Block;

@@ -5,14 +5,17 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
+use equipoise_kernels::{NetworkParameters, Term};
 use serde::{Deserialize, Serialize};
 
-use super::feedforward::{Feedforward, check_images, pooled};
+use super::feedforward::{Feedforward, FeedforwardPullBack, check_images, pooled};
 use super::init::{Init, Law};
 use super::layers::{BatchNorm, Conv2d, Dense, Layer, Phase, sequence};
 use super::limits::{MAX_CHANNELS, at_most, parameters_within};
 use super::mdeq::ConfigError;
+use super::network::{Fused, conv_norm, network};
 use super::normalisation::{Normalisation, normalised};
+use super::normed::normed;
 use crate::batch::{Images, Logits};
 
 /// Side of the window of the final pooling: all of the last stage for images of 25 to 32 pixels.
@@ -94,7 +97,9 @@ impl ResNet18Config {
             layer3: stage(widths[1], widths[2], init),
             layer4: stage(widths[2], widths[3], init),
             linear: Dense::new(widths[3], self.classes, init),
+            image: self.image,
             normalisation: self.normalisation.clone(),
+            fused: Fused::new(self.image),
         }
     }
 }
@@ -135,6 +140,19 @@ impl BasicBlock {
         let h = activation::relu(self.bn1.forward(self.conv1.forward(x), phase));
         activation::relu(self.bn2.forward(self.conv2.forward(h), phase) + shortcut)
     }
+
+    /// The block as layers, from one image to another.
+    fn layers(&self, x: usize, network: &mut NetworkParameters) -> usize {
+        let h = network.layer(vec![conv_norm(x, &self.conv1, &self.bn1)], true);
+        let shortcut = match &self.shortcut[..] {
+            [] => Term::same(x),
+            layers => {
+                let (conv, norm) = normed(layers);
+                conv_norm(x, conv, norm)
+            }
+        };
+        network.layer(vec![conv_norm(h, &self.conv2, &self.bn2), shortcut], true)
+    }
 }
 
 /// A ResNet-18.
@@ -155,16 +173,44 @@ pub struct ResNet18 {
     /// The classifier.
     pub linear: Dense,
     #[module(skip)]
+    image: [usize; 3],
+    #[module(skip)]
     normalisation: Option<Normalisation>,
+    #[module(skip)]
+    fused: Fused,
+}
+
+impl ResNet18 {
+    fn blocks(&self) -> impl Iterator<Item = &BasicBlock> {
+        [&self.layer1, &self.layer2, &self.layer3, &self.layer4].into_iter().flatten()
+    }
+
+    /// The network as layers, batch normalisations folded.
+    fn layers(&self) -> NetworkParameters {
+        let (mut network, x) = network(self.image, self.normalisation.as_ref(), (3, WINDOW), &self.linear);
+        let x = network.layer(vec![conv_norm(x, &self.conv1, &self.bn1)], true);
+        self.blocks().fold(x, |x, block| block.layers(x, &mut network));
+        network
+    }
 }
 
 impl Feedforward for ResNet18 {
+    /// Fused kernels for plain float32 tensors on the flex CPU device in evaluation, Burn operations otherwise.
     fn forward(&self, images: Images, phase: &Phase<'_>) -> Logits {
+        if let Phase::Evaluate = phase
+            && let Some(logits) = self.fused.forward(self, &images, || self.layers())
+        {
+            return logits;
+        }
         let images = normalised(self.normalisation.as_ref(), images);
         let x = activation::relu(self.bn1.forward(self.conv1.forward(images), phase));
-        let stages = [&self.layer1, &self.layer2, &self.layer3, &self.layer4];
-        let x = stages.into_iter().flatten().fold(x, |x, block| block.forward(x, phase));
+        let x = self.blocks().fold(x, |x, block| block.forward(x, phase));
         self.linear.forward(pooled(x, WINDOW))
+    }
+
+    fn linearize(&self, images: &Images) -> (Logits, FeedforwardPullBack<'_>) {
+        let fused = self.fused.linearize(self, images, || self.layers());
+        fused.unwrap_or_else(|| self.linearize_tracked(images))
     }
 
     fn classes(&self) -> usize {

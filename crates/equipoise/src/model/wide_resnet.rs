@@ -7,13 +7,15 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
+use equipoise_kernels::{NetworkParameters, Term};
 use serde::{Deserialize, Serialize};
 
-use super::feedforward::{Feedforward, check_images, pooled};
+use super::feedforward::{Feedforward, FeedforwardPullBack, check_images, pooled};
 use super::init::{Init, Law};
 use super::layers::{BatchNorm, Conv2d, Dense, Phase};
 use super::limits::{MAX_CHANNELS, at_most, parameters_within};
 use super::mdeq::ConfigError;
+use super::network::{Fused, conv, conv_norm, network, norm};
 use super::normalisation::{Normalisation, normalised};
 use crate::batch::{Images, Logits};
 
@@ -116,7 +118,9 @@ impl WideResNetConfig {
             block3: stage(widths[1], widths[2], 2, init),
             bn1: BatchNorm::new(widths[2], true, init),
             fc: Dense::new(widths[2], self.classes, init),
+            image: self.image,
             normalisation: self.normalisation.clone(),
+            fused: Fused::new(self.image),
         }
     }
 }
@@ -158,6 +162,17 @@ impl WideBlock {
         let h = activation::relu(self.bn2.forward(self.conv1.forward(h), phase));
         self.conv2.forward(h) + shortcut
     }
+
+    /// The block as layers, from one image to another.
+    fn layers(&self, x: usize, network: &mut NetworkParameters) -> usize {
+        let h = network.layer(vec![norm(x, &self.bn1)], true);
+        let shortcut = match &self.convShortcut {
+            Some(shortcut) => conv(h, shortcut),
+            None => Term::same(x),
+        };
+        let h = network.layer(vec![conv_norm(h, &self.conv1, &self.bn2)], true);
+        network.layer(vec![conv(h, &self.conv2), shortcut], false)
+    }
 }
 
 /// Blocks at one resolution.
@@ -183,18 +198,47 @@ pub struct WideResNet {
     /// The classifier.
     pub fc: Dense,
     #[module(skip)]
+    image: [usize; 3],
+    #[module(skip)]
     normalisation: Option<Normalisation>,
+    #[module(skip)]
+    fused: Fused,
+}
+
+impl WideResNet {
+    fn blocks(&self) -> impl Iterator<Item = &WideBlock> {
+        [&self.block1, &self.block2, &self.block3].into_iter().flat_map(|stage| &stage.layer)
+    }
+
+    /// The network as layers, batch normalisations folded into the convolutions before them where there is nothing between.
+    fn layers(&self) -> NetworkParameters {
+        let (mut network, x) = network(self.image, self.normalisation.as_ref(), (2, WINDOW), &self.fc);
+        let x = network.layer(vec![conv(x, &self.conv1)], false);
+        let x = self.blocks().fold(x, |x, block| block.layers(x, &mut network));
+        network.layer(vec![norm(x, &self.bn1)], true);
+        network
+    }
 }
 
 impl Feedforward for WideResNet {
+    /// Fused kernels for plain float32 tensors on the flex CPU device in evaluation, Burn operations otherwise.
     fn forward(&self, images: Images, phase: &Phase<'_>) -> Logits {
-        let stages = [&self.block1, &self.block2, &self.block3];
-        let blocks = stages.into_iter().flat_map(|stage| &stage.layer);
-        let x = blocks
+        if let Phase::Evaluate = phase
+            && let Some(logits) = self.fused.forward(self, &images, || self.layers())
+        {
+            return logits;
+        }
+        let x = self
+            .blocks()
             .fold(self.conv1.forward(normalised(self.normalisation.as_ref(), images)), |x, block| {
                 block.forward(x, phase)
             });
         self.fc.forward(pooled(activation::relu(self.bn1.forward(x, phase)), WINDOW))
+    }
+
+    fn linearize(&self, images: &Images) -> (Logits, FeedforwardPullBack<'_>) {
+        let fused = self.fused.linearize(self, images, || self.layers());
+        fused.unwrap_or_else(|| self.linearize_tracked(images))
     }
 
     fn classes(&self) -> usize {

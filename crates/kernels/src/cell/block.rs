@@ -184,14 +184,14 @@ impl Block {
             y: chunk.scratch.hidden.images_mut(0),
             count: chunk.count,
         });
-        self.conv1.apply_to_all(arch, batch.collect());
+        self.conv1.apply_to_all(arch, batch.collect(), false);
         chunks.par_iter_mut().for_each(|chunk| self.rectify(arch, 0..chunk.count, chunk));
         let batch = chunks.iter_mut().map(|chunk| Share {
             x: chunk.scratch.hidden.images(0),
             y: chunk.tape.mixed.images_mut(0),
             count: chunk.count,
         });
-        self.conv2.apply_to_all(arch, batch.collect());
+        self.conv2.apply_to_all(arch, batch.collect(), false);
         chunks.par_iter_mut().for_each(|chunk| self.leave(arch, 0..chunk.count, chunk));
     }
 

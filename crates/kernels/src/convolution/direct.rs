@@ -4,7 +4,7 @@
 //! pixel moved by the tap, times weights. What differs is which pixels read where ([`Walk`]) and how the
 //! weights are ordered ([`Packed`]). Stride 2 reads every other pixel. The data gradient of stride 1 has its
 //! taps flipped and its weights transposed; that of stride 2 falls into four such sums, one for each parity
-//! of the pixel's row and column.
+//! of the pixel's row and column. One by one, only the pixels of even row and column have any.
 
 use std::ops::Range;
 
@@ -54,7 +54,7 @@ impl Walk {
     /// bordered input.
     pub fn forward(kernel: usize, stride: usize, x: Plane, y: Plane) -> Self {
         assert!(kernel == 1 || (kernel == 3 && x.border() == 1));
-        assert_eq!([x.height, x.width], [y.height * stride, y.width * stride]);
+        assert_eq!([x.height, x.width].map(|side| side.div_ceil(stride)), [y.height, y.width]);
         let corner = |row: usize, column: usize| match kernel {
             1 => x.offset(row * stride, column * stride),
             _ => x.raw_offset(row * stride, column * stride),
@@ -74,8 +74,17 @@ impl Walk {
             groups[0].kernel.reverse();
             return Self(groups);
         }
-        assert!(kernel == 3 && stride == 2 && u.border() == 1);
-        assert_eq!([dx.height, dx.width], [u.height * 2, u.width * 2]);
+        assert_eq!(stride, 2);
+        assert_eq!([dx.height, dx.width].map(|side| side.div_ceil(2)), [u.height, u.width]);
+        if kernel == 1 {
+            // Only even pixels are read.
+            let pixels = (0..u.height)
+                .flat_map(|row| (0..u.width).map(move |column| (row, column)))
+                .map(|(row, column)| (u.offset(row, column), dx.offset(2 * row, 2 * column)))
+                .collect();
+            return Self(vec![Group::new(pixels, vec![0], vec![0])]);
+        }
+        assert!(kernel == 3 && u.border() == 1);
         // Row 2y − 1 + d of the input is read by row y of the output through tap row d. So an even row 2r
         // is read by row r through tap 1; an odd row 2r + 1 by row r + 1 through tap 0 and by r through 2.
         let reads = |parity: usize| match parity {
@@ -83,8 +92,9 @@ impl Walk {
             _ => &[(1, 0), (0, 2)],
         };
         let groups = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(odd_row, odd_column)| {
-            let pixels = (0..u.height)
+            let pixels: Vec<(usize, usize)> = (0..u.height)
                 .flat_map(|row| (0..u.width).map(move |column| (row, column)))
+                .filter(|(row, column)| 2 * row + odd_row < dx.height && 2 * column + odd_column < dx.width)
                 .map(|(row, column)| {
                     (u.offset(row, column), dx.offset(2 * row + odd_row, 2 * column + odd_column))
                 })
@@ -97,7 +107,8 @@ impl Walk {
                 .unzip();
             Group::new(pixels, taps, kernel)
         });
-        Self(groups.to_vec())
+        // In images one pixel high or wide, some parities do not occur.
+        Self(groups.into_iter().filter(|group| !group.pixels.is_empty()).collect())
     }
 
     /// The pixels and taps of a forward walk.
@@ -112,6 +123,7 @@ impl Walk {
 pub(crate) struct Packed {
     data: Vec<f32>,
     channels: usize,
+    outputs: usize,
     taps: usize,
     panels: usize,
 }
@@ -138,7 +150,7 @@ impl Packed {
                 }
             }
         }
-        Self { data, channels, taps: order.len(), panels }
+        Self { data, channels, outputs, taps: order.len(), panels }
     }
 }
 
@@ -211,7 +223,12 @@ impl Tiled for Pass<'_> {
             panel += P;
         }
         while panel < self.weights.panels {
-            self.panels::<S, M, 1, V>(simd, panel);
+            // Padding beyond the first vector stays zero.
+            match (S::F32_LANES, self.weights.outputs - panel * LANES <= S::F32_LANES) {
+                (8, true) => self.panels::<S, 12, 1, 1>(simd, panel),
+                (_, true) => self.panels::<S, M, 1, 1>(simd, panel),
+                _ => self.panels::<S, M, 1, V>(simd, panel),
+            }
             panel += 1;
         }
     }

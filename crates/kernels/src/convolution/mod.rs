@@ -117,7 +117,9 @@ impl Counter {
                 // Gradients are summed over the whole batch: the larger tiles always pay.
                 (scheme, scheme, Scheme::at_stride_1(size_of_output, true))
             }
-            (Convolutions::Winograd, 3, 2) => (None, Scheme::back_at_stride_2(size_of_output), None),
+            (Convolutions::Winograd, 3, 2) if [x.height, x.width] == size_of_output.map(|side| 2 * side) => {
+                (None, Scheme::back_at_stride_2(size_of_output), None)
+            }
             _ => (None, None, None),
         };
         let forward = match forward {
@@ -167,9 +169,14 @@ impl Conv {
         matches!(&self.forward, Method::Winograd(Winograd { wide: true, .. }))
     }
 
-    /// y = conv(x) for a whole batch.
-    pub fn apply_to_all(&self, arch: Arch, batch: Vec<Share<'_>>) {
-        self.forward.apply_to_all(arch, batch, false);
+    /// y (+)= conv(x) for a whole batch.
+    pub fn apply_to_all(&self, arch: Arch, batch: Vec<Share<'_>>, accumulate: bool) {
+        self.forward.apply_to_all(arch, batch, accumulate);
+    }
+
+    /// Whether a data gradient sets every pixel: one by one at stride 2, only every other row and column does it.
+    pub fn pulls_back_everywhere(&self) -> bool {
+        self.stride == 1 || self.shape[2] > 1
     }
 
     /// From x = the output's cotangent to y (+)= uᵀ ∂conv/∂x, for a whole batch.

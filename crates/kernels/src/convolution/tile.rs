@@ -76,7 +76,7 @@ pub(crate) struct Rows<const M: usize> {
 /// For each row i and column n of `P` panels: output\[i\]\[n\] (+)= Σ over taps t and channels k of
 /// x\[input\[i\] + t + k\] · w\[t, k, n\].
 ///
-/// `V` vectors make a panel. `weights` are `P` panels `panel_stride` apart, each `[taps, channels, LANES]`.
+/// `V` vectors make a panel; of a single panel there may be fewer, and then only these are computed. `weights` are `P` panels `panel_stride` apart, each `[taps, channels, LANES]`.
 ///
 /// # Safety
 ///
@@ -96,7 +96,7 @@ pub(crate) unsafe fn gather<S: Simd, const M: usize, const P: usize, const V: us
     y: *mut f32,
     accumulate: bool,
 ) {
-    debug_assert_eq!(V * S::F32_LANES, LANES);
+    debug_assert!(V * S::F32_LANES == LANES || (P == 1 && V * S::F32_LANES < LANES));
     // SAFETY: all pointers stay within the ranges that the caller vouches for.
     unsafe {
         let mut sum = [[[simd.splat_f32s(0.0); V]; P]; M];
@@ -148,7 +148,7 @@ pub(crate) unsafe fn gather<S: Simd, const M: usize, const P: usize, const V: us
 
 /// For each of `M` rows i and column n of `P` panels: y\[i\]\[n\] (+)= Σ over channels k of x\[i\]\[k\] · w\[k\]\[n\].
 ///
-/// Rows are `x_stride` and `y_stride` apart. Meanwhile `channels * LANES` floats at `ahead`, which may lie
+/// Rows are `x_stride` and `y_stride` apart. Of a single panel there may be fewer vectors than it has. Meanwhile `channels * LANES` floats at `ahead`, which may lie
 /// anywhere, are fetched into the cache.
 ///
 /// # Safety
@@ -168,7 +168,7 @@ pub(crate) unsafe fn product<S: Simd, const M: usize, const P: usize, const V: u
     accumulate: bool,
     ahead: *const f32,
 ) {
-    debug_assert_eq!(V * S::F32_LANES, LANES);
+    debug_assert!(V * S::F32_LANES == LANES || (P == 1 && V * S::F32_LANES < LANES));
     // SAFETY: all pointers stay within the ranges that the caller vouches for.
     unsafe {
         let at = |i: usize, p: usize, v: usize| {

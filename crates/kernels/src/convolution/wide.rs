@@ -181,7 +181,7 @@ impl Group<'_> {
             let out = &mut products[point * stride..][..rows * P * LANES];
             for (block, out) in out.chunks_exact_mut(R * P * LANES).enumerate() {
                 let x = &patches[(block * points + point) * (R * depth + APART)..][..R * depth];
-                let weights = Weights { numbers: weights, channels, panels: present };
+                let weights = Weights { numbers: weights, channels, panels: present, outputs: width };
                 rows_product::<S, R, P, V>(simd, x, depth, weights, block, out, false);
             }
         }

@@ -221,7 +221,7 @@ impl Block<'_> {
                 let image = at + example * self.x.stride + from;
                 let corner = conv.x.raw_offset(I - 1, I - 1) + padded;
                 let patch = &self.x.data[image..image + corner];
-                for channel in (0..padded).step_by(S::F32_LANES) {
+                for channel in (0..here).step_by(S::F32_LANES) {
                     let out = &mut patches[row * depth + channel..];
                     assert!(out.len() >= (points - 1) * patch_stride + S::F32_LANES);
                     // SAFETY: the patch ends with the padded channels of its last corner, and the room for
@@ -239,6 +239,7 @@ impl Block<'_> {
                 let out = if parts > 1 { group * group_len } else { 0 };
                 let out = &mut products[out..out + group_len];
                 let width = present * LANES;
+                let outputs = width.min(conv.y.channels - panel * LANES);
                 let start = panel * LANES * points * channels + from * points * width;
                 let weights = &conv.kernel[start..start + points * here * width];
                 for (point, weights) in weights.chunks_exact(here * width).enumerate() {
@@ -247,7 +248,7 @@ impl Block<'_> {
                     for (row, (x, out)) in
                         x.chunks_exact(R * depth).zip(out.chunks_exact_mut(R * P * LANES)).enumerate()
                     {
-                        let weights = Weights { numbers: weights, channels: here, panels: present };
+                        let weights = Weights { numbers: weights, channels: here, panels: present, outputs };
                         rows_product::<S, R, P, V>(simd, x, depth, weights, row, out, part > 0);
                     }
                 }
@@ -259,7 +260,8 @@ impl Block<'_> {
                     let image = at + example * self.y_stride + panel * LANES;
                     let corner = conv.y.raw_offset(O - 1, O - 1) + present * LANES;
                     let image = &mut self.y[image..image + corner];
-                    for lane in (0..present * LANES).step_by(S::F32_LANES) {
+                    // Padding beyond the last vector stays zero.
+                    for lane in (0..outputs).step_by(S::F32_LANES) {
                         let from = &out[row * P * LANES + lane..];
                         assert!(from.len() >= (points - 1) * product_stride + S::F32_LANES);
                         // SAFETY: the image ends with the last of the tile's results, and the products of every
@@ -291,6 +293,8 @@ pub(crate) struct Weights<'a> {
     pub channels: usize,
     /// P, or 1 for the last one without a partner.
     pub panels: usize,
+    /// Outputs in them: those beyond are padding.
+    pub outputs: usize,
 }
 
 /// out (+)= x · weights, for R rows of x that are `depth` apart. The weights that follow, those of the next point, are
@@ -305,7 +309,7 @@ pub(crate) fn rows_product<S: Simd, const R: usize, const P: usize, const V: usi
     out: &mut [f32],
     accumulate: bool,
 ) {
-    let Weights { numbers, channels, panels } = weights;
+    let Weights { numbers, channels, panels, outputs } = weights;
     assert!(channels <= depth && x.len() == R * depth && out.len() == R * P * LANES);
     assert!(numbers.len() == channels * panels * LANES && (panels == P || panels == 1));
     let ahead = numbers.as_ptr().wrapping_add((panels + block.min(panels - 1)) * channels * LANES);
@@ -313,7 +317,11 @@ pub(crate) fn rows_product<S: Simd, const R: usize, const P: usize, const V: usi
     // SAFETY: the lengths of x, weights and out were just checked.
     unsafe {
         if panels == P {
-            product::<S, R, P, V>(simd, x, depth, w, channels, y, P * LANES, accumulate, ahead);
+            if P == 1 && outputs <= S::F32_LANES {
+                product::<S, R, P, 1>(simd, x, depth, w, channels, y, P * LANES, accumulate, ahead);
+            } else {
+                product::<S, R, P, V>(simd, x, depth, w, channels, y, P * LANES, accumulate, ahead);
+            }
         } else {
             product::<S, R, 1, V>(simd, x, depth, w, channels, y, P * LANES, accumulate, ahead);
         }

@@ -7,3 +7,4 @@ pub(crate) mod transpose;
 pub(crate) mod layout;
 pub(crate) mod norm;
 pub(crate) mod passes;
+pub(crate) mod signs;

@@ -59,6 +59,36 @@ impl WithSimd for ScaleChannels<'_> {
     }
 }
 
+/// out = x times a vector of factors by channel, or out += that, between images of one plane.
+pub(crate) struct Scaled<'a> {
+    pub x: &'a [f32],
+    pub out: &'a mut [f32],
+    pub plane: Plane,
+    /// One per channel, padding included.
+    pub factors: &'a [f32],
+    pub add: bool,
+}
+
+impl WithSimd for Scaled<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, out, plane, factors, add } = self;
+        let factors = vectors::<S>(factors);
+        for y in 0..plane.height {
+            let (from, to) = (vectors::<S>(plane.row(x, y)), vectors_mut::<S>(plane.row_mut(out, y)));
+            let pixels = from.chunks_exact(factors.len()).zip(to.chunks_exact_mut(factors.len()));
+            for (from, to) in pixels {
+                for ((x, to), factor) in from.iter().zip(to).zip(factors) {
+                    let product = simd.mul_f32s(*x, *factor);
+                    *to = if add { simd.add_f32s(*to, product) } else { product };
+                }
+            }
+        }
+    }
+}
+
 /// ReLU in place, over everything.
 pub(crate) struct Rectify<'a>(pub &'a mut [f32]);
 

@@ -11,11 +11,11 @@ use super::block::{Block, BlockCotangents, BlockTape, BoundBlock};
 use super::config::MdeqConfig;
 use super::fused;
 use super::fusion::{FusePath, PathTape, PostFuse, PostTape};
-use super::prepared::Prepared;
 use crate::batch;
 use crate::model::cell::{BoundCell, Cell, FixedPointMap, Linearization, Mask};
 use crate::model::init::Init;
 use crate::model::layers::Kernel;
+use crate::model::prepared::Prepared;
 use crate::state::{Injection, Layout, State};
 
 /// A branch: its blocks, of which there is one.

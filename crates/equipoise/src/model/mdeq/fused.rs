@@ -16,11 +16,11 @@ use equipoise_kernels::{
 use super::block::fold_gradient;
 use super::cell::MdeqCell;
 use super::fusion::{ConvNorm, FusePath};
-use super::prepared::Prepared;
 use crate::batch::{self, from_vec, to_vec};
 use crate::model::cell::{BoundCell, FixedPointMap, Linearization, Mask};
 use crate::model::layers::{GroupNorm, WeightNormConv2d};
 use crate::model::parameters::accumulate;
+use crate::model::prepared::Prepared;
 use crate::plain::{numbers_of, plain};
 use crate::state::{Injection, State};
 

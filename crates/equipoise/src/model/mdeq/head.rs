@@ -9,13 +9,13 @@ use burn::tensor::{Tensor, activation};
 use equipoise_kernels::{BiasedConv, BottleneckParameters, Head as Kernels, HeadParameters, HeadPass};
 
 use super::config::MdeqConfig;
-use super::normed::{accumulate_gradients, folded, normed, note_statistics, plain_numbers};
-use super::prepared::{Prepared, parameters};
 use crate::batch::{Logits, from_vec, to_vec};
 use crate::model::deq::{Head, HeadPullBack, HeadTrainingPullBack};
 use crate::model::init::{Init, Law};
 use crate::model::layers::{BatchMoments, BatchNorm, Conv2d, Dense, Layer, Phase, conv_bn_relu, sequence};
+use crate::model::normed::{accumulate_gradients, folded, normed, note_statistics, plain_numbers};
 use crate::model::parameters::accumulate;
+use crate::model::prepared::{Prepared, parameters};
 use crate::plain::{numbers_of, plain};
 use crate::state::{Layout, State};
 

@@ -9,13 +9,13 @@ use burn::tensor::Tensor;
 use equipoise_kernels::{Stem as Kernels, StemConv, StemParameters, StemPass};
 
 use super::config::MdeqConfig;
-use super::normed::{accumulate_gradients, folded, normed, note_statistics, plain_numbers};
-use super::prepared::{Prepared, parameters};
 use crate::batch::{Images, from_vec, to_vec};
 use crate::model::deq::{Stem, StemPullBack, StemTrainingPullBack};
 use crate::model::init::{Init, Law};
 use crate::model::layers::{BatchMoments, BatchNorm, Conv2d, Layer, Phase, conv_bn_relu, sequence};
 use crate::model::normalisation::{Normalisation, normalised};
+use crate::model::normed::{accumulate_gradients, folded, normed, note_statistics, plain_numbers};
+use crate::model::prepared::{Prepared, parameters};
 use crate::plain::{numbers_of, plain};
 use crate::state::Injection;
 

@@ -1,5 +1,5 @@
-//! Convolutions with a batch normalisation, as the kernels of stem and head want them: folded into one in evaluation, as
-//! plain numbers in training, with the way back for statistics and gradients.
+//! Convolutions with a batch normalisation, as the kernels want them: folded into one in evaluation, as plain numbers in
+//! training, with the way back for statistics and gradients.
 
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
@@ -13,7 +13,7 @@ use crate::model::parameters::accumulate;
 pub fn normed(layers: &[Layer]) -> (&Conv2d, &BatchNorm) {
     match layers {
         [Layer::Conv2d(conv), Layer::BatchNorm(norm), ..] => (conv, norm),
-        _ => unreachable!("every sequence of an MDEQ begins with a convolution and its normalisation"),
+        _ => unreachable!("every such sequence begins with a convolution and its normalisation"),
     }
 }
 
