@@ -47,9 +47,10 @@ struct Checked {
 pub fn run(flags: &Certify, setup: &Setup) -> Result<(), Error> {
     let checked = check(flags, setup)?;
     let _lock = files::claim(&flags.out, flags.resume)?;
-    arguments::keep(&flags.out)?;
     interrupt::listen();
     let done = Sections::open(&flags.out, flags.resume, &key(&checked, setup))?;
+    // Not before it is known that they fit: those of a run that is refused are not kept.
+    let _ = arguments::keep(&flags.out)?;
     let certificate = certificate(&checked, &done, flags, setup)?;
     let summary = summary(&certificate);
     let models = match checked.record.clone() {

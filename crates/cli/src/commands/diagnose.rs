@@ -56,9 +56,10 @@ struct Checked {
 pub fn run(flags: &Diagnose, setup: &Setup) -> Result<(), Error> {
     let checked = check(flags, setup)?;
     let _lock = files::claim(&flags.out, flags.resume)?;
-    arguments::keep(&flags.out)?;
     interrupt::listen();
     let done = Sections::open(&flags.out, flags.resume, &key(&checked, flags))?;
+    // Not before it is known that they fit: those of a run that is refused are not kept.
+    let _ = arguments::keep(&flags.out)?;
     let mut diagnosed = Vec::new();
     for (number, patient) in checked.patients.iter().enumerate() {
         let part = format!("{}-{}", number + 1, patient.hash.get(..12).unwrap_or(&patient.hash));

@@ -70,7 +70,7 @@ pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
         return print(&text);
     }
     let _lock = files::claim(&flags.out, flags.resume)?;
-    arguments::keep(&flags.out)?;
+    let before = arguments::keep(&flags.out)?;
     interrupt::listen();
     for Entrant { name, .. } in checked.entrants.iter().filter(|entrant| entrant.plain) {
         tracing::info!("{name}: a feedforward network, attacked behind final through its one gradient");
@@ -80,7 +80,12 @@ pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
     let watch = Watch::of_whole(&whole, setup);
     let mut models = Vec::new();
     for (entrant, assessment) in checked.entrants.iter().zip(&assessments) {
-        let evaluation = assessment.run(&watch)?.ok_or_else(interrupted)?;
+        let assessed = assessment.run(&watch).map_err(Error::from).inspect_err(|error| {
+            if matches!(error, Error::Input(_)) {
+                before.put_back();
+            }
+        });
+        let evaluation = assessed?.ok_or_else(interrupted)?;
         let details = json!({
             "model_file": entrant.file.display().to_string(),
             "data": flags.images.data,

@@ -78,6 +78,8 @@ fn a_diagnosis_leaves_its_files_and_goes_on_from_its_sections() {
         2,
         &["--resume", "eps", "another --out"],
     );
+    // What is refused leaves the flags that were kept as they were: the folder is enough.
+    succeed(at, "diagnose --resume --out parts");
 
     // One page of an evaluation and a diagnosis.
     succeed(
