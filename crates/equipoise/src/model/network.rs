@@ -11,7 +11,7 @@ use equipoise_kernels::{BiasedConv, Convolutions, Map, Network, NetworkParameter
 
 use super::feedforward::FeedforwardPullBack;
 use super::layers::{BatchNorm, Conv2d, Dense};
-use super::normalisation::Normalisation;
+use super::normalisation::{Normalisation, normalised};
 use super::normed::folded;
 use super::prepared::Prepared;
 use crate::batch::{Images, Logits, from_vec, to_vec};
@@ -44,7 +44,7 @@ impl Fused {
         Some((self.prepared.get(module, make)?, numbers))
     }
 
-    /// The logits of images, if they can be served.
+    /// The logits of normalised images, if they can be served.
     pub fn forward(
         &self,
         module: &impl Module,
@@ -58,14 +58,16 @@ impl Fused {
         Some(from_vec(logits, shape, &images.device()))
     }
 
-    /// The same, and the way back.
+    /// The logits of images that are normalised first, and the way back to what they were before, if they can be served.
     pub fn linearize<'a>(
         &self,
         module: &impl Module,
         images: &Images,
+        normalisation: Option<&'a Normalisation>,
         layers: impl FnOnce() -> NetworkParameters,
     ) -> Option<(Logits, FeedforwardPullBack<'a>)> {
-        let (network, numbers) = self.serve(module, images, layers)?;
+        let images = normalised(normalisation, images.clone());
+        let (network, numbers) = self.serve(module, &images, layers)?;
         let (shape, device) = (images.dims(), images.device());
         let out = [shape[0], network.output_dim()];
         let mut logits = vec![0.0; out[0] * out[1]];
@@ -74,34 +76,22 @@ impl Fused {
         let pull_back = move |cotangent: Logits| {
             let mut images = vec![0.0; shape.iter().product()];
             tape.pull_back(&to_vec(cotangent), &mut images);
-            from_vec(images, shape, &device)
+            let gradient = from_vec(images, shape, &device);
+            match normalisation {
+                Some(normalisation) => normalisation.pull_back(gradient),
+                None => gradient,
+            }
         };
         Some((logits, Box::new(pull_back)))
     }
 }
 
-/// A network without layers, and the number of the image that the first one reads. It halves the resolution so many times,
-/// then pools within a window.
-pub fn network(
-    image: [usize; 3],
-    normalisation: Option<&Normalisation>,
-    (halvings, window): (u32, usize),
-    classifier: &Dense,
-) -> (NetworkParameters, usize) {
+/// A network without layers, of normalised images. It halves the resolution so many times, then pools within a window.
+pub fn network(image: [usize; 3], (halvings, window): (u32, usize), classifier: &Dense) -> NetworkParameters {
     let (weight, bias) = (to_vec(classifier.weight.val()), to_vec(classifier.bias.val()));
     let [_, height, width] = image;
     let window = [height, width].map(|side| side.div_ceil(1 << halvings).min(window));
-    let output = OutputParameters::Logits { window, weight, bias };
-    let mut network = NetworkParameters::new(vec![image], output);
-    let from = match normalisation {
-        None => 0,
-        Some(Normalisation { mean, std }) => {
-            let scale = std.iter().map(|std| 1.0 / std).collect();
-            let shift = mean.iter().zip(std).map(|(mean, std)| -mean / std).collect();
-            network.layer(vec![Term { from: 0, map: Map::Affine { scale, shift } }], false)
-        }
-    };
-    (network, from)
+    NetworkParameters::new(vec![image], OutputParameters::Logits { window, weight, bias })
 }
 
 /// A convolution with the batch normalisation after it.

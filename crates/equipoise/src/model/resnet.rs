@@ -187,8 +187,8 @@ impl ResNet18 {
 
     /// The network as layers, batch normalisations folded.
     fn layers(&self) -> NetworkParameters {
-        let (mut network, x) = network(self.image, self.normalisation.as_ref(), (3, WINDOW), &self.linear);
-        let x = network.layer(vec![conv_norm(x, &self.conv1, &self.bn1)], true);
+        let mut network = network(self.image, (3, WINDOW), &self.linear);
+        let x = network.layer(vec![conv_norm(0, &self.conv1, &self.bn1)], true);
         self.blocks().fold(x, |x, block| block.layers(x, &mut network));
         network
     }
@@ -197,19 +197,19 @@ impl ResNet18 {
 impl Feedforward for ResNet18 {
     /// Fused kernels for plain float32 tensors on the flex CPU device in evaluation, Burn operations otherwise.
     fn forward(&self, images: Images, phase: &Phase<'_>) -> Logits {
+        let images = normalised(self.normalisation.as_ref(), images);
         if let Phase::Evaluate = phase
             && let Some(logits) = self.fused.forward(self, &images, || self.layers())
         {
             return logits;
         }
-        let images = normalised(self.normalisation.as_ref(), images);
         let x = activation::relu(self.bn1.forward(self.conv1.forward(images), phase));
         let x = self.blocks().fold(x, |x, block| block.forward(x, phase));
         self.linear.forward(pooled(x, WINDOW))
     }
 
     fn linearize(&self, images: &Images) -> (Logits, FeedforwardPullBack<'_>) {
-        let fused = self.fused.linearize(self, images, || self.layers());
+        let fused = self.fused.linearize(self, images, self.normalisation.as_ref(), || self.layers());
         fused.unwrap_or_else(|| self.linearize_tracked(images))
     }
 

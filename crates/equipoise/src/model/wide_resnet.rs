@@ -212,8 +212,8 @@ impl WideResNet {
 
     /// The network as layers, batch normalisations folded into the convolutions before them where there is nothing between.
     fn layers(&self) -> NetworkParameters {
-        let (mut network, x) = network(self.image, self.normalisation.as_ref(), (2, WINDOW), &self.fc);
-        let x = network.layer(vec![conv(x, &self.conv1)], false);
+        let mut network = network(self.image, (2, WINDOW), &self.fc);
+        let x = network.layer(vec![conv(0, &self.conv1)], false);
         let x = self.blocks().fold(x, |x, block| block.layers(x, &mut network));
         network.layer(vec![norm(x, &self.bn1)], true);
         network
@@ -223,21 +223,18 @@ impl WideResNet {
 impl Feedforward for WideResNet {
     /// Fused kernels for plain float32 tensors on the flex CPU device in evaluation, Burn operations otherwise.
     fn forward(&self, images: Images, phase: &Phase<'_>) -> Logits {
+        let images = normalised(self.normalisation.as_ref(), images);
         if let Phase::Evaluate = phase
             && let Some(logits) = self.fused.forward(self, &images, || self.layers())
         {
             return logits;
         }
-        let x = self
-            .blocks()
-            .fold(self.conv1.forward(normalised(self.normalisation.as_ref(), images)), |x, block| {
-                block.forward(x, phase)
-            });
+        let x = self.blocks().fold(self.conv1.forward(images), |x, block| block.forward(x, phase));
         self.fc.forward(pooled(activation::relu(self.bn1.forward(x, phase)), WINDOW))
     }
 
     fn linearize(&self, images: &Images) -> (Logits, FeedforwardPullBack<'_>) {
-        let fused = self.fused.linearize(self, images, || self.layers());
+        let fused = self.fused.linearize(self, images, self.normalisation.as_ref(), || self.layers());
         fused.unwrap_or_else(|| self.linearize_tracked(images))
     }
 
