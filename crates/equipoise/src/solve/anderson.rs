@@ -276,6 +276,22 @@ mod tests {
     }
 
     #[test]
+    fn the_inverse_jacobian_is_that_of_its_formula() {
+        // One dimension, worked out by hand: ΔZ = (1, 2), ΔG = (−1/2, −1/4), K = [[3/4, −1/8], [−1/8, 9/16]],
+        // B = −1/2 + (3/4, 15/8) K⁻¹ ΔGᵀ.
+        let device = burn::tensor::Device::default();
+        let number = |x: f32| crate::batch::from_vec(vec![x], [1, 1], &device);
+        let mut differences =
+            Differences(History::new(Anderson { memory: 6, regularisation: 0.25, mixing: 0.5 }));
+        for (z, g) in [(0.0, 1.0), (1.0, 0.5), (3.0, 0.25)] {
+            differences.observe(Evaluated::new(number(z), number(z + g)));
+        }
+        let found = crate::batch::to_vec(differences.transposed_product(&number(2.0)))[0];
+        let expected = 2.0 * (-0.5 - 0.703125 / 0.40625);
+        assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+    }
+
+    #[test]
     fn a_singular_system_says_so() {
         assert_eq!(mixing_weights(&[vec![1.0, 1.0], vec![1.0, 1.0]], 0.0), None);
         assert_eq!(mixing_weights(&[vec![f64::NAN]], 1e-4), None);
