@@ -319,6 +319,9 @@ def test_arguments_that_do_not_fit_are_refused():
     ]:
         with pytest.raises(ValueError, match=message):
             eq.evaluate(model, x, y, **{"attacks": "pgd-2", **arguments})
+    for call in [eq.evaluate, eq.diagnose, eq.adversary, lambda *given, **more: eq.certify(*given, sigma=0.1, **more)]:
+        with pytest.raises(ValueError, match="2 indices for 3 images: give one for each"):
+            call(model, x, y, indices=[0, 1])
     with pytest.raises(ValueError, match="image 0 has the label 7, and the model has 5 classes"):
         eq.evaluate(model, x, y + 7, attacks="pgd-2")
     with pytest.raises(ValueError, match="readouts: the model is a callable"):

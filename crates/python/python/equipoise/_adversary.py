@@ -62,7 +62,7 @@ def adversary(
         "readout": model._readout(readout),
         "gradient": model._gradient(gradient),
         "labels": list(labels),
-        "indices": range(len(labels)) if indices is None else [int(index) for index in indices],
+        "indices": _torch.rows(indices, len(labels)),
         "norm": norm,
         "eps": eps,
         "steps": steps,

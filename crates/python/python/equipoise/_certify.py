@@ -116,8 +116,6 @@ def certify(
         On Ctrl-C.
     """
     x, images, labels = _torch.points(x, y)
-    if indices is not None and len(indices) != len(labels):
-        raise ValueError(f"{len(indices)} indices for {len(labels)} images: give one for each")
     deployment = None
     if isinstance(model, Examined):
         if device is not None:
@@ -139,7 +137,7 @@ def certify(
         "deployment": deployment,
         "readout": behind,
         "labels": list(labels),
-        "indices": range(len(labels)) if indices is None else [int(index) for index in indices],
+        "indices": _torch.rows(indices, len(labels)),
         "class_names": classes(class_names, count),
         "name": name or called,
         "dataset": dataset,

@@ -109,7 +109,7 @@ def diagnose(
     options: _equipoise.DiagnoseOptions = {
         "deployment": model.deployment,
         "labels": list(labels),
-        "indices": range(len(labels)) if indices is None else [int(index) for index in indices],
+        "indices": _torch.rows(indices, len(labels)),
         "class_names": classes(class_names, model.classes),
         "name": model.name,
         "dataset": dataset,

@@ -221,17 +221,11 @@ def assess(
     class_names: Sequence[str],
 ) -> Result:
     """:func:`evaluate` for what has readouts and gradients to choose from."""
-    for radius in eps:
-        _equipoise.check_budget(norm, radius)
-    _whole("seed", seed, 0)
-    _whole("the batch size", batch_size, 1)
-    if time_limit is not None and not 0 < time_limit < float("inf"):
-        raise ValueError(f"time_limit is {time_limit}: give a positive number of seconds")
+    _check(norm, eps, seed, batch_size, time_limit)
     if device is not None:
         raise ValueError("device: a DEQ is computed where its own `device` says; leave this out")
     x, images, labels = _torch.points(x, y)
-    if indices is not None and len(indices) != len(labels):
-        raise ValueError(f"{len(indices)} indices for {len(labels)} images: give one for each")
+    where = _torch.rows(indices, len(labels))
     prepared = model._prepared(images, _torch.warn)
     _torch.below(labels, model.classes)
     listed = attacks.split(",") if isinstance(attacks, str) else list(attacks)
@@ -248,7 +242,7 @@ def assess(
     options: _equipoise.AssessOptions = {
         "deployment": model.deployment,
         "labels": list(labels),
-        "indices": range(len(labels)) if indices is None else [int(index) for index in indices],
+        "indices": where,
         "class_names": classes(class_names, model.classes),
         "name": name or model.name,
         "dataset": dataset,
@@ -334,14 +328,9 @@ def run(
             "AutoAttack follows PyTorch's gradient, and a DEQ's are Equipoise's: use equipoise.evaluate(model, x, y, "
             "attacks='autoattack'), with gradients= and readouts= as you like"
         )
-    _equipoise.check_budget(norm, eps)
-    _whole("seed", seed, 0)
-    _whole("the batch size", batch_size, 1)
-    if time_limit is not None and not 0 < time_limit < float("inf"):
-        raise ValueError(f"time_limit is {time_limit}: give a positive number of seconds")
+    _check(norm, [eps], seed, batch_size, time_limit)
     x, images, labels = _torch.points(x, y)
-    if indices is not None and len(indices) != len(labels):
-        raise ValueError(f"{len(indices)} indices for {len(labels)} images: give one for each")
+    where = _torch.rows(indices, len(labels))
     classifier = _torch.probed(model, x[:batch_size], device, say)
     assert classifier.classes is not None
     chosen, left_out = _chosen(attacks, classifier, norm, eps)
@@ -349,7 +338,7 @@ def run(
     configuration = {"device": str(classifier.device), **software()}
     options: _equipoise.Options = {
         "labels": labels,
-        "indices": range(len(labels)) if indices is None else [int(index) for index in indices],
+        "indices": where,
         "classes": classifier.classes,
         "name": name or (type(module).__name__ if module is not None else str(getattr(model, "__name__", "model"))),
         "dataset": dataset,
@@ -400,6 +389,16 @@ def _chosen(
     if not chosen:
         raise ValueError("no attacks: give at least one, such as 'apgd-ce'")
     return chosen, left_out
+
+
+def _check(norm: str, radii: Sequence[float], seed: Any, batch_size: Any, time_limit: Optional[float]) -> None:
+    """What every evaluation asks of its numbers."""
+    for eps in radii:
+        _equipoise.check_budget(norm, eps)
+    _whole("seed", seed, 0)
+    _whole("the batch size", batch_size, 1)
+    if time_limit is not None and not 0 < time_limit < float("inf"):
+        raise ValueError(f"time_limit is {time_limit}: give a positive number of seconds")
 
 
 def _whole(what: str, number: Any, least: int) -> None:

@@ -208,6 +208,21 @@ def below(labels: Sequence[int], classes: int) -> None:
             raise ValueError(f"image {index} has the label {label}, and the model has {classes} classes: use the data it is for")
 
 
+def rows(indices: Optional[Sequence[int]], count: int) -> Sequence[int]:
+    """Where images stand in their data set: 0, 1, .. unless given.
+
+    Raises
+    ------
+    ValueError
+        If there is not one for each image.
+    """
+    if indices is None:
+        return range(count)
+    if len(indices) != count:
+        raise ValueError(f"{len(indices)} indices for {count} images: give one for each")
+    return [int(index) for index in indices]
+
+
 def images(x: Any) -> Tuple[Any, np.ndarray[Any, Any]]:
     """Images as a tensor and as an array of float32 ``[N, C, H, W]``.
 
