@@ -52,18 +52,23 @@ pub fn complete() -> Result<(), Error> {
     Ok(())
 }
 
-/// What was kept before.
-#[must_use]
+/// What a run's folder kept before.
 pub struct Before {
     path: PathBuf,
     text: Option<String>,
 }
 
 impl Before {
+    /// What it keeps now. A file that cannot be read was refused when the arguments were completed, if it was needed.
+    pub fn of(folder: &Path) -> Self {
+        let path = folder.join(FILE);
+        Self { text: std::fs::read_to_string(&path).ok(), path }
+    }
+
     /// Puts it back: a run that is refused leaves the arguments of the one that it would have gone on with.
     pub fn put_back(&self) {
         let Self { path, text } = self;
-        let back = text.as_ref().map(|text| equipoise_report::write_atomically(path, text.clone()));
+        let back = text.as_ref().map(|text| equipoise_report::write_atomically(path, text));
         if let Some(Err(error)) = back {
             tracing::warn!("{error}");
         }
@@ -71,14 +76,10 @@ impl Before {
 }
 
 /// Keeps the arguments in a run's folder.
-pub fn keep(folder: &Path) -> Result<Before, Error> {
+pub fn keep(folder: &Path) -> Result<(), Error> {
     let kept = Kept { equipoise: env!("CARGO_PKG_VERSION").to_owned(), arguments: without_folder(all()) };
     let text = serde_json::to_string_pretty(&kept).map_err(|error| Error::Internal(error.to_string()))?;
-    let path = folder.join(FILE);
-    // A file that cannot be read was refused when the arguments were completed, if it was needed.
-    let before = Before { text: std::fs::read_to_string(&path).ok(), path };
-    equipoise_report::write_atomically(&before.path, text + "\n")?;
-    Ok(before)
+    Ok(equipoise_report::write_atomically(folder.join(FILE), text + "\n")?)
 }
 
 /// Without `--resume` and `--out`: the folder may be moved, and is named when it is resumed.

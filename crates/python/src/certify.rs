@@ -72,6 +72,8 @@ pub fn certify(
         .as_deref()
         .map(|text| {
             let deployment = deployment(text)?;
+            Smoothing::check_solver(&deployment.solver)
+                .map_err(|SmoothingError { problem, .. }| PyValueError::new_err(problem))?;
             let readout = readout(&options.readout, &deployment)?;
             Ok::<_, PyErr>((deployment, readout))
         })
@@ -105,16 +107,11 @@ pub fn certify(
 
 /// The radii of the table, the smallest first, each once.
 fn radii(given: &[f64], smoothing: &Smoothing, norm: Norm, size: usize) -> PyResult<Vec<f64>> {
-    let scale = match norm {
-        Norm::L2 => 1.0,
-        Norm::Linf => (size as f64).sqrt(),
-        Norm::L1 => {
-            return Err(PyValueError::new_err("norm L1: what is certified in L2 holds in L1 too; use L2"));
-        }
-    };
-    let largest = smoothing.largest_radius() / scale;
+    if norm == Norm::L1 {
+        return Err(PyValueError::new_err("norm L1: what is certified in L2 holds in L1 too; use L2"));
+    }
     if given.is_empty() {
-        return Ok((0..16).map(|k| largest * f64::from(k) / 15.0).collect());
+        return Ok(smoothing.radii(norm, size));
     }
     let mut eps = given
         .iter()

@@ -7,7 +7,6 @@ use equipoise::batch::{from_vec, to_vec};
 use equipoise::burn::tensor::Device;
 use equipoise::checkpoint::ModelFile;
 use equipoise::deployed::Deployment;
-use equipoise::gradient::Estimator;
 use equipoise::network::Network;
 use equipoise::readout::Readout;
 use numpy::{PyArray2, PyReadonlyArray4, PyUntypedArrayMethods};
@@ -111,38 +110,16 @@ impl Subject {
     }
 
     /// The same with somebody to ask. `None` if Python has failed.
-    pub fn asked_by(&self, caller: &Caller) -> Option<Box<dyn Network + '_>> {
+    pub fn asked_by(&self, caller: &Caller) -> Option<Box<dyn Network>> {
         match self {
             Self::Foreign(object) => {
                 let (object, asked) = (object.clone(), caller.clone());
                 let deq = caller.call(move |py| ForeignDeq::new(object.bind(py), &asked))?;
                 Some(Box::new(deq))
             }
-            Self::Native(file) => Some(Box::new(Of(file))),
+            // A clone shares the weights.
+            Self::Native(file) => Some(file.model.clone()),
         }
-    }
-}
-
-/// The network of a model file.
-#[derive(Debug)]
-struct Of<'a>(&'a ModelFile);
-
-impl Network for Of<'_> {
-    fn classes(&self) -> usize {
-        self.0.model.classes()
-    }
-
-    fn equilibrium(&self) -> Option<&dyn equipoise::model::equilibrium::Equilibrium> {
-        self.0.model.equilibrium()
-    }
-
-    fn victim<'a>(
-        &'a self,
-        deployment: &'a Deployment,
-        readout: Readout,
-        estimator: Estimator,
-    ) -> Box<dyn equipoise::attack::WhiteBox + 'a> {
-        self.0.model.victim(deployment, readout, estimator)
     }
 }
 

@@ -431,6 +431,13 @@ def test_certificates_of_a_vote_under_noise(tmp_path):
     assert "l2 radius" in str(found) and found.report(tmp_path / "c.html").exists()
     again = eq.certify(linear, x[3:], y[3:], sigma=0.25, samples=2000, indices=[3, 4, 5], batch_size=100)
     assert np.array_equal(again.radii, found.radii[3:], equal_nan=True)
+    # A model file whose solver stops on a whole batch: an image's draws would hang together.
+    content = SMALL.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + length].replace(b'scope\\":\\"example', b'scope\\":\\"batch')
+    (tmp_path / "batch.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + content[8 + length :])
+    with pytest.raises(ValueError, match="ties an image's draws together"):
+        eq.certify(eq.load(tmp_path / "batch.safetensors"), images(2, (3, 32, 32)), torch.tensor([0, 1]), sigma=0.1)
     _, model = tanh()
     labels = model(x).argmax(1)
     linf = eq.certify(model, x, labels, sigma=0.1, samples=200, norm="Linf", readout="early(2)")

@@ -9,7 +9,6 @@ use equipoise::certify::{Smoothing, SmoothingError, Votes};
 use equipoise::checkpoint::ModelFile;
 use equipoise::evaluate::{Cascade, Conditions, Observer, Points, Settings, run_with};
 use equipoise::readout::Readout;
-use equipoise::solve::StopScope;
 use equipoise_record::{Certificate, Evaluation, FORMAT_VERSION};
 use equipoise_verdict::conclude;
 use serde::{Deserialize, Serialize};
@@ -50,7 +49,7 @@ pub fn run(flags: &Certify, setup: &Setup) -> Result<(), Error> {
     interrupt::listen();
     let done = Sections::open(&flags.out, flags.resume, &key(&checked, setup))?;
     // Not before it is known that they fit: those of a run that is refused are not kept.
-    let _ = arguments::keep(&flags.out)?;
+    arguments::keep(&flags.out)?;
     let certificate = certificate(&checked, &done, flags, setup)?;
     let summary = summary(&certificate);
     let models = match checked.record.clone() {
@@ -96,13 +95,9 @@ fn check(flags: &Certify, setup: &Setup) -> Result<Checked, Error> {
     };
     if args::is_equilibrium(&file) {
         readout.check(deployment.solver.steps).map_err(|problem| input(format!("--readout: {problem}")))?;
-        if deployment.solver.scope == StopScope::Batch {
-            return Err(input(format!(
-                "{}: its solver stops on the norms of a whole batch, which ties an image's draws together: nothing can be \
-                 certified; deploy it with scope `example`",
-                flags.model.display()
-            )));
-        }
+        Smoothing::check_solver(&deployment.solver).map_err(|SmoothingError { problem, .. }| {
+            input(format!("{}: {problem}", flags.model.display()))
+        })?;
     } else if readout != Readout::final_state() {
         return Err(input(format!(
             "--readout {readout}: the model is a feedforward network and has one readout only; use final"
@@ -122,10 +117,9 @@ fn check(flags: &Certify, setup: &Setup) -> Result<Checked, Error> {
 
 /// `--eps`, the smallest first, each once.
 fn radii(given: &[String], smoothing: &Smoothing, norm: Norm, pixels: usize) -> Result<Vec<f64>, Error> {
-    let scale = if norm == Norm::Linf { (pixels as f64).sqrt() } else { 1.0 };
-    let largest = smoothing.largest_radius() / scale;
+    let largest = smoothing.largest_radius_in(norm, pixels).expect("L1 is refused");
     if given.is_empty() {
-        return Ok((0..16).map(|k| largest * f64::from(k) / 15.0).collect());
+        return Ok(smoothing.radii(norm, pixels));
     }
     let parsed = given.iter().map(|text| {
         Budget::parse_eps(text).map_err(|error| input(format!("--eps {text}: {error}"))).and_then(|eps| {

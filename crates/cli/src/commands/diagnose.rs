@@ -59,7 +59,7 @@ pub fn run(flags: &Diagnose, setup: &Setup) -> Result<(), Error> {
     interrupt::listen();
     let done = Sections::open(&flags.out, flags.resume, &key(&checked, flags))?;
     // Not before it is known that they fit: those of a run that is refused are not kept.
-    let _ = arguments::keep(&flags.out)?;
+    arguments::keep(&flags.out)?;
     let mut diagnosed = Vec::new();
     for (number, patient) in checked.patients.iter().enumerate() {
         let part = format!("{}-{}", number + 1, patient.hash.get(..12).unwrap_or(&patient.hash));

@@ -70,7 +70,8 @@ pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
         return print(&text);
     }
     let _lock = files::claim(&flags.out, flags.resume)?;
-    let before = arguments::keep(&flags.out)?;
+    let before = arguments::Before::of(&flags.out);
+    arguments::keep(&flags.out)?;
     interrupt::listen();
     for Entrant { name, .. } in checked.entrants.iter().filter(|entrant| entrant.plain) {
         tracing::info!("{name}: a feedforward network, attacked behind final through its one gradient");
@@ -81,7 +82,7 @@ pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
     let mut models = Vec::new();
     for (entrant, assessment) in checked.entrants.iter().zip(&assessments) {
         let assessed = assessment.run(&watch).map_err(Error::from).inspect_err(|error| {
-            if matches!(error, Error::Input(_)) {
+            if error.exit_code() == 2 {
                 before.put_back();
             }
         });

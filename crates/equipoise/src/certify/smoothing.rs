@@ -21,6 +21,7 @@ use serde_json::json;
 use crate::attack::{Classifier, ExampleRng, Norm, Step};
 use crate::batch::{from_vec, predictions, select, to_vec};
 use crate::evaluate::{Observer, Points};
+use crate::solve::{SolverConfig, StopScope};
 
 /// The method's settings.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -89,9 +90,37 @@ impl Smoothing {
         Ok(())
     }
 
+    /// Whether a DEQ's solver answers each draw by itself.
+    ///
+    /// # Errors
+    ///
+    /// If it stops on the norms of a whole batch.
+    pub fn check_solver(solver: &SolverConfig) -> Result<(), SmoothingError> {
+        match solver.scope {
+            StopScope::Example => Ok(()),
+            StopScope::Batch => Err(SmoothingError {
+                field: "solver",
+                problem: "its solver stops on the norms of a whole batch, which ties an image's draws together: nothing can \
+                          be certified; deploy it with scope `example`"
+                    .to_owned(),
+            }),
+        }
+    }
+
     /// The radius where all draws agree: no image is certified beyond it.
     pub fn largest_radius(&self) -> f64 {
         self.radius(self.estimation).unwrap_or(0.0)
+    }
+
+    /// The largest radius in a norm for images of `pixels` = CHW numbers; `None` for L1.
+    pub fn largest_radius_in(&self, norm: Norm, pixels: usize) -> Option<f64> {
+        Some(self.largest_radius() / scale(norm, pixels)?)
+    }
+
+    /// Radii for a table where none are given: sixteen, evenly, from 0 to the largest. None for L1.
+    pub fn radii(&self, norm: Norm, pixels: usize) -> Vec<f64> {
+        let largest = self.largest_radius_in(norm, pixels);
+        largest.map_or(Vec::new(), |largest| (0..16).map(|k| largest * f64::from(k) / 15.0).collect())
     }
 
     /// The L2 radius that so many of the fresh draws certify, rounded down; `None` where the method abstains.
@@ -111,7 +140,11 @@ impl Smoothing {
         batch: usize,
         observer: &dyn Observer,
     ) -> Option<Votes> {
-        let draws = Draws { sigma: self.sigma, classifier, points, row, seed, batch, observer };
+        let image = select(points.images(), &[row]);
+        let (shape, device) = (image.dims(), image.device());
+        let (clean, index) = (to_vec(image), points.indices()[row]);
+        let draws =
+            Draws { sigma: self.sigma, classifier, clean, shape, device, index, seed, batch, observer };
         let total = self.selection + self.estimation;
         let first = draws.counts("smoothing, selection", self.selection, (0, total))?;
         let most = first.iter().copied().max().filter(|&most| most > 0);
@@ -130,11 +163,7 @@ impl Smoothing {
         norm: Norm,
         pixels: usize,
     ) -> Option<CertifiedExample> {
-        let scale = match norm {
-            Norm::L2 => 1.0,
-            Norm::Linf => (pixels as f64).sqrt(),
-            Norm::L1 => return None,
-        };
+        let scale = scale(norm, pixels)?;
         let radius = votes.class.and_then(|_| self.radius(votes.count));
         let radius = radius.map(|radius| if scale == 1.0 { radius } else { (radius / scale).next_down() });
         let class = votes.class.filter(|_| radius.is_some());
@@ -177,12 +206,25 @@ impl Smoothing {
     }
 }
 
+/// How many times an L2 radius is as long as that in another norm; `None` for L1.
+fn scale(norm: Norm, pixels: usize) -> Option<f64> {
+    match norm {
+        Norm::L2 => Some(1.0),
+        Norm::Linf => Some((pixels as f64).sqrt()),
+        Norm::L1 => None,
+    }
+}
+
 /// One image under noise.
 struct Draws<'a> {
     sigma: f64,
     classifier: &'a dyn Classifier,
-    points: &'a Points,
-    row: usize,
+    /// The image's numbers, and its shape as a batch of one.
+    clean: Vec<f32>,
+    shape: [usize; 4],
+    device: Device,
+    /// Its row in its data set.
+    index: usize,
     seed: u64,
     batch: usize,
     observer: &'a dyn Observer,
@@ -207,19 +249,18 @@ impl Draws<'_> {
 
     /// The class of some draws.
     fn classes(&self, purpose: &str, draws: &[usize]) -> Vec<Option<usize>> {
-        let image = select(self.points.images(), &[self.row]);
-        let [_, channels, height, width] = image.dims();
-        let device: Device = image.device();
-        let (clean, index) = (to_vec(image), self.points.indices()[self.row]);
-        let (seed, sigma) = (self.seed, self.sigma);
+        // Not `self`: classifiers and observers stay on their thread.
+        let Self { clean, index, seed, sigma, .. } = self;
+        let (index, seed, sigma) = (*index, *seed, *sigma);
         let mut noisy = vec![0.0; draws.len() * clean.len()];
         noisy.par_chunks_mut(clean.len()).zip(draws).for_each(|(noisy, &draw)| {
             let mut rng = ExampleRng::new(seed, purpose, index, draw);
-            for (noisy, &clean) in noisy.iter_mut().zip(&clean) {
+            for (noisy, &clean) in noisy.iter_mut().zip(clean) {
                 *noisy = (f64::from(clean) + sigma * rng.normal()) as f32;
             }
         });
-        let images = from_vec(noisy, [draws.len(), channels, height, width], &device);
+        let [_, channels, height, width] = self.shape;
+        let images = from_vec(noisy, [draws.len(), channels, height, width], &self.device);
         predictions(&self.classifier.logits(&images))
     }
 }
@@ -325,6 +366,22 @@ mod tests {
             assert!(found.abstained && found.class.is_none() && found.radius.is_none());
         }
         assert!(smoothing.certified(0, Votes { class: Some(0), count: 1000 }, Norm::L1, 4).is_none());
+    }
+
+    #[test]
+    fn draws_that_hang_together_certify_nothing() {
+        assert!(Smoothing::check_solver(&SolverConfig::broyden(8)).is_ok());
+        let batch = SolverConfig { scope: StopScope::Batch, ..SolverConfig::broyden(8) };
+        assert_eq!(Smoothing::check_solver(&batch).unwrap_err().field, "solver");
+    }
+
+    #[test]
+    fn radii_of_a_table_end_where_all_draws_agree() {
+        let usual = Smoothing::new(0.25);
+        let (l2, linf) = (usual.radii(Norm::L2, 64), usual.radii(Norm::Linf, 64));
+        assert_eq!((l2.len(), l2[0], l2[15]), (16, 0.0, usual.largest_radius()));
+        assert!(l2.iter().zip(&linf).all(|(l2, linf)| (l2 - 8.0 * linf).abs() < 1e-12));
+        assert!(usual.radii(Norm::L1, 64).is_empty());
     }
 
     #[test]
