@@ -3,6 +3,7 @@
 use burn::module::{Module, ModuleDisplay};
 use burn::optim::GradientsParams;
 
+use super::autodiff::through_autodiff;
 use super::cell::Cell;
 use super::layers::{BatchMoments, Phase};
 use super::parameters::accumulate_module;
@@ -29,14 +30,7 @@ pub trait Stem: Module + ModuleDisplay + Sync + 'static {
 
     /// The same through autodiff, for any stem: the reference for those that have a way of their own.
     fn linearize_tracked(&self, images: &Images) -> (Injection, StemPullBack<'_>) {
-        let tracked = images.clone().autodiff().require_grad();
-        let injection = self.forward(tracked.clone(), &Phase::Evaluate);
-        let plain = injection.clone().inner();
-        let pull_back = move |cotangent: Injection| {
-            let gradients = (injection * cotangent).sum().backward();
-            tracked.grad(&gradients).unwrap_or_else(|| tracked.inner().zeros_like())
-        };
-        (plain, Box::new(pull_back))
+        through_autodiff(images, |images| self.forward(images, &Phase::Evaluate))
     }
 
     /// The injection `[N, I]` of untracked images in training, and the way back to the parameters. The batch's
@@ -87,14 +81,7 @@ pub trait Head: Module + ModuleDisplay + Sync + 'static {
 
     /// The same through autodiff, for any head: the reference for those that have a way of their own.
     fn linearize_tracked(&self, state: &State) -> (Logits, HeadPullBack<'_>) {
-        let tracked = state.clone().autodiff().require_grad();
-        let logits = self.forward(tracked.clone(), &Phase::Evaluate);
-        let plain = logits.clone().inner();
-        let pull_back = move |cotangent: Logits| {
-            let gradients = (logits * cotangent).sum().backward();
-            tracked.grad(&gradients).unwrap_or_else(|| tracked.inner().zeros_like())
-        };
-        (plain, Box::new(pull_back))
+        through_autodiff(state, |state| self.forward(state, &Phase::Evaluate))
     }
 
     /// The logits `[N, K]` of untracked states `[N, D]` in training, and the way back to states and parameters. The

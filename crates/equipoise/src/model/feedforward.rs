@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
+use super::autodiff::through_autodiff;
 use super::layers::Phase;
 use super::limits::images_within;
 use super::mdeq::ConfigError;
@@ -25,14 +26,7 @@ pub trait Feedforward: Module + Sync + 'static {
 
     /// The same through autodiff, for any model: the reference for those that have a way of their own.
     fn linearize_tracked(&self, images: &Images) -> (Logits, FeedforwardPullBack<'_>) {
-        let tracked = images.clone().autodiff().require_grad();
-        let logits = self.forward(tracked.clone(), &Phase::Evaluate);
-        let plain = logits.clone().inner();
-        let pull_back = move |cotangent: Logits| {
-            let gradients = (logits * cotangent).sum().backward();
-            tracked.grad(&gradients).unwrap_or_else(|| tracked.inner().zeros_like())
-        };
-        (plain, Box::new(pull_back))
+        through_autodiff(images, |images| self.forward(images, &Phase::Evaluate))
     }
 
     /// Number of classes K.

@@ -9,11 +9,11 @@ use equipoise_kernels::{NetworkParameters, Term};
 use serde::{Deserialize, Serialize};
 
 use super::feedforward::{Feedforward, FeedforwardPullBack, check_images, pooled};
+use super::fused::{Fused, conv_norm, network};
 use super::init::{Init, Law};
 use super::layers::{BatchNorm, Conv2d, Dense, Layer, Phase, sequence};
 use super::limits::{MAX_CHANNELS, at_most, parameters_within};
 use super::mdeq::ConfigError;
-use super::network::{Fused, conv_norm, network};
 use super::normalisation::{Normalisation, normalised};
 use super::normed::normed;
 use crate::batch::{Images, Logits};
