@@ -17,7 +17,6 @@ use equipoise::model::layers::Dense;
 use equipoise::model::mdeq::ConfigError;
 use equipoise::prelude::*;
 use equipoise::problems::{FlattenStem, LinearHead};
-use equipoise::state::{Injection, State};
 use equipoise::train::Silent;
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +28,7 @@ struct TanhCell {
 }
 
 impl Cell for TanhCell {
-    fn apply(&self, state: State, injection: Injection) -> State {
+    fn apply(&self, state: Tensor<2>, injection: Tensor<2>) -> Tensor<2> {
         let product = state.unsqueeze_dim::<3>(1) * self.weight.val().unsqueeze_dim(0);
         (product.sum_dim(2).squeeze_dim(2) + injection).tanh()
     }

@@ -77,14 +77,6 @@ pub fn to_f64<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     data.try_into_vec::<f64>().expect("just cast to float64")
 }
 
-/// One number for each row, `[N, 1]`, on the device and in the precision of another tensor.
-pub fn column<const D: usize>(values: Vec<f64>, like: &Tensor<D>) -> Tensor<2> {
-    let rows = values.len();
-    let data = TensorData::new(values, [rows, 1]);
-    let exact: Tensor<2> = Tensor::from_data(data, (&like.device(), burn::tensor::DType::F64));
-    exact.cast(like.dtype())
-}
-
 /// A tensor from row-major content.
 pub fn from_vec<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values, shape), device)

@@ -4,7 +4,6 @@
 //! [`Victim`] is a model, a readout and a gradient estimator, and implements the two traits that attacks know.
 //! The product of readouts and estimators is the grid of adaptive attacks.
 
-use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::attack::{Classifier, ValueAndGradient, WarmStart, WhiteBox};
@@ -12,10 +11,9 @@ use crate::batch::{Images, Logits};
 use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved};
 use crate::loss::Objective;
 use crate::model::cell::{BoundCell, Counted};
-use crate::model::deq::StemPullBack;
-use crate::model::equilibrium::Equilibrium;
+use crate::model::equilibrium::{Equilibrium, ToImages};
 use crate::readout::{Readout, Tail};
-use crate::solve::{Keep, SolverConfig, SolverError, StateChoice, Trajectory, finite_or_zero, solve_keeping};
+use crate::solve::{Keep, SolverConfig, SolverError, StateChoice, Trajectory, solve_keeping};
 use crate::state::{Injection, State};
 use crate::work::{Work, WorkCounter};
 
@@ -196,7 +194,7 @@ impl<'a> Victim<'a> {
     fn pull_back(
         &self,
         images: &Images,
-        to_images: StemPullBack<'_>,
+        to_images: ToImages<'_>,
         forward: &Forward,
         objective: &dyn Objective,
     ) -> (Reading, Images) {
@@ -239,9 +237,7 @@ pub(crate) fn forward_bound(
     keep: Keep,
     counter: &WorkCounter,
 ) -> Forward {
-    let [n, _] = injection.dims();
-    let device: Device = injection.device();
-    let start = State::zeros([n, dim], &device).cast(injection.dtype());
+    let start = injection.zeros([injection.dims()[0], dim]);
     forward_from(cell, start, solver, keep, counter)
 }
 
@@ -293,7 +289,7 @@ impl WhiteBox for Victim<'_> {
             return self.value_and_gradient(images, objective);
         }
         // Where the solve before broke down, this one begins from 0 again.
-        let start = carried.rows().map(|rows| finite_or_zero(rows.clone()));
+        let start = carried.rows().map(|rows| rows.clone().finite_or_zero());
         let (reading, gradient, forward) = self.gradient_starting_at(start, images, objective);
         carried.keep(forward.trajectory.choose(StateChoice::Best));
         self.answer(reading, gradient, &forward, objective)
@@ -330,16 +326,20 @@ impl ReadHead for PlainHead<'_> {
     ) -> (Reading, Vec<State>) {
         // The head is per example, so several states of one batch pass through it as one larger batch.
         let count = states.len();
-        let (logits, pull_back) = match states {
-            [state] => self.0.linearize_head(state),
-            states => self.0.linearize_head(&Tensor::cat(states.to_vec(), 0)),
-        };
+        let (logits, to_state) = self.0.linearize_head(&State::stack(states.iter().cloned()));
         let [rows, classes] = logits.dims();
         let mean = logits.reshape([count, rows / count, classes]).mean_dim(0);
         let mean = mean.reshape([rows / count, classes]);
         let (values, derivative) = objective.values_and_derivative(&mean);
         let share = derivative * (weight / count as f64);
-        let derivatives = pull_back(share.repeat_dim(0, count)).chunk(count, 0);
+        let examples = rows / count;
+        let derivative = to_state(share.repeat_dim(0, count));
+        let derivatives = match count {
+            1 => vec![derivative],
+            _ => (0..count)
+                .map(|k| derivative.select(&(k * examples..(k + 1) * examples).collect::<Vec<_>>()))
+                .collect(),
+        };
         (Reading { logits: mean, values }, derivatives)
     }
 }

@@ -9,7 +9,6 @@ use crate::model::deq::{Deq, Head, Stem};
 use crate::model::init::{Init, Law};
 use crate::model::layers::{Dense, Phase};
 use crate::solve::small;
-use crate::state::{Injection, State};
 
 /// f(z; b) = A z + b, whose fixed point is (I − A)⁻¹ b.
 #[derive(Module, Debug)]
@@ -32,7 +31,7 @@ impl LinearCell {
     /// # Panics
     ///
     /// If I − A is singular, which it is not for a contraction.
-    pub fn solution(&self, injection: &Injection) -> Vec<Vec<f64>> {
+    pub fn solution(&self, injection: &Tensor<2>) -> Vec<Vec<f64>> {
         let [n, dim] = injection.dims();
         let a = crate::batch::to_vec(self.matrix.val());
         let b = crate::batch::to_vec(injection.clone());
@@ -48,7 +47,7 @@ impl LinearCell {
 }
 
 impl Cell for LinearCell {
-    fn apply(&self, state: State, injection: Injection) -> State {
+    fn apply(&self, state: Tensor<2>, injection: Tensor<2>) -> Tensor<2> {
         // Not a matrix product: those go through another kernel when there is but one row.
         let product = state.unsqueeze_dim::<3>(1) * self.matrix.val().unsqueeze_dim(0);
         product.sum_dim(2).squeeze_dim(2) + injection
@@ -64,7 +63,7 @@ impl Cell for LinearCell {
 pub struct FlattenStem {}
 
 impl Stem for FlattenStem {
-    fn forward(&self, images: Images, _phase: &Phase<'_>) -> Injection {
+    fn forward(&self, images: Images, _phase: &Phase<'_>) -> Tensor<2> {
         images.flatten(1, 3)
     }
 }
@@ -77,7 +76,7 @@ pub struct LinearHead {
 }
 
 impl Head for LinearHead {
-    fn forward(&self, state: State, _phase: &Phase<'_>) -> Logits {
+    fn forward(&self, state: Tensor<2>, _phase: &Phase<'_>) -> Logits {
         self.classifier.forward(state)
     }
 

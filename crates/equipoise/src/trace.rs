@@ -17,6 +17,7 @@ use crate::loss::CrossEntropy;
 use crate::model::equilibrium::Equilibrium;
 use crate::readout::Readout;
 use crate::solve::StopScope;
+use crate::state::State;
 
 pub use file::{TraceError, read_input, trace_file};
 
@@ -129,13 +130,21 @@ fn trace_batch(
         .collect();
     let device = images.device();
     Trace {
-        states: Tensor::stack(trajectory.states().to_vec(), 1),
+        states: Tensor::stack(trajectory.states().iter().map(|state| numbers(state, &device)).collect(), 1),
         relative: table(trajectory.relative_residuals(), &device),
         absolute: table(trajectory.absolute_residuals(), &device),
         best: trajectory.best().to_vec(),
         state_logits: Tensor::stack(state_logits, 1),
         final_logits,
         gradients,
+    }
+}
+
+/// A state as a tensor in memory, wherever it is kept.
+fn numbers(state: &State, device: &Device) -> Tensor<2> {
+    match state.as_tensor() {
+        Some(tensor) => tensor.clone(),
+        None => from_vec(state.to_f32(), state.dims(), device),
     }
 }
 

@@ -7,9 +7,10 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use common::cells::{all_sizes, cell, configurations, inputs, mask};
 use common::{inner, relative_error};
-use equipoise::batch::{select, to_vec};
+use equipoise::batch::select;
 use equipoise::model::cell::{BoundCell, Cell};
 use equipoise::model::mdeq::{MdeqCell, MdeqConfig};
+use equipoise::state::State;
 
 /// Relative error allowed; float32 rounding through a cell is a few 1e-7.
 const TOLERANCE: f64 = 1e-5;
@@ -24,14 +25,15 @@ fn values_and_products_are_those_of_the_composed_cell() {
         compare(&config, &cell, &*masked, &*cell.bind_composed_masked(&x, Some(&mask)));
         compare(&config, &cell, &*cell.bind(&x), &*cell.bind_composed(&x));
         let (z, ..) = inputs(&cell, 3);
-        assert!(relative_error(&masked.apply(&z), &cell.bind(&x).apply(&z)) > 1e-3, "the mask does nothing");
+        let (with, without) = (masked.apply(&z), cell.bind(&x).apply(&z));
+        assert!(relative_error(with.tensor(), without.tensor()) > 1e-3, "the mask does nothing");
     }
 }
 
 fn compare(config: &MdeqConfig, cell: &MdeqCell, fused: &dyn BoundCell, composed: &dyn BoundCell) {
     let (z, _, u) = inputs(cell, 3);
-    let check = |what: &str, found: &Tensor<2>, expected: &Tensor<2>| {
-        let error = relative_error(found, expected);
+    let check = |what: &str, found: &State, expected: &State| {
+        let error = relative_error(found.tensor(), expected.tensor());
         println!("{:?} {what} {error:.1e}", config.channels);
         assert!(error < TOLERANCE, "{what}: {error} with {config:?}");
     };
@@ -84,27 +86,27 @@ fn an_example_does_not_depend_on_its_batch() {
         let whole = cell.bind(&x).linearize(&z);
         let (state, injection) = whole.vjp(&u);
         let value = cell.bind(&x).apply(&z);
-        assert_eq!(to_vec(whole.value().clone()), to_vec(value.clone()));
+        assert_eq!(whole.value().to_f32(), value.to_f32());
         let mask = mask(&cell, 9);
         let masked = cell.bind_masked(&x, &mask).unwrap();
         let at_mask = masked.linearize(&z);
         for rows in [vec![0], vec![8], vec![7, 2, 3, 5, 1], (0..9).rev().collect::<Vec<usize>>()] {
             let u_whole = u.clone();
-            let (z, x, u) = (select(&z, &rows), select(&x, &rows), select(&u, &rows));
+            let (z, x, u) = (z.select(&rows), select(&x, &rows), u.select(&rows));
             let part = cell.bind(&x).linearize(&z);
-            assert_eq!(to_vec(part.value().clone()), to_vec(select(&value, &rows)));
+            assert_eq!(part.value().to_f32(), value.select(&rows).to_f32());
             for linearization in [part, whole.select(&rows)] {
                 let (s, i) = linearization.vjp(&u);
-                assert_eq!(to_vec(s), to_vec(select(&state, &rows)));
-                assert_eq!(to_vec(i), to_vec(select(&injection, &rows)));
+                assert_eq!(s.to_f32(), state.select(&rows).to_f32());
+                assert_eq!(i.to_f32(), injection.select(&rows).to_f32());
             }
-            let expected = to_vec(select(at_mask.value(), &rows));
-            assert_eq!(to_vec(masked.select(&rows).apply(&z)), expected);
+            let expected = at_mask.value().select(&rows).to_f32();
+            assert_eq!(masked.select(&rows).apply(&z).to_f32(), expected);
             let alone = cell.bind_masked(&x, &select(&mask, &rows)).unwrap().linearize(&z);
-            assert_eq!(to_vec(alone.value().clone()), expected);
-            let expected = to_vec(select(&at_mask.vjp_state(&u_whole), &rows));
-            assert_eq!(to_vec(at_mask.select(&rows).vjp_state(&u)), expected);
-            assert_eq!(to_vec(alone.vjp_state(&u)), expected);
+            assert_eq!(alone.value().to_f32(), expected);
+            let expected = at_mask.vjp_state(&u_whole).select(&rows).to_f32();
+            assert_eq!(at_mask.select(&rows).vjp_state(&u).to_f32(), expected);
+            assert_eq!(alone.vjp_state(&u).to_f32(), expected);
         }
     }
 }
@@ -123,9 +125,9 @@ fn changed_parameters_are_noticed() {
     let before = first.bind(&x).apply(&z);
     let second = first.clone().map(&mut Scale);
     let (after, expected) = (second.bind(&x).apply(&z), second.bind_composed(&x).apply(&z));
-    assert!(relative_error(&after, &expected) < TOLERANCE);
-    assert!(relative_error(&after, &before) > 1e-3);
-    assert_eq!(to_vec(first.bind(&x).apply(&z)), to_vec(before));
+    assert!(relative_error(after.tensor(), expected.tensor()) < TOLERANCE);
+    assert!(relative_error(after.tensor(), before.tensor()) > 1e-3);
+    assert_eq!(first.bind(&x).apply(&z).to_f32(), before.to_f32());
 }
 
 /// Whatever is tracked or in another precision goes through the composed cell.
@@ -133,11 +135,11 @@ fn changed_parameters_are_noticed() {
 fn tracked_arguments_stay_differentiable() {
     let cell = cell(&configurations()[1]);
     let (z, x, u) = inputs(&cell, 2);
-    let tracked = z.clone().autodiff().require_grad();
-    let value = cell.bind(&x.clone().autodiff()).apply(&tracked);
-    let gradients = (value * u.clone().autodiff()).sum().backward();
+    let tracked = z.tensor().clone().autodiff().require_grad();
+    let value = cell.bind(&x.clone().autodiff()).apply(&tracked.clone().into());
+    let gradients = (value.into_tensor() * u.tensor().clone().autodiff()).sum().backward();
     let expected = cell.bind(&x).linearize(&z).vjp_state(&u);
-    assert!(relative_error(&tracked.grad(&gradients).unwrap(), &expected) < TOLERANCE);
+    assert!(relative_error(&tracked.grad(&gradients).unwrap(), expected.tensor()) < TOLERANCE);
 }
 
 /// A value that is not a number stays one: evaluations count on finding it.
@@ -145,11 +147,10 @@ fn tracked_arguments_stay_differentiable() {
 fn what_is_not_a_number_is_not_hidden() {
     let cell = cell(&configurations()[1]);
     let (z, x, _) = inputs(&cell, 2);
-    let mut numbers = to_vec(z.clone());
-    numbers[5] = f32::NAN;
-    let broken = equipoise::batch::from_vec(numbers, z.dims(), &z.device());
-    let (value, sound) = (to_vec(cell.bind(&x).apply(&broken)), to_vec(cell.bind(&x).apply(&z)));
-    let dim = value.len() / 2;
+    let [_, dim] = z.dims();
+    let mut numbers = z.numbers();
+    numbers[5] = f64::NAN;
+    let [value, sound] = [&z.like(numbers, dim), &z].map(|z| cell.bind(&x).apply(z).to_f32());
     assert!(value[..dim].iter().any(|x| x.is_nan()));
     assert_eq!(value[dim..], sound[dim..]);
 }

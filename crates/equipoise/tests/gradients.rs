@@ -24,6 +24,7 @@ use equipoise::model::mdeq::{Mdeq, MdeqConfig};
 use equipoise::problems::linear_deq;
 use equipoise::readout::{Readout, Tail};
 use equipoise::solve::{Keep, Method, SolverConfig, StateChoice, solve, solve_keeping};
+use equipoise::state::State;
 use equipoise::work::WorkCounter;
 
 fn tiny() -> (Mdeq, Deployment) {
@@ -90,7 +91,7 @@ fn the_unrolled_gradient_is_that_of_its_own_applications() {
 
         let tracked = images.clone().autodiff().require_grad();
         let injection = model.stem.forward(tracked.clone(), &Phase::Evaluate);
-        let mut a = forward.trajectory.choose(state.parse().unwrap());
+        let mut a = forward.trajectory.choose(state.parse().unwrap()).into_tensor();
         for damping in (Tail { lead, steps, damping }).dampings() {
             a = a.clone() * (1.0 - damping) + model.cell.apply(a, injection.clone()) * damping;
         }
@@ -270,13 +271,12 @@ fn the_aimed_gradient_is_implicit_at_the_states_that_are_read() {
             "it reads what {readout} reads"
         );
         let moved = |step: f64| {
-            let states =
-                forward.trajectory.states().iter().map(|state| double(state.clone())).collect::<Vec<_>>();
+            let states = forward.trajectory.states().iter().map(|state| double(state.tensor().clone()));
             let last = cell.apply(
-                double(forward.trajectory.choose("best".parse().unwrap())),
+                double(forward.trajectory.choose(StateChoice::Best).into_tensor()),
                 double(images.clone()).flatten(1, 3),
             );
-            let all: Vec<_> = states.into_iter().chain([last]).map(|z| z + movement.clone() * step).collect();
+            let all: Vec<_> = states.chain([last]).map(|z| z + movement.clone() * step).collect();
             let count = all.len() as f64;
             let logits = match readout.to_string().as_str() {
                 "early(2)" => head.forward(all[1].clone(), &Phase::Evaluate),
@@ -489,7 +489,7 @@ fn a_kept_linearisation_is_the_same_for_any_rows() {
     let injection = model.stem.forward(images, &Phase::Evaluate);
     let dim = model.cell.state_dim();
     let cell = |counter: &WorkCounter| Counted::new(model.cell.bind(&injection), counter.clone());
-    let start = normal([7, dim], 1).zeros_like();
+    let start = State::from(injection.clone()).zeros([7, dim]);
     let mut seen = Vec::new();
     for (steps, tolerance) in [(3, 0.0), (8, 0.0), (9, 0.0), (8, 0.1), (9, 0.15)] {
         let config = SolverConfig::broyden(steps).with_tolerance(tolerance);
@@ -499,7 +499,7 @@ fn a_kept_linearisation_is_the_same_for_any_rows() {
         let plain = solve(&cell(&WorkCounter::default()), start.clone(), &config);
         assert_eq!(trajectory.steps(), plain.steps());
         for t in 1..=steps {
-            assert_eq!(to_vec(trajectory.state(t).clone()), to_vec(plain.state(t).clone()));
+            assert_eq!(trajectory.state(t).to_f32(), plain.state(t).to_f32());
         }
         let taken: u64 = trajectory.steps().iter().map(|&steps| steps as u64 + 1).sum();
         assert_eq!(counter.total().cell_evaluations, taken);
@@ -518,15 +518,15 @@ fn a_kept_linearisation_is_the_same_for_any_rows() {
             let found = trajectory.linearize(&counted, choice);
             assert_eq!((counter.total() - before).cell_evaluations as usize, 7 - serving.len());
             let expected = cell(&WorkCounter::default()).linearize(&plain.choose(choice));
-            let u = normal([7, dim], 3);
-            assert_eq!(to_vec(found.value().clone()), to_vec(expected.value().clone()));
-            assert_eq!(to_vec(found.vjp_state(&u)), to_vec(expected.vjp_state(&u)));
+            let u = State::from(normal([7, dim], 3));
+            assert_eq!(found.value().to_f32(), expected.value().to_f32());
+            assert_eq!(found.vjp_state(&u).to_f32(), expected.vjp_state(&u).to_f32());
             let ((a, b), (c, d)) = (found.vjp(&u), expected.vjp(&u));
-            assert_eq!((to_vec(a), to_vec(b)), (to_vec(c), to_vec(d)));
+            assert_eq!((a.to_f32(), b.to_f32()), (c.to_f32(), d.to_f32()));
             let rows = [5, 3, 0];
-            let part = select(&u, &rows);
+            let part = u.select(&rows);
             let (some, of_all) = (found.select(&rows), expected.select(&rows));
-            assert_eq!(to_vec(some.vjp_state(&part)), to_vec(of_all.vjp_state(&part)));
+            assert_eq!(some.vjp_state(&part).to_f32(), of_all.vjp_state(&part).to_f32());
             let (mut into, mut reference) = (GradientsParams::new(), GradientsParams::new());
             found.vjp_parameters(&u, &mut into);
             expected.vjp_parameters(&u, &mut reference);

@@ -7,15 +7,14 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use common::cells::{cell, configurations, inputs, mask};
 use common::{Nudge, compare_gradients, double, inner, normal, relative_error};
-use equipoise::batch::{select, to_vec};
+use equipoise::batch::select;
 use equipoise::model::cell::{BoundCell, Cell};
 use equipoise::model::mdeq::MdeqCell;
 use equipoise::model::parameters::accumulate_module;
-use equipoise::state::Injection;
 use equipoise::state::State;
 
 /// The two ways to evaluate a cell whose products are written by hand.
-type Bind = fn(&MdeqCell, &Injection) -> Box<dyn BoundCell>;
+type Bind = fn(&MdeqCell, &Tensor<2>) -> Box<dyn BoundCell>;
 const WAYS: [Bind; 2] = [|cell, x| cell.bind(x), |cell, x| cell.bind_composed(x)];
 
 #[test]
@@ -23,12 +22,12 @@ fn state_and_injection_products_match_autodiff() {
     for config in configurations() {
         let cell = cell(&config);
         let (z, x, u) = inputs(&cell, 3);
-        let (tz, tx) = (z.clone().autodiff().require_grad(), x.clone().autodiff().require_grad());
-        let gradients = (cell.apply(tz.clone(), tx.clone()) * u.clone()).sum().backward();
+        let (tz, tx) = (z.tensor().clone().autodiff().require_grad(), x.clone().autodiff().require_grad());
+        let gradients = (cell.apply(tz.clone(), tx.clone()) * u.tensor().clone()).sum().backward();
         for bind in WAYS {
             let (by_hand, injection) = bind(&cell, &x).linearize(&z).vjp(&u);
-            assert!(relative_error(&by_hand, &tz.grad(&gradients).unwrap()) < 1e-4, "{config:?}");
-            assert!(relative_error(&injection, &tx.grad(&gradients).unwrap()) < 1e-4, "{config:?}");
+            assert!(relative_error(by_hand.tensor(), &tz.grad(&gradients).unwrap()) < 1e-4, "{config:?}");
+            assert!(relative_error(injection.tensor(), &tx.grad(&gradients).unwrap()) < 1e-4, "{config:?}");
         }
     }
 }
@@ -39,7 +38,8 @@ fn parameter_products_match_autodiff() {
         let cell = cell(&config);
         let (z, x, u) = inputs(&cell, 3);
         let tracked = cell.clone().train();
-        let gradients = (tracked.apply(z.clone(), x.clone()) * u.clone()).sum().backward();
+        let value = tracked.apply(z.tensor().clone(), x.clone());
+        let gradients = (value * u.tensor().clone()).sum().backward();
         let mut by_autodiff = GradientsParams::new();
         accumulate_module(&mut by_autodiff, gradients, &tracked);
         for bind in WAYS {
@@ -58,16 +58,17 @@ fn products_under_a_mask_match_autodiff() {
         let cell = cell(&config);
         let ((z, x, u), mask) = (inputs(&cell, 3), mask(&cell, 3));
         let tracked = cell.clone().train();
-        let (tz, tx) = (z.clone().autodiff().require_grad(), x.clone().autodiff().require_grad());
-        let value = tracked.bind_composed_masked(&tx, Some(&mask)).apply(&tz);
-        let gradients = (value * u.clone()).sum().backward();
+        let (tz, tx) = (z.tensor().clone().autodiff().require_grad(), x.clone().autodiff().require_grad());
+        let value = tracked.bind_composed_masked(&tx, Some(&mask)).apply(&tz.clone().into());
+        let gradients = (value.into_tensor() * u.tensor().clone()).sum().backward();
         let (at_z, at_x) = (tz.grad(&gradients).unwrap(), tx.grad(&gradients).unwrap());
         let mut expected = GradientsParams::new();
         accumulate_module(&mut expected, gradients, &tracked);
         for bound in [cell.bind_masked(&x, &mask).unwrap(), cell.bind_composed_masked(&x, Some(&mask))] {
             let mut parameters = GradientsParams::new();
             let (state, injection) = bound.linearize(&z).vjp_parameters(&u, &mut parameters);
-            assert!(relative_error(&state, &at_z) < 1e-4 && relative_error(&injection, &at_x) < 1e-4);
+            assert!(relative_error(state.tensor(), &at_z) < 1e-4);
+            assert!(relative_error(injection.tensor(), &at_x) < 1e-4);
             let compared = compare_gradients(&cell, &parameters, &expected, 1e-3, 0.0);
             assert_eq!([compared; 2], [parameters.len(), expected.len()], "{config:?}");
         }
@@ -97,13 +98,14 @@ fn products_match_differences() {
         let (z, x, u) = inputs(&cell, 3);
         let mut parameters = GradientsParams::new();
         let (dz, dx) = cell.bind(&x).linearize(&z).vjp_parameters(&u, &mut parameters);
-        let length = |v: &State| inner(v, v).sqrt();
-        let at = |nudge: Nudge, z: &State, x: &State| {
+        let [z, u, dz, dx] = [z, u, dz, dx].map(State::into_tensor);
+        let length = |v: &Tensor<2>| inner(v, v).sqrt();
+        let at = |nudge: Nudge, z: &Tensor<2>, x: &Tensor<2>| {
             let value = cell.clone().map(&mut { nudge }).apply(double(z.clone()), double(x.clone()));
             inner(&value, &u)
         };
         let still = || Nudge { id: None, step: 0.0 };
-        let moved = |from: &State, direction: &State, step: f64| {
+        let moved = |from: &Tensor<2>, direction: &Tensor<2>, step: f64| {
             double(from.clone()) + double(direction.clone()) * step
         };
 
@@ -131,14 +133,14 @@ fn rows_are_independent() {
     let (state, injection) = cell.bind(&x).linearize(&z).vjp(&u);
     let value = cell.bind(&x).apply(&z);
     for row in 0..3 {
-        let (z1, x1, u1) = (select(&z, &[row]), select(&x, &[row]), select(&u, &[row]));
+        let (z1, x1, u1) = (z.select(&[row]), select(&x, &[row]), u.select(&[row]));
         let alone = cell.bind(&x1).linearize(&z1);
         let (state1, injection1) = alone.vjp(&u1);
-        assert_eq!(to_vec(alone.value().clone()), to_vec(select(&value, &[row])));
-        assert_eq!(to_vec(state1), to_vec(select(&state, &[row])));
-        assert_eq!(to_vec(injection1), to_vec(select(&injection, &[row])));
+        assert_eq!(alone.value().to_f32(), value.select(&[row]).to_f32());
+        assert_eq!(state1.to_f32(), state.select(&[row]).to_f32());
+        assert_eq!(injection1.to_f32(), injection.select(&[row]).to_f32());
         let selected = cell.bind(&x).linearize(&z);
-        assert_eq!(to_vec(selected.select(&[row]).vjp_state(&u1)), to_vec(select(&state, &[row])));
-        assert_eq!(to_vec(cell.bind(&x).select(&[row]).apply(&z1)), to_vec(select(&value, &[row])));
+        assert_eq!(selected.select(&[row]).vjp_state(&u1).to_f32(), state.select(&[row]).to_f32());
+        assert_eq!(cell.bind(&x).select(&[row]).apply(&z1).to_f32(), value.select(&[row]).to_f32());
     }
 }

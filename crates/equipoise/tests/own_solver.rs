@@ -11,7 +11,7 @@ use burn::tensor::Device;
 use common::{normal, small_mdeq, uniform, worst_cosine};
 use equipoise::architecture::{Architecture, Model};
 use equipoise::attack::Norm;
-use equipoise::batch::{column, select, to_vec};
+use equipoise::batch::to_vec;
 use equipoise::deployed::{Deployment, Victim};
 use equipoise::gradient::Estimator;
 use equipoise::loss::CrossEntropy;
@@ -46,11 +46,12 @@ fn problems() -> Vec<(&'static str, Bind, State, usize)> {
     let linear = LinearCell::new(12, 0.9, &mut Init::new(3, &Device::default()));
     let (model, injection) = tanh();
     let dim = model.equilibrium().unwrap().state_dim();
-    let sizes = column(vec![0.01, 0.3, 1.0, 3.0, 10.0, 30.0], &injection);
+    let sizes = injection.like(vec![0.01, 0.3, 1.0, 3.0, 10.0, 30.0], 1);
+    let injection = injection.times(&sizes);
     vec![
-        ("linear", Box::new(move |x: &State| linear.bind(x)), normal([6, 12], 4), 12),
+        ("linear", Box::new(move |x: &State| linear.bind(x.tensor())), normal([6, 12], 4).into(), 12),
         // Some examples saturate the cell, and need fewer steps.
-        ("tanh", Box::new(move |x: &State| model.equilibrium().unwrap().bind(x)), injection * sizes, dim),
+        ("tanh", Box::new(move |x: &State| model.equilibrium().unwrap().bind(x)), injection, dim),
     ]
 }
 
@@ -61,22 +62,22 @@ fn the_fixed_point_is_the_known_one_and_broydens() {
         let b = normal([6, 12], 4);
         let solver = NewtonKrylov { damping, inner: 6, forcing: 0.05 };
         let config = SolverConfig { method: solver.into(), ..newton(20) }.with_tolerance(1e-6);
-        let found = solve(&*cell.bind(&b), b.zeros_like(), &config);
+        let found = solve(&*cell.bind(&b), b.zeros_like().into(), &config);
         assert_eq!(found.stop_reasons(), [StopReason::Converged; 6]);
         let known = cell.solution(&b).concat();
-        for (known, found) in known.iter().zip(to_vec(found.choose(StateChoice::Best))) {
-            assert!((known - f64::from(found)).abs() < 2e-5, "{known} {found}");
+        for (known, found) in known.iter().zip(found.choose(StateChoice::Best).numbers()) {
+            assert!((known - found).abs() < 2e-5, "{known} {found}");
         }
     }
     for (name, bind, injection, dim) in problems() {
-        let start = State::zeros([6, dim], &Device::default());
+        let start = injection.zeros([6, dim]);
         let answer = |config: SolverConfig| {
             let found = solve(&*bind(&injection), start.clone(), &config.with_tolerance(1e-5));
             assert_eq!(found.stop_reasons(), [StopReason::Converged; 6], "{name}");
             found.choose(StateChoice::Best)
         };
         let (own, broyden) = (answer(newton(40)), answer(SolverConfig::broyden(100)));
-        let error = common::relative_error(&own, &broyden);
+        let error = common::relative_error(own.tensor(), broyden.tensor());
         assert!(error < 1e-3, "{name}: {error}");
     }
 }
@@ -89,8 +90,8 @@ fn an_example_alone_is_the_example_in_a_batch() {
         let config = newton(12).with_tolerance(1e-4);
         let run = |rows: &[usize]| {
             let counter = WorkCounter::default();
-            let cell = Counted::new(bind(&select(&injection, rows)), counter.clone());
-            let found = solve(&cell, State::zeros([rows.len(), dim], &Device::default()), &config);
+            let cell = Counted::new(bind(&injection.select(rows)), counter.clone());
+            let found = solve(&cell, injection.zeros([rows.len(), dim]), &config);
             (found, counter.total().cell_evaluations)
         };
         let (together, work) = run(&[0, 1, 2, 3, 4, 5]);
@@ -98,8 +99,8 @@ fn an_example_alone_is_the_example_in_a_batch() {
         for row in 0..6 {
             let (alone, work) = run(&[row]);
             for t in 1..=12 {
-                let expected = to_vec(select(together.state(t), &[row]));
-                assert_eq!(to_vec(alone.state(t).clone()), expected, "{name}, row {row}, t {t}");
+                let expected = together.state(t).select(&[row]).to_f32();
+                assert_eq!(alone.state(t).to_f32(), expected, "{name}, row {row}, t {t}");
             }
             assert_eq!(alone.stop_reasons()[0], together.stop_reasons()[row]);
             let steps = alone.steps()[0] as u64;

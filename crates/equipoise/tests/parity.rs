@@ -255,7 +255,7 @@ fn float64() {
     let victim = Victim::new(release.model(), &deployment, Readout::final_state(), Estimator::exact());
     let (_, gradient, forward) = victim.gradient(&release.images(), &release.loss());
     let state = forward.trajectory.choose(StateChoice::Best);
-    release.close("float64 fixed point", &state, &expected.tensor("fixed_point"), 1e-3);
+    release.close("float64 fixed point", state.tensor(), &expected.tensor("fixed_point"), 1e-3);
     let cosine = worst_cosine(&gradient, &expected.tensor("grad.fixed_point"));
     release.close("float64 gradient", &gradient, &expected.tensor("grad.fixed_point"), 1e-2);
     eprintln!("float64 gradient at the fixed point: worst cosine {cosine:.8}");

@@ -142,13 +142,15 @@ impl ReadHead for OneByOne<'_> {
         objective: &dyn Objective,
         weight: f64,
     ) -> (Reading, Vec<State>) {
-        let tracked: Vec<State> = states.iter().map(|z| z.clone().autodiff().require_grad()).collect();
+        let tracked: Vec<Tensor<2>> =
+            states.iter().map(|z| z.tensor().clone().autodiff().require_grad()).collect();
         let logits = tracked.iter().map(|z| self.0.forward(z.clone(), &Phase::Evaluate));
         let mean = logits.reduce(|sum, term| sum + term).unwrap() / states.len() as f64;
         let plain = mean.clone().inner();
         let (values, derivative) = objective.values_and_derivative(&plain);
         let gradients = (mean * (derivative * weight)).sum().backward();
-        (Reading { logits: plain, values }, tracked.iter().map(|z| z.grad(&gradients).unwrap()).collect())
+        let derivatives = tracked.iter().map(|z| z.grad(&gradients).unwrap().into()).collect();
+        (Reading { logits: plain, values }, derivatives)
     }
 }
 
@@ -176,7 +178,7 @@ fn joint_gradients_do_not_depend_on_how_heads_are_read_or_on_the_batch() {
     let reading = joint.pull_back(&mut solved, 1.0, &mut cotangents);
     let tracked = images.clone().autodiff().require_grad();
     let injection = deq.stem.forward(tracked.clone(), &Phase::Evaluate);
-    let product = (injection * cotangents.into_parts().0.unwrap()).sum();
+    let product = (injection * cotangents.into_parts().0.unwrap().into_tensor()).sum();
     close("joint logits", &reading.logits, &expected.logits, 1e-6);
     close("joint values", &reading.values, &expected.values, 1e-6);
     close("joint gradient", &tracked.grad(&product.backward()).unwrap(), &gradient, 1e-5);

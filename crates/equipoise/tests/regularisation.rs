@@ -14,7 +14,6 @@ use equipoise::model::cell::{Cell, Mask};
 use equipoise::model::init::Init;
 use equipoise::model::mdeq::MdeqCell;
 use equipoise::problems::linear_deq;
-use equipoise::state::State;
 use equipoise::train::{JacobianTerm, StepOptions, gradients};
 
 /// Each parameter's gradient along that direction, and its length.
@@ -40,16 +39,16 @@ fn the_estimate_is_of_the_frobenius_norm() {
         from_vec(row.clone().chain(row).collect(), [2, dim], &Device::default())
     };
     let probes = (0..dim).map(|i| unit(i, (dim as f64).sqrt())).collect();
-    let found = JacobianTerm { weight: 1.0, probes }.gradients(&cell, &z, &x, None).unwrap();
+    let found = JacobianTerm { weight: 1.0, probes }.gradients(&cell, z.tensor(), &x, None).unwrap();
     let linearization = cell.bind(&x).linearize(&z);
-    let squares: f64 =
-        (0..dim).map(|i| linearization.vjp_state(&unit(i, 1.0))).map(|row| inner(&row, &row)).sum();
+    let rows = (0..dim).map(|i| linearization.vjp_state(&unit(i, 1.0).into()));
+    let squares: f64 = rows.map(|row| inner(row.tensor(), row.tensor())).sum();
     let expected = squares / 2.0 / dim as f64;
     assert!((found.estimate / expected - 1.0).abs() < 1e-4, "{} {expected}", found.estimate);
 
     // Random probes come near it, the nearer the more there are.
     let term = JacobianTerm::draw(1.0, 64, &[4, 9], dim, 1, &Device::default());
-    let estimate = term.gradients(&cell, &z, &x, None).unwrap().estimate;
+    let estimate = term.gradients(&cell, z.tensor(), &x, None).unwrap().estimate;
     assert!((estimate / expected - 1.0).abs() < 0.2, "{estimate} {expected}");
     let other = JacobianTerm::draw(1.0, 1, &[9], dim, 1, &Device::default());
     assert_eq!(to_vec(other.probes[0].clone()), to_vec(term.probes[0].clone())[dim..]);
@@ -63,16 +62,16 @@ fn gradients_match_differences_of_the_estimate() {
         let cell = cell(config);
         let (z, x, _) = inputs(&cell, 2);
         let mask = masked.then(|| double(mask(&cell, 2)));
-        let probes: Vec<State> = (0..2).map(|k| double(normal(z.dims(), 20 + k))).collect();
+        let probes: Vec<Tensor<2>> = (0..2).map(|k| double(normal(z.dims(), 20 + k))).collect();
         let term = JacobianTerm { weight: 1.0, probes: probes.clone() };
-        let (z, x) = (double(z), double(x));
+        let (z, x) = (double(z.into_tensor()), double(x));
         let wide = cell.clone().map(&mut Nudge { id: None, step: 0.0 });
         let found = term.gradients(&wide, &z, &x, mask.as_ref()).unwrap();
 
-        let estimate = |cell: &MdeqCell, x: &State, mask: Option<&Mask>| {
-            let linearization = cell.bind_composed_masked(x, mask).linearize(&z);
-            let squares =
-                probes.iter().map(|v| linearization.vjp_state(v)).map(|p| inner(&p, &p)).sum::<f64>();
+        let estimate = |cell: &MdeqCell, x: &Tensor<2>, mask: Option<&Mask>| {
+            let linearization = cell.bind_composed_masked(x, mask).linearize(&z.clone().into());
+            let products = probes.iter().map(|v| linearization.vjp_state(&v.clone().into()));
+            let squares = products.map(|p| inner(p.tensor(), p.tensor())).sum::<f64>();
             squares / (2 * 2 * cell.state_dim()) as f64
         };
         let here = estimate(&wide, &x, mask.as_ref());

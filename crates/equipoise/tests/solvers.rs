@@ -2,9 +2,9 @@
 
 mod common;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use common::normal;
-use equipoise::batch::{select, to_vec};
+use equipoise::batch::{from_vec, select};
 use equipoise::model::cell::{Cell, Counted, FixedPointMap};
 use equipoise::model::init::Init;
 use equipoise::problems::LinearCell;
@@ -14,7 +14,7 @@ use equipoise::work::WorkCounter;
 
 const DIM: usize = 12;
 
-fn problem() -> (LinearCell, State) {
+fn problem() -> (LinearCell, Tensor<2>) {
     let mut init = Init::new(3, &Device::default());
     (LinearCell::new(DIM, 0.9, &mut init), normal([5, DIM], 4))
 }
@@ -24,11 +24,11 @@ fn reach(config: &SolverConfig) -> (f64, Vec<usize>, u64) {
     let (cell, injection) = problem();
     let counter = WorkCounter::default();
     let map = Counted::new(cell.bind(&injection), counter.clone());
-    let trajectory = solve(&map, injection.zeros_like(), config);
+    let trajectory = solve(&map, injection.zeros_like().into(), config);
     assert!(trajectory.stop_reasons().iter().all(|&reason| reason == StopReason::Converged));
-    let reached = to_vec(trajectory.choose(StateChoice::Best));
+    let reached = trajectory.choose(StateChoice::Best).numbers();
     let known = cell.solution(&injection);
-    let errors = known.iter().flatten().zip(&reached).map(|(known, z)| (known - f64::from(*z)).abs());
+    let errors = known.iter().flatten().zip(&reached).map(|(known, z)| (known - z).abs());
     (errors.fold(0.0, f64::max), trajectory.steps().to_vec(), counter.total().cell_evaluations)
 }
 
@@ -59,39 +59,40 @@ fn evaluation_counts_are_pinned() {
 fn the_first_broyden_step_is_f_of_the_start() {
     let (cell, injection) = problem();
     let map = cell.bind(&injection);
-    let trajectory = solve(&*map, injection.zeros_like(), &SolverConfig::broyden(3));
-    assert_eq!(to_vec(trajectory.state(1).clone()), to_vec(map.apply(&injection.zeros_like())));
+    let start = State::from(injection.zeros_like());
+    let trajectory = solve(&*map, start.clone(), &SolverConfig::broyden(3));
+    assert_eq!(trajectory.state(1).to_f32(), map.apply(&start).to_f32());
 }
 
 #[test]
 fn an_example_alone_is_the_example_in_a_batch() {
     for config in [SolverConfig::broyden(30), SolverConfig::anderson(30), SolverConfig::picard(30, 0.7)] {
         let (cell, injection) = problem();
-        let together = solve(&*cell.bind(&injection), injection.zeros_like(), &config);
+        let together = solve(&*cell.bind(&injection), injection.zeros_like().into(), &config);
         for row in 0..5 {
             let alone = select(&injection, &[row]);
-            let alone = solve(&*cell.bind(&alone), alone.zeros_like(), &config);
+            let alone = solve(&*cell.bind(&alone), alone.zeros_like().into(), &config);
             for t in 1..=config.steps {
-                let expected = to_vec(alone.state(t).clone());
-                assert_eq!(to_vec(select(together.state(t), &[row])), expected, "{config:?} row {row} t {t}");
+                let expected = alone.state(t).to_f32();
+                assert_eq!(together.state(t).select(&[row]).to_f32(), expected, "{config:?} row {row} t {t}");
             }
             assert_eq!(alone.relative_residuals()[0], together.relative_residuals()[row]);
             assert_eq!(alone.best()[0], together.best()[row]);
             assert_eq!(alone.stop_reasons()[0], together.stop_reasons()[row]);
             assert_eq!(
-                to_vec(alone.choose(StateChoice::Best)),
-                to_vec(select(&together.choose(StateChoice::Best), &[row]))
+                alone.choose(StateChoice::Best).to_f32(),
+                together.choose(StateChoice::Best).select(&[row]).to_f32()
             );
         }
     }
 }
 
 /// z ↦ s z + 1 with a scale of its own for each example.
-struct Scale(State);
+struct Scale(Tensor<2>);
 
 impl FixedPointMap for Scale {
     fn apply(&self, z: &State) -> State {
-        z.clone() * self.0.clone() + 1.0
+        (z.tensor().clone() * self.0.clone() + 1.0).into()
     }
 
     fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_> {
@@ -102,10 +103,10 @@ impl FixedPointMap for Scale {
 #[test]
 fn how_an_example_stops_is_data() {
     let device = Device::default();
-    let scales = equipoise::batch::from_vec(vec![0.1, -1.0, 0.999, f32::NAN, 0.5], [5, 1], &device);
-    let start = equipoise::batch::from_vec(vec![0.25; 5], [5, 1], &device);
+    let scales = from_vec(vec![0.1, -1.0, 0.999, f32::NAN, 0.5], [5, 1], &device);
+    let start = from_vec(vec![0.25; 5], [5, 1], &device);
     let config = SolverConfig::picard(60, 1.0);
-    let trajectory = solve(&Scale(scales), start, &config);
+    let trajectory = solve(&Scale(scales), start.into(), &config);
     use StopReason::{Converged, NonFinite, Stalled, StepLimit};
     // −1 jumps between 1/4 and 3/4 for ever: no progress. 0.999 creeps.
     assert_eq!(trajectory.stop_reasons(), [Converged, Stalled, StepLimit, NonFinite, Converged]);
@@ -118,9 +119,9 @@ fn divergence_stops_a_solve() {
     let device = Device::default();
     // f(z) = −3 z + 1 leaves every bound; its relative residual tends to 4/3, so a start at the fixed point's
     // edge makes the growth visible.
-    let scales = equipoise::batch::from_vec(vec![-3.0], [1, 1], &device);
+    let scales = from_vec(vec![-3.0], [1, 1], &device);
     let start = scales.zeros_like() + 0.25001;
-    let trajectory = solve(&Scale(scales), start, &SolverConfig::picard(50, 1.0).with_tolerance(0.0));
+    let trajectory = solve(&Scale(scales), start.into(), &SolverConfig::picard(50, 1.0).with_tolerance(0.0));
     assert_eq!(trajectory.stop_reasons(), [StopReason::Diverged]);
     assert_eq!(trajectory.best(), [1]);
 }
@@ -128,9 +129,9 @@ fn divergence_stops_a_solve() {
 #[test]
 fn a_state_at_which_f_vanishes_has_not_converged() {
     // f(z) = 1 − z: from 0 to 1, where ‖f‖ = 0 and ‖f − z‖ = 1, so the relative residual has nothing to be relative to.
-    let scales = equipoise::batch::from_vec(vec![-1.0], [1, 1], &Device::default());
+    let scales = from_vec(vec![-1.0], [1, 1], &Device::default());
     let start = scales.zeros_like();
-    let trajectory = solve(&Scale(scales), start, &SolverConfig::picard(2, 1.0));
+    let trajectory = solve(&Scale(scales), start.into(), &SolverConfig::picard(2, 1.0));
     assert!(trajectory.relative_residuals()[0][0] > 1e6, "{:?}", trajectory.relative_residuals());
     assert_eq!(trajectory.stop_reasons(), [StopReason::Diverged]);
 }

@@ -12,7 +12,6 @@ use equipoise::batch::{select, to_vec};
 use equipoise::model::deq::{Stem, StemTrainingPullBack};
 use equipoise::model::layers::{BatchMoments, Phase};
 use equipoise::model::mdeq::{MdeqConfig, MdeqStem};
-use equipoise::state::Injection;
 
 /// Relative error allowed; float32 rounding through a stem is a few 1e-7.
 const TOLERANCE: f64 = 1e-5;
@@ -38,7 +37,7 @@ fn sizes() -> Vec<MdeqConfig> {
     sizes
 }
 
-fn inputs(config: &MdeqConfig, stem: &MdeqStem, count: usize) -> (Tensor<4>, Injection) {
+fn inputs(config: &MdeqConfig, stem: &MdeqStem, count: usize) -> (Tensor<4>, Tensor<2>) {
     let [channels, height, width] = config.image;
     let images = uniform([count, channels, height, width], 4);
     let shape = stem.forward(images.clone(), &Phase::Evaluate).dims();
@@ -68,10 +67,10 @@ fn injections_and_gradients_are_those_of_the_composed_stem() {
 /// Injections, gradients of all parameters and running statistics: what a pass in training says.
 fn trained(
     stem: &MdeqStem,
-    u: Injection,
+    u: Tensor<2>,
     moments: BatchMoments,
-    (injection, pull_back): (Injection, StemTrainingPullBack<'_>),
-) -> (Injection, Vec<Vec<f32>>) {
+    (injection, pull_back): (Tensor<2>, StemTrainingPullBack<'_>),
+) -> (Tensor<2>, Vec<Vec<f32>>) {
     let mut gradients = GradientsParams::new();
     pull_back(u, &mut gradients);
     let mut parameters = parameter_gradients(stem, &gradients);

@@ -68,9 +68,10 @@ fn gradients_match_autodiff_through_both_passes_of_a_deq() {
     let mut logits = |images: &Images| {
         let noted = BatchMoments::default();
         let injection = tracked.stem.forward(images.clone(), &Phase::Train(&noted));
-        let start = Tensor::zeros([6, model.cell.state_dim()], &device);
+        let start = Tensor::<2>::zeros([6, model.cell.state_dim()], &device);
         let bound = model.cell.bind(&injection.clone().inner());
-        let mut a = solve(&*bound, start, &SolverConfig::default()).choose(StateChoice::Best);
+        let mut a =
+            solve(&*bound, start.into(), &SolverConfig::default()).choose(StateChoice::Best).into_tensor();
         for damping in deployment.tail.dampings() {
             a = a.clone() * (1.0 - damping) + tracked.cell.apply(a, injection.clone()) * damping;
         }

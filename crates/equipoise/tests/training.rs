@@ -46,9 +46,9 @@ fn gradients_match_autodiff_through_the_whole_model() {
     let moments = BatchMoments::default();
     let injection = tracked.stem.forward(images, &Phase::Train(&moments));
     let plain = injection.clone().inner();
-    let start = Tensor::zeros([6, model.cell.state_dim()], &device);
-    let trajectory = solve(&*model.cell.bind(&plain), start, &SolverConfig::default());
-    let mut a = trajectory.choose(StateChoice::Best);
+    let start = Tensor::<2>::zeros([6, model.cell.state_dim()], &device);
+    let trajectory = solve(&*model.cell.bind(&plain), start.into(), &SolverConfig::default());
+    let mut a = trajectory.choose(StateChoice::Best).into_tensor();
     for damping in deployment.tail.dampings() {
         a = a.clone() * (1.0 - damping) + tracked.cell.apply(a, injection.clone()) * damping;
     }

@@ -1,26 +1,28 @@
 //! A DEQ whose stem, cell and head are Python's, as solvers, attacks and diagnoses see it.
 //!
-//! States and injections are Burn's, in the memory of the CPU, and cross by copy. As for a [`Foreign`](crate::model::Foreign)
+//! States and injections are Burn's, in the memory of the CPU, and cross by copy; or they stay PyTorch's tensors on the model's
+//! device, if the object has an algebra for them. As for a [`Foreign`](crate::model::Foreign)
 //! classifier, everything is NaN once Python has failed, and the observer says so.
 
 use std::fmt;
 use std::sync::Arc;
 
 use equipoise::attack::WhiteBox;
-use equipoise::batch::{Images, Logits, from_vec, select, to_vec};
+use equipoise::batch::{Images, Logits, from_vec, to_vec};
 use equipoise::burn::optim::GradientsParams;
 use equipoise::burn::tensor::{Device, Tensor};
 use equipoise::deployed::{Deployment, Victim};
 use equipoise::gradient::Estimator;
 use equipoise::model::cell::{BoundCell, FixedPointMap, Linearization};
-use equipoise::model::deq::{HeadPullBack, StemPullBack};
-use equipoise::model::equilibrium::Equilibrium;
+use equipoise::model::equilibrium::{Equilibrium, ToImages, ToState};
 use equipoise::network::Network;
 use equipoise::readout::Readout;
 use equipoise::state::{Injection, State};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::arrays::{array, entries};
+use crate::rows::{Algebra, TorchRows};
 use crate::serve::Caller;
 
 /// A Python object with the methods of `Deq` in `_equipoise.pyi`.
@@ -39,7 +41,14 @@ impl ForeignDeq {
             classes: number("classes")?,
             state_dim: number("state_dim")?,
             injection_dim: number("injection_dim")?,
-            part: Part { object: Arc::new(object.clone().unbind()), caller: caller.clone() },
+            part: Part {
+                object: Arc::new(object.clone().unbind()),
+                caller: caller.clone(),
+                algebra: object
+                    .getattr("algebra")?
+                    .extract::<Option<Py<PyAny>>>()?
+                    .map(|it| Algebra::new(it, caller)),
+            },
         })
     }
 }
@@ -79,33 +88,115 @@ impl Equilibrium for ForeignDeq {
     }
 
     fn injection(&self, images: &Images) -> Injection {
-        self.part.ask("stem", images, [images.dims()[0], self.injection_dim])
+        let dims = [images.dims()[0], self.injection_dim];
+        self.part.state(self.part.ask("stem", Given::tensor(images), self.part.answer(dims)), dims)
     }
 
-    fn linearize_stem(&self, images: &Images) -> (Injection, StemPullBack<'_>) {
+    fn linearize_stem(&self, images: &Images) -> (Injection, ToImages<'_>) {
         let shape = images.dims();
-        let (injection, way) = self.part.linearise("linearise_stem", images, [shape[0], self.injection_dim]);
-        (injection, Box::new(move |cotangent| way.ask("__call__", &cotangent, shape)))
+        let dims = [shape[0], self.injection_dim];
+        let (injection, way) =
+            self.part.linearise("linearise_stem", Given::tensor(images), self.part.answer(dims));
+        let to_images = move |cotangent: Injection| {
+            tensor(way.ask("__call__", Given::state(&cotangent), Answer::numbers(shape)), shape)
+        };
+        (self.part.state(injection, dims), Box::new(to_images))
     }
 
     fn bind(&self, injection: &Injection) -> Box<dyn BoundCell> {
         let [examples, _] = injection.dims();
-        let input = numbers(injection);
-        let part = self.part.call(move |py, object| {
-            Ok(object.call_method1("bind", (array(py, input.0, input.1)?,))?.unbind())
-        });
+        let input = Given::state(injection);
+        let part = self
+            .part
+            .call(move |py, object| Ok(object.call_method1("bind", (input?.into_python(py)?,))?.unbind()));
         Box::new(Bind { part: self.part.other(part), examples, dims: [self.state_dim, self.injection_dim] })
     }
 
     fn logits(&self, state: &State) -> Logits {
-        self.part.ask("head", state, [state.dims()[0], self.classes])
+        let shape = [state.dims()[0], self.classes];
+        tensor(self.part.ask("head", Given::state(state), Answer::numbers(shape)), shape)
     }
 
-    fn linearize_head(&self, state: &State) -> (Logits, HeadPullBack<'_>) {
-        let shape = state.dims();
-        let (logits, way) = self.part.linearise("linearise_head", state, [shape[0], self.classes]);
-        (logits, Box::new(move |cotangent| way.ask("__call__", &cotangent, shape)))
+    fn linearize_head(&self, state: &State) -> (Logits, ToState<'_>) {
+        let (dims, shape) = (state.dims(), [state.dims()[0], self.classes]);
+        let (logits, way) =
+            self.part.linearise("linearise_head", Given::state(state), Answer::numbers(shape));
+        let to_state = move |cotangent: Logits| {
+            way.state(way.ask("__call__", Given::tensor(&cotangent), way.answer(dims)), dims)
+        };
+        (tensor(logits, shape), Box::new(to_state))
     }
+}
+
+/// What Python is given: numbers as an array, or a tensor of its own.
+enum Given {
+    Numbers(Vec<f32>, Vec<usize>),
+    Kept(Arc<Py<PyAny>>),
+}
+
+impl Given {
+    fn tensor<const D: usize>(tensor: &Tensor<D>) -> PyResult<Self> {
+        Ok(Self::Numbers(to_vec(tensor.clone()), tensor.dims().to_vec()))
+    }
+
+    /// Rows that stay PyTorch's are handed back as they are.
+    fn state(state: &State) -> PyResult<Self> {
+        if let Some(tensor) = state.as_tensor() {
+            return Self::tensor(tensor);
+        }
+        let gone = || PyRuntimeError::new_err("a state was lost: an error came before");
+        state.rows::<TorchRows>().tensor().map(Self::Kept).ok_or_else(gone)
+    }
+
+    fn into_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        match self {
+            Self::Numbers(values, shape) => Ok(array(py, values, shape)?.into_any()),
+            Self::Kept(tensor) => Ok(tensor.bind(py).clone()),
+        }
+    }
+}
+
+/// What Python's answer must be.
+#[derive(Clone)]
+struct Answer {
+    shape: Vec<usize>,
+    kept: bool,
+}
+
+impl Answer {
+    fn numbers<const D: usize>(shape: [usize; D]) -> Self {
+        Self { shape: shape.to_vec(), kept: false }
+    }
+
+    /// # Errors
+    ///
+    /// If it is of another shape or kind.
+    fn read(&self, what: &str, answer: &Bound<'_, PyAny>) -> PyResult<Found> {
+        if !self.kept {
+            return entries(what, answer, &self.shape).map(Found::Numbers);
+        }
+        let given: Vec<usize> = answer.getattr("shape")?.extract()?;
+        if given != self.shape {
+            let problem = format!("the answer of {what} has shape {given:?} instead of {:?}", self.shape);
+            return Err(PyValueError::new_err(problem));
+        }
+        Ok(Found::Kept(answer.clone().unbind()))
+    }
+}
+
+/// What it was.
+enum Found {
+    Numbers(Vec<f32>),
+    Kept(Py<PyAny>),
+}
+
+/// An answer as a tensor; NaN if there is none.
+fn tensor<const D: usize>(answer: Option<Found>, shape: [usize; D]) -> Tensor<D> {
+    let values = match answer {
+        Some(Found::Numbers(values)) => values,
+        _ => vec![f32::NAN; shape.iter().product()],
+    };
+    from_vec(values, shape, &Device::default())
 }
 
 /// An object of Python's that is asked on the thread that called.
@@ -113,6 +204,8 @@ impl Equilibrium for ForeignDeq {
 struct Part {
     object: Arc<Py<PyAny>>,
     caller: Caller,
+    /// Where states stay PyTorch's.
+    algebra: Option<Algebra>,
 }
 
 impl Part {
@@ -125,53 +218,49 @@ impl Part {
         self.caller.call(move |py| function(py, object.bind(py)))
     }
 
-    /// What a method answers for some numbers.
-    fn ask<const A: usize, const B: usize>(
-        &self,
-        method: &'static str,
-        input: &Tensor<A>,
-        shape: [usize; B],
-    ) -> Tensor<B> {
-        let (values, input) = numbers(input);
-        let answer = self.call(move |py, object| {
-            let answer = object.call_method1(method, (array(py, values, input)?,))?;
-            entries(method, &answer, &shape)
-        });
-        tensor(answer, shape)
+    /// What states and injections of these dimensions must come as.
+    fn answer(&self, dims: [usize; 2]) -> Answer {
+        Answer { shape: dims.to_vec(), kept: self.algebra.is_some() }
     }
 
-    /// What a method answers for some numbers, and the object that leads back.
-    fn linearise<const A: usize, const B: usize>(
+    /// An answer as rows.
+    fn state(&self, answer: Option<Found>, dims: [usize; 2]) -> State {
+        match (&self.algebra, answer) {
+            (None, answer) => tensor(answer, dims).into(),
+            (Some(algebra), Some(Found::Kept(found))) => algebra.rows(Some(found), dims),
+            (Some(algebra), _) => algebra.rows(None, dims),
+        }
+    }
+
+    /// What a method answers.
+    fn ask(&self, method: &'static str, input: PyResult<Given>, expected: Answer) -> Option<Found> {
+        self.call(move |py, object| {
+            let answer = object.call_method1(method, (input?.into_python(py)?,))?;
+            expected.read(method, &answer)
+        })
+    }
+
+    /// What a method answers, and the object that leads back.
+    fn linearise(
         &self,
         method: &'static str,
-        input: &Tensor<A>,
-        shape: [usize; B],
-    ) -> (Tensor<B>, Self) {
-        let (values, input) = numbers(input);
+        input: PyResult<Given>,
+        expected: Answer,
+    ) -> (Option<Found>, Self) {
         let answer = self.call(move |py, object| {
-            let answer = object.call_method1(method, (array(py, values, input)?,))?;
+            let answer = object.call_method1(method, (input?.into_python(py)?,))?;
             let (value, way): (Bound<'_, PyAny>, Py<PyAny>) = answer.extract()?;
-            Ok((entries(method, &value, &shape)?, way))
+            Ok((expected.read(method, &value)?, way))
         });
         let (value, way) = answer.unzip();
-        (tensor(value, shape), self.other(way))
+        (value, self.other(way))
     }
 
     /// Another object; the same one, which is not asked any more, if Python has failed.
     fn other(&self, object: Option<Py<PyAny>>) -> Self {
         let object = object.map_or_else(|| self.object.clone(), Arc::new);
-        Self { object, caller: self.caller.clone() }
+        Self { object, ..self.clone() }
     }
-}
-
-fn numbers<const D: usize>(tensor: &Tensor<D>) -> (Vec<f32>, Vec<usize>) {
-    (to_vec(tensor.clone()), tensor.dims().to_vec())
-}
-
-/// An answer as a tensor; NaN if there is none.
-fn tensor<const D: usize>(answer: Option<Vec<f32>>, shape: [usize; D]) -> Tensor<D> {
-    let values = answer.unwrap_or_else(|| vec![f32::NAN; shape.iter().product()]);
-    from_vec(values, shape, &Device::default())
 }
 
 /// A cell bound to the injection of so many examples.
@@ -192,7 +281,8 @@ impl Bind {
 
 impl FixedPointMap for Bind {
     fn apply(&self, state: &State) -> State {
-        self.part.ask("apply", state, [self.examples, self.dims[0]])
+        let dims = [self.examples, self.dims[0]];
+        self.part.state(self.part.ask("apply", Given::state(state), self.part.answer(dims)), dims)
     }
 
     fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_> {
@@ -202,12 +292,14 @@ impl FixedPointMap for Bind {
 
 impl BoundCell for Bind {
     fn linearize(&self, state: &State) -> Box<dyn Linearization> {
-        let (value, way) = self.part.linearise("linearise", state, [self.examples, self.dims[0]]);
+        let dims = [self.examples, self.dims[0]];
+        let (value, way) = self.part.linearise("linearise", Given::state(state), self.part.answer(dims));
+        let value = self.part.state(value, dims);
         Box::new(AtState { way, value, dims: self.dims, of: None })
     }
 
     fn linearize_rows(&self, state: &State, rows: &[usize]) -> Box<dyn Linearization> {
-        self.rows(rows).linearize(&select(state, rows))
+        self.rows(rows).linearize(&state.select(rows))
     }
 }
 
@@ -224,17 +316,17 @@ struct AtState {
 impl AtState {
     /// Cotangents of all the object's rows: 0 where they are not selected.
     fn all(&self, cotangent: &State) -> State {
-        let Some((rows, count)) = &self.of else { return cotangent.clone() };
-        let width = self.dims[0];
-        let mut values = vec![0.0; count * width];
-        for (&row, selected) in rows.iter().zip(to_vec(cotangent.clone()).chunks(width)) {
-            values[row * width..][..width].copy_from_slice(selected);
+        match &self.of {
+            None => cotangent.clone(),
+            Some((rows, count)) => cotangent.zeros([*count, self.dims[0]]).put(rows, cotangent),
         }
-        from_vec(values, [*count, width], &cotangent.device())
     }
 
-    fn own(&self, all: Tensor<2>) -> Tensor<2> {
-        self.of.as_ref().map_or(all.clone(), |(rows, _)| select(&all, rows))
+    fn own(&self, all: State) -> State {
+        match &self.of {
+            None => all,
+            Some((rows, _)) => all.select(rows),
+        }
     }
 
     fn examples(&self) -> usize {
@@ -248,19 +340,20 @@ impl Linearization for AtState {
     }
 
     fn vjp_state(&self, cotangent: &State) -> State {
-        self.own(self.way.ask("vjp_state", &self.all(cotangent), [self.examples(), self.dims[0]]))
+        let (way, dims) = (&self.way, [self.examples(), self.dims[0]]);
+        self.own(way.state(way.ask("vjp_state", Given::state(&self.all(cotangent)), way.answer(dims)), dims))
     }
 
     fn vjp(&self, cotangent: &State) -> (State, Injection) {
-        let shapes = self.dims.map(|width| [self.examples(), width]);
-        let (values, input) = numbers(&self.all(cotangent));
-        let answer = self.way.call(move |py, object| {
-            let answer = object.call_method1("vjp", (array(py, values, input)?,))?;
+        let (way, dims) = (&self.way, self.dims.map(|width| [self.examples(), width]));
+        let (input, expected) = (Given::state(&self.all(cotangent)), dims.map(|dims| way.answer(dims)));
+        let answer = way.call(move |py, object| {
+            let answer = object.call_method1("vjp", (input?.into_python(py)?,))?;
             let (state, injection): (Bound<'_, PyAny>, Bound<'_, PyAny>) = answer.extract()?;
-            Ok((entries("vjp", &state, &shapes[0])?, entries("vjp", &injection, &shapes[1])?))
+            Ok((expected[0].read("vjp", &state)?, expected[1].read("vjp", &injection)?))
         });
         let (state, injection) = answer.unzip();
-        (self.own(tensor(state, shapes[0])), self.own(tensor(injection, shapes[1])))
+        (self.own(way.state(state, dims[0])), self.own(way.state(injection, dims[1])))
     }
 
     /// Its parameters are not known here: nothing is added.
@@ -273,6 +366,6 @@ impl Linearization for AtState {
             None => (rows.to_vec(), self.value.dims()[0]),
             Some((own, count)) => (rows.iter().map(|&row| own[row]).collect(), *count),
         };
-        Box::new(Self { value: select(&self.value, rows), of: Some(of), ..self.clone() })
+        Box::new(Self { value: self.value.select(rows), of: Some(of), ..self.clone() })
     }
 }

@@ -17,6 +17,7 @@ mod errors;
 mod evaluate;
 mod model;
 mod report;
+mod rows;
 mod serve;
 mod subject;
 mod watch;

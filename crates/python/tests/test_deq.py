@@ -56,6 +56,12 @@ class Tanh(torch.nn.Module):
         return self.head(z)
 
 
+@pytest.fixture(params=["memory", "model"])
+def states(request):
+    """Where states are between two calls of the cell."""
+    return request.param
+
+
 def tanh(**settings):
     net = Tanh().eval()
     return net, eq.Deq(net.stem, net.f, net.head, state=(4, 6, 6), **settings)
@@ -69,7 +75,7 @@ def cosines(a, b):
     return F.cosine_similarity(a.flatten(1).double(), b.flatten(1).double())
 
 
-def test_a_model_in_pytorch_is_the_imported_one():
+def test_a_model_in_pytorch_is_the_imported_one(states):
     weights, metadata = read(SMALL)
     net, native = Mdeq(weights, metadata["architecture"]).eval(), eq.load(SMALL)
     own = eq.Deq(
@@ -80,6 +86,7 @@ def test_a_model_in_pytorch_is_the_imported_one():
         solver=eq.Broyden(8, tolerance=1e-3),
         backward=eq.Broyden(7, tolerance=1e-3),
         tail=eq.Tail.exact(),
+        states=states,
     )
     assert json.loads(own.deployment) == json.loads(native.deployment)
     x = images(6, (3, 32, 32))
@@ -92,8 +99,8 @@ def test_a_model_in_pytorch_is_the_imported_one():
             assert cosines(found, expected).min() > 0.9999, (readout, estimator)
 
 
-def test_gradients_meet_autograd_through_a_long_iteration():
-    net, model = tanh(solver=eq.Broyden(20, tolerance=0))
+def test_gradients_meet_autograd_through_a_long_iteration(states):
+    net, model = tanh(solver=eq.Broyden(20, tolerance=0), states=states)
     x = images(6).requires_grad_(True)
     y = torch.arange(6) % 5
     logits = net.unrolled(x, 300)
@@ -103,9 +110,9 @@ def test_gradients_meet_autograd_through_a_long_iteration():
         assert cosines(model.gradient(x, y, estimator), expected).min() > 0.9999, estimator
 
 
-def test_the_true_gradient_is_that_of_a_few_steps():
+def test_the_true_gradient_is_that_of_a_few_steps(states):
     """Picard's iterates are autograd's own loop."""
-    net, model = tanh(solver=eq.Picard(3, tolerance=0), tail=eq.Tail.none(), readout="early(3)")
+    net, model = tanh(solver=eq.Picard(3, tolerance=0), tail=eq.Tail.none(), readout="early(3)", states=states)
     x = images(5).requires_grad_(True)
     y = torch.arange(5) % 5
     logits = net.unrolled(x, 3)
@@ -119,9 +126,9 @@ def test_the_true_gradient_is_that_of_a_few_steps():
 
 
 @pytest.mark.parametrize("solver", [eq.Anderson(12), eq.Picard(30), eq.Broyden(12)])
-def test_images_leave_a_solve_one_by_one(solver):
+def test_images_leave_a_solve_one_by_one(states, solver):
     """Some stop early: what is left is asked for its rows alone, and nobody's answer depends on the others."""
-    _, model = tanh(solver=solver)
+    _, model = tanh(solver=solver, states=states)
     x = torch.cat([images(3) * 0.01, images(3)])
     together = model(x)
     for row in range(6):
@@ -132,7 +139,74 @@ def test_images_leave_a_solve_one_by_one(solver):
         assert cosines(model.gradient(x, y, estimator), alone).min() > 0.999, estimator
 
 
-def test_an_injection_of_several_tensors_and_states_of_several_scales():
+@pytest.mark.parametrize("solver", [eq.Anderson(12, tolerance=0), eq.Picard(12, tolerance=0), eq.Broyden(12, tolerance=0)])
+def test_a_model_in_float64_is_solved_in_it(solver):
+    """Its states stay its own, so that differences of its logits meet the true gradient far below what float32 resolves."""
+    net = Tanh().double().eval()
+    model = eq.Deq(net.stem, net.f, net.head, state=(4, 6, 6), solver=solver, readout="early(3)", tail=eq.Tail.none())
+    x = images(1).double()
+    y = torch.tensor([2])
+    gradient = model.gradient(x, y, "through-solver")
+    seen = []
+    inner = net.w.register_forward_hook(lambda _, given, answer: seen.append((given[0].dtype, given[0].detach().clone())))
+    model(x)
+    inner.remove()
+    assert {dtype for dtype, _ in seen} == {torch.float64}
+    # z_2 and z_3 as f saw them are numbers that float32 does not hold.
+    assert not torch.equal(seen[-1][1], seen[-1][1].float().double())
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(3)).sign() * 2.0**-12
+    pushed = [F.cross_entropy(model(x + sign * direction).double(), y).item() for sign in (1, -1)]
+    expected = (gradient.double() * direction).sum().item()
+    assert abs((pushed[0] - pushed[1]) / 2 - expected) < 2e-3 * abs(expected) + 2e-7
+
+
+@pytest.mark.parametrize("solver", [eq.Anderson(8), eq.Picard(8), eq.Broyden(8)])
+def test_no_state_comes_to_the_host(solver, monkeypatch):
+    """Of states that stay with the model, norms and inner products alone become numbers in memory."""
+    _, model = tanh(solver=solver, states="model")
+    x = images(4)
+    y = model(x).argmax(1)
+    sizes = []
+
+    def counted(function):
+        def call(*given, **named):
+            answer = function(*given, **named)
+            sizes.extend(part.numel() for part in (*given, answer) if isinstance(part, torch.Tensor))
+            return answer
+
+        return call
+
+    for name in ["numpy", "tolist", "item", "__array__"]:
+        monkeypatch.setattr(torch.Tensor, name, counted(getattr(torch.Tensor, name)))
+    monkeypatch.setattr(torch, "from_numpy", counted(torch.from_numpy))
+    for readout in READOUTS:
+        for estimator in ESTIMATORS[:-2]:
+            model.gradient(x, y, estimator, readout)
+    eq.evaluate(model, x, y, eps=1 / 255, attacks="pgd-2", gradients="through-solver", readouts="early(2)", checks=None)
+    # An image has 108 numbers, a state and an injection 144.
+    assert max(sizes) == x.numel() == 4 * 108
+
+
+def test_where_states_are_is_said():
+    net = Tanh().eval()
+    with pytest.raises(ValueError, match="states 'gpu': use 'auto', 'memory'"):
+        eq.Deq(net.stem, net.f, net.head, state=(4, 6, 6), states="gpu")
+
+
+def test_both_ways_come_to_the_same():
+    """And inside of inference mode, in which a caller may be."""
+    models = [tanh(states=states, solver=eq.Broyden(6, tolerance=1e-2))[1] for states in ["memory", "model"]]
+    x = torch.cat([images(3) * 0.01, images(3)])
+    y = models[0](x).argmax(1)
+    for readout in READOUTS:
+        assert torch.allclose(models[0](x, readout), models[1](x, readout), atol=1e-5), readout
+        for estimator in ESTIMATORS[:-2]:
+            with torch.inference_mode():
+                found = models[1].gradient(x, y, estimator, readout)
+            assert cosines(models[0].gradient(x, y, estimator, readout), found).min() > 0.9999, (readout, estimator)
+
+
+def test_an_injection_of_several_tensors_and_states_of_several_scales(states):
     net = Tanh().eval()
 
     def stem(x):
@@ -148,7 +222,7 @@ def test_an_injection_of_several_tensors_and_states_of_several_scales():
         fine, coarse = eq.scales(z, [(4, 6, 6), (4,)])
         return net.head(fine) + 0.1 * torch.cat([coarse, coarse.sum(1, keepdim=True)], dim=1)
 
-    model = eq.Deq(stem, f, head, state=[(4, 6, 6), 4], solver=eq.Picard(40, tolerance=0))
+    model = eq.Deq(stem, f, head, state=[(4, 6, 6), 4], solver=eq.Picard(40, tolerance=0), states=states)
     x = images(4).requires_grad_(True)
     z, injection = torch.zeros(4, 4 * 36 + 4), stem(x)
     for _ in range(100):
@@ -172,8 +246,8 @@ def test_nothing_of_the_model_is_touched():
     assert not net.training
 
 
-def test_an_assessment_has_arms_readouts_and_radii(tmp_path):
-    _, model = tanh()
+def test_an_assessment_has_arms_readouts_and_radii(states, tmp_path):
+    _, model = tanh(states=states)
     x = images(24)
     y = model(x).argmax(1)
     y[:3] = (y[:3] + 1) % 5
@@ -203,7 +277,7 @@ def test_an_assessment_has_arms_readouts_and_radii(tmp_path):
     )
     assert torch.equal(again.adversarial("early(2)"), result.adversarial("early(2)"))
     net = Tanh(seed=2).eval()
-    other = eq.Deq(net.stem, net.f, net.head, state=(4, 6, 6))
+    other = eq.Deq(net.stem, net.f, net.head, state=(4, 6, 6), states=states)
     with pytest.raises(ValueError, match="another"):
         eq.evaluate(other, x, y, eps=[4 / 255, 16 / 255], attacks="pgd-3,square-20",
                     gradients=["through-solver", "adjoint:state=4"], readouts=["final", "early(2)"], out=tmp_path / "run")
@@ -238,8 +312,8 @@ def test_a_model_file_and_its_callables_come_to_the_same():
     assert torch.allclose(*start, atol=3e-6)
 
 
-def test_a_diagnosis(tmp_path):
-    _, model = tanh()
+def test_a_diagnosis(states, tmp_path):
+    _, model = tanh(states=states)
     x = images(6)
     y = model(x).argmax(1)
     diagnosis = eq.diagnose(model, x, y, sections="residual,alignment,spectrum,gallery", dataset="noise")
@@ -369,15 +443,15 @@ class Failing:
 
 
 @pytest.mark.parametrize("at", [3, 40, 90, 150, 400, 700])
-def test_an_error_of_the_cell_is_the_users_and_leaves_nothing_wrong_behind(at, tmp_path):
+def test_an_error_of_the_cell_is_the_users_and_leaves_nothing_wrong_behind(states, at, tmp_path):
     net = Tanh().eval()
     x = images(8)
     settings = dict(eps=4 / 255, attacks="pgd-2", gradients="through-solver", checks=4, batch_size=4)
-    whole = eq.Deq(net.stem, net.f, net.head, state=(4, 6, 6), module=net, solver=eq.Picard(6, tolerance=0))
+    whole = eq.Deq(net.stem, net.f, net.head, state=(4, 6, 6), module=net, solver=eq.Picard(6, tolerance=0), states=states)
     y = whole(x).argmax(1)
     expected = eq.evaluate(whole, x, y, **settings)
     cell = Failing(net, at)
-    model = eq.Deq(net.stem, cell, net.head, state=(4, 6, 6), module=net, solver=eq.Picard(6, tolerance=0))
+    model = eq.Deq(net.stem, cell, net.head, state=(4, 6, 6), module=net, solver=eq.Picard(6, tolerance=0), states=states)
     try:
         eq.evaluate(model, x, y, out=tmp_path / "run", **settings)
         assert cell.calls < at

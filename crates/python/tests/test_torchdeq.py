@@ -55,10 +55,11 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.parametrize("states", ["memory", "model"])
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_logits_are_those_of_the_network(settings):
+def test_logits_are_those_of_the_network(settings, states):
     net = Net(**settings).eval()
-    model = eq.from_torchdeq(net, net.deq, example=images(3))
+    model = eq.from_torchdeq(net, net.deq, example=images(3), states=states)
     x = images()
     with torch.no_grad():
         expected = net(x)
@@ -66,10 +67,11 @@ def test_logits_are_those_of_the_network(settings):
     assert "forward" not in net.deq.__dict__, "the module is left as it was"
 
 
-def test_the_gradient_is_the_networks():
+@pytest.mark.parametrize("states", ["memory", "model"])
+def test_the_gradient_is_the_networks(states):
     """simple_fixed_point_iter is autograd's own loop."""
     net = Net(f_solver="simple_fixed_point_iter", f_max_iter=4).eval()
-    model = eq.from_torchdeq(net, net.deq, example=images(3))
+    model = eq.from_torchdeq(net, net.deq, example=images(3), states=states)
     x, y = images().requires_grad_(True), torch.arange(8) % 5
     u = net.stem(x)
     z = torch.zeros_like(u)

@@ -168,7 +168,7 @@ fn cell<'a>(
     let injection = model.injection(images);
     let solver = &file.metadata.deployment.solver;
     let [n, _] = injection.dims();
-    let start = State::zeros([n, model.state_dim()], &injection.device());
+    let start = injection.zeros([n, model.state_dim()]);
     let bound = model.bind(&injection);
     let map: &dyn FixedPointMap = &*bound;
     let trajectory = solve(map, start.clone(), solver);

@@ -1,13 +1,11 @@
 //! The checks for obfuscation, on healthy models and on the fault that each is there for.
 
 use equipoise::attack::{Budget, Classifier, Norm, WhiteBox};
-use equipoise::batch::{Images, select};
+use equipoise::batch::Images;
 use equipoise::deployed::{Deployment, Victim};
 use equipoise::evaluate::{self, Cascade, Pair, Points, Quiet, Settings};
 use equipoise::gradient::Estimator;
-use equipoise::model::cell::Cell;
-use equipoise::model::deq::Stem;
-use equipoise::model::layers::Phase;
+use equipoise::model::equilibrium::Equilibrium;
 use equipoise::probe::flags_of;
 use equipoise::solve::{SolverConfig, StateChoice, StopReason, Trajectory, solve};
 use equipoise::state::State;
@@ -155,13 +153,13 @@ struct Stored<'a> {
 impl Stored<'_> {
     fn residuals(&self, images: &Images) -> Vec<(f64, bool)> {
         let solve = |images: &Images, start: Option<State>, config: &SolverConfig| {
-            let injection = self.net.stem.forward(images.clone(), &Phase::Evaluate);
+            let injection = self.net.injection(images);
             let start = start.unwrap_or_else(|| injection.zeros_like());
-            solve(&*self.net.cell.bind(&injection), start, config)
+            solve(&*self.net.bind(&injection), start, config)
         };
         let known = solve(self.clean, None, &SolverConfig::broyden(20).with_tolerance(1e-6));
         let rows = self.origins.rows(images);
-        let start = select(&known.choose(StateChoice::Best), &rows);
+        let start = known.choose(StateChoice::Best).select(&rows);
         of_trajectory(&solve(images, Some(start), &SolverConfig::broyden(3).with_tolerance(0.0)))
     }
 }

@@ -157,7 +157,7 @@ pub struct PixelStem {
 }
 
 impl Stem for PixelStem {
-    fn forward(&self, images: Images, _: &Phase<'_>) -> Injection {
+    fn forward(&self, images: Images, _: &Phase<'_>) -> Tensor<2> {
         if images.is_autodiff() || self.map.weight.val().is_autodiff() {
             return self.map.tracked(images.flatten(1, 3));
         }
@@ -165,17 +165,17 @@ impl Stem for PixelStem {
         self.map.apply(&self.map.matrix(), &to_vec(images), &device)
     }
 
-    fn linearize(&self, images: &Images) -> (Injection, StemPullBack<'_>) {
+    fn linearize(&self, images: &Images) -> (Tensor<2>, StemPullBack<'_>) {
         let (matrix, device, shape) = (self.map.matrix(), images.device(), images.dims());
         let injection = self.map.apply(&matrix, &to_vec(images.clone()), &device);
-        let back = move |u: Injection| from_vec(matrix.transposed_times(&to_vec(u)), shape, &device);
+        let back = move |u: Tensor<2>| from_vec(matrix.transposed_times(&to_vec(u)), shape, &device);
         (injection, Box::new(back))
     }
 
-    fn linearize_training(&self, images: &Images, _: &BatchMoments) -> (Injection, StemTrainingPullBack<'_>) {
+    fn linearize_training(&self, images: &Images, _: &BatchMoments) -> (Tensor<2>, StemTrainingPullBack<'_>) {
         let (matrix, device, x) = (self.map.matrix(), images.device(), to_vec(images.clone()));
         let injection = self.map.apply(&matrix, &x, &device);
-        let back = move |u: Injection, into: &mut GradientsParams| {
+        let back = move |u: Tensor<2>, into: &mut GradientsParams| {
             self.map.collect(&matrix, &to_vec(u), &x, &device, into);
         };
         (injection, Box::new(back))
@@ -189,7 +189,7 @@ pub struct StateHead {
 }
 
 impl Head for StateHead {
-    fn forward(&self, state: State, _: &Phase<'_>) -> Logits {
+    fn forward(&self, state: Tensor<2>, _: &Phase<'_>) -> Logits {
         if state.is_autodiff() || self.map.weight.val().is_autodiff() {
             return self.map.tracked(state);
         }
@@ -197,14 +197,14 @@ impl Head for StateHead {
         self.map.apply(&self.map.matrix(), &to_vec(state), &device)
     }
 
-    fn linearize(&self, state: &State) -> (Logits, HeadPullBack<'_>) {
+    fn linearize(&self, state: &Tensor<2>) -> (Logits, HeadPullBack<'_>) {
         let (matrix, device, shape) = (self.map.matrix(), state.device(), state.dims());
         let logits = self.map.apply(&matrix, &to_vec(state.clone()), &device);
         let back = move |u: Logits| from_vec(matrix.transposed_times(&to_vec(u)), shape, &device);
         (logits, Box::new(back))
     }
 
-    fn linearize_training(&self, state: &State, _: &BatchMoments) -> (Logits, HeadTrainingPullBack<'_>) {
+    fn linearize_training(&self, state: &Tensor<2>, _: &BatchMoments) -> (Logits, HeadTrainingPullBack<'_>) {
         let (matrix, device, shape) = (self.map.matrix(), state.device(), state.dims());
         let x = to_vec(state.clone());
         let logits = self.map.apply(&matrix, &x, &device);
@@ -255,7 +255,7 @@ impl TanhCell {
 }
 
 impl Cell for TanhCell {
-    fn apply(&self, state: State, injection: Injection) -> State {
+    fn apply(&self, state: Tensor<2>, injection: Tensor<2>) -> Tensor<2> {
         let product = state.unsqueeze_dim::<3>(1) * self.weight.val().unsqueeze_dim(0);
         (product.sum_dim(2).squeeze_dim::<2>(2) + injection).tanh()
     }
@@ -264,7 +264,7 @@ impl Cell for TanhCell {
         self.weight.dims()[0]
     }
 
-    fn bind(&self, injection: &Injection) -> Box<dyn BoundCell> {
+    fn bind(&self, injection: &Tensor<2>) -> Box<dyn BoundCell> {
         Box::new(Bound {
             matrix: Arc::new(Matrix::of(&self.weight.val())),
             id: self.weight.id,
@@ -277,7 +277,7 @@ impl Cell for TanhCell {
 struct Bound {
     matrix: Arc<Matrix>,
     id: ParamId,
-    injection: Injection,
+    injection: Tensor<2>,
 }
 
 impl Bound {
@@ -295,7 +295,7 @@ impl Bound {
 
 impl FixedPointMap for Bound {
     fn apply(&self, state: &State) -> State {
-        from_vec(self.evaluate(&to_vec(state.clone())), state.dims(), &state.device())
+        from_vec(self.evaluate(&state.to_f32()), state.dims(), &self.injection.device()).into()
     }
 
     fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_> {
@@ -305,15 +305,15 @@ impl FixedPointMap for Bound {
 
 impl BoundCell for Bound {
     fn linearize(&self, state: &State) -> Box<dyn Linearization> {
-        let numbers = to_vec(state.clone());
+        let numbers = state.to_f32();
         let value = self.evaluate(&numbers);
         let slope = value.iter().map(|f| 1.0 - f * f).collect();
-        let value = from_vec(value, state.dims(), &state.device());
+        let value = State::from(from_vec(value, state.dims(), &self.injection.device()));
         Box::new(Tape { matrix: self.matrix.clone(), id: self.id, state: numbers, slope, value })
     }
 
     fn linearize_rows(&self, state: &State, rows: &[usize]) -> Box<dyn Linearization> {
-        self.rows(rows).linearize(&select(state, rows))
+        self.rows(rows).linearize(&state.select(rows))
     }
 }
 
@@ -329,13 +329,13 @@ struct Tape {
 impl Tape {
     /// u ⊙ tanh′.
     fn inside(&self, cotangent: &State) -> Vec<f32> {
-        let mut u = to_vec(cotangent.clone());
+        let mut u = cotangent.to_f32();
         u.iter_mut().zip(&self.slope).for_each(|(u, slope)| *u *= slope);
         u
     }
 
-    fn tensor(&self, numbers: Vec<f32>) -> Tensor<2> {
-        from_vec(numbers, self.value.dims(), &self.value.device())
+    fn state(&self, numbers: Vec<f32>) -> State {
+        from_vec(numbers, self.value.dims(), &self.value.tensor().device()).into()
     }
 }
 
@@ -345,19 +345,19 @@ impl Linearization for Tape {
     }
 
     fn vjp_state(&self, cotangent: &State) -> State {
-        self.tensor(self.matrix.transposed_times(&self.inside(cotangent)))
+        self.state(self.matrix.transposed_times(&self.inside(cotangent)))
     }
 
     fn vjp(&self, cotangent: &State) -> (State, Injection) {
         let u = self.inside(cotangent);
-        (self.tensor(self.matrix.transposed_times(&u)), self.tensor(u))
+        (self.state(self.matrix.transposed_times(&u)), self.state(u))
     }
 
     fn vjp_parameters(&self, cotangent: &State, into: &mut GradientsParams) -> (State, Injection) {
         let u = self.inside(cotangent);
         let weight = self.matrix.gradient(&u, &self.state);
-        accumulate(into, self.id, from_vec(weight, self.matrix.dims, &self.value.device()));
-        (self.tensor(self.matrix.transposed_times(&u)), self.tensor(u))
+        accumulate(into, self.id, from_vec(weight, self.matrix.dims, &self.value.tensor().device()));
+        (self.state(self.matrix.transposed_times(&u)), self.state(u))
     }
 
     fn select(&self, rows: &[usize]) -> Box<dyn Linearization> {
@@ -369,7 +369,7 @@ impl Linearization for Tape {
             id: self.id,
             state: of(&self.state),
             slope: of(&self.slope),
-            value: select(&self.value, rows),
+            value: self.value.select(rows),
         })
     }
 }
@@ -404,12 +404,12 @@ mod tests {
         let cell = model.cell.clone().train();
         let value = cell.apply(z.clone(), x.clone());
         let mut gradients = (value.clone() * u.clone()).sum().backward();
-        let tape = model.cell.bind(&injection).linearize(&state);
-        close(tape.value().clone(), value.inner());
+        let tape = model.cell.bind(&injection).linearize(&state.clone().into());
+        close(tape.value().tensor().clone(), value.inner());
         let mut into = GradientsParams::new();
-        let (to_state, to_injection) = tape.vjp_parameters(&u, &mut into);
-        close(to_state, z.grad(&gradients).unwrap());
-        close(to_injection, x.grad(&gradients).unwrap());
+        let (to_state, to_injection) = tape.vjp_parameters(&u.clone().into(), &mut into);
+        close(to_state.into_tensor(), z.grad(&gradients).unwrap());
+        close(to_injection.into_tensor(), x.grad(&gradients).unwrap());
         close(
             into.get::<2>(model.cell.weight.id).unwrap(),
             cell.weight.val().grad_remove(&mut gradients).unwrap(),

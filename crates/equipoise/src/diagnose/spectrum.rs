@@ -14,12 +14,10 @@ use equipoise_record::{Share, Spectrum, SpectrumView, Spread, View};
 use super::examination::{Question, answer};
 use super::{Case, DiagnoseError, Measured, VIEWS};
 use crate::attack::{Classifier, ExampleRng, Step};
-use crate::batch::{from_vec, to_vec};
 use crate::deployed::{Deployment, Victim};
 use crate::model::cell::Linearization;
 use crate::model::equilibrium::Equilibrium;
 use crate::solve::StateChoice;
-use crate::state::State;
 
 pub(super) const QUESTION: Question = Question {
     name: "spectrum",
@@ -173,10 +171,9 @@ fn power_iteration(
 fn products(linearization: &dyn Linearization, walks: &[Walk]) -> Vec<Vec<f64>> {
     let value = linearization.value();
     let dim = value.dims()[1];
-    let entries = walks.iter().flat_map(|walk| walk.current.iter().map(|entry| *entry as f32)).collect();
-    let u: State = from_vec(entries, [walks.len(), dim], &value.device()).cast(value.dtype());
-    let product = to_vec(linearization.vjp_state(&u));
-    product.chunks(dim).map(|row| row.iter().map(|entry| f64::from(*entry)).collect()).collect()
+    let entries = walks.iter().flat_map(|walk| walk.current.iter().copied()).collect();
+    let product = linearization.vjp_state(&value.like(entries, dim)).numbers();
+    product.chunks(dim).map(<[f64]>::to_vec).collect()
 }
 
 /// The dominant |λ| by the better of the two fits, whether it is one of a complex pair, and the fit's relative
@@ -246,13 +243,12 @@ fn hutchinson(
             .iter()
             .flat_map(|&index| {
                 let mut rng = ExampleRng::new(seed, "jacobian norm", index, probe);
-                (0..dim).map(move |_| rng.normal() as f32)
+                (0..dim).map(move |_| rng.normal())
             })
             .collect();
-        let u: State = from_vec(entries, [indices.len(), dim], &value.device()).cast(value.dtype());
-        let product = to_vec(linearization.vjp_state(&u));
+        let product = linearization.vjp_state(&value.like(entries, dim)).numbers();
         for (square, row) in squares.iter_mut().zip(product.chunks(dim)) {
-            square.push(row.iter().map(|entry| f64::from(*entry).powi(2)).sum::<f64>());
+            square.push(row.iter().map(|entry| entry.powi(2)).sum::<f64>());
         }
     }
     let estimates = squares

@@ -153,7 +153,7 @@ fn pull_back(
             });
             if let (Some(u), Some(linearization)) = (&u, &linearization) {
                 // The other examples are read elsewhere: they contribute nothing here.
-                let mine = batch::put_rows(&u.zeros_like(), &here, &batch::select(u, &here));
+                let mine = u.zeros_like().put(&here, &u.select(&here));
                 cotangents.through(&**linearization, &mine);
             }
         }
@@ -167,7 +167,7 @@ fn pull_back(
         };
         let step = inverse.transposed_product(&gradient) * beta;
         u = Some(match u {
-            None => step.neg(),
+            None => -step,
             Some(u) => u - step,
         });
     }

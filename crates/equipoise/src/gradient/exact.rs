@@ -14,7 +14,6 @@ use super::{
     Cotangents, Estimator, EstimatorKind, GradientEstimator, OneState, PullBack, Read, Reading, Setting,
     Solved, pull_back_reads,
 };
-use crate::batch;
 use crate::model::cell::{FixedPointMap, Linearization};
 use crate::readout::{Readout, Tail};
 use crate::solve::{Evaluation, SolverConfig, StateChoice, solve_knowing};
@@ -113,7 +112,7 @@ fn gathered(shares: &[(Vec<usize>, Injection)], best: &[usize]) -> Injection {
         let places: Vec<usize> = (0..rows.len()).filter(|&place| best[rows[place]] == t).collect();
         if t > 1 && !places.is_empty() {
             let rows: Vec<usize> = places.iter().map(|&place| rows[place]).collect();
-            result = batch::put_rows(&result, &rows, &batch::select(share, &places));
+            result = result.put(&rows, &share.select(&places));
         }
     }
     result
@@ -159,7 +158,7 @@ impl FixedPointMap for AdjointMap<'_> {
         let linearization = Borrowed::Selected(self.linearization.get().select(rows));
         Box::new(AdjointMap {
             linearization,
-            v: batch::select(&self.v, rows),
+            v: self.v.select(rows),
             rows: rows.iter().map(|&row| self.rows[row]).collect(),
             shares: self.shares,
         })

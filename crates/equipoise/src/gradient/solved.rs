@@ -1,9 +1,7 @@
 //! What an estimator is given, and what it adds to: a solved batch, and cotangents.
 
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
 
-use crate::batch::put_rows;
 use crate::loss::Objective;
 use crate::model::cell::{BoundCell, Linearization};
 use crate::readout::{ReadHead, Reading, Readout, Tail, damped};
@@ -113,11 +111,7 @@ impl Cotangents {
         count: usize,
     ) -> State {
         let (state, injection) = self.product(linearization, u);
-        let among_all = |part: &Tensor<2>| {
-            let zeros: Tensor<2> = Tensor::zeros([count, part.dims()[1]], &part.device());
-            let zeros = zeros.cast(part.dtype());
-            put_rows(&zeros, rows, part)
-        };
+        let among_all = |part: &State| part.zeros([count, part.dims()[1]]).put(rows, part);
         self.add(among_all(&injection));
         among_all(&state)
     }

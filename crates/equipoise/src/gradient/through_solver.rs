@@ -12,7 +12,6 @@ use super::{
     Cotangents, Estimator, EstimatorError, EstimatorKind, GradientEstimator, Reading, Setting, Solved,
     unrolled,
 };
-use crate::batch::{column, put_rows, select};
 use crate::readout::{ReadState, Readout, Tail};
 use crate::solve::{Bars, SolverConfig, StateChoice, Trajectory, add};
 use crate::state::State;
@@ -76,7 +75,7 @@ fn pull_back(at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> R
         match moving(trajectory, t, &next) {
             None => solver.step(t, &next, &mut bars),
             Some(moving) => {
-                let moved = next.clone() * moving;
+                let moved = next.clone().times(&moving);
                 bars.add_state(t, next - moved.clone());
                 solver.step(t, &moved, &mut bars);
             }
@@ -93,7 +92,7 @@ fn pull_back(at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> R
 /// took it.
 fn moving(trajectory: &Trajectory, t: usize, like: &State) -> Option<State> {
     let moving: Vec<f64> = trajectory.steps().iter().map(|&taken| f64::from(u8::from(taken > t))).collect();
-    moving.contains(&0.0).then(|| column(moving, like))
+    moving.contains(&0.0).then(|| like.like(moving, 1))
 }
 
 /// Reads the loss behind the deployed readout; returns the cotangents of z_0..z_T that it leaves.
@@ -124,7 +123,7 @@ fn read(at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> (Readi
             let best = trajectory.best().iter().enumerate();
             let here: Vec<usize> = best.filter(|&(_, &best)| best == t).map(|(row, _)| row).collect();
             if !here.is_empty() {
-                add(bar, put_rows(&at_best.zeros_like(), &here, &select(&at_best, &here)));
+                add(bar, at_best.zeros_like().put(&here, &at_best.select(&here)));
             }
         }
     }
@@ -156,5 +155,5 @@ fn through_cell(at: &Solved<'_>, t: usize, bar: &State, cotangents: &mut Cotange
         return bar.zeros_like();
     }
     let linearization = at.cell.linearize_rows(&state, &rows);
-    cotangents.through_rows(&*linearization, &select(bar, &rows), &rows, count)
+    cotangents.through_rows(&*linearization, &bar.select(&rows), &rows, count)
 }

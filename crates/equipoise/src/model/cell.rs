@@ -17,13 +17,13 @@ use crate::work::WorkCounter;
 /// One layer f(z; x), the same at every depth.
 pub trait Cell: Module + ModuleDisplay + Sync + 'static {
     /// f(z; x): state `[N, D]` and injection `[N, I]` to a state `[N, D]`, in Burn operations, row by row.
-    fn apply(&self, state: State, injection: Injection) -> State;
+    fn apply(&self, state: Tensor<2>, injection: Tensor<2>) -> Tensor<2>;
 
     /// Length D of the state.
     fn state_dim(&self) -> usize;
 
     /// The cell with its injection fixed.
-    fn bind(&self, injection: &Injection) -> Box<dyn BoundCell> {
+    fn bind(&self, injection: &Tensor<2>) -> Box<dyn BoundCell> {
         Box::new(Autodiff { cell: self.clone().valid(), injection: injection.clone() })
     }
 
@@ -33,7 +33,7 @@ pub trait Cell: Module + ModuleDisplay + Sync + 'static {
     }
 
     /// The cell with its injection and a dropout mask fixed; `None` for a cell without dropout.
-    fn bind_masked(&self, injection: &Injection, mask: &Mask) -> Option<Box<dyn BoundCell>> {
+    fn bind_masked(&self, injection: &Tensor<2>, mask: &Mask) -> Option<Box<dyn BoundCell>> {
         let _ = (injection, mask);
         None
     }
@@ -43,11 +43,11 @@ pub trait Cell: Module + ModuleDisplay + Sync + 'static {
     /// written that way: autodiff itself is of first order only.
     fn differentiable_vjp(
         &self,
-        state: &State,
-        injection: &Injection,
+        state: &Tensor<2>,
+        injection: &Tensor<2>,
         mask: Option<&Mask>,
-        cotangents: &[State],
-    ) -> Option<Vec<State>> {
+        cotangents: &[Tensor<2>],
+    ) -> Option<Vec<Tensor<2>>> {
         let _ = (state, injection, mask, cotangents);
         None
     }
@@ -108,7 +108,7 @@ pub trait Linearization {
 #[derive(Clone)]
 struct Autodiff<C> {
     cell: C,
-    injection: Injection,
+    injection: Tensor<2>,
 }
 
 impl<C: Cell> Autodiff<C> {
@@ -119,7 +119,7 @@ impl<C: Cell> Autodiff<C> {
 
 impl<C: Cell> FixedPointMap for Autodiff<C> {
     fn apply(&self, state: &State) -> State {
-        self.cell.apply(state.clone(), self.injection.clone())
+        self.cell.apply(state.tensor().clone(), self.injection.clone()).into()
     }
 
     fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_> {
@@ -131,19 +131,19 @@ impl<C: Cell> BoundCell for Autodiff<C> {
     fn linearize(&self, state: &State) -> Box<dyn Linearization> {
         Box::new(AutodiffLinearization {
             value: self.apply(state),
-            state: state.clone(),
+            state: state.tensor().clone(),
             bound: self.clone(),
         })
     }
 
     fn linearize_rows(&self, state: &State, rows: &[usize]) -> Box<dyn Linearization> {
-        self.rows(rows).linearize(&batch::select(state, rows))
+        self.rows(rows).linearize(&state.select(rows))
     }
 }
 
 struct AutodiffLinearization<C> {
     bound: Autodiff<C>,
-    state: State,
+    state: Tensor<2>,
     value: State,
 }
 
@@ -153,12 +153,10 @@ impl<C: Cell> AutodiffLinearization<C> {
         let state = self.state.clone().autodiff().require_grad();
         let injection = self.bound.injection.clone().autodiff().require_grad();
         let value = cell.apply(state.clone(), injection.clone());
-        let gradients = (value * cotangent.clone()).sum().backward();
-        (
-            state.grad(&gradients).unwrap_or_else(|| self.state.zeros_like()),
-            injection.grad(&gradients).unwrap_or_else(|| self.bound.injection.zeros_like()),
-            gradients,
-        )
+        let gradients = (value * cotangent.tensor().clone()).sum().backward();
+        let at_state = state.grad(&gradients).unwrap_or_else(|| self.state.zeros_like());
+        let at_injection = injection.grad(&gradients).unwrap_or_else(|| self.bound.injection.zeros_like());
+        (at_state.into(), at_injection.into(), gradients)
     }
 }
 
@@ -187,7 +185,7 @@ impl<C: Cell> Linearization for AutodiffLinearization<C> {
         Box::new(Self {
             bound: self.bound.rows(rows),
             state: batch::select(&self.state, rows),
-            value: batch::select(&self.value, rows),
+            value: self.value.select(rows),
         })
     }
 }

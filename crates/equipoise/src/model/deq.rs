@@ -2,34 +2,34 @@
 
 use burn::module::{Module, ModuleDisplay};
 use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
 
 use super::autodiff::through_autodiff;
 use super::cell::Cell;
 use super::layers::{BatchMoments, Phase};
 use super::parameters::accumulate_module;
 use crate::batch::{Images, Logits};
-use crate::state::{Injection, State};
 
 /// From a cotangent u of the injection to uᵀ ∂injection/∂images.
-pub type StemPullBack<'a> = Box<dyn FnOnce(Injection) -> Images + 'a>;
+pub type StemPullBack<'a> = Box<dyn FnOnce(Tensor<2>) -> Images + 'a>;
 
 /// From a cotangent u of the injection to uᵀ ∂injection/∂θ summed over the batch: added, by parameter, to a
 /// collection.
-pub type StemTrainingPullBack<'a> = Box<dyn FnOnce(Injection, &mut GradientsParams) + 'a>;
+pub type StemTrainingPullBack<'a> = Box<dyn FnOnce(Tensor<2>, &mut GradientsParams) + 'a>;
 
 /// From images to the injection.
 pub trait Stem: Module + ModuleDisplay + Sync + 'static {
     /// `[N, C, H, W]` to `[N, I]`, in Burn operations.
-    fn forward(&self, images: Images, phase: &Phase<'_>) -> Injection;
+    fn forward(&self, images: Images, phase: &Phase<'_>) -> Tensor<2>;
 
     /// The injection `[N, I]` of untracked images `[N, C, H, W]` in evaluation, and the way back. Parameters are
     /// constants.
-    fn linearize(&self, images: &Images) -> (Injection, StemPullBack<'_>) {
+    fn linearize(&self, images: &Images) -> (Tensor<2>, StemPullBack<'_>) {
         self.linearize_tracked(images)
     }
 
     /// The same through autodiff, for any stem: the reference for those that have a way of their own.
-    fn linearize_tracked(&self, images: &Images) -> (Injection, StemPullBack<'_>) {
+    fn linearize_tracked(&self, images: &Images) -> (Tensor<2>, StemPullBack<'_>) {
         through_autodiff(images, |images| self.forward(images, &Phase::Evaluate))
     }
 
@@ -39,7 +39,7 @@ pub trait Stem: Module + ModuleDisplay + Sync + 'static {
         &self,
         images: &Images,
         moments: &BatchMoments,
-    ) -> (Injection, StemTrainingPullBack<'_>) {
+    ) -> (Tensor<2>, StemTrainingPullBack<'_>) {
         self.linearize_training_tracked(images, moments)
     }
 
@@ -48,11 +48,11 @@ pub trait Stem: Module + ModuleDisplay + Sync + 'static {
         &self,
         images: &Images,
         moments: &BatchMoments,
-    ) -> (Injection, StemTrainingPullBack<'_>) {
+    ) -> (Tensor<2>, StemTrainingPullBack<'_>) {
         let stem = self.clone().train();
         let injection = stem.forward(images.clone(), &Phase::Train(moments));
         let plain = if injection.is_autodiff() { injection.clone().inner() } else { injection.clone() };
-        let pull_back = move |cotangent: Injection, into: &mut GradientsParams| {
+        let pull_back = move |cotangent: Tensor<2>, into: &mut GradientsParams| {
             let product = (injection * cotangent).sum();
             // A stem without parameters records no graph.
             if product.is_tracked() {
@@ -64,23 +64,23 @@ pub trait Stem: Module + ModuleDisplay + Sync + 'static {
 }
 
 /// From a cotangent u of logits to uᵀ ∂logits/∂state.
-pub type HeadPullBack<'a> = Box<dyn FnOnce(Logits) -> State + 'a>;
+pub type HeadPullBack<'a> = Box<dyn FnOnce(Logits) -> Tensor<2> + 'a>;
 
 /// The same, and uᵀ ∂logits/∂θ summed over the batch: added, by parameter, to a collection.
-pub type HeadTrainingPullBack<'a> = Box<dyn FnOnce(Logits, &mut GradientsParams) -> State + 'a>;
+pub type HeadTrainingPullBack<'a> = Box<dyn FnOnce(Logits, &mut GradientsParams) -> Tensor<2> + 'a>;
 
 /// From a state to logits.
 pub trait Head: Module + ModuleDisplay + Sync + 'static {
     /// `[N, D]` to `[N, K]`, in Burn operations.
-    fn forward(&self, state: State, phase: &Phase<'_>) -> Logits;
+    fn forward(&self, state: Tensor<2>, phase: &Phase<'_>) -> Logits;
 
     /// The logits `[N, K]` of untracked states `[N, D]` in evaluation, and the way back. Parameters are constants.
-    fn linearize(&self, state: &State) -> (Logits, HeadPullBack<'_>) {
+    fn linearize(&self, state: &Tensor<2>) -> (Logits, HeadPullBack<'_>) {
         self.linearize_tracked(state)
     }
 
     /// The same through autodiff, for any head: the reference for those that have a way of their own.
-    fn linearize_tracked(&self, state: &State) -> (Logits, HeadPullBack<'_>) {
+    fn linearize_tracked(&self, state: &Tensor<2>) -> (Logits, HeadPullBack<'_>) {
         through_autodiff(state, |state| self.forward(state, &Phase::Evaluate))
     }
 
@@ -88,7 +88,7 @@ pub trait Head: Module + ModuleDisplay + Sync + 'static {
     /// batch's statistics are noted.
     fn linearize_training(
         &self,
-        state: &State,
+        state: &Tensor<2>,
         moments: &BatchMoments,
     ) -> (Logits, HeadTrainingPullBack<'_>) {
         self.linearize_training_tracked(state, moments)
@@ -97,7 +97,7 @@ pub trait Head: Module + ModuleDisplay + Sync + 'static {
     /// The same through autodiff, for any head: the reference for those that have a way of their own.
     fn linearize_training_tracked(
         &self,
-        state: &State,
+        state: &Tensor<2>,
         moments: &BatchMoments,
     ) -> (Logits, HeadTrainingPullBack<'_>) {
         let head = self.clone().train();

@@ -4,10 +4,16 @@
 //! of another make needs these methods and no parameters that are known here.
 
 use super::cell::{BoundCell, Cell};
-use super::deq::{Deq, Head, HeadPullBack, Stem, StemPullBack};
+use super::deq::{Deq, Head, Stem};
 use super::layers::Phase;
 use crate::batch::{Images, Logits};
 use crate::state::{Injection, State};
+
+/// From a cotangent u of the injection to uᵀ ∂injection/∂images.
+pub type ToImages<'a> = Box<dyn FnOnce(Injection) -> Images + 'a>;
+
+/// From a cotangent u of logits to uᵀ ∂logits/∂state.
+pub type ToState<'a> = Box<dyn FnOnce(Logits) -> State + 'a>;
 
 /// A model whose hidden state is a fixed point z* = f(z*; x), used and not trained.
 pub trait Equilibrium: Sync {
@@ -21,7 +27,7 @@ pub trait Equilibrium: Sync {
     fn injection(&self, images: &Images) -> Injection;
 
     /// The same, and the way back from a cotangent of the injection to one of the images.
-    fn linearize_stem(&self, images: &Images) -> (Injection, StemPullBack<'_>);
+    fn linearize_stem(&self, images: &Images) -> (Injection, ToImages<'_>);
 
     /// The cell f(·; x) with its injection fixed.
     fn bind(&self, injection: &Injection) -> Box<dyn BoundCell>;
@@ -30,7 +36,7 @@ pub trait Equilibrium: Sync {
     fn logits(&self, state: &State) -> Logits;
 
     /// The same, and the way back from a cotangent of the logits to one of the state.
-    fn linearize_head(&self, state: &State) -> (Logits, HeadPullBack<'_>);
+    fn linearize_head(&self, state: &State) -> (Logits, ToState<'_>);
 }
 
 impl<S: Stem, C: Cell, H: Head> Equilibrium for Deq<S, C, H> {
@@ -43,22 +49,24 @@ impl<S: Stem, C: Cell, H: Head> Equilibrium for Deq<S, C, H> {
     }
 
     fn injection(&self, images: &Images) -> Injection {
-        self.stem.forward(images.clone(), &Phase::Evaluate)
+        self.stem.forward(images.clone(), &Phase::Evaluate).into()
     }
 
-    fn linearize_stem(&self, images: &Images) -> (Injection, StemPullBack<'_>) {
-        self.stem.linearize(images)
+    fn linearize_stem(&self, images: &Images) -> (Injection, ToImages<'_>) {
+        let (injection, to_images) = self.stem.linearize(images);
+        (injection.into(), Box::new(|cotangent| to_images(cotangent.into_tensor())))
     }
 
     fn bind(&self, injection: &Injection) -> Box<dyn BoundCell> {
-        self.cell.bind(injection)
+        self.cell.bind(injection.tensor())
     }
 
     fn logits(&self, state: &State) -> Logits {
-        self.head.forward(state.clone(), &Phase::Evaluate)
+        self.head.forward(state.tensor().clone(), &Phase::Evaluate)
     }
 
-    fn linearize_head(&self, state: &State) -> (Logits, HeadPullBack<'_>) {
-        self.head.linearize(state)
+    fn linearize_head(&self, state: &State) -> (Logits, ToState<'_>) {
+        let (logits, to_state) = self.head.linearize(state.tensor());
+        (logits, Box::new(|cotangent| to_state(cotangent).into()))
     }
 }

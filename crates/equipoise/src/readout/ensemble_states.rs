@@ -1,6 +1,6 @@
 //! `ensemble-states`: the head sees the mean of all iterates and the final state.
 
-use super::{ReadHead, ReadState, Reading, Readout, ReadoutKind, StateReadout, all_states, mean, nothing};
+use super::{ReadHead, ReadState, Reading, Readout, ReadoutKind, StateReadout, all_states, nothing};
 use crate::batch::Logits;
 use crate::loss::Objective;
 use crate::state::State;
@@ -24,7 +24,7 @@ impl StateReadout for EnsembleStates {
     }
 
     fn logits(&self, states: &[State], head: &dyn Fn(State) -> Logits) -> Logits {
-        head(mean(states.iter().cloned()))
+        head(mean(states))
     }
 
     fn transpose(
@@ -34,8 +34,12 @@ impl StateReadout for EnsembleStates {
         objective: &dyn Objective,
         weight: f64,
     ) -> (Reading, Vec<State>) {
-        let (reading, cotangent) = head.read(&mean(states.iter().cloned()), objective, weight);
+        let (reading, cotangent) = head.read(&mean(states), objective, weight);
         let share = cotangent / states.len() as f64;
         (reading, vec![share; states.len()])
     }
+}
+
+fn mean(states: &[State]) -> State {
+    states.iter().cloned().sum::<State>() / states.len() as f64
 }

@@ -24,7 +24,6 @@ pub(crate) use tail::damped;
 use std::fmt;
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::batch::Logits;
@@ -65,7 +64,8 @@ pub trait StateReadout: Send + Sync + 'static {
 
     /// Logits `[N, K]` of the states that are read, each `[N, D]`.
     fn logits(&self, states: &[State], head: &dyn Fn(State) -> Logits) -> Logits {
-        mean(states.iter().cloned().map(head))
+        let sum = states.iter().cloned().map(head).reduce(|sum, term| sum + term);
+        sum.expect("a readout reads at least one state") / states.len() as f64
     }
 
     /// The loss at these logits, and `weight` times its derivative `[N, D]` with respect to each of the states.
@@ -187,12 +187,6 @@ impl Readout {
 /// z_1, .., z_T and the final state.
 fn all_states(steps: usize) -> Vec<ReadState> {
     (1..=steps).map(ReadState::At).chain([ReadState::Final]).collect()
-}
-
-fn mean(terms: impl Iterator<Item = Tensor<2>>) -> Tensor<2> {
-    let mut count = 0;
-    let sum = terms.inspect(|_| count += 1).reduce(|sum, term| sum + term);
-    sum.expect("a trajectory has at least one state") / f64::from(count)
 }
 
 impl<R: StateReadout> From<R> for Readout {

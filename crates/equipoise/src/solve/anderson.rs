@@ -7,7 +7,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Bars, Evaluated, InverseJacobian, MAX_STEPS, Memory, Reverse, Solver, Trajectory, small};
-use crate::batch::{column, dot, to_f64};
 use crate::model::cell::FixedPointMap;
 use crate::state::State;
 
@@ -89,7 +88,7 @@ impl History {
         let newest = &self.points[self.points.len() - 1].residual;
         self.gram.resize(newest.dims()[0], Vec::new());
         let products: Vec<Vec<f64>> =
-            self.points.iter().map(|point| to_f64(dot(&point.residual, newest))).collect();
+            self.points.iter().map(|point| point.residual.dot(newest).numbers()).collect();
         for (example, gram) in self.gram.iter_mut().enumerate() {
             let row: Vec<f64> = products.iter().map(|product| product[example]).collect();
             gram.iter_mut().zip(&row).for_each(|(older, &product)| older.push(product));
@@ -133,8 +132,8 @@ impl Memory for History {
 /// Σ_k c_k x_k with coefficients of each example, which stand in `coefficients` by example.
 fn combined(coefficients: &[Vec<f64>], terms: impl Iterator<Item = State>) -> Option<State> {
     let weighted = terms.enumerate().map(|(k, term)| {
-        let column = column(coefficients.iter().map(|of| of[k]).collect(), &term);
-        term * column
+        let column = term.like(coefficients.iter().map(|of| of[k]).collect(), 1);
+        term.times(&column)
     });
     weighted.reduce(|sum, term| sum + term)
 }
@@ -189,7 +188,7 @@ impl Reverse for Backwards {
         let first = t + 1 - points.len();
         let weights = step.weights();
         let by_point: Vec<Vec<f64>> =
-            points.iter().map(|point| to_f64(dot(next, &step.mixed(point)))).collect();
+            points.iter().map(|point| next.dot(&step.mixed(point)).numbers()).collect();
         let solved: Vec<Vec<f64>> = (0..weights.len())
             .map(|example| {
                 let (gram, alpha) = (&step.gram[example], &weights[example]);
@@ -207,10 +206,10 @@ impl Reverse for Backwards {
         let combinations = combined(&weights, residuals()).zip(combined(&solved, residuals()));
         let (by_weights, by_solved) = combinations.expect("the history holds the point of step t");
         for k in 0..points.len() {
-            let of = |coefficients: &[Vec<f64>]| column(coefficients.iter().map(|of| of[k]).collect(), next);
+            let of = |coefficients: &[Vec<f64>]| next.like(coefficients.iter().map(|of| of[k]).collect(), 1);
             let (alpha, w) = (of(&weights), of(&solved));
-            let share = next.clone() * alpha.clone();
-            let through_weights = by_weights.clone() * w + by_solved.clone() * alpha;
+            let share = next.clone().times(&alpha);
+            let through_weights = by_weights.clone().times(&w) + by_solved.clone().times(&alpha);
             bars.add_residual(first + k, share.clone() * settings.mixing - through_weights);
             bars.add_state(first + k, share);
         }
@@ -240,10 +239,10 @@ impl InverseJacobian for Differences {
         }
         // (ΔZ + β ΔG)ᵀ x, and ΔGᵀΔG.
         let right: Vec<Vec<f64>> =
-            pairs().map(|(a, b)| to_f64(dot(&(self.0.mixed(b) - self.0.mixed(a)), x))).collect();
+            pairs().map(|(a, b)| (self.0.mixed(b) - self.0.mixed(a)).dot(x).numbers()).collect();
         let count = changes.len();
         let products: Vec<Vec<Vec<f64>>> =
-            changes.iter().map(|a| changes.iter().map(|b| to_f64(dot(a, b))).collect()).collect();
+            changes.iter().map(|a| changes.iter().map(|b| a.dot(b).numbers()).collect()).collect();
         let solved: Vec<Vec<f64>> = (0..x.dims()[0])
             .map(|example| {
                 let second = |i: usize, j: usize| match i.abs_diff(j) {
@@ -280,13 +279,13 @@ mod tests {
         // One dimension, worked out by hand: ΔZ = (1, 2), ΔG = (−1/2, −1/4), K = [[3/4, −1/8], [−1/8, 9/16]],
         // B = −1/2 + (3/4, 15/8) K⁻¹ ΔGᵀ.
         let device = burn::tensor::Device::default();
-        let number = |x: f32| crate::batch::from_vec(vec![x], [1, 1], &device);
+        let number = |x: f32| State::from(crate::batch::from_vec(vec![x], [1, 1], &device));
         let mut differences =
             Differences(History::new(Anderson { memory: 6, regularisation: 0.25, mixing: 0.5 }));
         for (z, g) in [(0.0, 1.0), (1.0, 0.5), (3.0, 0.25)] {
             differences.observe(Evaluated::new(number(z), number(z + g)));
         }
-        let found = crate::batch::to_vec(differences.transposed_product(&number(2.0)))[0];
+        let found = differences.transposed_product(&number(2.0)).to_f32()[0];
         let expected = 2.0 * (-0.5 - 0.703125 / 0.40625);
         assert!((found - expected).abs() < 1e-5, "{found} {expected}");
     }

@@ -5,16 +5,11 @@
 //! was Δz = −B g, the numerator is −B g at the new point, so each step needs only one product with B and one
 //! with Bᵀ. The first step is z_1 = f(z_0).
 
-use burn::backend::flex::FlexTensor;
-use equipoise_kernels::{BroydenStep, Correction, broyden_direction, broyden_next};
-
 use serde::{Deserialize, Serialize};
 
 use super::{Bars, Evaluated, Evaluation, InverseJacobian, Memory, Reverse, Solver, Trajectory, add};
-use crate::batch::{dot, from_vec, select};
 use crate::model::cell::FixedPointMap;
-use crate::plain::{numbers_of, plain};
-use crate::state::State;
+use crate::state::{BroydenStep, Correction, State};
 
 /// Broyden's "good" method without line search. It has no settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +38,7 @@ impl Solver for Broyden {
 #[derive(Default)]
 pub struct BroydenMemory {
     /// The rank-one corrections u, v of B, oldest first, each `[N, D]`.
-    corrections: Vec<(State, State)>,
+    corrections: Vec<Correction>,
     previous: Option<(State, State)>,
 }
 
@@ -61,69 +56,47 @@ impl BroydenMemory {
     /// B_t x, `[N, D]`: with the first t corrections.
     pub fn product_at(&self, t: usize, x: &State) -> State {
         let terms = self.corrections[..t].iter();
-        terms.fold(x.clone().neg(), |sum, (u, v)| sum + u.clone() * dot(v, x))
+        terms.fold(-x.clone(), |sum, (u, v)| sum + u.clone().times(&v.dot(x)))
     }
 
     /// B_tᵀ x, `[N, D]`: with the first t corrections.
     pub fn transposed_product_at(&self, t: usize, x: &State) -> State {
         let terms = self.corrections[..t].iter();
-        terms.fold(x.clone().neg(), |sum, (u, v)| sum + v.clone() * dot(u, x))
+        terms.fold(-x.clone(), |sum, (u, v)| sum + v.clone().times(&u.dot(x)))
     }
 
     /// The rank-one corrections (u, v) so far, oldest first.
-    pub fn corrections(&self) -> &[(State, State)] {
+    pub fn corrections(&self) -> &[Correction] {
         &self.corrections
     }
 
     /// Takes in a point z with g = f(z) − z, correcting B if there was one before, and returns B g: the step is
     /// its negative.
     pub fn direction(&mut self, state: &State, residual: &State) -> State {
-        match self.fused(state, residual, broyden_direction) {
+        match self.fused(state, residual, false) {
             Some(direction) => direction,
             None => self.composed(state, residual),
         }
     }
 
-    /// The direction, or the next state, in one fused pass per example; `None` if some tensor is not plain.
-    fn fused(
-        &mut self,
-        state: &State,
-        residual: &State,
-        pass: fn(&BroydenStep<'_>) -> (Vec<f32>, Option<Correction>),
-    ) -> Option<State> {
-        let [n, dim] = state.dims();
-        let (z, g) = (plain(state)?, plain(residual)?);
-        let previous = match &self.previous {
-            Some((z, g)) => Some((plain(z)?, plain(g)?)),
-            None => None,
-        };
-        let held = self.corrections.iter().map(|(u, v)| Some((plain(u)?, plain(v)?)));
-        let held: Vec<(FlexTensor, FlexTensor)> = held.collect::<Option<_>>()?;
-        let corrections: Vec<_> = held.iter().map(|(u, v)| (numbers_of(u), numbers_of(v))).collect();
-        let (result, correction) = pass(&BroydenStep {
-            dim,
-            corrections: &corrections,
-            state: numbers_of(&z),
-            residual: numbers_of(&g),
-            previous: previous.as_ref().map(|(z, g)| (numbers_of(z), numbers_of(g))),
-        });
-        let tensor = |values| from_vec(values, [n, dim], &state.device());
-        if let Some((u, v)) = correction {
-            self.corrections.push((tensor(u), tensor(v)));
-        }
+    /// B g, or the next state, by the one operation that some rows have for it.
+    fn fused(&mut self, state: &State, residual: &State, next: bool) -> Option<State> {
+        let (previous, corrections) = (self.previous.as_ref(), self.corrections.as_slice());
+        let (result, correction) = state.broyden(&BroydenStep { residual, previous, corrections, next })?;
+        self.corrections.extend(correction);
         self.previous = Some((state.clone(), residual.clone()));
-        Some(tensor(result))
+        Some(result)
     }
 
-    /// The direction in tensor operations, for any device and for what is tracked.
+    /// The direction in operations on rows, wherever they are.
     fn composed(&mut self, state: &State, residual: &State) -> State {
         let mut direction = self.product(residual);
         if let Some((previous_state, previous_residual)) = self.previous.take() {
             let v = self.transposed_product(&(state.clone() - previous_state));
             let change = residual.clone() - previous_residual;
-            let u = direction.clone().neg() / dot(&v, &change);
-            let (u, v) = (finite_or_zero(u), finite_or_zero(v));
-            direction = direction + u.clone() * dot(&v, residual);
+            let u = (-direction.clone()).over(&v.dot(&change)).finite_or_zero();
+            let v = v.finite_or_zero();
+            direction = direction + u.clone().times(&v.dot(residual));
             self.corrections.push((u, v));
         }
         self.previous = Some((state.clone(), residual.clone()));
@@ -133,7 +106,7 @@ impl BroydenMemory {
 
 impl Memory for BroydenMemory {
     fn next(&mut self, current: &Evaluated, _map: &dyn FixedPointMap) -> State {
-        match self.fused(&current.state, &current.residual, broyden_next) {
+        match self.fused(&current.state, &current.residual, true) {
             Some(next) => next,
             None => current.state.clone() - self.composed(&current.state, &current.residual),
         }
@@ -141,12 +114,12 @@ impl Memory for BroydenMemory {
 
     fn select(&mut self, rows: &[usize]) {
         for (u, v) in &mut self.corrections {
-            *u = select(u, rows);
-            *v = select(v, rows);
+            *u = u.select(rows);
+            *v = v.select(rows);
         }
         if let Some((state, residual)) = &mut self.previous {
-            *state = select(state, rows);
-            *residual = select(residual, rows);
+            *state = state.select(rows);
+            *residual = residual.select(rows);
         }
     }
 }
@@ -203,22 +176,22 @@ impl Reverse for Backwards {
         let (u, v) = &corrections[t];
         let (g, g_next) = (&self.residuals[t], &self.residuals[t + 1]);
         let change = g_next.clone() - g.clone();
-        let s = dot(v, &change);
-        let p_bar = finite_or_zero(u_bar.clone().neg() / s.clone());
-        let s_bar = finite_or_zero(dot(&u_bar, u).neg() / s);
+        let s = v.dot(&change);
+        let p_bar = (-u_bar.clone()).over(&s).finite_or_zero();
+        let s_bar = (-u_bar.dot(u)).over(&s).finite_or_zero();
         // s_t = v_tᵀ (g_{t+1} − g_t)
-        let v_bar = v_bar + change * s_bar.clone();
-        let along = v.clone() * s_bar;
-        bars.add_residual(t, along.clone().neg());
+        let v_bar = v_bar + change.times(&s_bar);
+        let along = v.clone().times(&s_bar);
+        bars.add_residual(t, -along.clone());
         // p_t = B_t g_{t+1}
         bars.add_residual(t + 1, along + self.memory.transposed_product_at(t, &p_bar));
         // v_t = −B_tᵀ d_t
         let d = &self.directions[t];
-        self.direction = Some(self.memory.product_at(t, &v_bar).neg());
+        self.direction = Some(-self.memory.product_at(t, &v_bar));
         for (k, (u_k, v_k)) in corrections[..t].iter().enumerate() {
             let (u_bar, v_bar_k) = &mut self.bars[k];
-            add(u_bar, p_bar.clone() * dot(v_k, g_next) - d.clone() * dot(v_k, &v_bar));
-            add(v_bar_k, g_next.clone() * dot(u_k, &p_bar) - v_bar.clone() * dot(u_k, d));
+            add(u_bar, p_bar.clone().times(&v_k.dot(g_next)) - d.clone().times(&v_k.dot(&v_bar)));
+            add(v_bar_k, g_next.clone().times(&u_k.dot(&p_bar)) - v_bar.clone().times(&u_k.dot(d)));
         }
     }
 
@@ -226,7 +199,7 @@ impl Reverse for Backwards {
         // z_{t+1} = z_t − d_t
         bars.add_state(t, next.clone());
         let d_bar = match self.direction.take() {
-            None => next.clone().neg(),
+            None => -next.clone(),
             Some(direction) => direction - next.clone(),
         };
         // d_t = B_t g_t
@@ -234,42 +207,39 @@ impl Reverse for Backwards {
         let g = &self.residuals[t];
         for (k, (u_k, v_k)) in self.memory.corrections()[..t].iter().enumerate() {
             let (u_bar, v_bar) = &mut self.bars[k];
-            add(u_bar, d_bar.clone() * dot(v_k, g));
-            add(v_bar, g.clone() * dot(u_k, &d_bar));
+            add(u_bar, d_bar.clone().times(&v_k.dot(g)));
+            add(v_bar, g.clone().times(&u_k.dot(&d_bar)));
         }
     }
-}
-
-/// The same with 0 in place of what is not a finite number.
-pub(crate) fn finite_or_zero(x: State) -> State {
-    let broken = x.clone().is_finite().bool_not();
-    x.mask_fill(broken, 0.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::to_vec;
-    use burn::tensor::Device;
+    use crate::batch::from_vec;
+    use burn::tensor::{Device, Tensor};
 
     /// A few steps on a linear map, both ways.
     #[test]
     fn fused_steps_are_the_composed_ones() {
         let device = Device::default();
         let (n, dim) = (3, 77);
-        let numbers = |seed: usize| -> State {
+        let numbers = |seed: usize| -> Tensor<2> {
             let entry = |i: usize| ((i * 7919 + seed * 104_729) % 1009) as f32 / 1009.0 - 0.5;
             from_vec((0..n * dim).map(entry).collect(), [n, dim], &device)
         };
         let (slope, offset) = (numbers(1) * 0.8, numbers(2));
-        let residual_at = |state: &State| state.clone() * slope.clone() + offset.clone() - state.clone();
+        let residual_at = |state: &State| {
+            let value = state.tensor().clone() * slope.clone() + offset.clone();
+            State::from(value) - state.clone()
+        };
         let (mut fused, mut composed) = (BroydenMemory::default(), BroydenMemory::default());
-        let mut state = numbers(3);
+        let mut state = State::from(numbers(3));
         for step in 0..6 {
             let residual = residual_at(&state);
             let found = fused.direction(&state, &residual);
             let expected = composed.composed(&state, &residual);
-            for (a, b) in to_vec(found.clone()).iter().zip(to_vec(expected)) {
+            for (a, b) in found.to_f32().iter().zip(expected.to_f32()) {
                 assert!((a - b).abs() < 1e-4, "step {step}: {a} and {b}");
             }
             assert_eq!(fused.corrections.len(), step);
@@ -279,8 +249,8 @@ mod tests {
         let residual = residual_at(&state);
         for _ in 0..2 {
             let direction = fused.direction(&state, &residual);
-            assert!(to_vec(direction).iter().all(|x| x.is_finite()));
+            assert!(direction.to_f32().iter().all(|x| x.is_finite()));
         }
-        assert!(to_vec(fused.corrections[6].0.clone()).iter().all(|x| *x == 0.0));
+        assert!(fused.corrections[6].0.to_f32().iter().all(|x| *x == 0.0));
     }
 }

@@ -8,11 +8,8 @@
 use std::fmt;
 
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
 
-use crate::batch::{put_rows, select};
 use crate::model::cell::{BoundCell, Linearization};
-use crate::plain::plain;
 use crate::state::{Injection, State};
 
 /// What is kept of a solve's evaluations.
@@ -35,11 +32,11 @@ pub(super) struct Kept {
 impl Kept {
     /// f at the states `next` of the examples `rows`; `all` holds a state for each example of the batch.
     pub(super) fn at(cell: &dyn BoundCell, all: &State, rows: &[usize], next: &State) -> Option<Self> {
-        plain(next)?;
+        next.plain()?;
         let linearization = if rows.len() == all.dims()[0] {
             cell.linearize(next)
         } else {
-            cell.linearize_rows(&put_rows(all, rows, next), rows)
+            cell.linearize_rows(&all.put(rows, next), rows)
         };
         Some(Self { rows: rows.to_vec(), linearization })
     }
@@ -103,7 +100,7 @@ impl Joined {
         u: &State,
         mut of: impl FnMut(&dyn Linearization, &State) -> (State, Injection),
     ) -> (State, Injection) {
-        let products = self.parts.iter().map(|(rows, part)| of(&**part, &select(u, rows)));
+        let products = self.parts.iter().map(|(rows, part)| of(&**part, &u.select(rows)));
         let (states, injections): (Vec<State>, Vec<Injection>) = products.unzip();
         let rows = || self.parts.iter().map(|(rows, _)| rows);
         (joined(rows().zip(states)), joined(rows().zip(injections)))
@@ -111,12 +108,12 @@ impl Joined {
 }
 
 /// Rows of parts, in order.
-fn joined<'a>(parts: impl Iterator<Item = (&'a Vec<usize>, Tensor<2>)>) -> Tensor<2> {
-    let (rows, parts): (Vec<&Vec<usize>>, Vec<Tensor<2>>) = parts.unzip();
+fn joined<'a>(parts: impl Iterator<Item = (&'a Vec<usize>, State)>) -> State {
+    let (rows, parts): (Vec<&Vec<usize>>, Vec<State>) = parts.unzip();
     let mut order: Vec<(usize, usize)> = rows.into_iter().flatten().copied().zip(0..).collect();
     order.sort_unstable();
     let places: Vec<usize> = order.into_iter().map(|(_, place)| place).collect();
-    select(&Tensor::cat(parts, 0), &places)
+    State::stack(parts).select(&places)
 }
 
 impl Linearization for Joined {
@@ -125,7 +122,7 @@ impl Linearization for Joined {
     }
 
     fn vjp_state(&self, cotangent: &State) -> State {
-        joined(self.parts.iter().map(|(rows, part)| (rows, part.vjp_state(&select(cotangent, rows)))))
+        joined(self.parts.iter().map(|(rows, part)| (rows, part.vjp_state(&cotangent.select(rows)))))
     }
 
     fn vjp(&self, cotangent: &State) -> (State, Injection) {

@@ -18,7 +18,6 @@ mod solver;
 mod trajectory;
 
 pub use anderson::Anderson;
-pub(crate) use broyden::finite_or_zero;
 pub use broyden::{Broyden, BroydenMemory};
 pub use kept::Keep;
 pub use picard::Picard;
@@ -26,12 +25,9 @@ pub(crate) use solver::add;
 pub use solver::{Bars, InverseJacobian, Memory, Method, Reverse, Solver};
 pub use trajectory::{Evaluation, StateChoice, StopReason, Trajectory};
 
-use equipoise_kernels::residuals;
 use serde::{Deserialize, Serialize};
 
-use crate::batch::{self, norm, put_rows, to_vec};
 use crate::model::cell::{BoundCell, FixedPointMap};
-use crate::plain::{numbers_of, plain};
 use crate::state::State;
 use kept::Kept;
 
@@ -153,14 +149,7 @@ pub struct Evaluated {
 impl Evaluated {
     /// A state z `[N, D]` with f(z).
     pub fn new(state: State, value: State) -> Self {
-        if let (Some(z), Some(f)) = (plain(&state), plain(&value)) {
-            let (residual, norms) = residuals(state.dims()[1], numbers_of(&z), numbers_of(&f));
-            let residual = batch::from_vec(residual, state.dims(), &state.device());
-            return Self { state, value, residual, norms };
-        }
-        let residual = value.clone() - state.clone();
-        let of = |state: &State| to_vec(norm(state)).into_iter().map(f64::from);
-        let norms = of(&residual).zip(of(&value)).collect();
+        let (residual, norms) = state.residual(&value);
         Self { state, value, residual, norms }
     }
 
@@ -172,9 +161,9 @@ impl Evaluated {
     /// The same for some of the examples.
     pub fn select(&self, rows: &[usize]) -> Self {
         Self {
-            state: batch::select(&self.state, rows),
-            value: batch::select(&self.value, rows),
-            residual: batch::select(&self.residual, rows),
+            state: self.state.select(rows),
+            value: self.value.select(rows),
+            residual: self.residual.select(rows),
             norms: rows.iter().map(|&row| self.norms[row]).collect(),
         }
     }
@@ -241,8 +230,8 @@ fn iterate(
         kept.into_iter().for_each(|kept| record.keep(kept));
         current = Evaluated::new(next, value);
         full = Evaluation {
-            state: put_rows(&full.state, &active, &current.state),
-            value: put_rows(&full.value, &active, &current.value),
+            state: full.state.put(&active, &current.state),
+            value: full.value.put(&active, &current.value),
         };
         record.step(full.clone(), &active, &residual_norms(&current, config.scope));
         let staying = record.staying(&active, config.tolerance);

@@ -7,7 +7,6 @@ use std::str::FromStr;
 
 use super::kept::Kept;
 use super::{DIVERGENCE, Method, PATIENCE, SolverConfig};
-use crate::batch::select;
 use crate::model::cell::{BoundCell, Linearization};
 use crate::state::State;
 
@@ -213,7 +212,7 @@ impl Trajectory {
         distinct.dedup();
         for t in distinct {
             let rows: Vec<usize> = (0..chosen.len()).filter(|&i| chosen[i] == t).collect();
-            result = crate::batch::put_rows(&result, &rows, &select(self.state(t), &rows));
+            result = result.put(&rows, &self.state(t).select(&rows));
         }
         result
     }

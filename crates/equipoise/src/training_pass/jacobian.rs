@@ -6,13 +6,12 @@
 //! once. The fixed point itself is held fixed.
 
 use burn::optim::GradientsParams;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 
 use crate::attack::ExampleRng;
 use crate::batch::{from_vec, to_vec};
 use crate::model::cell::{Cell, Mask};
 use crate::model::parameters::accumulate_module;
-use crate::state::{Injection, State};
 
 /// Jacobian regularisation of one step.
 #[derive(Debug, Clone)]
@@ -20,7 +19,7 @@ pub struct JacobianTerm {
     /// What the estimate is multiplied with.
     pub weight: f64,
     /// The random cotangents v, each `[N, D]`.
-    pub probes: Vec<State>,
+    pub probes: Vec<Tensor<2>>,
 }
 
 /// What it adds to a step.
@@ -28,7 +27,7 @@ pub struct JacobianGradients {
     /// Mean over batch and probes of ‖vᵀJ‖² / D, without the weight.
     pub estimate: f64,
     /// `weight` times the estimate's derivative with respect to the injection, `[N, I]`.
-    pub injection: Injection,
+    pub injection: Tensor<2>,
     /// And with respect to the cell's parameters.
     pub parameters: GradientsParams,
 }
@@ -58,8 +57,8 @@ impl JacobianTerm {
     pub fn gradients<C: Cell>(
         &self,
         cell: &C,
-        state: &State,
-        injection: &Injection,
+        state: &Tensor<2>,
+        injection: &Tensor<2>,
         mask: Option<&Mask>,
     ) -> Option<JacobianGradients> {
         let tracked = cell.clone().train();

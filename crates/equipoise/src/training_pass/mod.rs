@@ -94,7 +94,7 @@ pub fn gradients<S: Stem, C: Cell, H: Head>(
     let (reading, residual) = match options.warmup_layers {
         Some(layers) => {
             let cell = Counted::new(bound, counter.clone());
-            let start = State::zeros([n, model.cell.state_dim()], &plain.device());
+            let start = State::from(plain.clone()).zeros([n, model.cell.state_dim()]);
             let layers = Tail { lead: layers, steps: 0, damping: 1.0 };
             let reading =
                 pull_back_from(&cell, start, &layers, &mut reader, objective, weight, &mut cotangents);
@@ -103,10 +103,17 @@ pub fn gradients<S: Stem, C: Cell, H: Head>(
         None => {
             let steps = options.solver_steps.unwrap_or(deployment.solver.steps);
             let solver = SolverConfig { steps, ..deployment.solver.clone() };
-            let forward = forward_bound(bound, model.cell.state_dim(), &plain, &solver, Keep::Last, counter);
+            let forward = forward_bound(
+                bound,
+                model.cell.state_dim(),
+                &plain.clone().into(),
+                &solver,
+                Keep::Last,
+                counter,
+            );
             if let Some(term) = &options.jacobian {
                 let state = forward.trajectory.choose(StateChoice::Best);
-                let found = term.gradients(&model.cell, &state, &plain, mask);
+                let found = term.gradients(&model.cell, state.tensor(), &plain, mask);
                 regulariser = Some(found.ok_or(UnsupportedCell::Jacobian)?);
             }
             let residual = mean_residual(&forward.trajectory);
@@ -125,7 +132,8 @@ pub fn gradients<S: Stem, C: Cell, H: Head>(
         }
     };
     let mut parameters = reader.gradients;
-    let (mut cotangent, cell) = cotangents.into_parts();
+    let (cotangent, cell) = cotangents.into_parts();
+    let mut cotangent = cotangent.map(State::into_tensor);
     if let Some(mut cell) = cell {
         merge(&model.cell, &mut parameters, &mut cell);
     }
@@ -183,15 +191,17 @@ impl<H: Head> ReadHead for TrainedHead<'_, H> {
         weight: f64,
     ) -> (Reading, Vec<State>) {
         // Each state is a batch of its own to batch normalisation: one pass for each.
-        let passes = states.iter().map(|state| self.head.linearize_training(state, self.moments));
+        let passes = states.iter().map(|state| self.head.linearize_training(state.tensor(), self.moments));
         let (logits, pull_backs): (Vec<Logits>, Vec<_>) = passes.unzip();
         let count = states.len() as f64;
         let sum = logits.into_iter().reduce(|sum, term| sum + term).expect("a mean of at least one state");
         let mean = if states.len() > 1 { sum / count } else { sum };
         let (values, derivative) = objective.values_and_derivative(&mean);
         let share = derivative * (weight / count);
-        let cotangents =
-            pull_backs.into_iter().map(|pull_back| pull_back(share.clone(), &mut self.gradients)).collect();
+        let cotangents = pull_backs
+            .into_iter()
+            .map(|pull_back| pull_back(share.clone(), &mut self.gradients).into())
+            .collect();
         (Reading { logits: mean, values }, cotangents)
     }
 }

@@ -68,8 +68,8 @@ pub fn mask(cell: &MdeqCell, count: usize) -> Tensor<2> {
 }
 
 /// State, injection and cotangent of `count` examples.
-pub fn inputs(cell: &MdeqCell, count: usize) -> (State, State, State) {
+pub fn inputs(cell: &MdeqCell, count: usize) -> (State, Tensor<2>, State) {
     let dim = cell.layout().dim();
     let injected: usize = cell.layout().branches()[0].iter().product();
-    (normal([count, dim], 5), normal([count, injected], 6), normal([count, dim], 7))
+    (normal([count, dim], 5).into(), normal([count, injected], 6), normal([count, dim], 7).into())
 }

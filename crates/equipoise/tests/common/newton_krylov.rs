@@ -1,6 +1,5 @@
 //! A damped Newton-Krylov solver without Jacobians, as a crate of a user's own would hold it.
 
-use equipoise::batch::{column, dot, norm, put_rows, select, to_f64};
 use equipoise::model::cell::FixedPointMap;
 use equipoise::solve::{Evaluated, Memory, Solver};
 use equipoise::state::State;
@@ -55,9 +54,9 @@ impl Memory for Newton {
         let mut selected: Option<Box<dyn FixedPointMap + '_>> = None;
         for _ in 0..self.0.inner {
             krylov.extend(selected.as_deref().unwrap_or(map));
-            step = put_rows(&step, &rows, &krylov.step);
+            step = step.put(&rows, &krylov.step);
             // An example whose equation is solved leaves the batch, and costs nothing more.
-            let left = to_f64(norm(&krylov.residual));
+            let left = krylov.residual.norms();
             let staying: Vec<usize> = (0..rows.len()).filter(|&k| left[k] > goals[rows[k]]).collect();
             if staying.is_empty() {
                 break;
@@ -92,42 +91,41 @@ impl Krylov {
 
     /// One more direction, from the residual.
     fn extend(&mut self, map: &dyn FixedPointMap) {
-        let mut p = self.residual.clone() / floored(&self.residual);
+        let mut p = self.residual.clone().over(&floored(&self.residual));
         let mut image = p.clone() - self.jacobian_product(map, &p);
         for (other, its_image) in &self.directions {
-            let along = dot(&image, its_image);
-            image = image - its_image.clone() * along.clone();
-            p = p - other.clone() * along;
+            let along = image.dot(its_image);
+            image = image - its_image.clone().times(&along);
+            p = p - other.clone().times(&along);
         }
         let length = floored(&image);
-        let (p, image) = (p / length.clone(), image / length);
-        let along = dot(&self.residual, &image);
-        self.step = self.step.clone() + p.clone() * along.clone();
-        self.residual = self.residual.clone() - image.clone() * along;
+        let (p, image) = (p.over(&length), image.over(&length));
+        let along = self.residual.dot(&image);
+        self.step = self.step.clone() + p.clone().times(&along);
+        self.residual = self.residual.clone() - image.clone().times(&along);
         self.directions.push((p, image));
     }
 
     /// J v for v of length 1, from a difference of f over a short way.
     fn jacobian_product(&self, map: &dyn FixedPointMap, v: &State) -> State {
-        let sizes = to_f64(norm(&self.at.state));
-        let ways: Vec<f64> = sizes.into_iter().map(|size| 1e-3 * (1.0 + size)).collect();
-        let inverse = column(ways.iter().map(|way| 1.0 / way).collect(), v);
-        let value = map.apply(&(self.at.state.clone() + v.clone() * column(ways, v)));
-        (value - self.at.value.clone()) * inverse
+        let sizes = self.at.state.norms().into_iter();
+        let ways = v.like(sizes.map(|size| 1e-3 * (1.0 + size)).collect(), 1);
+        let value = map.apply(&(self.at.state.clone() + v.clone().times(&ways)));
+        (value - self.at.value.clone()).over(&ways)
     }
 
     fn select(&self, rows: &[usize]) -> Self {
         let pairs = self.directions.iter();
         Self {
             at: self.at.select(rows),
-            step: select(&self.step, rows),
-            residual: select(&self.residual, rows),
-            directions: pairs.map(|(p, image)| (select(p, rows), select(image, rows))).collect(),
+            step: self.step.select(rows),
+            residual: self.residual.select(rows),
+            directions: pairs.map(|(p, image)| (p.select(rows), image.select(rows))).collect(),
         }
     }
 }
 
-/// ‖x‖ of each example, away from 0: a zero vector stays one when it is divided by it.
+/// ‖x‖ of each example as a column, away from 0: a zero vector stays one when it is divided by it.
 fn floored(x: &State) -> State {
-    norm(x).clamp_min(1e-30)
+    x.like(x.norms().into_iter().map(|norm| norm.max(1e-30)).collect(), 1)
 }

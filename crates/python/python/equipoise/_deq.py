@@ -9,7 +9,7 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
 import numpy as np
 import torch
 
-from . import _equipoise, _torch
+from . import _equipoise, _rows, _torch
 from ._deployment import Broyden, Deployment, Solver, Tail
 
 Shape = Union[int, Sequence[int]]
@@ -78,9 +78,9 @@ class Examined:
 class Deq(Examined):
     """A deep equilibrium model ``head(z*)``, ``z* = f(z*, stem(x))``, from three callables in PyTorch.
 
-    Attacks, gradients, diagnoses and readouts are Equipoise's: solver and gradient estimators work on copies of the states in
-    the memory of the CPU, and ask f for its value and for vector-Jacobian products, by ``torch.autograd.grad``. Parameters,
-    their ``.grad`` and the training mode of modules are left as they are.
+    Attacks, gradients, diagnoses and readouts are Equipoise's: solver and gradient estimators ask f for its value and for
+    vector-Jacobian products, by ``torch.autograd.grad``. Of a float32 model on the CPU they work on copies of the states; of any
+    other, on tensors that stay on its device. Parameters, their ``.grad`` and the training mode of modules are left as they are.
 
     Parameters
     ----------
@@ -110,7 +110,10 @@ class Deq(Examined):
         Whose parameters tell this model from others when a journal is resumed; found by itself where callables are modules
         or their methods.
     device, dtype
-        Where and in which precision to compute: the module's, or CPU and float32, unless given. States cross in float32.
+        Where and in which precision to compute: the module's, or CPU and float32, unless given. Images and logits cross in float32.
+    states : str
+        Where states are between two calls of f: ``"memory"``, copies in the memory of the CPU, float32; ``"model"``, tensors on the
+        model's device and in its precision; ``"auto"``, the first for float32 on the CPU and else the second.
 
     Raises
     ------
@@ -134,6 +137,7 @@ class Deq(Examined):
         module: Any = None,
         device: Any = None,
         dtype: Any = None,
+        states: str = "auto",
     ) -> None:
         for what, given in [("stem", stem), ("f", f), ("head", head)]:
             if not callable(given):
@@ -156,6 +160,8 @@ class Deq(Examined):
         parameter = next(iter(self._module.parameters()), None) if self._module is not None else None
         self.device = device if device is not None else ("cpu" if parameter is None else parameter.device)
         self.dtype = dtype if dtype is not None else (torch.float32 if parameter is None else parameter.dtype)
+        self._kept = _rows.kept(states, self.device, self.dtype)
+        self.described["arithmetic"] = self._kept.described
         self._answers: Optional[_Answers] = None
 
     @property
@@ -183,7 +189,7 @@ class Deq(Examined):
             return _torch.identity_of(self._module)
         answers = self._prepared(images, _torch.warn)
         return "callables, " + _torch.digest(answers.head(answers.bind(answers.stem(images[:4])).apply(
-            np.zeros((len(images[:4]), self.state_dim), np.float32))))
+            answers.zeros(len(images[:4])))))
 
     def __repr__(self) -> str:
         solver = json.loads(self.deployment)["solver"]
@@ -206,10 +212,14 @@ def scales(z: Any, shapes: Sequence[Shape]) -> List[Any]:
 
 
 class _Answers:
-    """What the Rust side asks of three callables. Arrays are float32: states ``[N, D]``, injections ``[N, I]``."""
+    """What the Rust side asks of three callables. Images and logits are arrays of float32; states ``[N, D]`` and injections
+    ``[N, I]`` are rows, as ``kept`` has them."""
 
     def __init__(self, deq: Deq, images: np.ndarray[Any, Any]) -> None:
         self.deq, self.image = deq, images.shape[1:]
+        self.kept = deq._kept
+        #: What computes with states that stay tensors.
+        self.algebra = self.kept.algebra
         self.state_dim = deq.state_dim
         count = len(images)
         with torch.no_grad():
@@ -218,7 +228,7 @@ class _Answers:
             self.parts = [tuple(part.shape[1:]) for part in _listed(injection)]
             self.single = isinstance(injection, torch.Tensor)
             self.injection_dim = sum(math.prod(shape) for shape in self.parts)
-            start = np.zeros((count, self.state_dim), np.float32)
+            start = self.zeros(count)
             value = self._flat(deq.f(self._state(start), injection), count)
             again = self._flat(deq.f(self._state(start), injection), count)
             logits = self._checked_head(deq.head(self._state(start)), count)
@@ -227,14 +237,15 @@ class _Answers:
                              ".eval() if it has dropout")
         self.classes = int(logits.shape[1])
 
-    def _tensor(self, array: np.ndarray[Any, Any]) -> Any:
+    def _images(self, array: np.ndarray[Any, Any]) -> Any:
         return torch.from_numpy(array).to(device=self.deq.device, dtype=self.deq.dtype)
 
-    _images = _tensor
+    def zeros(self, count: int) -> Any:
+        """So many states of zeros."""
+        return self.kept.rows(torch.zeros(count, self.state_dim))
 
-    def _state(self, array: np.ndarray[Any, Any]) -> Any:
-        z = self._tensor(array)
-        return self._shaped(z)
+    def _state(self, rows: Any) -> Any:
+        return self._shaped(self.kept.tensor(rows))
 
     def _shaped(self, z: Any) -> Any:
         return z if self.deq._several else z.reshape(len(z), *self.deq.shapes[0])
@@ -272,11 +283,11 @@ class _Answers:
             raise ValueError(f"head must return logits [N, K], K at least 2, and returned {list(logits.shape)} for {count} states")
         return logits
 
-    def _injection(self, array: np.ndarray[Any, Any]) -> Any:
+    def _injection(self, rows: Any) -> Any:
         """The flat injection as the stem returned it."""
         sizes = [math.prod(shape) for shape in self.parts]
-        flat = self._tensor(array)
-        parts = [part.reshape(len(array), *shape) for part, shape in zip(flat.split(sizes, dim=1), self.parts)]
+        flat = self.kept.tensor(rows)
+        parts = [part.reshape(len(rows), *shape) for part, shape in zip(flat.split(sizes, dim=1), self.parts)]
         return parts[0] if self.single else parts
 
     def _flat_injection(self, injection: Any, count: int) -> Any:
@@ -284,89 +295,93 @@ class _Answers:
 
     # What is asked:
 
-    def stem(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        with torch.no_grad():
-            return _torch.array(self._flat_injection(self.deq.stem(self._images(images)), len(images)))
+    def stem(self, images: np.ndarray[Any, Any]) -> Any:
+        with torch.inference_mode(False), torch.no_grad():
+            return self.kept.rows(self._flat_injection(self.deq.stem(self._images(images)), len(images)))
 
-    def linearise_stem(self, images: np.ndarray[Any, Any]) -> Tuple[np.ndarray[Any, Any], Callable[..., Any]]:
+    def linearise_stem(self, images: np.ndarray[Any, Any]) -> Tuple[Any, Callable[..., Any]]:
         with torch.inference_mode(False), torch.enable_grad():
             x = self._images(images).requires_grad_(True)
             injection = self._flat_injection(self.deq.stem(x), len(images))
-        return _torch.array(injection), _way_back(injection, x, "stem")
+        return self.kept.rows(injection), _way_back(injection, x, "stem", _torch.array)
 
-    def bind(self, injection: np.ndarray[Any, Any]) -> "_Cell":
+    def bind(self, injection: Any) -> "_Cell":
         return _Cell(self, injection)
 
-    def head(self, states: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def head(self, states: Any) -> np.ndarray[Any, Any]:
         with torch.no_grad():
             return _torch.array(self._checked_head(self.deq.head(self._state(states)), len(states)))
 
-    def linearise_head(self, states: np.ndarray[Any, Any]) -> Tuple[np.ndarray[Any, Any], Callable[..., Any]]:
+    def linearise_head(self, states: Any) -> Tuple[np.ndarray[Any, Any], Callable[..., Any]]:
         with torch.inference_mode(False), torch.enable_grad():
-            z = self._tensor(states).requires_grad_(True)
+            z = self.kept.tensor(states).detach().requires_grad_(True)
             logits = self._checked_head(self.deq.head(self._shaped(z)), len(states))
-        return _torch.array(logits), _way_back(logits, z, "head")
+        return _torch.array(logits), _way_back(logits, z, "head", self.kept.rows)
 
 
 class _Cell:
     """f with an injection fixed."""
 
-    def __init__(self, answers: _Answers, injection: np.ndarray[Any, Any]) -> None:
-        self.answers, self.array = answers, injection
+    def __init__(self, answers: _Answers, injection: Any) -> None:
+        self.answers, self.rows = answers, injection
         self.injection = answers._injection(injection)
 
     def select(self, rows: List[int]) -> "_Cell":
-        return _Cell(self.answers, np.ascontiguousarray(self.array[rows]))
+        return _Cell(self.answers, self.answers.kept.select(self.rows, rows))
 
-    def apply(self, states: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def apply(self, states: Any) -> Any:
         answers = self.answers
-        with torch.no_grad():
-            return _torch.array(answers._flat(answers.deq.f(answers._state(states), self.injection), len(states)))
+        with torch.inference_mode(False), torch.no_grad():
+            return answers.kept.rows(answers._flat(answers.deq.f(answers._state(states), self.injection), len(states)))
 
-    def linearise(self, states: np.ndarray[Any, Any]) -> Tuple[np.ndarray[Any, Any], "Linearised"]:
+    def linearise(self, states: Any) -> Tuple[Any, "Linearised"]:
         answers = self.answers
         with torch.inference_mode(False), torch.enable_grad():
-            z = answers._tensor(states).requires_grad_(True)
+            z = answers.kept.tensor(states).detach().requires_grad_(True)
             injection = [part.detach().requires_grad_(True) for part in _listed(self.injection)]
             value = answers.deq.f(answers._shaped(z), injection[0] if answers.single else injection)
             value = answers._flat(value, len(states))
-        return _torch.array(value), Linearised(value, z, injection)
+        return answers.kept.rows(value), Linearised(value, z, injection, answers.kept)
 
 
 class Linearised:
     """A value of f, and products with its Jacobians from the left."""
 
-    def __init__(self, value: Any, z: Any, injection: List[Any]) -> None:
-        self.value, self.z, self.injection = value, z, injection
+    def __init__(self, value: Any, z: Any, injection: List[Any], kept: Any) -> None:
+        self.value, self.z, self.injection, self.kept = value, z, injection, kept
 
-    def _products(self, cotangent: np.ndarray[Any, Any], inputs: List[Any]) -> List[Any]:
+    def _products(self, cotangent: Any, inputs: List[Any]) -> List[Any]:
         if not self.value.requires_grad:
             raise RuntimeError("f's value does not depend on its inputs as far as autograd sees: it computes under "
                                "torch.no_grad or detaches")
         with torch.inference_mode(False):
-            u = torch.from_numpy(cotangent).to(self.value)
+            u = self.kept.tensor(cotangent).to(self.value)
             found = torch.autograd.grad(self.value, inputs, u, retain_graph=True, allow_unused=True)
         return [torch.zeros_like(given) if part is None else part for part, given in zip(found, inputs)]
 
-    def vjp_state(self, cotangent: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return _torch.array(self._products(cotangent, [self.z])[0])
+    def vjp_state(self, cotangent: Any) -> Any:
+        return self.kept.rows(self._products(cotangent, [self.z])[0])
 
-    def vjp(self, cotangent: np.ndarray[Any, Any]) -> Tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def vjp(self, cotangent: Any) -> Tuple[Any, Any]:
         z, *injection = self._products(cotangent, [self.z, *self.injection])
         count = len(cotangent)
-        return _torch.array(z), _torch.array(torch.cat([part.reshape(count, -1) for part in injection], dim=1))
+        with torch.inference_mode(False), torch.no_grad():
+            flat = torch.cat([part.reshape(count, -1) for part in injection], dim=1)
+        return self.kept.rows(z), self.kept.rows(flat)
 
 
-def _way_back(values: Any, x: Any, what: str) -> Callable[..., Any]:
-    def pullback(derivative: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _way_back(values: Any, x: Any, what: str, answered: Callable[[Any], Any]) -> Callable[..., Any]:
+    """From a derivative with respect to ``values``, an array or a tensor, to one with respect to ``x``, as it is to be answered."""
+    def pullback(derivative: Any) -> Any:
         found = None
         if values.requires_grad:
             with torch.inference_mode(False):
-                (found,) = torch.autograd.grad(values, x, torch.from_numpy(derivative).to(values), allow_unused=True)
+                given = derivative if isinstance(derivative, torch.Tensor) else torch.from_numpy(derivative)
+                (found,) = torch.autograd.grad(values, x, given.to(values), allow_unused=True)
         if found is None:
             raise RuntimeError(f"what {what} returns does not depend on its input as far as autograd sees: it computes under "
                                "torch.no_grad or detaches")
-        return _torch.array(found)
+        return answered(found)
 
     return pullback
 

@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import numpy as np
 import torch
 
-from . import _equipoise, _torch
+from . import _equipoise, _rows, _torch
 from ._deployment import Anderson, Broyden, Deployment, Picard, Solver, Tail
 from ._deq import Deq, Linearised, _way_back
 
@@ -28,7 +28,8 @@ class _Captured(BaseException):
 class TorchDeq(Deq):
     """What :func:`from_torchdeq` makes."""
 
-    def __init__(self, net: Any, deq: Any, example: Any, deployment: Deployment, notes: List[str], name: Optional[str]) -> None:
+    def __init__(self, net: Any, deq: Any, example: Any, deployment: Deployment, notes: List[str], name: Optional[str],
+                 states: str) -> None:
         self._net, self._deq = net, deq
         self.notes = notes
         self._module = net
@@ -37,11 +38,13 @@ class TorchDeq(Deq):
         parameter = next(iter(net.parameters()), None)
         self.device = example.device if parameter is None else parameter.device
         self.dtype = torch.float32 if parameter is None else parameter.dtype
+        self._kept = _rows.kept(states, self.device, self.dtype)
         _, start, listed = _capture(net, deq, example.to(device=self.device, dtype=self.dtype))
         self._tuple = listed
         self.shapes = [tuple(part.shape[1:]) for part in start]
         self._several = False
-        self.described = {"name": self.name, "deployment": json.loads(self.deployment), "torchdeq": notes}
+        self.described = {"name": self.name, "deployment": json.loads(self.deployment), "torchdeq": notes,
+                          "arithmetic": self._kept.described}
         self._answers = None
 
     def _prepared(self, images: np.ndarray[Any, Any], say: Callable[[str], None]) -> Any:
@@ -66,6 +69,7 @@ def from_torchdeq(
     readout: Optional[str] = None,
     training_gradient: Optional[str] = None,
     name: Optional[str] = None,
+    states: str = "auto",
 ) -> TorchDeq:
     """A network with a TorchDEQ module, as it is deployed: f, head, solver and training gradient are read from it.
 
@@ -84,6 +88,8 @@ def from_torchdeq(
         What is to differ from what was read.
     name : str, optional
         For the record; the network's class unless given.
+    states : str
+        Where states are between two calls of f, as for :class:`Deq`.
 
     Returns
     -------
@@ -113,7 +119,7 @@ def from_torchdeq(
         readout if readout is not None else read.readout,
         training_gradient if training_gradient is not None else read.training_gradient,
     )
-    model = TorchDeq(net, deq, x, deployment, notes, name)
+    model = TorchDeq(net, deq, x, deployment, notes, name, states)
     model._prepared(_torch.images(x)[1], _torch.warn)
     return model
 
@@ -270,14 +276,16 @@ class _Answers:
 
     def __init__(self, model: TorchDeq, images: np.ndarray[Any, Any]) -> None:
         self.model, self.image = model, images.shape[1:]
+        self.kept = model._kept
+        self.algebra = self.kept.algebra
         self.state_dim = model.state_dim
         self.injection_dim = math.prod(self.image)
         x = self._images(images)
         with torch.no_grad():
             states = [torch.randn(len(x), *shape, generator=torch.Generator().manual_seed(0)).to(x) for shape in model.shapes]
             logits = self._head(states, x)
-            cell = self.bind(images.reshape(len(images), -1))
-            state = _torch.array(torch.cat([part.flatten(1) for part in states], dim=1))
+            cell = self.bind(self.stem(images))
+            state = self.kept.rows(torch.cat([part.flatten(1) for part in states], dim=1))
             first = cell.apply(state)
             # Passes on other images lie between: an f that reads what they leave behind is found out.
             others = self._head(states, x.roll(1, 0))
@@ -285,16 +293,15 @@ class _Answers:
         if not torch.allclose(logits, others, rtol=1e-4, atol=1e-6):
             raise ValueError("the head sees the images past the state (a skip connection around the equilibrium): only heads of the "
                              "state alone are covered")
-        if not np.allclose(first, second, rtol=1e-4, atol=1e-6):
+        if not np.allclose(*(_torch.array(self.kept.tensor(value)) for value in (first, second)), rtol=1e-4, atol=1e-6):
             raise ValueError("f answers differently when asked again after a pass on other images: it is randomised, or keeps its "
                              "injection where the next pass overwrites it; pass the injection to f by its closure")
         self.classes = int(logits.shape[1])
 
-    def _tensor(self, array: np.ndarray[Any, Any]) -> Any:
-        return torch.from_numpy(array).to(device=self.model.device, dtype=self.model.dtype)
-
-    def _images(self, array: np.ndarray[Any, Any]) -> Any:
-        return self._tensor(array).reshape(len(array), *self.image)
+    def _images(self, rows: Any) -> Any:
+        """Images from an array of them, or from rows."""
+        given = rows if isinstance(rows, torch.Tensor) else torch.from_numpy(rows)
+        return given.to(device=self.model.device, dtype=self.model.dtype).reshape(len(rows), *self.image)
 
     def parts(self, z: Any) -> List[Any]:
         """States ``[N, D]`` as the network has them."""
@@ -318,40 +325,41 @@ class _Answers:
 
     # What is asked:
 
-    def stem(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return np.ascontiguousarray(images.reshape(len(images), -1))
+    def stem(self, images: np.ndarray[Any, Any]) -> Any:
+        with torch.inference_mode(False), torch.no_grad():
+            return self.kept.rows(self._images(images).flatten(1))
 
-    def linearise_stem(self, images: np.ndarray[Any, Any]) -> Tuple[np.ndarray[Any, Any], Callable[..., Any]]:
-        def pullback(cotangent: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-            return np.ascontiguousarray(cotangent.reshape(images.shape))
+    def linearise_stem(self, images: np.ndarray[Any, Any]) -> Tuple[Any, Callable[..., Any]]:
+        def pullback(cotangent: Any) -> np.ndarray[Any, Any]:
+            return _torch.array(self.kept.tensor(cotangent)).reshape(images.shape)
 
         return self.stem(images), pullback
 
-    def bind(self, injection: np.ndarray[Any, Any]) -> "_Cell":
+    def bind(self, injection: Any) -> "_Cell":
         return _Cell(self, injection)
 
-    def head(self, states: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        with torch.no_grad():
-            return _torch.array(self._head(self.parts(self._tensor(states)), self._blank(len(states))))
+    def head(self, states: Any) -> np.ndarray[Any, Any]:
+        with torch.inference_mode(False), torch.no_grad():
+            return _torch.array(self._head(self.parts(self.kept.tensor(states)), self._blank(len(states))))
 
-    def linearise_head(self, states: np.ndarray[Any, Any]) -> Tuple[np.ndarray[Any, Any], Callable[..., Any]]:
+    def linearise_head(self, states: Any) -> Tuple[np.ndarray[Any, Any], Callable[..., Any]]:
         with torch.inference_mode(False), torch.enable_grad():
-            z = self._tensor(states).requires_grad_(True)
+            z = self.kept.tensor(states).detach().requires_grad_(True)
             logits = self._head(self.parts(z), self._blank(len(states)))
-        return _torch.array(logits), _way_back(logits, z, "the head")
+        return _torch.array(logits), _way_back(logits, z, "the head", self.kept.rows)
 
 
 class _Cell:
     """f as a forward pass on some images showed it, or some of its rows. f has the injection of all the images within it, so that
     rows are asked for by asking for all."""
 
-    def __init__(self, answers: _Answers, images: np.ndarray[Any, Any], rows: Optional[List[int]] = None) -> None:
-        self.answers, self.images, self.rows = answers, images, rows
+    def __init__(self, answers: _Answers, injection: Any, rows: Optional[List[int]] = None) -> None:
+        self.answers, self.injection, self.rows = answers, injection, rows
         self._f: Any = None
 
     def select(self, rows: List[int]) -> "_Cell":
         chosen = rows if self.rows is None else [self.rows[row] for row in rows]
-        part = _Cell(self.answers, self.images, chosen)
+        part = _Cell(self.answers, self.injection, chosen)
         part._f = self._f
         return part
 
@@ -363,28 +371,22 @@ class _Cell:
             raise ValueError(f"f returned {[list(part.shape) for part in listed]} and must return states like z")
         return torch.cat([part.reshape(len(z), -1) for part in listed], dim=1)
 
-    def _full(self, states: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        if self.rows is None:
-            return states
-        full = np.zeros((len(self.images), states.shape[1]), np.float32)
-        full[self.rows] = states
-        return full
-
-    def apply(self, states: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        answers = self.answers
-        with torch.no_grad():
+    def apply(self, states: Any) -> Any:
+        answers, kept = self.answers, self.answers.kept
+        with torch.inference_mode(False), torch.no_grad():
             if self._f is None:
-                x = answers._images(self.images)
+                x = answers._images(self.injection)
                 self._f, _, _ = _capture(answers.model._net, answers.model._deq, x)
-            value = _torch.array(self._call(self._f, answers._tensor(self._full(states))))
-        return value if self.rows is None else np.ascontiguousarray(value[self.rows])
+            full = states if self.rows is None else kept.among(states, self.rows, len(self.injection))
+            value = kept.rows(self._call(self._f, kept.tensor(full)))
+        return value if self.rows is None else kept.select(value, self.rows)
 
-    def linearise(self, states: np.ndarray[Any, Any]) -> Tuple[np.ndarray[Any, Any], Linearised]:
-        answers = self.answers
-        images = self.images if self.rows is None else np.ascontiguousarray(self.images[self.rows])
+    def linearise(self, states: Any) -> Tuple[Any, Linearised]:
+        answers, kept = self.answers, self.answers.kept
+        injection = self.injection if self.rows is None else kept.select(self.injection, self.rows)
         with torch.inference_mode(False), torch.enable_grad():
-            x = answers._images(images).requires_grad_(True)
+            x = answers._images(injection).detach().requires_grad_(True)
             func, _, _ = _capture(answers.model._net, answers.model._deq, x)
-            z = answers._tensor(states).requires_grad_(True)
+            z = kept.tensor(states).detach().requires_grad_(True)
             value = self._call(func, z)
-        return _torch.array(value), Linearised(value, z, [x])
+        return kept.rows(value), Linearised(value, z, [x], kept)

@@ -72,16 +72,16 @@ impl MdeqCell {
 
     /// The cell bound to an injection, evaluated in Burn operations even where [`Cell::bind`] would pick the
     /// fused kernels: the reference for their tests and benchmarks, and what can itself be differentiated.
-    pub fn bind_composed(&self, injection: &Injection) -> Box<dyn BoundCell> {
+    pub fn bind_composed(&self, injection: &Tensor<2>) -> Box<dyn BoundCell> {
         self.bind_composed_masked(injection, None)
     }
 
     /// The same with a dropout mask.
-    pub fn bind_composed_masked(&self, injection: &Injection, mask: Option<&Mask>) -> Box<dyn BoundCell> {
+    pub fn bind_composed_masked(&self, injection: &Tensor<2>, mask: Option<&Mask>) -> Box<dyn BoundCell> {
         Box::new(self.bound(injection, mask))
     }
 
-    fn bound(&self, injection: &Injection, mask: Option<&Mask>) -> BoundMdeq {
+    fn bound(&self, injection: &Tensor<2>, mask: Option<&Mask>) -> BoundMdeq {
         let weights = Weights {
             blocks: self.branches.iter().map(|branch| branch.blocks[0].bind()).collect(),
             post: self.post_fuse_layers.iter().map(|post| post.conv.kernel()).collect(),
@@ -92,7 +92,7 @@ impl MdeqCell {
 }
 
 impl Cell for MdeqCell {
-    fn apply(&self, state: State, injection: Injection) -> State {
+    fn apply(&self, state: Tensor<2>, injection: Tensor<2>) -> Tensor<2> {
         self.bound(&injection, None).forward(&state).0
     }
 
@@ -101,7 +101,7 @@ impl Cell for MdeqCell {
     }
 
     /// Fused kernels for plain float32 tensors on the flex CPU device, Burn operations for all others.
-    fn bind(&self, injection: &Injection) -> Box<dyn BoundCell> {
+    fn bind(&self, injection: &Tensor<2>) -> Box<dyn BoundCell> {
         match fused::bind(self, &self.prepared, self.convolutions, injection, None) {
             Some(bound) => bound,
             None => self.bind_composed(injection),
@@ -113,20 +113,20 @@ impl Cell for MdeqCell {
         self.layout.branches().iter().map(|shape| shape[0]).sum()
     }
 
-    fn bind_masked(&self, injection: &Injection, mask: &Mask) -> Option<Box<dyn BoundCell>> {
+    fn bind_masked(&self, injection: &Tensor<2>, mask: &Mask) -> Option<Box<dyn BoundCell>> {
         let fused = fused::bind(self, &self.prepared, self.convolutions, injection, Some(mask));
         Some(fused.unwrap_or_else(|| self.bind_composed_masked(injection, Some(mask))))
     }
 
     fn differentiable_vjp(
         &self,
-        state: &State,
-        injection: &Injection,
+        state: &Tensor<2>,
+        injection: &Tensor<2>,
         mask: Option<&Mask>,
-        cotangents: &[State],
-    ) -> Option<Vec<State>> {
-        let linearization = self.bound(injection, mask).linearize(state);
-        Some(cotangents.iter().map(|cotangent| linearization.vjp_state(cotangent)).collect())
+        cotangents: &[Tensor<2>],
+    ) -> Option<Vec<Tensor<2>>> {
+        let linearization = self.bound(injection, mask).linearized(state);
+        Some(cotangents.iter().map(|cotangent| linearization.pull_back(cotangent, None).0).collect())
     }
 }
 
@@ -141,7 +141,7 @@ struct Weights {
 struct BoundMdeq {
     weights: Arc<Weights>,
     /// Into branch 0, flattened; the other branches get nothing.
-    injection: Injection,
+    injection: Tensor<2>,
     /// Of variational dropout, in training.
     mask: Option<Mask>,
 }
@@ -161,7 +161,12 @@ impl BoundMdeq {
         Self { weights: self.weights.clone(), injection, mask }
     }
 
-    fn forward(&self, state: &State) -> (State, Tape) {
+    fn linearized(&self, state: &Tensor<2>) -> MdeqLinearization {
+        let (value, tape) = self.forward(state);
+        MdeqLinearization { weights: self.weights.clone(), value: value.into(), tape }
+    }
+
+    fn forward(&self, state: &Tensor<2>) -> (Tensor<2>, Tape) {
         let Weights { cell, blocks, post } = &*self.weights;
         let n = state.dims()[0];
         let [c, h, w] = cell.layout.branches()[0];
@@ -217,7 +222,7 @@ impl BoundMdeq {
 
 impl FixedPointMap for BoundMdeq {
     fn apply(&self, state: &State) -> State {
-        self.forward(state).0
+        self.forward(state.tensor()).0.into()
     }
 
     fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_> {
@@ -227,12 +232,11 @@ impl FixedPointMap for BoundMdeq {
 
 impl BoundCell for BoundMdeq {
     fn linearize(&self, state: &State) -> Box<dyn Linearization> {
-        let (value, tape) = self.forward(state);
-        Box::new(MdeqLinearization { weights: self.weights.clone(), value, tape })
+        Box::new(self.linearized(state.tensor()))
     }
 
     fn linearize_rows(&self, state: &State, rows: &[usize]) -> Box<dyn Linearization> {
-        self.rows(rows).linearize(&batch::select(state, rows))
+        self.rows(rows).linearize(&state.select(rows))
     }
 }
 
@@ -244,7 +248,11 @@ struct MdeqLinearization {
 
 impl MdeqLinearization {
     /// Pulls a cotangent back to the state and to the injection.
-    fn pull_back(&self, u: &State, mut parameters: Option<&mut GradientsParams>) -> (State, Injection) {
+    fn pull_back(
+        &self,
+        u: &Tensor<2>,
+        mut parameters: Option<&mut GradientsParams>,
+    ) -> (Tensor<2>, Tensor<2>) {
         let Weights { cell, blocks, post } = &*self.weights;
         let mut at_blocks: Vec<Option<Tensor<4>>> = vec![None; blocks.len()];
         for (i, u) in cell.layout.split(u).into_iter().enumerate() {
@@ -291,15 +299,17 @@ impl Linearization for MdeqLinearization {
     }
 
     fn vjp_state(&self, cotangent: &State) -> State {
-        self.pull_back(cotangent, None).0
+        self.pull_back(cotangent.tensor(), None).0.into()
     }
 
     fn vjp(&self, cotangent: &State) -> (State, Injection) {
-        self.pull_back(cotangent, None)
+        let (state, injection) = self.pull_back(cotangent.tensor(), None);
+        (state.into(), injection.into())
     }
 
     fn vjp_parameters(&self, cotangent: &State, into: &mut GradientsParams) -> (State, Injection) {
-        self.pull_back(cotangent, Some(into))
+        let (state, injection) = self.pull_back(cotangent.tensor(), Some(into));
+        (state.into(), injection.into())
     }
 
     fn select(&self, rows: &[usize]) -> Box<dyn Linearization> {
@@ -309,6 +319,6 @@ impl Linearization for MdeqLinearization {
             paths: self.tape.paths.iter().map(|row| row.iter().map(path).collect()).collect(),
             post: self.tape.post.iter().map(|tape| tape.select(rows)).collect(),
         };
-        Box::new(Self { weights: self.weights.clone(), value: batch::select(&self.value, rows), tape })
+        Box::new(Self { weights: self.weights.clone(), value: self.value.select(rows), tape })
     }
 }

@@ -37,7 +37,7 @@ pub fn bind(
     cell: &MdeqCell,
     prepared: &Prepared<Weights>,
     convolutions: Convolutions,
-    injection: &Injection,
+    injection: &Tensor<2>,
     mask: Option<&Mask>,
 ) -> Option<Box<dyn BoundCell>> {
     let mask = match mask {
@@ -146,7 +146,7 @@ fn accumulate_numbers(cell: &MdeqCell, numbers: CellParameters, device: &Device,
 struct FusedMdeq {
     cell: MdeqCell,
     weights: Arc<Weights>,
-    injection: Injection,
+    injection: Tensor<2>,
     plain: FlexTensor,
     mask: Option<PlainMask>,
 }
@@ -160,9 +160,9 @@ struct PlainMask {
 
 impl FusedMdeq {
     /// A result, `[N, D]`, on the device of the arguments.
-    fn tensor(&self, values: Vec<f32>, columns: usize) -> Tensor<2> {
+    fn tensor(&self, values: Vec<f32>, columns: usize) -> State {
         let rows = values.len() / columns;
-        from_vec(values, [rows, columns], &self.injection.device())
+        from_vec(values, [rows, columns], &self.injection.device()).into()
     }
 
     fn rows(&self, rows: &[usize]) -> Self {
@@ -187,7 +187,7 @@ impl FusedMdeq {
 
 impl FixedPointMap for FusedMdeq {
     fn apply(&self, state: &State) -> State {
-        let Some(plain) = plain(state) else {
+        let Some(plain) = state.plain() else {
             return self.composed().apply(state);
         };
         let state = numbers_of(&plain);
@@ -204,7 +204,7 @@ impl FixedPointMap for FusedMdeq {
 
 impl BoundCell for FusedMdeq {
     fn linearize(&self, state: &State) -> Box<dyn Linearization> {
-        let Some(plain) = plain(state) else {
+        let Some(plain) = state.plain() else {
             return self.composed().linearize(state);
         };
         let state_numbers = numbers_of(&plain);
@@ -224,7 +224,7 @@ impl BoundCell for FusedMdeq {
     }
 
     fn linearize_rows(&self, state: &State, rows: &[usize]) -> Box<dyn Linearization> {
-        self.rows(rows).linearize(&batch::select(state, rows))
+        self.rows(rows).linearize(&state.select(rows))
     }
 }
 
@@ -234,7 +234,7 @@ struct FusedLinearization {
     weights: Arc<Weights>,
     /// Where it was linearised, for cotangents that the kernels cannot serve.
     state: State,
-    injection: Injection,
+    injection: Tensor<2>,
     mask: Option<Mask>,
     value: State,
     tape: Tape,
@@ -246,15 +246,15 @@ impl FusedLinearization {
     }
 
     fn state_like(&self, values: Vec<f32>) -> State {
-        from_vec(values, self.state.dims(), &self.state.device())
+        from_vec(values, self.state.dims(), &self.injection.device()).into()
     }
 
     fn injection_like(&self, values: Vec<f32>) -> Injection {
-        from_vec(values, self.injection.dims(), &self.injection.device())
+        from_vec(values, self.injection.dims(), &self.injection.device()).into()
     }
 
-    fn zeros(like: &Tensor<2>) -> Vec<f32> {
-        vec![0.0; like.dims().iter().product()]
+    fn zeros(dims: [usize; 2]) -> Vec<f32> {
+        vec![0.0; dims.iter().product()]
     }
 }
 
@@ -264,25 +264,25 @@ impl Linearization for FusedLinearization {
     }
 
     fn vjp_state(&self, cotangent: &State) -> State {
-        let Some(plain) = plain(cotangent) else { return self.composed().vjp_state(cotangent) };
-        let mut state = Self::zeros(&self.state);
+        let Some(plain) = cotangent.plain() else { return self.composed().vjp_state(cotangent) };
+        let mut state = Self::zeros(self.state.dims());
         self.tape.vjp(numbers_of(&plain), &mut state, None);
         self.state_like(state)
     }
 
     fn vjp(&self, cotangent: &State) -> (State, Injection) {
-        let Some(plain) = plain(cotangent) else { return self.composed().vjp(cotangent) };
-        let (mut state, mut injection) = (Self::zeros(&self.state), Self::zeros(&self.injection));
+        let Some(plain) = cotangent.plain() else { return self.composed().vjp(cotangent) };
+        let (mut state, mut injection) = (Self::zeros(self.state.dims()), Self::zeros(self.injection.dims()));
         self.tape.vjp(numbers_of(&plain), &mut state, Some(&mut injection));
         (self.state_like(state), self.injection_like(injection))
     }
 
     fn vjp_parameters(&self, cotangent: &State, into: &mut GradientsParams) -> (State, Injection) {
-        let Some(plain) = plain(cotangent) else { return self.composed().vjp_parameters(cotangent, into) };
-        let (mut state, mut injection) = (Self::zeros(&self.state), Self::zeros(&self.injection));
+        let Some(plain) = cotangent.plain() else { return self.composed().vjp_parameters(cotangent, into) };
+        let (mut state, mut injection) = (Self::zeros(self.state.dims()), Self::zeros(self.injection.dims()));
         let mut numbers = self.weights.zeros.clone();
         self.tape.vjp_parameters(numbers_of(&plain), &mut state, &mut injection, &mut numbers);
-        accumulate_numbers(&self.cell, numbers, &self.state.device(), into);
+        accumulate_numbers(&self.cell, numbers, &self.injection.device(), into);
         (self.state_like(state), self.injection_like(injection))
     }
 
@@ -290,10 +290,10 @@ impl Linearization for FusedLinearization {
         Box::new(Self {
             cell: self.cell.clone(),
             weights: self.weights.clone(),
-            state: batch::select(&self.state, rows),
+            state: self.state.select(rows),
             injection: batch::select(&self.injection, rows),
             mask: self.mask.as_ref().map(|mask| batch::select(mask, rows)),
-            value: batch::select(&self.value, rows),
+            value: self.value.select(rows),
             tape: self.tape.select(rows),
         })
     }

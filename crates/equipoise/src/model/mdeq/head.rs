@@ -17,7 +17,7 @@ use crate::model::normed::{accumulate_gradients, folded, normed, note_statistics
 use crate::model::parameters::accumulate;
 use crate::model::prepared::{Prepared, parameters};
 use crate::plain::{numbers_of, plain};
-use crate::state::{Layout, State};
+use crate::state::Layout;
 
 /// Expansion of the bottleneck's output channels.
 const EXPANSION: usize = 4;
@@ -121,7 +121,7 @@ impl MdeqHead {
 
 impl MdeqHead {
     /// The fused kernels for a state, and its numbers, if it is plain and so are the parameters.
-    fn fused(&self, state: &State) -> Option<(Arc<Kernels>, FlexTensor)> {
+    fn fused(&self, state: &Tensor<2>) -> Option<(Arc<Kernels>, FlexTensor)> {
         let plain = plain(state)?;
         Some((self.prepared.get(self, || Kernels::new(&self.numbers()))?, plain))
     }
@@ -145,7 +145,7 @@ impl MdeqHead {
 
 impl Head for MdeqHead {
     /// Fused kernels for plain float32 tensors on the flex CPU device in evaluation, Burn operations otherwise.
-    fn forward(&self, state: State, phase: &Phase<'_>) -> Logits {
+    fn forward(&self, state: Tensor<2>, phase: &Phase<'_>) -> Logits {
         if let Phase::Evaluate = phase
             && let Some((kernels, plain)) = self.fused(&state)
         {
@@ -165,7 +165,7 @@ impl Head for MdeqHead {
         self.classifier.forward(y.reshape([n, c, h * w]).mean_dim(2).reshape([n, c]))
     }
 
-    fn linearize(&self, state: &State) -> (Logits, HeadPullBack<'_>) {
+    fn linearize(&self, state: &Tensor<2>) -> (Logits, HeadPullBack<'_>) {
         let Some((kernels, numbers)) = self.fused(state) else {
             return self.linearize_tracked(state);
         };
@@ -184,7 +184,7 @@ impl Head for MdeqHead {
 
     fn linearize_training(
         &self,
-        state: &State,
+        state: &Tensor<2>,
         moments: &BatchMoments,
     ) -> (Logits, HeadTrainingPullBack<'_>) {
         let (Some(numbers), Some(_)) = (plain(state), parameters(self)) else {

@@ -17,7 +17,6 @@ use crate::model::normalisation::{Normalisation, normalised};
 use crate::model::normed::{accumulate_gradients, folded, normed, note_statistics, plain_numbers};
 use crate::model::prepared::{Prepared, parameters};
 use crate::plain::{numbers_of, plain};
-use crate::state::Injection;
 
 /// Two 3×3 convolutions, each halving the resolution if the configuration says so, and a 1×1 convolution.
 #[derive(Module, Debug)]
@@ -79,7 +78,7 @@ impl MdeqStem {
 
 impl Stem for MdeqStem {
     /// Fused kernels for plain float32 tensors on the flex CPU device in evaluation, Burn operations otherwise.
-    fn forward(&self, images: Images, phase: &Phase<'_>) -> Injection {
+    fn forward(&self, images: Images, phase: &Phase<'_>) -> Tensor<2> {
         let images = normalised(self.normalisation.as_ref(), images);
         if let Phase::Evaluate = phase
             && let Some((kernels, numbers)) = self.fused(&images)
@@ -93,7 +92,7 @@ impl Stem for MdeqStem {
         sequence(&self.stage0, x, phase).flatten(1, 3)
     }
 
-    fn linearize(&self, images: &Images) -> (Injection, StemPullBack<'_>) {
+    fn linearize(&self, images: &Images) -> (Tensor<2>, StemPullBack<'_>) {
         let pixels = images;
         let images = &normalised(self.normalisation.as_ref(), pixels.clone());
         let Some((kernels, numbers)) = self.fused(images) else {
@@ -104,7 +103,7 @@ impl Stem for MdeqStem {
         let mut injection = vec![0.0; out[0] * out[1]];
         let tape = kernels.linearize(numbers_of(&numbers), &mut injection);
         let injection = from_vec(injection, out, &device);
-        let pull_back = move |cotangent: Injection| {
+        let pull_back = move |cotangent: Tensor<2>| {
             let cotangent = to_vec(cotangent);
             let mut images = vec![0.0; shape.iter().product()];
             tape.pull_back(&cotangent, &mut images);
@@ -121,7 +120,7 @@ impl Stem for MdeqStem {
         &self,
         images: &Images,
         moments: &BatchMoments,
-    ) -> (Injection, StemTrainingPullBack<'_>) {
+    ) -> (Tensor<2>, StemTrainingPullBack<'_>) {
         let pixels = images;
         let images = &normalised(self.normalisation.as_ref(), pixels.clone());
         let (Some(numbers), Some(_)) = (self.served(images), parameters(self)) else {
@@ -138,7 +137,7 @@ impl Stem for MdeqStem {
             note_statistics(conv, norm, statistics, &device, moments);
         }
         let injection = from_vec(injection, out, &device);
-        let pull_back = move |cotangent: Injection, into: &mut GradientsParams| {
+        let pull_back = move |cotangent: Tensor<2>, into: &mut GradientsParams| {
             let gradients = pass.pull_back(&to_vec(cotangent));
             for (layer, gradient) in layers.convs.iter().zip(gradients) {
                 let (conv, norm) = layer.conv;

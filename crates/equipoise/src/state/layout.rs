@@ -1,16 +1,9 @@
-//! The hidden state of a DEQ, as one flat `[N, D]` tensor.
+//! How the branches of a multiscale state lie in its flat form.
 //!
-//! A multiscale state has several branches `[N, C_i, H_i, W_i]`; each is flattened in C, H, W order and they
-//! are concatenated. Solvers work on the flat form and need not know the branches; cells split it with a
-//! [`Layout`].
+//! A multiscale state has several branches `[N, C_i, H_i, W_i]`; each is flattened in C, H, W order and they are concatenated.
+//! Solvers work on the flat form and need not know the branches; cells split it with a [`Layout`].
 
 use burn::tensor::Tensor;
-
-/// A state z, `[N, D]`.
-pub type State = Tensor<2>;
-
-/// What the stem makes of an image, flattened: `[N, I]`.
-pub type Injection = Tensor<2>;
 
 /// How the branches of a state lie in its flat form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +28,7 @@ impl Layout {
     }
 
     /// The branches `[N, C_i, H_i, W_i]` of a flat state.
-    pub fn split(&self, state: &State) -> Vec<Tensor<4>> {
+    pub fn split(&self, state: &Tensor<2>) -> Vec<Tensor<4>> {
         let [n, _] = state.dims();
         let mut start = 0;
         self.branches
@@ -54,8 +47,8 @@ impl Layout {
     }
 
     /// The flat state of some branches.
-    pub fn join(&self, branches: Vec<Tensor<4>>) -> State {
-        let mut flat: Vec<State> = branches.into_iter().map(|branch| branch.flatten::<2>(1, 3)).collect();
+    pub fn join(&self, branches: Vec<Tensor<4>>) -> Tensor<2> {
+        let mut flat: Vec<Tensor<2>> = branches.into_iter().map(|branch| branch.flatten::<2>(1, 3)).collect();
         if flat.len() == 1 { flat.remove(0) } else { Tensor::cat(flat, 1) }
     }
 }
