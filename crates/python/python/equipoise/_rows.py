@@ -54,7 +54,11 @@ def _plain(operation: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(operation)
     def plainly(*given: Any) -> Any:
-        with torch.inference_mode(False), torch.no_grad():
+        # Asked first: entering a mode costs as much as a small operation.
+        if torch.is_inference_mode_enabled():
+            with torch.inference_mode(False):
+                return plainly(*given)
+        with torch.no_grad():
             return operation(*given)
 
     return plainly

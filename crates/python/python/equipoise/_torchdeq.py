@@ -293,7 +293,8 @@ class _Answers:
         if not torch.allclose(logits, others, rtol=1e-4, atol=1e-6):
             raise ValueError("the head sees the images past the state (a skip connection around the equilibrium): only heads of the "
                              "state alone are covered")
-        if not np.allclose(*(_torch.array(self.kept.tensor(value)) for value in (first, second)), rtol=1e-4, atol=1e-6):
+        first, second = (self.kept.tensor(value) for value in (first, second))
+        if not torch.allclose(first, second, rtol=1e-4, atol=1e-6):
             raise ValueError("f answers differently when asked again after a pass on other images: it is randomised, or keeps its "
                              "injection where the next pass overwrites it; pass the injection to f by its closure")
         self.classes = int(logits.shape[1])
