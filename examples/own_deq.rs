@@ -10,13 +10,13 @@ use burn::tensor::Tensor;
 use equipoise::assess;
 use equipoise::checkpoint::{FORMAT_VERSION, Metadata};
 use equipoise::diagnose::{Examination, Settings};
+use equipoise::model::ConfigError;
 use equipoise::model::cell::Cell;
 use equipoise::model::deq::Deq;
 use equipoise::model::init::{Init, Law};
 use equipoise::model::layers::Dense;
-use equipoise::model::mdeq::ConfigError;
+use equipoise::model::linear::{FlattenStem, LinearHead};
 use equipoise::prelude::*;
-use equipoise::problems::{FlattenStem, LinearHead};
 use equipoise::train::Silent;
 use serde::{Deserialize, Serialize};
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use equipoise::assess::AssessError;
 use equipoise::checkpoint::{ImportError, ModelFileError};
-use equipoise::defense::DefenseError;
+use equipoise::early_exit::EarlyExitError;
 use equipoise::evaluate::{EvaluateError, PointsError, SaveError, SavedError};
 use equipoise::trace::TraceError;
 use equipoise::train::TrainError;
@@ -48,7 +48,7 @@ pub enum Error {
     Evaluate(#[from] EvaluateError),
     /// The choice of an early readout.
     #[error(transparent)]
-    Defense(#[from] DefenseError),
+    Defense(#[from] EarlyExitError),
     /// Adversarial images that could not be written.
     #[error(transparent)]
     Save(#[from] SaveError),
@@ -81,7 +81,7 @@ impl Error {
             Self::Import(_) | Self::Trace(_) | Self::Saved(_) => 2,
             Self::Interrupted(_) | Self::Internal(_) | Self::Save(_) => 1,
             Self::Defense(error) => match error {
-                DefenseError::Cancelled | DefenseError::Attack(_) => 1,
+                EarlyExitError::Cancelled | EarlyExitError::Attack(_) => 1,
                 _ => 2,
             },
             Self::Train(error) => match error {

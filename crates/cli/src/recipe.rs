@@ -9,8 +9,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use equipoise::architecture::Architecture;
-use equipoise::deployed::Deployment;
 use equipoise::train::TrainConfig;
+use equipoise::victim::Deployment;
 use equipoise_dataset::{Reading, Source};
 use serde::{Deserialize, Serialize};
 

@@ -9,7 +9,7 @@
 
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
-use crate::plain::{numbers_of, plain};
+use crate::cpu::{numbers_of, plain};
 
 /// Images `[N, C, H, W]`, float32, intensities in \[0, 1\]. Normalisation, if any, is inside the model.
 pub type Images = Tensor<4>;

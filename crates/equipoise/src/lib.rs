@@ -27,10 +27,10 @@
 //!
 //! The modules stand in the order in which data flow through them; each uses only those above it.
 
-mod normal;
-mod plain;
+mod cpu;
 mod registry;
 pub mod batch;
+pub mod random;
 pub mod state;
 pub mod work;
 pub mod model;
@@ -39,7 +39,7 @@ pub mod loss;
 pub mod readout;
 pub mod gradient;
 pub mod attack;
-pub mod deployed;
+pub mod victim;
 pub mod feedforward;
 pub mod network;
 pub mod training_pass;
@@ -48,8 +48,8 @@ pub mod checkpoint;
 pub mod trace;
 pub mod evaluate;
 pub mod plan;
-pub mod probe;
-pub mod defense;
+pub mod checks;
+pub mod early_exit;
 pub mod assess;
 pub mod diagnose;
 pub mod certify;
@@ -85,10 +85,10 @@ pub mod prelude {
     pub use crate::assess::{Assessment, Attacks, ReadoutChoice};
     pub use crate::attack::{Attack, Budget, Classifier, Norm, WhiteBox};
     pub use crate::checkpoint::ModelFile;
-    pub use crate::deployed::{Deployment, Victim};
     pub use crate::evaluate::{Observer, Quiet};
     pub use crate::gradient::Estimator;
     pub use crate::readout::Readout;
     pub use crate::solve::SolverConfig;
     pub use crate::train::{Plan, TrainConfig, train};
+    pub use crate::victim::{Deployment, Victim};
 }

@@ -6,7 +6,6 @@
 use std::fmt;
 
 use crate::attack::WhiteBox;
-use crate::deployed::{Deployment, Victim};
 use crate::feedforward::FeedforwardVictim;
 use crate::gradient::Estimator;
 use crate::model::cell::Cell;
@@ -14,6 +13,7 @@ use crate::model::deq::{Deq, Head, Stem};
 use crate::model::equilibrium::Equilibrium;
 use crate::model::feedforward::Feedforward;
 use crate::readout::Readout;
+use crate::victim::{Deployment, Victim};
 
 /// A network that is used and not trained.
 pub trait Network: fmt::Debug + Sync {

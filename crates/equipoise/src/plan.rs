@@ -29,12 +29,12 @@ use std::sync::Arc;
 use equipoise_record::{NO_GRADIENT, NotTried};
 
 use crate::attack::{self, Attack, Classifier, Norm, WhiteBox};
-use crate::deployed::Deployment;
 use crate::evaluate::{Cascade, Duel, Pair, Run};
 use crate::gradient::{Estimator, EstimatorError, Setting, parse_list};
 use crate::network::Network;
 use crate::readout::{ReadState, Readout, Tail};
 use crate::solve::StateChoice;
+use crate::victim::Deployment;
 
 /// What the plan tries on a network with one gradient, in order.
 pub const ONE_GRADIENT: [&str; 5] = ["pgd-10", "apgd-ce", "apgd-t", "fab-t", "square"];

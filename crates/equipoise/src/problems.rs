@@ -3,11 +3,11 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use crate::batch::{Images, Logits};
 use crate::model::cell::Cell;
-use crate::model::deq::{Deq, Head, Stem};
+use crate::model::deq::Deq;
 use crate::model::init::{Init, Law};
-use crate::model::layers::{Dense, Phase};
+use crate::model::layers::Dense;
+use crate::model::linear::{FlattenStem, LinearHead};
 use crate::solve::small;
 
 /// f(z; b) = A z + b, whose fixed point is (I − A)⁻¹ b.
@@ -55,33 +55,6 @@ impl Cell for LinearCell {
 
     fn state_dim(&self) -> usize {
         self.matrix.dims()[0]
-    }
-}
-
-/// The identity: images are their own injection.
-#[derive(Module, Debug, Default)]
-pub struct FlattenStem {}
-
-impl Stem for FlattenStem {
-    fn forward(&self, images: Images, _phase: &Phase<'_>) -> Tensor<2> {
-        images.flatten(1, 3)
-    }
-}
-
-/// A linear classifier of the state.
-#[derive(Module, Debug)]
-pub struct LinearHead {
-    /// `[K, D]` and `[K]`.
-    pub classifier: Dense,
-}
-
-impl Head for LinearHead {
-    fn forward(&self, state: Tensor<2>, _phase: &Phase<'_>) -> Logits {
-        self.classifier.forward(state)
-    }
-
-    fn classes(&self) -> usize {
-        self.classifier.weight.dims()[0]
     }
 }
 

@@ -11,13 +11,13 @@ mod file;
 use burn::tensor::{Device, Tensor};
 
 use crate::batch::{Images, Logits, Values, from_vec, select};
-use crate::deployed::{Deployment, Victim};
 use crate::gradient::{Estimator, SpecError, parse_list};
 use crate::loss::CrossEntropy;
 use crate::model::equilibrium::Equilibrium;
 use crate::readout::Readout;
 use crate::solve::StopScope;
 use crate::state::State;
+use crate::victim::{Deployment, Victim};
 
 pub use file::{TraceError, read_input, trace_file};
 

@@ -18,10 +18,10 @@ use equipoise::architecture::Architecture;
 use equipoise::attack::{self, Attack, Budget, Examples, Norm, WhiteBox};
 use equipoise::batch::{Images, predictions, select};
 use equipoise::checkpoint::{Configuration, ImportOptions, import};
-use equipoise::deployed::Deployment;
 use equipoise::evaluate::{Cascade, Points, Quiet, Run, Settings, run};
 use equipoise::gradient::Estimator;
 use equipoise::readout::Readout;
+use equipoise::victim::Deployment;
 
 /// Points by which a count may differ.
 const SLACK: usize = 2;

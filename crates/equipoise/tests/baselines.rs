@@ -12,7 +12,6 @@ use common::{Fixture, relative_error, worst_cosine};
 use equipoise::architecture::{Architecture, Model};
 use equipoise::batch::{Images, to_vec};
 use equipoise::checkpoint::StateDict;
-use equipoise::deployed::Deployment;
 use equipoise::gradient::Estimator;
 use equipoise::loss::CrossEntropy;
 use equipoise::model::feedforward::Feedforward;
@@ -20,6 +19,7 @@ use equipoise::model::resnet::{ResNet18, ResNet18Config};
 use equipoise::model::wide_resnet::{WideResNet, WideResNetConfig};
 use equipoise::readout::Readout;
 use equipoise::train::{StepGradients, feedforward_gradients};
+use equipoise::victim::Deployment;
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 

@@ -13,7 +13,6 @@ use burn::tensor::{Device, Tensor};
 use common::{double, entries, inner, normal, relative_error, uniform, worst_cosine};
 use equipoise::attack::{Classifier, WhiteBox};
 use equipoise::batch::{Images, select, to_vec};
-use equipoise::deployed::{Deployment, Victim};
 use equipoise::gradient::Estimator;
 use equipoise::loss::{CrossEntropy, Objective};
 use equipoise::model::cell::{BoundCell, Cell, Counted};
@@ -25,6 +24,7 @@ use equipoise::problems::linear_deq;
 use equipoise::readout::{Readout, Tail};
 use equipoise::solve::{Keep, Method, SolverConfig, StateChoice, solve, solve_keeping};
 use equipoise::state::State;
+use equipoise::victim::{Deployment, Victim};
 use equipoise::work::WorkCounter;
 
 fn tiny() -> (Mdeq, Deployment) {
@@ -61,7 +61,7 @@ fn the_exact_gradient_is_exact_on_a_contraction() {
         for _ in 0..200 {
             z = cell.apply(z, injection.clone());
         }
-        let head = equipoise::problems::LinearHead {
+        let head = equipoise::model::linear::LinearHead {
             classifier: equipoise::model::layers::Dense {
                 weight: model.head.classifier.weight.clone().map(double),
                 bias: model.head.classifier.bias.clone().map(double),
@@ -254,7 +254,7 @@ fn the_aimed_gradient_is_implicit_at_the_states_that_are_read() {
     let images = uniform([3, 1, 3, 3], 1);
     let objective = CrossEntropy { labels: vec![0, 1, 2] };
     let cell = equipoise::problems::LinearCell { matrix: model.cell.matrix.clone().map(double) };
-    let head = equipoise::problems::LinearHead {
+    let head = equipoise::model::linear::LinearHead {
         classifier: equipoise::model::layers::Dense {
             weight: model.head.classifier.weight.clone().map(double),
             bias: model.head.classifier.bias.clone().map(double),

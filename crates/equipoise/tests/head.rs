@@ -8,11 +8,11 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use common::cells::all_sizes;
 use common::{compare_all, parameter_gradients, parameters_of, relative_error};
-use equipoise::attack::ExampleRng;
 use equipoise::batch::{from_vec, select, to_vec};
 use equipoise::model::deq::{Head, HeadTrainingPullBack};
 use equipoise::model::layers::{BatchMoments, Phase};
 use equipoise::model::mdeq::{MdeqConfig, MdeqHead};
+use equipoise::random::ExampleRng;
 
 /// Relative error allowed; float32 rounding through a head is a few 1e-7.
 const TOLERANCE: f64 = 1e-5;

@@ -12,12 +12,12 @@ use equipoise::checkpoint::{
     Configuration, Entry, ImportError, ImportOptions, Imported, ModelFile, Normalise, StateDict, import,
     read_checkpoint,
 };
-use equipoise::deployed::Deployment;
 use equipoise::gradient::Estimator;
 use equipoise::loss::CrossEntropy;
 use equipoise::model::mdeq::MdeqConfig;
 use equipoise::model::normalisation::Normalisation;
 use equipoise::solve::{Anderson, Method, SolverConfig};
+use equipoise::victim::Deployment;
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 

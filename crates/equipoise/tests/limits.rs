@@ -8,7 +8,6 @@ use burn::tensor::Device;
 use common::small_mdeq;
 use equipoise::architecture::Architecture;
 use equipoise::checkpoint::{Configuration, FORMAT_VERSION, Metadata, ModelFile};
-use equipoise::deployed::Deployment;
 use equipoise::gradient::Estimator;
 use equipoise::model::mdeq::MdeqConfig;
 use equipoise::readout::{Readout, Tail};
@@ -16,6 +15,7 @@ use equipoise::solve::{Method, SolverConfig, StateChoice};
 use equipoise::train::{
     Adversary, Augment, OptimizerConfig, Plan, RandomBudget, Silent, TrainConfig, Warmup, train,
 };
+use equipoise::victim::Deployment;
 use equipoise_dataset::{Source, Split};
 
 fn metadata(architecture: Architecture, deployment: Deployment) -> Metadata {

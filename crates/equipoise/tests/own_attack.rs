@@ -17,11 +17,11 @@ use equipoise::attack::{
 };
 use equipoise::batch::{predictions, select, to_vec};
 use equipoise::checkpoint::{FORMAT_VERSION, Metadata, ModelFile};
-use equipoise::deployed::Deployment;
 use equipoise::evaluate::{Cascade, Journal, Observer, Pair, Points, Quiet, Run, Settings, run};
 use equipoise::gradient::Estimator;
 use equipoise::loss::CrossEntropy;
 use equipoise::readout::Readout;
+use equipoise::victim::Deployment;
 use equipoise_dataset::{Source, Split};
 use equipoise_record::Arm;
 

@@ -12,13 +12,13 @@ use equipoise::architecture::Architecture;
 use equipoise::attack::Classifier;
 use equipoise::batch::{Images, predictions, to_vec};
 use equipoise::checkpoint::{Configuration, ImportOptions, ModelFile, import};
-use equipoise::deployed::{Deployment, Victim};
 use equipoise::gradient::Estimator;
 use equipoise::loss::{CrossEntropy, Objective};
 use equipoise::model::mdeq::{Convolutions, Mdeq};
 use equipoise::readout::Readout;
 use equipoise::solve::{SolverConfig, StateChoice, StopScope};
 use equipoise::trace::{Trace, TraceOptions, trace};
+use equipoise::victim::{Deployment, Victim};
 
 const MDEQS: [&str; 2] = ["two-branch", "four-branch"];
 

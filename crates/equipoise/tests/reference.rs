@@ -13,7 +13,6 @@ use equipoise::checkpoint::{
     Configuration, ImportOptions, ModelFile, StateDict, export_pytorch, export_safetensors, import,
     read_checkpoint,
 };
-use equipoise::deployed::{Deployment, Victim};
 use equipoise::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved};
 use equipoise::loss::{CrossEntropy, Objective};
 use equipoise::model::deq::{Head, Stem};
@@ -23,6 +22,7 @@ use equipoise::model::mdeq::MdeqHead;
 use equipoise::readout::{Readout, Tail};
 use equipoise::state::State;
 use equipoise::trace::{TraceOptions, trace_file};
+use equipoise::victim::{Deployment, Victim};
 
 const NAMES: [&str; 3] = ["two-branch", "three-branch", "single-scale"];
 

@@ -8,13 +8,13 @@ use burn::tensor::{Device, Tensor};
 use common::cells::{cell, configurations, inputs, mask};
 use common::{Nudge, double, inner, normal, small_mdeq, uniform};
 use equipoise::batch::{from_vec, to_vec};
-use equipoise::deployed::Deployment;
 use equipoise::loss::CrossEntropy;
 use equipoise::model::cell::{Cell, Mask};
 use equipoise::model::init::Init;
 use equipoise::model::mdeq::MdeqCell;
 use equipoise::problems::linear_deq;
 use equipoise::train::{JacobianTerm, StepOptions, gradients};
+use equipoise::victim::Deployment;
 
 /// Each parameter's gradient along that direction, and its length.
 struct Along(Vec<(ParamId, f64, f64)>, GradientsParams);

@@ -8,7 +8,6 @@ use burn::tensor::{Device, Tensor, activation};
 use common::{compare_gradients, relative_error, small_mdeq, uniform};
 use equipoise::attack::{Budget, Norm, Pgd, PgdConfig, WhiteBox};
 use equipoise::batch::{Images, Logits, Values, to_vec};
-use equipoise::deployed::{Deployment, Victim};
 use equipoise::loss::{CrossEntropy, KlFrom, Objective};
 use equipoise::model::cell::Cell;
 use equipoise::model::deq::{Head, Stem};
@@ -21,6 +20,7 @@ use equipoise::model::resnet::ResNet18Config;
 use equipoise::readout::Readout;
 use equipoise::solve::{SolverConfig, StateChoice, solve};
 use equipoise::train::{StepOptions, feedforward_gradients, gradients, trades_gradients};
+use equipoise::victim::{Deployment, Victim};
 
 const BETA: f64 = 6.0;
 

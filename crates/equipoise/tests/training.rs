@@ -12,7 +12,6 @@ use common::{compare_gradients, small_mdeq, uniform};
 use equipoise::architecture::{Architecture, Model};
 use equipoise::batch::to_vec;
 use equipoise::checkpoint::{FORMAT_VERSION, Metadata, ModelFile, state_dict};
-use equipoise::deployed::Deployment;
 use equipoise::gradient::Estimator;
 use equipoise::loss::{CrossEntropy, Objective};
 use equipoise::model::cell::Cell;
@@ -27,6 +26,7 @@ use equipoise::train::{
     OptimizerConfig, Origin, Outcome, Plan, RandomBudget, Schedule, Silent, StepOptions, StepReport,
     TrainConfig, TrainError, Warmup, gradients, train,
 };
+use equipoise::victim::Deployment;
 use equipoise_dataset::{Dataset, Source, Split};
 
 /// The unrolled training gradient is that of an ordinary network: the estimator's pieces must add up to what

@@ -9,14 +9,15 @@ use equipoise::attack::{
     Attack, Attempt, Budget, Classifier, Examples, Norm, Pgd, PgdConfig, WarmStart, WhiteBox,
 };
 use equipoise::batch::{Images, predictions, select, to_vec};
-use equipoise::deployed::{Deployment, Victim};
 use equipoise::gradient::Estimator;
 use equipoise::loss::CrossEntropy;
 use equipoise::model::deq::Deq;
 use equipoise::model::init::Init;
-use equipoise::problems::{FlattenStem, LinearCell, LinearHead, linear_deq};
+use equipoise::model::linear::{FlattenStem, LinearHead};
+use equipoise::problems::{LinearCell, linear_deq};
 use equipoise::readout::Readout;
 use equipoise::solve::SolverConfig;
+use equipoise::victim::{Deployment, Victim};
 
 const COUNT: usize = 24;
 

@@ -40,7 +40,7 @@ fn stopped() -> PyErr {
 }
 
 /// The estimator of a specification, which the solver must have.
-fn estimator(text: &str, deployment: &equipoise::deployed::Deployment) -> PyResult<Estimator> {
+fn estimator(text: &str, deployment: &equipoise::victim::Deployment) -> PyResult<Estimator> {
     let estimator: Estimator = text.parse().map_err(value_error)?;
     estimator.check(&deployment.solver).map_err(value_error)?;
     Ok(estimator)

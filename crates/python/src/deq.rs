@@ -11,13 +11,13 @@ use equipoise::attack::WhiteBox;
 use equipoise::batch::{Images, Logits, from_vec, to_vec};
 use equipoise::burn::optim::GradientsParams;
 use equipoise::burn::tensor::{Device, Tensor};
-use equipoise::deployed::{Deployment, Victim};
 use equipoise::gradient::Estimator;
 use equipoise::model::cell::{BoundCell, FixedPointMap, Linearization};
 use equipoise::model::equilibrium::{Equilibrium, ToImages, ToState};
 use equipoise::network::Network;
 use equipoise::readout::Readout;
 use equipoise::state::{Injection, State};
+use equipoise::victim::{Deployment, Victim};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 

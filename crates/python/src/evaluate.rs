@@ -7,8 +7,9 @@ use std::sync::Arc;
 use equipoise::attack::{self, Budget, Norm};
 use equipoise::batch::{from_vec, to_vec};
 use equipoise::burn::tensor::Device;
+use equipoise::checks;
 use equipoise::evaluate::{
-    Cascade, Conditions, Journal, Outcome, Points, Run, Settings, TimeLimit, flags, run_with,
+    Cascade, Conditions, Journal, Outcome, Points, Run, Settings, TimeLimit, run_with,
 };
 use equipoise_files::{Lock, lock};
 use equipoise_record::{Evaluation, FORMAT_VERSION, NotTried, Verdict};
@@ -168,7 +169,7 @@ fn run(
     let mut result = outcome.result.clone();
     result.verdict.looks = vec![points.len()];
     result.verdict.margin = Verdict::MARGIN;
-    result.flags = flags(&result);
+    result.flags = checks::of_runs(&result);
     if let Some(plan) = &mut result.plan {
         let left_out = options.left_out.iter().map(|(attack, reason)| NotTried {
             attack: attack.clone(),

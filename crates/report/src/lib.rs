@@ -18,7 +18,7 @@ mod card;
 mod distinguish;
 mod error;
 mod export;
-mod facts;
+mod derived;
 mod figure;
 mod format;
 mod layout;
@@ -27,7 +27,7 @@ mod sheet;
 mod svg;
 mod table;
 mod verdict;
-mod words;
+mod numbers;
 mod write;
 
 pub use card::{ModelCard, model_card};
@@ -71,6 +71,6 @@ pub struct Report {
 /// [`ReportError::NotFinite`] if a record holds a number that is not finite: no format could say it
 /// truthfully. [`ReportError::Json`] and [`ReportError::Csv`] if the writer fails.
 pub fn render(format: Format, report: &Report) -> Result<String, ReportError> {
-    facts::check_finite(&report.models)?;
+    derived::check_finite(&report.models)?;
     export::exporter(format).render(report)
 }

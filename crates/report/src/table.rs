@@ -1,7 +1,7 @@
 //! Tables as plain text, made once and laid out by each format, so that formats cannot disagree.
 
 use crate::figure::{Figure, Series};
-use crate::words;
+use crate::numbers;
 use equipoise_record::Accuracy;
 
 /// A table without any markup: exporters escape and lay out.
@@ -51,7 +51,7 @@ impl Cell {
             return "no images".into();
         }
         let share = format!("{}/{}", a.correct(), a.count());
-        Cell::noted(words::percent(a.value), vec![words::interval(a.interval), share])
+        Cell::noted(numbers::percent(a.value), vec![numbers::interval(a.interval), share])
     }
 }
 
@@ -75,10 +75,10 @@ pub(crate) fn points(figure: &Figure) -> Table {
 fn series_rows(series: &Series, banded: bool) -> impl Iterator<Item = Vec<Cell>> {
     series.points.iter().enumerate().map(move |(i, &(x, y))| {
         let mut row: Vec<Cell> =
-            vec![series.name.clone().into(), words::number(x).into(), words::number(y).into()];
+            vec![series.name.clone().into(), numbers::number(x).into(), numbers::number(y).into()];
         if banded {
             match series.band.as_ref().and_then(|band| band.get(i)) {
-                Some(&(low, high)) => row.extend([words::number(low).into(), words::number(high).into()]),
+                Some(&(low, high)) => row.extend([numbers::number(low).into(), numbers::number(high).into()]),
                 None => row.extend(["–".into(), "–".into()]),
             }
         }

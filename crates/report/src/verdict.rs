@@ -3,8 +3,8 @@
 //! Nothing is decided here. The finding and all its numbers come from the record
 //! ([`equipoise_record::Verdict`]); its rules stand in the crate `equipoise-verdict`.
 
-use crate::facts::{self, Case};
-use crate::words;
+use crate::derived::{self, Case};
+use crate::numbers;
 use equipoise_record::{Arm, Evaluation, Finding, Interval, ReadoutResult, VerdictEvidence, wilson_interval};
 use equipoise_verdict::{ENOUGH_TO_DENY, LEAST_DIFFERENCE, MOST_IMAGES};
 
@@ -113,12 +113,12 @@ fn sentence(case: &Case) -> String {
         ),
         (Finding::Undecided, _) => undecided(case),
     };
-    format!("{}: {says}.", facts::subject(case))
+    format!("{}: {says}.", derived::subject(case))
 }
 
 /// `3` for three points; `2.5` where it is not a whole number.
 fn points_short(fraction: f64) -> String {
-    words::number((1e4 * fraction).round() / 100.0)
+    numbers::number((1e4 * fraction).round() / 100.0)
 }
 
 /// The two arms with all that the test says of them. Nothing without a control.
@@ -131,23 +131,23 @@ fn arms(case: &Case) -> Option<String> {
     } else {
         "as many runs through the training gradient from the same starts"
     };
-    let p = v.p_value_corrected.or(v.p_value).map_or("unknown p".to_owned(), words::p_value);
+    let p = v.p_value_corrected.or(v.p_value).map_or("unknown p".to_owned(), numbers::p_value);
     Some(format!(
         "{} through other gradients broke {} that {as_many} did not, and {c} the other way round (a difference of \
          {} points, 95% interval {}, corrected {p})",
-        words::runs(runs),
-        words::images(b),
-        words::points(v.difference.unwrap_or(0.0)),
-        v.difference_interval.map_or("unknown".to_owned(), words::points_interval)
+        numbers::runs(runs),
+        numbers::images(b),
+        numbers::points(v.difference.unwrap_or(0.0)),
+        v.difference_interval.map_or("unknown".to_owned(), numbers::points_interval)
     ))
 }
 
 fn accuracies(case: &Case) -> String {
-    let ready_made = case.ready_made.map_or("not measured".to_owned(), words::accuracy);
+    let ready_made = case.ready_made.map_or("not measured".to_owned(), numbers::accuracy);
     format!(
         "accuracy is {} when clean, {ready_made} under ready-made attacks, {} white-box",
-        words::percent(case.clean.value),
-        words::accuracy(case.white_box)
+        numbers::percent(case.clean.value),
+        numbers::accuracy(case.white_box)
     )
 }
 
@@ -156,9 +156,9 @@ fn gradient_free_share(case: &Case) -> String {
     let (k, n) = (case.verdict.gradient_free_only, case.verdict.n);
     format!(
         "{k} of {} ({} {})",
-        words::images(n),
-        words::percent(k as f64 / n.max(1) as f64),
-        words::interval(wilson_interval(k, n))
+        numbers::images(n),
+        numbers::percent(k as f64 / n.max(1) as f64),
+        numbers::interval(wilson_interval(k, n))
     )
 }
 
@@ -167,9 +167,9 @@ fn split(case: &Case) -> String {
     case.verdict.aim.map_or(String::new(), |aim| {
         format!(
             "; of the gap {} points are aim and {} points {} remain between the gradients",
-            words::points(aim.difference),
-            words::points(aim.remainder.difference),
-            words::points_interval(aim.remainder.difference_interval)
+            numbers::points(aim.difference),
+            numbers::points(aim.remainder.difference),
+            numbers::points_interval(aim.remainder.difference_interval)
         )
     })
 }
@@ -183,7 +183,7 @@ fn yardstick_in_short(case: &Case) -> String {
             y.training,
             y.b,
             y.c,
-            words::p_value(y.p_value)
+            numbers::p_value(y.p_value)
         )
     })
 }
@@ -201,13 +201,13 @@ fn restarts(case: &Case) -> &'static str {
 fn no_robustness_left(case: &Case) -> String {
     let n = case.verdict.n;
     let (opening, ready_made) = (case.opening.unwrap_or(case.white_box), case.ready_made);
-    let left = |a| format!("{} ({} of {})", words::accuracy(a), a.correct(), words::images(n));
+    let left = |a| format!("{} ({} of {})", numbers::accuracy(a), a.correct(), numbers::images(n));
     if case.white_box.correct() == 0 {
         let after = ready_made.filter(|a| a.correct() > 0);
         let after = after.map_or(String::new(), |a| format!(" and ready-made accuracy {}", left(a)));
         return format!(
             "robust accuracy is 0%{after}, so obfuscation cannot be assessed; accuracy is {} when clean",
-            words::percent(case.clean.value)
+            numbers::percent(case.clean.value)
         );
     }
     format!(
@@ -221,19 +221,19 @@ fn no_robustness_left(case: &Case) -> String {
 fn undecided(case: &Case) -> String {
     let because = why_undecided(case);
     let images = match case.verdict.would_decide_at {
-        Some(n) => format!("{} with the same shares would decide it", words::images(n)),
+        Some(n) => format!("{} with the same shares would decide it", numbers::images(n)),
         None if case.verdict.gradient_free_runs == 0 => {
             "add an attack without gradients, such as square-500, to decide it".to_owned()
         }
         None => format!(
             "no number of images up to {} with the same shares would decide it",
-            words::thousands(MOST_IMAGES as u64)
+            numbers::thousands(MOST_IMAGES as u64)
         ),
     };
     format!(
         "undecided: {}{}; {images}; {}{}",
         arms(case).unwrap_or_default(),
-        if because.is_empty() { String::new() } else { format!("; {}", words::list(&because)) },
+        if because.is_empty() { String::new() } else { format!("; {}", numbers::list(&because)) },
         accuracies(case),
         restarts(case)
     )
@@ -253,7 +253,7 @@ fn why_undecided(case: &Case) -> Vec<String> {
                 y.training,
                 y.b,
                 y.c,
-                words::p_value(y.p_value)
+                numbers::p_value(y.p_value)
             ),
             None => "no gradient was compared with the training gradient one to one".to_owned(),
         });
@@ -277,7 +277,7 @@ fn why_undecided(case: &Case) -> Vec<String> {
     if v.n < ENOUGH_TO_DENY {
         because.push(format!(
             "{} are too few to rule obfuscation out ({ENOUGH_TO_DENY} are needed)",
-            words::images(v.n)
+            numbers::images(v.n)
         ));
     }
     because
@@ -286,13 +286,13 @@ fn why_undecided(case: &Case) -> Vec<String> {
 /// Why there is no control, as far as the record shows it.
 fn no_control(case: &Case) -> String {
     let (readout, v, n) = (case.readout, case.verdict, case.model.count);
-    let white_box = words::accuracy(case.white_box);
+    let white_box = numbers::accuracy(case.white_box);
     let ran = |arm| readout.attacks.iter().any(|a| a.arm == arm);
     if n == 0 {
         return "no image was evaluated, so nothing can be said".to_owned();
     }
     if readout.attacks.is_empty() {
-        let clean = words::accuracy(case.clean);
+        let clean = numbers::accuracy(case.clean);
         return format!(
             "accuracy is {clean} when clean; no attack was run, so nothing is known of its robustness"
         );
@@ -309,13 +309,13 @@ fn no_control(case: &Case) -> String {
     let gap = || {
         let gap = ready_made.correct() as i64 - case.white_box.correct() as i64;
         let share = gap as f64 / n as f64;
-        format!("gap, cause open: {} points ({gap} of {})", words::points(share), words::images(n))
+        format!("gap, cause open: {} points ({gap} of {})", numbers::points(share), numbers::images(n))
     };
     if ready_made.correct() == 0 {
         return "robust accuracy is 0%, so obfuscation cannot be assessed".to_owned();
     }
     if !ran(Arm::WhiteBox) {
-        let why = if facts::feedforward(readout) {
+        let why = if derived::feedforward(readout) {
             "the network has one gradient only, so there is no other to compare it with"
         } else {
             "only the training gradient was tried; add --gradients to test for obfuscation"
@@ -338,7 +338,7 @@ fn no_control(case: &Case) -> String {
         "{} between ready-made and white-box accuracy; the control was off, so {} through other gradients stand \
          against each ready-made attack once and more starts alone may explain it; {}",
         gap(),
-        words::runs(v.arms.white_box.len()),
+        numbers::runs(v.arms.white_box.len()),
         accuracies(case)
     )
 }
@@ -350,9 +350,9 @@ fn reasons(case: &Case) -> Vec<String> {
     if let (Some(p), Some(corrected)) = (v.p_value, v.p_value_corrected) {
         says.push(format!(
             "Exact one-sided test: {}, corrected {}; the level is {}.",
-            words::p_value(p),
-            words::p_value(corrected),
-            words::number(v.level)
+            numbers::p_value(p),
+            numbers::p_value(corrected),
+            numbers::number(v.level)
         ));
     }
     if let Some(y) = &v.yardstick {
@@ -367,10 +367,10 @@ fn reasons(case: &Case) -> Vec<String> {
              and {} the other way round ({}{chosen}).",
             y.attack,
             y.gradient,
-            words::images(y.b),
+            numbers::images(y.b),
             y.training,
             y.c,
-            words::p_value(y.p_value)
+            numbers::p_value(y.p_value)
         ));
     }
     if let Some(aim) = v.aim {
@@ -379,27 +379,27 @@ fn reasons(case: &Case) -> Vec<String> {
             "Aim: the same attacks through the training method, pointed at the readout, broke {} that the ready-made \
              ones did not, and {} the other way round: {} points. Beyond these, other gradients broke {}, and {} the \
              other way round: {} points, 95% interval {}, {}.",
-            words::images(aim.b),
+            numbers::images(aim.b),
             aim.c,
-            words::points(aim.difference),
+            numbers::points(aim.difference),
             left.b,
             left.c,
-            words::points(left.difference),
-            words::points_interval(left.difference_interval),
-            words::p_value(left.p_value)
+            numbers::points(left.difference),
+            numbers::points_interval(left.difference_interval),
+            numbers::p_value(left.p_value)
         ));
     }
     if v.gradient_free_runs > 0 {
         says.push(format!(
             "Without gradients, {} on what withstood everything else: {} fell to them alone.",
-            words::runs(v.gradient_free_runs),
+            numbers::runs(v.gradient_free_runs),
             gradient_free_share(case)
         ));
     }
     if v.transfer_only > 0 {
         says.push(format!(
             "{} fell to transferred images alone, which is no sign of masking.",
-            words::images(v.transfer_only)
+            numbers::images(v.transfer_only)
         ));
     }
     if v.flattened == Some(true) {
@@ -412,20 +412,20 @@ fn reasons(case: &Case) -> Vec<String> {
     if let [earlier @ .., _] = v.looks.as_slice()
         && !earlier.is_empty()
     {
-        let counts: Vec<String> = earlier.iter().map(|n| words::thousands(*n as u64)).collect();
+        let counts: Vec<String> = earlier.iter().map(|n| numbers::thousands(*n as u64)).collect();
         says.push(format!(
             "A finding was shown before, at {} images, so this one is tested at the level {}.",
-            words::list(&counts),
-            words::number(v.level)
+            numbers::list(&counts),
+            numbers::number(v.level)
         ));
     }
     if !readout.attacks.is_empty() {
-        says.push(format!("Tried: {}.", facts::tried(readout)));
+        says.push(format!("Tried: {}.", derived::tried(readout)));
     }
     let raised: Vec<String> =
         readout.flags.iter().filter(|flag| flag.raised).map(|flag| flag.name.clone()).collect();
     if !raised.is_empty() {
-        says.push(format!("Checks raised: {}.", words::list(&raised)));
+        says.push(format!("Checks raised: {}.", numbers::list(&raised)));
     }
     says
 }
@@ -445,11 +445,11 @@ fn effort(case: &Case) -> Option<String> {
         let (evaluations, vjps) = work(runs);
         let cost = format!(
             "{} cell evaluations and {} VJPs per image",
-            words::thousands(evaluations.round() as u64),
-            words::thousands(vjps.round() as u64)
+            numbers::thousands(evaluations.round() as u64),
+            numbers::thousands(vjps.round() as u64)
         );
         let cost = if evaluations + vjps > 0.0 { format!(" ({cost})") } else { String::new() };
-        format!("{} in the {name} arm{cost}", words::runs(runs.len()))
+        format!("{} in the {name} arm{cost}", numbers::runs(runs.len()))
     };
     let mut arms = vec![in_words("white-box", &v.arms.white_box)];
     for (name, runs) in [("ready-made", &v.arms.ready_made), ("aimed", &v.arms.aimed)] {
@@ -459,9 +459,9 @@ fn effort(case: &Case) -> Option<String> {
     }
     let start = case.opening.map_or(String::new(), |opening| {
         let standing = opening.correct();
-        format!(" All begin with the {} that stand after the opening.", words::images(standing))
+        format!(" All begin with the {} that stand after the opening.", numbers::images(standing))
     });
-    Some(format!("Effort: {}.{start}", words::list(&arms)))
+    Some(format!("Effort: {}.{start}", numbers::list(&arms)))
 }
 
 /// What makes the record itself doubtful.
@@ -486,13 +486,13 @@ fn warnings(case: &Case) -> Vec<String> {
     if non_finite > 0 {
         says.push(format!(
             "Counted as broken because the logits were not finite: {}.",
-            words::images(non_finite)
+            numbers::images(non_finite)
         ));
     }
     if !readout.examples.is_empty() && readout.examples.len() != n {
         says.push(format!(
             "The record lists {} of {n}: it is incomplete.",
-            words::images(readout.examples.len())
+            numbers::images(readout.examples.len())
         ));
     }
     says
@@ -500,5 +500,5 @@ fn warnings(case: &Case) -> Vec<String> {
 
 /// The difference of a verdict with its interval and counts, as a cell shows it.
 pub(crate) fn difference(verdict: &equipoise_record::Verdict) -> Option<(String, Interval)> {
-    Some((words::points(verdict.difference?), verdict.difference_interval?))
+    Some((numbers::points(verdict.difference?), verdict.difference_interval?))
 }

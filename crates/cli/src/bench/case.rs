@@ -1,7 +1,7 @@
 //! The cases: pieces of work that this library and a PyTorch program can both do.
 
-use equipoise::deployed::Deployment;
 use equipoise::solve::SolverConfig;
+use equipoise::victim::Deployment;
 
 /// A piece of work.
 #[derive(Debug, Clone, Copy)]

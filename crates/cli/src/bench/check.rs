@@ -8,7 +8,7 @@ use equipoise::trace::{TraceOptions, trace_file};
 use serde_json::Value;
 
 use super::case::deployment;
-use super::peer::Program;
+use super::process::Program;
 use super::subject::Subject;
 use crate::error::{Error, input};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::case::Case;
 use super::flops;
-use super::peer::{Peer, Program};
+use super::process::{Process, Program};
 use super::record::{CaseResult, Machine, PyTorch, Spread};
 use super::subject::Subject;
 use super::worker::Reply;
@@ -86,12 +86,12 @@ pub fn measure(
     })
 }
 
-fn start(program: &Program, task: &str, model: &Path, data: &Path, threads: usize) -> Result<Peer, Error> {
-    Peer::start(program, task, model, data, threads)
+fn start(program: &Program, task: &str, model: &Path, data: &Path, threads: usize) -> Result<Process, Error> {
+    Process::start(program, task, model, data, threads)
 }
 
-fn turn(peer: &mut Peer, repetitions: usize) -> Result<(f64, Reply), Error> {
-    let reply = peer.run(repetitions)?;
+fn turn(process: &mut Process, repetitions: usize) -> Result<(f64, Reply), Error> {
+    let reply = process.run(repetitions)?;
     Ok((Spread::of(&reply.seconds).median, reply))
 }
 

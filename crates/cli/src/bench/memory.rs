@@ -1,11 +1,11 @@
 //! How peak memory grows: one thing varied at a time, a fresh process for each value.
 
-use equipoise::deployed::Deployment;
 use equipoise::solve::SolverConfig;
+use equipoise::victim::Deployment;
 
 use super::case::deployment;
 use super::measure::mebibytes;
-use super::peer::{Peer, Program};
+use super::process::{Process, Program};
 use super::record::MemoryResult;
 use super::subject::Subject;
 use crate::error::Error;
@@ -89,7 +89,7 @@ pub fn measure(
             let data = subject.images(count)?;
             let peak = |program: &Program| -> Result<Option<f64>, Error> {
                 // Twice: what one step leaves behind is there when the next begins.
-                Ok(mebibytes(&Peer::start(program, &task, &model, &data, threads)?.run(2)?))
+                Ok(mebibytes(&Process::start(program, &task, &model, &data, threads)?.run(2)?))
             };
             let Some(own) = peak(&Program::Ours)? else {
                 tracing::warn!("peak memory is known on Linux alone: the section is left out");

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use equipoise::architecture::{Architecture, Model};
-use equipoise::attack::ExampleRng;
 use equipoise::checkpoint::{FORMAT_VERSION, Metadata, ModelFile};
-use equipoise::deployed::Deployment;
 use equipoise::model::mdeq::MdeqConfig;
+use equipoise::random::ExampleRng;
+use equipoise::victim::Deployment;
 use equipoise_report::write_atomically;
 use safetensors::tensor::{Dtype, TensorView};
 use tempfile::TempDir;

@@ -10,14 +10,14 @@ use equipoise::assess;
 use equipoise::attack::{Attack, Budget, Examples, Pgd, PgdConfig, WhiteBox};
 use equipoise::batch::{predictions, select};
 use equipoise::checkpoint::ModelFile;
-use equipoise::deployed::Deployment;
 use equipoise::evaluate::{self, Cascade, Pair, Points, Quiet, Run, Settings};
 use equipoise::readout::Readout;
+use equipoise::victim::Deployment;
 use equipoise_dataset::{Dataset, Reading, Source, Split};
 use serde::Serialize;
 use tempfile::TempDir;
 
-use super::peer::{Peer, Program};
+use super::process::{Process, Program};
 use super::record::Spread;
 use super::subject::write_input;
 use crate::commands::{demo_architecture, demo_recipe};
@@ -229,7 +229,7 @@ fn step_in_pytorch(
     let [channels, height, width] = data.shape;
     write_input(&images, &data.images(&rows), [rows.len(), channels, height, width], &labels)?;
     let task = format!("pgd:{}", estimator.replacen("ensemble(", "resolve(", 1));
-    let mut peer = Peer::start(program, &task, &file, &images, threads)?;
-    peer.run(2)?;
-    Ok(Spread::of(&peer.run(5)?.seconds).median)
+    let mut process = Process::start(program, &task, &file, &images, threads)?;
+    process.run(2)?;
+    Ok(Spread::of(&process.run(5)?.seconds).median)
 }

@@ -2,13 +2,13 @@
 
 use equipoise::attack::{Budget, Classifier, Norm, WhiteBox};
 use equipoise::batch::Images;
-use equipoise::deployed::{Deployment, Victim};
+use equipoise::checks;
 use equipoise::evaluate::{self, Cascade, Pair, Points, Quiet, Settings};
 use equipoise::gradient::Estimator;
 use equipoise::model::equilibrium::Equilibrium;
-use equipoise::probe::flags_of;
 use equipoise::solve::{SolverConfig, StateChoice, StopReason, Trajectory, solve};
 use equipoise::state::State;
+use equipoise::victim::{Deployment, Victim};
 
 use super::model::Model;
 use super::planted::{Loud, Origins, Rounded, Turned};
@@ -106,9 +106,10 @@ impl Planted {
             Self::Stored => stored.residuals(images),
             _ => residuals(&truth, images, deployment.solver.steps),
         };
-        let flags = flags_of(seen, Some(&residuals), points, &outcome, &settings, points.len(), &Quiet);
+        let flags =
+            checks::of_victim(seen, Some(&residuals), points, &outcome, &settings, points.len(), &Quiet);
         let mut flags = flags.map_err(|error| Error::Internal(error.to_string()))?;
-        flags.extend(evaluate::flags(&outcome.result));
+        flags.extend(checks::of_runs(&outcome.result));
         let rows = flags.into_iter().map(|flag| CheckRow {
             check: flag.name,
             kind: self.name().into(),

@@ -1,11 +1,11 @@
 //! Planted faults of known size, and healthy models: how often the verdict says so.
 
 use equipoise::attack::{Budget, Norm, WhiteBox};
-use equipoise::deployed::{Deployment, Victim};
 use equipoise::evaluate::{Cascade, Duel, Pair, Points, Settings};
 use equipoise::gradient::Estimator;
 use equipoise::readout::{Readout, Tail};
 use equipoise::solve::{SolverConfig, StateChoice};
+use equipoise::victim::{Deployment, Victim};
 
 use super::planted::{Origins, Rounded, Turned};
 use super::record::Row;

@@ -379,7 +379,7 @@ mod tests {
     use super::*;
 
     fn numbers(shape: [usize; 2], seed: u64) -> Tensor<2> {
-        let mut rng = equipoise::attack::ExampleRng::new(seed, "test", 0, 0);
+        let mut rng = equipoise::random::ExampleRng::new(seed, "test", 0, 0);
         from_vec((0..shape[0] * shape[1]).map(|_| rng.normal() as f32).collect(), shape, &Device::default())
     }
 

@@ -6,10 +6,10 @@
 
 use equipoise::attack::{Budget, Norm, WhiteBox};
 use equipoise::batch::to_vec;
-use equipoise::deployed::{Deployment, Victim};
 use equipoise::evaluate::{Cascade, Duel, Pair, Points, Settings};
 use equipoise::gradient::{Estimator, parse_list};
 use equipoise::loss::CrossEntropy;
+use equipoise::victim::{Deployment, Victim};
 
 use super::effort::Effort;
 use super::model::Model;

@@ -1,10 +1,11 @@
 //! Planted gradients: white boxes whose gradient is wrong by a known amount.
 
 use burn::tensor::Tensor;
-use equipoise::attack::{Classifier, ExampleRng, ValueAndGradient, WhiteBox};
+use equipoise::attack::{Classifier, ValueAndGradient, WhiteBox};
 use equipoise::batch::{Images, Logits, from_vec, to_vec};
 use equipoise::evaluate::Points;
 use equipoise::loss::Objective;
+use equipoise::random::ExampleRng;
 use equipoise::work::Work;
 
 /// Finds out which clean image a perturbed one belongs to: attacks do not say.
@@ -196,8 +197,8 @@ impl WhiteBox for Loud<'_> {
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
-    use equipoise::deployed::Victim;
     use equipoise::loss::CrossEntropy;
+    use equipoise::victim::Victim;
 
     use super::super::model::untrained;
     use super::super::victims::{Kind, Victims};

@@ -143,8 +143,8 @@ fn attack_named(name: &str) -> Result<Box<dyn Attack>, Error> {
 mod tests {
     use burn::tensor::Device;
     use equipoise::attack::{Budget, Norm};
-    use equipoise::deployed::Victim;
     use equipoise::evaluate::Pair;
+    use equipoise::victim::Victim;
     use equipoise_record::Verdict;
 
     use super::super::planted::{Origins, Turned};

@@ -9,12 +9,12 @@ use burn::optim::AdamConfig;
 use burn::tensor::Device;
 use equipoise::attack::{Attack, Budget, Examples, Norm, Pgd, PgdConfig};
 use equipoise::batch::{from_vec, select};
-use equipoise::deployed::{Deployment, Victim};
 use equipoise::evaluate::Points;
 use equipoise::loss::CrossEntropy;
 use equipoise::readout::Readout;
 use equipoise::solve::SolverConfig;
 use equipoise::train::{StepOptions, gradients};
+use equipoise::victim::{Deployment, Victim};
 use equipoise_dataset::{Dataset, Source, Split};
 
 use super::model::{Model, untrained};

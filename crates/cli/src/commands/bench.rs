@@ -6,7 +6,7 @@ use equipoise_report::write_atomically;
 use super::print;
 use crate::args;
 use crate::bench::case::{CASES, Case, SECTIONS};
-use crate::bench::peer::Program;
+use crate::bench::process::Program;
 use crate::bench::record::Record;
 use crate::bench::subject::Subject;
 use crate::bench::verdict::{self, Target};

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use equipoise::deployed::Victim;
 use equipoise::evaluate::Points;
+use equipoise::victim::Victim;
 use equipoise_report::{Report, svg_files, write_atomically};
 
 use super::print;

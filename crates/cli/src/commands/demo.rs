@@ -6,7 +6,7 @@ use std::path::Path;
 use equipoise::assess::Assessment;
 use equipoise::attack::{Budget, Norm};
 use equipoise::checkpoint::ModelFile;
-use equipoise::deployed::Deployment;
+use equipoise::victim::Deployment;
 use equipoise_dataset::{Dataset, Source, Split};
 use equipoise_files::Lock;
 use equipoise_record::Evaluation;

@@ -2,9 +2,9 @@
 
 use equipoise::architecture::Architecture;
 use equipoise::checkpoint::{Configuration, ImportError, ImportOptions, Imported, Normalise, import};
-use equipoise::deployed::Deployment;
 use equipoise::gradient::Estimator;
 use equipoise::model::normalisation::Normalisation;
+use equipoise::victim::Deployment;
 
 use super::print;
 use crate::error::{Error, input};

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use equipoise::architecture::Architecture;
-use equipoise::deployed::Deployment;
 use equipoise::gradient::Estimator;
 use equipoise::readout::Tail;
 use equipoise::train::{
     Adversary, AdversaryKind, EarlyStopping, OptimizerConfig, Schedule, TrainConfig, TrainError,
 };
+use equipoise::victim::Deployment;
 use equipoise_dataset::{Dataset, Reading, Source, Split};
 
 use super::print;

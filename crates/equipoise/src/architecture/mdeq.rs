@@ -1,8 +1,9 @@
 //! The multiscale DEQ as an architecture; with one branch it is the single-scale DEQ.
 
 use super::{Architecture, ArchitectureConfig, Model};
+use crate::model::ConfigError;
 use crate::model::init::Init;
-use crate::model::mdeq::{ConfigError, MdeqConfig};
+use crate::model::mdeq::MdeqConfig;
 use crate::model::normalisation::Normalisation;
 
 /// Those of [`MdeqConfig::named`].

@@ -20,8 +20,8 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::model::ConfigError;
 use crate::model::init::Init;
-use crate::model::mdeq::ConfigError;
 use crate::model::normalisation::Normalisation;
 use crate::model::resnet::ResNet18Config;
 use crate::model::wide_resnet::WideResNetConfig;

@@ -6,7 +6,6 @@ use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 
 use crate::batch::Images;
-use crate::deployed::Deployment;
 use crate::loss::Objective;
 use crate::model::cell::Cell;
 use crate::model::deq::{Deq, Head, Stem};
@@ -18,6 +17,7 @@ use crate::model::state_dict::{
 };
 use crate::network::Network;
 use crate::training_pass::{StepGradients, StepOptions, UnsupportedCell, feedforward_gradients, gradients};
+use crate::victim::Deployment;
 use crate::work::WorkCounter;
 
 /// A model of any architecture.

@@ -1,8 +1,8 @@
 //! The wide residual network as an architecture.
 
 use super::{Architecture, ArchitectureConfig, Model};
+use crate::model::ConfigError;
 use crate::model::init::Init;
-use crate::model::mdeq::ConfigError;
 use crate::model::normalisation::Normalisation;
 use crate::model::wide_resnet::WideResNetConfig;
 

@@ -22,16 +22,16 @@ use serde_json::{Value, json};
 use crate::attack::{self, Attack, AttackNameError, Budget, Norm, Step};
 use crate::batch::from_vec;
 use crate::checkpoint::ModelFile;
-use crate::defense::{DefenseError, EarlyChoice, choose_early};
-use crate::deployed::Deployment;
+use crate::checks::CheckError;
+use crate::early_exit::{EarlyChoice, EarlyExitError, choose_early};
 use crate::evaluate::{
     EvaluateError, Forecast, JournalError, Observer, Outcome, Part, Points, PointsError, SaveError,
 };
 use crate::gradient::Estimator;
 use crate::network::Network;
 use crate::plan::{Plan, Subject, Tries};
-use crate::probe::ProbeError;
 use crate::readout::Readout;
+use crate::victim::Deployment;
 
 /// Points that checks examine, unless it is said otherwise.
 const CHECKED: usize = 64;
@@ -133,10 +133,10 @@ pub enum AssessError {
     Evaluate(#[from] EvaluateError),
     /// The choice of an early readout.
     #[error(transparent)]
-    Defense(#[from] DefenseError),
+    Defense(#[from] EarlyExitError),
     /// The checks.
     #[error(transparent)]
-    Checks(#[from] ProbeError),
+    Checks(#[from] CheckError),
     /// Adversarial images that could not be written.
     #[error(transparent)]
     Save(#[from] SaveError),
@@ -437,7 +437,7 @@ impl<'a> Assessment<'a> {
                 );
                 Ok(Some(choice))
             }
-            Err(DefenseError::Cancelled) => Ok(None),
+            Err(EarlyExitError::Cancelled) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

@@ -8,12 +8,12 @@ use equipoise_record::{Flag, RadiusResult, ReadoutResult, Verdict};
 use super::{AssessError, Assessment, Labelled};
 use crate::attack::Budget;
 use crate::batch::to_vec;
+use crate::checks::{self, CheckError};
 use crate::evaluate::{
     self, Conditions, Journal, Observer, Outcome, Part, Points, Settings, TimeLimit, gallery,
     save_adversarial,
 };
 use crate::plan::Subject;
-use crate::probe::{self, ProbeError};
 use crate::readout::Readout;
 
 /// Images in the gallery of an evaluation.
@@ -145,9 +145,9 @@ fn flags(
         Some(journal) => journal.flags(points.len(), count)?,
         None => None,
     };
-    let probed = match kept {
+    let examined = match kept {
         Some(flags) => flags,
-        None => match probe::flags(subject, points, outcome, settings, count, observer) {
+        None => match checks::of_model(subject, points, outcome, settings, count, observer) {
             // What a model answered that failed meanwhile is not kept.
             Ok(_) if observer.failed() => return Ok(None),
             Ok(flags) => {
@@ -156,12 +156,12 @@ fn flags(
                 }
                 flags
             }
-            Err(ProbeError::Cancelled) => return Ok(None),
+            Err(CheckError::Cancelled) => return Ok(None),
             Err(error) => return Err(error.into()),
         },
     };
-    let mut flags = evaluate::flags(&outcome.result);
-    flags.extend(probed);
+    let mut flags = checks::of_runs(&outcome.result);
+    flags.extend(examined);
     let raised: Vec<&Flag> = flags.iter().filter(|flag| flag.raised).collect();
     let (all, label) = (flags.len(), &observer.label);
     match raised.as_slice() {

@@ -349,7 +349,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::attack::random::Noise;
+    use crate::attack::Noise;
 
     fn images(values: &[f32]) -> Images {
         from_vec(values.to_vec(), [1, 1, 1, values.len()], &Device::default())

@@ -10,9 +10,10 @@ use std::ops::ControlFlow;
 
 use super::classes::rivals;
 use super::progress::{Progress, Step};
-use super::{Attempt, Budget, ExampleRng, Examples, Queries, ValueAndGradient, WhiteBox};
+use super::{Attempt, Budget, Examples, Queries, ValueAndGradient, WhiteBox};
 use crate::batch::{Images, Logits, from_vec, predictions, to_vec};
 use crate::loss::Objective;
+use crate::random::ExampleRng;
 
 /// How often an attack searches, and what one search asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

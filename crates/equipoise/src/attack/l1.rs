@@ -56,7 +56,7 @@ fn shrinkage(pixels: &[(f64, f64)], eps: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attack::ExampleRng;
+    use crate::random::ExampleRng;
 
     /// The same from the definition, by bisection over λ.
     fn bisected(x: &[f64], d: &[f64], eps: f64) -> Vec<f64> {

@@ -18,9 +18,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::attack::{Classifier, ExampleRng, Norm, Step};
+use crate::attack::{Classifier, Norm, Step};
 use crate::batch::{from_vec, predictions, select, to_vec};
 use crate::evaluate::{Observer, Points};
+use crate::random::ExampleRng;
 use crate::solve::{SolverConfig, StopScope};
 
 /// The method's settings.

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::import::ImportError;
 use crate::architecture::Architecture;
-use crate::deployed::Deployment;
+use crate::victim::Deployment;
 
 /// A model without its weights, and how it is used.
 #[derive(Debug, Clone, PartialEq)]

@@ -10,10 +10,10 @@ use super::configuration::Configuration;
 use super::model_file::{FORMAT_VERSION, Metadata, ModelFile};
 use super::tensors::{self, Tensors};
 use crate::architecture::Architecture;
-use crate::deployed::DeploymentError;
-use crate::model::mdeq::ConfigError;
+use crate::model::ConfigError;
 use crate::model::normalisation::Normalisation;
 use crate::model::state_dict::{StateDict, StateDictError};
+use crate::victim::DeploymentError;
 
 /// Why a checkpoint cannot be imported.
 #[derive(Debug, thiserror::Error)]

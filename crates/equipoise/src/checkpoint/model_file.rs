@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::foreign::Kind;
 use crate::architecture::{Architecture, Model};
-use crate::deployed::{Deployment, DeploymentError};
-use crate::model::mdeq::ConfigError;
+use crate::model::ConfigError;
 use crate::model::state_dict::{Entry, StateDict, StateDictError};
+use crate::victim::{Deployment, DeploymentError};
 
 /// The version of the model file format that this build writes.
 pub const FORMAT_VERSION: u32 = 1;

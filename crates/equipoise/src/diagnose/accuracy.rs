@@ -6,8 +6,8 @@ use super::examination::{Question, answer};
 use super::{Case, DiagnoseError, Measured, VIEWS};
 use crate::attack::{Classifier, WhiteBox};
 use crate::batch::{Images, predictions};
-use crate::deployed::{Deployment, Victim};
 use crate::model::equilibrium::Equilibrium;
+use crate::victim::{Deployment, Victim};
 
 pub(super) const QUESTION: Question = Question {
     name: "accuracy",

@@ -10,12 +10,12 @@ use super::examination::{Question, answer};
 use super::{Case, DiagnoseError, Measured, VIEWS};
 use crate::attack::{Classifier, Step};
 use crate::batch::{Images, to_vec};
-use crate::deployed::{Deployment, Victim};
 use crate::gradient::Estimator;
 use crate::loss::CrossEntropy;
 use crate::model::equilibrium::Equilibrium;
 use crate::readout::{Readout, Tail};
 use crate::solve::StateChoice;
+use crate::victim::{Deployment, Victim};
 
 pub(super) const QUESTION: Question = Question {
     name: "alignment",

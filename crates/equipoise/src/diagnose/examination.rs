@@ -15,12 +15,12 @@ use super::{
 };
 use crate::attack::WhiteBox;
 use crate::checkpoint::ModelFile;
-use crate::deployed::Deployment;
 use crate::evaluate::{Observer, Points, Verified};
 use crate::gradient::Estimator;
 use crate::model::equilibrium::Equilibrium;
 use crate::network::Network;
 use crate::solve::MAX_STEPS;
+use crate::victim::Deployment;
 use crate::work::Work;
 
 /// Every question, in the order in which they are asked and shown.

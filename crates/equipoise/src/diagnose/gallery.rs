@@ -7,9 +7,9 @@ use super::examination::{Question, answer};
 use super::{Case, DiagnoseError, Measured};
 use crate::attack::{Classifier, WhiteBox};
 use crate::batch::{predictions, to_vec};
-use crate::deployed::{Deployment, Victim};
 use crate::evaluate::Pictures;
 use crate::model::equilibrium::Equilibrium;
+use crate::victim::{Deployment, Victim};
 
 pub(super) const QUESTION: Question = Question {
     name: "gallery",

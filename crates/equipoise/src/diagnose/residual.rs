@@ -9,11 +9,11 @@ use equipoise_record::{Residual, ResidualView, Share, Spread, View};
 use super::examination::{Question, answer};
 use super::{Case, DiagnoseError, Measured, VIEWS};
 use crate::attack::Classifier;
-use crate::deployed::{Deployment, Victim};
 use crate::gradient::Estimator;
 use crate::model::equilibrium::Equilibrium;
 use crate::readout::Readout;
 use crate::solve::SolverConfig;
+use crate::victim::{Deployment, Victim};
 
 pub(super) const QUESTION: Question = Question {
     name: "residual",

@@ -13,11 +13,12 @@ use equipoise_record::{Share, Spectrum, SpectrumView, Spread, View};
 
 use super::examination::{Question, answer};
 use super::{Case, DiagnoseError, Measured, VIEWS};
-use crate::attack::{Classifier, ExampleRng, Step};
-use crate::deployed::{Deployment, Victim};
+use crate::attack::{Classifier, Step};
 use crate::model::cell::Linearization;
 use crate::model::equilibrium::Equilibrium;
+use crate::random::ExampleRng;
 use crate::solve::StateChoice;
+use crate::victim::{Deployment, Victim};
 
 pub(super) const QUESTION: Question = Question {
     name: "spectrum",

@@ -10,9 +10,9 @@ use super::examination::{Examination, Question, answer};
 use super::{Batch, Case, DiagnoseError, Measured, pgd};
 use crate::attack::{Budget, Classifier, WhiteBox};
 use crate::batch::{predictions, select};
-use crate::deployed::{Deployment, Victim};
 use crate::model::equilibrium::Equilibrium;
 use crate::solve::SolverConfig;
+use crate::victim::{Deployment, Victim};
 use crate::work::Work;
 
 pub(super) const QUESTION: Question = Question {

@@ -13,11 +13,11 @@ use super::examination::{Question, answer};
 use super::{Case, DiagnoseError, Measured};
 use crate::attack::{Attack, Classifier, Examples, Pgd, PgdConfig, WhiteBox};
 use crate::batch::{predictions, select};
-use crate::deployed::{Deployment, Victim};
 use crate::evaluate::Stopping;
 use crate::gradient::Estimator;
 use crate::model::equilibrium::Equilibrium;
 use crate::readout::Readout;
+use crate::victim::{Deployment, Victim};
 use crate::work::Work;
 
 pub(super) const QUESTION: Question = Question {

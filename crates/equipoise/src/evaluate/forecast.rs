@@ -83,12 +83,12 @@ mod tests {
     use super::*;
     use crate::attack::{Attack, Pgd, PgdConfig};
     use crate::batch::from_vec;
-    use crate::deployed::{Deployment, Victim};
     use crate::evaluate::cascade::{Cascade, Duel, Pair, Run};
     use crate::evaluate::ledger::{Cost, Findings};
     use crate::evaluate::points::Points;
     use crate::model::init::Init;
     use crate::problems::linear_deq;
+    use crate::victim::{Deployment, Victim};
     use crate::work::Work;
 
     /// What a run found in so many seconds: the first points of `rows` fell.

@@ -25,9 +25,9 @@ use super::fields::{Field, Fields, classes_to_i64, file};
 use super::ledger::{Cost, Findings, Ledger, Outcome};
 use super::order::TimeLimit;
 use super::points::Points;
-use crate::attack::random::fnv1a;
 use crate::attack::{Budget, Norm};
 use crate::batch::to_vec;
+use crate::random::fnv1a;
 use crate::work::Work;
 
 /// The part that says which examples were evaluated.

@@ -3,10 +3,10 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
+use super::ConfigError;
 use super::autodiff::through_autodiff;
 use super::layers::Phase;
 use super::limits::images_within;
-use super::mdeq::ConfigError;
 use super::normalisation::Normalisation;
 use crate::batch::{Images, Logits};
 

@@ -15,7 +15,7 @@ use super::normalisation::{Normalisation, normalised};
 use super::normed::folded;
 use super::prepared::Prepared;
 use crate::batch::{Images, Logits, from_vec, to_vec};
-use crate::plain::{numbers_of, plain};
+use crate::cpu::{numbers_of, plain};
 
 /// The kernels of a network, made when they are first used, and again when its parameters have changed.
 #[derive(Debug, Clone)]

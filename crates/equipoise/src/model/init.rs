@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::normal::box_muller;
+use crate::random::box_muller;
 
 /// How a parameter is drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]

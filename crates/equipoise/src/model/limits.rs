@@ -3,7 +3,15 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
-use super::mdeq::ConfigError;
+/// A configuration that contradicts itself.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("model configuration: {field}: {problem}")]
+pub struct ConfigError {
+    /// The offending field.
+    pub field: &'static str,
+    /// What is wrong, and what would be right.
+    pub problem: String,
+}
 
 /// The most numbers in a model's parameters, running statistics included: 4 GB in float32, and three times that in
 /// training by Adam. WRN-34-10 has 46 million.

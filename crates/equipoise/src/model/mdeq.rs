@@ -15,7 +15,7 @@ mod stem;
 
 pub use block::Block;
 pub use cell::MdeqCell;
-pub use config::{ConfigError, MdeqConfig};
+pub use config::MdeqConfig;
 pub use fusion::{FusePath, PostFuse};
 pub use head::MdeqHead;
 pub use stem::MdeqStem;
@@ -24,6 +24,7 @@ pub use equipoise_kernels::Convolutions;
 
 use burn::tensor::Device;
 
+use super::ConfigError;
 use super::deq::Deq;
 use super::init::Init;
 

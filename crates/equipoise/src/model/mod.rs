@@ -12,8 +12,11 @@ mod autodiff;
 mod prepared;
 mod normed;
 mod fused;
+pub mod linear;
 pub mod mdeq;
 pub mod normalisation;
 pub mod feedforward;
 pub mod resnet;
 pub mod wide_resnet;
+
+pub use limits::ConfigError;

@@ -6,7 +6,7 @@
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use super::mdeq::ConfigError;
+use super::ConfigError;
 use crate::batch::Images;
 
 /// (x − μ) / σ, channel by channel.

@@ -8,7 +8,7 @@ use burn::backend::flex::FlexTensor;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
-use crate::plain::{numbers_of, plain};
+use crate::cpu::{numbers_of, plain};
 
 /// At most one T, with the parameters that it was made from. Clones share it.
 pub struct Prepared<T>(Arc<Mutex<Option<Entry<T>>>>);

@@ -10,12 +10,12 @@ use burn::tensor::{Device, Tensor, activation};
 use equipoise_kernels::{NetworkParameters, Term};
 use serde::{Deserialize, Serialize};
 
+use super::ConfigError;
 use super::feedforward::{Feedforward, FeedforwardPullBack, check_images, pooled};
 use super::fused::{Fused, conv, conv_norm, network, norm};
 use super::init::{Init, Law};
 use super::layers::{BatchNorm, Conv2d, Dense, Phase};
 use super::limits::{MAX_CHANNELS, at_most, parameters_within};
-use super::mdeq::ConfigError;
 use super::normalisation::{Normalisation, normalised};
 use crate::batch::{Images, Logits};
 

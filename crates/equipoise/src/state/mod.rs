@@ -20,7 +20,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 
 use crate::batch;
-use crate::plain::plain;
+use crate::cpu::plain;
 
 /// A state z, `[N, D]`.
 pub struct State(Box<dyn Rows>);

@@ -6,7 +6,7 @@ use equipoise_kernels::{broyden_direction, broyden_next, residuals};
 
 use super::{BroydenStep, Correction, Rows, State};
 use crate::batch;
-use crate::plain::{numbers_of, plain};
+use crate::cpu::{numbers_of, plain};
 
 impl Rows for Tensor<2> {
     fn dims(&self) -> [usize; 2] {

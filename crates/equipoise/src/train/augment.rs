@@ -1,7 +1,7 @@
 //! Random crops and flips, drawn per example.
 
 use super::config::Augment;
-use crate::attack::ExampleRng;
+use crate::random::ExampleRng;
 
 /// Augments one image of C·H·W values in place.
 pub fn augment(image: &mut [f32], shape: [usize; 3], settings: Augment, rng: &mut ExampleRng) {

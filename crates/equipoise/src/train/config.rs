@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::architecture::Architecture;
 use crate::attack::{Budget, Norm, PgdConfig, PgdLoss};
-use crate::deployed::Deployment;
 use crate::gradient::Estimator;
 use crate::model::limits::MAX_SIDE;
 use crate::solve::{MAX_STEPS, SolverConfig};
+use crate::victim::Deployment;
 
 /// The most epochs, and the most examples per step.
 const MAX_COUNT: usize = 1_000_000;

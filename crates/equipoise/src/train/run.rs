@@ -16,14 +16,15 @@ use super::order::epoch_seed;
 use super::trades::trades_gradients;
 use super::trainer::{Best, EpochReport, Initial, Observer, Outcome, Plan, StepReport, Sums, TrainError};
 use crate::architecture::Model;
-use crate::attack::{Attack, ExampleRng, Examples, Noise, Pgd};
+use crate::attack::{Attack, Examples, Noise, Pgd};
 use crate::batch::{Images, from_vec, predictions, to_vec};
 use crate::checkpoint::ModelFile;
-use crate::deployed::Deployment;
 use crate::loss::{CrossEntropy, KlFrom, Objective};
 use crate::model::cell::Mask;
+use crate::random::ExampleRng;
 use crate::readout::Readout;
 use crate::training_pass::{JacobianTerm, StepGradients, StepOptions, UnsupportedCell};
+use crate::victim::Deployment;
 use crate::work::WorkCounter;
 
 /// A run under way.

@@ -14,9 +14,9 @@ use super::run::Run;
 use crate::architecture::Model;
 use crate::attack::PgdError;
 use crate::checkpoint::{Metadata, ModelFile, ModelFileError, StateDictError};
-use crate::deployed::DeploymentError;
-use crate::model::mdeq::ConfigError;
+use crate::model::ConfigError;
 use crate::training_pass::UnsupportedCell;
+use crate::victim::DeploymentError;
 
 pub use equipoise_record::{EpochReport, StepReport};
 

@@ -8,10 +8,10 @@
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 
-use crate::attack::ExampleRng;
 use crate::batch::{from_vec, to_vec};
 use crate::model::cell::{Cell, Mask};
 use crate::model::parameters::accumulate_module;
+use crate::random::ExampleRng;
 
 /// Jacobian regularisation of one step.
 #[derive(Debug, Clone)]

@@ -8,7 +8,6 @@ mod jacobian;
 use burn::optim::GradientsParams;
 
 use crate::batch::{Images, Logits, Values};
-use crate::deployed::{Deployment, forward_bound};
 use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved, pull_back_from};
 use crate::loss::Objective;
 use crate::model::cell::{Cell, Counted, Mask};
@@ -19,6 +18,7 @@ use crate::model::parameters::{accumulate_module, merge};
 use crate::readout::{Readout, Tail};
 use crate::solve::{Keep, SolverConfig, StateChoice, Trajectory};
 use crate::state::State;
+use crate::victim::{Deployment, forward_bound};
 use crate::work::WorkCounter;
 pub use jacobian::{JacobianGradients, JacobianTerm};
 

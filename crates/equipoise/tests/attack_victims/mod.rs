@@ -3,10 +3,11 @@
 
 use burn::tensor::{Device, Tensor};
 use equipoise::attack::{
-    Attack, Attempt, Budget, Classifier, ExampleRng, Examples, Noise, Norm, ValueAndGradient, WhiteBox,
+    Attack, Attempt, Budget, Classifier, Examples, Noise, Norm, ValueAndGradient, WhiteBox,
 };
 use equipoise::batch::{Images, Logits, from_vec, predictions, to_vec};
 use equipoise::loss::Objective;
+use equipoise::random::ExampleRng;
 use equipoise::work::{Work, WorkCounter};
 
 /// `[C, H, W]` of the test images.

@@ -4,7 +4,8 @@ use crate::attack_victims::{Altered, Linear, SIZE, honest, zero};
 use crate::support::{Bench, assert_same, cascade, entry, points, settings, timeless};
 use equipoise::attack::{self, Budget, Classifier, Norm, WhiteBox};
 use equipoise::batch::{Images, Logits, from_vec, predictions, select, to_vec};
-use equipoise::evaluate::{Points, Quiet, Settings, flags, run};
+use equipoise::checks;
+use equipoise::evaluate::{Points, Quiet, Settings, run};
 
 #[test]
 fn verdicts_accuracies_and_attribution_are_right() {
@@ -188,7 +189,7 @@ fn claims_that_are_not_confirmed_raise_a_check() {
     let points = points(&linear, 40, 0);
     let flags_of = |entries| {
         let outcome = run(&cascade(&linear, entries), &points, &settings(), &Quiet, None).unwrap();
-        let raised = flags(&outcome.result).into_iter().map(|flag| (flag.name, flag.raised));
+        let raised = checks::of_runs(&outcome.result).into_iter().map(|flag| (flag.name, flag.raised));
         raised.collect::<Vec<_>>()
     };
     let flag = |raised| vec![("unconfirmed-successes".to_owned(), raised)];

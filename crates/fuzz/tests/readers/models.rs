@@ -11,11 +11,11 @@ use equipoise::checkpoint::{
     Configuration, FORMAT_VERSION, ImportOptions, Metadata, ModelFile, export_pytorch, export_safetensors,
     import, read_checkpoint,
 };
-use equipoise::deployed::Deployment;
 use equipoise::model::mdeq::MdeqConfig;
 use equipoise::model::resnet::ResNet18Config;
 use equipoise::solve::SolverConfig;
 use equipoise::trace::read_input;
+use equipoise::victim::Deployment;
 use equipoise_fuzz::mutate::{bytes, json, safetensors, tar, tarred, text, zip};
 use equipoise_fuzz::{Sample, Target, fuzz};
 

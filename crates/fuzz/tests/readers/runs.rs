@@ -7,13 +7,13 @@ use burn::tensor::Device;
 use equipoise::architecture::Model;
 use equipoise::attack::{self, Budget, Classifier, Norm};
 use equipoise::batch::{from_vec, predictions};
-use equipoise::deployed::{Deployment, Victim};
 use equipoise::evaluate::{
     Cascade, Journal, Outcome, Points, Quiet, Run, Settings, read_adversarial, run, save_adversarial,
 };
 use equipoise::gradient::Estimator;
 use equipoise::readout::Readout;
 use equipoise::train::{Plan, Silent, TrainConfig, train};
+use equipoise::victim::{Deployment, Victim};
 use equipoise_dataset::{Dataset, Source, Split};
 use equipoise_fuzz::mutate::{bytes, json_lines, safetensors, sealed};
 use equipoise_fuzz::{Mutator, Sample, Target, fuzz};

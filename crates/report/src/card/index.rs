@@ -4,8 +4,8 @@
 //! for stands in a metric's `args`: readout, norm, ε, count, interval, attacks, finding. Shares are fractions.
 
 use super::yaml::Yaml;
-use crate::facts::{self, Case};
-use crate::words;
+use crate::derived::{self, Case};
+use crate::numbers;
 use equipoise_record::{Accuracy, Arm, AttackResult, Evaluation};
 
 /// The metric of robust accuracies. They are kept apart from `accuracy`, which is that of clean images everywhere else.
@@ -59,7 +59,11 @@ fn metrics(model: &Evaluation) -> Vec<Yaml> {
         for case in cases.iter().filter(|_| !readout.attacks.is_empty()) {
             let budget = || vec![("norm", model.norm.as_str().into()), ("eps", Yaml::Number(case.eps))];
             let title = |what: &str| {
-                format!("Robust accuracy, {what}, {} ε = {}", words::norm(&model.norm), words::eps(case.eps))
+                format!(
+                    "Robust accuracy, {what}, {} ε = {}",
+                    numbers::norm(&model.norm),
+                    numbers::eps(case.eps)
+                )
             };
             if let Some(accuracy) = case.ready_made {
                 let ready_made = |a: &&AttackResult| matches!(a.arm, Arm::Opening | Arm::ReadyMade);
@@ -69,7 +73,7 @@ fn metrics(model: &Evaluation) -> Vec<Yaml> {
             }
             let mut details = budget();
             details.push(("attacks", attacks(readout.attacks.iter())));
-            details.push(("finding", words::finding(case.verdict.finding).into()));
+            details.push(("finding", numbers::finding(case.verdict.finding).into()));
             metrics.push(metric(case, ROBUST, title("white-box"), case.white_box, details));
         }
     }
@@ -103,7 +107,7 @@ fn metric(
 fn attacks<'a>(runs: impl Iterator<Item = &'a AttackResult>) -> Yaml {
     let mut names: Vec<String> = Vec::new();
     for run in runs {
-        let name = facts::attack_in_words(&run.name, &run.estimator);
+        let name = derived::attack_in_words(&run.name, &run.estimator);
         if !names.contains(&name) {
             names.push(name);
         }

@@ -8,7 +8,7 @@ use self::yaml::Yaml;
 use crate::layout::markdown::{table, text};
 use crate::sections::{certified_tables, radii_tables, summary};
 use crate::table::{Cell, Table, columns};
-use crate::{ReportError, facts, verdict};
+use crate::{ReportError, derived, verdict};
 use equipoise_record::Evaluation;
 use std::fmt::Write;
 
@@ -42,7 +42,7 @@ pub struct ModelCard {
 /// # Ok::<(), equipoise_report::ReportError>(())
 /// ```
 pub fn model_card(card: &ModelCard) -> Result<String, ReportError> {
-    facts::check_finite(&card.models)?;
+    derived::check_finite(&card.models)?;
     let mut out = format!("---\n{}---\n\n# {}\n", front_matter(card).document(), text(&card.name));
     introduction(&mut out, card);
     robustness(&mut out, card);
@@ -65,7 +65,7 @@ fn front_matter(card: &ModelCard) -> Yaml {
     entries.push(("tags", list(&tags)));
     entries.extend(known_dataset(&card.data).map(|name| ("datasets", list(&[name]))));
     if !card.models.is_empty() {
-        let attacked = facts::rows(&card.models).any(|(_, readout)| !readout.attacks.is_empty());
+        let attacked = derived::rows(&card.models).any(|(_, readout)| !readout.attacks.is_empty());
         let metrics: &[&str] = if attacked { &["accuracy", ROBUST] } else { &["accuracy"] };
         entries.push(("metrics", list(metrics)));
         entries.push(("model-index", model_index(&card.name, &card.models)));
@@ -101,7 +101,7 @@ fn robustness(out: &mut String, card: &ModelCard) {
             let _ = writeln!(out, "- {}", text(line));
         }
     }
-    for (setting, models) in facts::by_setting(&card.models) {
+    for (setting, models) in derived::by_setting(&card.models) {
         table(out, &summary(&setting, &models));
     }
     radii_tables(&card.models).iter().for_each(|along| table(out, along));

@@ -5,10 +5,10 @@
 //! and differences are fractions; a field that does not apply is empty.
 
 use super::Exporter;
-use crate::facts::{self, Case};
+use crate::derived::{self, Case};
 use crate::sections::SECTIONS;
 use crate::sheet::sheet;
-use crate::{Report, ReportError, words};
+use crate::{Report, ReportError, numbers};
 use equipoise_record::{Accuracy, AttackResult, Verdict, VerdictEvidence};
 
 pub(crate) struct Csv;
@@ -45,7 +45,7 @@ const VERDICT: [&str; 9] = [
 impl Exporter for Csv {
     fn render(&self, report: &Report) -> Result<String, ReportError> {
         let mut rows = Vec::new();
-        for (model, readout) in facts::rows(&report.models) {
+        for (model, readout) in derived::rows(&report.models) {
             // The largest radius is the readout's own, below.
             let (_, smaller) =
                 readout.radii.split_last().map_or((None, [].as_slice()), |(l, s)| (Some(l), s));
@@ -123,12 +123,12 @@ fn row(
         of(&|_, a| a.seconds.to_string()),
         of(&|_, a| a.cell_evaluations.to_string()),
         of(&|_, a| a.vjps.to_string()),
-        judged(&|v| Some(words::finding(v.finding).to_owned())),
+        judged(&|v| Some(numbers::finding(v.finding).to_owned())),
         judged(&|v| v.evidence.map(|kind| evidence(kind).to_owned())),
         judged(&|v| v.b.map(|n| n.to_string())),
         judged(&|v| v.c.map(|n| n.to_string())),
-        judged(&|v| v.p_value.map(words::p_exact)),
-        judged(&|v| v.p_value_corrected.map(words::p_exact)),
+        judged(&|v| v.p_value.map(numbers::p_exact)),
+        judged(&|v| v.p_value_corrected.map(numbers::p_exact)),
         judged(&|v| v.difference.map(|d| d.to_string())),
         judged(&|v| v.difference_interval.map(|i| i[0].to_string())),
         judged(&|v| v.difference_interval.map(|i| i[1].to_string())),

@@ -7,7 +7,7 @@
 use super::Exporter;
 use crate::layout::html::Page;
 use crate::sections::{SECTIONS, diagnosis_setting, training_setting};
-use crate::{Report, ReportError, facts, words};
+use crate::{Report, ReportError, derived, numbers};
 use equipoise_record::{Diagnosis, Evaluation};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -39,7 +39,7 @@ fn whole(report: &Report, page: &Page, sections: &[Markup]) -> Markup {
             body {
                 header {
                     h1 { (title) }
-                    @for (setting, models) in facts::by_setting(&report.models) {
+                    @for (setting, models) in derived::by_setting(&report.models) {
                         p { (names(&models)) " on " (setting) }
                     }
                     @for setting in diagnosed_on(&report.diagnoses) { p { "Diagnosis on " (setting) } }
@@ -58,7 +58,7 @@ fn whole(report: &Report, page: &Page, sections: &[Markup]) -> Markup {
 /// Who was evaluated: by name where there are few.
 fn names(models: &[&Evaluation]) -> String {
     let names: Vec<String> = models.iter().map(|model| model.model.clone()).collect();
-    if names.len() <= 4 { words::list(&names) } else { format!("{} models", names.len()) }
+    if names.len() <= 4 { numbers::list(&names) } else { format!("{} models", names.len()) }
 }
 
 /// What was diagnosed on, each setting once.

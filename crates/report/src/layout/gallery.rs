@@ -1,6 +1,6 @@
 //! The gallery as HTML: images inline as PNG, answers as tables, nothing fetched.
 
-use crate::{ReportError, words};
+use crate::{ReportError, numbers};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use equipoise_record::{Answers, Gallery, GalleryItem};
@@ -17,7 +17,7 @@ pub(crate) fn gallery(model: &str, gallery: &Gallery) -> Result<Markup, ReportEr
     Ok(html! {
         h4 { (model) }
         p.quiet {
-            "Left to right: the image, the perturbation (mid-grey is none; times " (words::number(gallery.scale))
+            "Left to right: the image, the perturbation (mid-grey is none; times " (numbers::number(gallery.scale))
             "), the attacked image. Below: what the model answers when each state is read; wrong answers are marked ✗."
         }
         @if items.is_empty() { p.quiet { "None of the images is correct when clean." } }
@@ -68,8 +68,8 @@ fn item(model: &str, gallery: &Gallery, item: &GalleryItem) -> Result<Markup, Re
 
 /// In grey levels where it is a whole number of them, as the radius is.
 fn distance(distance: f64) -> String {
-    let levels = words::eps(distance);
-    if levels.contains('/') { levels } else { words::number(distance) }
+    let levels = numbers::eps(distance);
+    if levels.contains('/') { levels } else { numbers::number(distance) }
 }
 
 /// A PNG of pixels in C, H, W order; nothing if there are not as many as the shape says. One channel is grey, three

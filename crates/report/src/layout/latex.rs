@@ -2,7 +2,7 @@
 
 use crate::svg::slug;
 use crate::table::{Cell, Table};
-use crate::{Report, facts};
+use crate::{Report, derived};
 use equipoise_record::{Evaluation, ReadoutResult};
 use std::fmt::Write;
 
@@ -74,10 +74,10 @@ impl Tables {
         of: impl Fn(&Evaluation, &ReadoutResult) -> Option<Table>,
     ) {
         let mut explained = None;
-        for (model, readout) in facts::rows(&report.models) {
+        for (model, readout) in derived::rows(&report.models) {
             let Some(table) = of(model, readout) else { continue };
             let namesakes = report.models.iter().filter(|other| other.model == model.model).count();
-            let setting = if namesakes > 1 { facts::setting(model) } else { String::new() };
+            let setting = if namesakes > 1 { derived::setting(model) } else { String::new() };
             self.explained(&table, &[kind, &model.model, &readout.name, &setting], about, &mut explained);
         }
     }

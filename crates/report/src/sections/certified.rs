@@ -1,7 +1,7 @@
 //! Certified accuracy: the lower bounds of a record beside the upper bounds of its attacks.
 
 use super::Section;
-use crate::facts;
+use crate::derived;
 use crate::figure::{Figure, Series};
 use crate::layout::html::{Page, drawing, table_of};
 use crate::layout::latex::{self, Tables};
@@ -9,7 +9,7 @@ use crate::layout::markdown::{self, text};
 use crate::sheet::sheet;
 use crate::svg::{self, Drawing};
 use crate::table::{Cell, Column, Table, columns};
-use crate::{Report, ReportError, words};
+use crate::{Report, ReportError, numbers};
 use equipoise_record::{Accuracy, Certificate, CertifiedRadius, Evaluation, ExampleResult, ReadoutResult};
 use maud::{Markup, html};
 use std::collections::HashMap;
@@ -87,7 +87,7 @@ struct Bound<'a> {
 
 /// Every certificate at every radius, in their order.
 fn bounds(models: &[Evaluation]) -> impl Iterator<Item = Bound<'_>> {
-    facts::rows(models).flat_map(|(model, readout)| {
+    derived::rows(models).flat_map(|(model, readout)| {
         readout.certificates.iter().flat_map(move |certificate| {
             certificate.radii.iter().map(move |at| Bound { model, readout, certificate, at })
         })
@@ -105,7 +105,7 @@ impl Bound<'_> {
 
     /// White-box accuracy of the same images within the same radius, where the record knows it.
     fn white_box(&self) -> Option<Accuracy> {
-        facts::white_box(self.readout)?;
+        derived::white_box(self.readout)?;
         let same = |eps: f64| (eps - self.at.eps).abs() <= 1e-9;
         if self.certificate.norm != self.model.norm {
             return None;
@@ -124,16 +124,16 @@ impl Bound<'_> {
         let sampled = confidence.map(|sure| {
             format!(
                 "{} each, {} and {} samples",
-                words::percent(sure.level),
-                words::thousands(sure.selection as u64),
-                words::thousands(sure.estimation as u64)
+                numbers::percent(sure.level),
+                numbers::thousands(sure.selection as u64),
+                numbers::thousands(sure.estimation as u64)
             )
         });
         vec![
             Cell::noted(self.model.model.clone(), vec![self.readout.name.clone()]),
             Cell::noted(method.clone(), sampled.into_iter().collect()),
             network.name().into(),
-            format!("{} {}", words::norm(norm), words::eps(self.at.eps)).into(),
+            format!("{} {}", numbers::norm(norm), numbers::eps(self.at.eps)).into(),
             Cell::accuracy(self.at.certified_accuracy),
             self.white_box().map_or("–".into(), Cell::accuracy),
             Cell::accuracy(self.of_its_images(|example| example.clean_correct)),
@@ -197,7 +197,7 @@ pub(crate) fn tables(models: &[Evaluation]) -> Vec<Table> {
             "{}, {}. Shares of the images that each method was tried on, in %, with 95% Wilson interval and count. \
              White-box: of the same images within the same ε, where that was attacked. Abstained: images.",
             bound.model.dataset,
-            words::images(bound.model.count)
+            numbers::images(bound.model.count)
         );
         let row = bound.row();
         match all.iter_mut().find(|table| table.caption == caption) {
@@ -214,7 +214,7 @@ pub(crate) fn tables(models: &[Evaluation]) -> Vec<Table> {
 
 /// The curves of every readout.
 fn all(report: &Report) -> Vec<Figure> {
-    facts::rows(&report.models).flat_map(|(model, readout)| curves(model, readout)).collect()
+    derived::rows(&report.models).flat_map(|(model, readout)| curves(model, readout)).collect()
 }
 
 /// Certified accuracy against ε where there are several radii, a figure for each norm; in that of the attacks the
@@ -241,7 +241,7 @@ fn curves(model: &Evaluation, readout: &ReadoutResult) -> Vec<Figure> {
                 series(name, points.collect())
             })
             .collect();
-        if *norm == model.norm && facts::white_box(readout).is_some() {
+        if *norm == model.norm && derived::white_box(readout).is_some() {
             let mut points = vec![(0.0, readout.clean_accuracy)];
             match readout.radii.as_slice() {
                 [] => points.push((model.eps, readout.white_box_accuracy)),
@@ -254,15 +254,15 @@ fn curves(model: &Evaluation, readout: &ReadoutResult) -> Vec<Figure> {
                 "{}, readout {}: certified accuracy against ε, {}",
                 model.model,
                 readout.name,
-                words::norm(norm)
+                numbers::norm(norm)
             ),
             caption: format!(
                 "{}, {}. Certified: a lower bound, of the images that the method was tried on. White-box: an upper \
                  bound, from the accuracy when clean on. Bands are 95% Wilson intervals.",
                 model.dataset,
-                words::images(model.count)
+                numbers::images(model.count)
             ),
-            x_label: format!("ε, {}", words::norm(norm)),
+            x_label: format!("ε, {}", numbers::norm(norm)),
             y_label: "accuracy in %".into(),
             from_zero: true,
             series: curves,

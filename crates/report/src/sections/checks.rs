@@ -1,10 +1,10 @@
 //! Checks: clear ones in one line for each readout, raised ones with what they found.
 
 use super::Section;
-use crate::facts::{self, Checks};
+use crate::derived::{self, Checks};
 use crate::layout::html::{Page, breakable};
 use crate::layout::markdown::{section, text};
-use crate::{Report, ReportError, words};
+use crate::{Report, ReportError, numbers};
 use equipoise_record::Flag;
 use maud::{Markup, html};
 use std::fmt::Write;
@@ -13,7 +13,7 @@ pub(crate) struct Flags;
 
 impl Section for Flags {
     fn html(&self, report: &Report, page: &mut Page) -> Result<Markup, ReportError> {
-        let all = facts::checks(&report.models);
+        let all = derived::checks(&report.models);
         if all.is_empty() {
             return Ok(html! {});
         }
@@ -30,7 +30,7 @@ impl Section for Flags {
     }
 
     fn markdown(&self, report: &Report, out: &mut String) -> Result<(), ReportError> {
-        section(out, "Checks", &facts::checks(&report.models), |out, checks| {
+        section(out, "Checks", &derived::checks(&report.models), |out, checks| {
             let _ = write!(out, "\n**{}**: {}.\n", text(&checks.whose), text(&checks.in_short()));
             out.push_str(if checks.raised.is_empty() { "" } else { "\n" });
             for flag in &checks.raised {
@@ -83,7 +83,7 @@ fn evidence(flag: &Flag) -> Markup {
             dl {
                 @for e in &flag.evidence {
                     dt { (breakable(&e.name)) }
-                    dd { (e.value.map_or("not finite".to_owned(), words::number)) }
+                    dd { (e.value.map_or("not finite".to_owned(), numbers::number)) }
                 }
             }
         }

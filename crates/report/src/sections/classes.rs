@@ -6,7 +6,7 @@ use crate::layout::latex::Tables;
 use crate::layout::markdown;
 use crate::sheet::sheet;
 use crate::table::{Cell, Table, columns};
-use crate::{Report, ReportError, facts, words};
+use crate::{Report, ReportError, derived, numbers};
 use equipoise_record::{Accuracy, Evaluation, ReadoutResult};
 use maud::{Markup, html};
 
@@ -15,7 +15,7 @@ pub(crate) struct Classes;
 impl Section for Classes {
     /// Of the first readout; the others are folded.
     fn html(&self, report: &Report, page: &mut Page) -> Result<Markup, ReportError> {
-        let mut rows = facts::rows(&report.models).filter(|(_, readout)| known(readout));
+        let mut rows = derived::rows(&report.models).filter(|(_, readout)| known(readout));
         let Some((model, readout)) = rows.next() else { return Ok(html! {}) };
         let of = |model: &Evaluation, readout: &ReadoutResult, page: &mut Page| {
             html! { @for table in tables(model, readout) { (table_of(&table, &page.next())) } }
@@ -35,7 +35,7 @@ impl Section for Classes {
     }
 
     fn markdown(&self, report: &Report, out: &mut String) -> Result<(), ReportError> {
-        let all = facts::rows(&report.models).flat_map(|(model, readout)| tables(model, readout));
+        let all = derived::rows(&report.models).flat_map(|(model, readout)| tables(model, readout));
         markdown::section(out, "Classes", &all.collect::<Vec<_>>(), markdown::table);
         Ok(())
     }
@@ -107,7 +107,12 @@ fn accuracy(model: &Evaluation, readout: &ReadoutResult) -> Option<Table> {
     };
     let rows: Vec<Vec<Cell>> = (0..count(model, readout)).filter_map(row).collect();
     Some(Table {
-        caption: format!("{}, readout {}: {}. {ACCURACY}", model.model, readout.name, facts::setting(model)),
+        caption: format!(
+            "{}, readout {}: {}. {ACCURACY}",
+            model.model,
+            readout.name,
+            derived::setting(model)
+        ),
         columns: columns(&["Class"], &["Images", "Clean", "White-box"]),
         rows,
     })
@@ -132,8 +137,8 @@ fn confusion(model: &Evaluation, readout: &ReadoutResult) -> Option<Table> {
          adversarial image",
         model.model,
         readout.name,
-        facts::setting(model),
-        words::images(pairs.len())
+        derived::setting(model),
+        numbers::images(pairs.len())
     );
     if classes <= MATRIX {
         let cell = |from: usize, to: usize| match how_many((from, to)) {
@@ -177,7 +182,7 @@ fn confusion(model: &Evaluation, readout: &ReadoutResult) -> Option<Table> {
 /// [`ReportError::Csv`] if the writer fails.
 pub fn classes_csv(models: &[Evaluation]) -> Result<Vec<(String, String)>, ReportError> {
     let (mut accuracies, mut confusions) = (Vec::new(), Vec::new());
-    for (model, readout) in facts::rows(models).filter(|(_, readout)| !readout.attacks.is_empty()) {
+    for (model, readout) in derived::rows(models).filter(|(_, readout)| !readout.attacks.is_empty()) {
         let start = || {
             let eps = model.eps.to_string();
             [&model.model, &model.dataset, &model.norm, &eps, &readout.name].map(String::clone).to_vec()

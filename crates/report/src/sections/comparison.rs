@@ -6,7 +6,7 @@ use crate::layout::latex::{self, Tables};
 use crate::layout::markdown::{self, text};
 use crate::sheet::sheet;
 use crate::table::{Cell, Table, columns};
-use crate::{Report, ReportError, facts, words};
+use crate::{Report, ReportError, derived, numbers};
 use equipoise_record::Evaluation;
 use equipoise_verdict::{Comparison, Side, compare};
 use maud::{Markup, html};
@@ -126,7 +126,7 @@ impl<'a> Comparisons<'a> {
             rest => format!(
                 " Shown are the {SHOWN} with the smallest p-values; the other {} stand with them in comparisons.csv \
                  (format csv), and a report on fewer models shows theirs.",
-                words::thousands(rest as u64)
+                numbers::thousands(rest as u64)
             ),
         };
         let corrected = match count {
@@ -145,7 +145,7 @@ impl<'a> Comparisons<'a> {
     fn sentence(&self, pair: &Comparison) -> String {
         let (first, second) = (self.name(pair.first), self.name(pair.second));
         let model = &self.models[pair.first.model];
-        let sides = |result: &Side| facts::tried(&self.models[result.model].readouts[result.readout]);
+        let sides = |result: &Side| derived::tried(&self.models[result.model].readouts[result.readout]);
         let attacks = if sides(&pair.first) == sides(&pair.second) {
             ""
         } else {
@@ -160,14 +160,14 @@ impl<'a> Comparisons<'a> {
             "{}, {}: of {} in common {first} alone is robust on {} and {second} alone on {}, a difference of {} \
              points, 95% interval {}, exact {}, corrected {}: {conclusion}.{attacks}",
             model.dataset,
-            facts::budget(model),
-            words::images(pair.n),
-            words::thousands(pair.first_only as u64),
-            words::thousands(pair.second_only as u64),
-            words::points(pair.difference),
-            words::points_interval(pair.interval),
-            words::p_value(pair.p_value),
-            words::p_value(pair.p_value_corrected)
+            derived::budget(model),
+            numbers::images(pair.n),
+            numbers::thousands(pair.first_only as u64),
+            numbers::thousands(pair.second_only as u64),
+            numbers::points(pair.difference),
+            numbers::points_interval(pair.interval),
+            numbers::p_value(pair.p_value),
+            numbers::p_value(pair.p_value_corrected)
         )
     }
 
@@ -178,13 +178,13 @@ impl<'a> Comparisons<'a> {
             vec![
                 self.name(pair.first).into(),
                 self.name(pair.second).into(),
-                format!("{}, {}", model.dataset, facts::budget(model)).into(),
+                format!("{}, {}", model.dataset, derived::budget(model)).into(),
                 pair.n.to_string().into(),
                 pair.first_only.to_string().into(),
                 pair.second_only.to_string().into(),
-                Cell::noted(words::points(pair.difference), vec![words::points_interval(pair.interval)]),
-                words::p_cell(pair.p_value).into(),
-                words::p_cell(pair.p_value_corrected).into(),
+                Cell::noted(numbers::points(pair.difference), vec![numbers::points_interval(pair.interval)]),
+                numbers::p_cell(pair.p_value).into(),
+                numbers::p_cell(pair.p_value_corrected).into(),
             ]
         };
         let numeric =
@@ -247,8 +247,8 @@ pub fn comparison_csv(models: &[Evaluation]) -> Result<Option<String>, ReportErr
             pair.difference.to_string(),
             pair.interval[0].to_string(),
             pair.interval[1].to_string(),
-            words::p_exact(pair.p_value),
-            words::p_exact(pair.p_value_corrected),
+            numbers::p_exact(pair.p_value),
+            numbers::p_exact(pair.p_value_corrected),
         ]
     };
     sheet(&head, comparisons.pairs.iter().map(row)).map(Some)

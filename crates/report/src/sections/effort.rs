@@ -6,7 +6,7 @@ use crate::layout::html::{Page, drawing};
 use crate::layout::markdown::{figure, section};
 use crate::svg::{self, Drawing};
 use crate::table::{Cell, Table, columns};
-use crate::{Report, ReportError, facts};
+use crate::{Report, ReportError, derived};
 use equipoise_record::{ArmRun, Evaluation, Finding, ReadoutResult, Verdict};
 use maud::{Markup, html};
 
@@ -29,7 +29,7 @@ impl Section for Effort {
 
 /// The curves of every readout that has arms.
 fn all(report: &Report) -> Vec<Figure> {
-    facts::rows(&report.models).filter_map(|(model, readout)| curves(model, readout)).collect()
+    derived::rows(&report.models).filter_map(|(model, readout)| curves(model, readout)).collect()
 }
 
 /// The arms that were run, with their names in legends.
@@ -70,7 +70,7 @@ fn curves(model: &Evaluation, readout: &ReadoutResult) -> Option<Figure> {
         caption: format!(
             "{}. Share of images that stand in each arm, after every run. All arms begin with what stands after the \
              opening and see the same images, so the interval that counts is that of their difference, in the verdict.",
-            facts::setting(model)
+            derived::setting(model)
         ),
         x_label: if counted {
             "work per image: cell evaluations and VJPs"
@@ -115,7 +115,7 @@ pub(super) fn pairs(model: &Evaluation, readout: &ReadoutResult) -> Option<Table
         let mut row: Vec<Cell> = vec![
             (j + 1).to_string().into(),
             run.attack.clone().into(),
-            facts::gradient(&run.estimator).into(),
+            derived::gradient(&run.estimator).into(),
             run.start.to_string().into(),
             broken(Some(run)),
             broken(twin),
@@ -134,7 +134,7 @@ pub(super) fn pairs(model: &Evaluation, readout: &ReadoutResult) -> Option<Table
             "{}, readout {}: {}.{training} {PAIRS}",
             model.model,
             readout.name,
-            facts::setting(model)
+            derived::setting(model)
         ),
         columns: columns(&["Run", "Attack", "Gradient"], &numeric),
         rows: arms.white_box.iter().enumerate().map(row).collect(),
@@ -149,7 +149,7 @@ fn efforts<'a>(models: &'a [Evaluation], page: &mut Page) -> Markup {
     let row = |(model, readout): (&'a Evaluation, &'a ReadoutResult)| {
         Some((model, readout, curves(model, readout)?))
     };
-    let all: Vec<(&Evaluation, &ReadoutResult, Figure)> = facts::rows(models).filter_map(row).collect();
+    let all: Vec<(&Evaluation, &ReadoutResult, Figure)> = derived::rows(models).filter_map(row).collect();
     if all.is_empty() {
         return html! {};
     }

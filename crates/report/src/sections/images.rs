@@ -3,14 +3,14 @@
 use super::Section;
 use crate::layout::gallery;
 use crate::layout::html::Page;
-use crate::{Report, ReportError, facts};
+use crate::{Report, ReportError, derived};
 use maud::{Markup, html};
 
 pub(crate) struct Adversarial;
 
 impl Section for Adversarial {
     fn html(&self, report: &Report, page: &mut Page) -> Result<Markup, ReportError> {
-        let saved = facts::rows(&report.models).filter_map(|(model, readout)| {
+        let saved = derived::rows(&report.models).filter_map(|(model, readout)| {
             let found = readout.gallery.as_ref()?;
             Some(gallery::gallery(&format!("{}, readout {}", model.model, readout.name), found))
         });

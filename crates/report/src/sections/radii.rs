@@ -2,14 +2,14 @@
 
 use super::Section;
 use super::accuracy::{VERDICT_CAPTION, VERDICT_COLUMNS, verdict_cells};
-use crate::facts::{self, Case};
+use crate::derived::{self, Case};
 use crate::figure::{Figure, Series};
 use crate::layout::html::{Page, drawing, table_of};
 use crate::layout::latex::Tables;
 use crate::layout::markdown;
 use crate::svg::{self, Drawing};
 use crate::table::{Cell, Table, columns};
-use crate::{Report, ReportError, words};
+use crate::{Report, ReportError, numbers};
 use equipoise_record::{Accuracy, Evaluation, ReadoutResult};
 use maud::{Markup, html};
 
@@ -18,7 +18,7 @@ pub(crate) struct Radii;
 impl Section for Radii {
     fn html(&self, report: &Report, page: &mut Page) -> Result<Markup, ReportError> {
         let rows: Vec<(&Evaluation, &ReadoutResult)> =
-            facts::rows(&report.models).filter(|(_, readout)| !readout.radii.is_empty()).collect();
+            derived::rows(&report.models).filter(|(_, readout)| !readout.radii.is_empty()).collect();
         if rows.is_empty() {
             return Ok(html! {});
         }
@@ -43,7 +43,7 @@ impl Section for Radii {
     }
 
     fn drawings(&self, report: &Report) -> Vec<Drawing> {
-        let curves = facts::rows(&report.models).filter_map(|(model, readout)| curve(model, readout));
+        let curves = derived::rows(&report.models).filter_map(|(model, readout)| curve(model, readout));
         curves.map(|curve| svg::lines(&curve)).collect()
     }
 }
@@ -89,10 +89,10 @@ fn curve(model: &Evaluation, readout: &ReadoutResult) -> Option<Figure> {
             "{}, {}, {}. At ε = 0 the accuracy when clean. An image that falls at one radius counts as fallen at all \
              larger ones, arm by arm. Bands are 95% Wilson intervals; that of the opening is in the table.",
             model.dataset,
-            words::norm(&model.norm),
-            words::images(model.count)
+            numbers::norm(&model.norm),
+            numbers::images(model.count)
         ),
-        x_label: format!("ε, {}{}", words::norm(&model.norm), if levels { ", in 1/255" } else { "" }),
+        x_label: format!("ε, {}{}", numbers::norm(&model.norm), if levels { ", in 1/255" } else { "" }),
         y_label: "accuracy in %".into(),
         series: series.into_iter().flatten().collect(),
         ..Figure::default()
@@ -105,7 +105,7 @@ fn table(model: &Evaluation, readout: &ReadoutResult) -> Option<Table> {
     let row = |case: &Case| {
         let optional = |a: Option<Accuracy>| a.map_or("not run".into(), Cell::accuracy);
         let mut verdict = verdict_cells(case.verdict);
-        let mut row = vec![words::eps(case.eps).into(), verdict.remove(0)];
+        let mut row = vec![numbers::eps(case.eps).into(), verdict.remove(0)];
         row.extend([optional(case.opening), optional(case.ready_made), Cell::accuracy(case.white_box)]);
         row.extend(verdict);
         row
@@ -119,8 +119,8 @@ fn table(model: &Evaluation, readout: &ReadoutResult) -> Option<Table> {
             model.model,
             readout.name,
             model.dataset,
-            words::norm(&model.norm),
-            words::images(n),
+            numbers::norm(&model.norm),
+            numbers::images(n),
             about()
         ),
         columns: columns(&["ε", "Finding"], &numeric),
@@ -135,5 +135,5 @@ fn about() -> String {
 
 /// The tables of every readout with several radii.
 pub(crate) fn tables(models: &[Evaluation]) -> Vec<Table> {
-    facts::rows(models).filter_map(|(model, readout)| table(model, readout)).collect()
+    derived::rows(models).filter_map(|(model, readout)| table(model, readout)).collect()
 }

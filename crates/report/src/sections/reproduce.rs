@@ -3,7 +3,7 @@
 use super::{Section, diagnosis_setting};
 use crate::layout::html::Page;
 use crate::layout::markdown::{fenced, text};
-use crate::{Report, ReportError, facts, words};
+use crate::{Report, ReportError, derived, numbers};
 use maud::{Markup, html};
 use std::fmt::Write;
 
@@ -33,7 +33,7 @@ impl Section for Reproduce {
                     h3 { (model.model) }
                     dl {
                         dt { "Data" } dd { (model.dataset) }
-                        dt { "Budget" } dd { (facts::budget(model)) }
+                        dt { "Budget" } dd { (derived::budget(model)) }
                         dt { "Images" } dd { (model.count) }
                         dt { "Seed" } dd { (model.seed) }
                         dt { "Record format" } dd { (model.version) }
@@ -47,10 +47,10 @@ impl Section for Reproduce {
                     }
                 }
                 @for one in &report.diagnoses {
-                    h3 { "Diagnosis of " (words::list(&one.diagnosed.iter().map(|m| m.model.clone()).collect::<Vec<_>>())) }
+                    h3 { "Diagnosis of " (numbers::list(&one.diagnosed.iter().map(|m| m.model.clone()).collect::<Vec<_>>())) }
                     dl {
                         dt { "Data" } dd { (one.dataset) }
-                        dt { "Budget" } dd { (words::norm(&one.norm)) " ε = " (words::eps(one.eps)) }
+                        dt { "Budget" } dd { (numbers::norm(&one.norm)) " ε = " (numbers::eps(one.eps)) }
                         dt { "Images" } dd { (one.count) }
                         dt { "Seed" } dd { (one.seed) }
                         dt { "Record format" } dd { (one.version) }
@@ -85,7 +85,7 @@ impl Section for Reproduce {
                 out,
                 "\n**{}**: {}, seed {}, record format {}.\n",
                 text(&model.model),
-                text(&facts::setting(model)),
+                text(&derived::setting(model)),
                 model.seed,
                 model.version
             );

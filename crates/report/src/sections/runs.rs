@@ -7,7 +7,7 @@ use crate::layout::latex::Tables;
 use crate::layout::markdown::{self, folded, text};
 use crate::svg::{self, Drawing};
 use crate::table::{Cell, Table, columns};
-use crate::{Report, ReportError, facts, words};
+use crate::{Report, ReportError, derived, numbers};
 use equipoise_record::{Evaluation, NotTried, ReadoutResult};
 use maud::{Markup, html};
 use std::fmt::Write;
@@ -26,13 +26,13 @@ impl Section for Runs {
                     "Each run meets only the images that stand in its arm. What it costs is counted per image: evaluations "
                     "of the cell and vector-Jacobian products (VJPs)."
                 }
-                @for (model, readout) in facts::rows(&report.models) { (runs_of(model, readout, page)) }
+                @for (model, readout) in derived::rows(&report.models) { (runs_of(model, readout, page)) }
             }
         })
     }
 
     fn markdown(&self, report: &Report, out: &mut String) -> Result<(), ReportError> {
-        let rows: Vec<(&Evaluation, &ReadoutResult)> = facts::rows(&report.models).collect();
+        let rows: Vec<(&Evaluation, &ReadoutResult)> = derived::rows(&report.models).collect();
         markdown::section(out, "Attack by attack", &rows, |out, (model, readout)| {
             let _ = write!(out, "\n### {}, readout {}\n", text(&model.model), text(&readout.name));
             let every = cascade(model, readout);
@@ -54,7 +54,7 @@ impl Section for Runs {
     }
 
     fn drawings(&self, report: &Report) -> Vec<Drawing> {
-        facts::rows(&report.models).map(|(model, readout)| drawn(model, readout)).collect()
+        derived::rows(&report.models).map(|(model, readout)| drawn(model, readout)).collect()
     }
 }
 
@@ -116,19 +116,19 @@ fn cascade(model: &Evaluation, readout: &ReadoutResult) -> Table {
         }
         vec![
             a.name.clone().into(),
-            facts::estimator(a).into(),
-            format!("{} {}", facts::arm(a.arm), a.run + 1).into(),
+            derived::estimator(a).into(),
+            format!("{} {}", derived::arm(a.arm), a.run + 1).into(),
             a.start.to_string().into(),
             a.attempted.to_string().into(),
             Cell::noted(a.broken.to_string(), notes),
             Cell::accuracy(a.accuracy),
-            words::seconds(a.seconds).into(),
-            words::thousands(a.cell_evaluations).into(),
-            words::thousands(a.vjps).into(),
+            numbers::seconds(a.seconds).into(),
+            numbers::thousands(a.cell_evaluations).into(),
+            numbers::thousands(a.vjps).into(),
         ]
     });
     Table {
-        caption: format!("{}, readout {}: {}. {CASCADE}", model.model, readout.name, facts::setting(model)),
+        caption: format!("{}, readout {}: {}. {CASCADE}", model.model, readout.name, derived::setting(model)),
         columns: columns(&["Attack", "Gradient", "Part"], &numeric),
         rows: std::iter::once(clean).chain(attacks).collect(),
     }
@@ -138,7 +138,7 @@ fn cascade(model: &Evaluation, readout: &ReadoutResult) -> Table {
 fn not_tried(model: &Evaluation, readout: &ReadoutResult) -> Option<Table> {
     let plan = readout.plan.as_ref().filter(|plan| !plan.not_tried.is_empty())?;
     let limit = plan.time_limit.map_or(String::new(), |seconds| {
-        let seconds = words::seconds(seconds);
+        let seconds = numbers::seconds(seconds);
         format!(
             " The attacks were given {seconds}: with more time, or on a faster machine, more may be broken."
         )

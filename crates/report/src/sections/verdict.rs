@@ -6,7 +6,7 @@ use crate::layout::html::{Page, breakable};
 use crate::layout::latex::{self, Tables};
 use crate::layout::markdown::text;
 use crate::verdict::{self, Statement};
-use crate::{Report, ReportError, facts, words};
+use crate::{Report, ReportError, derived, numbers};
 use equipoise_record::{Accuracy, Evaluation, Finding, ReadoutResult};
 use maud::{Markup, html};
 use std::fmt::Write;
@@ -124,7 +124,7 @@ fn measured(readout: &ReadoutResult) -> [(&'static str, Option<Accuracy>); 3] {
     [
         ("clean", Some(readout.clean_accuracy)),
         ("ready-made", readout.ready_made_accuracy),
-        ("white-box", facts::white_box(readout)),
+        ("white-box", derived::white_box(readout)),
     ]
 }
 
@@ -136,9 +136,9 @@ fn accuracies(model: &Evaluation, readout: &ReadoutResult) -> Markup {
                 li {
                     @match accuracy.filter(|_| model.count > 0) {
                         Some(a) => {
-                            span.figure { (words::percent(a.value)) }
+                            span.figure { (numbers::percent(a.value)) }
                             span.unit { (name) } " "
-                            span.unit { (words::interval(a.interval)) }
+                            span.unit { (numbers::interval(a.interval)) }
                         }
                         None => { span.figure { "–" } span.unit { (name) } " " span.unit { "not measured" } }
                     }
@@ -151,7 +151,7 @@ fn accuracies(model: &Evaluation, readout: &ReadoutResult) -> Markup {
 /// The same in a line: `73.4% → 41.2% → 33.0%`.
 fn in_short(model: &Evaluation, readout: &ReadoutResult) -> String {
     let says = |accuracy: Option<Accuracy>| match accuracy.filter(|_| model.count > 0) {
-        Some(a) => words::percent(a.value),
+        Some(a) => numbers::percent(a.value),
         None => "–".to_owned(),
     };
     measured(readout).map(|(_, accuracy)| says(accuracy)).join(" → ")

@@ -5,7 +5,7 @@ use super::canvas::{Canvas, Entry, Face, Key, Point, Span, Stroke, Style};
 use super::palette::Colour;
 use super::{Drawing, Layout, Picture, owner};
 use crate::table::Table;
-use crate::{facts, words};
+use crate::{derived, numbers};
 use equipoise_record::{Accuracy, Evaluation, ReadoutResult};
 
 const LANE: f64 = 19.0;
@@ -32,14 +32,14 @@ pub(crate) fn accuracy(setting: &str, models: &[&Evaluation], table: Table) -> D
 
 fn describe(rows: &[(&Evaluation, &ReadoutResult)]) -> String {
     let row = |(model, readout): &(&Evaluation, &ReadoutResult)| {
-        let share = |a: Option<Accuracy>| a.map_or("not run".to_owned(), |a| words::percent(a.value));
+        let share = |a: Option<Accuracy>| a.map_or("not run".to_owned(), |a| numbers::percent(a.value));
         format!(
             "{}, readout {}: clean {}, ready-made {}, white-box {}.",
             model.model,
             readout.name,
-            words::percent(readout.clean_accuracy.value),
+            numbers::percent(readout.clean_accuracy.value),
             share(readout.ready_made_accuracy),
-            share(facts::white_box(readout))
+            share(derived::white_box(readout))
         )
     };
     if rows.is_empty() {
@@ -86,8 +86,8 @@ fn lanes(
 ) {
     let place = |fraction: f64| left + (right - left) * fraction.clamp(0.0, 1.0);
     let lane = |i: usize| y + LANE * (i as f64 + 0.5);
-    let accuracies = [Some(readout.clean_accuracy), readout.ready_made_accuracy, facts::white_box(readout)];
-    let apart = facts::gap(readout).is_some_and(|gap| gap > 0);
+    let accuracies = [Some(readout.clean_accuracy), readout.ready_made_accuracy, derived::white_box(readout)];
+    let apart = derived::gap(readout).is_some_and(|gap| gap > 0);
     if let (true, Some(ready_made)) = (apart, readout.ready_made_accuracy) {
         let (from, to) = (place(readout.white_box_accuracy.value), place(ready_made.value));
         canvas.rect(gap(), (from, lane(1)), to - from, LANE);
@@ -107,8 +107,8 @@ fn measured(canvas: &mut Canvas, i: usize, a: Accuracy, place: &dyn Fn(f64) -> f
     canvas.line(whisker, (place(a.interval[0]), y), (place(a.interval[1]), y));
     canvas.mark(i, Style::fill(COLOURS[i]), (place(a.value), y), 4.5);
     let spans = vec![
-        Span { says: words::percent(a.value), face: Face::STRONG },
-        Span { says: words::interval(a.interval), face: Face::TICK },
+        Span { says: numbers::percent(a.value), face: Face::STRONG },
+        Span { says: numbers::interval(a.interval), face: Face::TICK },
     ];
     canvas.spans((right + 10.0, y + 4.0), spans);
 }

@@ -7,9 +7,9 @@ use super::canvas::{Anchor, Canvas, Entry, Face, Point, Style};
 use super::cascade::{broken, colour};
 use super::palette::Colour;
 use super::{Drawing, Layout, Picture, owner};
-use crate::facts::{self, Kind};
+use crate::derived::{self, Kind};
+use crate::numbers;
 use crate::table::{Cell, Table, columns};
-use crate::words;
 use equipoise_record::{Arm, BrokenBy, Evaluation, ReadoutResult};
 
 pub(crate) fn attribution(setting: &str, models: &[&Evaluation]) -> Drawing {
@@ -60,7 +60,7 @@ fn keys(models: &[&Evaluation]) -> Vec<Key> {
 
 /// An attack and its gradient, and what sets this part apart from the opening.
 fn name(breaker: &BrokenBy) -> String {
-    let says = facts::attack_in_words(&breaker.attack, &breaker.estimator);
+    let says = derived::attack_in_words(&breaker.attack, &breaker.estimator);
     match breaker.arm {
         Arm::ReadyMade => format!("{says}, restarts"),
         Arm::Aimed => format!("{says}, pointed at the readout"),
@@ -128,15 +128,15 @@ impl Row {
             "{}, readout {}, {}: {}.",
             self.model,
             self.readout,
-            words::images(self.count),
-            words::list(&parts)
+            numbers::images(self.count),
+            numbers::list(&parts)
         )
     }
 }
 
 fn table(setting: &str, rows: &[Row]) -> Table {
     let cells = |row: &Row| -> Vec<Vec<Cell>> {
-        let share = |count: usize| words::percent(count as f64 / row.count.max(1) as f64);
+        let share = |count: usize| numbers::percent(count as f64 / row.count.max(1) as f64);
         let cell = |p: &Part| -> Vec<Cell> {
             let texts =
                 [row.model.clone(), row.readout.clone(), p.says.clone(), p.count.to_string(), share(p.count)];
@@ -177,7 +177,7 @@ fn bar(canvas: &mut Canvas, row: &Row, (left, right): (f64, f64), y: f64) {
     let mut x = left;
     for part in row.parts.iter().filter(|part| part.count > 0) {
         let width = unit * part.count as f64;
-        canvas.group(format!("{}: {} of {}", part.says, part.count, words::images(row.count)), |canvas| {
+        canvas.group(format!("{}: {} of {}", part.says, part.count, numbers::images(row.count)), |canvas| {
             // A hairline between parts, unless that would hide a thin one.
             let drawn = if width > 3.0 { width - 1.0 } else { width };
             canvas.rect(Style::fill(part.colour), (x, y), drawn, 26.0);

@@ -3,9 +3,9 @@
 use super::canvas::{Canvas, Entry, Face, Span, Style, shorten};
 use super::palette::Colour;
 use super::{Drawing, Layout, Picture};
-use crate::facts::{self, Kind};
+use crate::derived::{self, Kind};
+use crate::numbers;
 use crate::table::Table;
-use crate::words;
 use equipoise_record::{AttackResult, Evaluation, ReadoutResult};
 
 /// With the numbers that it draws.
@@ -15,7 +15,7 @@ pub(crate) fn cascade(model: &Evaluation, readout: &ReadoutResult, table: Table)
         caption: format!(
             "{}. From top to bottom in the order of the runs, whatever their arms; the end of a bar in another colour \
              is what fell to that run first.",
-            facts::setting(model)
+            derived::setting(model)
         ),
         description: describe(readout),
         table,
@@ -25,12 +25,12 @@ pub(crate) fn cascade(model: &Evaluation, readout: &ReadoutResult, table: Table)
 }
 
 fn describe(readout: &ReadoutResult) -> String {
-    let mut says = format!("Clean {}.", words::percent(readout.clean_accuracy.value));
+    let mut says = format!("Clean {}.", numbers::percent(readout.clean_accuracy.value));
     for attack in &readout.attacks {
-        let after = words::percent(attack.accuracy.value);
+        let after = numbers::percent(attack.accuracy.value);
         says.push_str(&format!(
             " After {}: {after}.",
-            facts::attack_in_words(&attack.name, &attack.estimator)
+            derived::attack_in_words(&attack.name, &attack.estimator)
         ));
     }
     says
@@ -103,7 +103,7 @@ fn label(canvas: &mut Canvas, attack: Option<&AttackResult>, (left, y): (f64, f6
             canvas.text_within(Face::STRONG, (0.0, y + 12.0), &a.name, room);
             canvas.text_within(Face::TICK, (0.0, y + 27.0), &part(a), room);
         }
-        (Some(a), false) => canvas.group(facts::attack_in_words(&a.name, &a.estimator), |canvas| {
+        (Some(a), false) => canvas.group(derived::attack_in_words(&a.name, &a.estimator), |canvas| {
             let part = shorten(&part(a), 48usize.saturating_sub(a.name.chars().count()));
             let spans = vec![
                 Span { says: a.name.clone(), face: Face::STRONG },
@@ -117,7 +117,7 @@ fn label(canvas: &mut Canvas, attack: Option<&AttackResult>, (left, y): (f64, f6
 
 /// The gradient, and the part that the run plays.
 fn part(attack: &AttackResult) -> String {
-    format!("{}, {} {}", facts::estimator(attack), facts::arm(attack.arm), attack.run + 1)
+    format!("{}, {} {}", derived::estimator(attack), derived::arm(attack.arm), attack.run + 1)
 }
 
 fn bar(canvas: &mut Canvas, step: &Step, (left, right): (f64, f64), y: f64, count: usize) {
@@ -131,7 +131,7 @@ fn bar(canvas: &mut Canvas, step: &Step, (left, right): (f64, f64), y: f64, coun
     if count == 0 {
         return canvas.text(Face::LABEL, at, "no images");
     }
-    let mut spans = vec![Span { says: words::percent(step.after), face: Face::STRONG }];
+    let mut spans = vec![Span { says: numbers::percent(step.after), face: Face::STRONG }];
     // What is left after it: a point that has fallen in another arm already does not fall twice.
     let broken = ((step.before - step.after) * count as f64).round() as i64;
     if broken > 0 {

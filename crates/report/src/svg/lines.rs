@@ -8,7 +8,7 @@ use super::palette::Colour;
 use super::scale::Axis;
 use super::{Drawing, Layout, Picture};
 use crate::figure::{Figure, Kind, Mark, Series};
-use crate::{table, words};
+use crate::{numbers, table};
 
 const HEIGHT: f64 = 260.0;
 /// More bands than these are bars.
@@ -57,17 +57,17 @@ fn describe(figure: &Figure) -> String {
             (Some(first), Some(last)) => says.push_str(&format!(
                 " {}: from {} at {} to {} at {}, {} points.",
                 series.name,
-                words::number(first.1),
-                words::number(first.0),
-                words::number(last.1),
-                words::number(last.0),
+                numbers::number(first.1),
+                numbers::number(first.0),
+                numbers::number(last.1),
+                numbers::number(last.0),
                 series.points.len()
             )),
             _ => says.push_str(&format!(" {}: no points.", series.name)),
         }
     }
     for mark in &figure.marks {
-        says.push_str(&format!(" Marked at {}: {}.", words::number(mark.at), mark.says));
+        says.push_str(&format!(" Marked at {}: {}.", numbers::number(mark.at), mark.says));
     }
     says
 }

@@ -1,7 +1,7 @@
 //! From numbers to positions, and round numbers to label an axis with.
 
 use crate::figure::Scale;
-use crate::words;
+use crate::numbers;
 
 /// One axis of a chart.
 #[derive(Debug, Clone)]
@@ -90,7 +90,7 @@ impl Axis {
                 let last = (self.high / step + 1e-9).floor() as i64;
                 (first..=last.min(first + 20))
                     .map(|i| i as f64 * step)
-                    .map(|v| (v, words::number(v)))
+                    .map(|v| (v, numbers::number(v)))
                     .collect()
             }
             Scale::Log => self.log_ticks(),
@@ -104,7 +104,7 @@ impl Axis {
         let within = |v: f64| v >= self.low * 0.999 && v <= self.high * 1.001;
         if self.high / self.low < 30.0 {
             let values = (first..=last).flat_map(|e| [1.0, 2.0, 5.0].map(|m| m * 10f64.powi(e)));
-            values.filter(|v| within(*v)).map(|v| (v, words::number(v))).collect()
+            values.filter(|v| within(*v)).map(|v| (v, numbers::number(v))).collect()
         } else {
             let every = (decades / 8 + 1) as usize;
             let exponents = (first..=last).step_by(every);

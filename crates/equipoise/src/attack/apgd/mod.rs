@@ -21,8 +21,9 @@ use self::schedule::{Phase, phases};
 use self::state::State;
 use super::driver::{Answer, Schedule, Search};
 use super::names::{AttackFamily, Counts, boxed};
-use super::{Attack, Budget, ExampleRng, Norm, Queries};
+use super::{Attack, Budget, Norm, Queries};
 use crate::loss::{CrossEntropy, Dlr, Objective, TargetedDlr};
+use crate::random::ExampleRng;
 
 /// The loss that APGD ascends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -69,7 +69,7 @@ fn sign(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attack::ExampleRng;
+    use crate::random::ExampleRng;
 
     /// The same by bisection over the length of the change, from the definition.
     fn bisected(norm: Norm, x: &[f64], w: &[f64], excess: f64) -> Option<Vec<f64>> {

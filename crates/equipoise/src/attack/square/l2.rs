@@ -3,7 +3,7 @@
 //! section 4.3 and algorithm 3).
 
 use super::Scene;
-use crate::attack::ExampleRng;
+use crate::random::ExampleRng;
 
 /// Guards a division by the length of a window that may be empty.
 const TINY: f64 = 1e-12;

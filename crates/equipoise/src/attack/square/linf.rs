@@ -2,7 +2,7 @@
 //! side (Andriushchenko et al. 2020, arXiv 1912.00049, section 4.2).
 
 use super::Scene;
-use crate::attack::ExampleRng;
+use crate::random::ExampleRng;
 
 /// Vertical stripes one pixel wide, each channel of each at −ε or ε.
 pub(super) fn stripes(scene: &Scene<'_>, rng: &mut ExampleRng) -> Vec<f32> {

@@ -18,8 +18,9 @@ pub use schedule::square_share;
 
 use super::driver::{Schedule, Search};
 use super::names::{AttackFamily, Counts, boxed};
-use super::{Attack, ExampleRng, Norm, Queries};
+use super::{Attack, Norm, Queries};
 use crate::loss::Margin;
+use crate::random::ExampleRng;
 
 /// How Square searches.
 #[derive(Debug, Clone, PartialEq)]

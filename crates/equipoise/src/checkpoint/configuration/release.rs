@@ -7,9 +7,9 @@
 use serde_json::Value;
 
 use super::{Configuration, KeyError};
-use crate::deployed::Deployment;
 use crate::model::mdeq::MdeqConfig;
 use crate::solve::{Anderson, Method, SolverConfig};
+use crate::victim::Deployment;
 
 const STAGE: &str = "MODEL.EXTRA.FULL_STAGE";
 

@@ -3,6 +3,7 @@
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
+use crate::model::ConfigError;
 use crate::model::init::Init;
 use crate::model::limits::{
     MAX_BRANCHES, MAX_CHANNELS, MAX_NUMBERS, at_most, images_within, parameters_within,
@@ -70,16 +71,6 @@ mod defaults {
     pub fn classes() -> usize {
         10
     }
-}
-
-/// A configuration that contradicts itself.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("model configuration: {field}: {problem}")]
-pub struct ConfigError {
-    /// The offending field.
-    pub field: &'static str,
-    /// What is wrong, and what would be right.
-    pub problem: String,
 }
 
 fn wrong<T>(field: &'static str, problem: impl Into<String>) -> Result<T, ConfigError> {

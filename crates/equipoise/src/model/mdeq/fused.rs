@@ -17,11 +17,11 @@ use super::block::fold_gradient;
 use super::cell::MdeqCell;
 use super::fusion::{ConvNorm, FusePath};
 use crate::batch::{self, from_vec, to_vec};
+use crate::cpu::{numbers_of, plain};
 use crate::model::cell::{BoundCell, FixedPointMap, Linearization, Mask};
 use crate::model::layers::{GroupNorm, WeightNormConv2d};
 use crate::model::parameters::accumulate;
 use crate::model::prepared::Prepared;
-use crate::plain::{numbers_of, plain};
 use crate::state::{Injection, State};
 
 /// What is made from a cell's parameters.

@@ -10,13 +10,13 @@ use equipoise_kernels::{BiasedConv, BottleneckParameters, Head as Kernels, HeadP
 
 use super::config::MdeqConfig;
 use crate::batch::{Logits, from_vec, to_vec};
+use crate::cpu::{numbers_of, plain};
 use crate::model::deq::{Head, HeadPullBack, HeadTrainingPullBack};
 use crate::model::init::{Init, Law};
 use crate::model::layers::{BatchMoments, BatchNorm, Conv2d, Dense, Layer, Phase, conv_bn_relu, sequence};
 use crate::model::normed::{accumulate_gradients, folded, normed, note_statistics, plain_numbers};
 use crate::model::parameters::accumulate;
 use crate::model::prepared::{Prepared, parameters};
-use crate::plain::{numbers_of, plain};
 use crate::state::Layout;
 
 /// Expansion of the bottleneck's output channels.

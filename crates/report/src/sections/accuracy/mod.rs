@@ -12,14 +12,14 @@ use crate::layout::html::{Page, drawing, drawing_above, table_of};
 use crate::layout::latex::Tables;
 use crate::layout::markdown::{section, table};
 use crate::svg::{self, Drawing};
-use crate::{Report, ReportError, facts};
+use crate::{Report, ReportError, derived};
 use maud::{Markup, html};
 
 pub(crate) struct Accuracies;
 
 impl Section for Accuracies {
     fn html(&self, report: &Report, page: &mut Page) -> Result<Markup, ReportError> {
-        let groups = facts::by_setting(&report.models);
+        let groups = derived::by_setting(&report.models);
         if groups.is_empty() {
             return Ok(html! {});
         }
@@ -41,7 +41,7 @@ impl Section for Accuracies {
     }
 
     fn markdown(&self, report: &Report, out: &mut String) -> Result<(), ReportError> {
-        section(out, "Accuracy", &facts::by_setting(&report.models), |out, (setting, models)| {
+        section(out, "Accuracy", &derived::by_setting(&report.models), |out, (setting, models)| {
             table(out, &summary(setting, models));
             table(out, &verdicts(setting, models));
         });
@@ -49,7 +49,7 @@ impl Section for Accuracies {
     }
 
     fn latex(&self, report: &Report, tables: &mut Tables) {
-        let groups = facts::by_setting(&report.models);
+        let groups = derived::by_setting(&report.models);
         // A label holds the setting only where it must: then other models in the report do not change it.
         let setting = |says: &str| if groups.len() > 1 { says.to_owned() } else { String::new() };
         for (says, models) in &groups {
@@ -67,7 +67,7 @@ impl Section for Accuracies {
     }
 
     fn drawings(&self, report: &Report) -> Vec<Drawing> {
-        let groups = facts::by_setting(&report.models);
+        let groups = derived::by_setting(&report.models);
         let drawings = groups.iter().flat_map(|(setting, models)| {
             [svg::accuracy(setting, models, summary(setting, models)), svg::attribution(setting, models)]
         });

@@ -2,7 +2,7 @@
 
 use super::tables::{SUMMARY, summary};
 use crate::layout::latex::{Tables, explain, text};
-use crate::{facts, verdict, words};
+use crate::{derived, numbers, verdict};
 use equipoise_record::{Accuracy, Evaluation, ReadoutResult};
 
 /// The table for a paper: three accuracies and the finding by model and readout. A model's name stands in its first row.
@@ -16,7 +16,7 @@ pub(super) fn short(tables: &mut Tables, setting: &str, models: &[&Evaluation], 
         };
         for (k, readout) in model.readouts.iter().enumerate() {
             let accuracies =
-                [Some(readout.clean_accuracy), readout.ready_made_accuracy, facts::white_box(readout)];
+                [Some(readout.clean_accuracy), readout.ready_made_accuracy, derived::white_box(readout)];
             let [clean, ready_made, white_box] = accuracies.map(percent);
             // Space between models, where they have several rows.
             let space = if i > 0 && k == 0 && several { "\\addlinespace\n" } else { "" };
@@ -93,12 +93,12 @@ fn in_words(attempts: &[What]) -> String {
     }
     let through = match gradients.len() {
         0 => String::new(),
-        1..=3 => format!("through {}", words::list(&gradients)),
+        1..=3 => format!("through {}", numbers::list(&gradients)),
         n => format!("through {n} gradient estimators"),
     };
-    let with = [words::list(&attacks), through].into_iter().filter(|part| !part.is_empty());
+    let with = [numbers::list(&attacks), through].into_iter().filter(|part| !part.is_empty());
     let with = with.collect::<Vec<_>>().join(" ");
-    let without = match words::list(&without) {
+    let without = match numbers::list(&without) {
         names if names.is_empty() => names,
         names => format!("{names} without gradients"),
     };

@@ -1,7 +1,7 @@
 //! Accuracies and findings as tables with all their numbers.
 
 use crate::table::{Cell, Column, Table, columns};
-use crate::{facts, verdict, words};
+use crate::{derived, numbers, verdict};
 use equipoise_record::{Evaluation, Verdict};
 
 /// What the columns of [`summary`] hold.
@@ -29,9 +29,9 @@ pub(crate) fn summary(setting: &str, models: &[&Evaluation]) -> Table {
                 readout.name.clone().into(),
                 Cell::accuracy(readout.clean_accuracy),
                 readout.ready_made_accuracy.map_or("not run".into(), Cell::accuracy),
-                facts::white_box(readout).map_or("not run".into(), Cell::accuracy),
+                derived::white_box(readout).map_or("not run".into(), Cell::accuracy),
                 verdict::label(&readout.verdict).into(),
-                facts::tried(readout).into(),
+                derived::tried(readout).into(),
             ]);
         }
     }
@@ -47,13 +47,13 @@ pub(crate) fn verdicts(setting: &str, models: &[&Evaluation]) -> Table {
         row.extend(verdict_cells(v));
         row.extend([
             v.yardstick.as_ref().map_or("–".into(), |y| {
-                Cell::noted(format!("{}, {}", y.b, y.c), vec![words::p_value(y.p_value)])
+                Cell::noted(format!("{}, {}", y.b, y.c), vec![numbers::p_value(y.p_value)])
             }),
             match v.gradient_free_runs {
                 0 => "not run".into(),
                 _ => v.gradient_free_only.to_string().into(),
             },
-            v.would_decide_at.map_or("–".into(), |n| words::thousands(n as u64).into()),
+            v.would_decide_at.map_or("–".into(), |n| numbers::thousands(n as u64).into()),
         ]);
         row
     });
@@ -83,8 +83,8 @@ pub(crate) fn verdict_cells(v: &Verdict) -> Vec<Cell> {
         v.arms.white_box.len().to_string().into(),
         v.b.zip(v.c).map_or("–".into(), |(b, c)| format!("{b}, {c}").into()),
         verdict::difference(v).map_or("–".into(), |(difference, interval)| {
-            Cell::noted(difference, vec![words::points_interval(interval)])
+            Cell::noted(difference, vec![numbers::points_interval(interval)])
         }),
-        v.p_value_corrected.map_or("–".into(), |p| words::p_cell(p).into()),
+        v.p_value_corrected.map_or("–".into(), |p| numbers::p_cell(p).into()),
     ]
 }

@@ -1,10 +1,10 @@
 //! Accuracy of every iterate: what the head would answer if it read an earlier state.
 
-use super::numbers::{INTERVALS, SHARE, Sheet, fields, share, share_fields, shares, table};
+use super::spreads::{INTERVALS, SHARE, Sheet, fields, share, share_fields, shares, table};
 use super::{Clause, Measurement, result, results, setting};
 use crate::figure::Figure;
+use crate::numbers;
 use crate::table::{Table, columns};
-use crate::words;
 use equipoise_record::{Diagnosis, ModelDiagnosis, Section, Share};
 
 pub(super) struct IterateAccuracy;
@@ -46,7 +46,7 @@ impl Measurement for IterateAccuracy {
                 "{}. Robust: classified correctly both when clean and after {}, the same images at every iterate. \
                  {INTERVALS}",
                 setting(diagnosis),
-                words::attack(diagnosis.attacked)
+                numbers::attack(diagnosis.attacked)
             ),
             x_label: "iterate t that the head reads".into(),
             y_label: "accuracy in %".into(),
@@ -72,7 +72,7 @@ impl Measurement for IterateAccuracy {
             "{}. Robust: correct both when clean and after {}. The most robust iterate was picked by \
              looking at these very images, so it looks better than on others.",
             setting(diagnosis),
-            words::attack(diagnosis.attacked)
+            numbers::attack(diagnosis.attacked)
         );
         let numeric = ["Clean", "Robust", "Most robust iterate", "Robust there"];
         table(caption, columns(&["Model", "Readout"], &numeric), rows.collect())
@@ -96,14 +96,14 @@ impl Measurement for IterateAccuracy {
     fn clause(&self, diagnosis: &Diagnosis, model: &ModelDiagnosis) -> Option<Clause> {
         let accuracy = result(&model.accuracy)?;
         let best = accuracy.by_iterate.iter().max_by_key(|a| (a.robust.correct, a.t));
-        let best = best
-            .filter(|best| best.robust.correct > accuracy.robust.correct)
-            .map(|best| format!(", {} if z_{} is read", words::percent(best.robust.accuracy.value), best.t));
+        let best = best.filter(|best| best.robust.correct > accuracy.robust.correct).map(|best| {
+            format!(", {} if z_{} is read", numbers::percent(best.robust.accuracy.value), best.t)
+        });
         let says = format!(
             "{} correct when clean and {} after {}{}",
-            words::percent(accuracy.clean.accuracy.value),
-            words::accuracy(accuracy.robust.accuracy),
-            words::attack(diagnosis.attacked),
+            numbers::percent(accuracy.clean.accuracy.value),
+            numbers::accuracy(accuracy.robust.accuracy),
+            numbers::attack(diagnosis.attacked),
             best.unwrap_or_default()
         );
         Some(Clause { place: 1, says })

@@ -1,6 +1,6 @@
 //! Gradients: the angle between each estimator's gradient and the true one.
 
-use super::numbers::{BANDS, SPREAD, Sheet, curve, fields, median, spread_fields};
+use super::spreads::{BANDS, SPREAD, Sheet, curve, fields, median, spread_fields};
 use super::{Clause, Measurement, result, results, setting};
 use crate::figure::Figure;
 use equipoise_record::{Cosine, Diagnosis, ModelDiagnosis, Section, View};

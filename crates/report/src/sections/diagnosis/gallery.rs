@@ -1,6 +1,6 @@
 //! Gallery: some images, what was added to them, and what the model answered at every iterate.
 
-use super::numbers::{Sheet, fields};
+use super::spreads::{Sheet, fields};
 use super::{Measurement, result, results};
 use equipoise_record::{Diagnosis, Gallery, ModelDiagnosis, Section};
 

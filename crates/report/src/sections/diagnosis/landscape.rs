@@ -1,12 +1,12 @@
 //! Loss landscape: the loss along straight lines through the images.
 
-use super::numbers::{
+use super::spreads::{
     BANDS, SHARE, SPREAD, Sheet, curve, fields, share, share_fields, spread, spread_fields, table,
 };
 use super::{Clause, Measurement, result, results, setting};
 use crate::figure::Figure;
+use crate::numbers;
 use crate::table::{Table, columns};
-use crate::words;
 use equipoise_record::{Diagnosis, Line, ModelDiagnosis, Section};
 
 pub(super) struct LossLandscape;
@@ -83,7 +83,7 @@ impl Measurement for LossLandscape {
     /// Of the training gradient, which the clause before it speaks of.
     fn clause(&self, _: &Diagnosis, model: &ModelDiagnosis) -> Option<Clause> {
         let line = result(&model.landscape)?.lines.first()?;
-        let rises = words::percent(line.rises.accuracy.value);
+        let rises = numbers::percent(line.rises.accuracy.value);
         Some(Clause { place: 5, says: format!("a step of ε along it raises the loss of {rises}") })
     }
 }

@@ -8,7 +8,7 @@ mod alignment;
 mod findings;
 mod gallery;
 mod landscape;
-mod numbers;
+mod spreads;
 mod page;
 mod residual;
 mod spectrum;
@@ -19,11 +19,11 @@ pub(super) use findings::Findings;
 pub use findings::diagnosis_summary;
 pub(super) use page::Diagnoses;
 
-use self::numbers::Sheet;
+use self::spreads::Sheet;
 use crate::figure::Figure;
 use crate::sheet::sheet;
 use crate::table::Table;
-use crate::{ReportError, words};
+use crate::{ReportError, numbers};
 use equipoise_record::{Diagnosis, Gallery, ModelDiagnosis, Section};
 
 /// The sections of a diagnosis, in the order of the page. A new one is a line here, and its file.
@@ -147,9 +147,9 @@ pub(crate) fn setting(diagnosis: &Diagnosis) -> String {
     format!(
         "{}, {} ε = {}, {}",
         diagnosis.dataset,
-        words::norm(&diagnosis.norm),
-        words::eps(diagnosis.eps),
-        words::images(diagnosis.count)
+        numbers::norm(&diagnosis.norm),
+        numbers::eps(diagnosis.eps),
+        numbers::images(diagnosis.count)
     )
 }
 

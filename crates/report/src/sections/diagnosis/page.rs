@@ -8,7 +8,7 @@ use crate::layout::latex::{self, Tables};
 use crate::layout::markdown::{self, text};
 use crate::sections::{Rank, Section};
 use crate::svg::{self, Drawing};
-use crate::{Report, ReportError, words};
+use crate::{Report, ReportError, numbers};
 use equipoise_record::{Diagnosis, ModelDiagnosis};
 use maud::{Markup, html};
 use std::fmt::Write;
@@ -99,7 +99,7 @@ fn diagnosed(one: &Diagnosis, page: &mut Page) -> Result<Markup, ReportError> {
                 h2 { "Gallery" }
                 p.quiet {
                     "The first images of the data that are correct when clean, attacked by "
-                    (words::attack(one.attacked)) "."
+                    (numbers::attack(one.attacked)) "."
                 }
                 @for gallery in galleries { (gallery) }
             }
@@ -126,8 +126,8 @@ fn costs(one: &Diagnosis) -> String {
     }
     format!(
         "It took {}, {} evaluations of the cell and {} vector-Jacobian products, beside those of the attack.",
-        words::seconds(seconds),
-        words::thousands(evaluations),
-        words::thousands(vjps)
+        numbers::seconds(seconds),
+        numbers::thousands(evaluations),
+        numbers::thousands(vjps)
     )
 }

@@ -1,13 +1,13 @@
 //! Convergence: how far each state of the solver is from being a fixed point.
 
-use super::numbers::{
+use super::spreads::{
     BANDS, INTERVALS, SHARE, SPREAD, Sheet, curve, deployed_steps, empty, fields, median, share,
     share_fields, shares, spread, spread_fields, table,
 };
 use super::{Clause, Measurement, result, results, setting};
 use crate::figure::{Figure, Scale};
+use crate::numbers;
 use crate::table::{Table, columns};
-use crate::words;
 use equipoise_record::{Diagnosis, ModelDiagnosis, Section, View};
 
 pub(super) struct Convergence;
@@ -85,7 +85,7 @@ impl Measurement for Convergence {
                     model.model.clone().into(),
                     view.view.name().into(),
                     last.map_or("–".into(), spread),
-                    words::number(residual.tolerance).into(),
+                    numbers::number(residual.tolerance).into(),
                     spread(&view.steps),
                     share(&view.never),
                 ]);
@@ -124,13 +124,16 @@ impl Measurement for Convergence {
         let t = model.solver_steps?;
         let at = |view: View| {
             let view = residual.views.iter().find(|v| v.view == view)?;
-            Some((median(view.by_iterate.get(t.checked_sub(1)?)?), words::percent(view.never.accuracy.value)))
+            Some((
+                median(view.by_iterate.get(t.checked_sub(1)?)?),
+                numbers::percent(view.never.accuracy.value),
+            ))
         };
         let ((clean, never_clean), (attacked, never_attacked)) = (at(View::Clean)?, at(View::Attacked)?);
         let says = format!(
             "the relative residual at z_{t} is {clean} clean and {attacked} attacked (medians), and {never_clean} and \
              {never_attacked} never reach {} in {} steps",
-            words::number(residual.tolerance),
+            numbers::number(residual.tolerance),
             residual.horizon
         );
         Some(Clause { place: 3, says })

@@ -1,11 +1,11 @@
 //! Jacobian: spectral radius and Frobenius norm of J = ∂f/∂z at the best iterate.
 
-use super::numbers::{
+use super::spreads::{
     SHARE, SPREAD, Sheet, empty, fields, share, share_fields, spread, spread_fields, table, three,
 };
 use super::{Clause, Measurement, result, results, setting};
+use crate::numbers;
 use crate::table::{Table, columns};
-use crate::words;
 use equipoise_record::{Diagnosis, ModelDiagnosis, Section, Spread, View};
 
 pub(super) struct Jacobian;
@@ -114,7 +114,7 @@ impl Measurement for Jacobian {
 
     fn clause(&self, _: &Diagnosis, model: &ModelDiagnosis) -> Option<Clause> {
         let view = result(&model.spectrum)?.views.iter().find(|v| v.view == View::Clean)?;
-        let converged = words::percent(view.converged.accuracy.value);
+        let converged = numbers::percent(view.converged.accuracy.value);
         let says = match view.radius.median {
             None => "the spectral radius of J is unknown: no power iteration converged".to_owned(),
             Some(radius) => format!(

@@ -1,9 +1,9 @@
 //! Sweeps: accuracy as the solver's budget, its tolerance and ε change, attacked anew each time.
 
-use super::numbers::{INTERVALS, SHARE, Sheet, deployed, deployed_steps, fields, share_fields, shares};
+use super::spreads::{INTERVALS, SHARE, Sheet, deployed, deployed_steps, fields, share_fields, shares};
 use super::{Clause, Measurement, result, results, setting};
 use crate::figure::{Figure, Mark, Scale};
-use crate::words;
+use crate::numbers;
 use equipoise_record::{Diagnosis, ModelDiagnosis, Section, Sweep, SweepPoint};
 
 pub(super) struct Sweeps;
@@ -60,9 +60,9 @@ impl Measurement for Sweeps {
         let transferred = format!(
             "Robust: under the ready-made PGD-10, run anew with this solver. Transferred: on the images that were found \
              with the deployed solver by {}.",
-            words::attack(diagnosis.attacked)
+            numbers::attack(diagnosis.attacked)
         );
-        let eps = vec![Mark { at: diagnosis.eps, says: format!("ε = {}", words::eps(diagnosis.eps)) }];
+        let eps = vec![Mark { at: diagnosis.eps, says: format!("ε = {}", numbers::eps(diagnosis.eps)) }];
         let tolerances = results(diagnosis, |m| m.residual.as_ref());
         let tolerances = tolerances.iter().map(|(model, residual)| (*model, residual.tolerance));
         let tolerances = deployed(tolerances, "deployed");
@@ -121,11 +121,11 @@ impl Measurement for Sweeps {
     fn clause(&self, _: &Diagnosis, model: &ModelDiagnosis) -> Option<Clause> {
         let last = result(&model.sweep)?.eps.last()?;
         let says = match last.robust.correct {
-            0 => format!("nothing survives ε = {}", words::eps(last.at)),
+            0 => format!("nothing survives ε = {}", numbers::eps(last.at)),
             _ => format!(
                 "{} survive even ε = {}, where nothing should: the attack fails",
-                words::percent(last.robust.accuracy.value),
-                words::eps(last.at)
+                numbers::percent(last.robust.accuracy.value),
+                numbers::eps(last.at)
             ),
         };
         Some(Clause { place: 2, says })

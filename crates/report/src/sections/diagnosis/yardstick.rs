@@ -1,9 +1,9 @@
 //! One gradient against one: what of a gap is aim, and what is gradient.
 
-use super::numbers::{Sheet, fields, table};
+use super::spreads::{Sheet, fields, table};
 use super::{Clause, Measurement, result, results, setting};
+use crate::numbers;
 use crate::table::{Cell, Table, columns};
-use crate::words;
 use equipoise_record::{Diagnosis, ModelDiagnosis, Paired, Section, YardstickRow};
 
 pub(super) struct OneAgainstOne;
@@ -63,7 +63,7 @@ impl Measurement for OneAgainstOne {
              gradient broke more than the training gradient, in points of all images, with its 95% interval and an \
              exact one-sided p, which is not corrected.",
             setting(diagnosis),
-            words::list(&attacks)
+            numbers::list(&attacks)
         );
         table(caption, columns(&["Model", "Readout"], &numeric), rows)
     }
@@ -93,7 +93,7 @@ impl Measurement for OneAgainstOne {
                                 &measure,
                             ]),
                             fields(&[&first.0, &first.1, &second.0, &second.1]),
-                            fields(&[&p.b, &p.c, &p.difference, &low, &high, &words::p_exact(p.p_value)]),
+                            fields(&[&p.b, &p.c, &p.difference, &low, &high, &numbers::p_exact(p.p_value)]),
                         ]);
                     };
                 compare("total", other, training, &row.total);
@@ -114,8 +114,8 @@ impl Measurement for OneAgainstOne {
         let split = row.aim.as_ref().map_or(String::new(), |aim| {
             format!(
                 ", of which {} are aim and {} gradient",
-                words::points(aim.difference),
-                words::points(row.gradient.difference)
+                numbers::points(aim.difference),
+                numbers::points(row.gradient.difference)
             )
         });
         let says = format!(
@@ -123,12 +123,12 @@ impl Measurement for OneAgainstOne {
              starts did not, and {} the other way round ({} points {}, {}{split})",
             row.readout,
             row.other,
-            words::images(row.total.b),
+            numbers::images(row.total.b),
             row.training,
             row.total.c,
-            words::points(row.total.difference),
-            words::points_interval(row.total.difference_interval),
-            words::p_value(row.total.p_value)
+            numbers::points(row.total.difference),
+            numbers::points_interval(row.total.difference_interval),
+            numbers::p_value(row.total.p_value)
         );
         Some(Clause { place: 6, says })
     }
@@ -136,6 +136,6 @@ impl Measurement for OneAgainstOne {
 
 /// A difference in points, with its interval and p-value.
 fn paired(paired: &Paired) -> Cell {
-    let notes = vec![words::points_interval(paired.difference_interval), words::p_value(paired.p_value)];
-    Cell::noted(words::points(paired.difference), notes)
+    let notes = vec![numbers::points_interval(paired.difference_interval), numbers::p_value(paired.p_value)];
+    Cell::noted(numbers::points(paired.difference), notes)
 }

@@ -3,7 +3,7 @@
 use super::Dosed;
 use super::points::{Measured, Point};
 use crate::sheet::sheet;
-use crate::{ReportError, words};
+use crate::{ReportError, numbers};
 use equipoise_record::{Diagnosis, Evaluation};
 
 const HEAD: [&str; 26] = [
@@ -74,7 +74,7 @@ fn row(point: &Point) -> Vec<String> {
         verdict.n.to_string(),
         or_empty(point.readout.ready_made_accuracy.map(|accuracy| accuracy.value)),
         point.readout.white_box_accuracy.value.to_string(),
-        words::finding(verdict.finding).to_owned(),
+        numbers::finding(verdict.finding).to_owned(),
         point.fitted().to_string(),
         model.dataset.clone(),
         model.norm.clone(),

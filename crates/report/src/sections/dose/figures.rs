@@ -3,7 +3,7 @@
 use super::points::Point;
 use super::{Dose, Group};
 use crate::figure::{Figure, Kind, Mark, Scale, Series};
-use crate::words;
+use crate::numbers;
 use equipoise_verdict::{Fitted, LEAST_DIFFERENCE};
 
 /// A figure for each measure; none with fewer than two points in it.
@@ -51,9 +51,9 @@ fn figure(group: &Group, dose: Dose) -> Option<Figure> {
         at,
         says: format!(
             "above {} point {} {}",
-            words::number(percent(LEAST_DIFFERENCE)),
+            numbers::number(percent(LEAST_DIFFERENCE)),
             if dose == Dose::Residual { "from" } else { "up to" },
-            words::number(at)
+            numbers::number(at)
         ),
     });
     Some(Figure {

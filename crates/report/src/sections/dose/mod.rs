@@ -13,7 +13,7 @@ pub use self::csv::dose_csv;
 pub(super) use page::GapAgainstResidual;
 
 use self::points::Point;
-use crate::{facts, words};
+use crate::{derived, numbers};
 use equipoise_record::{ArmRun, Arms, Diagnosis, Evaluation};
 use equipoise_verdict::{Estimate, FEWEST_CLUSTERS, LEAST_DIFFERENCE, Observation, Trend};
 
@@ -115,7 +115,7 @@ impl<'a> Dosed<'a> {
         notes.extend(points::missing(&found.points));
         let mut groups: Vec<Group> = Vec::new();
         for point in found.points {
-            let setting = facts::setting(point.model);
+            let setting = derived::setting(point.model);
             match groups.iter_mut().find(|g| g.setting == setting && g.rung == point.rung) {
                 Some(group) => group.points.push(point),
                 None => {
@@ -165,17 +165,17 @@ impl Group<'_> {
                 of(&point.readout.verdict.arms).iter().map(|run| run.estimator.clone()).collect()
             };
             match distinct(&names) {
-                few if few.len() <= 3 => words::list(&few),
+                few if few.len() <= 3 => numbers::list(&few),
                 many => format!("{} gradient estimators", many.len()),
             }
         };
         let images = distinct(&|point| {
             let measured = [point.residual, point.cosine, point.radius].into_iter().flatten();
-            measured.map(|measured| words::thousands(measured.images as u64)).collect()
+            measured.map(|measured| numbers::thousands(measured.images as u64)).collect()
         });
         let diagnosed = match images.is_empty() {
             true => String::new(),
-            false => format!(" Diagnosed on {} clean images.", words::list(&images)),
+            false => format!(" Diagnosed on {} clean images.", numbers::list(&images)),
         };
         format!(
             "{}; {} of {} from {}; readouts {}. White-box arm through {}, its twins through the training gradient ({}); {} \
@@ -184,10 +184,10 @@ impl Group<'_> {
             counted(points.len(), "point"),
             counted(distinct(&|point| vec![point.file()]).len(), "model"),
             training_runs(points.iter().map(|point| point.run)),
-            words::list(&distinct(&|point| vec![point.readout.name.clone()])),
+            numbers::list(&distinct(&|point| vec![point.readout.name.clone()])),
             gradients(|arms| &arms.white_box),
             gradients(|arms| &arms.ready_made),
-            words::list(&distinct(&|point| vec![point.effort()])),
+            numbers::list(&distinct(&|point| vec![point.effort()])),
         )
     }
 
@@ -214,8 +214,8 @@ impl Group<'_> {
             let Estimate { value, interval } = trend.slope;
             format!(
                 "{} points, 95% interval {}",
-                words::points(unit * value),
-                words::points_interval(interval.map(|end| unit * end))
+                numbers::points(unit * value),
+                numbers::points_interval(interval.map(|end| unit * end))
             )
         };
         let changes = match dose {
@@ -238,9 +238,9 @@ impl Group<'_> {
 
     /// From where on the gap is above a point.
     fn onset(&self, dose: Dose, trend: &Trend) -> String {
-        let least = format!("{} point", words::number(100.0 * LEAST_DIFFERENCE));
+        let least = format!("{} point", numbers::number(100.0 * LEAST_DIFFERENCE));
         let ends = [trend.rising.first(), trend.rising.last()].map(|end| end.map(|fitted| fitted.x));
-        let value = |x: Option<f64>| x.map_or(String::new(), |x| words::number(dose.unscaled(x)));
+        let value = |x: Option<f64>| x.map_or(String::new(), |x| numbers::number(dose.unscaled(x)));
         let onset = trend.exceeds(LEAST_DIFFERENCE);
         let beyond = if dose == Dose::Residual { "up" } else { "down" };
         let measure = dose.name();
@@ -264,7 +264,7 @@ impl Group<'_> {
 }
 
 fn counted(n: usize, what: &str) -> String {
-    format!("{} {what}{}", words::thousands(n as u64), if n == 1 { "" } else { "s" })
+    format!("{} {what}{}", numbers::thousands(n as u64), if n == 1 { "" } else { "s" })
 }
 
 fn training_runs(runs: impl Iterator<Item = usize>) -> String {

@@ -1,7 +1,7 @@
 //! Which evaluations and diagnoses belong together, and what a point takes from each.
 
 use super::{Dose, Rung};
-use crate::words;
+use crate::numbers;
 use equipoise_record::names::{Facts, distinct};
 use equipoise_record::{
     Alignment, Cosine, Diagnosis, Evaluation, Finding, Interval, ModelDiagnosis, ReadoutResult, Residual,
@@ -92,7 +92,7 @@ impl<'a> Point<'a> {
                 attacks.push(run.attack.clone());
             }
         }
-        format!("{} of {}", words::runs(runs.len()), words::list(&attacks))
+        format!("{} of {}", numbers::runs(runs.len()), numbers::list(&attacks))
     }
 
     /// What tells its model from others.

@@ -3,12 +3,12 @@
 use super::Group;
 use super::points::{Measured, Point};
 use crate::table::{Cell, Column, Table, columns};
-use crate::{verdict, words};
+use crate::{numbers, verdict};
 
 /// What each point rests on.
 pub(super) fn table(group: &Group) -> Table {
     let number = |measured: Option<Measured>| {
-        measured.map_or("–".into(), |measured| Cell::from(words::number(measured.median)))
+        measured.map_or("–".into(), |measured| Cell::from(numbers::number(measured.median)))
     };
     let row = |point: &Point| -> Vec<Cell> {
         vec![
@@ -19,7 +19,7 @@ pub(super) fn table(group: &Group) -> Table {
             number(point.residual),
             number(point.cosine),
             number(point.radius),
-            Cell::noted(words::points(point.gap), vec![words::points_interval(point.interval)]),
+            Cell::noted(numbers::points(point.gap), vec![numbers::points_interval(point.interval)]),
             format!("{}, {}", point.b, point.c).into(),
             point.readout.ready_made_accuracy.map_or("not run".into(), Cell::accuracy),
             Cell::accuracy(point.readout.white_box_accuracy),

@@ -11,7 +11,7 @@ mod tables;
 pub use self::csv::training_csv;
 pub(super) use page::Trainings;
 
-use crate::words;
+use crate::numbers;
 use equipoise_record::Training;
 use serde_json::Value;
 
@@ -30,7 +30,7 @@ pub(crate) fn setting(trainings: &[Training]) -> String {
     }
     match all.is_empty() {
         true => "Training".to_owned(),
-        false => format!("Training on {}", words::list(&all)),
+        false => format!("Training on {}", numbers::list(&all)),
     }
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn setting(trainings: &[Training]) -> String {
 fn data(training: &Training) -> Option<String> {
     let spec = training.recipe.pointer("/data/spec")?.as_str()?;
     let count = training.recipe.pointer("/data/count").and_then(Value::as_u64);
-    Some(count.map_or(spec.to_owned(), |count| format!("{spec}, first {}", words::images(count as usize))))
+    Some(count.map_or(spec.to_owned(), |count| format!("{spec}, first {}", numbers::images(count as usize))))
 }
 
 /// How a run was trained.
@@ -59,9 +59,9 @@ pub fn training_method(recipe: &Value) -> String {
     };
     let eps = match adversary.get("eps") {
         Some(Value::String(eps)) => Some(eps.clone()),
-        eps => eps.and_then(Value::as_f64).map(words::eps),
+        eps => eps.and_then(Value::as_f64).map(numbers::eps),
     };
-    let norm = text("norm").map(words::norm);
+    let norm = text("norm").map(numbers::norm);
     let budget = eps.map(|eps| format!("{} ε = {eps}", norm.unwrap_or_default()).trim_start().to_owned());
     let steps = adversary.get("steps").and_then(Value::as_u64).map(|steps| format!("{steps} steps"));
     let parts = [Some(name.to_owned()), budget, steps];
@@ -105,6 +105,6 @@ fn unfinished(trainings: &[Training]) -> Option<String> {
     Some(format!(
         "Not finished: {}. There is no model.safetensors in {whose} yet: training goes on, was interrupted, or broke \
          off.",
-        words::list(&open)
+        numbers::list(&open)
     ))
 }

@@ -1,8 +1,8 @@
 //! Training runs as tables: where each has come to, and epoch by epoch.
 
 use super::{data, development, method, planned, setting, state, steps};
+use crate::numbers;
 use crate::table::{Cell, Table, columns};
-use crate::words;
 use equipoise_record::{Accuracy, Training};
 
 fn none() -> Cell {
@@ -10,14 +10,14 @@ fn none() -> Cell {
 }
 
 fn number(value: Option<f64>) -> Cell {
-    value.map_or(none(), |value| words::number(value).into())
+    value.map_or(none(), |value| numbers::number(value).into())
 }
 
 /// A share of the development split, with interval and count where its size is known.
 fn share(training: &Training, value: Option<f64>) -> Cell {
     match (value, development(training)) {
         (None, _) => none(),
-        (Some(value), None) => words::percent(value).into(),
+        (Some(value), None) => numbers::percent(value).into(),
         (Some(value), Some(count)) => {
             Cell::accuracy(Accuracy::new((value * count as f64).round() as usize, count))
         }
@@ -47,13 +47,13 @@ pub(super) fn summary(trainings: &[Training]) -> Option<Table> {
         row.extend([
             method(training).map_or(none(), Cell::from),
             Cell::noted(epochs, vec![state(training).to_owned()]),
-            steps(training).map_or(none(), |steps| words::thousands(steps as u64).into()),
+            steps(training).map_or(none(), |steps| numbers::thousands(steps as u64).into()),
             or_step(last.map(|epoch| epoch.loss), step.map(|step| step.loss)),
             or_step(last.and_then(|epoch| epoch.residual), step.and_then(|step| step.residual)),
             share(training, last.and_then(|epoch| epoch.development_accuracy)),
             share(training, last.and_then(|epoch| epoch.development_robust_accuracy)),
             best.map_or(none(), |epoch| epoch.to_string().into()),
-            words::seconds(seconds).into(),
+            numbers::seconds(seconds).into(),
         ]);
         row
     };
@@ -82,7 +82,7 @@ pub(super) fn epochs(training: &Training) -> Option<Table> {
             let mut row = vec![
                 epoch.epoch.to_string().into(),
                 number(Some(epoch.loss)),
-                words::percent(epoch.accuracy).into(),
+                numbers::percent(epoch.accuracy).into(),
                 number(Some(epoch.learning_rate)),
                 number(Some(epoch.gradient_norm)),
             ];
@@ -91,7 +91,7 @@ pub(super) fn epochs(training: &Training) -> Option<Table> {
                 number(epoch.residual),
                 share(training, epoch.development_accuracy),
                 share(training, epoch.development_robust_accuracy),
-                words::seconds(epoch.seconds).into(),
+                numbers::seconds(epoch.seconds).into(),
             ]);
             row
         })

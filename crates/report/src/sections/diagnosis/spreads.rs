@@ -1,8 +1,8 @@
 //! How the numbers of a diagnosis look: a spread or a share as a curve, as a cell of a table, as fields of a CSV file.
 
 use crate::figure::{Mark, Series};
+use crate::numbers;
 use crate::table::{Cell, Column, Table};
-use crate::words;
 use equipoise_record::{ModelDiagnosis, Share, Spread};
 use std::fmt::Display;
 
@@ -45,8 +45,8 @@ pub(super) fn deployed<'a>(
     }
     let alone = values.len() == 1;
     let mark = |(at, models): (f64, Vec<String>)| {
-        let whose = if alone { String::new() } else { format!(", {}", words::list(&models)) };
-        Mark { at, says: format!("{says} = {}{whose}", words::number(at)) }
+        let whose = if alone { String::new() } else { format!(", {}", numbers::list(&models)) };
+        Mark { at, says: format!("{says} = {}{whose}", numbers::number(at)) }
     };
     values.into_iter().map(mark).collect()
 }
@@ -64,16 +64,16 @@ pub(super) fn median(spread: &Spread) -> String {
 
 /// A number with three digits.
 pub(super) fn three(number: f64) -> String {
-    words::number(format!("{number:.2e}").parse().unwrap_or(number))
+    numbers::number(format!("{number:.2e}").parse().unwrap_or(number))
 }
 
 /// A median in a table, with the 10th and 90th percentile.
 pub(super) fn spread(spread: &Spread) -> Cell {
-    let number = |x: Option<f64>| x.map_or("–".to_owned(), words::number);
+    let number = |x: Option<f64>| x.map_or("–".to_owned(), numbers::number);
     match spread.median {
         None => "–".into(),
         Some(median) => Cell::noted(
-            words::number(median),
+            numbers::number(median),
             vec![format!("[{}, {}]", number(spread.low), number(spread.high))],
         ),
     }

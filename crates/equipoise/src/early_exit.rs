@@ -10,11 +10,11 @@ use equipoise_record::Accuracy;
 
 use crate::attack::{Attack, Budget, Examples, Pgd, PgdConfig, PgdError, UnsupportedNorm};
 use crate::batch::{Images, predictions, select};
-use crate::deployed::{Deployment, Victim};
 use crate::evaluate::{Observer, Points, Stopping};
 use crate::model::equilibrium::Equilibrium;
 use crate::network::Network;
 use crate::readout::Readout;
+use crate::victim::{Deployment, Victim};
 
 /// The t of `early(t)`, and what it was chosen by.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ pub struct EarlyChoice {
 
 /// Why no t could be chosen.
 #[derive(Debug, thiserror::Error)]
-pub enum DefenseError {
+pub enum EarlyExitError {
     /// There is nothing to choose by.
     #[error("no examples to choose an early readout on: give at least one, 200 say")]
     NoPoints,
@@ -73,7 +73,7 @@ fn attack() -> Result<Pgd, PgdError> {
 ///
 /// # Errors
 ///
-/// [`DefenseError`] if there are no points, a label is not a class of the model, the budget is one of L1, or the
+/// [`EarlyExitError`] if there are no points, a label is not a class of the model, the budget is one of L1, or the
 /// observer cancels.
 pub fn choose_early(
     network: &dyn Network,
@@ -83,8 +83,8 @@ pub fn choose_early(
     seed: u64,
     batch: usize,
     observer: &dyn Observer,
-) -> Result<EarlyChoice, DefenseError> {
-    let model = network.equilibrium().ok_or(DefenseError::NoEquilibrium)?;
+) -> Result<EarlyChoice, EarlyExitError> {
+    let model = network.equilibrium().ok_or(EarlyExitError::NoEquilibrium)?;
     choose(model, deployment, points, budget, seed, batch, observer)
 }
 
@@ -96,18 +96,18 @@ fn choose(
     seed: u64,
     batch: usize,
     observer: &dyn Observer,
-) -> Result<EarlyChoice, DefenseError> {
+) -> Result<EarlyChoice, EarlyExitError> {
     if points.is_empty() {
-        return Err(DefenseError::NoPoints);
+        return Err(EarlyExitError::NoPoints);
     }
     if batch == 0 {
-        return Err(DefenseError::BatchSize);
+        return Err(EarlyExitError::BatchSize);
     }
     attack()?.check_norm(budget.norm())?;
     let classes = model.classes();
     if let Some(row) = points.labels().iter().position(|&label| label >= classes) {
         let (index, label) = (points.indices()[row], points.labels()[row]);
-        return Err(DefenseError::Label { index, label, classes });
+        return Err(EarlyExitError::Label { index, label, classes });
     }
     let attack = attack()?;
     let estimator = deployment.training_gradient.clone();
@@ -118,7 +118,7 @@ fn choose(
     let rows: Vec<usize> = (0..points.len()).collect();
     for rows in rows.chunks(batch) {
         if observer.cancelled() {
-            return Err(DefenseError::Cancelled);
+            return Err(EarlyExitError::Cancelled);
         }
         let images = select(points.images(), rows);
         let labels: Vec<usize> = rows.iter().map(|&row| points.labels()[row]).collect();
@@ -127,7 +127,7 @@ fn choose(
         let progress = Stopping::new(observer);
         let attacked = attack.run_with(&victim, &examples, budget, &progress).images;
         if progress.stopped() {
-            return Err(DefenseError::Cancelled);
+            return Err(EarlyExitError::Cancelled);
         }
         let clean = correct(model, &victim, steps, &images, &labels);
         let attacked = correct(model, &victim, steps, &attacked, &labels);
@@ -212,11 +212,11 @@ mod tests {
         let one = from_vec(vec![0.5; 64], [1, 1, 8, 8], &device);
         let strange = Points::new(vec![7], one, vec![10]).unwrap();
         let refused = choose_early(&*network, &deployment, &strange, &budget, 0, 1, &Quiet);
-        assert!(matches!(refused, Err(DefenseError::Label { index: 7, .. })));
+        assert!(matches!(refused, Err(EarlyExitError::Label { index: 7, .. })));
         let refused = choose_early(&*network, &deployment, &points(&*network, 2), &budget, 0, 0, &Quiet);
-        assert!(matches!(refused, Err(DefenseError::BatchSize)));
+        assert!(matches!(refused, Err(EarlyExitError::BatchSize)));
         let l1 = Budget::new(Norm::L1, 1.0).unwrap();
         let refused = choose_early(&*network, &deployment, &points(&*network, 2), &l1, 0, 1, &Quiet);
-        assert!(matches!(refused, Err(DefenseError::Norm(_))));
+        assert!(matches!(refused, Err(EarlyExitError::Norm(_))));
     }
 }

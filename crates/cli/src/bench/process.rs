@@ -52,7 +52,7 @@ impl Program {
 }
 
 /// A worker at work.
-pub struct Peer {
+pub struct Process {
     name: String,
     child: Child,
     // Dropped first: a worker ends with its input.
@@ -60,7 +60,7 @@ pub struct Peer {
     replies: BufReader<ChildStdout>,
 }
 
-impl Peer {
+impl Process {
     /// Starts a worker on a task, a model file and its input, and waits until it is ready.
     pub fn start(
         program: &Program,
@@ -78,12 +78,12 @@ impl Peer {
         let (Some(requests), Some(replies)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Error::Internal("a child without its pipes".into()));
         };
-        let mut peer = Self { name, child, requests: Some(requests), replies: BufReader::new(replies) };
-        let line = peer.line()?;
+        let mut process = Self { name, child, requests: Some(requests), replies: BufReader::new(replies) };
+        let line = process.line()?;
         if line != "{\"ready\":true}" {
-            return Err(input(format!("{}: said `{line}` instead of {{\"ready\":true}}", peer.name)));
+            return Err(input(format!("{}: said `{line}` instead of {{\"ready\":true}}", process.name)));
         }
-        Ok(peer)
+        Ok(process)
     }
 
     /// So many repetitions.
@@ -114,7 +114,7 @@ impl Peer {
     }
 }
 
-impl Drop for Peer {
+impl Drop for Process {
     fn drop(&mut self) {
         self.requests.take();
         // It has nothing left to say: whether it could be waited for changes nothing.

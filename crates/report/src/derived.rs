@@ -1,6 +1,6 @@
 //! What every format needs to know of a record: its setting in words, its counts, the parts that runs play.
 
-use crate::{ReportError, words};
+use crate::{ReportError, numbers};
 use equipoise_record::{Accuracy, Arm, AttackResult, Evaluation, Flag, RadiusResult, ReadoutResult, Verdict};
 
 /// What is judged: one model behind one readout at one radius.
@@ -52,14 +52,14 @@ pub(crate) fn subject(case: &Case) -> String {
         case.model.model,
         case.model.dataset,
         budget_of(case.model, case.eps),
-        words::images(case.model.count),
+        numbers::images(case.model.count),
         case.readout.name
     )
 }
 
 /// Where a number comes from: data set, budget, count.
 pub(crate) fn setting(model: &Evaluation) -> String {
-    format!("{}, {}, {}", model.dataset, budget(model), words::images(model.count))
+    format!("{}, {}, {}", model.dataset, budget(model), numbers::images(model.count))
 }
 
 /// Norm and radius: `L∞ ε = 8/255`.
@@ -68,7 +68,7 @@ pub(crate) fn budget(model: &Evaluation) -> String {
 }
 
 fn budget_of(model: &Evaluation, eps: f64) -> String {
-    format!("{} ε = {}", words::norm(&model.norm), words::eps(eps))
+    format!("{} ε = {}", numbers::norm(&model.norm), numbers::eps(eps))
 }
 
 /// Models that may be compared: those of one setting stand together, in the order of their first.
@@ -179,11 +179,11 @@ pub(crate) fn tried(readout: &ReadoutResult) -> String {
     };
     let estimators = distinct(false, |a| &a.estimator);
     let through = match estimators.len() {
-        1..=3 => words::list(&estimators),
+        1..=3 => numbers::list(&estimators),
         n => format!("{n} gradient estimators"),
     };
-    let white_box = format!("{} through {through}", words::list(&distinct(false, |a| &a.name)));
-    let black_box = format!("{} without gradients", words::list(&distinct(true, |a| &a.name)));
+    let white_box = format!("{} through {through}", numbers::list(&distinct(false, |a| &a.name)));
+    let black_box = format!("{} without gradients", numbers::list(&distinct(true, |a| &a.name)));
     match (estimators.is_empty(), readout.attacks.iter().any(|a| a.gradient().is_none())) {
         (true, false) => "no attack".to_owned(),
         (true, true) => black_box,

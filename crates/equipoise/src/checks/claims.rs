@@ -3,14 +3,11 @@
 //! | check | raised when |
 //! |---|---|
 //! | `unconfirmed-successes` | a success that an attack claimed was not confirmed by the deployed model |
-//!
-//! What other gradients and gradient-free attacks break beyond the ready-made ones is no check but the verdict itself
-//! ([`equipoise_verdict`]). Checks that need the model: [`crate::probe`].
 
 use equipoise_record::{Evidence, Flag, ReadoutResult};
 
 /// The checks of a readout's evaluation. A check that nothing was run for is absent.
-pub fn flags(result: &ReadoutResult) -> Vec<Flag> {
+pub fn of_runs(result: &ReadoutResult) -> Vec<Flag> {
     if result.attacks.is_empty() {
         return Vec::new();
     }

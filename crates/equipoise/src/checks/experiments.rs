@@ -1,4 +1,4 @@
-//! Probes for gradient obfuscation: small experiments on a deployed model whose outcome is known where gradients
+//! Checks that need the model: small experiments on it whose outcome is known where gradients
 //! can be trusted.
 //!
 //! | flag | what is done, on the first so many points classified correctly | raised when |
@@ -20,15 +20,15 @@ use crate::attack::{
     WhiteBox,
 };
 use crate::batch::{Images, predictions, select, to_vec};
-use crate::deployed::Victim;
 use crate::evaluate::{Observer, Outcome, Points, Settings, Stopping};
 use crate::loss::{CrossEntropy, Objective};
 use crate::plan::Subject;
 use crate::solve::StopReason;
+use crate::victim::Victim;
 
-/// Why probes were not finished.
+/// Why checks were not finished.
 #[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
+pub enum CheckError {
     /// The observer asked to stop.
     #[error("stopped before the checks for obfuscation were done")]
     Cancelled,
@@ -50,8 +50,8 @@ const FALL: f64 = 0.05;
 /// Largest ratio of residuals.
 const INFLATION: f64 = 2.0;
 
-/// The attack of so many steps that the probes are made with: PGD, or APGD-CE in L1 balls, where PGD does not search.
-fn searching(norm: Norm, steps: usize, keep_first: bool) -> Result<Box<dyn Attack>, ProbeError> {
+/// The attack of so many steps that the experiments are made with: PGD, or APGD-CE in L1 balls, where PGD does not search.
+fn searching(norm: Norm, steps: usize, keep_first: bool) -> Result<Box<dyn Attack>, CheckError> {
     Ok(match norm {
         Norm::Linf | Norm::L2 => Box::new(Pgd::new(PgdConfig { steps, keep_first, ..PgdConfig::default() })?),
         Norm::L1 => {
@@ -60,25 +60,25 @@ fn searching(norm: Norm, steps: usize, keep_first: bool) -> Result<Box<dyn Attac
     })
 }
 
-/// Makes all probes that the model admits, on the first `count` points that it classifies correctly. Without such
+/// Makes all experiments that the model admits, on the first `count` points that it classifies correctly. Without such
 /// points there are none.
 ///
 /// # Errors
 ///
-/// [`ProbeError::Cancelled`] if the observer asks to stop.
-pub fn flags(
+/// [`CheckError::Cancelled`] if the observer asks to stop.
+pub fn of_model(
     subject: &Subject<'_>,
     points: &Points,
     outcome: &Outcome,
     settings: &Settings,
     count: usize,
     observer: &dyn Observer,
-) -> Result<Vec<Flag>, ProbeError> {
+) -> Result<Vec<Flag>, CheckError> {
     let Subject { model, deployment, ref readout, .. } = *subject;
     let training = || deployment.training_gradient.clone();
     let victim = model.victim(deployment, readout.clone(), training());
     let Some(model) = model.equilibrium() else {
-        return flags_of(&*victim, None, points, outcome, settings, count, observer);
+        return of_victim(&*victim, None, points, outcome, settings, count, observer);
     };
     let solved = Victim::new(model, deployment, readout.clone(), training());
     let residuals = |images: &Images| {
@@ -88,7 +88,7 @@ pub fn flags(
         let converged = trajectory.stop_reasons().iter().map(|&stop| stop == StopReason::Converged);
         residuals.into_iter().zip(converged).collect()
     };
-    flags_of(&*victim, Some(&residuals), points, outcome, settings, count, observer)
+    of_victim(&*victim, Some(&residuals), points, outcome, settings, count, observer)
 }
 
 /// For each image its best relative residual, and whether its solve converged.
@@ -98,8 +98,8 @@ pub type Residuals<'a> = dyn Fn(&Images) -> Vec<(f64, bool)> + 'a;
 ///
 /// # Errors
 ///
-/// As for [`flags`].
-pub fn flags_of(
+/// As for [`of_model`].
+pub fn of_victim(
     victim: &dyn WhiteBox,
     residuals: Option<&Residuals<'_>>,
     points: &Points,
@@ -107,7 +107,7 @@ pub fn flags_of(
     settings: &Settings,
     count: usize,
     observer: &dyn Observer,
-) -> Result<Vec<Flag>, ProbeError> {
+) -> Result<Vec<Flag>, CheckError> {
     let correct = outcome.result.examples.iter().enumerate().filter(|(_, example)| example.clean_correct);
     let rows: Vec<usize> = correct.map(|(row, _)| row).take(count).collect();
     if rows.is_empty() {
@@ -135,11 +135,11 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     /// Something of each point, batch by batch.
-    fn each<T>(&self, of: impl Fn(&[usize]) -> Result<Vec<T>, ProbeError>) -> Result<Vec<T>, ProbeError> {
+    fn each<T>(&self, of: impl Fn(&[usize]) -> Result<Vec<T>, CheckError>) -> Result<Vec<T>, CheckError> {
         let mut all = Vec::with_capacity(self.rows.len());
         for rows in self.rows.chunks(self.settings.batch_size) {
             if self.observer.cancelled() {
-                return Err(ProbeError::Cancelled);
+                return Err(CheckError::Cancelled);
             }
             all.extend(of(rows)?);
             self.observer.advance(rows.len(), "");
@@ -152,7 +152,7 @@ impl Bench<'_> {
     }
 
     /// What an attack through the training gradient makes of some points.
-    fn attacked(&self, attack: &dyn Attack, budget: &Budget, rows: &[usize]) -> Result<Images, ProbeError> {
+    fn attacked(&self, attack: &dyn Attack, budget: &Budget, rows: &[usize]) -> Result<Images, CheckError> {
         let (images, labels) = (select(self.points.images(), rows), self.labels(rows));
         let indices: Vec<usize> = rows.iter().map(|&row| self.points.indices()[row]).collect();
         let examples = Examples {
@@ -164,10 +164,10 @@ impl Bench<'_> {
         };
         let progress = Stopping::new(self.observer);
         let attempt = attack.run_with(self.victim, &examples, budget, &progress);
-        if progress.stopped() { Err(ProbeError::Cancelled) } else { Ok(attempt.images) }
+        if progress.stopped() { Err(CheckError::Cancelled) } else { Ok(attempt.images) }
     }
 
-    fn gradients(&self) -> Result<Flag, ProbeError> {
+    fn gradients(&self) -> Result<Flag, CheckError> {
         let name = "zero-or-non-finite-gradients";
         let found = self.each(|rows| {
             let images = select(self.points.images(), rows);
@@ -198,7 +198,7 @@ impl Bench<'_> {
         })
     }
 
-    fn loss_by_eps(&self) -> Result<Flag, ProbeError> {
+    fn loss_by_eps(&self) -> Result<Flag, CheckError> {
         let name = "loss-not-monotone-in-eps";
         let given = self.settings.budget;
         let attack = searching(given.norm(), 10, false)?;
@@ -240,7 +240,7 @@ impl Bench<'_> {
         })
     }
 
-    fn unbounded(&self) -> Result<Flag, ProbeError> {
+    fn unbounded(&self) -> Result<Flag, CheckError> {
         let name = "survives-unbounded-budget";
         let pixels: usize = self.points.images().dims()[1..].iter().product();
         let norm = self.settings.budget.norm();
@@ -272,7 +272,7 @@ impl Bench<'_> {
     }
 
     /// `measure` gives each image's best relative residual, and whether its solve converged.
-    fn residuals(&self, measure: &Residuals<'_>) -> Result<Flag, ProbeError> {
+    fn residuals(&self, measure: &Residuals<'_>) -> Result<Flag, CheckError> {
         let name = "residual-inflated-by-attack";
         let found = self.each(|rows| {
             let [clean, attacked] =
@@ -325,9 +325,9 @@ mod tests {
     use crate::architecture::Architecture;
     use crate::architecture::Model;
     use crate::batch::from_vec;
-    use crate::deployed::Deployment;
     use crate::evaluate::{Cascade, Quiet, Run, run};
     use crate::readout::Readout;
+    use crate::victim::Deployment;
 
     /// An untrained model, and points labelled as it sees them.
     fn setting() -> (Box<dyn Model>, Points) {
@@ -354,7 +354,7 @@ mod tests {
         let outcome = run(&cascade, &points, &settings, &Quiet, None).unwrap();
         let subject =
             Subject { model: &*network, deployment: &deployment, readout, classes: 10, norm: Norm::Linf };
-        flags(&subject, &points, &outcome, &settings, count, &Quiet).unwrap()
+        of_model(&subject, &points, &outcome, &settings, count, &Quiet).unwrap()
     }
 
     fn value(flag: &Flag, name: &str) -> f64 {
