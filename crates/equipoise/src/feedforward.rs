@@ -2,8 +2,8 @@
 //!
 //! There is one readout and one gradient, and the gradient is the true one.
 
-use crate::attack::{Classifier, ValueAndGradient, WhiteBox};
-use crate::batch::{Images, Logits};
+use crate::attack::{Classifier, Question, ValueAndGradient, WhiteBox};
+use crate::batch::Logits;
 use crate::loss::Objective;
 use crate::model::feedforward::Feedforward;
 use crate::model::layers::Phase;
@@ -26,14 +26,14 @@ impl<M: Feedforward> Classifier for FeedforwardVictim<'_, M> {
         self.model.classes()
     }
 
-    fn logits(&self, images: &Images) -> Logits {
-        self.model.forward(images.clone(), &Phase::Evaluate)
+    fn answer(&self, question: &Question<'_>) -> Logits {
+        self.model.forward(question.images.clone(), &Phase::Evaluate)
     }
 }
 
 impl<M: Feedforward> WhiteBox for FeedforwardVictim<'_, M> {
-    fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
-        let (logits, pull_back) = self.model.linearize(images);
+    fn differentiate(&self, question: &Question<'_>, objective: &dyn Objective) -> ValueAndGradient {
+        let (logits, pull_back) = self.model.linearize(question.images);
         let (values, derivative) = objective.values_and_derivative(&logits);
         ValueAndGradient { gradient: pull_back(derivative), logits, values }
     }

@@ -63,6 +63,37 @@ impl ExampleRng {
     }
 }
 
+/// What the random numbers of one answer are drawn by, for a classifier that draws any: the same key, the same numbers.
+///
+/// Whoever asks says who he is, of which example, and how often he has asked about it, so that no two answers share
+/// numbers unless they are meant to, and neither batch nor order nor resumption changes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Who asks, such as `verdict`.
+    pub asker: &'static str,
+    /// Where the example stands in its data set.
+    pub index: usize,
+    /// Which of several independent starts of an attack; 0 elsewhere.
+    pub start: usize,
+    /// How often this was asked before.
+    pub draw: usize,
+}
+
+impl Key {
+    /// A generator for these numbers.
+    pub fn rng(&self) -> ExampleRng {
+        let Self { seed, asker, index, start, draw } = *self;
+        ExampleRng::new(seed, asker, index, draw).starting(start)
+    }
+
+    /// Keys of examples that are asked about for the first time.
+    pub fn first(seed: u64, asker: &'static str, indices: &[usize]) -> Vec<Self> {
+        indices.iter().map(|&index| Self { seed, asker, index, start: 0, draw: 0 }).collect()
+    }
+}
+
 /// For whatever else the `rand` crate can draw.
 impl RngCore for ExampleRng {
     fn next_u32(&mut self) -> u32 {

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::attack::{Classifier, ValueAndGradient, WarmStart, WhiteBox};
+use crate::attack::{Classifier, Question, ValueAndGradient, WarmStart, WhiteBox};
 use crate::batch::{Images, Logits};
 use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved};
 use crate::loss::Objective;
@@ -259,9 +259,9 @@ impl Classifier for Victim<'_> {
         self.model.classes()
     }
 
-    fn logits(&self, images: &Images) -> Logits {
+    fn answer(&self, question: &Question<'_>) -> Logits {
         let steps = self.readout.steps(self.deployment.solver.steps);
-        self.read(&self.forward(images, steps))
+        self.read(&self.forward(question.images, steps))
     }
 
     fn work(&self) -> Work {
@@ -270,35 +270,35 @@ impl Classifier for Victim<'_> {
 }
 
 impl WhiteBox for Victim<'_> {
-    fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
-        let (reading, gradient, forward) = self.gradient(images, objective);
-        self.answer(reading, gradient, &forward, objective)
+    fn differentiate(&self, question: &Question<'_>, objective: &dyn Objective) -> ValueAndGradient {
+        let (reading, gradient, forward) = self.gradient(question.images, objective);
+        self.answered(reading, gradient, &forward, objective)
     }
 
     /// Behind the readout `final`, with an estimator that looks at z* alone, the solve starts from the z* of the call
     /// before. Where the model converges it ends at the same fixed point in fewer steps; where it does not, the steps
     /// of both calls add up, and the state is another than the deployed one.
-    fn value_and_gradient_from(
+    fn differentiate_from(
         &self,
-        images: &Images,
+        question: &Question<'_>,
         objective: &dyn Objective,
         carried: &mut WarmStart,
     ) -> ValueAndGradient {
         let steps = self.deployment.solver.steps;
         if !self.readout.needs_only_the_best(steps) || !self.estimator.needs_only_the_best() {
-            return self.value_and_gradient(images, objective);
+            return self.differentiate(question, objective);
         }
         // Where the solve before broke down, this one begins from 0 again.
         let start = carried.rows().map(|rows| rows.clone().finite_or_zero());
-        let (reading, gradient, forward) = self.gradient_starting_at(start, images, objective);
+        let (reading, gradient, forward) = self.gradient_starting_at(start, question.images, objective);
         carried.keep(forward.trajectory.choose(StateChoice::Best));
-        self.answer(reading, gradient, &forward, objective)
+        self.answered(reading, gradient, &forward, objective)
     }
 }
 
 impl Victim<'_> {
     /// The readout's logits and values with an estimated gradient.
-    fn answer(
+    fn answered(
         &self,
         reading: Reading,
         gradient: Images,

@@ -6,7 +6,9 @@ mod attack_victims;
 use std::cell::RefCell;
 
 use attack_victims::{Altered, Linear, SIZE, TwoLayer, attempt, honest, images, labels, zero};
-use equipoise::attack::{self, Attack, Budget, Classifier, Examples, Norm, ValueAndGradient, WhiteBox};
+use equipoise::attack::{
+    self, Attack, Budget, Classifier, Examples, Norm, Question, ValueAndGradient, WhiteBox,
+};
 use equipoise::batch::{Images, Logits, predictions, select, to_vec};
 use equipoise::loss::Objective;
 
@@ -142,15 +144,15 @@ impl<W: Fn(&Images, Logits) -> Logits> Classifier for Watched<'_, W> {
         self.inner.classes()
     }
 
-    fn logits(&self, images: &Images) -> Logits {
-        (self.watch)(images, self.inner.logits(images))
+    fn answer(&self, question: &Question<'_>) -> Logits {
+        (self.watch)(question.images, self.inner.answer(question))
     }
 }
 
 impl<W: Fn(&Images, Logits) -> Logits> WhiteBox for Watched<'_, W> {
-    fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
-        let answer = self.inner.value_and_gradient(images, objective);
-        ValueAndGradient { logits: (self.watch)(images, answer.logits), ..answer }
+    fn differentiate(&self, question: &Question<'_>, objective: &dyn Objective) -> ValueAndGradient {
+        let answer = self.inner.differentiate(question, objective);
+        ValueAndGradient { logits: (self.watch)(question.images, answer.logits), ..answer }
     }
 }
 

@@ -6,7 +6,7 @@ mod common;
 use burn::tensor::Device;
 use common::uniform;
 use equipoise::attack::{
-    Attack, Attempt, Budget, Classifier, Examples, Norm, Pgd, PgdConfig, WarmStart, WhiteBox,
+    Attack, Attempt, Budget, Classifier, Examples, Norm, Pgd, PgdConfig, Question, WarmStart, WhiteBox,
 };
 use equipoise::batch::{Images, predictions, select, to_vec};
 use equipoise::gradient::Estimator;
@@ -15,6 +15,7 @@ use equipoise::model::deq::Deq;
 use equipoise::model::init::Init;
 use equipoise::model::linear::{FlattenStem, LinearHead};
 use equipoise::problems::{LinearCell, linear_deq};
+use equipoise::random::Key;
 use equipoise::readout::Readout;
 use equipoise::solve::SolverConfig;
 use equipoise::victim::{Deployment, Victim};
@@ -103,7 +104,8 @@ fn images_do_not_depend_on_the_batch() {
 fn keeps(victim: &dyn WhiteBox, images: &Images, labels: &[usize]) -> bool {
     let mut carried = WarmStart::default();
     let objective = CrossEntropy { labels: labels.to_vec() };
-    victim.value_and_gradient_from(images, &objective, &mut carried);
+    let keys = Key::first(0, "test", &(0..labels.len()).collect::<Vec<_>>());
+    victim.differentiate_from(&Question { images, keys: &keys }, &objective, &mut carried);
     carried.rows().is_some()
 }
 

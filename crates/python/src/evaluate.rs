@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use equipoise::attack::{self, Budget, Norm};
+use equipoise::attack::{self, Budget, Expectation, Norm, WhiteBox};
 use equipoise::batch::{from_vec, to_vec};
 use equipoise::burn::tensor::Device;
 use equipoise::checks;
@@ -44,6 +44,8 @@ pub struct Options {
     eps: f64,
     seed: u64,
     batch_size: usize,
+    /// The model's answers that each answer to an attack is the mean of.
+    draws: usize,
     /// Seconds.
     time_limit: Option<f64>,
     /// Attacks that were asked for and cannot be run, and why.
@@ -145,19 +147,21 @@ fn run(
     watch: &Watch,
     caller: &Caller,
 ) -> PyResult<(String, Outcome)> {
+    let expectation = Expectation::new(model, options.draws);
+    let victim: &dyn WhiteBox = if options.draws > 1 { &expectation } else { model };
     let mut cascade = Cascade::new("final", model);
     let mut names = Vec::new();
     for attack in attacks {
         let attack = attack.called_by(caller);
         names.push(attack.name());
         let queries = attack.queries(options.classes, budget.norm());
-        let work = 3.0 * queries.gradients as f64 + queries.logits as f64;
+        let work = options.draws as f64 * (3.0 * queries.gradients as f64 + queries.logits as f64);
         // Attacks without gradients come last: what only they break says that the gradient hides something.
         if attack.needs_gradients() {
-            cascade.opening.push(Run::new(attack, GRADIENT, model).costing(work));
+            cascade.opening.push(Run::new(attack, GRADIENT, victim).costing(work));
         } else {
             let start = cascade.gradient_free.len();
-            cascade.gradient_free.push(Run::new(attack, "none", model).starting(start).costing(work));
+            cascade.gradient_free.push(Run::new(attack, "none", victim).starting(start).costing(work));
         }
     }
     let settings = Settings { budget, seed: options.seed, batch_size: options.batch_size };
@@ -185,6 +189,7 @@ fn run(
         "time_limit": options.time_limit,
         "eps": [options.eps],
         "batch_size": options.batch_size,
+        "draws": options.draws,
     });
     if let Some(known) = configuration.as_object_mut() {
         known.extend(extra);

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use equipoise::attack::{Classifier, ValueAndGradient, WhiteBox};
-use equipoise::batch::{Images, Logits, from_vec, to_vec};
+use equipoise::attack::{Classifier, Question, ValueAndGradient, WhiteBox};
+use equipoise::batch::{Logits, from_vec, to_vec};
 use equipoise::burn::tensor::Device;
 use equipoise::loss::Objective;
 use pyo3::prelude::*;
@@ -42,7 +42,8 @@ impl Classifier for Foreign {
         self.classes
     }
 
-    fn logits(&self, images: &Images) -> Logits {
+    fn answer(&self, question: &Question<'_>) -> Logits {
+        let images = question.images;
         let (object, shape, classes) = (self.object.clone(), images.dims(), self.classes);
         let pixels = to_vec(images.clone());
         let logits = self.caller.call(move |py| {
@@ -54,7 +55,8 @@ impl Classifier for Foreign {
 }
 
 impl WhiteBox for Foreign {
-    fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
+    fn differentiate(&self, question: &Question<'_>, objective: &dyn Objective) -> ValueAndGradient {
+        let images = question.images;
         let (object, shape, classes) = (self.object.clone(), images.dims(), self.classes);
         let pixels = to_vec(images.clone());
         let linearised = self.caller.call(move |py| {

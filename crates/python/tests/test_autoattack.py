@@ -10,6 +10,7 @@ import torch
 from conftest import Counting, distances, points
 from equipoise import AutoAttack
 from equipoise.autoattack.state import EvaluationState
+from mdeq import MODELS
 
 EPS = {"Linf": 0.03, "L2": 0.15, "L1": 1.5}
 
@@ -172,8 +173,6 @@ def test_versions(linear):
 
 def test_what_there_is_not_is_refused_by_name(linear):
     model, x, y = linear
-    with pytest.raises(ValueError, match="expectation over transformation"):
-        AutoAttack(model, version="rand")
     with pytest.raises(ValueError, match="TensorFlow"):
         AutoAttack(model, is_tf_model=True)
     with pytest.raises(ValueError, match="version is 'fast'"):
@@ -187,8 +186,12 @@ def test_what_there_is_not_is_refused_by_name(linear):
     attack = custom(model, "apgd-ce")
     with pytest.raises(AttributeError, match="n_iter"):
         attack.apgd.n_iters = 3
+    attack = custom(model, "apgd-ce", "apgd-t")
     attack.apgd.eot_iter = 20
-    with pytest.raises(ValueError, match="eot_iter is 20"):
+    with pytest.raises(ValueError, match="eot_iter is 20 of apgd and 1 of apgd_targeted"):
+        attack.run_standard_evaluation(x, y)
+    attack.apgd.eot_iter = attack.apgd_targeted.eot_iter = 0
+    with pytest.raises(ValueError, match="draws 0: give a whole number from 1"):
         attack.run_standard_evaluation(x, y)
     attack = custom(model, "square")
     attack.square.resc_schedule = True
@@ -197,6 +200,44 @@ def test_what_there_is_not_is_refused_by_name(linear):
     for names in (["pgd"], [], ["square", "square"]):
         with pytest.raises(ValueError, match="attacks_to_run"):
             custom(model, *names).run_standard_evaluation(x, y)
+
+
+def test_a_randomised_model_is_attacked_through_the_mean_of_its_draws(capsys):
+    """Noise as large as the gradient: single draws lead nowhere, their mean does."""
+    torch.manual_seed(3)
+    w = torch.randn(2, 3 * 36)
+    calls = []
+
+    def model(x):
+        calls.append(len(x))
+        # The way back is noise about the true gradient, from draw to draw: what a stochastic defence does to an attack.
+        noisy = w + 6 * torch.randn_like(w)
+        flat = x.flatten(1) - 0.5
+        return flat.detach() @ w.T + (flat - flat.detach()) @ noisy.T
+
+    x = torch.rand(60, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+    y = model(x).argmax(1)
+    margin = (x.flatten(1) - 0.5) @ (w[0] - w[1])
+    eps = 4 * float(margin.abs().median() / (w[0] - w[1]).abs().sum())
+
+    def left(draws):
+        torch.manual_seed(0)
+        return equipoise.evaluate(model, x, y, eps=eps, attacks="pgd-4", draws=draws).robust_accuracy
+
+    assert left(20) < left(1) - 0.1
+    torch.manual_seed(0)
+    attack = AutoAttack(model, eps=eps, version="rand", seed=0)
+    assert attack.attacks_to_run == ["apgd-ce", "apgd-dlr"] and (attack.apgd.n_restarts, attack.apgd.eot_iter) == (1, 20)
+    attack.apgd.n_iter = 5
+    calls.clear()
+    x_adv = attack.run_standard_evaluation(x, y)
+    assert len(calls) > 5 * 20 and attack.result.record["models"][0]["configuration"]["draws"] == 20
+    assert distances(x, x_adv, "Linf").max() <= eps + 1e-6 and attack.result.robust_accuracy < left(1)
+    assert "using rand version including apgd-ce, apgd-dlr" in capsys.readouterr().out
+    attack.set_version("standard")
+    assert attack.apgd.eot_iter == 1
+    with pytest.raises(ValueError, match="draws 3: a DEQ"):
+        equipoise.evaluate(equipoise.load(MODELS / "cifar10-mdeq-small-standard.safetensors"), x, y, eps=eps, draws=3)
 
 
 def test_in_l1_only_apgd_searches(linear):

@@ -1,7 +1,7 @@
 //! Planted gradients: white boxes whose gradient is wrong by a known amount.
 
 use burn::tensor::Tensor;
-use equipoise::attack::{Classifier, ValueAndGradient, WhiteBox};
+use equipoise::attack::{Classifier, Question, ValueAndGradient, WhiteBox};
 use equipoise::batch::{Images, Logits, from_vec, to_vec};
 use equipoise::evaluate::Points;
 use equipoise::loss::Objective;
@@ -101,8 +101,8 @@ impl Classifier for Turned<'_> {
         self.inner.classes()
     }
 
-    fn logits(&self, images: &Images) -> Logits {
-        self.inner.logits(images)
+    fn answer(&self, question: &Question<'_>) -> Logits {
+        self.inner.answer(question)
     }
 
     fn work(&self) -> Work {
@@ -111,8 +111,9 @@ impl Classifier for Turned<'_> {
 }
 
 impl WhiteBox for Turned<'_> {
-    fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
-        let answer = self.inner.value_and_gradient(images, objective);
+    fn differentiate(&self, question: &Question<'_>, objective: &dyn Objective) -> ValueAndGradient {
+        let images = question.images;
+        let answer = self.inner.differentiate(question, objective);
         let (pixels, size) = (to_vec(images.clone()), self.origins.size);
         let mut gradient = to_vec(answer.gradient);
         for (image, gradient) in pixels.chunks_exact(size).zip(gradient.chunks_exact_mut(size)) {
@@ -143,16 +144,16 @@ impl Classifier for Rounded<'_> {
         self.inner.classes()
     }
 
-    fn logits(&self, images: &Images) -> Logits {
-        self.inner.logits(&self.rounded(images))
+    fn answer(&self, question: &Question<'_>) -> Logits {
+        self.inner.answer(&question.about(&self.rounded(question.images)))
     }
 }
 
 impl WhiteBox for Rounded<'_> {
-    fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
-        let logits = self.logits(images);
+    fn differentiate(&self, question: &Question<'_>, objective: &dyn Objective) -> ValueAndGradient {
+        let logits = self.answer(question);
         let values = objective.values(logits.clone());
-        ValueAndGradient { logits, values, gradient: images.zeros_like() }
+        ValueAndGradient { logits, values, gradient: question.images.zeros_like() }
     }
 }
 
@@ -181,15 +182,15 @@ impl Classifier for Loud<'_> {
         self.inner.classes()
     }
 
-    fn logits(&self, images: &Images) -> Logits {
-        self.inner.logits(images) * self.factor
+    fn answer(&self, question: &Question<'_>) -> Logits {
+        self.inner.answer(question) * self.factor
     }
 }
 
 impl WhiteBox for Loud<'_> {
-    fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
+    fn differentiate(&self, question: &Question<'_>, objective: &dyn Objective) -> ValueAndGradient {
         let louder = Louder { of: objective, factor: self.factor };
-        let answer = self.inner.value_and_gradient(images, &louder);
+        let answer = self.inner.differentiate(question, &louder);
         ValueAndGradient { logits: answer.logits * self.factor, ..answer }
     }
 }

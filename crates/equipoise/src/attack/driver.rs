@@ -6,14 +6,15 @@
 //! history of an example is then one small struct, and no example sees another; only the batches that the victim is
 //! asked about become tensors.
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 
 use super::classes::rivals;
 use super::progress::{Progress, Step};
-use super::{Attempt, Budget, Examples, Queries, ValueAndGradient, WhiteBox};
+use super::{Attempt, Budget, Examples, Queries, Question, ValueAndGradient, WhiteBox};
 use crate::batch::{Images, Logits, from_vec, predictions, to_vec};
 use crate::loss::Objective;
-use crate::random::ExampleRng;
+use crate::random::{ExampleRng, Key};
 
 /// How often an attack searches, and what one search asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +79,8 @@ pub struct Answer {
 /// One search, for the examples that it is for. They are named by their rows in the batch under attack.
 pub struct Search<'a> {
     victim: &'a dyn WhiteBox,
+    /// How often the victim was asked about each example.
+    asked: RefCell<Vec<usize>>,
     examples: &'a Examples<'a>,
     budget: &'a Budget,
     progress: &'a dyn Progress,
@@ -138,6 +141,7 @@ impl<'a> Search<'a> {
         let count = examples.labels.len();
         Self {
             victim,
+            asked: RefCell::new(vec![0; count]),
             examples,
             budget,
             progress,
@@ -166,7 +170,8 @@ impl<'a> Search<'a> {
         if self.examples.labels.is_empty() {
             return;
         }
-        let logits = self.victim.logits(self.examples.images);
+        let keys = self.keys(0..self.examples.labels.len());
+        let logits = self.victim.answer(&Question { images: self.examples.images, keys: &keys });
         for (row, class) in predictions(&logits).into_iter().enumerate() {
             self.claimed[row] = class != Some(self.examples.labels[row]);
         }
@@ -196,7 +201,7 @@ impl<'a> Search<'a> {
         Attempt { images: from_vec(self.found, shape, &device), claimed: self.claimed }
     }
 
-    /// The victim, for questions that [`Self::gradients`], [`Self::values`] and [`Self::fooled`] do not ask.
+    /// The victim, for questions that [`Self::gradients`], [`Self::values`] and [`Self::fooled`] do not ask; by [`Self::ask`].
     pub fn victim(&self) -> &'a dyn WhiteBox {
         self.victim
     }
@@ -283,7 +288,8 @@ impl<'a> Search<'a> {
     /// Asks about images, given with the rows of their examples, for the objective's value and gradient. The objective
     /// is one of these examples, in this order.
     pub fn gradients(&self, points: &[(usize, &[f32])], objective: &dyn Objective) -> Vec<Answer> {
-        self.answers(points, self.victim.value_and_gradient(&self.images(points), objective))
+        let answer = self.ask(points, |question| self.victim.differentiate(question, objective));
+        self.answers(points, answer)
     }
 
     /// What a victim's answer says of each of these images.
@@ -300,7 +306,7 @@ impl<'a> Search<'a> {
 
     /// Asks about images, given with the rows of their examples, for the objective's value alone.
     pub fn values(&self, points: &[(usize, &[f32])], objective: &dyn Objective) -> Vec<Answer> {
-        let logits = self.victim.logits(&self.images(points));
+        let logits = self.ask(points, |question| self.victim.answer(question));
         let fooled = self.wrong(points, &logits);
         let values = to_vec(objective.values(logits)).into_iter().zip(fooled);
         values.map(|(value, fooled)| Answer { value, fooled, gradient: Vec::new() }).collect()
@@ -308,12 +314,31 @@ impl<'a> Search<'a> {
 
     /// Asks whether images, given with the rows of their examples, are misclassified.
     pub fn fooled(&self, points: &[(usize, &[f32])]) -> Vec<bool> {
-        self.wrong(points, &self.victim.logits(&self.images(points)))
+        self.wrong(points, &self.ask(points, |question| self.victim.answer(question)))
     }
 
     fn wrong(&self, points: &[(usize, &[f32])], logits: &Logits) -> Vec<bool> {
         let classes = predictions(logits).into_iter().zip(points);
         classes.map(|(class, &(row, _))| class != Some(self.label(row))).collect()
+    }
+
+    /// A question to the victim about images, given with the rows of their examples. Each has a key of its own, so that a
+    /// victim that draws random numbers draws new ones.
+    pub fn ask<T>(&self, points: &[(usize, &[f32])], of: impl FnOnce(&Question<'_>) -> T) -> T {
+        let keys = self.keys(points.iter().map(|&(row, _)| row));
+        of(&Question { images: &self.images(points), keys: &keys })
+    }
+
+    /// The keys of another question about the examples in these rows.
+    fn keys(&self, rows: impl Iterator<Item = usize>) -> Vec<Key> {
+        let Examples { seed, indices, start, .. } = *self.examples;
+        let mut asked = self.asked.borrow_mut();
+        rows.map(|row| {
+            let draw = asked[row];
+            asked[row] += 1;
+            Key { seed, asker: "attack", index: indices[row], start, draw }
+        })
+        .collect()
     }
 
     /// Images as the victim takes them, `[N, C, H, W]`.

@@ -17,6 +17,7 @@ mod progress;
 mod noise;
 mod warm_start;
 mod driver;
+mod expectation;
 mod pgd;
 mod apgd;
 mod fab;
@@ -29,6 +30,7 @@ pub use apgd::{Apgd, ApgdConfig, ApgdError, ApgdLoss, checkpoints};
 pub use budget::{Budget, BudgetError, Norm};
 pub use classes::TooFewClasses;
 pub use driver::{Answer, Schedule, Search};
+pub use expectation::Expectation;
 pub use fab::{Fab, FabConfig, FabError, Nearest};
 pub use names::{AttackFamily, AttackNameError, Counts, ParsedName, parse, set};
 pub use noise::Noise;
@@ -40,20 +42,51 @@ pub use warm_start::WarmStart;
 
 use crate::batch::{Images, Logits, Values};
 use crate::loss::Objective;
+use crate::random::Key;
 use crate::work::Work;
+
+/// Images that a classifier is asked about, with the key of the random numbers that it may draw for each.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// `[N, C, H, W]`.
+    pub images: &'a Images,
+    /// One for each image.
+    pub keys: &'a [Key],
+}
+
+impl<'a> Question<'a> {
+    /// The same question about other images of these examples.
+    pub fn about<'b>(&self, images: &'b Images) -> Question<'b>
+    where
+        'a: 'b,
+    {
+        Question { images, keys: self.keys }
+    }
+}
 
 /// A model that can only be asked for its answer.
 pub trait Classifier {
     /// Number of classes K.
     fn classes(&self) -> usize;
 
-    /// Logits `[N, K]` of the deployed model on images `[N, C, H, W]`.
-    fn logits(&self, images: &Images) -> Logits;
+    /// Logits `[N, K]` of the deployed model. One that draws random numbers draws them by the keys.
+    fn answer(&self, question: &Question<'_>) -> Logits;
+
+    /// Logits `[N, K]` of images `[N, C, H, W]` whose keys do not matter: each is that of its row.
+    fn logits(&self, images: &Images) -> Logits {
+        let keys = unkeyed(images);
+        self.answer(&Question { images, keys: &keys })
+    }
 
     /// The work done so far, counted per example. A model without a cell has none.
     fn work(&self) -> Work {
         Work::default()
     }
+}
+
+/// Keys by row.
+fn unkeyed(images: &Images) -> Vec<Key> {
+    Key::first(0, "row", &(0..images.dims()[0]).collect::<Vec<_>>())
 }
 
 /// What a white box answers for a batch.
@@ -70,19 +103,25 @@ pub struct ValueAndGradient {
 /// A model whose gradient can be had, or at least estimated.
 pub trait WhiteBox: Classifier {
     /// Value and estimated gradient of an objective.
-    fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient;
+    fn differentiate(&self, question: &Question<'_>, objective: &dyn Objective) -> ValueAndGradient;
 
     /// Value and estimated gradient of an objective, with solves that go on from what the call before kept for these
-    /// examples at images nearby. The answer may differ from that of [`Self::value_and_gradient`], which begins from
-    /// nothing, and is never a verdict. A white box without anything to continue answers as ever, and keeps nothing.
-    fn value_and_gradient_from(
+    /// examples at images nearby. The answer may differ from that of [`Self::differentiate`], which begins from nothing,
+    /// and is never a verdict. A white box without anything to continue answers as ever, and keeps nothing.
+    fn differentiate_from(
         &self,
-        images: &Images,
+        question: &Question<'_>,
         objective: &dyn Objective,
         warm_start: &mut WarmStart,
     ) -> ValueAndGradient {
         let _ = warm_start;
-        self.value_and_gradient(images, objective)
+        self.differentiate(question, objective)
+    }
+
+    /// Value and estimated gradient at images `[N, C, H, W]` whose keys do not matter: each is that of its row.
+    fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
+        let keys = unkeyed(images);
+        self.differentiate(&Question { images, keys: &keys }, objective)
     }
 }
 

@@ -214,8 +214,9 @@ impl Pgd {
         if !self.config.warm_start {
             return search.gradients(&points, objective.as_ref());
         }
-        let images = search.images(&points);
-        let answer = search.victim().value_and_gradient_from(&images, objective.as_ref(), warm_start);
+        let victim = search.victim();
+        let answer = search
+            .ask(&points, |question| victim.differentiate_from(question, objective.as_ref(), warm_start));
         let mut answers = search.answers(&points, answer);
         if self.config.keep_first {
             // Wrong answers of a continued solve are replaced by those of the deployed forward pass.

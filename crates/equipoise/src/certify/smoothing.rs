@@ -18,10 +18,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::attack::{Classifier, Norm, Step};
+use crate::attack::{Classifier, Norm, Question, Step};
 use crate::batch::{from_vec, predictions, select, to_vec};
 use crate::evaluate::{Observer, Points};
-use crate::random::ExampleRng;
+use crate::random::{ExampleRng, Key};
 use crate::solve::{SolverConfig, StopScope};
 
 /// The method's settings.
@@ -262,14 +262,17 @@ impl Draws<'_> {
         });
         let [_, channels, height, width] = self.shape;
         let images = from_vec(noisy, [draws.len(), channels, height, width], &self.device);
-        predictions(&self.classifier.logits(&images))
+        // A classifier that draws random numbers itself draws others for each noisy image.
+        let key = |&draw: &usize| Key { seed, asker: "smoothing", index, start: 0, draw };
+        let keys: Vec<Key> = draws.iter().map(key).collect();
+        predictions(&self.classifier.answer(&Question { images: &images, keys: &keys }))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::{Images, Logits};
+    use crate::batch::Logits;
     use crate::evaluate::Quiet;
 
     /// Two classes by the sign of w·x + b on 4 pixels, so that everything about its vote is known: the vote of x is the
@@ -292,8 +295,8 @@ mod tests {
             2
         }
 
-        fn logits(&self, images: &Images) -> Logits {
-            let values = to_vec(images.clone());
+        fn answer(&self, question: &Question<'_>) -> Logits {
+            let (images, values) = (question.images, to_vec(question.images.clone()));
             let logits = values.chunks(4).flat_map(|x| [0.0, margin(x) as f32]).collect();
             from_vec(logits, [values.len() / 4, 2], &images.device())
         }

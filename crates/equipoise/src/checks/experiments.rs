@@ -17,12 +17,13 @@ use equipoise_record::{Evidence, Flag};
 
 use crate::attack::{
     Apgd, ApgdConfig, ApgdError, Attack, Budget, BudgetError, Examples, Norm, Pgd, PgdConfig, PgdError,
-    WhiteBox,
+    Question, WhiteBox,
 };
 use crate::batch::{Images, predictions, select, to_vec};
 use crate::evaluate::{Observer, Outcome, Points, Settings, Stopping};
 use crate::loss::{CrossEntropy, Objective};
 use crate::plan::Subject;
+use crate::random::Key;
 use crate::solve::StopReason;
 use crate::victim::Victim;
 
@@ -167,13 +168,20 @@ impl Bench<'_> {
         if progress.stopped() { Err(CheckError::Cancelled) } else { Ok(attempt.images) }
     }
 
+    fn keys(&self, rows: &[usize]) -> Vec<Key> {
+        let indices: Vec<usize> = rows.iter().map(|&row| self.points.indices()[row]).collect();
+        Key::first(self.settings.seed, "checks", &indices)
+    }
+
     fn gradients(&self) -> Result<Flag, CheckError> {
         let name = "zero-or-non-finite-gradients";
         let found = self.each(|rows| {
             let images = select(self.points.images(), rows);
             let size = images.dims()[1..].iter().product::<usize>().max(1);
             let objective = CrossEntropy { labels: self.labels(rows) };
-            let gradient = to_vec(self.victim.value_and_gradient(&images, &objective).gradient);
+            let keys = self.keys(rows);
+            let question = Question { images: &images, keys: &keys };
+            let gradient = to_vec(self.victim.differentiate(&question, &objective).gradient);
             let kinds = gradient.chunks(size).map(|entries| {
                 let finite = entries.iter().all(|entry| entry.is_finite());
                 (finite && entries.iter().all(|&entry| entry == 0.0), !finite)
@@ -213,7 +221,9 @@ impl Bench<'_> {
             let mut by_point = vec![Vec::with_capacity(radii.len()); rows.len()];
             for budget in &budgets {
                 let attacked = self.attacked(attack.as_ref(), budget, rows)?;
-                let losses = to_vec(objective.values(self.victim.logits(&attacked)));
+                let keys = self.keys(rows);
+                let question = Question { images: &attacked, keys: &keys };
+                let losses = to_vec(objective.values(self.victim.answer(&question)));
                 by_point.iter_mut().zip(losses).for_each(|(row, loss)| row.push(f64::from(loss)));
             }
             Ok(by_point)
@@ -404,19 +414,19 @@ mod tests {
             fn classes(&self) -> usize {
                 self.0.classes()
             }
-            fn logits(&self, images: &Images) -> crate::batch::Logits {
-                self.0.logits(images) * 1e9
+            fn answer(&self, question: &Question<'_>) -> crate::batch::Logits {
+                self.0.answer(question) * 1e9
             }
         }
         impl WhiteBox for Loud<'_> {
-            fn value_and_gradient(
+            fn differentiate(
                 &self,
-                images: &Images,
+                question: &Question<'_>,
                 _: &dyn Objective,
             ) -> crate::attack::ValueAndGradient {
-                let logits = crate::attack::Classifier::logits(self, images);
+                let logits = crate::attack::Classifier::answer(self, question);
                 let values = logits.clone().sum_dim(1).flatten(0, 1) * 0.0;
-                crate::attack::ValueAndGradient { logits, values, gradient: images.zeros_like() }
+                crate::attack::ValueAndGradient { logits, values, gradient: question.images.zeros_like() }
             }
         }
         let deployment = Deployment::exact();

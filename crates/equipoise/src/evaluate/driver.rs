@@ -14,8 +14,9 @@ use super::ledger::{Cost, Findings, Ledger, Outcome};
 use super::observer::{Observer, Stopping};
 use super::order::{Order, TimeLimit};
 use super::points::Points;
-use crate::attack::{Classifier, Examples, Progress, Step};
+use crate::attack::{Classifier, Examples, Progress, Question, Step};
 use crate::batch::{Images, from_vec, predictions, select, to_vec};
+use crate::random::Key;
 use crate::work::Work;
 
 /// Most examples of a batch under a time limit: of one that is stopped nothing, or little, is left.
@@ -80,7 +81,7 @@ pub fn run_with(
     if let Some(journal) = journal.as_deref_mut() {
         let fingerprint = Fingerprint::new(cascade, points, settings, limit, smaller);
         journal.replay(&fingerprint, &settings.budget, &mut ledger)?;
-        if verify(cascade, &ledger, settings.batch_size, journal, observer)?.is_break() {
+        if verify(cascade, &ledger, settings, journal, observer)?.is_break() {
             return Ok(ledger.outcome(cascade, limit, false));
         }
     }
@@ -97,7 +98,7 @@ pub fn run_with(
         if observer.cancelled() {
             return Ok(driver.ledger.outcome(cascade, limit, false));
         }
-        let findings = classify(cascade, points, rows)?;
+        let findings = classify(cascade, points, rows, settings.seed)?;
         if observer.failed() {
             return Ok(driver.ledger.outcome(cascade, limit, false));
         }
@@ -274,7 +275,7 @@ impl Driver<'_, '_, '_> {
             });
         }
         // Victim and judge may share a work counter, so the two are never measured at the same time.
-        let (predictions, verified) = judge(self.cascade.judge, &stored)?;
+        let (predictions, verified) = judge(self.cascade.judge, (points, rows), settings.seed, &stored)?;
         let cost = Cost { seconds: seconds + verified.seconds, work: spent + verified.work };
         let (rows, claimed) = (rows.to_vec(), attempt.claimed);
         Ok(Findings { run: Some(number), rows, predictions, claimed, images, cost })
@@ -308,8 +309,13 @@ impl Progress for Watch<'_> {
 }
 
 /// The clean pass over one batch.
-fn classify(cascade: &Cascade<'_>, points: &Points, rows: &[usize]) -> Result<Findings, EvaluateError> {
-    let (predictions, cost) = judge(cascade.judge, &select(points.images(), rows))?;
+fn classify(
+    cascade: &Cascade<'_>,
+    points: &Points,
+    rows: &[usize],
+    seed: u64,
+) -> Result<Findings, EvaluateError> {
+    let (predictions, cost) = judge(cascade.judge, (points, rows), seed, &select(points.images(), rows))?;
     let claimed = vec![false; rows.len()];
     Ok(Findings { run: None, rows: rows.to_vec(), predictions, claimed, images: Vec::new(), cost })
 }
@@ -319,7 +325,7 @@ fn classify(cascade: &Cascade<'_>, points: &Points, rows: &[usize]) -> Result<Fi
 fn verify(
     cascade: &Cascade<'_>,
     ledger: &Ledger<'_>,
-    batch_size: usize,
+    settings: &Settings,
     journal: &Journal,
     observer: &dyn Observer,
 ) -> Result<ControlFlow<()>, EvaluateError> {
@@ -328,11 +334,11 @@ fn verify(
         return Ok(ControlFlow::Continue(()));
     }
     observer.stage("verifying what was kept", fooled.len());
-    for rows in fooled.chunks(batch_size) {
+    for rows in fooled.chunks(settings.batch_size) {
         if observer.cancelled() {
             return Ok(ControlFlow::Break(()));
         }
-        let (classes, _) = judge(cascade.judge, &ledger.stored(rows))?;
+        let (classes, _) = judge(cascade.judge, (ledger.points, rows), settings.seed, &ledger.stored(rows))?;
         if observer.failed() {
             return Ok(ControlFlow::Break(()));
         }
@@ -346,11 +352,19 @@ fn verify(
     Ok(ControlFlow::Continue(()))
 }
 
-/// The judge's classes, and what they took.
-fn judge(judge: &dyn Classifier, images: &Images) -> Result<(Vec<Option<usize>>, Cost), EvaluateError> {
+/// The judge's classes of images of the points in these rows, and what they took. A judge that draws random numbers draws the
+/// same ones for an example whenever it is asked: a verdict is one draw, which nobody had seen before.
+fn judge(
+    judge: &dyn Classifier,
+    (points, rows): (&Points, &[usize]),
+    seed: u64,
+    images: &Images,
+) -> Result<(Vec<Option<usize>>, Cost), EvaluateError> {
     let started = Instant::now();
     let before: Work = judge.work();
-    let logits = judge.logits(images);
+    let indices: Vec<usize> = rows.iter().map(|&row| points.indices()[row]).collect();
+    let keys = Key::first(seed, "verdict", &indices);
+    let logits = judge.answer(&Question { images, keys: &keys });
     let (examples, classes) = (images.dims()[0], judge.classes());
     if logits.dims() != [examples, classes] {
         return Err(EvaluateError::Logits { returned: logits.dims(), examples, classes });

@@ -15,7 +15,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use equipoise_files::{seal, unseal, write_atomically};
+use equipoise_files::{seal, sha256, unseal, write_atomically};
 use equipoise_record::Flag;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -27,7 +27,6 @@ use super::order::TimeLimit;
 use super::points::Points;
 use crate::attack::{Budget, Norm};
 use crate::batch::to_vec;
-use crate::random::fnv1a;
 use crate::work::Work;
 
 /// The part that says which examples were evaluated.
@@ -39,7 +38,7 @@ const EPS: &str = "eps";
 const CARRIED: &str = "what fell at a smaller radius (hash)";
 
 /// Version of the folder's layout.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// Why a journal cannot be used.
 #[derive(Debug, Error)]
@@ -110,7 +109,7 @@ pub(super) struct Fingerprint {
     /// Hashes of the images, the labels and the indices, example by example, all in one: those of the first
     /// examples are part of it, so that more may come after them.
     #[serde(skip)]
-    examples: Vec<u64>,
+    examples: Vec<String>,
 }
 
 impl Fingerprint {
@@ -141,8 +140,7 @@ impl Fingerprint {
         }
         if let Some(smaller) = smaller {
             let fallen = smaller.breaks.iter().map(|breaks| format!("{breaks:?}")).collect::<String>();
-            let carried = format!("{:016x}", fnv1a(fallen.as_bytes()));
-            parts.insert(CARRIED.to_owned(), carried);
+            parts.insert(CARRIED.to_owned(), sha256(fallen.as_bytes()));
             parts.insert("number of images after a smaller radius".to_owned(), count.to_string());
         }
         for (k, (arm, run)) in cascade.runs().into_iter().enumerate() {
@@ -155,7 +153,7 @@ impl Fingerprint {
                 let mut bytes = (points.indices()[row] as u64).to_le_bytes().to_vec();
                 bytes.extend((points.labels()[row] as u64).to_le_bytes());
                 bytes.extend(pixels[row * size..][..size].iter().flat_map(|pixel| pixel.to_le_bytes()));
-                fnv1a(&bytes)
+                sha256(&bytes)
             })
             .collect();
         Self { version: VERSION, count, parts, examples }
@@ -163,8 +161,7 @@ impl Fingerprint {
 
     /// One hash of the first `count` examples; of all if there are fewer.
     fn hash_of_first(&self, count: usize) -> String {
-        let bytes: Vec<u8> = self.examples.iter().take(count).flat_map(|hash| hash.to_le_bytes()).collect();
-        format!("{:016x}", fnv1a(&bytes))
+        sha256(self.examples[..count.min(self.examples.len())].concat().as_bytes())
     }
 
     /// With the hash of the first `count` examples among its parts.

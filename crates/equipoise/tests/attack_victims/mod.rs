@@ -3,7 +3,7 @@
 
 use burn::tensor::{Device, Tensor};
 use equipoise::attack::{
-    Attack, Attempt, Budget, Classifier, Examples, Noise, Norm, ValueAndGradient, WhiteBox,
+    Attack, Attempt, Budget, Classifier, Examples, Noise, Norm, Question, ValueAndGradient, WhiteBox,
 };
 use equipoise::batch::{Images, Logits, from_vec, predictions, to_vec};
 use equipoise::loss::Objective;
@@ -108,7 +108,8 @@ impl Classifier for Linear {
         self.classes
     }
 
-    fn logits(&self, images: &Images) -> Logits {
+    fn answer(&self, question: &Question<'_>) -> Logits {
+        let images = question.images;
         // Not `matmul`: its kernel for a single row differs from that for several.
         let n = images.dims()[0];
         self.counter.evaluated(n);
@@ -124,9 +125,10 @@ impl Classifier for Linear {
 }
 
 impl WhiteBox for Linear {
-    fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
+    fn differentiate(&self, question: &Question<'_>, objective: &dyn Objective) -> ValueAndGradient {
+        let images = question.images;
         let n = images.dims()[0];
-        let logits = self.logits(images);
+        let logits = self.answer(question);
         let (values, derivative) = objective.values_and_derivative(&logits);
         self.counter.pulled_back(n);
         let gradient = (derivative.reshape([n, self.classes, 1]) * self.matrix(&images.device())).sum_dim(1);
@@ -181,9 +183,9 @@ impl Classifier for TwoLayer {
         self.classes
     }
 
-    fn logits(&self, images: &Images) -> Logits {
-        self.counter.evaluated(images.dims()[0]);
-        self.head(self.hidden(images))
+    fn answer(&self, question: &Question<'_>) -> Logits {
+        self.counter.evaluated(question.images.dims()[0]);
+        self.head(self.hidden(question.images))
     }
 
     fn work(&self) -> Work {
@@ -192,7 +194,8 @@ impl Classifier for TwoLayer {
 }
 
 impl WhiteBox for TwoLayer {
-    fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
+    fn differentiate(&self, question: &Question<'_>, objective: &dyn Objective) -> ValueAndGradient {
+        let images = question.images;
         let n = images.dims()[0];
         self.counter.evaluated(n);
         self.counter.pulled_back(n);
@@ -220,8 +223,8 @@ impl<L: Fn(&Images, Logits) -> Logits, G> Classifier for Altered<'_, L, G> {
         self.inner.classes
     }
 
-    fn logits(&self, images: &Images) -> Logits {
-        (self.logits)(images, self.inner.logits(images))
+    fn answer(&self, question: &Question<'_>) -> Logits {
+        (self.logits)(question.images, self.inner.answer(question))
     }
 
     fn work(&self) -> Work {
@@ -230,9 +233,9 @@ impl<L: Fn(&Images, Logits) -> Logits, G> Classifier for Altered<'_, L, G> {
 }
 
 impl<L: Fn(&Images, Logits) -> Logits, G: Fn(Images) -> Images> WhiteBox for Altered<'_, L, G> {
-    fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
-        let answer = self.inner.value_and_gradient(images, objective);
-        let logits = (self.logits)(images, answer.logits);
+    fn differentiate(&self, question: &Question<'_>, objective: &dyn Objective) -> ValueAndGradient {
+        let answer = self.inner.differentiate(question, objective);
+        let logits = (self.logits)(question.images, answer.logits);
         ValueAndGradient { logits, gradient: (self.gradient)(answer.gradient), ..answer }
     }
 }

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 
 use crate::attack_victims::Linear;
 use crate::support::{Bench, VERIFYING, Watch, assert_same, cascade, entry, points, settings};
-use equipoise::attack::{Classifier, Step, ValueAndGradient, WhiteBox};
-use equipoise::batch::{Images, Logits};
+use equipoise::attack::{Classifier, Question, Step, ValueAndGradient, WhiteBox};
+use equipoise::batch::Logits;
 use equipoise::evaluate::{Cascade, Journal, Observer, Quiet, Settings, run};
 use equipoise::loss::Objective;
 use equipoise::work::Work;
@@ -143,15 +143,15 @@ impl Classifier for Failing<'_> {
     fn work(&self) -> Work {
         self.inner.work()
     }
-    fn logits(&self, images: &Images) -> Logits {
-        let logits = self.inner.logits(images);
+    fn answer(&self, question: &Question<'_>) -> Logits {
+        let logits = self.inner.answer(question);
         if self.fails() { logits * f32::NAN } else { logits }
     }
 }
 
 impl WhiteBox for Failing<'_> {
-    fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
-        let answer = self.inner.value_and_gradient(images, objective);
+    fn differentiate(&self, question: &Question<'_>, objective: &dyn Objective) -> ValueAndGradient {
+        let answer = self.inner.differentiate(question, objective);
         if self.fails() { ValueAndGradient { logits: answer.logits * f32::NAN, ..answer } } else { answer }
     }
 }

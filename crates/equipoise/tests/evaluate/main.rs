@@ -5,6 +5,7 @@ mod attack_victims;
 mod arms;
 mod interruption;
 mod journal;
+mod randomised;
 mod refusals;
 mod saved_images;
 mod support;

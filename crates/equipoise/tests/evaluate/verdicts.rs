@@ -2,7 +2,7 @@
 
 use crate::attack_victims::{Altered, Linear, SIZE, honest, zero};
 use crate::support::{Bench, assert_same, cascade, entry, points, settings, timeless};
-use equipoise::attack::{self, Budget, Classifier, Norm, WhiteBox};
+use equipoise::attack::{self, Budget, Classifier, Norm, Question, WhiteBox};
 use equipoise::batch::{Images, Logits, from_vec, predictions, select, to_vec};
 use equipoise::checks;
 use equipoise::evaluate::{Points, Quiet, Settings, run};
@@ -111,17 +111,17 @@ fn a_success_that_nobody_claims_counts() {
         fn classes(&self) -> usize {
             2
         }
-        fn logits(&self, images: &Images) -> Logits {
-            self.0.logits(images)
+        fn answer(&self, question: &Question<'_>) -> Logits {
+            self.0.answer(question)
         }
     }
     impl WhiteBox for Smug<'_> {
-        fn value_and_gradient(
+        fn differentiate(
             &self,
-            images: &Images,
+            question: &Question<'_>,
             objective: &dyn equipoise::loss::Objective,
         ) -> attack::ValueAndGradient {
-            let answer = self.0.value_and_gradient(images, objective);
+            let answer = self.0.differentiate(question, objective);
             // The objective knows the label: it falls where the label's logit rises.
             let (_, derivative) = objective.values_and_derivative(&answer.logits);
             attack::ValueAndGradient { logits: derivative.neg(), ..answer }

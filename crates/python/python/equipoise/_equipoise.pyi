@@ -108,6 +108,7 @@ class Watch(Protocol):
 
 @type_check_only
 class Options(TypedDict):
+    draws: int
     labels: Sequence[int]
     indices: Sequence[int]
     classes: int

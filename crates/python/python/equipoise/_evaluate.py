@@ -39,6 +39,7 @@ def evaluate(
     device: Any = None,
     indices: Optional[Sequence[int]] = None,
     time_limit: Union[None, float, str] = None,
+    draws: int = 1,
     out: Optional[Union[str, "os.PathLike[str]"]] = None,
     verbose: bool = False,
     name: Optional[str] = None,
@@ -88,6 +89,10 @@ def evaluate(
         Where the images stand in their data set, so that a part gives what the whole would; 0, 1, .. unless given.
     time_limit : float or str, optional
         For the attacks, on a DEQ behind each readout: seconds, or as in ``"90s"``, ``"10m"``, ``"2h"``. What was not tried is in :attr:`Result.not_tried`.
+    draws : int
+        For a callable that answers at random, such as one with noise or dropout: each answer to an attack is the mean of so many
+        (expectation over transformation; AutoAttack's number is 20). An image is judged by one more answer, which no attack has
+        seen. PyTorch's generator is not ours: another run draws others, and what is kept in ``out`` may not fool the model again.
     out : path, optional
         A folder for a journal, ``results.json`` and ``report.html``. The same call goes on from there if it was interrupted.
     verbose : bool
@@ -124,6 +129,8 @@ def evaluate(
             )
         if len(radii) > 1:
             raise ValueError(f"eps {eps}: several radii are for DEQs; give one")
+    elif draws != 1:
+        raise ValueError(f"draws {draws}: a DEQ's cell must be the same map at every call, so that its answers are too")
     bars = Bars() if verbose else None
     try:
         if isinstance(model, Examined):
@@ -147,6 +154,7 @@ def evaluate(
                 device=device,
                 indices=indices,
                 time_limit=limit,
+                draws=draws,
                 journal=None if out is None else Path(out) / "journal",
                 watch=bars,
                 say=_torch.warn,
@@ -316,6 +324,7 @@ def run(
     say: Callable[[str], None],
     indices: Optional[Sequence[int]] = None,
     time_limit: Optional[float] = None,
+    draws: int = 1,
     journal: Optional[Path] = None,
     watch: Optional[_equipoise.Watch] = None,
     name: Optional[str] = None,
@@ -331,7 +340,9 @@ def run(
     _check(norm, [eps], seed, batch_size, time_limit)
     x, images, labels = _torch.points(x, y)
     where = _torch.rows(indices, len(labels))
-    classifier = _torch.probed(model, x[:batch_size], device, say)
+    if not isinstance(draws, int) or draws < 1:
+        raise ValueError(f"draws {draws}: give a whole number from 1")
+    classifier = _torch.probed(model, x[:batch_size], device, say, draws)
     assert classifier.classes is not None
     chosen, left_out = _chosen(attacks, classifier, norm, eps)
     module = _torch.module_of(model)
@@ -347,6 +358,7 @@ def run(
         "eps": eps,
         "seed": seed,
         "batch_size": batch_size,
+        "draws": draws,
         "time_limit": time_limit,
         "left_out": left_out,
         "journal": journal,

@@ -297,7 +297,7 @@ impl fmt::Display for Fab {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attack::{Classifier, ValueAndGradient};
+    use crate::attack::{Classifier, Question, ValueAndGradient};
     use crate::batch::Logits;
     use crate::loss::Objective;
 
@@ -347,13 +347,13 @@ mod tests {
             10
         }
 
-        fn logits(&self, _: &Images) -> Logits {
+        fn answer(&self, _: &Question<'_>) -> Logits {
             unreachable!("a start asks nothing")
         }
     }
 
     impl WhiteBox for Silent {
-        fn value_and_gradient(&self, _: &Images, _: &dyn Objective) -> ValueAndGradient {
+        fn differentiate(&self, _: &Question<'_>, _: &dyn Objective) -> ValueAndGradient {
             unreachable!("a start asks nothing")
         }
     }

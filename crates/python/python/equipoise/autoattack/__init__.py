@@ -27,6 +27,7 @@ __all__ = ["AutoAttack", "EvaluationState", "state"]
 VERSIONS = {
     "standard": ["apgd-ce", "apgd-t", "fab-t", "square"],
     "plus": ["apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"],
+    "rand": ["apgd-ce", "apgd-dlr"],
 }
 
 
@@ -45,7 +46,8 @@ class _Parameters:
 class APGD(_Parameters):
     """Settings of APGD-CE and APGD-DLR: iterations, restarts, the share of steps that must raise the loss.
 
-    ``eot_iter`` is 1: there is no expectation over transformation. ``use_largereps`` holds in L1 and nowhere else.
+    ``eot_iter``: of a randomised model, each answer to the attack is the mean of so many (expectation over transformation).
+    ``use_largereps`` holds in L1 and nowhere else.
     """
 
     n_restarts: int = 5
@@ -122,7 +124,7 @@ class AutoAttack:
     attacks_to_run : list of str
         Of ``apgd-ce``, ``apgd-dlr``, ``apgd-t``, ``fab``, ``fab-t``, ``square``, with ``version="custom"``.
     version : str
-        ``"standard"``, ``"plus"`` or ``"custom"``. ``"rand"`` needs expectation over transformation and is refused.
+        ``"standard"``, ``"plus"``, ``"rand"`` for models that answer at random, or ``"custom"``.
     is_tf_model : bool
         TensorFlow models are refused.
     device
@@ -175,26 +177,23 @@ class AutoAttack:
             self.set_version(version)
 
     def set_version(self, version: str = "standard") -> None:
-        """Sets attacks and their settings to those of ``"standard"`` or ``"plus"``.
+        """Sets attacks and their settings to those of ``"standard"``, ``"plus"`` or ``"rand"``.
 
         Raises
         ------
         ValueError
-            For other versions; ``"rand"`` needs expectation over transformation, which there is not.
+            For other versions.
         """
-        if version == "rand":
-            raise ValueError(
-                "version='rand' attacks randomised models by expectation over transformation (EOT), which there is not"
-            )
         if version not in VERSIONS:
-            raise ValueError(f"version is {version!r}: give 'standard', 'plus' or 'custom'")
+            raise ValueError(f"version is {version!r}: give 'standard', 'plus', 'rand' or 'custom'")
         if self.verbose:
             print(f"setting parameters for {version} version")
         l1 = self.norm == "L1"
         self.attacks_to_run = list(VERSIONS[version])
         self.apgd.n_restarts = 5 if version == "plus" or l1 else 1
         self.fab.n_restarts = 5 if version == "plus" else 1
-        self.apgd_targeted.n_restarts = 1
+        self.apgd.eot_iter = 20 if version == "rand" else 1
+        self.apgd_targeted.n_restarts = self.apgd_targeted.eot_iter = 1
         self.apgd_targeted.n_target_classes = 5 if version == "standard" and l1 else 9
         self.fab.n_target_classes = 9
         self.square.n_queries = 5000
@@ -283,6 +282,7 @@ class AutoAttack:
                 seed=kept.seed,
                 batch_size=bs,
                 device=self.device,
+                draws=self._draws(names),
                 journal=None if path is None else _journal(path),
                 watch=log,
                 say=self._warn,
@@ -343,11 +343,17 @@ class AutoAttack:
     def _warn(self, message: str) -> None:
         self.logger.log(f"Warning: {message}")
 
+    def _draws(self, names: Sequence[str]) -> int:
+        """The model's answers that each answer to an attack is the mean of."""
+        used = {(self.apgd_targeted if name == "apgd-t" else self.apgd).eot_iter for name in names if name.startswith("apgd")}
+        if len(used) > 1:
+            raise ValueError(f"eot_iter is {self.apgd.eot_iter} of apgd and {self.apgd_targeted.eot_iter} of apgd_targeted: one number "
+                             "holds for all attacks of a run")
+        return used.pop() if used else 1
+
     def _attacks(self, names: Sequence[str]) -> List[Tuple[str, _equipoise.Attack]]:
         """The attacks with their settings, in the order in which they are run."""
         for which in (self.apgd, self.apgd_targeted):
-            if which.eot_iter != 1:
-                raise ValueError(f"eot_iter is {which.eot_iter}: there is no expectation over transformation; leave it at 1")
             if which.use_largereps != (self.norm == "L1"):
                 raise ValueError(f"use_largereps is {which.use_largereps} in {self.norm}: APGD goes through larger balls in "
                                  "L1, and nowhere else")
