@@ -1,6 +1,7 @@
 //! Runs a cascade: stage after stage, batch after batch, every success verified, everything kept in a journal.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -149,13 +150,19 @@ impl Driver<'_, '_, '_> {
         batch_size: usize,
         until: Option<f64>,
     ) -> Result<ControlFlow<()>, EvaluateError> {
-        let pending = self.ledger.pending_of(&stage.runs);
+        let pending: HashSet<usize> = self.ledger.pending_of(&stage.runs).into_iter().collect();
         let done = self.ledger.met(number);
         self.observer.stage(&stage.label(self.cascade), done + pending.len());
         if done > 0 {
             self.say(done, stage);
         }
-        for rows in pending.chunks(batch_size) {
+        // Batches are cut from all that the stage meets, whatever was done before: a run that was killed between two runs of a
+        // batch goes on with that batch, and its journal is that of an uninterrupted one.
+        for rows in self.ledger.points_of(&stage.runs).chunks(batch_size) {
+            let left_over = rows.iter().filter(|row| pending.contains(row)).count();
+            if left_over == 0 {
+                continue;
+            }
             if self.observer.cancelled() {
                 return Ok(ControlFlow::Break(()));
             }
@@ -197,7 +204,7 @@ impl Driver<'_, '_, '_> {
             for findings in &held {
                 self.keep(findings)?;
             }
-            self.say(rows.len(), stage);
+            self.say(left_over, stage);
             self.forecast();
         }
         Ok(ControlFlow::Continue(()))

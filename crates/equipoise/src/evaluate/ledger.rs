@@ -287,6 +287,13 @@ impl<'a> Ledger<'a> {
         (0..self.states.len()).filter(|&row| runs.iter().any(|&run| self.is_pending(run, row))).collect()
     }
 
+    /// The points that some of these runs have met or have still to meet, in order.
+    pub fn points_of(&self, runs: &[usize]) -> Vec<usize> {
+        let of =
+            |row: usize| runs.iter().any(|&run| self.states[row].passed[run] || self.is_pending(run, row));
+        (0..self.states.len()).filter(|&row| of(row)).collect()
+    }
+
     /// Those of the rows that a run has still to meet.
     pub fn meets(&self, run: usize, rows: &[usize]) -> Vec<usize> {
         rows.iter().copied().filter(|&row| self.is_pending(run, row)).collect()

@@ -1,7 +1,9 @@
 //! Arms of equal effort: what they share, what they count, and that nothing but an example's own fate decides its.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use crate::attack_victims::{Altered, Linear, honest, images, labels, zero};
 use crate::support::{Watch, assert_same, settings, timeless};
@@ -379,4 +381,63 @@ fn the_time_left_comes_to_nothing() {
     assert_eq!(told.last().unwrap().left, 0.0);
     let seconds: f64 = outcome.result.attacks.iter().map(|attack| attack.seconds).sum();
     assert!(told.last().unwrap().spent >= seconds);
+}
+
+/// Every batch of a journal, less the seconds that it took.
+fn batches(folder: &Path) -> BTreeMap<String, String> {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let batches = files.filter(|path| path.extension().is_some_and(|end| end == "safetensors"));
+    let content = |path: &Path| {
+        let bytes = std::fs::read(path).unwrap();
+        let (length, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+        let mut said: BTreeMap<String, String> =
+            header.metadata().clone().unwrap_or_default().into_iter().collect();
+        said.remove("seconds");
+        let mut shapes: Vec<String> = header.tensors().iter().map(|entry| format!("{entry:?}")).collect();
+        shapes.sort();
+        format!("{said:?} {shapes:?} {:?}", &bytes[8 + length..])
+    };
+    batches.map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), content(&path))).collect()
+}
+
+/// A stage has several runs, which meet each its own points of a batch: one that was stopped between two of them leaves the same
+/// batches as one that was not, where the arms differ too.
+#[test]
+fn batches_are_cut_the_same_wherever_a_run_is_stopped() {
+    /// Stops an attack at its so-manieth step.
+    struct Stops(Cell<usize>);
+    impl Observer for Stops {
+        fn stage(&self, _: &str, _: usize) {}
+        fn advance(&self, _: usize, _: &str) {}
+        fn cancelled(&self) -> bool {
+            false
+        }
+        fn step(&self, _: Step) -> ControlFlow<()> {
+            self.0.set(self.0.get().saturating_sub(1));
+            if self.0.get() == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+    }
+    let linear = Linear::random(5, 37);
+    let blind = Altered { inner: &linear, logits: honest, gradient: zero };
+    let cascade = arms(&linear, &blind);
+    let points = points(&linear, 24, 2);
+    let settings = Settings { batch_size: 4, ..settings() };
+    let evaluated = |folder: &Path, observer: &dyn Observer| {
+        let mut journal = Journal::open(folder, "model").unwrap();
+        run(&cascade, &points, &settings, observer, Some(&mut journal)).unwrap()
+    };
+    let whole = tempfile::tempdir().unwrap();
+    let reference = evaluated(whole.path(), &Quiet);
+    let expected = batches(whole.path());
+    let mut stopped = 0;
+    for steps in (1..).step_by(11) {
+        let folder = tempfile::tempdir().unwrap();
+        if evaluated(folder.path(), &Stops(Cell::new(steps))).complete {
+            break;
+        }
+        stopped += 1;
+        assert_same(&evaluated(folder.path(), &Quiet), &reference, &format!("{steps} steps"));
+        assert_eq!(batches(folder.path()), expected, "{steps} steps");
+    }
+    assert!(stopped > 20, "{stopped}");
 }
