@@ -13,6 +13,7 @@ mod prepared;
 mod normed;
 mod fused;
 pub mod mdeq;
+pub mod monotone;
 pub mod normalisation;
 pub mod feedforward;
 pub mod resnet;
