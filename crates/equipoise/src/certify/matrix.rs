@@ -41,6 +41,52 @@ impl Matrix {
         (0..self.rows).map(|i| dot(self.row(i), v)).collect()
     }
 
+    /// M N.
+    pub(crate) fn product(&self, other: &Self) -> Self {
+        let rows = (0..self.rows).flat_map(|i| other.combined(self.row(i)));
+        Self { rows: self.rows, columns: other.columns, values: rows.collect() }
+    }
+
+    /// vᵀ M: the sum of rows by weights.
+    pub(crate) fn combined(&self, weights: &[f64]) -> Vec<f64> {
+        let mut sum = vec![0.0; self.columns];
+        for (i, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight != 0.0) {
+            sum.iter_mut().zip(self.row(i)).for_each(|(sum, entry)| *sum += weight * entry);
+        }
+        sum
+    }
+
+    /// About M⁻¹, by Gauss-Jordan elimination with partial pivoting; `None` if M is singular to rounding.
+    pub(crate) fn inverse(&self) -> Option<Self> {
+        let side = self.rows;
+        let mut rows: Vec<Vec<f64>> = (0..side)
+            .map(|i| {
+                self.row(i).iter().copied().chain((0..side).map(|j| f64::from(u8::from(i == j)))).collect()
+            })
+            .collect();
+        for column in 0..side {
+            let largest =
+                (column..side).max_by(|&a, &b| rows[a][column].abs().total_cmp(&rows[b][column].abs()))?;
+            rows.swap(column, largest);
+            let head = rows[column][column];
+            if !(head.abs() > 1e-200 && head.is_finite()) {
+                return None;
+            }
+            rows[column].iter_mut().for_each(|entry| *entry /= head);
+            let pivot = rows[column].clone();
+            for (i, row) in rows.iter_mut().enumerate() {
+                let factor = row[column];
+                if i != column && factor != 0.0 {
+                    row.iter_mut()
+                        .zip(&pivot)
+                        .skip(column)
+                        .for_each(|(entry, pivot)| *entry -= factor * pivot);
+                }
+            }
+        }
+        Some(Self::of(side, side, rows.into_iter().flat_map(|row| row.into_iter().skip(side)).collect()))
+    }
+
     /// Entry by entry.
     pub(crate) fn map(&self, f: impl Fn(f64) -> f64) -> Self {
         Self { values: self.values.iter().copied().map(f).collect(), ..*self }
@@ -111,6 +157,16 @@ mod tests {
             v.iter_mut().for_each(|entry| *entry /= length);
         }
         norm
+    }
+
+    #[test]
+    fn inverses_are_near() {
+        let m = random(20, 20, 3);
+        let product = m.inverse().unwrap().product(&m);
+        for (at, entry) in product.values.iter().enumerate() {
+            assert!((entry - f64::from(u8::from(at / 20 == at % 20))).abs() < 1e-10);
+        }
+        assert!(Matrix::of(2, 2, vec![1.0, 2.0, 2.0, 4.0]).inverse().is_none());
     }
 
     #[test]

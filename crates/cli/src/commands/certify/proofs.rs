@@ -60,7 +60,7 @@ impl Proofs {
             }
         }
         if methods.is_empty() {
-            methods.push(Method::Lipschitz);
+            methods.extend([Method::Lipschitz, Method::Affine]);
             match certifier.ideal(Method::Boxes) {
                 Ok(_) if norm == Norm::Linf => methods.push(Method::Boxes),
                 Err(error) if norm == Norm::Linf => tracing::info!("no certificate by boxes: {error}"),

@@ -172,32 +172,7 @@ impl Interval {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::certify::monotone::Parameters;
-
-    fn numbers(seed: u64, count: usize, scale: f64) -> Vec<f64> {
-        let mut state = seed;
-        let mut draw = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            // As float32 has it.
-            f64::from((((state >> 11) as f64 / (1u64 << 53) as f64 - 0.5) * 2.0 * scale) as f32)
-        };
-        (0..count).map(|_| draw()).collect()
-    }
-
-    fn network(monotonicity: f64, skew: f64) -> Network {
-        Network::new(Parameters {
-            a: Matrix::of(10, 10, numbers(1, 100, 0.3)),
-            b: Matrix::of(10, 10, numbers(2, 100, skew)),
-            monotonicity,
-            step: 0.1,
-            injection: Matrix::of(10, 16, numbers(3, 160, 1.0)),
-            offset: numbers(4, 10, 0.5),
-            mean: vec![0.4; 16],
-            deviation: vec![0.25; 16],
-            head: Matrix::of(3, 10, numbers(5, 30, 1.0)),
-            bias: numbers(6, 3, 0.1),
-        })
-    }
+    use crate::certify::monotone::testing::{network, numbers};
 
     /// The fixed points of 10,000 images lie in it, corners among them, and reach a good part of it; margins are bounded too.
     #[test]
