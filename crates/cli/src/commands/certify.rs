@@ -49,7 +49,7 @@ struct Checked {
 /// How it is certified.
 enum Way {
     Smoothing(Smoothing),
-    Proofs(Proofs),
+    Proofs(Box<Proofs>),
 }
 
 /// Runs the command.
@@ -131,7 +131,7 @@ fn way(flags: &Certify, file: &ModelFile, readout: &Readout, norm: Norm) -> Resu
         if flags.sigma.is_some() {
             return Err(input("--sigma belongs to --method smoothing; leave one of them out"));
         }
-        return Proofs::check(flags, file, readout, norm).map(Way::Proofs);
+        return Ok(Way::Proofs(Box::new(Proofs::check(flags, file, readout, norm)?)));
     }
     let Some(sigma) = flags.sigma else {
         return Err(input("--method smoothing needs --sigma, the deviation of its noise; 0.25 is usual"));

@@ -9,10 +9,15 @@ pub(crate) fn largest(most: f64, precision: f64, holds: impl Fn(f64) -> bool) ->
     if !holds(0.0) {
         return None;
     }
-    if holds(most) {
-        return Some(most);
+    // What fails far beyond the largest radius takes longest: it is approached from below.
+    let (mut found, mut high) = (0.0, most / 64.0);
+    while holds(high) {
+        found = high;
+        if high >= most {
+            return Some(found);
+        }
+        high = (2.0 * high).min(most);
     }
-    let (mut found, mut high) = (0.0, most);
     for _ in 0..HALVINGS {
         if high - found <= precision * found {
             break;

@@ -9,6 +9,7 @@ use equipoise::checkpoint::ModelFile;
 use equipoise::evaluate::Observer;
 use equipoise::readout::Readout;
 use equipoise_record::{Certificate, CertifiedExample};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -124,7 +125,7 @@ impl Proofs {
                     let start = Instant::now();
                     (proof.certified(index, image, *norm), start.elapsed().as_secs_f64())
                 };
-                let (found, seconds) = proofs.iter().map(one).unzip();
+                let (found, seconds) = proofs.par_iter().map(one).unzip();
                 Ok(json!(Kept { found, seconds }))
             };
             let sound = |found: &Value| believable(found, index, proofs.len(), classes);
