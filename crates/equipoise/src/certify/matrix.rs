@@ -118,11 +118,15 @@ impl Matrix {
         let scale =
             2.0_f64.powi(-(size.value().max(f64::MIN_POSITIVE).log2().clamp(-500.0, 500.0).floor() as i32));
         let scaled = self.map(|entry| entry * scale);
-        let product = Self::new(self.rows, self.rows, |i, j| {
-            // Symmetric to the bit, whatever the order of a sum.
-            let (i, j) = (i.min(j), i.max(j));
-            dot(scaled.row(i), scaled.row(j))
-        });
+        // Symmetric to the bit: half of it is computed.
+        let mut product = Self::new(self.rows, self.rows, |_, _| 0.0);
+        for i in 0..self.rows {
+            for j in 0..=i {
+                let entry = dot(scaled.row(i), scaled.row(j));
+                product.values[i * self.rows + j] = entry;
+                product.values[j * self.rows + i] = entry;
+            }
+        }
         let size = scaled.frobenius();
         let lost = gamma(self.columns + 1, UNIT) * size * size
             + Upper::exact(f64::MIN_POSITIVE) * self.values.len() as f64;

@@ -12,7 +12,7 @@
 //!
 //! The inverse S is computed and not trusted: v = S (I − ŴΛ) v + E v with E = I − S (I − ŴΛ), and E times the known size of v
 //! is another error. It is the relaxation of zonotopes (Singh et al. 2018), solved for its fixed point instead of iterated towards
-//! it (Müller et al. 2023, arXiv 2104.09240, iterate).
+//! it (Müller et al. 2023, arXiv 2110.08260, iterate).
 
 use super::{Centre, Network};
 use crate::certify::matrix::Matrix;
