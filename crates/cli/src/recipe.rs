@@ -146,13 +146,13 @@ pub fn adapted(
 ) -> Result<Architecture, Error> {
     if let Some(width) = width {
         model = model.with_width(width).ok_or_else(|| {
-            input("width: only resnet18 and wrn-34-10 have one; a DEQ's branches are given by `channels`")
+            input("width: only monotone, resnet18 and wrn-34-10 have one; an MDEQ's branches are given by `channels`")
         })?;
     }
     if let Some(dropout) = dropout {
         model = model
             .with_dropout(dropout)
-            .ok_or_else(|| input("dropout: only DEQs have variational dropout; leave this out"))?;
+            .ok_or_else(|| input("dropout: only MDEQs have variational dropout; leave this out"))?;
     }
     Ok(model)
 }

@@ -2,16 +2,15 @@
 
 mod common;
 
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use common::cells::{cell, configurations, inputs, mask};
-use common::{Nudge, compare_gradients, double, inner, normal, relative_error};
+use common::cells::{agree_with_differences, cell, configurations, inputs, mask};
+use common::{compare_gradients, relative_error};
 use equipoise::batch::select;
 use equipoise::model::cell::{BoundCell, Cell};
 use equipoise::model::mdeq::MdeqCell;
 use equipoise::model::parameters::accumulate_module;
-use equipoise::state::State;
 
 /// The two ways to evaluate a cell whose products are written by hand.
 type Bind = fn(&MdeqCell, &Tensor<2>) -> Box<dyn BoundCell>;
@@ -75,53 +74,11 @@ fn products_under_a_mask_match_autodiff() {
     }
 }
 
-/// Central differences of ⟨u, f⟩ along a random direction, in state, injection and every parameter. They are
-/// taken in float64, where a step of 1e-6 crosses no kink of a ReLU to speak of.
 #[test]
 fn products_match_differences() {
-    struct Collect(Vec<(ParamId, f64, f64)>, GradientsParams);
-    impl ModuleVisitor for Collect {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let gradient = self.1.get::<D>(param.id).unwrap();
-            let along = inner(&gradient, &normal(param.dims(), 11));
-            self.0.push((param.id, along, inner(&gradient, &gradient).sqrt()));
-        }
-    }
-    const STEP: f64 = 1e-6;
-    let agree = |what: String, predicted: f64, plus: f64, minus: f64, scale: f64| {
-        let measured = (plus - minus) / (2.0 * STEP);
-        let error = (predicted - measured).abs() / scale;
-        assert!(error < 1e-3, "{what}: product {predicted}, differences {measured}, scale {scale}");
-    };
     for config in configurations() {
         let cell = cell(&config);
-        let (z, x, u) = inputs(&cell, 3);
-        let mut parameters = GradientsParams::new();
-        let (dz, dx) = cell.bind(&x).linearize(&z).vjp_parameters(&u, &mut parameters);
-        let [z, u, dz, dx] = [z, u, dz, dx].map(State::into_tensor);
-        let length = |v: &Tensor<2>| inner(v, v).sqrt();
-        let at = |nudge: Nudge, z: &Tensor<2>, x: &Tensor<2>| {
-            let value = cell.clone().map(&mut { nudge }).apply(double(z.clone()), double(x.clone()));
-            inner(&value, &u)
-        };
-        let still = || Nudge { id: None, step: 0.0 };
-        let moved = |from: &Tensor<2>, direction: &Tensor<2>, step: f64| {
-            double(from.clone()) + double(direction.clone()) * step
-        };
-
-        let (wz, wx) = (normal(z.dims(), 8), normal(x.dims(), 9));
-        let (plus, minus) = (moved(&z, &wz, STEP), moved(&z, &wz, -STEP));
-        agree("state".into(), inner(&dz, &wz), at(still(), &plus, &x), at(still(), &minus, &x), length(&dz));
-        let (plus, minus) = (moved(&x, &wx, STEP), moved(&x, &wx, -STEP));
-        let (plus, minus) = (at(still(), &z, &plus), at(still(), &z, &minus));
-        agree("injection".into(), inner(&dx, &wx), plus, minus, length(&dx));
-
-        let mut collect = Collect(Vec::new(), parameters);
-        cell.visit(&mut collect);
-        for (id, along, length) in collect.0 {
-            let nudged = |step| at(Nudge { id: Some(id), step }, &z, &x);
-            agree(format!("parameter {id}"), along, nudged(STEP), nudged(-STEP), length.max(1e-3));
-        }
+        agree_with_differences(&cell, &inputs(&cell, 3), &format!("{config:?}"));
     }
 }
 

@@ -1,4 +1,6 @@
-//! `certify`: votes under noise, image by image, to a certificate in a record.
+//! `certify`: proofs or votes under noise, image by image, to certificates in a record.
+
+mod proofs;
 
 use std::path::Path;
 use std::time::Instant;
@@ -9,7 +11,7 @@ use equipoise::certify::{Smoothing, SmoothingError, Votes};
 use equipoise::checkpoint::ModelFile;
 use equipoise::evaluate::{Cascade, Conditions, Observer, Points, Settings, run_with};
 use equipoise::readout::Readout;
-use equipoise_record::{Certificate, Evaluation, FORMAT_VERSION};
+use equipoise_record::{Certificate, Collection, Evaluation, FORMAT_VERSION};
 use equipoise_verdict::conclude;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -26,6 +28,7 @@ use crate::records;
 use crate::sections::Sections;
 use crate::setup::Setup;
 use crate::watch::Watch;
+use proofs::Proofs;
 
 /// Checked flags.
 struct Checked {
@@ -35,11 +38,18 @@ struct Checked {
     data: equipoise_dataset::Dataset,
     points: Points,
     split: String,
-    smoothing: Smoothing,
+    way: Way,
     norm: Norm,
+    /// `--eps`, the smallest first; empty where it is not given.
     eps: Vec<f64>,
     /// What the certificate is put into.
     record: Option<Vec<Evaluation>>,
+}
+
+/// How it is certified.
+enum Way {
+    Smoothing(Smoothing),
+    Proofs(Box<Proofs>),
 }
 
 /// Runs the command.
@@ -50,12 +60,17 @@ pub fn run(flags: &Certify, setup: &Setup) -> Result<(), Error> {
     let done = Sections::open(&flags.out, flags.resume, &key(&checked, setup))?;
     // Not before it is known that they fit: those of a run that is refused are not kept.
     arguments::keep(&flags.out)?;
-    let certificate = certificate(&checked, &done, flags, setup)?;
-    let summary = summary(&certificate);
-    let models = match checked.record.clone() {
-        Some(models) => joined(models, &checked, certificate)?,
-        None => vec![alone(&checked, certificate, flags, setup)?],
+    let certificates = match &checked.way {
+        Way::Smoothing(smoothing) => vec![smoothed(&checked, smoothing, &done, flags, setup)?],
+        Way::Proofs(proofs) => proofs.certificates(&checked, &done, setup)?,
     };
+    let summary: Vec<String> = certificates.iter().map(summary).collect();
+    let summary = summary.join("\n");
+    let models = match checked.record.clone() {
+        Some(models) => joined(models, &checked, certificates)?,
+        None => vec![alone(&checked, certificates, flags, setup)?],
+    };
+    consistent(&models)?;
     write::results(&flags.out, write::title(&models), models)?;
     tracing::info!("{} written", flags.out.join("report.html").display());
     print(&summary)
@@ -63,16 +78,6 @@ pub fn run(flags: &Certify, setup: &Setup) -> Result<(), Error> {
 
 /// Everything that can be wrong is found here, before anything is written.
 fn check(flags: &Certify, setup: &Setup) -> Result<Checked, Error> {
-    let smoothing = Smoothing {
-        sigma: flags.sigma,
-        selection: flags.selection,
-        estimation: flags.samples,
-        alpha: flags.alpha,
-    };
-    smoothing.check().map_err(|SmoothingError { field, problem }| {
-        let flag = if field == "estimation" { "samples" } else { field };
-        input(format!("--{flag}: {problem}"))
-    })?;
     let norm: Norm = flags.norm.parse().map_err(|error| input(format!("--norm: {error}")))?;
     if norm == Norm::L1 {
         return Err(input("--norm l1: what is certified in l2 holds in l1 too; use l2"));
@@ -95,32 +100,58 @@ fn check(flags: &Certify, setup: &Setup) -> Result<Checked, Error> {
     };
     if args::is_equilibrium(&file) {
         readout.check(deployment.solver.steps).map_err(|problem| input(format!("--readout: {problem}")))?;
-        Smoothing::check_solver(&deployment.solver).map_err(|SmoothingError { problem, .. }| {
-            input(format!("{}: {problem}", flags.model.display()))
-        })?;
     } else if readout != Readout::final_state() {
         return Err(input(format!(
             "--readout {readout}: the model is a feedforward network and has one readout only; use final"
         )));
     }
+    let way = way(flags, &file, &readout, norm)?;
     let Selected { data, rows } = images.load([&file])?;
     let every: Vec<usize> = (0..data.len()).step_by(flags.every).collect();
     let rows = every.iter().map(|&at| rows[at]).collect();
     let data = data.select(&every);
     let points = assess::points(&data, rows, &setup.device)?;
     let pixels: usize = data.shape.iter().product();
-    let eps = radii(&flags.eps, &smoothing, norm, pixels)?;
+    let eps = radii(&flags.eps, norm)?;
+    if let (Way::Smoothing(smoothing), Some(smallest)) = (&way, eps.first()) {
+        within_reach(*smallest, smoothing, norm, pixels)?;
+    }
     let split = images.split.name().to_owned();
     let record = flags.record.as_deref().map(|path| attacked(path, &hash, &readout, &points)).transpose()?;
-    Ok(Checked { file, hash, readout, data, points, split, smoothing, norm, eps, record })
+    Ok(Checked { file, hash, readout, data, points, split, way, norm, eps, record })
+}
+
+/// `--method`, with the flags of each.
+fn way(flags: &Certify, file: &ModelFile, readout: &Readout, norm: Norm) -> Result<Way, Error> {
+    let smoothing = flags.method.iter().any(|method| method == "smoothing");
+    if smoothing && flags.method.len() > 1 {
+        return Err(input("--method: smoothing stands alone; run proofs apart and join both with --record"));
+    }
+    if !smoothing && (!flags.method.is_empty() || flags.sigma.is_none()) {
+        if flags.sigma.is_some() {
+            return Err(input("--sigma belongs to --method smoothing; leave one of them out"));
+        }
+        return Ok(Way::Proofs(Box::new(Proofs::check(flags, file, readout, norm)?)));
+    }
+    let Some(sigma) = flags.sigma else {
+        return Err(input("--method smoothing needs --sigma, the deviation of its noise; 0.25 is usual"));
+    };
+    let smoothing =
+        Smoothing { sigma, selection: flags.selection, estimation: flags.samples, alpha: flags.alpha };
+    smoothing.check().map_err(|SmoothingError { field, problem }| {
+        let flag = if field == "estimation" { "samples" } else { field };
+        input(format!("--{flag}: {problem}"))
+    })?;
+    if args::is_equilibrium(file) {
+        Smoothing::check_solver(&file.metadata.deployment.solver).map_err(
+            |SmoothingError { problem, .. }| input(format!("{}: {problem}", flags.model.display())),
+        )?;
+    }
+    Ok(Way::Smoothing(smoothing))
 }
 
 /// `--eps`, the smallest first, each once.
-fn radii(given: &[String], smoothing: &Smoothing, norm: Norm, pixels: usize) -> Result<Vec<f64>, Error> {
-    let largest = smoothing.largest_radius_in(norm, pixels).expect("L1 is refused");
-    if given.is_empty() {
-        return Ok(smoothing.radii(norm, pixels));
-    }
+fn radii(given: &[String], norm: Norm) -> Result<Vec<f64>, Error> {
     let parsed = given.iter().map(|text| {
         Budget::parse_eps(text).map_err(|error| input(format!("--eps {text}: {error}"))).and_then(|eps| {
             Budget::new(norm, eps)
@@ -131,14 +162,20 @@ fn radii(given: &[String], smoothing: &Smoothing, norm: Norm, pixels: usize) -> 
     let mut eps = parsed.collect::<Result<Vec<f64>, _>>()?;
     eps.sort_by(f64::total_cmp);
     eps.dedup();
-    if eps[0] > largest {
+    Ok(eps)
+}
+
+/// Whether anything can be certified at the smallest radius.
+fn within_reach(smallest: f64, smoothing: &Smoothing, norm: Norm, pixels: usize) -> Result<(), Error> {
+    let largest = smoothing.largest_radius_in(norm, pixels).expect("L1 is refused");
+    if smallest > largest {
         return Err(input(format!(
-            "--eps {}: with --sigma {} and --samples {} nothing can be certified beyond {largest:.3}; give smaller radii, more \
-             samples or a larger sigma",
-            eps[0], smoothing.sigma, smoothing.estimation
+            "--eps {smallest}: with --sigma {} and --samples {} nothing can be certified beyond {largest:.3}; give smaller radii, \
+             more samples or a larger sigma",
+            smoothing.sigma, smoothing.estimation
         )));
     }
-    Ok(eps)
+    Ok(())
 }
 
 /// `--record`: evaluations, one of which is of this model, behind this readout, on these images.
@@ -168,17 +205,26 @@ fn attacked(path: &Path, hash: &str, readout: &Readout, points: &Points) -> Resu
 fn key(checked: &Checked, setup: &Setup) -> Value {
     let rows: Vec<usize> = (0..checked.data.len()).collect();
     let pixels: Vec<u8> = checked.data.images(&rows).iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
-    json!({
+    let mut key = json!({
         "equipoise": env!("CARGO_PKG_VERSION"),
         "model": checked.hash,
         "readout": checked.readout.to_string(),
         "images": files::digest(&pixels),
         "indices": checked.points.indices(),
         "seed": setup.seed(),
-        "sigma": checked.smoothing.sigma,
-        "selection": checked.smoothing.selection,
-        "samples": checked.smoothing.estimation,
-    })
+    });
+    let way = match &checked.way {
+        Way::Smoothing(smoothing) => json!({
+            "sigma": smoothing.sigma,
+            "selection": smoothing.selection,
+            "samples": smoothing.estimation,
+        }),
+        Way::Proofs(proofs) => json!({ "proofs": proofs.names(), "norm": checked.norm.to_string() }),
+    };
+    if let (Value::Object(key), Value::Object(way)) = (&mut key, way) {
+        key.extend(way);
+    }
+    key
 }
 
 /// What is kept of an image.
@@ -191,13 +237,14 @@ struct Kept {
 }
 
 /// Every image's votes, read or drawn.
-fn certificate(
+fn smoothed(
     checked: &Checked,
+    smoothing: &Smoothing,
     done: &Sections,
     flags: &Certify,
     setup: &Setup,
 ) -> Result<Certificate, Error> {
-    let Checked { file, readout, points, smoothing, norm, .. } = checked;
+    let Checked { file, readout, points, norm, .. } = checked;
     let deployment = &file.metadata.deployment;
     let victim = file.model.victim(deployment, readout.clone(), deployment.training_gradient.clone());
     let classifier: &dyn Classifier = &*victim;
@@ -227,7 +274,9 @@ fn certificate(
         examples.push(example);
         watch.advance(1, &format!("{shown} of {} certified at some radius", row + 1));
     }
-    Ok(smoothing.certificate(points, examples, *norm, &checked.eps, (seconds, evaluations)))
+    let usual = || smoothing.radii(*norm, pixels);
+    let eps = Some(checked.eps.clone()).filter(|eps| !eps.is_empty()).unwrap_or_else(usual);
+    Ok(smoothing.certificate(points, examples, *norm, &eps, (seconds, evaluations)))
 }
 
 /// Whether kept votes can be those of so many draws.
@@ -243,30 +292,46 @@ fn believable(found: &Value, smoothing: &Smoothing, classes: usize) -> Result<()
     Ok(())
 }
 
-/// The certificate beside what attacks left.
+/// Nothing that an attack of the record broke is certified, and nothing else contradicts itself.
+fn consistent(models: &[Evaluation]) -> Result<(), Error> {
+    let models = models.to_vec();
+    let collection =
+        Collection { version: FORMAT_VERSION, models, diagnoses: Vec::new(), trainings: Vec::new() };
+    equipoise_verdict::check(&collection).map_err(|error| {
+        input(format!(
+            "the record contradicts a certificate: {error}; was the record made with this model, on this kind of device?"
+        ))
+    })
+}
+
+/// The certificates beside what attacks left.
 fn joined(
     mut models: Vec<Evaluation>,
     checked: &Checked,
-    certificate: Certificate,
+    certificates: Vec<Certificate>,
 ) -> Result<Vec<Evaluation>, Error> {
     let name = checked.readout.to_string();
     let of_model = models.iter_mut().filter(|model| model.configuration["model_sha256"] == checked.hash);
     let readout = of_model.flat_map(|model| &mut model.readouts).find(|readout| readout.name == name);
-    readout.ok_or_else(|| Error::Internal("the record was checked".into()))?.certificates.push(certificate);
+    readout
+        .ok_or_else(|| Error::Internal("the record was checked".into()))?
+        .certificates
+        .extend(certificates);
     Ok(models)
 }
 
-/// A record of its own: the certificate beside the deployed model's answers on the unperturbed images.
+/// A record of its own: the certificates beside the deployed model's answers on the unperturbed images.
 fn alone(
     checked: &Checked,
-    certificate: Certificate,
+    certificates: Vec<Certificate>,
     flags: &Certify,
     setup: &Setup,
 ) -> Result<Evaluation, Error> {
     let Checked { file, hash, readout, data, points, norm, .. } = checked;
     let deployment = &file.metadata.deployment;
     let judge = file.model.victim(deployment, readout.clone(), deployment.training_gradient.clone());
-    let largest = *checked.eps.last().expect("there is a radius");
+    let radii = certificates.iter().flat_map(|certificate| &certificate.radii);
+    let largest = radii.map(|radius| radius.eps).fold(0.0, f64::max);
     let budget = Budget::new(*norm, largest).map_err(|error| Error::Internal(error.to_string()))?;
     let settings = Settings { budget, seed: setup.seed(), batch_size: flags.images.batch_size };
     let watch = Watch::new(&file.metadata.name, setup);
@@ -276,7 +341,7 @@ fn alone(
         return Err(interrupted());
     }
     let mut result = outcome.result;
-    result.certificates.push(certificate);
+    result.certificates.extend(certificates);
     let details = json!({
         "split": checked.split,
         "data": flags.images.data,
@@ -304,7 +369,7 @@ fn alone(
 
 /// Certified accuracy by radius, as Markdown.
 fn summary(certificate: &Certificate) -> String {
-    let Certificate { norm, radii, examples, abstained, confidence, .. } = certificate;
+    let Certificate { method, network, norm, radii, examples, abstained, confidence, .. } = certificate;
     let mut text = format!("| {norm} radius | certified | images |\n| ---: | ---: | ---: |\n");
     for radius in radii {
         let accuracy = radius.certified_accuracy;
@@ -316,11 +381,13 @@ fn summary(certificate: &Certificate) -> String {
             accuracy.count()
         );
     }
-    let level = confidence.map_or(1.0, |confidence| confidence.level);
-    text + &format!(
-        "\nThe vote over all noise, with confidence {level} for each image; no answer for {abstained} of {} images.\n",
-        examples.len()
-    )
+    let what = match confidence {
+        Some(confidence) => {
+            format!("The vote over all noise, with confidence {} for each image", confidence.level)
+        }
+        None => format!("By {method}, of the {} network", network.name()),
+    };
+    text + &format!("\n{what}; no answer for {abstained} of {} images.\n", examples.len())
 }
 
 #[cfg(test)]

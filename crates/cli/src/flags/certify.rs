@@ -4,18 +4,23 @@ use clap::Args;
 
 use super::Images;
 
-/// Show that no perturbation within a radius changes the answer: a lower bound on robustness, by randomized smoothing
+/// Show that no perturbation within a radius changes the answer: a lower bound on robustness, by proof for a monotone DEQ, by
+/// randomized smoothing for any model
 #[derive(Debug, Args)]
 #[command(mut_arg("batch_size", |size| size.default_value("256")))]
 #[command(
-    after_help = "Examples:\n  equipoise certify --model m.safetensors --data cifar10:data/cifar10-jpeg --every 20 --sigma 0.25 \
+    after_help = "Examples:\n  equipoise certify --model monotone.safetensors --data digits --count 100 --norm linf --out runs/proved\n  \
+                  equipoise certify --model m.safetensors --data cifar10:data/cifar10-jpeg --every 20 --sigma 0.25 \
                   --out runs/certified\n  equipoise certify --model m.safetensors --data digits --count 50 --sigma 0.5 --samples \
                   1000 --out runs/c\n  equipoise certify --model m.safetensors --data digits --count 50 --sigma 0.1 --record \
-                  runs/e/results.json --out runs/both\n\nRandomized smoothing (Cohen, Rosenfeld and Kolter 2019) asks the model under \
+                  runs/e/results.json --out runs/both\n\nA monotone DEQ is certified by proof, in float64 with every rounding \
+                  counted: its ideal fixed point, and, where the solver is picard, the network as it is deployed. lipschitz bounds how \
+                  far the fixed point moves; affine follows it to first order and bounds the rest; boxes (in linf) need a network whose units are coupled weakly.\n\nRandomized smoothing \
+                  (Cohen, Rosenfeld and Kolter 2019) asks the model under \
                   normal noise of deviation sigma and certifies the vote over all noise: not the model as it is deployed, but the \
                   classifier that answers by that vote. It works for every model, a DEQ that does not converge included, and is \
-                  worth it for a model that was trained with such noise. Images that were done stay in the folder: --resume goes \
-                  on from them.\n\nThe report shows certified accuracy by radius; with --record it stands beside what attacks \
+                  worth it for a model that was trained with such noise.\n\nImages that were done stay in the folder: --resume goes \
+                  on from them. The report shows certified accuracy by radius; with --record it stands beside what attacks \
                   left of the same model."
 )]
 pub struct Certify {
@@ -33,9 +38,13 @@ pub struct Certify {
     /// Go on with the certification in --out that was interrupted; its other flags are remembered
     #[arg(long)]
     pub resume: bool,
-    /// Deviation of the noise, in units of pixel intensity
+    /// Proofs, separated by commas, of lipschitz, affine and boxes; or smoothing [default: smoothing with --sigma, else all proofs that the
+    /// model and the norm have]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub method: Vec<String>,
+    /// Deviation of the noise of smoothing, in units of pixel intensity
     #[arg(long, value_name = "X")]
-    pub sigma: f64,
+    pub sigma: Option<f64>,
     /// Draws that choose an image's class
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub selection: usize,
@@ -45,11 +54,11 @@ pub struct Certify {
     /// The chance, for each image, that what is certified does not hold
     #[arg(long, value_name = "X", default_value_t = 0.001)]
     pub alpha: f64,
-    /// Norm of the radii: l2, or linf (the l2 radius over the root of the number of pixels)
+    /// Norm of the radii: l2, or linf (of smoothing, the l2 radius over the root of the number of pixels)
     #[arg(long, value_name = "NORM", default_value = "l2")]
     pub norm: String,
     /// Radii of the table, separated by commas, such as 0.25,0.5 or 1/255,2/255 [default: sixteen up to the largest that can be
-    /// certified]
+    /// certified, or of proofs was]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub eps: Vec<String>,
     /// Readout that is certified [default: the deployed one]

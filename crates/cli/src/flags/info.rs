@@ -10,7 +10,7 @@ use clap::Args;
                   baselines of like size of mdeq-large and mdeq-xl. Without --model, every known architecture is listed."
 )]
 pub struct Info {
-    /// The model file, or an architecture by name: mdeq-digits, mdeq-small, single-scale, mdeq-large, mdeq-xl,
+    /// The model file, or an architecture by name: mdeq-digits, mdeq-small, single-scale, mdeq-large, mdeq-xl, monotone-digits,
     /// resnet18, wrn-34-10
     #[arg(long, value_name = "FILE|NAME")]
     pub model: Option<PathBuf>,

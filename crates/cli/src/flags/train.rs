@@ -35,7 +35,7 @@ pub struct Train {
     /// Train on the first N images only [default: all]
     #[arg(long, value_name = "N")]
     pub count: Option<usize>,
-    /// Architecture by name: mdeq-digits, mdeq-small, single-scale, mdeq-large, mdeq-xl, resnet18,
+    /// Architecture by name: mdeq-digits, mdeq-small, single-scale, mdeq-large, mdeq-xl, monotone-digits, resnet18,
     /// wrn-34-10
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,

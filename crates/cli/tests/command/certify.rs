@@ -118,3 +118,116 @@ fn what_certifies_nothing_is_refused() {
         assert!(!at.join("c").exists(), "{change}");
     }
 }
+
+/// A monotone DEQ that is weakly coupled, for a moment of training.
+const MONOTONE: &str = r#"
+name = "monotone"
+
+[model]
+kind = "monotone"
+hidden = 24
+monotonicity = 8.0
+step = 0.08
+image = [1, 8, 8]
+
+[deployment]
+solver = { method = { picard = { damping = 1.0 } }, steps = 30, tolerance = 1e-5 }
+backward = { method = { picard = { damping = 1.0 } }, steps = 30, tolerance = 1e-4 }
+
+[train]
+epochs = 4
+batch_size = 64
+development = 0
+optimizer = { kind = "adam", learning_rate = 1e-2 }
+
+[data]
+spec = "digits"
+"#;
+
+#[test]
+fn a_monotone_deq_is_certified_by_proof_beside_attacks() {
+    let folder = folder();
+    let at = folder.path();
+    fs::write(at.join("recipe.toml"), MONOTONE).unwrap();
+    succeed(at, "train --config recipe.toml --out model");
+    let certify = "certify --model model/model.safetensors --data digits --count 30";
+    let stdout = succeed(at, &format!("{certify} --norm linf --out whole"));
+    for words in ["By lipschitz, of the ideal network", "By boxes, of the deployed network"] {
+        assert!(stdout.contains(words), "{stdout}");
+    }
+    let record = json(&at.join("whole/results.json"));
+    let certificates = record["models"][0]["readouts"][0]["certificates"].as_array().unwrap().clone();
+    let kinds: Vec<_> = certificates.iter().map(|c| (c["method"].clone(), c["network"].clone())).collect();
+    let expected =
+        ["lipschitz", "affine", "boxes"].map(|method| ["ideal", "deployed"].map(|network| (method, network)));
+    let expected: Vec<(Value, Value)> =
+        expected.concat().into_iter().map(|(method, network)| (method.into(), network.into())).collect();
+    assert_eq!(kinds, expected);
+    let radius =
+        |certificate: &Value, at: usize| certificate["examples"][at]["radius"].as_f64().unwrap_or(0.0);
+    for pair in certificates.chunks(2) {
+        assert!(pair.iter().all(|certificate| certificate["confidence"].is_null()));
+        assert!((0..30).all(|at| radius(&pair[1], at) <= radius(&pair[0], at)));
+        assert!((0..30).filter(|at| radius(&pair[1], *at) > 0.01).count() > 10, "{pair:?}");
+    }
+
+    // What follows the fixed point to first order shows more than what bounds its speed.
+    let sum = |certificate: &Value| (0..30).map(|at| radius(certificate, at)).sum::<f64>();
+    assert!(sum(&certificates[2]) > 1.2 * sum(&certificates[0]), "{certificates:?}");
+
+    // An image that is missing is proved anew; other methods are another certification.
+    fs::remove_file(at.join("whole/sections/image-3.json")).unwrap();
+    succeed(at, "certify --resume --out whole");
+    let again = json(&at.join("whole/results.json"))["models"][0]["readouts"][0]["certificates"].clone();
+    for (again, whole) in again.as_array().unwrap().iter().zip(&certificates) {
+        assert_eq!((&again["examples"], &again["radii"]), (&whole["examples"], &whole["radii"]));
+    }
+    refuse(
+        at,
+        &format!("{certify} --norm linf --method lipschitz --out whole --resume"),
+        2,
+        &["proofs", "another --out"],
+    );
+
+    // What attacks broke is not certified of the deployed network.
+    let evaluate = "evaluate --model model/model.safetensors --data digits --count 30 --norm l2 --eps 0.5 --attacks pgd-10 \
+                    --gradients exact --no-flags --out attacked";
+    succeed(at, evaluate);
+    succeed(at, &format!("{certify} --record attacked/results.json --eps 0.1,0.5 --out both"));
+    let both = json(&at.join("both/results.json"))["models"][0]["readouts"][0].clone();
+    assert_eq!(both["certificates"].as_array().unwrap().len(), 4);
+    let broken: Vec<_> = (0..30).filter(|&at| both["examples"][at]["robust"] == false).collect();
+    assert!(!broken.is_empty());
+    for certificate in [&both["certificates"][1], &both["certificates"][3]] {
+        assert!(broken.iter().all(|&at| {
+            let right = certificate["examples"][at]["class"] == both["examples"][at]["label"];
+            !right || radius(certificate, at) < 0.5
+        }));
+    }
+
+    for (change, parts) in [
+        ("--method boxes", ["--method boxes", "--norm linf"]),
+        ("--method sdp", ["--method", "lipschitz, affine, boxes, smoothing"]),
+        ("--method smoothing", ["--sigma", "0.25 is usual"]),
+        ("--method lipschitz --sigma 0.1", ["--sigma", "leave one of them out"]),
+        ("--method lipschitz,smoothing", ["--method", "stands alone"]),
+    ] {
+        refuse(at, &format!("{certify} {change} --out c"), 2, &parts);
+    }
+    // Of the deployed network nothing is known behind another readout.
+    let stdout = succeed(at, &format!("{certify} --readout early(5) --out early"));
+    assert!(stdout.contains("ideal network") && !stdout.contains("deployed network"), "{stdout}");
+}
+
+#[test]
+fn proofs_need_a_monotone_deq() {
+    let folder = folder();
+    let at = folder.path();
+    train_tiny(at);
+    refuse(
+        at,
+        "certify --model model/model.safetensors --data digits --count 2 --out c",
+        2,
+        &["only a monotone DEQ", "--sigma"],
+    );
+}

@@ -7,6 +7,7 @@
 
 mod mdeq;
 mod model;
+mod monotone;
 mod resnet18;
 mod wide_resnet;
 
@@ -22,6 +23,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::model::ConfigError;
 use crate::model::init::Init;
+use crate::model::monotone::MonotoneConfig;
 use crate::model::normalisation::Normalisation;
 use crate::model::resnet::ResNet18Config;
 use crate::model::wide_resnet::WideResNetConfig;
@@ -87,6 +89,12 @@ pub trait ArchitectureConfig: Any + fmt::Debug + Send + Sync {
         None
     }
 
+    /// The name here of a tensor that the usual code of this kind saves under another one; `None` for all others.
+    fn own_name(&self, tensor: &str) -> Option<String> {
+        let _ = tensor;
+        None
+    }
+
     /// Whether a tensor that the usual code of this kind saves is never used by its forward pass.
     fn is_unused(&self, tensor: &str) -> bool {
         let _ = tensor;
@@ -102,6 +110,7 @@ impl Architecture {
     /// Built-in architectures by the names that commands use.
     pub fn presets() -> Vec<(&'static str, Self)> {
         let mut presets = mdeq::presets();
+        presets.push(("monotone-digits", MonotoneConfig::digits().into()));
         presets.push(("resnet18", ResNet18Config::new(64).into()));
         presets.push(("wrn-34-10", WideResNetConfig::new(10).into()));
         presets
@@ -207,7 +216,7 @@ mod tests {
     #[test]
     fn shapes_are_those_of_a_model_and_take_no_memory() {
         let device = Device::flex();
-        for name in ["mdeq-small", "single-scale", "mdeq-digits", "resnet18"] {
+        for name in ["mdeq-small", "single-scale", "mdeq-digits", "monotone-digits", "resnet18"] {
             let architecture = Architecture::named(name).unwrap();
             let (shapes, model) =
                 (architecture.shapes_alone(&device).unwrap(), architecture.init(0, &device).unwrap());
@@ -239,14 +248,16 @@ mod tests {
             assert_eq!(read, architecture, "{name}");
             let built = read.shapes_alone(&Device::flex()).unwrap();
             assert_eq!(read.is_equilibrium(), built.equilibrium().is_some(), "{name}");
-            assert_eq!(read.is_equilibrium(), read.config::<MdeqConfig>().is_some(), "{name}");
+            assert_eq!(read.is_equilibrium(), !["resnet18", "wrn-34-10"].contains(&read.kind()), "{name}");
             let [c, h, w] = architecture.image();
             assert_ne!(architecture.for_data([c, h, w], 7), architecture);
         }
         let unknown =
             serde_json::from_str::<Architecture>(r#"{"kind":"transformer"}"#).unwrap_err().to_string();
         assert!(
-            ["transformer", "mdeq", "resnet18", "wrn-34-10"].iter().all(|name| unknown.contains(name)),
+            ["transformer", "mdeq", "monotone", "resnet18", "wrn-34-10"]
+                .iter()
+                .all(|name| unknown.contains(name)),
             "{unknown}"
         );
         let field = r#"{"kind":"resnet18","width":4,"depth":3}"#;

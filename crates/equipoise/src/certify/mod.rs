@@ -1,8 +1,52 @@
 //! Certificates: lower bounds on robustness, which no attack can pass.
 //!
-//! [`Smoothing`] certifies the vote of any classifier over noise. What is found stands beside the attacks' upper bounds in the
-//! record ([`equipoise_record::Certificate`]), which says of which network it speaks.
+//! [`Smoothing`] certifies the vote of any classifier over noise, with a confidence; [`MonotoneCertifier`] a monotone DEQ, by
+//! proof. What is found stands beside the attacks' upper bounds in the record ([`equipoise_record::Certificate`]), which says of
+//! which network it speaks.
 
+mod upper;
+mod matrix;
+mod search;
+mod monotone;
+mod proof;
 mod smoothing;
 
+pub use proof::{Method, MonotoneCertifier, Proof, Unbounded};
 pub use smoothing::{Smoothing, SmoothingError, Votes};
+
+use equipoise_record::{Accuracy, Certificate, CertifiedExample, CertifiedRadius};
+
+/// Certified accuracy at each radius, of examples with these true classes.
+fn radii(examples: &[CertifiedExample], labels: &[usize], eps: &[f64]) -> Vec<CertifiedRadius> {
+    let certified = |eps: f64| {
+        let holding = examples.iter().zip(labels).filter(|(example, label)| example.holds(**label, eps));
+        Accuracy::new(holding.count(), examples.len())
+    };
+    eps.iter().map(|&eps| CertifiedRadius { eps, certified_accuracy: certified(eps) }).collect()
+}
+
+impl Proof<'_> {
+    /// Everything that was certified of some images with these true classes, at radii from the smallest up. Without a
+    /// confidence: it is a proof.
+    pub fn certificate(
+        &self,
+        examples: Vec<CertifiedExample>,
+        labels: &[usize],
+        norm: crate::attack::Norm,
+        eps: &[f64],
+        seconds: f64,
+    ) -> Certificate {
+        Certificate {
+            method: self.method().name().to_owned(),
+            settings: self.settings(),
+            network: self.network(),
+            norm: norm.to_string(),
+            confidence: None,
+            abstained: examples.iter().filter(|example| example.abstained).count(),
+            radii: radii(&examples, labels, eps),
+            examples,
+            seconds,
+            cell_evaluations: 0,
+        }
+    }
+}

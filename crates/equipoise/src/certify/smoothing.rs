@@ -10,9 +10,7 @@
 //! The draws of an image must be independent: a solver that stops on the norms of a whole batch would tie them together.
 
 use burn::tensor::Device;
-use equipoise_record::{
-    Accuracy, Certificate, CertifiedExample, CertifiedNetwork, CertifiedRadius, Confidence,
-};
+use equipoise_record::{Certificate, CertifiedExample, CertifiedNetwork, Confidence};
 use equipoise_verdict::{clopper_pearson_below, normal_quantile_below};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -180,11 +178,6 @@ impl Smoothing {
         eps: &[f64],
         (seconds, cell_evaluations): (f64, u64),
     ) -> Certificate {
-        let certified = |eps: f64| {
-            let pairs = examples.iter().zip(points.labels());
-            let holding = pairs.filter(|(example, label)| example.holds(**label, eps));
-            Accuracy::new(holding.count(), examples.len())
-        };
         Certificate {
             method: "smoothing".to_owned(),
             settings: json!({ "sigma": self.sigma, "alpha": self.alpha }),
@@ -196,10 +189,7 @@ impl Smoothing {
                 estimation: self.estimation,
             }),
             abstained: examples.iter().filter(|example| example.abstained).count(),
-            radii: eps
-                .iter()
-                .map(|&eps| CertifiedRadius { eps, certified_accuracy: certified(eps) })
-                .collect(),
+            radii: super::radii(&examples, points.labels(), eps),
             examples,
             seconds,
             cell_evaluations,

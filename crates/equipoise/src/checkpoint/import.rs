@@ -167,6 +167,8 @@ pub fn import(
     let mut file = tensors::read(checkpoint)?;
     let mut notes = Vec::new();
     let architecture = normalised(architecture, checkpoint, &mut file, &options.normalise, &mut notes)?;
+    let renamed = |name: String| architecture.own_name(&name).unwrap_or(name);
+    let file: Tensors = file.into_iter().map(|(name, tensor)| (renamed(name), tensor)).collect();
     let model = architecture.shapes_alone(device)?;
     let needed = model.shapes();
     let keys = |all: Vec<Candidate>| all.iter().map(|candidate| candidate.key().to_owned()).collect();

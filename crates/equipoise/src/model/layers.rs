@@ -69,15 +69,19 @@ impl Dense {
     }
 
     /// `[N, C]` to `[N, K]`.
-    ///
-    /// Computed as a 1×1 convolution: a matrix product of one row and of several go through different
-    /// kernels, and an example's logits must not depend on its batch.
     pub fn forward(&self, x: Tensor<2>) -> Logits {
-        let [n, features] = x.dims();
-        let [classes, _] = self.weight.dims();
-        let weight = self.weight.val().reshape([classes, features, 1, 1]);
-        let x = x.reshape([n, features, 1, 1]);
-        let options = burn::tensor::ops::ConvOptions::new([1, 1], [0, 0], [1, 1], 1);
-        burn::tensor::module::conv2d(x, weight, Some(self.bias.val()), options).reshape([n, classes])
+        products(x, self.weight.val(), Some(self.bias.val()))
     }
+}
+
+/// x Wᵀ + b of rows `[N, C]`, W `[K, C]` and b `[K]`.
+///
+/// Computed as a 1×1 convolution: a matrix product of one row and of several go through different kernels, and an
+/// example's result must not depend on its batch.
+pub fn products(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let ([n, features], [outputs, _]) = (x.dims(), weight.dims());
+    let weight = weight.reshape([outputs, features, 1, 1]);
+    let options = burn::tensor::ops::ConvOptions::new([1, 1], [0, 0], [1, 1], 1);
+    let x = x.reshape([n, features, 1, 1]);
+    burn::tensor::module::conv2d(x, weight, bias, options).reshape([n, outputs])
 }

@@ -14,6 +14,7 @@ mod normed;
 mod fused;
 pub mod linear;
 pub mod mdeq;
+pub mod monotone;
 pub mod normalisation;
 pub mod feedforward;
 pub mod resnet;

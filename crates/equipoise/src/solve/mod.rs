@@ -177,9 +177,9 @@ impl From<Evaluation> for Evaluated {
 }
 
 /// Residual growth beyond this factor of the first is divergence.
-const DIVERGENCE: f64 = 1e3;
+pub(crate) const DIVERGENCE: f64 = 1e3;
 /// This many steps without a new best residual are a stall.
-const PATIENCE: usize = 30;
+pub(crate) const PATIENCE: usize = 30;
 
 /// Iterates `map` from `start` `[N, D]`. Costs one evaluation of each example for z_0 and one per step until
 /// that example stops, beside those that the solver makes on its way to an iterate.

@@ -1,0 +1,205 @@
+//! Certificates of monotone DEQs: each image by each method, of the ideal network and of the deployed one.
+
+use std::time::Instant;
+
+use equipoise::attack::Norm;
+use equipoise::batch::to_vec;
+use equipoise::certify::{Method, MonotoneCertifier, Proof};
+use equipoise::checkpoint::ModelFile;
+use equipoise::evaluate::Observer;
+use equipoise::readout::Readout;
+use equipoise_record::{Certificate, CertifiedExample};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Checked;
+use crate::configuration::interrupted;
+use crate::error::{Error, input};
+use crate::flags::Certify;
+use crate::sections::Sections;
+use crate::setup::Setup;
+use crate::watch::Watch;
+
+/// A model's constants, and what is asked.
+pub struct Proofs {
+    certifier: MonotoneCertifier,
+    methods: Vec<Method>,
+    deployed: bool,
+}
+
+/// What is kept of an image.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    /// By each proof, in their order.
+    found: Vec<CertifiedExample>,
+    seconds: Vec<f64>,
+}
+
+impl Proofs {
+    /// `--method`, or all that the model has.
+    pub fn check(flags: &Certify, file: &ModelFile, readout: &Readout, norm: Norm) -> Result<Self, Error> {
+        let Some(certifier) = MonotoneCertifier::new(&*file.model) else {
+            return Err(input(format!(
+                "{}: only a monotone DEQ is certified by proof; for any model there is smoothing: give --sigma, such as 0.25",
+                flags.model.display()
+            )));
+        };
+        let mut methods = Vec::new();
+        for name in &flags.method {
+            let method: Method =
+                name.parse().map_err(|error| input(format!("--method: {error}, smoothing")))?;
+            if method == Method::Boxes && norm != Norm::Linf {
+                return Err(input(format!(
+                    "--method boxes: in {norm} they show next to nothing; use --norm linf"
+                )));
+            }
+            certifier.ideal(method).map_err(|error| input(format!("--method {name}: {error}")))?;
+            if !methods.contains(&method) {
+                methods.push(method);
+            }
+        }
+        if methods.is_empty() {
+            methods.extend([Method::Lipschitz, Method::Affine]);
+            match certifier.ideal(Method::Boxes) {
+                Ok(_) if norm == Norm::Linf => methods.push(Method::Boxes),
+                Err(error) if norm == Norm::Linf => tracing::info!("no certificate by boxes: {error}"),
+                _ => {}
+            }
+        }
+        let deployment = &file.metadata.deployment;
+        let refused = certifier.deployed(Method::Lipschitz, deployment, readout).err();
+        if let Some(error) = &refused {
+            tracing::warn!(
+                "{}: what is certified is the ideal network, not the deployed one: {error}",
+                flags.model.display()
+            );
+        }
+        Ok(Self { certifier, methods, deployed: refused.is_none() })
+    }
+
+    /// The methods' names.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.methods.iter().map(|method| method.name()).collect()
+    }
+
+    /// Each method, of the ideal network and then of the deployed one.
+    fn proofs(&self, checked: &Checked) -> Result<Vec<Proof<'_>>, Error> {
+        let internal = |error: equipoise::certify::Unbounded| Error::Internal(error.to_string());
+        let deployment = &checked.file.metadata.deployment;
+        let mut proofs = Vec::new();
+        for &method in &self.methods {
+            proofs.push(self.certifier.ideal(method).map_err(internal)?);
+            if self.deployed {
+                let proof = self.certifier.deployed(method, deployment, &checked.readout);
+                proofs.push(proof.map_err(internal)?);
+            }
+        }
+        Ok(proofs)
+    }
+
+    /// Every image, read or proved.
+    pub fn certificates(
+        &self,
+        checked: &Checked,
+        done: &Sections,
+        setup: &Setup,
+    ) -> Result<Vec<Certificate>, Error> {
+        let Checked { file, points, norm, .. } = checked;
+        let proofs = self.proofs(checked)?;
+        let watch = Watch::new(&file.metadata.name, setup);
+        watch.stage(&format!("certifying {}", self.names().join(", ")), points.len());
+        let numbers = to_vec(points.images().clone());
+        let pixels = numbers.len() / points.len();
+        let classes = file.model.classes();
+        let mut found: Vec<Vec<CertifiedExample>> = vec![Vec::new(); proofs.len()];
+        let mut seconds = vec![0.0; proofs.len()];
+        for (row, &index) in points.indices().iter().enumerate() {
+            let mut prove = || {
+                if watch.cancelled() {
+                    return Err(interrupted());
+                }
+                let image = &numbers[row * pixels..][..pixels];
+                let one = |proof: &Proof<'_>| {
+                    let start = Instant::now();
+                    (proof.certified(index, image, *norm), start.elapsed().as_secs_f64())
+                };
+                let (found, seconds) = proofs.par_iter().map(one).unzip();
+                Ok(json!(Kept { found, seconds }))
+            };
+            let sound = |found: &Value| believable(found, index, proofs.len(), classes);
+            let kept = done.kept(&format!("image-{index}"), sound, &mut prove)?;
+            let kept: Kept =
+                serde_json::from_value(kept).map_err(|error| Error::Internal(error.to_string()))?;
+            for (at, (example, spent)) in kept.found.into_iter().zip(kept.seconds).enumerate() {
+                found[at].push(example);
+                seconds[at] += spent;
+            }
+            let shown =
+                found[0].iter().zip(points.labels()).filter(|(found, label)| found.class == Some(**label));
+            watch.advance(1, &format!("{} of {} certified at some radius", shown.count(), row + 1));
+        }
+        let eps = match checked.eps.as_slice() {
+            [] => usual(&found),
+            given => given.to_vec(),
+        };
+        let each = proofs.iter().zip(found).zip(seconds);
+        Ok(each
+            .map(|((proof, found), seconds)| proof.certificate(found, points.labels(), *norm, &eps, seconds))
+            .collect())
+    }
+}
+
+/// Sixteen radii, evenly, from 0 to the largest that was certified.
+fn usual(found: &[Vec<CertifiedExample>]) -> Vec<f64> {
+    let radii = found.iter().flatten().filter_map(|example| example.radius);
+    match radii.fold(0.0, f64::max) {
+        0.0 => vec![0.0],
+        largest => (0..16).map(|k| largest * f64::from(k) / 15.0).collect(),
+    }
+}
+
+/// Whether what was kept can be what so many proofs showed of an image.
+fn believable(found: &Value, index: usize, proofs: usize, classes: usize) -> Result<(), String> {
+    let Kept { found, seconds } = serde_json::from_value(found.clone()).map_err(|error| error.to_string())?;
+    if found.len() != proofs || seconds.len() != proofs {
+        return Err(format!("{} proofs, not {proofs}", found.len()));
+    }
+    for CertifiedExample { index: of, class, radius, abstained } in found {
+        let sound = of == index
+            && class.is_none_or(|class| class < classes)
+            && radius.is_none_or(|radius| radius.is_finite() && radius >= 0.0)
+            && abstained == class.is_none()
+            && abstained == radius.is_none();
+        if !sound {
+            return Err(format!("what stands for image {index} contradicts itself"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use equipoise_files::seal;
+    use equipoise_fuzz::{Sample, Target, mutate};
+
+    use super::*;
+
+    equipoise_fuzz::fuzz!(proved_images, 500, {
+        let key = json!({ "model": "m", "proofs": ["lipschitz"] });
+        let example = CertifiedExample { index: 7, class: Some(3), radius: Some(0.25), abstained: false };
+        let kept = Kept { found: vec![example; 2], seconds: vec![0.01, 0.02] };
+        let sample = Sample::of("sections/key.json", seal(&key).unwrap(), mutate::sealed);
+        let sample = sample.and("sections/image-7.json", seal(&json!(kept)).unwrap(), Some(mutate::sealed));
+        Target::new(vec![sample], move |folder| {
+            let sections = Sections::open(folder, true, &key).map_err(|error| error.to_string())?;
+            let sound = |found: &Value| believable(found, 7, 2, 10);
+            let found = sections.kept("image-7", sound, &mut || panic!("the image is there"));
+            let found = found.map_err(|error| error.to_string())?;
+            let Kept { found, .. } = serde_json::from_value(found).map_err(|error| error.to_string())?;
+            assert!(found.iter().all(|example| example.class.is_none_or(|class| class < 10)));
+            Ok(())
+        })
+    });
+}

@@ -1,0 +1,68 @@
+//! The monotone DEQ as an architecture.
+
+use super::{Architecture, ArchitectureConfig, Model};
+use crate::model::ConfigError;
+use crate::model::init::Init;
+use crate::model::monotone::MonotoneConfig;
+use crate::model::normalisation::Normalisation;
+
+/// Names in the authors' code, by their end, and here.
+const NAMES: [[&str; 2]; 6] = [
+    ["mon.linear_module.U.weight", "injection.weight"],
+    ["mon.linear_module.U.bias", "injection.bias"],
+    ["mon.linear_module.A.weight", "fullstage.a"],
+    ["mon.linear_module.B.weight", "fullstage.b"],
+    ["Wout.weight", "classifier.weight"],
+    ["Wout.bias", "classifier.bias"],
+];
+
+#[typetag::serde(name = "monotone")]
+impl ArchitectureConfig for MonotoneConfig {
+    fn image(&self) -> [usize; 3] {
+        self.image
+    }
+
+    fn classes(&self) -> usize {
+        self.classes
+    }
+
+    fn for_data(&self, image: [usize; 3], classes: usize) -> Architecture {
+        Self { image, classes, ..self.clone() }.into()
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.validate()
+    }
+
+    fn is_equilibrium(&self) -> bool {
+        true
+    }
+
+    fn build(&self, init: &mut Init) -> Box<dyn Model> {
+        Box::new(self.build(init))
+    }
+
+    fn describe(&self) -> String {
+        format!("monotone DEQ with {} units", self.hidden)
+    }
+
+    fn normalisation(&self) -> Option<&Normalisation> {
+        self.normalisation.as_ref()
+    }
+
+    fn with_normalisation(&self, normalisation: Option<Normalisation>) -> Option<Architecture> {
+        Some(Self { normalisation, ..self.clone() }.into())
+    }
+
+    fn with_width(&self, width: usize) -> Option<Architecture> {
+        Some(Self { hidden: width, ..self.clone() }.into())
+    }
+
+    fn own_name(&self, tensor: &str) -> Option<String> {
+        let named = |[theirs, own]: &[&str; 2]| {
+            let before = tensor.strip_suffix(theirs)?;
+            (before.is_empty() || before.ends_with('.')).then(|| format!("{before}{own}"))
+        };
+        NAMES.iter().find_map(named)
+    }
+}

@@ -1,0 +1,364 @@
+//! A monotone DEQ as numbers in float64: its fixed points with what they may be off by, and the constants of its bounds.
+//!
+//! The ideal network is that of exact arithmetic on the stored float32 parameters. For its fixed point z* = relu(W z* + U x + b)
+//! and any p, with q = relu(W p + U x + b):
+//!
+//! > ‖p − z*‖ ≤ ‖p − q‖ + ‖W (p − q)‖/m.
+//!
+//! The ReLU is the projection onto z ≥ 0, so W p + U x + b − q and W z* + U x + b − z* lie in the normal cones of its values q
+//! and z*. Normal cones are monotone: ⟨(W p − q) − (W z* − z*), q − z*⟩ ≥ 0. With p = q + (p − q) that is
+//! ⟨(I − W)(q − z*), q − z*⟩ ≤ ⟨W (p − q), q − z*⟩, and the left side is at least m ‖q − z*‖². Two images differ by another
+//! right side alone: ‖z*(x) − z*(x′)‖ ≤ ‖U (x − x′)‖/m (Pabbaraju, Winston and Kolter 2021).
+
+mod affine;
+mod boxes;
+mod deployed;
+
+pub(crate) use affine::{Affine, Ball};
+pub(crate) use boxes::{Boxes, Interval};
+pub(crate) use deployed::{Deployed, Error};
+
+use super::matrix::Matrix;
+use super::upper::{UNIT, Upper, dot, gamma, length, less};
+
+/// The parameters, exactly.
+pub(crate) struct Parameters {
+    /// A and B, `[D, D]`.
+    pub(crate) a: Matrix,
+    pub(crate) b: Matrix,
+    /// m.
+    pub(crate) monotonicity: f64,
+    /// α.
+    pub(crate) step: f64,
+    /// U, `[D, CHW]`, and b.
+    pub(crate) injection: Matrix,
+    pub(crate) offset: Vec<f64>,
+    /// Mean and deviation of each pixel.
+    pub(crate) mean: Vec<f64>,
+    pub(crate) deviation: Vec<f64>,
+    /// `[K, D]` and `[K]`.
+    pub(crate) head: Matrix,
+    pub(crate) bias: Vec<f64>,
+}
+
+/// The ideal network.
+pub(crate) struct Network {
+    parameters: Parameters,
+    /// W, rounded.
+    weight: Matrix,
+    /// ‖W − weight‖_F.
+    weight_error: Upper,
+    /// ‖W‖₂.
+    weight_norm: Upper,
+    /// ‖U diag(1/σ)‖₂ and ‖U diag(1/σ)‖_F: images are measured in pixel intensity.
+    gain: Upper,
+    gain_frobenius: Upper,
+    /// ‖w_y − w_j‖ by y, then j.
+    gaps: Vec<Upper>,
+    /// ‖(1−α) I + α W‖₂: what a step of the cell contracts by.
+    contraction: Upper,
+    /// |A|ᵀ|A| + |B| + |B|ᵀ, to a part in a million, and its norm: what rounding is relative to.
+    magnitude: Matrix,
+    coupling: Upper,
+    /// The step that fixed points are found with.
+    solving: f64,
+}
+
+/// The most iterations of a fixed point. One that is not reached makes its bound larger, not wrong.
+const ITERATIONS: usize = 20_000;
+
+impl Network {
+    /// Of its parameters. Takes some matrix products of side D.
+    pub(crate) fn new(parameters: Parameters) -> Self {
+        let Parameters { a, b, monotonicity, step, injection, deviation, head, .. } = &parameters;
+        let (m, side) = (*monotonicity, a.rows);
+        let columns = a.transposed();
+        let identity = |i: usize, j: usize| f64::from(u8::from(i == j));
+        let at = |matrix: &Matrix, i: usize, j: usize| matrix.values[i * side + j];
+        let weight = Matrix::new(side, side, |i, j| {
+            (1.0 - m) * identity(i, j) - dot(columns.row(i), columns.row(j)) + (at(b, i, j) - at(b, j, i))
+        });
+        let size = columns.map(f64::abs);
+        let magnitude = Matrix::new(side, side, |i, j| {
+            dot(size.row(i), size.row(j)) + at(b, i, j).abs() + at(b, j, i).abs()
+        });
+        // Its entries carry rounding too, far below a part in a million.
+        let slightly = Upper::exact(1.0 + 1e-6);
+        let rounding = gamma(side + 6, UNIT);
+        let diagonal = Upper::exact((1.0 + m) * (side as f64).sqrt()) * slightly;
+        let weight_error = rounding * slightly * (magnitude.frobenius() + diagonal);
+        let averaged = |step: f64| {
+            let matrix =
+                Matrix::new(side, side, |i, j| (1.0 - step) * identity(i, j) + step * at(&weight, i, j));
+            let entries = weight.frobenius() + Upper::exact((side as f64).sqrt()) * slightly;
+            matrix.norm() + weight_error * step + gamma(4, UNIT) * entries
+        };
+        let contraction = averaged(*step);
+        // Fixed points are found with the half, the quarter, .. of the cell's step while that contracts by more.
+        let (mut solving, mut best) = (*step, contraction);
+        while let Some(norm) = Some(averaged(solving / 2.0)).filter(|norm| *norm < best) {
+            (solving, best) = (solving / 2.0, norm);
+        }
+        let scaled = Matrix::new(side, injection.columns, |i, j| injection.row(i)[j] / deviation[j]);
+        let gain_frobenius = scaled.frobenius();
+        let difference = |y: usize, j: usize| -> Vec<f64> {
+            head.row(y).iter().zip(head.row(j)).map(|(own, other)| own - other).collect()
+        };
+        let pairs = (0..head.rows).flat_map(|y| (0..head.rows).map(move |j| (y, j)));
+        Self {
+            weight_norm: weight.norm() + weight_error,
+            gain: scaled.norm() + gain_frobenius * gamma(1, UNIT),
+            gain_frobenius: gain_frobenius * slightly,
+            gaps: pairs.map(|(y, j)| length(&difference(y, j))).collect(),
+            contraction,
+            coupling: magnitude.norm() * slightly,
+            magnitude,
+            solving,
+            weight,
+            weight_error,
+            parameters,
+        }
+    }
+
+    /// Number of pixels CHW.
+    pub(crate) fn pixels(&self) -> usize {
+        self.parameters.injection.columns
+    }
+
+    fn hidden(&self) -> usize {
+        self.weight.rows
+    }
+
+    pub(crate) fn classes(&self) -> usize {
+        self.parameters.bias.len()
+    }
+
+    /// m, from below as from above: it is exact.
+    fn monotonicity(&self) -> f64 {
+        self.parameters.monotonicity
+    }
+
+    /// ‖w_y − w_j‖.
+    pub(crate) fn gap(&self, y: usize, j: usize) -> Upper {
+        self.gaps[y * self.classes() + j]
+    }
+
+    /// ‖W_out‖ ‖U diag(1/σ)‖/m: what logits move by at most, relatively to the image.
+    pub(crate) fn lipschitz(&self) -> Upper {
+        (self.parameters.head.norm() * self.gain).over(self.monotonicity())
+    }
+
+    /// ‖(1−α) I + α W‖₂.
+    pub(crate) fn contraction(&self) -> Upper {
+        self.contraction
+    }
+
+    /// ‖z* − z*′‖ for images at this distance.
+    pub(crate) fn reach(&self, distance: Upper) -> Upper {
+        (self.gain * distance).over(self.monotonicity())
+    }
+
+    /// The fixed point of an image, whatever its pixels are.
+    pub(crate) fn centre(&self, image: &[f64]) -> Centre {
+        let Parameters { injection: u, offset, mean, deviation, head, bias, monotonicity, .. } =
+            &self.parameters;
+        let hidden = self.hidden();
+        let normal = |(j, pixel): (usize, &f64)| (pixel - mean[j]) / deviation[j];
+        let normalised: Vec<f64> = image.iter().enumerate().map(normal).collect();
+        let sizes: Vec<f64> = normalised.iter().map(|pixel| pixel.abs()).collect();
+        let injected: Vec<f64> = u.times(&normalised).iter().zip(offset).map(|(u, b)| u + b).collect();
+        let magnitudes = u.map(f64::abs).times(&sizes);
+        let magnitudes: Vec<f64> = magnitudes.iter().zip(offset).map(|(u, b)| u + b.abs()).collect();
+        // Its sums of positive numbers are good to a part in a million, to say the least.
+        let magnitude = length(&magnitudes) * Upper::exact(1.0 + 1e-6);
+        let injection_error = gamma(image.len() + 8, UNIT) * magnitude;
+
+        let state = self.solved(&injected);
+        let relu = |(w, x): (f64, &f64)| (w + x).max(0.0);
+        let next: Vec<f64> = self.weight.times(&state).into_iter().zip(&injected).map(relu).collect();
+        let apart: Vec<f64> = state.iter().zip(&next).map(|(p, q)| p - q).collect();
+        let (size, injection) = (length(&state), length(&injected));
+        let rounding = gamma(hidden + 4, UNIT) * (self.weight.frobenius() * size + injection);
+        let off = length(&apart) + rounding + self.weight_error * size + injection_error;
+        let distance = off * (Upper::exact(1.0) + self.weight_norm.over(*monotonicity));
+
+        let logit = |row: usize| dot(head.row(row), &state) + bias[row];
+        let logits: Vec<f64> = (0..self.classes()).map(logit).collect();
+        let best = |best: usize, class: usize| if logits[class] > logits[best] { class } else { best };
+        let class = (0..self.classes()).fold(0, best);
+        let margin = |j: usize| {
+            let sizes = length(head.row(class)) + length(head.row(j));
+            let offsets = Upper::exact(bias[class].abs()) + Upper::exact(bias[j].abs());
+            let rounding = gamma(hidden + 8, UNIT) * (sizes * size + offsets);
+            less(logits[class] - logits[j], rounding + self.gap(class, j) * distance)
+        };
+        Centre {
+            class,
+            margins: (0..self.classes()).map(margin).collect(),
+            norm: size + distance,
+            least: less(size.value() * (1.0 - 1e-9), distance),
+            injection: injection + injection_error,
+            injected,
+            magnitude,
+            magnitudes,
+            distance,
+            state,
+        }
+    }
+
+    /// U x + b for all images within so much of one, pixel by pixel.
+    pub(crate) fn injections(&self, image: &[f64], half: &[f64]) -> Interval {
+        let Parameters { injection, offset, mean, deviation, .. } = &self.parameters;
+        let slightly = Upper::exact(1.0 + 1e-6);
+        let pixels = image.len();
+        let normal = |j: usize| (image[j] - mean[j]) / deviation[j];
+        let normalised: Vec<f64> = (0..pixels).map(normal).collect();
+        let sizes: Vec<f64> = normalised.iter().map(|pixel| pixel.abs()).collect();
+        let reach: Vec<f64> = half.iter().zip(deviation).map(|(half, deviation)| half / deviation).collect();
+        let ends = (0..self.hidden()).map(|i| {
+            let row = injection.row(i);
+            let size: Vec<f64> = row.iter().map(|entry| entry.abs()).collect();
+            let middle = dot(row, &normalised) + offset[i];
+            let terms = Upper::exact(dot(&size, &sizes) + offset[i].abs()) * slightly;
+            let away = Upper::computed(dot(&size, &reach), 3 * pixels) + gamma(pixels + 8, UNIT) * terms;
+            (less(middle, away), (middle + away.value()).next_up())
+        });
+        let (low, high) = ends.unzip();
+        Interval { low, high }
+    }
+
+    /// The least lead of a class over another, of all states in a box.
+    pub(crate) fn margin(&self, class: usize, other: usize, states: &Interval) -> f64 {
+        let (own, rival) = (self.parameters.head.row(class), self.parameters.head.row(other));
+        let bias = &self.parameters.bias;
+        let (mut margin, mut terms) = (bias[class] - bias[other], bias[class].abs() + bias[other].abs());
+        for ((own, rival), (low, high)) in own.iter().zip(rival).zip(states.low.iter().zip(&states.high)) {
+            let slope = own - rival;
+            margin += slope * if slope > 0.0 { low } else { high };
+            terms += (own.abs() + rival.abs()) * high;
+        }
+        let rounding = gamma(own.len() + 8, UNIT) * Upper::computed(terms, 3 * own.len());
+        less(margin, rounding)
+    }
+
+    /// A state near the fixed point: as near as float64 leads.
+    fn solved(&self, injected: &[f64]) -> Vec<f64> {
+        let step = self.solving;
+        let mut state = vec![0.0; injected.len()];
+        for _ in 0..ITERATIONS {
+            let product = self.weight.times(&state);
+            let (mut moved, mut size) = (0.0, 0.0);
+            for ((z, w), x) in state.iter_mut().zip(product).zip(injected) {
+                let next = ((1.0 - step) * *z + step * (w + x)).max(0.0);
+                moved += (next - *z) * (next - *z);
+                size += next * next;
+                *z = next;
+            }
+            // Squares: a relative change of 1e-15.
+            if moved <= 1e-30 * size {
+                break;
+            }
+        }
+        state
+    }
+}
+
+/// The fixed point z* of an image.
+pub(crate) struct Centre {
+    /// The class with the largest logit there.
+    pub(crate) class: usize,
+    /// Its logit's lead over each class's, from below; that over itself means nothing.
+    pub(crate) margins: Vec<f64>,
+    /// ‖z*‖ from above, and from below.
+    norm: Upper,
+    least: f64,
+    /// ‖U x + b‖, and ‖|U| |x| + |b|‖, of the normalised x, and both, computed.
+    injection: Upper,
+    injected: Vec<f64>,
+    magnitude: Upper,
+    magnitudes: Vec<f64>,
+    /// A state, and how far it may be from z*.
+    pub(crate) state: Vec<f64>,
+    pub(crate) distance: Upper,
+}
+
+#[cfg(test)]
+mod testing {
+    use super::*;
+
+    /// Numbers in ± `scale`, as float32 has them.
+    pub(super) fn numbers(seed: u64, count: usize, scale: f64) -> Vec<f64> {
+        let mut state = seed;
+        let mut draw = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            f64::from((((state >> 11) as f64 / (1u64 << 53) as f64 - 0.5) * 2.0 * scale) as f32)
+        };
+        (0..count).map(|_| draw()).collect()
+    }
+
+    /// 16 pixels, 10 units, 3 classes.
+    pub(super) fn network(monotonicity: f64, skew: f64) -> Network {
+        Network::new(Parameters {
+            a: Matrix::of(10, 10, numbers(1, 100, 0.3)),
+            b: Matrix::of(10, 10, numbers(2, 100, skew)),
+            monotonicity,
+            step: 0.1,
+            injection: Matrix::of(10, 16, numbers(3, 160, 1.0)),
+            offset: numbers(4, 10, 0.5),
+            mean: vec![0.4; 16],
+            deviation: vec![0.25; 16],
+            head: Matrix::of(3, 10, numbers(5, 30, 1.0)),
+            bias: numbers(6, 3, 0.1),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::numbers;
+    use super::*;
+
+    /// Units in pairs that are the same to the bit, and two classes that weigh the halves of each pair the other way round: their
+    /// logits are equal in exact arithmetic, and float64 gives either of them a lead. No method may take it for one.
+    #[test]
+    fn a_tie_is_not_taken_for_a_lead() {
+        let mut seeming = 0;
+        for seed in 0..40 {
+            let (side, pixels) = (18, 12);
+            let twice = |seed: u64, columns: usize, scale: f64| {
+                let half = numbers(seed, side / 2 * columns, scale);
+                [half.clone(), half].concat()
+            };
+            let halves = [numbers(7 + 10 * seed, side / 2, 1.0), numbers(8 + 10 * seed, side / 2, 1.0)];
+            let rows = [[&halves[0][..], &halves[1]].concat(), [&halves[1][..], &halves[0]].concat()];
+            let network = Network::new(Parameters {
+                a: Matrix::of(side, side, vec![0.0; side * side]),
+                b: Matrix::of(side, side, vec![0.0; side * side]),
+                monotonicity: 3.0,
+                step: 0.3,
+                injection: Matrix::of(side, pixels, twice(3 + 10 * seed, pixels, 1.0)),
+                offset: twice(4 + 10 * seed, 1, 2.0),
+                mean: vec![0.4; pixels],
+                deviation: vec![0.3; pixels],
+                head: Matrix::of(2, side, rows.concat()),
+                bias: vec![0.1; 2],
+            });
+            let image: Vec<f64> = numbers(9 + 10 * seed, pixels, 0.5).into_iter().map(|x| x + 0.5).collect();
+            let centre = network.centre(&image);
+            let other = 1 - centre.class;
+            let lead = dot(&rows[centre.class], &centre.state) - dot(&rows[other], &centre.state);
+            seeming += usize::from(lead > 0.0);
+            assert!(centre.margins[other] <= 0.0);
+            let ball = Ball::Distance(0.0);
+            let reach = network.reach(Upper::exact(0.0)) + centre.distance;
+            let affine = Affine::new(&network).margins(&network, &centre, &ball, reach);
+            assert!(affine[other] <= 0.0 && affine[other] > -1e-9, "{}", affine[other]);
+            let boxes = Boxes::new(&network).unwrap();
+            let states =
+                boxes.around(&network.injections(&image, &vec![0.0; pixels]), &centre.state).unwrap();
+            let margin = network.margin(centre.class, other, &states);
+            assert!(margin <= 0.0 && margin > -1e-9, "{margin}");
+        }
+        assert!(seeming > 5, "{seeming} of 40 seem to lead");
+    }
+}

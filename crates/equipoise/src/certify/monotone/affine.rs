@@ -1,0 +1,354 @@
+//! The fixed points of a ball of images as one affine function of the image, plus errors of the ReLUs.
+//!
+//! For any positive α_i the fixed point is z = relu(v) with v = Ŵ z + ĉ, Ŵ = I − diag(α) (I − W), ĉ = α ∘ (U x + b); with
+//! α_i = 1/(1 − W_ii) a unit does not act on itself. Where v_i is known to lie in \[l, u\], relu(v_i) = λ_i v_i + μ_i + μ_i e_i with
+//! |e_i| ≤ 1: λ = u/(u−l) and μ = −λl/2 where 0 lies between, no error where it does not. That is a linear system,
+//!
+//! > v = (I − ŴΛ)⁻¹ (ĉ + Ŵ (μ + μ∘e)),
+//!
+//! whose matrix is invertible for every Λ in \[0, 1\], by the monotonicity of I − W. So v is affine in the image and in e, which
+//! bounds it anew: ranges only shrink, and each holds because those before did. The first comes from the L2 ball that holds all
+//! fixed points. Margins are affine too: what an image's pixels do to them to first order is exact.
+//!
+//! The inverse S is computed and not trusted: v = S (I − ŴΛ) v + E v with E = I − S (I − ŴΛ), and E times the known size of v
+//! is another error. It is the relaxation of zonotopes (Singh et al. 2018), solved for its fixed point instead of iterated towards
+//! it (Müller et al. 2023, arXiv 2110.08260, iterate).
+
+use super::{Centre, Network};
+use crate::certify::matrix::Matrix;
+use crate::certify::upper::{UNIT, Upper, dot, gamma, length, less};
+
+/// The images that are spoken of, around that of a centre.
+pub(crate) enum Ball<'a> {
+    /// Within so much of it in L2.
+    Distance(f64),
+    /// Within so much of it, `middle`, in each pixel.
+    Pixels { middle: &'a [f64], half: &'a [f64] },
+}
+
+/// A network in the form in which no unit acts on itself.
+pub(crate) struct Affine {
+    /// Ŵ, rounded, and what each entry may be off by.
+    weight: Matrix,
+    doubt: Matrix,
+    /// α.
+    steps: Vec<f64>,
+    /// diag(α) U diag(1/σ), rounded, and the lengths of its rows.
+    injection: Matrix,
+    lengths: Vec<f64>,
+}
+
+/// Rounds of tightening.
+const ROUNDS: usize = 40;
+/// What sums of positive numbers are off by at most, to say the least.
+const SLIGHTLY: f64 = 1.0 + 1e-9;
+
+/// Of a ball of images ĉ at its middle, how far that moves, and what it may be off by.
+struct Set {
+    middle: Vec<f64>,
+    moved: Vec<f64>,
+    off: Vec<f64>,
+}
+
+/// Ranges of v.
+struct Ranges {
+    low: Vec<f64>,
+    high: Vec<f64>,
+}
+
+impl Ranges {
+    fn of(ends: impl Iterator<Item = (f64, f64)>) -> Self {
+        let (low, high) = ends.unzip();
+        Self { low, high }
+    }
+
+    fn pairs<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = [f64; 4]> + 'a {
+        let own = self.low.iter().zip(&self.high);
+        own.zip(other.low.iter().zip(&other.high)).map(|((a, b), (c, d))| [*a, *b, *c, *d])
+    }
+
+    /// What is in both.
+    fn met(&self, other: &Self) -> Self {
+        Self::of(self.pairs(other).map(|[a, b, c, d]| (a.max(c), b.min(d))))
+    }
+
+    fn width(&self) -> f64 {
+        self.low.iter().zip(&self.high).map(|(low, high)| high - low).sum()
+    }
+}
+
+/// v = middle + coefficients δ + errors e + rest, δ the change of the image.
+struct Form {
+    middle: Vec<f64>,
+    coefficients: Matrix,
+    errors: Matrix,
+    rest: Vec<f64>,
+    slopes: Vec<f64>,
+    offsets: Vec<f64>,
+}
+
+impl Affine {
+    pub(crate) fn new(network: &Network) -> Self {
+        let side = network.hidden();
+        let parameters = &network.parameters;
+        let identity = |i: usize, j: usize| f64::from(u8::from(i == j));
+        let steps: Vec<f64> = (0..side).map(|i| 1.0 / (1.0 - network.weight.row(i)[i])).collect();
+        let weight = Matrix::new(side, side, |i, j| {
+            identity(i, j) - steps[i] * (identity(i, j) - network.weight.row(i)[j])
+        });
+        let rounding = gamma(side + 16, UNIT).value() * SLIGHTLY;
+        let size = |i: usize, j: usize| {
+            (2.0 + parameters.monotonicity) * identity(i, j) + network.magnitude.row(i)[j]
+        };
+        let doubt = Matrix::new(side, side, |i, j| {
+            rounding * (identity(i, j) + steps[i] * size(i, j) * (1.0 + 1e-6))
+        });
+        let scaled = |i: usize, j: usize| steps[i] * parameters.injection.row(i)[j] / parameters.deviation[j];
+        let injection = Matrix::new(side, parameters.injection.columns, scaled);
+        let lengths = (0..side).map(|i| length(injection.row(i)).value()).collect();
+        Self { weight, doubt, steps, injection, lengths }
+    }
+
+    /// The least lead of the centre's class over each other one in a ball, or −∞ where nothing was shown. `reach` is how far the
+    /// fixed points of the ball are from the centre's state at most.
+    pub(crate) fn margins(
+        &self,
+        network: &Network,
+        centre: &Centre,
+        ball: &Ball<'_>,
+        reach: Upper,
+    ) -> Vec<f64> {
+        let side = self.steps.len();
+        // ĉ at the middle, how far it moves, and what it may be off by.
+        let moved = |i: usize| match ball {
+            Ball::Distance(distance) => self.lengths[i] * distance * SLIGHTLY,
+            Ball::Pixels { half, .. } => {
+                let each = self.injection.row(i).iter().zip(*half).map(|(entry, half)| entry.abs() * half);
+                each.sum::<f64>() * SLIGHTLY
+            }
+        };
+        let moved: Vec<f64> = (0..side).map(moved).collect();
+        let middle: Vec<f64> = self.steps.iter().zip(&centre.injected).map(|(step, c)| step * c).collect();
+        let off = gamma(network.pixels() + 12, UNIT).value() * SLIGHTLY;
+        let off: Vec<f64> =
+            self.steps.iter().zip(&centre.magnitudes).map(|(step, size)| off * step * size).collect();
+
+        let set = Set { middle, moved, off };
+        let mut known = self.near(centre, &set, reach.value());
+        let mut form = None;
+        let mut width = f64::INFINITY;
+        for _ in 0..ROUNDS {
+            let Some(found) = self.form(&known, &set) else { break };
+            known = known.met(&found.ranges(ball));
+            form = Some(found);
+            if known.width() >= 0.99 * width {
+                break;
+            }
+            width = known.width();
+        }
+        let class = centre.class;
+        let margin =
+            |j: usize| form.as_ref().map_or(f64::NEG_INFINITY, |form| form.margin(network, class, j, ball));
+        (0..network.classes()).map(margin).collect()
+    }
+
+    /// Ranges of v where z is within a distance of the centre's state.
+    fn near(&self, centre: &Centre, set: &Set, distance: f64) -> Ranges {
+        let state = &centre.state;
+        let ends = (0..state.len()).map(|i| {
+            let row = self.weight.row(i);
+            let at = dot(row, state) + set.middle[i];
+            let sizes = row.iter().zip(state).map(|(w, z)| (w * z).abs()).sum::<f64>() + set.middle[i].abs();
+            let doubts = dot(self.doubt.row(i), state) + length(self.doubt.row(i)).value() * distance;
+            let away = length(row).value() * distance + set.moved[i] + set.off[i] + doubts + sizes * 1e-12;
+            ((at - away * SLIGHTLY).next_down(), (at + away * SLIGHTLY).next_up())
+        });
+        Ranges::of(ends)
+    }
+
+    /// The affine form that follows from ranges. `None` where the system could not be solved.
+    fn form(&self, ranges: &Ranges, set: &Set) -> Option<Form> {
+        let Set { middle, moved, off } = set;
+        let side = middle.len();
+        let relaxed = |(&low, &high): (&f64, &f64)| match (low >= 0.0, high <= 0.0) {
+            (true, _) => (1.0, 0.0),
+            (_, true) => (0.0, 0.0),
+            _ => {
+                let slope = (high / (high - low)).clamp(0.0, 1.0);
+                (slope, (0.5 * (high * (1.0 - slope)).max(-slope * low) * SLIGHTLY).next_up())
+            }
+        };
+        let (slopes, offsets): (Vec<f64>, Vec<f64>) =
+            ranges.low.iter().zip(&ranges.high).map(relaxed).unzip();
+        let system =
+            Matrix::new(side, side, |i, j| f64::from(u8::from(i == j)) - self.weight.row(i)[j] * slopes[j]);
+        let inverse = system.inverse()?;
+        let sizes = inverse.map(f64::abs);
+        let rounding = gamma(4 * side + self.injection.columns + 60, UNIT).value() * SLIGHTLY;
+
+        // |E|, and the sizes of v and z.
+        let product = inverse.product(&system);
+        let magnitudes = sizes.product(&system.map(f64::abs));
+        let largest: Vec<f64> =
+            ranges.low.iter().zip(&ranges.high).map(|(low, high)| low.abs().max(high.abs())).collect();
+        let states: Vec<f64> = ranges.high.iter().map(|high| high.max(0.0)).collect();
+        let lost = |i: usize| {
+            let each = (0..side).map(|j| {
+                let error = (f64::from(u8::from(i == j)) - product.row(i)[j]).abs();
+                (error + rounding * magnitudes.row(i)[j]) * largest[j]
+            });
+            each.sum::<f64>()
+        };
+        let doubts: Vec<f64> =
+            self.doubt.times(&states).iter().zip(off).map(|(doubt, off)| doubt + off).collect();
+        let weights = self.weight.map(f64::abs);
+        let terms: Vec<f64> = weights
+            .times(&offsets)
+            .iter()
+            .zip(middle.iter().zip(moved))
+            .map(|(offset, (middle, moved))| 2.0 * offset + middle.abs() + moved)
+            .collect();
+        let rest = (0..side)
+            .map(|i| {
+                (lost(i) + dot(sizes.row(i), &doubts) + rounding * dot(sizes.row(i), &terms)) * SLIGHTLY
+                    + f64::MIN_POSITIVE
+            })
+            .collect();
+
+        let right: Vec<f64> =
+            self.weight.times(&offsets).iter().zip(middle).map(|(offset, middle)| offset + middle).collect();
+        let coupled = inverse.product(&self.weight);
+        Some(Form {
+            middle: inverse.times(&right),
+            coefficients: inverse.product(&self.injection),
+            errors: Matrix::new(side, side, |i, k| coupled.row(i)[k] * offsets[k]),
+            rest,
+            slopes,
+            offsets,
+        })
+    }
+}
+
+/// What a linear function of the image's change comes to in a ball at most.
+fn most(coefficients: &[f64], ball: &Ball<'_>) -> f64 {
+    match ball {
+        Ball::Distance(distance) => length(coefficients).value() * distance * SLIGHTLY,
+        Ball::Pixels { half, .. } => {
+            coefficients.iter().zip(*half).map(|(c, half)| c.abs() * half).sum::<f64>() * SLIGHTLY
+        }
+    }
+}
+
+impl Form {
+    /// What v is in then.
+    fn ranges(&self, ball: &Ball<'_>) -> Ranges {
+        Ranges::of((0..self.middle.len()).map(|i| {
+            let around = self.reach(i, ball);
+            ((self.middle[i] - around).next_down(), (self.middle[i] + around).next_up())
+        }))
+    }
+
+    /// How far v_i is from its middle at most.
+    fn reach(&self, i: usize, ball: &Ball<'_>) -> f64 {
+        let errors: f64 = self.errors.row(i).iter().map(|error| error.abs()).sum();
+        (most(self.coefficients.row(i), ball) + errors * SLIGHTLY + self.rest[i]) * SLIGHTLY
+    }
+
+    /// The least lead of a class over another: w·z with z = Λv + μ + μ∘e.
+    fn margin(&self, network: &Network, class: usize, other: usize, ball: &Ball<'_>) -> f64 {
+        if class == other {
+            return f64::INFINITY;
+        }
+        let (head, bias) = (&network.parameters.head, &network.parameters.bias);
+        let w: Vec<f64> =
+            head.row(class).iter().zip(head.row(other)).map(|(own, other)| own - other).collect();
+        let weighted: Vec<f64> = w.iter().zip(&self.slopes).map(|(w, slope)| w * slope).collect();
+        let middle = dot(&weighted, &self.middle) + dot(&w, &self.offsets) + (bias[class] - bias[other]);
+        let image = most(&self.coefficients.combined(&weighted), ball);
+        let errors = self.errors.combined(&weighted);
+        let errors: f64 = errors
+            .iter()
+            .zip(w.iter().zip(&self.offsets))
+            .map(|(e, (w, offset))| (e + w * offset).abs())
+            .sum();
+        let sizes = |v: &[f64]| v.iter().map(|entry| entry.abs()).collect::<Vec<f64>>();
+        let (sizes_w, sizes_weighted) = (sizes(&w), sizes(&weighted));
+        let rest = dot(&sizes_weighted, &self.rest);
+        // Everything that was added up, for its rounding.
+        let reaches: Vec<f64> = (0..w.len()).map(|i| self.middle[i].abs() + self.reach(i, ball)).collect();
+        let total = dot(&sizes_weighted, &reaches)
+            + 2.0 * dot(&sizes_w, &self.offsets)
+            + bias[class].abs()
+            + bias[other].abs();
+        let rounding = gamma(4 * w.len() + 40, UNIT) * Upper::exact(total * SLIGHTLY);
+        less(middle, Upper::exact((image + errors + rest) * SLIGHTLY) + rounding)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certify::monotone::testing::{network, numbers};
+
+    /// Neither random images of a ball nor those along the gradient have a smaller margin; and the bound is far above that by
+    /// the Lipschitz constant, for units that are coupled weakly and strongly.
+    #[test]
+    fn margins_hold_in_a_ball_and_are_better_than_by_the_lipschitz_constant() {
+        for (monotonicity, skew) in [(6.0, 0.3), (2.0, 1.5), (0.5, 0.6)] {
+            let network = network(monotonicity, skew);
+            let affine = Affine::new(&network);
+            let image: Vec<f64> = numbers(7, 16, 0.4).into_iter().map(|x| x + 0.5).collect();
+            let centre = network.centre(&image);
+            let lead = |reached: &Centre, j: usize| {
+                let logit = |k: usize| {
+                    dot(network.parameters.head.row(k), &reached.state) + network.parameters.bias[k]
+                };
+                logit(centre.class) - logit(j)
+            };
+            for eps in [0.0, 1e-4, 0.02, 0.2] {
+                let half = vec![eps; 16];
+                for linf in [false, true] {
+                    let distance = if linf { length(&half) } else { Upper::exact(eps) };
+                    let ball =
+                        if linf { Ball::Pixels { middle: &image, half: &half } } else { Ball::Distance(eps) };
+                    let reach = network.reach(distance) + centre.distance;
+                    let margins = affine.margins(&network, &centre, &ball, reach);
+                    for j in (0..3).filter(|j| *j != centre.class) {
+                        // The steepest image of the ball at its middle, by differences.
+                        let slope: Vec<f64> = (0..16)
+                            .map(|p| {
+                                let mut moved = image.clone();
+                                moved[p] += 1e-6;
+                                (lead(&network.centre(&moved), j) - lead(&centre, j)) / 1e-6
+                            })
+                            .collect();
+                        let size = length(&slope).value();
+                        let worst = slope.iter().map(|s| if linf { -s.signum() } else { -s / size });
+                        let worst: Vec<f64> = worst.collect();
+                        let mut least = f64::INFINITY;
+                        for draw in 0..300 {
+                            let noise = if draw == 0 { worst.clone() } else { numbers(100 + draw, 16, 1.0) };
+                            let scale = match linf {
+                                true => eps,
+                                false => eps / length(&noise).value(),
+                            };
+                            let moved: Vec<f64> =
+                                image.iter().zip(&noise).map(|(x, d)| x + scale * d).collect();
+                            least = least.min(lead(&network.centre(&moved), j));
+                        }
+                        let bound = margins[j];
+                        assert!(bound <= least + 1e-9, "{monotonicity} {eps} {linf}: {bound} {least}");
+                        let lipschitz = centre.margins[j] - (network.gap(centre.class, j) * reach).value();
+                        assert!(bound > lipschitz - 1e-9, "{monotonicity} {eps} {linf}: {bound} {lipschitz}");
+                        if eps < 0.01 {
+                            assert!(
+                                least - bound < 1e-9 + 2.0 * eps * eps.sqrt() + 1e-6 * size,
+                                "{bound} {least}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! How far the state that a float32 solver returns may be from z*, everywhere in a ball of images.
+//!
+//! The network is deployed with Picard's iteration z ← (1−τ) z + τ f(z) from 0, f the cell. Its bound is found before anything
+//! is run, in four steps. (1) The injection is rounded: that moves the fixed point by ‖error‖/m at most. Let z* be that of the
+//! rounded injection, Z ≤ ‖z*‖ ≤ Z′ over the ball. (2) f contracts by κ = ‖(1−α) I + α W‖, the iteration by k = (1−τ) + τκ, so
+//! ‖z_t − z*‖ ≤ kᵗ ‖z*‖ + n_t, with n_t from the roundings of t steps. (3) Which iterate is read is the solver's choice: the one
+//! of the smallest relative residual r. Neither divergence nor a stall ends a solve before step 30 ([`solve`](crate::solve)
+//! waits as long for a better iterate), so r is below the tolerance where the solver stops by it, and otherwise no more than
+//! that of step min(T, 30), which (2) bounds. (4) From a residual back to a distance: ‖z − z*‖ ≤ ‖f(z) − z‖/(1−κ). The tail's
+//! applications contract once more.
+//!
+//! Roundings are counted with γ_n, in any order of a sum, with fused products or without, underflow flushed or not: what holds
+//! of float32 on a CPU, but of no shorter format that an accelerator may multiply in.
+
+use super::{Centre, Network};
+use crate::certify::upper::{Upper, gamma, length, less};
+use crate::solve::{DIVERGENCE, PATIENCE};
+
+/// A float32 solver, and the arithmetic that it runs in.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Deployed {
+    /// T.
+    pub(crate) steps: usize,
+    pub(crate) tolerance: f64,
+    /// τ.
+    pub(crate) damping: f64,
+    /// Undamped applications of f after the solver, and damped ones with their λ.
+    pub(crate) lead: usize,
+    pub(crate) tail: usize,
+    pub(crate) tail_damping: f64,
+    /// The unit roundoff: 2⁻²⁴.
+    pub(crate) unit: f64,
+}
+
+/// More than underflow can take from a sum of this library's sizes.
+const UNDERFLOW: f64 = 1e-30;
+/// The same of a residual's norm: its squares are summed.
+const SQUARES: f64 = 1e-15;
+/// Numbers up to here have squares and sums that are far from the end of float32's range.
+const LARGE: f64 = 1e15;
+
+/// What the deployed state and logits are off by.
+pub(crate) struct Error {
+    /// ‖p − z*‖, p the state that the head sees and z* the ideal fixed point of the same image.
+    pub(crate) state: Upper,
+    /// The rounding of each logit.
+    pub(crate) logits: Vec<Upper>,
+}
+
+impl Deployed {
+    /// Over all images within `distance` in L2 of that of a centre, or of the one image where it is 0. `None` where nothing
+    /// follows: a step does not contract, or the ball reaches images whose fixed point may be 0.
+    pub(crate) fn error(&self, network: &Network, centre: &Centre, distance: Upper) -> Option<Error> {
+        let one = Upper::exact(1.0);
+        let unit = |n: usize| gamma(n, self.unit);
+        let (hidden, m) = (network.hidden(), network.monotonicity());
+        let spread = network.gain * distance;
+
+        let size = centre.magnitude + network.gain_frobenius * distance;
+        let injection_error = unit(network.pixels() + 8) * size + Upper::exact(UNDERFLOW);
+        let injection = centre.injection + spread + injection_error;
+        let drift = injection_error.over(m);
+        let most = centre.norm + spread.over(m) + drift;
+        let least = less(centre.least, spread.over(m) + drift);
+
+        let contraction = network.contraction;
+        if contraction.value() >= 1.0 || least <= 0.0 {
+            return None;
+        }
+        let alpha = network.parameters.step;
+        // |1 − αm|, and what float64 leaves of it.
+        let kept = Upper::exact((1.0 - alpha * m).abs()) + Upper::exact(1e-15 * (1.0 + alpha * m));
+        let relative = unit(2 * hidden + 10) * (kept + network.coupling * alpha)
+            + Upper::exact(2e-15 * (1.0 + alpha * m));
+        let fixed = unit(8) * injection * alpha + Upper::exact(UNDERFLOW);
+        // An evaluation's rounding at a state of this length, and the length of its value at this distance from z*.
+        let evaluation = |size: Upper| relative * size + fixed;
+        let value = |off: Upper| most + contraction * off + evaluation(most + off);
+
+        let damping = self.damping;
+        let step = Upper::exact(1.0 - damping) + Upper::exact(f64::EPSILON) + contraction * damping;
+        let norms = unit(hidden + 8);
+        let (mut power, mut noise) = (one, Upper::exact(0.0));
+        let mut residual: Option<Upper> = None;
+        for t in 0..=self.steps.min(PATIENCE) {
+            // ‖z_t − z*‖ ≤ power ‖z*‖ + noise, and ‖z*‖ is at least `least`: the quotient of residual and value is largest there.
+            let (off, any) = (power * least + noise, power * most + noise);
+            let rounding = evaluation(most + any);
+            let shortest = less(less(least, contraction * off), rounding);
+            // The first residual is that of z = 0, to which divergence is relative: it is 1 but for the guard against f = 0.
+            if t == 0 && shortest < 1e-6 {
+                return None;
+            }
+            if t > 0 {
+                if shortest <= 0.0 {
+                    return None;
+                }
+                let apart = (one + contraction) * off + rounding + Upper::exact(SQUARES);
+                let found = (apart * (one + norms)).over(shortest) * (one + norms + norms);
+                // It diverges at a thousand times the first one.
+                if found.value() >= 0.9 * DIVERGENCE {
+                    return None;
+                }
+                residual = Some(residual.map_or(found, |best| if found < best { found } else { best }));
+            }
+            let size = value(any) + (most + any) + (most + any);
+            noise = step * noise + rounding * damping + unit(8) * size;
+            power = power * step;
+        }
+        let residual = residual?;
+        let residual =
+            if residual.value() < self.tolerance { Upper::exact(self.tolerance) } else { residual };
+        let residual = residual * (one + norms) * (one + norms);
+
+        // d (1 − κ) ≤ ‖f(z) − z‖ ≤ e + r (‖f̃(z)‖ + 2e-9) with e ≤ relative (Z′ + d) + fixed, ‖f̃(z)‖ ≤ Z′ + κd + e.
+        let left = less(less(less(1.0, contraction), relative * (one + residual)), residual * contraction);
+        if left <= 0.0 {
+            return None;
+        }
+        let right = evaluation(most) * (one + residual)
+            + residual * (most + Upper::exact(2e-9))
+            + Upper::exact(SQUARES);
+        let mut off = right.over(left);
+        let applied = |off: Upper| contraction * off + evaluation(most + off);
+        for _ in 0..self.lead {
+            off = applied(off);
+        }
+        for _ in 0..self.tail {
+            let rounding = unit(6) * (most + off + value(off));
+            let kept = Upper::exact(1.0 - self.tail_damping) + Upper::exact(f64::EPSILON);
+            off = kept * off + applied(off) * self.tail_damping + rounding;
+        }
+        let state = off + drift;
+
+        let size = centre.norm + spread.over(m) + state;
+        let (head, bias) = (&network.parameters.head, &network.parameters.bias);
+        let logit = |k: usize| {
+            let terms = length(head.row(k)) * size + Upper::exact(bias[k].abs());
+            unit(hidden + 4) * terms + Upper::exact(UNDERFLOW)
+        };
+        let logits: Vec<Upper> = (0..network.classes()).map(logit).collect();
+        let largest = network.coupling * value(most) + injection + size;
+        (largest.value() < LARGE && state.value() < LARGE).then_some(Error { state, logits })
+    }
+}

@@ -1,0 +1,438 @@
+//! Certificates of monotone DEQs: proofs, for the ideal fixed point or for the network as it is deployed.
+
+use std::any::Any;
+use std::fmt;
+use std::str::FromStr;
+
+use equipoise_record::{CertifiedExample, CertifiedNetwork};
+use serde_json::{Value, json};
+
+use super::matrix::Matrix;
+use super::monotone::{Affine, Ball, Boxes, Centre, Deployed, Error, Interval, Network, Parameters};
+use super::search::largest;
+use super::upper::{SINGLE, Upper, length, less};
+use crate::architecture::Model;
+use crate::attack::{Budget, Norm};
+use crate::batch::to_f64;
+use crate::model::monotone::Monotone;
+use crate::readout::Readout;
+use crate::solve::Picard;
+use crate::victim::Deployment;
+
+/// How it is shown that a class does not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// By the Lipschitz constant between each two classes, in L2. In L∞, from the middle of the box of images in \[0, 1\], by
+    /// the ball around it.
+    Lipschitz,
+    /// By the fixed points of a ball as an affine function of the image and errors of those ReLUs that may switch in it.
+    Affine,
+    /// In L∞ by a box that holds the states of all images: for networks whose matrix measure is below 1.
+    Boxes,
+}
+
+impl Method {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Lipschitz, Self::Affine, Self::Boxes];
+
+    /// The name in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lipschitz => "lipschitz",
+            Self::Affine => "affine",
+            Self::Boxes => "boxes",
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Method {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = Self::ALL.map(Self::name).join(", ");
+        let found = Self::ALL.into_iter().find(|method| method.name() == text);
+        found.ok_or_else(|| format!("unknown method `{text}`: use {names}"))
+    }
+}
+
+/// A network that no bound is known for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unbounded(String);
+
+/// A monotone DEQ whose constants are known. Made once for all images and methods.
+pub struct MonotoneCertifier {
+    network: Network,
+}
+
+impl MonotoneCertifier {
+    /// Of a model; `None` if it is no monotone DEQ. Its stored float32 parameters are taken for exact.
+    pub fn new(model: &dyn Model) -> Option<Self> {
+        model.downcast::<Monotone>().map(Self::of)
+    }
+
+    /// Of a monotone DEQ.
+    pub fn of(model: &Monotone) -> Self {
+        let Monotone { stem, cell, head } = model;
+        let (hidden, classes) = (cell.a.dims()[0], head.classifier.bias.dims()[0]);
+        let [_, pixels] = stem.injection.weight.dims();
+        let square = |values| Matrix::of(hidden, hidden, values);
+        let per_channel = |values: fn(&crate::model::normalisation::Normalisation) -> &[f32],
+                           without: f64| {
+            let Some(normalisation) = stem.normalisation() else { return vec![without; pixels] };
+            let values = values(normalisation);
+            let each = pixels / values.len();
+            values.iter().flat_map(|&value| std::iter::repeat_n(f64::from(value), each)).collect()
+        };
+        let network = Network::new(Parameters {
+            a: square(to_f64(cell.a.val())),
+            b: square(to_f64(cell.b.val())),
+            monotonicity: cell.monotonicity(),
+            step: cell.step(),
+            injection: Matrix::of(hidden, pixels, to_f64(stem.injection.weight.val())),
+            offset: to_f64(stem.injection.bias.val()),
+            mean: per_channel(|normalisation| &normalisation.mean, 0.0),
+            deviation: per_channel(|normalisation| &normalisation.std, 1.0),
+            head: Matrix::of(classes, hidden, to_f64(head.classifier.weight.val())),
+            bias: to_f64(head.classifier.bias.val()),
+        });
+        Self { network }
+    }
+
+    /// ‖W_out‖ ‖U‖/m with U in units of pixel intensity: an upper bound of the Lipschitz constant of the logits in L2.
+    pub fn lipschitz(&self) -> f64 {
+        self.network.lipschitz().value()
+    }
+
+    /// κ = ‖(1−α) I + α W‖, from above: what one application of the cell contracts distances by, in L2. From 1 on nothing is
+    /// known of the deployed network; a smaller step α helps.
+    pub fn contraction(&self) -> f64 {
+        self.network.contraction().value()
+    }
+
+    /// Of the exact fixed point, in exact arithmetic.
+    ///
+    /// # Errors
+    ///
+    /// If the method knows nothing of such a network.
+    pub fn ideal(&self, method: Method) -> Result<Proof<'_>, Unbounded> {
+        let tool = match method {
+            Method::Lipschitz => Tool::Lipschitz,
+            Method::Affine => Tool::Affine(Affine::new(&self.network)),
+            Method::Boxes => Tool::Boxes(Boxes::new(&self.network).ok_or_else(|| {
+                let problem = "boxes of its states grow without end: the skew part of W is too large for the monotonicity m";
+                Unbounded(problem.to_owned())
+            })?),
+        };
+        Ok(Proof { network: &self.network, method, tool, deployed: None })
+    }
+
+    /// Of the network as it is deployed: its solver's error and float32's included.
+    ///
+    /// # Errors
+    ///
+    /// If the solver, its scope or the readout is one for which no bound is known, a step of the cell does not contract, or the
+    /// method knows nothing of such a network.
+    pub fn deployed(
+        &self,
+        method: Method,
+        deployment: &Deployment,
+        readout: &Readout,
+    ) -> Result<Proof<'_>, Unbounded> {
+        let wrong = |problem: String| Err(Unbounded(problem));
+        let solver = &deployment.solver;
+        let chosen: &dyn Any = &*solver.method;
+        let Some(&Picard { damping }) = chosen.downcast_ref() else {
+            return wrong(format!(
+                "its solver is {}, of whose error nothing is known beforehand; deploy it with picard",
+                solver.method.name()
+            ));
+        };
+        if solver.scope != crate::solve::StopScope::Example {
+            return wrong(
+                "its solver stops on the norms of a whole batch; deploy it with scope `example`".into(),
+            );
+        }
+        if *readout != Readout::final_state() {
+            return wrong(format!("readout {readout}: only of `final` something is known"));
+        }
+        let contraction = self.contraction();
+        if contraction >= 1.0 {
+            return wrong(format!(
+                "a step of its cell expands distances by up to {contraction:.3}; the fixed point is the same with a smaller \
+                 `step` in the architecture"
+            ));
+        }
+        let deployed = Deployed {
+            steps: solver.steps,
+            tolerance: solver.tolerance,
+            damping,
+            lead: deployment.tail.lead,
+            tail: deployment.tail.steps,
+            tail_damping: deployment.tail.damping,
+            unit: SINGLE,
+        };
+        Ok(Proof { deployed: Some(deployed), ..self.ideal(method)? })
+    }
+}
+
+/// A method, and the network that it speaks of.
+pub struct Proof<'a> {
+    network: &'a Network,
+    method: Method,
+    tool: Tool,
+    deployed: Option<Deployed>,
+}
+
+/// What a method has made of the network beforehand.
+enum Tool {
+    Lipschitz,
+    Affine(Affine),
+    Boxes(Boxes),
+}
+
+impl Proof<'_> {
+    /// The network that it speaks of.
+    pub fn network(&self) -> CertifiedNetwork {
+        match self.deployed {
+            None => CertifiedNetwork::Ideal,
+            Some(_) => CertifiedNetwork::Deployed,
+        }
+    }
+
+    /// The method.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// What is needed to repeat it beside the model file.
+    pub fn settings(&self) -> Value {
+        json!({ "lipschitz": self.network.lipschitz().value(), "contraction": self.network.contraction().value() })
+    }
+
+    /// The largest radius within which it is shown that an image's class does not change, rounded down. `image` has CHW numbers in
+    /// \[0, 1\], and so have the images that it speaks of. What an evaluation counts as within the radius lies within it, rounding
+    /// included. Abstains where nothing is shown.
+    pub fn certified(&self, index: usize, image: &[f32], norm: Norm) -> CertifiedExample {
+        let image: Vec<f64> = image.iter().map(|&pixel| f64::from(pixel)).collect();
+        let own = self.network.centre(&image);
+        let most = match norm {
+            Norm::Linf => 1.0,
+            Norm::L2 | Norm::L1 => (image.len() as f64).sqrt(),
+        };
+        // Closed forms are cheap; what is iterated is worth the first three digits.
+        let precision = match self.tool {
+            Tool::Lipschitz => 1e-9,
+            Tool::Affine(_) | Tool::Boxes(_) => 1e-3,
+        };
+        let found = largest(most, precision, |eps| match (&self.tool, norm) {
+            // ‖δ‖₂ ≤ ‖δ‖₁.
+            (Tool::Lipschitz | Tool::Affine(_), Norm::L2 | Norm::L1) => {
+                self.holds(&own, Upper::exact(eps), &Ball::Distance(eps))
+            }
+            // ‖δ‖∞ ≤ ‖δ‖₂.
+            (Tool::Boxes(_), _) | (_, Norm::Linf) => {
+                let (middle, half) = middle(&image, eps);
+                let centre = self.network.centre(&middle);
+                let ball = Ball::Pixels { middle: &middle, half: &half };
+                centre.class == own.class && self.holds(&centre, length(&half), &ball)
+            }
+        });
+        let slack = Budget::new(norm, 1.0).expect("1 is a radius").slack([1, 1, 1, image.len()]);
+        let radius = found.map(|radius| (radius - slack).next_down()).filter(|radius| *radius > 0.0);
+        CertifiedExample { index, class: radius.map(|_| own.class), radius, abstained: radius.is_none() }
+    }
+
+    /// Whether the centre's class is that of every image in a ball that lies within `distance` in L2.
+    fn holds(&self, centre: &Centre, distance: Upper, ball: &Ball<'_>) -> bool {
+        let (network, class) = (self.network, centre.class);
+        let error = match self.deployed.map(|deployed| deployed.error(network, centre, distance)) {
+            // Nothing is known of the deployed network.
+            Some(None) => return false,
+            Some(Some(error)) => Some(error),
+            None => None,
+        };
+        let lost = |j: usize| {
+            let of =
+                |error: &Error| network.gap(class, j) * error.state + error.logits[class] + error.logits[j];
+            error.as_ref().map_or(Upper::exact(0.0), of)
+        };
+        let reach = network.reach(distance);
+        let leads = |margin: &dyn Fn(usize) -> f64| {
+            (0..network.classes()).filter(|j| *j != class).all(|j| margin(j) > lost(j).value())
+        };
+        match &self.tool {
+            Tool::Lipschitz => leads(&|j| less(centre.margins[j], network.gap(class, j) * reach)),
+            Tool::Affine(affine) => {
+                let margins = affine.margins(network, centre, ball, reach + centre.distance);
+                leads(&|j| margins[j])
+            }
+            Tool::Boxes(boxes) => {
+                let Ball::Pixels { middle, half } = ball else { return false };
+                boxes.around(&network.injections(middle, half), &centre.state).is_some_and(|found| {
+                    let states = found.met(&Interval::around(&centre.state, reach + centre.distance));
+                    leads(&|j| network.margin(class, j, &states))
+                })
+            }
+        }
+    }
+}
+
+/// The middle of all images in \[0, 1\] within ε of one in L∞, and how far they reach from it in each pixel, rounded up.
+fn middle(image: &[f64], eps: f64) -> (Vec<f64>, Vec<f64>) {
+    let ends = |pixel: &f64| {
+        let (low, high) = ((pixel - eps).next_down().max(0.0), (pixel + eps).next_up().min(1.0));
+        let middle = 0.5 * (low + high);
+        (middle, (high - middle).max(middle - low).next_up())
+    };
+    image.iter().map(ends).unzip()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Tensor};
+
+    use super::*;
+    use crate::batch::from_vec;
+    use crate::gradient::Estimator;
+    use crate::model::monotone::MonotoneConfig;
+    use crate::model::normalisation::Normalisation;
+    use crate::random::ExampleRng;
+    use crate::readout::Tail;
+    use crate::solve::{SolverConfig, StateChoice};
+    use crate::victim::Victim;
+
+    fn model(step: f64) -> Monotone {
+        let normalisation = Some(Normalisation { mean: vec![0.3], std: vec![0.2] });
+        let config = MonotoneConfig {
+            hidden: 24,
+            monotonicity: 4.0,
+            step,
+            image: [1, 6, 6],
+            classes: 4,
+            normalisation,
+        };
+        config.init(3, &Device::default()).unwrap()
+    }
+
+    fn image(index: usize) -> Vec<f32> {
+        let mut rng = ExampleRng::new(1, "image", index, 0);
+        (0..36).map(|_| rng.unit() as f32).collect()
+    }
+
+    /// An image within so much of another in L2, or on the sphere.
+    fn nearby(clean: &[f32], eps: f64, draw: usize) -> Vec<f32> {
+        let mut rng = ExampleRng::new(2, "nearby", 0, draw);
+        let direction: Vec<f64> = clean.iter().map(|_| rng.normal()).collect();
+        let size = direction.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let moved =
+            |(x, d): (&f32, &f64)| (f64::from(*x) + 0.999_999 * eps * d / size).clamp(0.0, 1.0) as f32;
+        clean.iter().zip(&direction).map(moved).collect()
+    }
+
+    /// The state that the head sees of a deployed model.
+    fn deployed_state(model: &Monotone, deployment: &Deployment, images: &Tensor<4>) -> Vec<f64> {
+        let victim = Victim::new(model, deployment, Readout::final_state(), Estimator::exact());
+        let forward = victim.forward(images, deployment.solver.steps);
+        let best = forward.trajectory.choose(StateChoice::Best);
+        deployment.tail.apply(&forward.cell, best).numbers()
+    }
+
+    /// Everywhere in a ball the deployed state is as near the ideal fixed point as the bound says, for solvers that stop by their
+    /// step limit, by their tolerance and in float32's noise, damped or not, with any tail. In the noise the bound rests on
+    /// the roundings alone: without them it is broken.
+    #[test]
+    fn the_deployed_state_is_no_further_from_the_fixed_point_than_its_bound() {
+        let eps = 0.3;
+        let tails = [Tail::EXACT, Tail { lead: 0, steps: 0, damping: 0.5 }, Tail::UNROLLED];
+        let mut broken_without_rounding = 0;
+        for (case, (solver, tail)) in [
+            (SolverConfig::picard(4, 1.0).with_tolerance(0.0), tails[0]),
+            (SolverConfig::picard(12, 1.0).with_tolerance(0.0), tails[1]),
+            (SolverConfig::picard(200, 1.0).with_tolerance(1e-2), tails[1]),
+            (SolverConfig::picard(200, 0.7).with_tolerance(1e-3), tails[2]),
+            (SolverConfig::picard(300, 1.0).with_tolerance(0.0), tails[2]),
+            (SolverConfig::picard(30, 1.0).with_tolerance(0.0), tails[0]),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let model = model(0.15);
+            let deployment = Deployment { solver, tail, ..Deployment::exact() };
+            let certifier = MonotoneCertifier::of(&model);
+            let proof = certifier.deployed(Method::Lipschitz, &deployment, &Readout::final_state()).unwrap();
+            let deployed = proof.deployed.unwrap();
+            let (mut largest, mut bound) = (0.0_f64, 0.0);
+            for index in 0..4 {
+                let clean = image(index);
+                let wide: Vec<f64> = clean.iter().map(|&x| f64::from(x)).collect();
+                let centre = certifier.network.centre(&wide);
+                let error = |deployed: Deployed| {
+                    deployed.error(&certifier.network, &centre, Upper::exact(eps)).unwrap().state.value()
+                };
+                bound = error(deployed);
+                let careless = error(Deployed { unit: 0.0, tolerance: 0.0, ..deployed });
+                let images: Vec<Vec<f32>> = (0..60).map(|draw| nearby(&clean, eps, draw)).collect();
+                let batch = from_vec(images.concat(), [60, 1, 6, 6], &Device::default());
+                for (image, state) in
+                    images.iter().zip(deployed_state(&model, &deployment, &batch).chunks(24))
+                {
+                    let wide: Vec<f64> = image.iter().map(|&x| f64::from(x)).collect();
+                    let ideal = certifier.network.centre(&wide);
+                    let apart: Vec<f64> = state.iter().zip(&ideal.state).map(|(p, z)| p - z).collect();
+                    let off = length(&apart).value() - ideal.distance.value();
+                    assert!(off <= bound, "case {case}: {off} of {bound}");
+                    broken_without_rounding += usize::from(off > careless);
+                    largest = largest.max(off);
+                }
+            }
+            assert!(bound < 2000.0 * largest.max(1e-7), "case {case}: {bound} for {largest} says little");
+        }
+        assert!(broken_without_rounding > 0);
+    }
+
+    #[test]
+    fn what_has_no_bound_is_refused_by_name() {
+        let (contracting, expanding) =
+            (MonotoneCertifier::of(&model(0.15)), MonotoneCertifier::of(&model(1.0)));
+        let picard = Deployment { solver: SolverConfig::picard(20, 1.0), ..Deployment::exact() };
+        let refused = |certifier: &MonotoneCertifier, deployment: &Deployment, readout: &str| {
+            let readout = readout.parse().unwrap();
+            let refused = certifier.deployed(Method::Lipschitz, deployment, &readout);
+            refused.err().map_or(String::new(), |error| error.to_string())
+        };
+        assert_eq!(refused(&contracting, &picard, "final"), "");
+        assert!(refused(&contracting, &Deployment::exact(), "final").contains("broyden"));
+        assert!(refused(&contracting, &picard, "early(3)").contains("early(3)"));
+        assert!(refused(&expanding, &picard, "final").contains("smaller `step`"));
+        let scope = crate::solve::StopScope::Batch;
+        let solver = SolverConfig { scope, ..picard.solver.clone() };
+        assert!(refused(&contracting, &Deployment { solver, ..picard }, "final").contains("batch"));
+    }
+
+    #[test]
+    fn the_middle_of_a_box_reaches_its_ends() {
+        let (middle, half) = middle(&[0.0, 0.5, 0.95], 0.1);
+        for ((middle, half), (low, high)) in
+            middle.iter().zip(&half).zip([(0.0, 0.1), (0.4, 0.6), (0.85, 1.0)])
+        {
+            assert!(middle - half <= low && middle + half >= high && *half < 0.1 + 1e-12);
+        }
+        // A pixel at the edge of [0, 1] moves half as far.
+        assert!(half[0] < 0.05 + 1e-12);
+    }
+
+    #[test]
+    fn methods_are_read_and_written() {
+        for method in Method::ALL {
+            assert_eq!(method.to_string().parse(), Ok(method));
+        }
+        assert!("sdp".parse::<Method>().unwrap_err().contains("lipschitz"));
+    }
+}

@@ -1,0 +1,77 @@
+//! What a monotone DEQ is made of: its size, how monotone it is, and the step of its cell.
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::model::ConfigError;
+use crate::model::init::Init;
+use crate::model::limits::{MAX_CHANNELS, at_most, images_within, parameters_within};
+use crate::model::normalisation::Normalisation;
+
+/// Sizes of a monotone DEQ.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MonotoneConfig {
+    /// Length D of the state.
+    pub hidden: usize,
+    /// m > 0: the symmetric part of I − W is at least m I. The fixed point moves by at most ‖U‖/m times as much as the image.
+    pub monotonicity: f64,
+    /// α in (0, 1\], the cell's step. Every α has the same fixed point; solvers reach it by plain iteration where
+    /// ‖(1−α) I + α W‖ < 1, which small ones fulfil: all below 2m/‖I − W‖².
+    pub step: f64,
+    /// C, H, W of the images.
+    pub image: [usize; 3],
+    /// Number of classes K.
+    #[serde(default = "classes")]
+    pub classes: usize,
+    /// What the images are normalised by before anything else, for models that expect it; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalisation: Option<Normalisation>,
+}
+
+fn classes() -> usize {
+    10
+}
+
+impl MonotoneConfig {
+    /// 40 units for 8×8 digits.
+    pub fn digits() -> Self {
+        Self {
+            hidden: 40,
+            monotonicity: 1.0,
+            step: 0.2,
+            image: [1, 8, 8],
+            classes: classes(),
+            normalisation: None,
+        }
+    }
+
+    /// Whether the sizes fit together and are within the [limits](crate::model::limits).
+    ///
+    /// # Errors
+    ///
+    /// Names the first field that does not fit, and what it must satisfy.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let wrong = |field, problem: String| Err(ConfigError { field, problem });
+        if self.hidden == 0 {
+            return wrong("hidden", "0 units; at least 1 is needed".into());
+        }
+        at_most("hidden", self.hidden, MAX_CHANNELS)?;
+        if !(self.monotonicity > 0.0 && self.monotonicity <= 1e6) {
+            return wrong("monotonicity", format!("{} is not in (0, 1000000]", self.monotonicity));
+        }
+        if !(self.step > 0.0 && self.step <= 1.0) {
+            return wrong("step", format!("{} is not in (0, 1]", self.step));
+        }
+        images_within(self.image, self.classes)?;
+        if self.classes < 2 {
+            return wrong("classes", format!("{} classes; at least 2 are needed", self.classes));
+        }
+        if self.image.contains(&0) {
+            let [c, h, w] = self.image;
+            return wrong("image", format!("{c}×{h}×{w}: no side may be 0"));
+        }
+        self.normalisation.iter().try_for_each(|normalisation| normalisation.validate(self.image[0]))?;
+        parameters_within(&self.build(&mut Init::shapes(&Device::flex())))
+    }
+}
