@@ -8,9 +8,9 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel, sync_channel};
 use std::thread::available_parallelism;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -18,6 +18,21 @@ use rayon::ThreadPoolBuilder;
 
 /// The longest that a signal waits to be seen while Rust is at work.
 const PATIENCE: Duration = Duration::from_millis(10);
+
+/// The longest that either side looks out for the other before it sleeps: to wake a thread takes longer than a small operation does.
+const LOOKOUT: Duration = Duration::from_micros(20);
+
+/// What comes within that time.
+fn looked_out_for<T>(receiver: &Receiver<T>) -> Option<T> {
+    let until = Instant::now() + LOOKOUT;
+    loop {
+        match receiver.try_recv() {
+            Ok(received) => return Some(received),
+            Err(TryRecvError::Empty) if Instant::now() < until => std::hint::spin_loop(),
+            Err(_) => return None,
+        }
+    }
+}
 
 /// Threads of the next pool; 0 for one per processor.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -76,7 +91,7 @@ impl Caller {
             Ok(())
         };
         self.calls.send(Box::new(call)).ok()?;
-        answered.recv().ok()
+        looked_out_for(&answered).or_else(|| answered.recv().ok())
     }
 }
 
@@ -116,7 +131,10 @@ fn answer_calls(py: Python<'_>, waiting: &mut Receiver<Call>, stopped: &AtomicBo
         let received = {
             // Moved in and out: a receiver can be sent to another thread, and a reference to one cannot.
             let waiting = &mut *waiting;
-            py.detach(move || waiting.recv_timeout(PATIENCE))
+            py.detach(move || match looked_out_for(waiting) {
+                Some(call) => Ok(call),
+                None => waiting.recv_timeout(PATIENCE),
+            })
         };
         match received {
             // Dropped after a failure: who asked is told that there is no answer.
