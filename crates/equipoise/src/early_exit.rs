@@ -1,24 +1,51 @@
 //! Choosing the defence by early exit: which z_t to read.
 //!
 //! The paper reads the head at an earlier iterate than the last (its section 4.3). Which one is chosen here by
-//! robust accuracy under a ready-made PGD-10 on examples that are used for nothing else: a t chosen on the test
-//! split would be biased upwards.
+//! robust accuracy under PGD-10 on examples that are used for nothing else: a t chosen on the test split would be
+//! biased upwards. The attack is a ready-made one, or follows the true gradient of every z_t: a ready-made attack aims at
+//! the final state, so that it finds early states robust which are not.
 
 use serde::{Deserialize, Serialize};
 
 use equipoise_record::Accuracy;
 
-use crate::attack::{Attack, Budget, Examples, Pgd, PgdConfig, PgdError, UnsupportedNorm};
-use crate::batch::{Images, predictions, select};
+use crate::attack::{Attack, Budget, Pgd, PgdConfig, PgdError, UnsupportedNorm};
+use crate::batch::Images;
 use crate::evaluate::{Observer, Points, Stopping};
+use crate::gradient::Estimator;
 use crate::model::equilibrium::Equilibrium;
 use crate::network::Network;
 use crate::readout::Readout;
 use crate::victim::{Deployment, Victim};
 
+/// The attack that t is chosen under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChosenUnder {
+    /// PGD-10 through the training gradient on the final state, once for all t.
+    ReadyMade,
+    /// That, and PGD-10 through `through-solver` behind each `early(t)`: the worse of both.
+    WhiteBox,
+}
+
+/// How t is chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Choosing {
+    /// The attack.
+    pub under: ChosenUnder,
+    /// Where it searches.
+    pub budget: Budget,
+    /// Seed of its starts.
+    pub seed: u64,
+    /// Images at once: changes speed, not the answer.
+    pub batch: usize,
+}
+
 /// The t of `early(t)`, and what it was chosen by.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EarlyChoice {
+    /// The attack.
+    pub under: ChosenUnder,
     /// The chosen t, from 1.
     pub t: usize,
     /// Robust accuracy when z_1, z_2, .., z_T is read: the share of points classified correctly there both
@@ -59,17 +86,17 @@ pub enum EarlyExitError {
     Cancelled,
 }
 
-/// The attack that t is chosen by: ten steps, all of them taken, so that what is scored at every t is the same
-/// image.
+/// The ready-made attack that t is chosen by: ten steps, all of them taken, so that what is scored at every t is the
+/// same image.
 fn attack() -> Result<Pgd, PgdError> {
     Pgd::new(PgdConfig { keep_first: false, ..PgdConfig::default() })
 }
 
 /// Chooses the t whose readout is most robust; of equal ones the latest.
 ///
-/// Each point is attacked once, through the ready-made gradient on the final state, and every t is scored from
-/// one trajectory of the attacked image and one of the clean image. `batch` changes speed, not the answer. The
-/// observer sees one stage, `choosing early(t)`.
+/// Each point is attacked once through the ready-made gradient on the final state, and every t is scored from
+/// one trajectory of the attacked image and one of the clean image. [`ChosenUnder::WhiteBox`] attacks what is left at each
+/// t once more, through the true gradient there. The observer sees one stage, `choosing early(t)`.
 ///
 /// # Errors
 ///
@@ -79,24 +106,21 @@ pub fn choose_early(
     network: &dyn Network,
     deployment: &Deployment,
     points: &Points,
-    budget: &Budget,
-    seed: u64,
-    batch: usize,
+    how: &Choosing,
     observer: &dyn Observer,
 ) -> Result<EarlyChoice, EarlyExitError> {
     let model = network.equilibrium().ok_or(EarlyExitError::NoEquilibrium)?;
-    choose(model, deployment, points, budget, seed, batch, observer)
+    choose(model, deployment, points, how, observer)
 }
 
 fn choose(
     model: &dyn Equilibrium,
     deployment: &Deployment,
     points: &Points,
-    budget: &Budget,
-    seed: u64,
-    batch: usize,
+    how: &Choosing,
     observer: &dyn Observer,
 ) -> Result<EarlyChoice, EarlyExitError> {
+    let Choosing { under, ref budget, seed, batch } = *how;
     if points.is_empty() {
         return Err(EarlyExitError::NoPoints);
     }
@@ -110,53 +134,60 @@ fn choose(
         return Err(EarlyExitError::Label { index, label, classes });
     }
     let attack = attack()?;
-    let estimator = deployment.training_gradient.clone();
-    let victim = Victim::new(model, deployment, Readout::final_state(), estimator);
     let steps = deployment.solver.steps;
+    let ready_made =
+        Victim::new(model, deployment, Readout::final_state(), deployment.training_gradient.clone());
+    let white_box: Vec<Victim<'_>> = match under {
+        ChosenUnder::ReadyMade => Vec::new(),
+        ChosenUnder::WhiteBox => (1..=steps)
+            .map(|t| Victim::new(model, deployment, Readout::early(t), Estimator::through_solver()))
+            .collect(),
+    };
     let mut robust = vec![0; steps];
     observer.stage("choosing early(t)", points.len());
     let rows: Vec<usize> = (0..points.len()).collect();
     for rows in rows.chunks(batch) {
-        if observer.cancelled() {
-            return Err(EarlyExitError::Cancelled);
-        }
-        let images = select(points.images(), rows);
-        let labels: Vec<usize> = rows.iter().map(|&row| points.labels()[row]).collect();
-        let indices: Vec<usize> = rows.iter().map(|&row| points.indices()[row]).collect();
-        let examples = Examples { images: &images, labels: &labels, indices: &indices, seed, start: 0 };
         let progress = Stopping::new(observer);
-        let attacked = attack.run_with(&victim, &examples, budget, &progress).images;
+        let batch = points.select(rows);
+        let attacked = attack.run_with(&ready_made, &batch.examples(seed, 0), budget, &progress).images;
         if progress.stopped() {
             return Err(EarlyExitError::Cancelled);
         }
-        let clean = correct(model, &victim, steps, &images, &labels);
-        let attacked = correct(model, &victim, steps, &attacked, &labels);
-        for (count, (clean, attacked)) in robust.iter_mut().zip(clean.iter().zip(&attacked)) {
-            *count += clean.iter().zip(attacked).filter(|(clean, attacked)| **clean && **attacked).count();
+        // Whether each example is classified correctly when z_t is read, by t − 1.
+        let correct = |batch: &Points, images: &Images, steps: usize| -> Vec<Vec<bool>> {
+            let trajectory = ready_made.forward(images, steps).trajectory;
+            (1..=steps).map(|t| batch.correct(&model.logits(trajectory.state(t)))).collect()
+        };
+        let clean = correct(&batch, batch.images(), steps);
+        let mut standing = correct(&batch, &attacked, steps);
+        standing.iter_mut().zip(&clean).for_each(|(at, clean)| both(at, clean));
+        for (t, victim) in white_box.iter().enumerate() {
+            let left: Vec<usize> = (0..rows.len()).filter(|&row| standing[t][row]).collect();
+            if left.is_empty() {
+                continue;
+            }
+            let batch = batch.select(&left);
+            let attacked = attack.run_with(victim, &batch.examples(seed, 0), budget, &progress).images;
+            if progress.stopped() {
+                return Err(EarlyExitError::Cancelled);
+            }
+            let withstood = correct(&batch, &attacked, t + 1).swap_remove(t);
+            left.iter().zip(withstood).for_each(|(&row, withstood)| standing[t][row] = withstood);
         }
+        robust
+            .iter_mut()
+            .zip(&standing)
+            .for_each(|(count, at)| *count += at.iter().filter(|&&stands| stands).count());
         observer.advance(rows.len(), "");
     }
     // `max_by_key` returns the last of equal ones: the later t.
     let best = robust.iter().enumerate().max_by_key(|(_, count)| **count).map_or(0, |(at, _)| at);
     let robust_accuracy = robust.into_iter().map(|count| Accuracy::new(count, points.len())).collect();
-    Ok(EarlyChoice { t: best + 1, robust_accuracy })
+    Ok(EarlyChoice { under, t: best + 1, robust_accuracy })
 }
 
-/// Whether each example is classified correctly when z_t is read, by t − 1.
-fn correct(
-    model: &dyn Equilibrium,
-    victim: &Victim<'_>,
-    steps: usize,
-    images: &Images,
-    labels: &[usize],
-) -> Vec<Vec<bool>> {
-    let trajectory = victim.forward(images, steps).trajectory;
-    (1..=steps)
-        .map(|t| {
-            let logits = model.logits(trajectory.state(t));
-            predictions(&logits).iter().zip(labels).map(|(found, label)| *found == Some(*label)).collect()
-        })
-        .collect()
+fn both(of: &mut [bool], and: &[bool]) {
+    of.iter_mut().zip(and).for_each(|(of, and)| *of &= and);
 }
 
 #[cfg(test)]
@@ -164,8 +195,12 @@ mod tests {
     use super::*;
     use crate::architecture::{Architecture, Model};
     use crate::attack::{Norm, WhiteBox};
-    use crate::batch::from_vec;
+    use crate::batch::{from_vec, predictions};
     use crate::evaluate::Quiet;
+
+    fn how(budget: Budget, batch: usize) -> Choosing {
+        Choosing { under: ChosenUnder::ReadyMade, budget, seed: 0, batch }
+    }
 
     fn points(network: &dyn Model, count: usize) -> Points {
         // Labels are what the untrained model answers at z_8 for two thirds of the images.
@@ -187,7 +222,7 @@ mod tests {
         let deployment = Deployment::exact();
         let points = points(&*network, 12);
         let budget = Budget::new(Norm::Linf, 0.0).unwrap();
-        let choice = choose_early(&*network, &deployment, &points, &budget, 0, 5, &Quiet).unwrap();
+        let choice = choose_early(&*network, &deployment, &points, &how(budget, 5), &Quiet).unwrap();
         assert_eq!(choice.robust_accuracy.len(), 8);
         for (at, accuracy) in choice.robust_accuracy.iter().enumerate() {
             let estimator = deployment.training_gradient.clone();
@@ -199,8 +234,44 @@ mod tests {
         let best = choice.robust_accuracy[choice.t - 1].value;
         assert!(choice.robust_accuracy.iter().all(|accuracy| accuracy.value <= best));
         assert!(choice.robust_accuracy[choice.t..].iter().all(|accuracy| accuracy.value < best));
-        let other = choose_early(&*network, &deployment, &points, &budget, 0, 12, &Quiet).unwrap();
+        let other = choose_early(&*network, &deployment, &points, &how(budget, 12), &Quiet).unwrap();
         assert_eq!(other, choice);
+    }
+
+    #[test]
+    fn chosen_white_box_every_t_is_attacked_through_its_own_gradient() {
+        let device = burn::tensor::Device::default();
+        let network = Architecture::named("mdeq-digits").unwrap().init(3, &device).unwrap();
+        let deployment = Deployment::exact();
+        let points = points(&*network, 12);
+        let budget = Budget::new(Norm::Linf, 0.002).unwrap();
+        let ready_made = how(budget, 5);
+        let white_box = Choosing { under: ChosenUnder::WhiteBox, ..ready_made };
+        let choose = |how: &Choosing| choose_early(&*network, &deployment, &points, how, &Quiet).unwrap();
+        let (first, both) = (choose(&ready_made), choose(&white_box));
+        assert_eq!(both, choose(&Choosing { batch: 12, ..white_box }));
+        let correct = |choice: &EarlyChoice| -> Vec<usize> {
+            choice.robust_accuracy.iter().map(|accuracy| accuracy.correct()).collect()
+        };
+        let (first, counts) = (correct(&first), correct(&both));
+        assert!(counts.iter().zip(&first).all(|(both, first)| both <= first), "{counts:?} {first:?}");
+        assert!(counts != first, "{counts:?}");
+        let pgd = Pgd::new(PgdConfig::default()).unwrap();
+        for (at, &count) in counts.iter().enumerate() {
+            let victim = |readout, gradient| network.victim(&deployment, readout, gradient);
+            let judge = || victim(Readout::early(at + 1), Estimator::through_solver());
+            let attackers = [victim(Readout::final_state(), deployment.training_gradient.clone()), judge()];
+            let mut standing: Vec<bool> = vec![true; points.len()];
+            for (attacker, keep_first) in attackers.iter().zip([false, true]) {
+                let pgd = Pgd::new(PgdConfig { keep_first, ..pgd.config().clone() }).unwrap();
+                let attacked = pgd.run(&**attacker, &points.examples(0, 0), &budget).images;
+                for images in [points.images(), &attacked] {
+                    let right = points.correct(&judge().logits(images));
+                    standing.iter_mut().zip(right).for_each(|(stands, right)| *stands &= right);
+                }
+            }
+            assert_eq!(count, standing.iter().filter(|&&stands| stands).count(), "t = {}", at + 1);
+        }
     }
 
     #[test]
@@ -211,12 +282,12 @@ mod tests {
         let budget = Budget::new(Norm::Linf, 0.0).unwrap();
         let one = from_vec(vec![0.5; 64], [1, 1, 8, 8], &device);
         let strange = Points::new(vec![7], one, vec![10]).unwrap();
-        let refused = choose_early(&*network, &deployment, &strange, &budget, 0, 1, &Quiet);
+        let refused = choose_early(&*network, &deployment, &strange, &how(budget, 1), &Quiet);
         assert!(matches!(refused, Err(EarlyExitError::Label { index: 7, .. })));
-        let refused = choose_early(&*network, &deployment, &points(&*network, 2), &budget, 0, 0, &Quiet);
+        let refused = choose_early(&*network, &deployment, &points(&*network, 2), &how(budget, 0), &Quiet);
         assert!(matches!(refused, Err(EarlyExitError::BatchSize)));
         let l1 = Budget::new(Norm::L1, 1.0).unwrap();
-        let refused = choose_early(&*network, &deployment, &points(&*network, 2), &l1, 0, 1, &Quiet);
+        let refused = choose_early(&*network, &deployment, &points(&*network, 2), &how(l1, 1), &Quiet);
         assert!(matches!(refused, Err(EarlyExitError::Norm(_))));
     }
 }

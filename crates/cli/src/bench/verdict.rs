@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use equipoise::assess;
-use equipoise::attack::{Attack, Budget, Examples, Pgd, PgdConfig, WhiteBox};
+use equipoise::attack::{Attack, Budget, Pgd, PgdConfig, WhiteBox};
 use equipoise::batch::{predictions, select};
 use equipoise::checkpoint::ModelFile;
 use equipoise::evaluate::{self, Cascade, Pair, Points, Quiet, Run, Settings};
@@ -201,14 +201,9 @@ fn attack(
     rows: &[usize],
     settings: &Settings,
 ) -> Vec<bool> {
-    let images = select(points.images(), rows);
-    let labels: Vec<usize> = rows.iter().map(|&row| points.labels()[row]).collect();
-    let indices: Vec<usize> = rows.iter().map(|&row| points.indices()[row]).collect();
-    let examples =
-        Examples { images: &images, labels: &labels, indices: &indices, seed: settings.seed, start: 0 };
-    let perturbed = attack.run(victim, &examples, &settings.budget).images;
-    let found = predictions(&judge.logits(&perturbed));
-    found.iter().zip(&labels).map(|(found, label)| *found != Some(*label)).collect()
+    let batch = points.select(rows);
+    let perturbed = attack.run(victim, &batch.examples(settings.seed, 0), &settings.budget).images;
+    batch.correct(&judge.logits(&perturbed)).into_iter().map(|correct| !correct).collect()
 }
 
 /// Seconds of one PGD step on a batch in PyTorch: the authors' algorithm, which solves again for each state.

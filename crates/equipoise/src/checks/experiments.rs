@@ -16,10 +16,10 @@
 use equipoise_record::{Evidence, Flag};
 
 use crate::attack::{
-    Apgd, ApgdConfig, ApgdError, Attack, Budget, BudgetError, Examples, Norm, Pgd, PgdConfig, PgdError,
-    Question, WhiteBox,
+    Apgd, ApgdConfig, ApgdError, Attack, Budget, BudgetError, Norm, Pgd, PgdConfig, PgdError, Question,
+    WhiteBox,
 };
-use crate::batch::{Images, predictions, select, to_vec};
+use crate::batch::{Images, select, to_vec};
 use crate::evaluate::{Observer, Outcome, Points, Settings, Stopping};
 use crate::loss::{CrossEntropy, Objective};
 use crate::plan::Subject;
@@ -148,39 +148,25 @@ impl Bench<'_> {
         Ok(all)
     }
 
-    fn labels(&self, rows: &[usize]) -> Vec<usize> {
-        rows.iter().map(|&row| self.points.labels()[row]).collect()
-    }
-
     /// What an attack through the training gradient makes of some points.
-    fn attacked(&self, attack: &dyn Attack, budget: &Budget, rows: &[usize]) -> Result<Images, CheckError> {
-        let (images, labels) = (select(self.points.images(), rows), self.labels(rows));
-        let indices: Vec<usize> = rows.iter().map(|&row| self.points.indices()[row]).collect();
-        let examples = Examples {
-            images: &images,
-            labels: &labels,
-            indices: &indices,
-            seed: self.settings.seed,
-            start: 0,
-        };
+    fn attacked(&self, attack: &dyn Attack, budget: &Budget, batch: &Points) -> Result<Images, CheckError> {
+        let examples = batch.examples(self.settings.seed, 0);
         let progress = Stopping::new(self.observer);
         let attempt = attack.run_with(self.victim, &examples, budget, &progress);
         if progress.stopped() { Err(CheckError::Cancelled) } else { Ok(attempt.images) }
     }
 
-    fn keys(&self, rows: &[usize]) -> Vec<Key> {
-        let indices: Vec<usize> = rows.iter().map(|&row| self.points.indices()[row]).collect();
-        Key::first(self.settings.seed, "checks", &indices)
+    fn keys(&self, batch: &Points) -> Vec<Key> {
+        batch.keys(self.settings.seed, "checks")
     }
 
     fn gradients(&self) -> Result<Flag, CheckError> {
         let name = "zero-or-non-finite-gradients";
         let found = self.each(|rows| {
-            let images = select(self.points.images(), rows);
-            let size = images.dims()[1..].iter().product::<usize>().max(1);
-            let objective = CrossEntropy { labels: self.labels(rows) };
-            let keys = self.keys(rows);
-            let question = Question { images: &images, keys: &keys };
+            let batch = self.points.select(rows);
+            let size = batch.images().dims()[1..].iter().product::<usize>().max(1);
+            let objective = CrossEntropy { labels: batch.labels().to_vec() };
+            let question = Question { images: batch.images(), keys: &self.keys(&batch) };
             let gradient = to_vec(self.victim.differentiate(&question, &objective).gradient);
             let kinds = gradient.chunks(size).map(|entries| {
                 let finite = entries.iter().all(|entry| entry.is_finite());
@@ -217,12 +203,12 @@ impl Bench<'_> {
         let budgets: Vec<Budget> =
             radii.iter().map(|&eps| Budget::new(given.norm(), eps)).collect::<Result<_, _>>()?;
         let losses = self.each(|rows| {
-            let objective = CrossEntropy { labels: self.labels(rows) };
+            let batch = self.points.select(rows);
+            let objective = CrossEntropy { labels: batch.labels().to_vec() };
             let mut by_point = vec![Vec::with_capacity(radii.len()); rows.len()];
             for budget in &budgets {
-                let attacked = self.attacked(attack.as_ref(), budget, rows)?;
-                let keys = self.keys(rows);
-                let question = Question { images: &attacked, keys: &keys };
+                let attacked = self.attacked(attack.as_ref(), budget, &batch)?;
+                let question = Question { images: &attacked, keys: &self.keys(&batch) };
                 let losses = to_vec(objective.values(self.victim.answer(&question)));
                 by_point.iter_mut().zip(losses).for_each(|(row, loss)| row.push(f64::from(loss)));
             }
@@ -257,8 +243,9 @@ impl Bench<'_> {
         let attack = searching(norm, 50, true)?;
         let budget = Budget::new(norm, norm.farthest(pixels))?;
         let survives = self.each(|rows| {
-            let attacked = self.attacked(attack.as_ref(), &budget, rows)?;
-            Ok(self.correct(self.victim, &attacked, rows))
+            let batch = self.points.select(rows);
+            let attacked = self.attacked(attack.as_ref(), &budget, &batch)?;
+            Ok(batch.correct(&self.victim.logits(&attacked)))
         })?;
         let (n, survivors) = (survives.len(), survives.iter().filter(|&&survives| survives).count());
         Ok(Flag {
@@ -273,12 +260,6 @@ impl Bench<'_> {
                 evidence("points that survive", survivors as f64),
             ],
         })
-    }
-
-    /// Whether a model is right about images of some points.
-    fn correct(&self, model: &dyn WhiteBox, images: &Images, rows: &[usize]) -> Vec<bool> {
-        let answers = predictions(&model.logits(images)).into_iter().zip(self.labels(rows));
-        answers.map(|(class, label)| class == Some(label)).collect()
     }
 
     /// `measure` gives each image's best relative residual, and whether its solve converged.
@@ -334,7 +315,7 @@ mod tests {
     use super::*;
     use crate::architecture::Architecture;
     use crate::architecture::Model;
-    use crate::batch::from_vec;
+    use crate::batch::{from_vec, predictions};
     use crate::evaluate::{Cascade, Quiet, Run, run};
     use crate::readout::Readout;
     use crate::victim::Deployment;

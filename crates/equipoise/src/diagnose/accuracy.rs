@@ -33,7 +33,7 @@ pub fn accuracy(
     for view in VIEWS {
         let mut all: Option<Predictions> = None;
         case.each(&format!("accuracy by iterate, {}", view.name()), view, |_, batch| {
-            let found = predict(model, deployment, &victim, &batch.images);
+            let found = predict(model, deployment, &victim, batch.images());
             match &mut all {
                 None => all = Some(found),
                 Some(all) => all.append(found),
@@ -81,8 +81,7 @@ pub fn feedforward_accuracy(
     for view in VIEWS {
         let mut correct = Vec::with_capacity(case.len());
         case.each(&format!("accuracy, {}", view.name()), view, |_, batch| {
-            let answers = predictions(&victim.logits(&batch.images)).into_iter().zip(&batch.labels);
-            correct.extend(answers.map(|(answer, label)| answer == Some(*label)));
+            correct.extend(batch.correct(&victim.logits(batch.images())));
             Ok(())
         })?;
         right.push((view, correct));

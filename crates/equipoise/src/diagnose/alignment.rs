@@ -88,14 +88,14 @@ pub fn alignment(
         let mut found = vec![vec![Vec::with_capacity(case.len()); readouts.len()]; estimators.len()];
         let mut zero = vec![0; estimators.len()];
         case.each(&format!("alignment, {}", view.name()), view, |_, batch| {
-            let objective = CrossEntropy { labels: batch.labels.clone() };
-            let forward = solver.forward(&batch.images, steps);
+            let objective = CrossEntropy { labels: batch.labels().to_vec() };
+            let forward = solver.forward(batch.images(), steps);
             let total = readouts.len() + estimators.len();
-            let examples = batch.labels.len();
+            let examples = batch.len();
             let gradient = |done, readout: &Readout, estimator: &Estimator| {
                 case.step(Step { done, total, examples, standing: examples })?;
                 let victim = victim(readout, estimator);
-                Ok(rows(victim.gradient_from(&batch.images, &forward, &objective).1))
+                Ok(rows(victim.gradient_from(batch.images(), &forward, &objective).1))
             };
             let truths = readouts.iter().enumerate();
             let truths: Vec<_> = truths

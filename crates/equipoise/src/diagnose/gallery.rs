@@ -36,7 +36,7 @@ pub fn gallery(
 ) -> Result<Measured<Gallery>, DiagnoseError> {
     let victim = Victim::ready_made(model, deployment);
     let result = lay_out(case, classes, count, |view, rows| {
-        predict(model, deployment, &victim, &case.batch(view, rows).images)
+        predict(model, deployment, &victim, case.batch(view, rows).images())
     })?;
     Ok(Measured { result, work: victim.work() })
 }
@@ -53,7 +53,7 @@ pub fn feedforward_gallery(
     count: usize,
 ) -> Result<Measured<Gallery>, DiagnoseError> {
     let result = lay_out(case, classes, count, |view, rows| {
-        let deployed = predictions(&victim.logits(&case.batch(view, rows).images));
+        let deployed = predictions(&victim.logits(case.batch(view, rows).images()));
         Predictions { by_iterate: Vec::new(), deployed }
     })?;
     Ok(Measured { result, work: victim.work() })
@@ -68,9 +68,9 @@ fn lay_out(
     let rows: Vec<usize> = (0..count.min(case.len())).collect();
     case.observer.stage("gallery", rows.len());
     let (clean, attacked) = (case.batch(View::Clean, &rows), case.batch(View::Attacked, &rows));
-    let [_, channels, height, width] = clean.images.dims();
+    let [_, channels, height, width] = clean.images().dims();
     let size = channels * height * width;
-    let (clean_pixels, attacked_pixels) = (to_vec(clean.images), to_vec(attacked.images));
+    let (clean_pixels, attacked_pixels) = (to_vec(clean.images().clone()), to_vec(attacked.images().clone()));
     let pictures = Pictures::new(&clean_pixels, &attacked_pixels, size);
     let answers = |view, row: usize| {
         let found = predict(view, &[row]);
@@ -81,7 +81,7 @@ fn lay_out(
         if case.observer.cancelled() {
             return Err(DiagnoseError::Cancelled);
         }
-        let named = (clean.indices[row], clean.labels[row]);
+        let named = (clean.indices()[row], clean.labels()[row]);
         let answers = (answers(View::Clean, row), answers(View::Attacked, row));
         let item = pictures.item(row, named, case.settings.budget.norm(), answers);
         case.observer.advance(1, "");

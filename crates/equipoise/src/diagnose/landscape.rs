@@ -7,9 +7,10 @@
 use equipoise_record::{Landscape, Line, LinePoint, Share, Spread, View};
 
 use super::examination::{Answer, Question, answer};
-use super::{Batch, Case, DiagnoseError, Measured};
+use super::{Case, DiagnoseError, Measured};
 use crate::attack::{Noise, Step, WhiteBox};
-use crate::batch::{Images, predictions, to_vec};
+use crate::batch::{Images, to_vec};
+use crate::evaluate::Points;
 use crate::gradient::Estimator;
 use crate::loss::{CrossEntropy, Objective};
 use crate::work::Work;
@@ -64,21 +65,21 @@ pub fn landscape(
     // By direction, then by distance, then by example: the loss, and whether the answer is right.
     let mut found = vec![vec![Vec::with_capacity(case.len()); DISTANCES.len()]; victims.len() + 1];
     case.each("landscape", View::Clean, |_, batch| {
-        let objective = CrossEntropy { labels: batch.labels.clone() };
+        let objective = CrossEntropy { labels: batch.labels().to_vec() };
         let step = |vector: &Images| case.settings.budget.ascent_step(vector, case.settings.budget.eps());
-        let [_, channels, height, width] = batch.images.dims();
+        let [_, channels, height, width] = batch.images().dims();
         let noise = Noise::new(case.settings.seed, "landscape", 0);
         let shape = [channels, height, width];
-        let random = noise.normal(&batch.indices, shape, &batch.images.device());
+        let random = noise.normal(batch.indices(), shape, &batch.images().device());
         let gradients =
-            victims.iter().map(|(_, victim)| victim.value_and_gradient(&batch.images, &objective).gradient);
-        let (examples, total) = (batch.labels.len(), (victims.len() + 1) * DISTANCES.len());
+            victims.iter().map(|(_, victim)| victim.value_and_gradient(batch.images(), &objective).gradient);
+        let (examples, total) = (batch.len(), (victims.len() + 1) * DISTANCES.len());
         let mut steps = (0..total).map(|done| Step { done, total, examples, standing: examples });
         for (vector, found) in gradients.chain([random]).zip(&mut found) {
             let step = step(&vector);
             for ((&distance, found), at) in DISTANCES.iter().zip(found).zip(&mut steps) {
                 case.step(at)?;
-                let moved = (batch.images.clone() + step.clone() * distance).clamp(0.0, 1.0);
+                let moved = (batch.images().clone() + step.clone() * distance).clamp(0.0, 1.0);
                 found.extend(read(judge, &moved, batch, &objective));
             }
         }
@@ -90,10 +91,14 @@ pub fn landscape(
 }
 
 /// Loss of each example, and whether it is classified correctly.
-fn read(judge: &dyn WhiteBox, images: &Images, batch: &Batch, objective: &dyn Objective) -> Vec<(f64, bool)> {
+fn read(
+    judge: &dyn WhiteBox,
+    images: &Images,
+    batch: &Points,
+    objective: &dyn Objective,
+) -> Vec<(f64, bool)> {
     let logits = judge.logits(images);
-    let answers = predictions(&logits);
-    let right = answers.into_iter().zip(&batch.labels).map(|(answer, label)| answer == Some(*label));
+    let right = batch.correct(&logits);
     to_vec(objective.values(logits)).into_iter().map(f64::from).zip(right).collect()
 }
 

@@ -37,7 +37,7 @@ use std::ops::ControlFlow;
 
 use equipoise_record::View;
 
-use crate::attack::{Attack, Budget, Examples, Pgd, PgdConfig, Step, WhiteBox};
+use crate::attack::{Attack, Budget, Pgd, PgdConfig, Step, WhiteBox};
 use crate::batch::{Images, put_rows, select};
 use crate::evaluate::{Observer, Points, Stopping, Verified};
 use crate::gradient::EstimatorError;
@@ -97,13 +97,6 @@ pub struct Case<'a> {
     attacked: Images,
     settings: Settings,
     observer: &'a dyn Observer,
-}
-
-/// Some examples of a case.
-struct Batch {
-    images: Images,
-    labels: Vec<usize>,
-    indices: Vec<usize>,
 }
 
 impl<'a> Case<'a> {
@@ -174,11 +167,11 @@ impl<'a> Case<'a> {
     }
 
     /// Some rows of a view.
-    fn batch(&self, view: View, rows: &[usize]) -> Batch {
-        Batch {
-            images: select(self.images(view), rows),
-            labels: rows.iter().map(|&row| self.points.labels()[row]).collect(),
-            indices: rows.iter().map(|&row| self.points.indices()[row]).collect(),
+    fn batch(&self, view: View, rows: &[usize]) -> Points {
+        let batch = self.points.select(rows);
+        match view {
+            View::Clean => batch,
+            View::Attacked => batch.with_images(select(&self.attacked, rows)),
         }
     }
 
@@ -187,11 +180,10 @@ impl<'a> Case<'a> {
         &self,
         attack: &Pgd,
         victim: &dyn WhiteBox,
-        batch: &Batch,
+        batch: &Points,
         budget: &Budget,
     ) -> Result<Images, DiagnoseError> {
-        let Batch { images, labels, indices } = batch;
-        let examples = Examples { images, labels, indices, seed: self.settings.seed, start: 0 };
+        let examples = batch.examples(self.settings.seed, 0);
         let progress = Stopping::new(self.observer);
         let found = attack.run_with(victim, &examples, budget, &progress).images;
         if progress.stopped() { Err(DiagnoseError::Cancelled) } else { Ok(found) }
@@ -210,7 +202,7 @@ impl<'a> Case<'a> {
         &self,
         stage: &str,
         view: View,
-        mut visit: impl FnMut(&[usize], &Batch) -> Result<(), DiagnoseError>,
+        mut visit: impl FnMut(&[usize], &Points) -> Result<(), DiagnoseError>,
     ) -> Result<(), DiagnoseError> {
         self.observer.stage(stage, self.len());
         let rows: Vec<usize> = (0..self.len()).collect();

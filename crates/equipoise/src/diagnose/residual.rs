@@ -41,7 +41,7 @@ pub fn residual(
     for view in VIEWS {
         let mut residuals = Vec::with_capacity(case.len());
         case.each(&format!("residual, {}", view.name()), view, |_, batch| {
-            let trajectory = victim.forward(&batch.images, horizon).trajectory;
+            let trajectory = victim.forward(batch.images(), horizon).trajectory;
             residuals.extend_from_slice(trajectory.relative_residuals());
             Ok(())
         })?;

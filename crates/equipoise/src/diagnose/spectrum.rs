@@ -60,17 +60,17 @@ pub fn spectrum(
     for view in VIEWS {
         let (mut powers, mut norms) = (Vec::new(), Vec::new());
         case.each(&format!("spectrum, {}", view.name()), view, |_, batch| {
-            let forward = victim.forward(&batch.images, deployment.solver.steps);
+            let forward = victim.forward(batch.images(), deployment.solver.steps);
             let linearization = forward.trajectory.linearize(&forward.cell, StateChoice::Best);
             let seed = case.settings.seed;
-            let (examples, total) = (batch.labels.len(), config.probes + config.limit);
+            let (examples, total) = (batch.len(), config.probes + config.limit);
             let step = |done, standing| case.step(Step { done, total, examples, standing });
-            norms.extend(hutchinson(&*linearization, &batch.indices, seed, config.probes, |probe| {
+            norms.extend(hutchinson(&*linearization, batch.indices(), seed, config.probes, |probe| {
                 step(probe, examples)
             })?);
             powers.extend(power_iteration(
                 &*linearization,
-                &batch.indices,
+                batch.indices(),
                 seed,
                 config,
                 |done, standing| step(config.probes + done, standing),

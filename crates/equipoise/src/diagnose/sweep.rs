@@ -7,9 +7,8 @@
 use equipoise_record::{Share, Sweep, SweepPoint, View};
 
 use super::examination::{Examination, Question, answer};
-use super::{Batch, Case, DiagnoseError, Measured, pgd};
+use super::{Case, DiagnoseError, Measured, pgd};
 use crate::attack::{Budget, Classifier, WhiteBox};
-use crate::batch::{predictions, select};
 use crate::model::equilibrium::Equilibrium;
 use crate::solve::SolverConfig;
 use crate::victim::{Deployment, Victim};
@@ -133,21 +132,18 @@ fn measure(
     let attack = pgd(true);
     let (mut clean, mut robust, mut transferred) = (Vec::new(), Vec::new(), Vec::new());
     case.each(stage, View::Clean, |rows, batch| {
-        let right = correct(victim, batch);
+        let right = batch.correct(&victim.logits(batch.images()));
         let attacked = case.batch(View::Attacked, rows);
         if transfer {
-            let there = correct(victim, &attacked);
+            let there = attacked.correct(&victim.logits(attacked.images()));
             transferred.extend(right.iter().zip(there).map(|(clean, attacked)| *clean && attacked));
         }
         let standing: Vec<usize> = (0..rows.len()).filter(|&k| right[k]).collect();
         let mut survives = vec![false; rows.len()];
         if !standing.is_empty() {
-            let images = select(&batch.images, &standing);
-            let labels = standing.iter().map(|&k| batch.labels[k]).collect();
-            let indices = standing.iter().map(|&k| batch.indices[k]).collect();
-            let mut targets = Batch { images, labels, indices };
-            targets.images = case.attack(&attack, victim, &targets, budget)?;
-            for (k, holds) in standing.into_iter().zip(correct(victim, &targets)) {
+            let targets = batch.select(&standing);
+            let found = case.attack(&attack, victim, &targets, budget)?;
+            for (k, holds) in standing.into_iter().zip(targets.correct(&victim.logits(&found))) {
                 survives[k] = holds;
             }
         }
@@ -161,9 +157,4 @@ fn measure(
         robust: Share::of(robust),
         transferred: transfer.then(|| Share::of(transferred)),
     })
-}
-
-fn correct(victim: &dyn WhiteBox, batch: &Batch) -> Vec<bool> {
-    let answers = predictions(&victim.logits(&batch.images)).into_iter();
-    answers.zip(&batch.labels).map(|(answer, label)| answer == Some(*label)).collect()
 }

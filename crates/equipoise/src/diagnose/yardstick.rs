@@ -11,8 +11,7 @@ use equipoise_verdict::paired;
 
 use super::examination::{Question, answer};
 use super::{Case, DiagnoseError, Measured};
-use crate::attack::{Attack, Classifier, Examples, Pgd, PgdConfig, WhiteBox};
-use crate::batch::{predictions, select};
+use crate::attack::{Attack, Classifier, Pgd, PgdConfig, WhiteBox};
 use crate::evaluate::Stopping;
 use crate::gradient::Estimator;
 use crate::model::equilibrium::Equilibrium;
@@ -96,28 +95,21 @@ fn compare(
     let mut correct = vec![false; points.len()];
     let mut broken = vec![vec![false; points.len()]; sides.len()];
     case.each(&format!("yardstick, {readout}"), equipoise_record::View::Clean, |rows, batch| {
-        let right = |victim: &Victim<'_>, images: &crate::batch::Images, labels: &[usize]| {
-            let answers = predictions(&victim.logits(images));
-            answers.iter().zip(labels).map(|(answer, label)| *answer == Some(*label)).collect::<Vec<_>>()
-        };
-        let clean = right(&sides[0], &batch.images, &batch.labels);
+        let clean = batch.correct(&sides[0].logits(batch.images()));
         let places: Vec<usize> = (0..rows.len()).filter(|&place| clean[place]).collect();
         places.iter().for_each(|&place| correct[rows[place]] = true);
         if places.is_empty() {
             return Ok(());
         }
-        let images = select(&batch.images, &places);
-        let of = |values: &[usize]| places.iter().map(|&place| values[place]).collect::<Vec<_>>();
-        let (labels, indices) = (of(&batch.labels), of(&batch.indices));
+        let standing = batch.select(&places);
         for (victim, broken) in sides.iter().zip(&mut broken) {
-            let seed = case.settings.seed;
-            let examples = Examples { images: &images, labels: &labels, indices: &indices, seed, start: 1 };
+            let examples = standing.examples(case.settings.seed, 1);
             let progress = Stopping::new(case.observer);
             let found = attack.run_with(victim as &dyn WhiteBox, &examples, &case.settings.budget, &progress);
             if progress.stopped() {
                 return Err(DiagnoseError::Cancelled);
             }
-            for (&place, right) in places.iter().zip(right(&sides[0], &found.images, &labels)) {
+            for (&place, right) in places.iter().zip(standing.correct(&sides[0].logits(&found.images))) {
                 broken[rows[place]] = !right;
             }
         }

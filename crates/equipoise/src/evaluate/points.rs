@@ -2,9 +2,12 @@
 
 use std::collections::HashSet;
 
+use equipoise_files::sha256;
 use thiserror::Error;
 
-use crate::batch::{Images, to_vec};
+use crate::attack::Examples;
+use crate::batch::{Images, Logits, predictions, select, to_vec};
+use crate::random::Key;
 
 /// Why examples cannot be evaluated.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -66,6 +69,54 @@ impl Points {
             return Err(PointsError::Intensity { index: indices[k / size], value: pixels[k] });
         }
         Ok(Self { indices, images, labels })
+    }
+
+    /// The points in these rows, in this order.
+    pub fn select(&self, rows: &[usize]) -> Self {
+        Self {
+            indices: rows.iter().map(|&row| self.indices[row]).collect(),
+            images: select(&self.images, rows),
+            labels: rows.iter().map(|&row| self.labels[row]).collect(),
+        }
+    }
+
+    /// The same examples with other images of them, attacked ones.
+    pub(crate) fn with_images(self, images: Images) -> Self {
+        Self { images, ..self }
+    }
+
+    /// Whether each is classified correctly by these logits `[N, classes]`.
+    pub fn correct(&self, logits: &Logits) -> Vec<bool> {
+        let answers = predictions(logits).into_iter();
+        answers.zip(&self.labels).map(|(answer, label)| answer == Some(*label)).collect()
+    }
+
+    /// As an attack is given them, for one of its starts.
+    pub fn examples(&self, seed: u64, start: usize) -> Examples<'_> {
+        Examples { images: &self.images, labels: &self.labels, indices: &self.indices, seed, start }
+    }
+
+    /// What random numbers of each are derived from when `asker` asks about it.
+    pub(crate) fn keys(&self, seed: u64, asker: &'static str) -> Vec<Key> {
+        Key::first(seed, asker, &self.indices)
+    }
+
+    /// SHA-256 of each example: its index, label and unperturbed image.
+    pub(super) fn hashes(&self) -> Vec<String> {
+        let pixels = to_vec(self.images.clone());
+        let size = pixels.len() / self.len().max(1);
+        let hash = |row: usize| {
+            let mut bytes = (self.indices[row] as u64).to_le_bytes().to_vec();
+            bytes.extend((self.labels[row] as u64).to_le_bytes());
+            bytes.extend(pixels[row * size..][..size].iter().flat_map(|pixel| pixel.to_le_bytes()));
+            sha256(&bytes)
+        };
+        (0..self.len()).map(hash).collect()
+    }
+
+    /// SHA-256 of all of them: indices, labels and unperturbed images, in order.
+    pub fn sha256(&self) -> String {
+        sha256(self.hashes().concat().as_bytes())
     }
 
     /// Number of examples.

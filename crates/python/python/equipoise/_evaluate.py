@@ -67,7 +67,7 @@ def evaluate(
         :class:`equipoise.Attack` objects. Those without gradients are run last.
     readouts : str or list of str, optional
         A DEQ's readouts: ``"final"``, ``"early(t)"``, ``"ensemble-states"``, ``"ensemble-logits"``, or ``"early"`` to have t chosen
-        on ``development``; the deployed one unless given.
+        on ``development`` under a ready-made attack, ``"early:whitebox"`` under the true gradients too; the deployed one unless given.
     gradients : str or list of str, optional
         A DEQ's gradients beside the training gradient, such as ``"through-solver,adjoint:state=4"``, or ``"none"``; the usual
         ones unless given.
