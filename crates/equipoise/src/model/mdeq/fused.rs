@@ -13,13 +13,13 @@ use equipoise_kernels::{
     PostParameters, StepParameters, Tape,
 };
 
-use super::block::fold_gradient;
+use super::block::{Block, fold_gradient};
 use super::cell::MdeqCell;
 use super::fusion::{ConvNorm, FusePath};
 use crate::batch::{self, from_vec, to_vec};
 use crate::cpu::{numbers_of, plain};
 use crate::model::cell::{BoundCell, FixedPointMap, Linearization, Mask};
-use crate::model::layers::{GroupNorm, WeightNormConv2d};
+use crate::model::layers::{Conv2d, GroupNorm, WeightNormConv2d};
 use crate::model::parameters::accumulate;
 use crate::model::prepared::Prepared;
 use crate::state::{Injection, State};
@@ -52,93 +52,91 @@ pub fn bind(
     Some(Box::new(FusedMdeq { cell: cell.clone(), weights, plain, injection: injection.clone(), mask }))
 }
 
-/// The cell as plain numbers, weight normalisation folded.
+/// A convolution of the cell.
+enum Conv<'a> {
+    /// With weight normalisation, which the kernels want folded.
+    Folded(&'a WeightNormConv2d),
+    Plain(&'a Conv2d),
+}
+
+impl Conv<'_> {
+    fn numbers(&self) -> Vec<f32> {
+        match self {
+            Self::Folded(conv) => to_vec(conv.kernel().weight().clone()),
+            Self::Plain(conv) => to_vec(conv.weight.val()),
+        }
+    }
+
+    /// Adds the gradient of its kernel to those of its parameters.
+    fn accumulate(&self, gradient: &[f32], device: &Device, into: &mut GradientsParams) {
+        let tensor = |dims| from_vec(gradient.to_vec(), dims, device);
+        match self {
+            Self::Folded(conv) => fold_gradient(conv, tensor(conv.weight_v.dims()), into),
+            Self::Plain(conv) => accumulate(into, conv.weight.id, tensor(conv.weight.dims())),
+        }
+    }
+}
+
+/// Every convolution and normalisation of the cell, each in its place among the kernels' parameters.
+fn layers(cell: &MdeqCell) -> CellParameters<Conv<'_>, &GroupNorm> {
+    fn step(step: &ConvNorm) -> StepParameters<Conv<'_>, &GroupNorm> {
+        StepParameters {
+            outputs: step.conv.weight.dims()[0],
+            conv: Conv::Plain(&step.conv),
+            norm: &step.gnorm,
+        }
+    }
+    fn path(path: &FusePath) -> PathParameters<Conv<'_>, &GroupNorm> {
+        match path {
+            FusePath::Down(down) => PathParameters::Down(down.net.iter().map(step).collect()),
+            FusePath::Up(up) => PathParameters::Up(step(&up.net)),
+        }
+    }
+    let blocks = cell.branches.iter().map(|branch| {
+        let Block { conv1, gn1, conv2, gn2, gn3 } = &branch.blocks[0];
+        let inner = conv1.weight_v.dims()[0];
+        BlockParameters { inner, conv1: Conv::Folded(conv1), gn1, conv2: Conv::Folded(conv2), gn2, gn3 }
+    });
+    let post = cell.post_fuse_layers.iter();
+    let paths = cell.fuse_layers.iter().map(|row| row.iter().map(|of| of.as_ref().map(path)).collect());
+    CellParameters {
+        branches: cell.layout().branches().to_vec(),
+        blocks: blocks.collect(),
+        paths: paths.collect(),
+        post: post.map(|post| PostParameters { conv: Conv::Folded(&post.conv), norm: &post.gnorm }).collect(),
+    }
+}
+
+/// The cell as plain numbers.
 fn numbers(cell: &MdeqCell) -> CellParameters {
-    let norm = |norm: &GroupNorm| NormParameters {
+    let norm = |norm: &&GroupNorm| NormParameters {
         groups: norm.groups(),
         affine: match (&norm.weight, &norm.bias) {
             (Some(weight), Some(bias)) => Some((to_vec(weight.val()), to_vec(bias.val()))),
             _ => None,
         },
     };
-    let folded = |conv: &WeightNormConv2d| to_vec(conv.kernel().weight().clone());
-    let step = |step: &ConvNorm| {
-        let weight = step.conv.weight.val();
-        StepParameters { outputs: weight.dims()[0], conv: to_vec(weight), norm: norm(&step.gnorm) }
-    };
-    let path = |path: &FusePath| match path {
-        FusePath::Down(down) => PathParameters::Down(down.net.iter().map(step).collect()),
-        FusePath::Up(up) => PathParameters::Up(step(&up.net)),
-    };
-    let blocks = cell.branches.iter().map(|branch| {
-        let block = &branch.blocks[0];
-        BlockParameters {
-            inner: block.conv1.weight_v.dims()[0],
-            conv1: folded(&block.conv1),
-            gn1: norm(&block.gn1),
-            conv2: folded(&block.conv2),
-            gn2: norm(&block.gn2),
-            gn3: norm(&block.gn3),
-        }
-    });
-    CellParameters {
-        branches: cell.layout().branches().to_vec(),
-        blocks: blocks.collect(),
-        paths: cell
-            .fuse_layers
-            .iter()
-            .map(|row| row.iter().map(|p| p.as_ref().map(path)).collect())
-            .collect(),
-        post: cell
-            .post_fuse_layers
-            .iter()
-            .map(|post| PostParameters { conv: folded(&post.conv), norm: norm(&post.gnorm) })
-            .collect(),
-    }
+    layers(cell).map(Conv::numbers, norm)
 }
 
 /// Adds gradients of plain numbers to those of the cell's parameters.
-fn accumulate_numbers(cell: &MdeqCell, numbers: CellParameters, device: &Device, into: &mut GradientsParams) {
-    fn folded(conv: &WeightNormConv2d, gradient: Vec<f32>, device: &Device, into: &mut GradientsParams) {
-        fold_gradient(conv, from_vec(gradient, conv.weight_v.dims(), device), into);
+fn accumulate_numbers(
+    cell: &MdeqCell,
+    numbers: &CellParameters,
+    device: &Device,
+    into: &mut GradientsParams,
+) {
+    let layers = layers(cell);
+    let ((convs, norms), (kernels, affine)) = (layers.parts(), numbers.parts());
+    for (conv, gradient) in convs.into_iter().zip(kernels) {
+        conv.accumulate(gradient, device, into);
     }
-    fn affine(norm: &GroupNorm, gradient: NormParameters, device: &Device, into: &mut GradientsParams) {
+    for (norm, gradient) in norms.into_iter().zip(affine) {
         let parameters = (&norm.weight, &norm.bias);
-        if let ((Some(weight), Some(bias)), Some((dw, db))) = (parameters, gradient.affine) {
-            accumulate(into, weight.id, from_vec(dw, weight.dims(), device));
-            accumulate(into, bias.id, from_vec(db, bias.dims(), device));
+        if let ((Some(weight), Some(bias)), Some((dw, db))) = (parameters, &gradient.affine) {
+            accumulate(into, weight.id, from_vec(dw.clone(), weight.dims(), device));
+            accumulate(into, bias.id, from_vec(db.clone(), bias.dims(), device));
         }
-    }
-    fn step(step: &ConvNorm, gradient: StepParameters, device: &Device, into: &mut GradientsParams) {
-        let weight = &step.conv.weight;
-        accumulate(into, weight.id, from_vec(gradient.conv, weight.dims(), device));
-        affine(&step.gnorm, gradient.norm, device, into);
-    }
-    for (branch, gradient) in cell.branches.iter().zip(numbers.blocks) {
-        let block = &branch.blocks[0];
-        folded(&block.conv1, gradient.conv1, device, into);
-        folded(&block.conv2, gradient.conv2, device, into);
-        affine(&block.gn1, gradient.gn1, device, into);
-        affine(&block.gn2, gradient.gn2, device, into);
-        affine(&block.gn3, gradient.gn3, device, into);
-    }
-    let paths = cell.fuse_layers.iter().flatten().zip(numbers.paths.into_iter().flatten());
-    for (path, gradient) in paths {
-        match (path, gradient) {
-            (Some(FusePath::Up(up)), Some(PathParameters::Up(gradient))) => {
-                step(&up.net, gradient, device, into);
-            }
-            (Some(FusePath::Down(down)), Some(PathParameters::Down(gradients))) => {
-                for (layer, gradient) in down.net.iter().zip(gradients) {
-                    step(layer, gradient, device, into);
-                }
-            }
-            _ => {}
-        }
-    }
-    for (post, gradient) in cell.post_fuse_layers.iter().zip(numbers.post) {
-        folded(&post.conv, gradient.conv, device, into);
-        affine(&post.gnorm, gradient.norm, device, into);
     }
 }
 
@@ -282,7 +280,7 @@ impl Linearization for FusedLinearization {
         let (mut state, mut injection) = (Self::zeros(self.state.dims()), Self::zeros(self.injection.dims()));
         let mut numbers = self.weights.zeros.clone();
         self.tape.vjp_parameters(numbers_of(&plain), &mut state, &mut injection, &mut numbers);
-        accumulate_numbers(&self.cell, numbers, &self.injection.device(), into);
+        accumulate_numbers(&self.cell, &numbers, &self.injection.device(), into);
         (self.state_like(state), self.injection_like(injection))
     }
 
