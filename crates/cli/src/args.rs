@@ -8,8 +8,9 @@ use burn::tensor::Device;
 use equipoise::assess::{Attacks, ReadoutChoice};
 use equipoise::attack::{self, Attack, Budget, Norm};
 use equipoise::checkpoint::ModelFile;
+use equipoise::evaluate::{Stored, read_adversarial};
 use equipoise::gradient::Estimator;
-use equipoise::plan;
+use equipoise::plan::{self, Transfer};
 use equipoise::readout::Readout;
 use equipoise_dataset::{Dataset, DatasetError, Reading, Source, Split};
 use serde_json::Value;
@@ -80,6 +81,18 @@ impl flags::Preparation {
 }
 
 impl Images {
+    /// These rows of a split, in ascending order, which stand in the file at `path`.
+    pub fn listed(
+        source: Source,
+        reading: Reading,
+        split: Split,
+        rows: Vec<usize>,
+        path: &Path,
+        batch_size: usize,
+    ) -> Self {
+        Self { source, reading, split, rows: Rows::Listed { rows, path: path.to_owned() }, batch_size }
+    }
+
     /// Reads them for these models, which must all take them.
     pub fn load<'a>(&self, models: impl IntoIterator<Item = &'a ModelFile>) -> Result<Selected, Error> {
         let mut total = 0;
@@ -322,6 +335,40 @@ pub fn gradients(list: Option<&str>, model: &ModelFile) -> Result<Vec<Estimator>
     }
     let gradients = plan::other_gradients(list, &model.metadata.deployment);
     gradients.map_err(|error| input(format!("--gradients: {error}")))
+}
+
+/// `--transfer`: readouts of the model, `siblings` for those of `--readouts` that are known, and files of stored images.
+pub fn transfers(
+    list: Option<&str>,
+    model: &ModelFile,
+    readouts: &[ReadoutChoice],
+) -> Result<Vec<Transfer>, Error> {
+    let steps = model.metadata.deployment.solver.steps;
+    let mut transfers = Vec::new();
+    for name in list.into_iter().flat_map(|list| list.split(',')).map(str::trim) {
+        if name.ends_with(".safetensors") {
+            let images = read_adversarial(name)?;
+            let stem = Path::new(name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            transfers.push(Transfer::Images(Arc::new(Stored::new(stem, images))));
+        } else if !is_equilibrium(model) {
+            // It has one readout; images that were stored may be of any model.
+            continue;
+        } else if name == "siblings" {
+            transfers.extend(readouts.iter().filter_map(|choice| match choice {
+                ReadoutChoice::Fixed(readout) => Some(Transfer::Readout(readout.clone())),
+                ReadoutChoice::Early(_) => None,
+            }));
+        } else {
+            let readout: Readout = name.parse().map_err(|error: String| {
+                input(format!(
+                    "--transfer: {error}; siblings, or a file of stored images that ends with .safetensors"
+                ))
+            })?;
+            readout.check(steps).map_err(|problem| input(format!("--transfer: {problem}")))?;
+            transfers.push(Transfer::Readout(readout));
+        }
+    }
+    Ok(transfers)
 }
 
 /// `--readouts`, each once.

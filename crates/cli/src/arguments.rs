@@ -1,21 +1,44 @@
 //! The arguments of this process, completed by those of the run that it resumes.
 //!
 //! `evaluate`, `diagnose` and `certify` leave their arguments in the folder that they write to. `--resume --out FOLDER` is then enough
-//! to go on; flags that are given anew replace those of old.
+//! to go on; flags that are given anew replace those of old. `merge FOLDER` is the evaluation of which the shards in it are
+//! parts.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use clap::Parser;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, input};
 use crate::files;
+use crate::flags::{Cli, Command, Merge};
+use crate::shards::Shards;
 
 /// The file in a run's folder.
 const FILE: &str = "command.json";
 
 /// The commands that keep their arguments.
 const COMMANDS: [&str; 3] = ["evaluate", "diagnose", "certify"];
+
+/// The command that unites shards, and the flag of `evaluate` that it stands for.
+const MERGE: &str = "merge";
+pub const MERGED: &str = "--merged";
+
+/// Flags in which shards of one evaluation may differ: which they are, where their files are, and how they were computed.
+const OF_A_SHARD: [&str; 11] = [
+    "--shard",
+    "--out",
+    "--resume",
+    "--model",
+    "--data",
+    "--batch-size",
+    "--threads",
+    "--quiet",
+    "-q",
+    "--verbose",
+    "-v",
+];
 
 /// What the file holds.
 #[derive(Serialize, Deserialize)]
@@ -40,9 +63,15 @@ fn given() -> Vec<String> {
 /// Completes the arguments of a run that is resumed by its folder alone.
 pub fn complete() -> Result<(), Error> {
     let given = given();
+    if let Some((folder, anew)) = merging(&given) {
+        let mut arguments = merged(without_shard(&Shards::complete(&folder)?.command), anew);
+        arguments.extend(["--out".to_owned(), folder.display().to_string(), MERGED.to_owned()]);
+        let _ = ARGUMENTS.set(arguments);
+        return Ok(());
+    }
     let completed = match resumed(&given) {
         None => given,
-        Some(folder) => match read(&folder.join(FILE))? {
+        Some(folder) => match read(&folder)? {
             None => given,
             Some(kept) => merged(kept, given),
         },
@@ -82,18 +111,51 @@ pub fn keep(folder: &Path) -> Result<(), Error> {
     Ok(equipoise_report::write_atomically(folder.join(FILE), text + "\n")?)
 }
 
+/// All of them but how the run came to its end, with `--out` as the last.
+pub fn folder_last() -> Vec<String> {
+    let all = without(all(), &["--resume", MERGED]);
+    let folder = groups(&all).into_iter().filter(|group| group.flag == Some("--out"));
+    let folder: Vec<String> = folder.flat_map(|group| group.whole).cloned().collect();
+    without(&all, &["--out"]).into_iter().chain(folder).collect()
+}
+
 /// Without `--resume` and `--out`: the folder may be moved, and is named when it is resumed.
 fn without_folder(arguments: &[String]) -> Vec<String> {
-    let stays = |group: &Group<'_>| !matches!(group.flag, Some("--resume" | "--out"));
+    without(arguments, &["--resume", "--out", MERGED])
+}
+
+/// Without the flag that says which shard it is.
+pub fn without_shard(arguments: &[String]) -> Vec<String> {
+    without(arguments, &["--shard"])
+}
+
+/// What the commands of all shards of an evaluation have alike.
+pub fn of_all_shards(arguments: &[String]) -> Vec<String> {
+    without(arguments, &OF_A_SHARD)
+}
+
+fn without(arguments: &[String], flags: &[&str]) -> Vec<String> {
     groups(arguments)
         .iter()
-        .filter(|group| stays(group))
+        .filter(|group| !group.flag.is_some_and(|flag| flags.contains(&flag)))
         .flat_map(|group| &group.whole)
         .map(|&a| a.clone())
         .collect()
 }
 
-fn read(path: &Path) -> Result<Option<Vec<String>>, Error> {
+/// The folder whose shards are to be united, and the flags that are given anew; `None` for another command, or what is none.
+fn merging(arguments: &[String]) -> Option<(PathBuf, Vec<String>)> {
+    let words = std::iter::once("equipoise").chain(arguments.iter().map(String::as_str));
+    let Command::Merge(Merge { folder, anew }) = Cli::try_parse_from(words).ok()?.command else {
+        return None;
+    };
+    let before = arguments.iter().take_while(|argument| *argument != MERGE);
+    Some((folder, before.chain(&anew).cloned().collect()))
+}
+
+/// The arguments that a folder keeps.
+pub fn read(folder: &Path) -> Result<Option<Vec<String>>, Error> {
+    let path = &folder.join(FILE);
     if !path.exists() {
         return Ok(None);
     }
@@ -197,7 +259,7 @@ mod tests {
         let text = serde_json::to_string(&kept).unwrap();
         let sample = equipoise_fuzz::Sample::of(FILE, text, equipoise_fuzz::mutate::json);
         equipoise_fuzz::Target::new(vec![sample], |folder| {
-            let kept = read(&folder.join(FILE)).map_err(|error| error.to_string())?.unwrap();
+            let kept = read(folder).map_err(|error| error.to_string())?.unwrap();
             let merged = merged(kept, words("evaluate --resume --out x --count=20 -q"));
             let all = std::iter::once("equipoise".to_owned()).chain(merged);
             // Flags that are no flags are refused in clap's words.

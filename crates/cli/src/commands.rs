@@ -14,6 +14,7 @@ mod info;
 mod report;
 mod trace;
 mod train;
+mod verify;
 mod write;
 
 use clap::error::ErrorKind;
@@ -39,6 +40,10 @@ pub fn run() -> Result<(), Error> {
         Command::Demo(flags) => demo::run(flags, &setup),
         Command::Train(flags) => train::run(flags, &setup),
         Command::Evaluate(flags) => evaluate::run(flags, &setup),
+        // Its arguments were completed to those of the evaluation.
+        Command::Merge(flags) => {
+            Err(Error::Internal(format!("{} was not completed", flags.folder.display())))
+        }
         Command::Certify(flags) => certify::run(flags, &setup),
         Command::Diagnose(flags) => diagnose::run(flags, &setup),
         Command::Trace(flags) => trace::run(flags, &setup),
@@ -46,6 +51,7 @@ pub fn run() -> Result<(), Error> {
         Command::Export(flags) => export::run(flags, &setup),
         Command::Info(flags) => info::run(flags, &setup),
         Command::Report(flags) => report::run(flags),
+        Command::Verify(flags) => verify::run(flags, &setup),
         Command::Bench(flags) => bench::run(flags, &setup),
         Command::Calibrate(flags) => calibrate::run(flags, &setup),
         Command::BenchWorker(flags) => crate::bench::worker::run(flags, &setup),

@@ -7,20 +7,23 @@ use crate::arguments;
 use crate::error::Error;
 use crate::setup::Setup;
 
-/// The command line that repeats this run. `--resume` is left out: it says how a run came to its end, not what it
-/// is, and a resumed run has the same record as one that was not interrupted.
+/// The command line that repeats this run, with its folder last. `--resume` is left out, and that shards were merged: they say
+/// how a run came to its end, not what it is, and it has the same record as one that was not interrupted.
 pub fn command_line() -> String {
-    let arguments = arguments::all().iter().filter(|argument| *argument != "--resume");
-    std::iter::once("equipoise".to_owned()).chain(arguments.map(|a| quoted(a))).collect::<Vec<_>>().join(" ")
+    let words = std::iter::once("equipoise".to_owned()).chain(arguments::folder_last());
+    words.map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
 }
 
 /// The end of a run that somebody asked to stop, and that can be resumed.
 pub fn interrupted() -> Error {
-    Error::Interrupted(format!("go on with `{} --resume`", command_line()))
+    match arguments::all().iter().any(|argument| argument == arguments::MERGED) {
+        true => Error::Interrupted("merge the folder again to go on".to_owned()),
+        false => Error::Interrupted(format!("go on with `{} --resume`", command_line())),
+    }
 }
 
 /// Quoted for a POSIX shell where that is needed.
-fn quoted(argument: &str) -> String {
+pub fn quoted(argument: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+.,:/@%".contains(c);
     if !argument.is_empty() && argument.chars().all(plain) {
         argument.to_owned()

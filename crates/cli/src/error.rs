@@ -48,7 +48,7 @@ pub enum Error {
     Evaluate(#[from] EvaluateError),
     /// The choice of an early readout.
     #[error(transparent)]
-    Defense(#[from] EarlyExitError),
+    EarlyExit(#[from] EarlyExitError),
     /// Adversarial images that could not be written.
     #[error(transparent)]
     Save(#[from] SaveError),
@@ -64,6 +64,9 @@ pub enum Error {
     /// A report.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// What was to be verified is not as it says.
+    #[error("{0}")]
+    Differs(String),
     /// Something that cannot happen did.
     #[error("internal failure: {0}; please report it")]
     Internal(String),
@@ -79,8 +82,8 @@ impl Error {
         match self {
             Self::Input(_) | Self::Io { .. } | Self::Dataset(_) | Self::Model(_) | Self::Points(_) => 2,
             Self::Import(_) | Self::Trace(_) | Self::Saved(_) => 2,
-            Self::Interrupted(_) | Self::Internal(_) | Self::Save(_) => 1,
-            Self::Defense(error) => match error {
+            Self::Interrupted(_) | Self::Internal(_) | Self::Save(_) | Self::Differs(_) => 1,
+            Self::EarlyExit(error) => match error {
                 EarlyExitError::Cancelled | EarlyExitError::Attack(_) => 1,
                 _ => 2,
             },
@@ -93,6 +96,7 @@ impl Error {
                 | EvaluateError::Label { .. }
                 | EvaluateError::Classes(_)
                 | EvaluateError::Norm(_)
+                | EvaluateError::Sharded
                 | EvaluateError::Journal(_) => 2,
                 _ => 1,
             },
@@ -109,7 +113,7 @@ impl From<AssessError> for Error {
         match error {
             AssessError::Points(error) => error.into(),
             AssessError::Evaluate(error) => error.into(),
-            AssessError::Defense(error) => error.into(),
+            AssessError::EarlyExit(error) => error.into(),
             AssessError::Save(error) => error.into(),
             AssessError::Npz(error) => error.into(),
             AssessError::Checks(error) => Self::Internal(error.to_string()),

@@ -9,10 +9,12 @@ mod evaluate;
 mod export;
 mod import;
 mod info;
+mod merge;
 mod report;
 mod shared;
 mod trace;
 mod train;
+mod verify;
 
 pub use bench::{Bench, BenchWorker};
 pub use calibrate::Calibrate;
@@ -23,10 +25,12 @@ pub use evaluate::Evaluate;
 pub use export::Export;
 pub use import::Import;
 pub use info::Info;
+pub use merge::Merge;
 pub use report::Report;
 pub use shared::{Ball, Images, Preparation};
 pub use trace::Trace;
 pub use train::Train;
+pub use verify::Verify;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -72,6 +76,7 @@ pub enum Command {
     Demo(Demo),
     Train(Train),
     Evaluate(Evaluate),
+    Merge(Merge),
     Certify(Certify),
     Diagnose(Diagnose),
     Trace(Trace),
@@ -79,6 +84,7 @@ pub enum Command {
     Export(Export),
     Info(Info),
     Report(Report),
+    Verify(Verify),
     Bench(Bench),
     Calibrate(Calibrate),
     #[command(hide = true)]

@@ -15,6 +15,7 @@ mod files;
 mod flags;
 mod interrupt;
 mod log;
+mod machine;
 mod normalised;
 mod printable;
 mod progress;
@@ -22,6 +23,7 @@ mod recipe;
 mod records;
 mod sections;
 mod setup;
+mod shards;
 mod training;
 mod watch;
 

@@ -18,6 +18,7 @@ pub struct Watch<'a> {
     stage: RefCell<Option<Stage>>,
     /// What is told how long it takes.
     whole: Option<&'a Whole>,
+    disputed: RefCell<Vec<usize>>,
 }
 
 struct Stage {
@@ -30,12 +31,26 @@ struct Stage {
 impl<'a> Watch<'a> {
     /// Watches work on something that is called `label`.
     pub fn new(label: &'a str, setup: &Setup) -> Self {
-        Self { label, quiet: setup.quiet, stage: RefCell::new(None), whole: None }
+        Self {
+            label,
+            quiet: setup.quiet,
+            stage: RefCell::new(None),
+            whole: None,
+            disputed: RefCell::default(),
+        }
     }
 
     /// Watches an assessment, whose parts are those of a whole.
     pub fn of_whole(whole: &'a Whole, setup: &Setup) -> Self {
         Self { whole: Some(whole), ..Self::new("", setup) }
+    }
+
+    /// The examples whose adversarial images, made on other machines, do not fool the model on this one, in order.
+    pub fn disputed(&self) -> Vec<usize> {
+        let mut all = self.disputed.borrow().clone();
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 }
 
@@ -70,6 +85,10 @@ impl Observer for Watch<'_> {
             stage.progress.within(stage.done, examples * done / total.max(1), &note);
         }
         if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn disputed(&self, indices: &[usize]) {
+        self.disputed.borrow_mut().extend(indices);
     }
 
     fn forecast(&self, Forecast { spent, left }: Forecast) {

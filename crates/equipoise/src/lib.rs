@@ -53,6 +53,7 @@ pub mod early_exit;
 pub mod assess;
 pub mod diagnose;
 pub mod certify;
+pub mod verify;
 pub mod train;
 pub mod problems;
 // Only rustdoc reads it: a checkout without symbolic links builds all the same.

@@ -296,6 +296,26 @@ pub struct PlannedDuel {
     pub training: Estimator,
 }
 
+/// Images that are not made against the model behind its readout.
+#[derive(Debug, Clone)]
+pub enum Transfer {
+    /// Those that PGD-10 makes through the true gradient of the same model behind another readout. With APGD-CE in L1.
+    Readout(Readout),
+    /// Stored ones ([`Stored`](crate::evaluate::Stored)).
+    Images(Arc<dyn Attack>),
+}
+
+/// What makes images that are tried here.
+#[derive(Debug, Clone)]
+pub struct PlannedTransfer {
+    /// The attack.
+    pub attack: Arc<dyn Attack>,
+    /// The readout that it attacks; absent for images that were stored.
+    pub sibling: Option<Readout>,
+    /// Work for a point that withstands it.
+    pub work: f64,
+}
+
 /// Starts on each side of the yardstick.
 const YARDSTICK_STARTS: usize = 4;
 
@@ -312,6 +332,8 @@ pub struct Plan {
     pub yardsticks: Vec<PlannedDuel>,
     /// The gradient-free attacks.
     pub gradient_free: Vec<Planned>,
+    /// What is made elsewhere and tried here.
+    pub transferred: Vec<PlannedTransfer>,
     /// What is not to be run, and why.
     pub left_out: Vec<NotTried>,
     /// Work of a question through the training gradient and through the aimed one, for the twins.
@@ -336,6 +358,7 @@ impl Plan {
             pairs: Vec::new(),
             yardsticks: Vec::new(),
             gradient_free: Vec::new(),
+            transferred: Vec::new(),
             left_out: tries.left_out,
         };
         for planned in tries.tries {
@@ -366,6 +389,34 @@ impl Plan {
             };
         }
         plan
+    }
+
+    /// With images from elsewhere, each source once, tried on what withstands everything else.
+    pub fn with_transfers(mut self, subject: &Subject<'_>, sources: &[Transfer]) -> Self {
+        for source in sources {
+            let planned = match source {
+                Transfer::Images(images) => {
+                    PlannedTransfer { attack: images.clone(), sibling: None, work: subject.work(None) }
+                }
+                Transfer::Readout(readout) if *readout == subject.readout => continue,
+                Transfer::Readout(readout) => {
+                    let attack = match subject.norm {
+                        Norm::L1 => attack_named("apgd-ce-25"),
+                        Norm::Linf | Norm::L2 => attack_named("pgd-10"),
+                    };
+                    let gradients = attack.queries(subject.classes, subject.norm).gradients as f64;
+                    let work = gradients * subject.work(Some(&Estimator::through_solver()));
+                    PlannedTransfer { attack, sibling: Some(readout.clone()), work }
+                }
+            };
+            let same = |other: &PlannedTransfer| {
+                *other.attack == *planned.attack && other.sibling == planned.sibling
+            };
+            if !self.transferred.iter().any(same) {
+                self.transferred.push(planned);
+            }
+        }
+        self
     }
 
     /// The other gradients, each once, in order.
@@ -407,7 +458,17 @@ impl Plan {
             let victim = model.victim(deployment, readout.clone(), estimator.clone());
             (estimator, victim)
         };
-        Victims { of: self.estimators().into_iter().map(of).collect(), classes: *classes, norm: *norm }
+        let sibling = |readout: &Readout| {
+            let victim = model.victim(deployment, readout.clone(), Estimator::through_solver());
+            (readout.clone(), victim)
+        };
+        let siblings = self.transferred.iter().filter_map(|planned| planned.sibling.as_ref());
+        Victims {
+            of: self.estimators().into_iter().map(of).collect(),
+            siblings: siblings.map(sibling).collect(),
+            classes: *classes,
+            norm: *norm,
+        }
     }
 
     /// The runs, on victims of the same subject.
@@ -450,13 +511,25 @@ impl Plan {
             let run = Run::gradient_free(planned.attack.clone(), training);
             cascade.gradient_free.push(run.starting(start).costing(planned.work));
         }
+        for (place, PlannedTransfer { attack, sibling, work }) in self.transferred.iter().enumerate() {
+            let run = match sibling {
+                None => Run::gradient_free(attack.clone(), training),
+                Some(readout) => {
+                    let made = format!("{} of {readout}", Estimator::through_solver());
+                    Run::new(attack.clone(), made, victims.sibling(readout))
+                }
+            };
+            // No run before has this start.
+            cascade.transferred.push(run.starting(self.pairs.len() + 2 + place).costing(*work));
+        }
         cascade
     }
 }
 
-/// One model behind one readout, once for each gradient.
+/// One model behind one readout, once for each gradient, and behind others whose images are tried here.
 pub struct Victims<'a> {
     of: Vec<(Estimator, Box<dyn WhiteBox + 'a>)>,
+    siblings: Vec<(Readout, Box<dyn WhiteBox + 'a>)>,
     classes: usize,
     norm: Norm,
 }
@@ -466,6 +539,12 @@ impl Victims<'_> {
     fn get(&self, estimator: &Estimator) -> &dyn WhiteBox {
         let found = self.of.iter().find(|(known, _)| known == estimator);
         &*found.expect("every gradient of the plan has its victim").1
+    }
+
+    /// The one behind another readout.
+    fn sibling(&self, readout: &Readout) -> &dyn WhiteBox {
+        let found = self.siblings.iter().find(|(known, _)| known == readout);
+        &*found.expect("every sibling of the plan has its victim").1
     }
 }
 

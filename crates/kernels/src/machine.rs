@@ -12,6 +12,26 @@ use rayon::prelude::*;
 /// Rounds of each measurement; the best one counts, as interruptions only ever slow it down.
 const ROUNDS: usize = 5;
 
+/// The instruction set that the kernels choose on this machine: another one adds in another order, and the last digits of a
+/// result may differ.
+pub fn instruction_set() -> &'static str {
+    struct Lanes;
+    impl WithSimd for Lanes {
+        type Output = usize;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _simd: S) -> usize {
+            S::F32_LANES
+        }
+    }
+    match (std::env::consts::ARCH, Arch::new().dispatch(Lanes)) {
+        ("x86_64", 16) => "AVX-512",
+        ("x86_64", 8) => "AVX2",
+        ("aarch64", 4) => "NEON",
+        _ => "baseline",
+    }
+}
+
 /// Floating-point operations per second (a fused multiply-add is two) in float32, on registers alone.
 pub fn peak_flops() -> f64 {
     const STEPS: usize = 4_000_000;

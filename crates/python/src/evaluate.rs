@@ -168,7 +168,7 @@ fn run(
     let mut journal = options.journal.as_deref().map(|folder| open(folder, &options.identity)).transpose()?;
     let limit = options.time_limit.map(|seconds| TimeLimit { seconds });
     let journal = journal.as_mut().map(|(journal, _lock)| journal);
-    let conditions = Conditions { limit, smaller: None, journal };
+    let conditions = Conditions { limit, journal, ..Conditions::default() };
     let mut outcome = run_with(&cascade, points, &settings, watch, conditions).map_err(evaluate_error)?;
     let mut result = outcome.result.clone();
     result.verdict.looks = vec![points.len()];

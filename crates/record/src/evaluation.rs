@@ -187,11 +187,13 @@ pub enum Arm {
     YardstickOther,
     /// The same for the training gradient.
     YardstickTraining,
+    /// Images that were not made against the model behind this readout, on what withstood everything else.
+    Transferred,
 }
 
 impl Arm {
     /// Every arm, in the order in which one that broke a point is named: the contract's four, then the others.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Opening,
         Self::WhiteBox,
         Self::ReadyMade,
@@ -199,6 +201,7 @@ impl Arm {
         Self::Aimed,
         Self::YardstickOther,
         Self::YardstickTraining,
+        Self::Transferred,
     ];
 
     /// The name in records: `opening`, `white-box`, ..
@@ -211,6 +214,7 @@ impl Arm {
             Self::Aimed => "aimed",
             Self::YardstickOther => "yardstick-other",
             Self::YardstickTraining => "yardstick-training",
+            Self::Transferred => "transferred",
         }
     }
 }
@@ -314,6 +318,9 @@ pub struct BrokenIn {
     /// On the yardstick, by the training gradient.
     #[serde(default)]
     pub yardstick_training: Option<usize>,
+    /// By transferred images.
+    #[serde(default)]
+    pub transferred: Option<usize>,
 }
 
 impl BrokenIn {
@@ -327,6 +334,7 @@ impl BrokenIn {
             Arm::Aimed => self.aimed,
             Arm::YardstickOther => self.yardstick_other,
             Arm::YardstickTraining => self.yardstick_training,
+            Arm::Transferred => self.transferred,
         }
     }
 
@@ -340,6 +348,7 @@ impl BrokenIn {
             Arm::Aimed => &mut self.aimed,
             Arm::YardstickOther => &mut self.yardstick_other,
             Arm::YardstickTraining => &mut self.yardstick_training,
+            Arm::Transferred => &mut self.transferred,
         }
     }
 

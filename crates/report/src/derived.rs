@@ -122,7 +122,7 @@ impl Kind {
         match arm {
             Arm::Opening | Arm::ReadyMade | Arm::YardstickTraining => Kind::ReadyMade,
             Arm::WhiteBox | Arm::Aimed | Arm::YardstickOther => Kind::Adaptive,
-            Arm::GradientFree => Kind::BlackBox,
+            Arm::GradientFree | Arm::Transferred => Kind::BlackBox,
         }
     }
 
@@ -145,6 +145,7 @@ pub(crate) fn arm(arm: Arm) -> &'static str {
         Arm::Aimed => "aimed twin",
         Arm::YardstickOther => "one against one, other",
         Arm::YardstickTraining => "one against one, training",
+        Arm::Transferred => "transferred",
     }
 }
 

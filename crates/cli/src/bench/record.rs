@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::configuration::command_line;
+use crate::machine::processor;
 use crate::setup::Setup;
 
 /// A benchmark.
@@ -162,13 +163,6 @@ impl Machine {
             copy_gb_per_second: copy_bandwidth() / 1e9,
         }
     }
-}
-
-/// The processor, as it calls itself.
-pub fn processor() -> String {
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    name.map_or("unknown", |(_, name)| name.trim()).to_owned()
 }
 
 /// Date and time, UTC, to the minute.

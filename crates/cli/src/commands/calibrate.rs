@@ -10,7 +10,7 @@ use equipoise::victim::Victim;
 use equipoise_report::{Report, svg_files, write_atomically};
 
 use super::print;
-use crate::bench::record::{now, processor};
+use crate::bench::record::now;
 use crate::calibrate::checks::{PLANTED, Planted, RADII, residuals_of};
 use crate::calibrate::effort::Effort;
 use crate::calibrate::faults::{FAULTS, Fault};
@@ -23,6 +23,7 @@ use crate::error::{Error, input};
 use crate::files::claim;
 use crate::flags::Calibrate;
 use crate::interrupt;
+use crate::machine::processor;
 use crate::progress::Progress;
 use crate::setup::Setup;
 

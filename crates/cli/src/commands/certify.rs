@@ -344,6 +344,7 @@ fn alone(
     result.certificates.extend(certificates);
     let details = json!({
         "split": checked.split,
+        "images_sha256": points.sha256(),
         "data": flags.images.data,
         "preparation": flags.images.preparation.details(),
         "readouts": [readout.to_string()],

@@ -6,6 +6,7 @@ use equipoise::assess::{self, Assessment, Attacks, Description, ReadoutChoice};
 use equipoise::attack::{Budget, Norm};
 use equipoise::checkpoint::ModelFile;
 use equipoise::gradient::Estimator;
+use equipoise::plan::Transfer;
 use equipoise::readout::Readout;
 use equipoise_dataset::Split;
 use equipoise_record::Evaluation;
@@ -18,8 +19,10 @@ use crate::args::{self, Images, Selected};
 use crate::configuration::{self, interrupted};
 use crate::error::{Error, input};
 use crate::flags::Evaluate;
+use crate::machine::Machine;
 use crate::progress::{Whole, words};
 use crate::setup::Setup;
+use crate::shards::{Shard, Shards, State};
 use crate::watch::Watch;
 use crate::{arguments, files, interrupt, normalised};
 
@@ -49,6 +52,8 @@ struct Entrant {
     /// Those of the gradients that were asked for.
     asked: Vec<Estimator>,
     readouts: Vec<ReadoutChoice>,
+    /// Images from elsewhere.
+    transfers: Vec<Transfer>,
     /// Whether it is a network without states beside DEQs.
     plain: bool,
     /// Where its journal and its images go.
@@ -57,9 +62,26 @@ struct Entrant {
 
 /// Runs the command.
 pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
-    let checked = check(flags, setup)?;
-    let assessments: Vec<Assessment<'_>> =
-        checked.entrants.iter().map(|entrant| assessment(&checked, entrant, flags, setup)).collect();
+    if let Some(text) = &flags.shard {
+        return part(Shard::parse(text, &|name| std::env::var(name).ok())?, flags, setup);
+    }
+    let shards = flags.merged.then(|| Shards::complete(&flags.out)).transpose()?;
+    // Shards are merged again as if that were resumed.
+    let flags = &Evaluate { resume: flags.resume || flags.merged, ..flags.clone() };
+    let checked = check(flags, None, setup)?;
+    let assessments: Vec<Assessment<'_>> = checked
+        .entrants
+        .iter()
+        .map(|entrant| {
+            let images = checked.selected.rows.len();
+            // Where its journal is in the folder of all, it is in that of each shard.
+            let own = entrant.folder.strip_prefix(&flags.out).unwrap_or(Path::new(""));
+            let parts = shards.iter().flat_map(|shards| shards.parts(images));
+            parts.fold(assessment(&checked, entrant, flags, setup), |assessment, (folder, rows)| {
+                assessment.shard(folder.join(own), rows)
+            })
+        })
+        .collect();
     if flags.plan {
         let mut text = String::new();
         for (entrant, assessment) in checked.entrants.iter().zip(&assessments) {
@@ -101,8 +123,58 @@ pub fn run(flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
     conclude(&mut models);
     let summary = write::summary(&models);
     write::results(&flags.out, write::title(&models), models)?;
+    if let Some(shards) = shards {
+        keep(&shards, watch.disputed(), flags)?;
+    }
     tracing::info!("{} written", flags.out.join("report.html").display());
     print(&summary)
+}
+
+/// Evaluates a shard: its journal is all that comes of it.
+fn part(shard: Shard, flags: &Evaluate, setup: &Setup) -> Result<(), Error> {
+    let out = shard.folder(&flags.out);
+    // The same command goes on with what it has. Checks and images are of all points, and are made when they come together.
+    let flags = &Evaluate {
+        out: out.clone(),
+        resume: true,
+        no_flags: true,
+        save_adversarial: false,
+        ..flags.clone()
+    };
+    let checked = check(flags, Some(shard), setup)?;
+    let assessments: Vec<Assessment<'_>> =
+        checked.entrants.iter().map(|entrant| assessment(&checked, entrant, flags, setup)).collect();
+    let _lock = files::claim(&out, true)?;
+    arguments::keep(&out)?;
+    interrupt::listen();
+    let mut state =
+        State { shard, complete: false, images: checked.selected.rows.len(), machine: Machine::here()? };
+    state.keep(&out)?;
+    let whole = whole(&assessments, setup)?;
+    let watch = Watch::of_whole(&whole, setup);
+    for assessment in &assessments {
+        assessment.run(&watch)?.ok_or_else(interrupted)?;
+    }
+    state.complete = true;
+    state.keep(&out)?;
+    tracing::info!("shard {shard}: {} images done; `equipoise merge` unites all shards", state.images);
+    Ok(())
+}
+
+/// Says where the shards are from, and keeps it beside the record: `shards.json`.
+fn keep(shards: &Shards, disputed: Vec<usize>, flags: &Evaluate) -> Result<(), Error> {
+    match shards.kinds() {
+        1 => tracing::info!("{} shards, from machines of one kind", shards.of),
+        kinds => tracing::warn!(
+            "{} shards, from machines of {kinds} kinds (processors, instruction sets or programs): the last digits of what \
+             they compute may differ; {} adversarial images do not fool the model on this one",
+            shards.of,
+            disputed.len()
+        ),
+    }
+    let record = json!({ "shards": shards.states, "kinds": shards.kinds(), "disputed": disputed });
+    let text = serde_json::to_string_pretty(&record).map_err(|error| Error::Internal(error.to_string()))?;
+    Ok(equipoise_report::write_atomically(flags.out.join("shards.json"), text + "\n")?)
 }
 
 fn assessment<'a>(
@@ -119,6 +191,7 @@ fn assessment<'a>(
         .attacks(checked.attacks.clone())
         .gradients(entrant.gradients.clone(), entrant.asked.clone())
         .readouts(entrant.readouts.iter().cloned())
+        .transfers(entrant.transfers.iter().cloned())
         .budgets(checked.budgets.iter().copied())
         .control(checked.control)
         .margin(checked.margin)
@@ -192,7 +265,7 @@ fn plan(name: &str, description: &Description, checked: &Checked) -> String {
 }
 
 /// Everything that can be wrong is found here, before anything is written.
-fn check(flags: &Evaluate, setup: &Setup) -> Result<Checked, Error> {
+fn check(flags: &Evaluate, shard: Option<Shard>, setup: &Setup) -> Result<Checked, Error> {
     let budgets = flags.ball.budgets()?;
     let norm = budgets[0].norm();
     if budgets[0].eps() == 0.0 {
@@ -209,7 +282,8 @@ fn check(flags: &Evaluate, setup: &Setup) -> Result<Checked, Error> {
     for Entrant { model, .. } in &entrants {
         args::check_attacks(&attacks, model.metadata.architecture.classes(), norm)?;
     }
-    let chooses = entrants.iter().any(|entrant| entrant.readouts.contains(&ReadoutChoice::Early));
+    let early = |choice: &ReadoutChoice| matches!(choice, ReadoutChoice::Early(_));
+    let chooses = entrants.iter().any(|entrant| entrant.readouts.iter().any(early));
     if chooses && norm == Norm::L1 {
         return Err(input(
             "--readouts early: T is chosen under PGD-10, which does not search in l1 balls; give it, as in early(3)",
@@ -223,6 +297,10 @@ fn check(flags: &Evaluate, setup: &Setup) -> Result<Checked, Error> {
         (true, Some(first)) => Some(development(flags, &images, &selected, &first.model)?),
         _ => None,
     };
+    let selected = match shard {
+        None => selected,
+        Some(shard) => of_shard(shard, &selected)?,
+    };
     Ok(Checked {
         entrants,
         selected,
@@ -235,6 +313,19 @@ fn check(flags: &Evaluate, setup: &Setup) -> Result<Checked, Error> {
         budgets,
         batch_size: images.batch_size,
     })
+}
+
+/// The images of a shard.
+fn of_shard(shard: Shard, selected: &Selected) -> Result<Selected, Error> {
+    let places = shard.places(selected.rows.len());
+    if places.is_empty() {
+        return Err(input(format!(
+            "--shard {shard}: there are {} images, fewer than parts; divide them into at most so many",
+            selected.rows.len()
+        )));
+    }
+    let rows = places.iter().map(|&place| selected.rows[place]).collect();
+    Ok(Selected { data: selected.data.select(&places), rows })
 }
 
 /// `--model` and `--name`: the models, each under a name of its own, with the gradients and readouts that it admits.
@@ -281,6 +372,7 @@ fn entrants(flags: &Evaluate, setup: &Setup) -> Result<Vec<Entrant>, Error> {
         } else {
             (args::gradients(flags.gradients.as_deref(), &model)?, args::readouts(&flags.readouts, &model)?)
         };
+        let transfers = args::transfers(flags.transfer.as_deref(), &model, &readouts)?;
         let asked = if flags.gradients.is_some() { gradients.clone() } else { Vec::new() };
         let folder = match several {
             false => flags.out.clone(),
@@ -295,6 +387,7 @@ fn entrants(flags: &Evaluate, setup: &Setup) -> Result<Vec<Entrant>, Error> {
             gradients,
             asked,
             readouts,
+            transfers,
             plain,
             folder,
         });

@@ -12,7 +12,7 @@ const EPS: &str = "Radius of the perturbations, such as 8/255, or several separa
 const NORM: &str = "Norm of the radius: linf, l2 or l1; in l1 balls only apgd-ce, apgd-dlr and apgd-t search";
 
 /// Attack a model and report its robust accuracy, with a verdict on gradient obfuscation
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(mut_arg("norm", |norm| norm.help(NORM)), mut_arg("eps", |eps| eps.help(EPS)))]
 #[command(
     after_help = "Examples:\n  equipoise evaluate --model runs/pgd-at/model.safetensors --data digits --count 100 \
@@ -61,6 +61,14 @@ pub struct Evaluate {
     /// remembered
     #[arg(long)]
     pub resume: bool,
+    /// Evaluate a part only: k/n for every n-th image from the k-th on, or auto for what a Slurm array, MPI or torchrun says. It
+    /// goes to a folder of its own in --out, and goes on when the same command is given again; `equipoise merge` unites
+    /// the parts
+    #[arg(long, value_name = "K/N", conflicts_with_all = ["time_limit", "plan"])]
+    pub shard: Option<String>,
+    /// Take over what the shards in --out have found: what `merge` stands for
+    #[arg(long, hide = true, conflicts_with_all = ["shard", "time_limit", "plan"])]
+    pub merged: bool,
     /// Attacks, separated by commas: pgd-10, pgd-50x5 (5 restarts), pgd-10-margin, apgd-ce, apgd-dlr, apgd-t,
     /// fab, fab-t, square, the sets autoattack, autoattack-plus, and `whitebox`, the white-box plan, which brings its own
     /// gradients (see below)
@@ -72,12 +80,17 @@ pub struct Evaluate {
     /// join the plan's own
     #[arg(long, value_name = "LIST")]
     pub gradients: Option<String>,
-    /// Readouts, separated by commas: final, early(T), early (T chosen on training images held out),
-    /// ensemble-states, ensemble-logits
+    /// Readouts, separated by commas: final, early(T), early (T chosen on training images held out, under a ready-made
+    /// attack), early:whitebox (the same, under the true gradient of each T too), ensemble-states, ensemble-logits
     #[arg(long, value_name = "LIST", default_value = "final")]
     pub readouts: String,
     #[command(flatten)]
     pub ball: Ball,
+    /// Images from elsewhere, separated by commas, tried on what withstands everything else and counted apart: readouts, whose
+    /// images PGD-10 makes through their true gradient, `siblings` for all of --readouts, and files that --save-adversarial
+    /// wrote (.safetensors), of whatever model
+    #[arg(long, value_name = "LIST")]
+    pub transfer: Option<String>,
     /// What a gap is compared with: twins (as many runs through the training gradient, from the same starts), or none,
     /// and then no finding is made
     #[arg(long, value_name = "NAME", default_value = "twins")]

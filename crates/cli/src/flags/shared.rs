@@ -6,7 +6,7 @@ use clap::Args;
 use equipoise_dataset::Source;
 
 /// Which images, and how many at once.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Images {
     #[arg(long, value_name = "SPEC", help = Source::FORMS)]
     pub data: String,
@@ -48,7 +48,7 @@ pub struct Preparation {
 }
 
 /// How far a perturbation may go.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Ball {
     /// Radius of the perturbations, such as 8/255 [default: 8/255 for linf; another norm needs its own]
     #[arg(long, value_name = "X", allow_hyphen_values = true)]

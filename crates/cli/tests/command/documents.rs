@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
+use equipoise::assess::ReadoutChoice;
 use equipoise::attack;
 use equipoise::gradient::parse_list;
-use equipoise::readout::Readout;
 
 /// Where the workspace begins.
 fn root() -> PathBuf {
@@ -226,18 +226,17 @@ fn commands_are_understood() {
         for pair in words.windows(2) {
             let (flag, value) = (pair[0].as_str(), pair[1].as_str());
             let wrong = |error: &dyn std::fmt::Display| -> ! { panic!("{here}: {flag} {value}: {error}") };
-            let names =
-                || value.split(',').map(str::trim).filter(|name| !["whitebox", "early"].contains(name));
+            let names = || value.split(',').map(str::trim);
             match flag {
                 _ if value == "none" => continue,
                 "--gradients" | "--gradient" => {
                     parse_list(value).unwrap_or_else(|error| wrong(&error));
                 }
-                "--attacks" => names().for_each(|name| {
+                "--attacks" => names().filter(|name| *name != "whitebox").for_each(|name| {
                     attack::set(name).unwrap_or_else(|error| wrong(&error));
                 }),
                 "--readouts" => names().for_each(|name| {
-                    name.parse::<Readout>().unwrap_or_else(|error| wrong(&error));
+                    name.parse::<ReadoutChoice>().unwrap_or_else(|error| wrong(&error));
                 }),
                 _ => continue,
             }

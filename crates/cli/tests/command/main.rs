@@ -16,4 +16,7 @@ mod many;
 mod report;
 mod results;
 mod resume;
+mod shards;
 mod support;
+mod transfer;
+mod verify;

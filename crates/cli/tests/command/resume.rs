@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::support::{RECIPE, command, folder, refuse, run, succeed, train_tiny};
 
 /// Waits until something below `at` has this name.
-fn wait_for(child: &mut Child, at: &Path, name: &str) {
+pub fn wait_for(child: &mut Child, at: &Path, name: &str) {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(60) {
         let entries = fs::read_dir(at).into_iter().flatten().flatten();
@@ -79,9 +79,10 @@ fn training_ends_with_the_same_weights() {
 }
 
 /// The record without what a clock says.
-fn record(path: &Path) -> Value {
+pub fn record(path: &Path) -> Value {
     let mut record: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-    for readout in record["models"][0]["readouts"].as_array_mut().unwrap() {
+    let models = record["models"].as_array_mut().unwrap().iter_mut();
+    for readout in models.flat_map(|model| model["readouts"].as_array_mut().unwrap()) {
         for attack in readout["attacks"].as_array_mut().unwrap() {
             attack["seconds"] = Value::Null;
         }

@@ -8,7 +8,7 @@ use equipoise_verdict::power;
 use super::{AssessError, Assessment};
 use crate::batch::{select, to_vec};
 use crate::evaluate::Points;
-use crate::plan::{Plan, Planned, Subject};
+use crate::plan::{Plan, Planned, PlannedTransfer, Subject};
 use crate::readout::Readout;
 
 /// What is going to be done behind one readout.
@@ -45,7 +45,7 @@ impl Assessment<'_> {
                 let chance = |gap: f64| (gap, power(points.len(), gap, 0.002, Verdict::LEVEL));
                 Ok(Description {
                     readout,
-                    chosen_later: (*choice == super::ReadoutChoice::Early).then(|| self.middle()),
+                    chosen_later: matches!(choice, super::ReadoutChoice::Early(_)).then(|| self.middle()),
                     lines: listing(&plan),
                     most_seconds: self.budgets.len() as f64 * withstanding_seconds(&subject, &plan, &points),
                     power: if compares { [0.02, 0.04, 0.08].map(chance).to_vec() } else { Vec::new() },
@@ -117,6 +117,10 @@ fn listing(plan: &Plan) -> Vec<String> {
     }
     if !plan.gradient_free.is_empty() {
         lines.push(format!("without gradients, on what withstands: {}", names(&plan.gradient_free)));
+    }
+    for PlannedTransfer { attack, sibling, .. } in &plan.transferred {
+        let from = sibling.as_ref().map_or(String::new(), |readout| format!(" against {readout}"));
+        lines.push(format!("transferred, on what withstands: {}{from}", attack.name()));
     }
     for NotTried { attack, estimator, reason } in &plan.left_out {
         lines.push(format!("not {attack} through {estimator}: {reason}"));

@@ -23,13 +23,13 @@ use crate::attack::{self, Attack, AttackNameError, Budget, Norm, Step};
 use crate::batch::from_vec;
 use crate::checkpoint::ModelFile;
 use crate::checks::CheckError;
-use crate::early_exit::{EarlyChoice, EarlyExitError, choose_early};
+use crate::early_exit::{Choosing, ChosenUnder, EarlyChoice, EarlyExitError, choose_early};
 use crate::evaluate::{
-    EvaluateError, Forecast, JournalError, Observer, Outcome, Part, Points, PointsError, SaveError,
+    self, EvaluateError, Forecast, JournalError, Observer, Outcome, Points, PointsError, SaveError,
 };
 use crate::gradient::Estimator;
 use crate::network::Network;
-use crate::plan::{Plan, Subject, Tries};
+use crate::plan::{Plan, Subject, Transfer, Tries};
 use crate::readout::Readout;
 use crate::victim::Deployment;
 
@@ -97,21 +97,22 @@ impl FromStr for Attacks {
 pub enum ReadoutChoice {
     /// This one.
     Fixed(Readout),
-    /// `early(t)` with t chosen on held-out training images ([`Assessment::development`]).
-    Early,
+    /// `early(t)` with t chosen on held-out training images ([`Assessment::development`]), under this attack.
+    Early(ChosenUnder),
 }
 
-/// A readout's name, or `early` to have t chosen.
+/// A readout's name; or `early` to have t chosen under a ready-made attack, `early:whitebox` under the true gradients too.
 impl FromStr for ReadoutChoice {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
         match name {
-            "early" => Ok(Self::Early),
+            "early" => Ok(Self::Early(ChosenUnder::ReadyMade)),
+            "early:whitebox" => Ok(Self::Early(ChosenUnder::WhiteBox)),
             name => name
                 .parse()
                 .map(Self::Fixed)
-                .map_err(|error: String| format!("{error}; or early, to have t chosen")),
+                .map_err(|error: String| format!("{error}; or early or early:whitebox, to have t chosen")),
         }
     }
 }
@@ -133,7 +134,7 @@ pub enum AssessError {
     Evaluate(#[from] EvaluateError),
     /// The choice of an early readout.
     #[error(transparent)]
-    Defense(#[from] EarlyExitError),
+    EarlyExit(#[from] EarlyExitError),
     /// The checks.
     #[error(transparent)]
     Checks(#[from] CheckError),
@@ -181,7 +182,18 @@ pub struct Assessment<'a> {
     batch_size: usize,
     folder: Option<PathBuf>,
     save: bool,
+    shards: Vec<Part>,
+    transfers: Vec<Transfer>,
     device: Device,
+}
+
+/// What was assessed of some of the images, elsewhere.
+#[derive(Debug, Clone)]
+struct Part {
+    /// The folder that it was told to write to.
+    folder: PathBuf,
+    /// The images, by their places among all.
+    rows: Vec<usize>,
 }
 
 impl<'a> Assessment<'a> {
@@ -217,6 +229,8 @@ impl<'a> Assessment<'a> {
             batch_size: BATCH,
             folder: None,
             save: false,
+            shards: Vec::new(),
+            transfers: Vec::new(),
             device: Device::default(),
         }
     }
@@ -311,6 +325,18 @@ impl<'a> Assessment<'a> {
         Self { folder: Some(folder.into()), save, ..self }
     }
 
+    /// Images from elsewhere, to be tried on what withstands everything else. What only they break is counted apart.
+    pub fn transfers(self, transfers: impl IntoIterator<Item = Transfer>) -> Self {
+        Self { transfers: transfers.into_iter().collect(), ..self }
+    }
+
+    /// What the same assessment found of some of the images, the `rows`, in a `folder` of its own: it is taken over, and not done
+    /// again.
+    pub fn shard(mut self, folder: impl Into<PathBuf>, rows: Vec<usize>) -> Self {
+        self.shards.push(Part { folder: folder.into(), rows });
+        self
+    }
+
     /// Where to compute: the model's device.
     pub fn device(self, device: Device) -> Self {
         Self { device, ..self }
@@ -346,20 +372,20 @@ impl<'a> Assessment<'a> {
             return Err(AssessError::Nothing("radius"));
         }
         let points = self.points()?;
-        let mut chosen = None;
+        let mut chosen = Vec::new();
         let (mut results, mut outcomes): (Vec<ReadoutResult>, _) = (Vec::new(), Vec::new());
         for choice in &self.readouts {
             let readout = match choice {
                 ReadoutChoice::Fixed(readout) => readout.clone(),
-                ReadoutChoice::Early => {
-                    let Some(choice) = self.choose(observer)? else { return Ok(None) };
+                ReadoutChoice::Early(under) => {
+                    let Some(choice) = self.choose(*under, observer)? else { return Ok(None) };
                     let readout = Readout::early(choice.t);
-                    chosen = Some(choice);
+                    chosen.push(choice);
                     readout
                 }
             };
             if results.iter().any(|result| result.name == readout.to_string()) {
-                self.budgets.iter().for_each(|_| observer.part(Part::Skipped));
+                self.budgets.iter().for_each(|_| observer.part(evaluate::Part::Skipped));
                 continue;
             }
             let Some((result, outcome)) = self.readout(&readout, &points, observer)? else {
@@ -368,22 +394,36 @@ impl<'a> Assessment<'a> {
             results.push(result);
             outcomes.push(outcome);
         }
-        let mut all = vec![self.record(results, chosen.as_ref())];
+        let mut all = vec![self.record(results, &chosen, &points)?];
         conclude(&mut all);
         Ok(all.pop().map(|evaluation| (evaluation, outcomes)))
     }
 
     /// What was found, with how it came about.
-    fn record(&self, readouts: Vec<ReadoutResult>, chosen: Option<&EarlyChoice>) -> Evaluation {
+    fn record(
+        &self,
+        readouts: Vec<ReadoutResult>,
+        chosen: &[EarlyChoice],
+        points: &Points,
+    ) -> Result<Evaluation, AssessError> {
         let budget = self.largest();
         let split = if self.split.is_empty() { String::new() } else { format!(", {}", self.split) };
-        Evaluation {
+        let mut stored = serde_json::Map::new();
+        for (result, path) in readouts.iter().filter_map(|result| Some((result, self.stored(&result.name)?)))
+        {
+            let bytes = std::fs::read(&path);
+            let bytes = bytes.map_err(|source| AssessError::Save(SaveError::File { path, source }))?;
+            stored.insert(result.name.clone(), equipoise_files::sha256(&bytes).into());
+        }
+        Ok(Evaluation {
             version: FORMAT_VERSION,
             model: self.name.clone(),
             configuration: json!({
                 "equipoise": env!("CARGO_PKG_VERSION"),
                 "model": self.described,
                 "model_sha256": self.hash,
+                "images_sha256": points.sha256(),
+                "adversarial_sha256": stored,
                 "split": self.split,
                 "attacks": self.attacks.names(),
                 "whitebox": self.attacks.white_box,
@@ -391,10 +431,12 @@ impl<'a> Assessment<'a> {
                 "flag_count": self.checks,
                 "gradients": self.gradients.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "readouts": readouts.iter().map(|result| &result.name).collect::<Vec<_>>(),
+                "transfer": self.transfers.iter().map(transfer_name).collect::<Vec<_>>(),
                 "control": if self.control { "twins" } else { "none" },
                 "margin": self.margin,
                 "eps": self.budgets.iter().map(|budget| budget.eps()).collect::<Vec<_>>(),
-                "early": self.early(chosen),
+                "early": self.early(chosen, ChosenUnder::ReadyMade),
+                "early_whitebox": self.early(chosen, ChosenUnder::WhiteBox),
                 "batch_size": self.batch_size,
             }),
             dataset: format!("{}{split}", self.data.name),
@@ -405,27 +447,29 @@ impl<'a> Assessment<'a> {
             count: self.data.len(),
             clean_accuracy: readouts[0].clean_accuracy,
             readouts,
-        }
+        })
     }
 
-    /// How `early` was chosen, or null.
-    fn early(&self, chosen: Option<&EarlyChoice>) -> Value {
-        chosen.map_or(Value::Null, |choice| {
+    /// How an early readout was chosen under an attack, or null.
+    fn early(&self, chosen: &[EarlyChoice], under: ChosenUnder) -> Value {
+        chosen.iter().find(|choice| choice.under == under).map_or(Value::Null, |choice| {
             let accuracies: Vec<f64> = choice.robust_accuracy.iter().map(|accuracy| accuracy.value).collect();
             let images = self.development.as_ref().map(|(images, _)| images.len());
             json!({ "t": choice.t, "development_images": images, "robust_accuracy_by_t": accuracies })
         })
     }
 
-    /// Chooses t of `early`.
-    fn choose(&self, observer: &dyn Observer) -> Result<Option<EarlyChoice>, AssessError> {
+    /// Chooses t of an early readout.
+    fn choose(
+        &self,
+        under: ChosenUnder,
+        observer: &dyn Observer,
+    ) -> Result<Option<EarlyChoice>, AssessError> {
         let (images, rows) = self.development.as_ref().ok_or(AssessError::NoDevelopment)?;
         let held_out = points(images, rows.clone(), &self.device)?;
-        let (network, deployment, budget) = (self.network, self.deployment, self.largest());
+        let how = Choosing { under, budget: self.largest(), seed: self.seed, batch: self.batch_size };
         let labelled = Labelled { observer, label: self.name.clone() };
-        let chosen =
-            choose_early(network, deployment, &held_out, &budget, self.seed, self.batch_size, &labelled);
-        match chosen {
+        match choose_early(self.network, self.deployment, &held_out, &how, &labelled) {
             Ok(choice) => {
                 let best = choice.robust_accuracy[choice.t - 1].value;
                 tracing::info!(
@@ -465,14 +509,14 @@ impl<'a> Assessment<'a> {
         let named = Tries::product(subject, &self.attacks.listed, &self.gradients);
         let tries =
             if self.attacks.white_box { Tries::white_box(subject, &self.asked).with(named) } else { named };
-        Plan::new(subject, tries, self.control)
+        Plan::new(subject, tries, self.control).with_transfers(subject, &self.transfers)
     }
 
     /// The readouts as far as they are known: the middle one stands for the one that is still to be chosen.
     fn foreseen(&self) -> Vec<Readout> {
         let of = |choice: &ReadoutChoice| match choice {
             ReadoutChoice::Fixed(readout) => readout.clone(),
-            ReadoutChoice::Early => Readout::early(self.middle()),
+            ReadoutChoice::Early(_) => Readout::early(self.middle()),
         };
         self.readouts.iter().map(of).collect()
     }
@@ -480,6 +524,13 @@ impl<'a> Assessment<'a> {
     /// The t of the middle state.
     fn middle(&self) -> usize {
         self.deployment.solver.steps.div_ceil(2)
+    }
+}
+
+fn transfer_name(transfer: &Transfer) -> String {
+    match transfer {
+        Transfer::Readout(readout) => readout.to_string(),
+        Transfer::Images(images) => images.name(),
     }
 }
 
@@ -522,8 +573,18 @@ impl Observer for Labelled<'_> {
         self.observer.forecast(forecast);
     }
 
-    fn part(&self, part: Part) {
+    fn part(&self, part: evaluate::Part) {
         self.observer.part(part);
+    }
+
+    fn disputed(&self, indices: &[usize]) {
+        tracing::warn!(
+            "{}: {} adversarial images of other machines do not fool the model on this one: of {}",
+            self.label,
+            indices.len(),
+            indices.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        );
+        self.observer.disputed(indices);
     }
 
     fn cancelled(&self) -> bool {

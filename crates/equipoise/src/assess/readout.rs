@@ -10,7 +10,7 @@ use crate::attack::Budget;
 use crate::batch::to_vec;
 use crate::checks::{self, CheckError};
 use crate::evaluate::{
-    self, Conditions, Journal, Observer, Outcome, Part, Points, Settings, TimeLimit, gallery,
+    self, Conditions, Journal, Observer, Outcome, Part, Points, Settings, Shard, TimeLimit, gallery,
     save_adversarial,
 };
 use crate::plan::Subject;
@@ -46,11 +46,19 @@ impl Assessment<'_> {
             let label = if radii > 1 { format!("{label}, eps {}", budget.eps()) } else { label.clone() };
             let observer = Labelled { observer, label };
             observer.part(Part::Begins);
-            let mut journal = match self.journal(readout, budget) {
-                Some(folder) => Some(Journal::open(folder, self.hash.as_str())?),
+            let mut journal = match &self.folder {
+                Some(folder) => {
+                    Some(Journal::open(self.journal(folder, readout, budget), self.hash.as_str())?)
+                }
                 None => None,
             };
-            let conditions = Conditions { limit, smaller: smaller.as_ref(), journal: journal.as_mut() };
+            let shard = |part: &super::Part| {
+                let folder = self.journal(&part.folder, readout, budget);
+                Shard { rows: part.rows.clone(), journal: Journal::existing(folder, self.hash.as_str()) }
+            };
+            let shards: Vec<Shard> = self.shards.iter().map(shard).collect();
+            let conditions =
+                Conditions { limit, smaller: smaller.as_ref(), journal: journal.as_mut(), shards: &shards };
             let settings = Settings { budget, seed: self.seed, batch_size: self.batch_size };
             let mut outcome = evaluate::run_with(&cascade, points, &settings, &observer, conditions)?;
             if !outcome.complete {
@@ -75,7 +83,7 @@ impl Assessment<'_> {
                     outcome.result.flags = flags;
                 }
                 if let Some(folder) = self.folder.as_ref().filter(|_| self.save) {
-                    let stem = folder.join(format!("adversarial-{}", file_name(readout)));
+                    let stem = folder.join(format!("adversarial-{}", file_name(&readout.to_string())));
                     self.save_images(&stem, points, budget, &outcome)?;
                     let pictures = gallery(points, &outcome, budget.norm(), &self.data.class_names, GALLERY);
                     outcome.result.gallery = Some(pictures);
@@ -89,9 +97,15 @@ impl Assessment<'_> {
     }
 
     /// `FOLDER/journal/READOUT`, with a folder for each radius below it if there are several.
-    fn journal(&self, readout: &Readout, budget: Budget) -> Option<PathBuf> {
-        let folder = self.folder.as_ref()?.join("journal").join(file_name(readout));
-        Some(if self.budgets.len() > 1 { folder.join(format!("eps-{}", budget.eps())) } else { folder })
+    fn journal(&self, folder: &Path, readout: &Readout, budget: Budget) -> PathBuf {
+        let folder = folder.join("journal").join(file_name(&readout.to_string()));
+        if self.budgets.len() > 1 { folder.join(format!("eps-{}", budget.eps())) } else { folder }
+    }
+
+    /// The file of adversarial images of a readout, if they are saved.
+    pub(super) fn stored(&self, readout: &str) -> Option<PathBuf> {
+        let folder = self.folder.as_ref().filter(|_| self.save)?;
+        Some(folder.join(format!("adversarial-{}.safetensors", file_name(readout))))
     }
 
     /// `STEM.safetensors` and `STEM.npz`.
@@ -178,9 +192,9 @@ fn flags(
 }
 
 /// `early(5)` as `early-5`: parentheses are trouble in a shell, and other marks in a file system.
-fn file_name(readout: &Readout) -> String {
+fn file_name(readout: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || ".-_=,".contains(c) { c } else { '-' };
-    readout.to_string().replace(')', "").chars().map(plain).collect()
+    readout.replace(')', "").chars().map(plain).collect()
 }
 
 #[cfg(test)]
@@ -189,7 +203,7 @@ mod tests {
 
     #[test]
     fn folders_of_readouts_have_no_parentheses() {
-        assert_eq!(file_name(&Readout::early(5)), "early-5");
-        assert_eq!(file_name(&Readout::ensemble_states()), "ensemble-states");
+        assert_eq!(file_name("early(5)"), "early-5");
+        assert_eq!(file_name("ensemble-states"), "ensemble-states");
     }
 }

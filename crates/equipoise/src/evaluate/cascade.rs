@@ -99,6 +99,9 @@ pub struct Cascade<'a> {
     pub yardsticks: Vec<Duel<'a>>,
     /// Attacks without gradients, on what withstands everything else.
     pub gradient_free: Vec<Run<'a>>,
+    /// Images that are not made against the judge, on what withstands even that: attacks on other victims, and images that were
+    /// stored. What only they break is counted apart.
+    pub transferred: Vec<Run<'a>>,
 }
 
 impl<'a> Cascade<'a> {
@@ -111,6 +114,7 @@ impl<'a> Cascade<'a> {
             pairs: Vec::new(),
             yardsticks: Vec::new(),
             gradient_free: Vec::new(),
+            transferred: Vec::new(),
         }
     }
 
@@ -119,7 +123,7 @@ impl<'a> Cascade<'a> {
         Self { opening, ..Self::new(readout, judge) }
     }
 
-    /// All runs with their arms, numbered: opening, pair after pair, yardsticks, gradient-free.
+    /// All runs with their arms, numbered: opening, pair after pair, yardsticks, gradient-free, transferred.
     pub(super) fn runs(&self) -> Vec<(Arm, &Run<'a>)> {
         let mut runs: Vec<(Arm, &Run<'a>)> = self.opening.iter().map(|run| (Arm::Opening, run)).collect();
         for Pair { white_box, twin, aimed } in &self.pairs {
@@ -131,6 +135,7 @@ impl<'a> Cascade<'a> {
             runs.extend([(Arm::YardstickOther, other), (Arm::YardstickTraining, training)]);
         }
         runs.extend(self.gradient_free.iter().map(|run| (Arm::GradientFree, run)));
+        runs.extend(self.transferred.iter().map(|run| (Arm::Transferred, run)));
         runs
     }
 
@@ -147,6 +152,7 @@ impl<'a> Cascade<'a> {
         }
         stages.extend(self.yardsticks.iter().map(|_| stage(Phase::Yardstick, 2)));
         stages.extend(self.gradient_free.iter().map(|_| stage(Phase::GradientFree, 1)));
+        stages.extend(self.transferred.iter().map(|_| stage(Phase::Transferred, 1)));
         stages
     }
 
@@ -171,6 +177,7 @@ pub(super) enum Phase {
     Pairs,
     Yardstick,
     GradientFree,
+    Transferred,
 }
 
 /// Runs that meet the same points in the same breath.
@@ -188,6 +195,7 @@ impl Stage {
         let first = runs[self.runs[0]].1.label();
         match (self.phase, self.runs.len()) {
             (Phase::Opening | Phase::GradientFree, _) | (_, 1) => first,
+            (Phase::Transferred, _) => format!("{first}, transferred"),
             (Phase::Yardstick, _) => {
                 format!("yardstick {first} against {}", runs[self.runs[1]].1.estimator_name())
             }

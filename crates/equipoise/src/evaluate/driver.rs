@@ -10,14 +10,13 @@ use equipoise_record::Arm;
 use super::cascade::{Cascade, Phase, Run, Settings, Stage, check};
 use super::error::EvaluateError;
 use super::forecast::{Forecast, forecast};
-use super::journal::{Fingerprint, Journal};
-use super::ledger::{Cost, Findings, Ledger, Outcome};
+use super::journal::{Fingerprint, Journal, JournalError};
+use super::ledger::{Cost, Event, Findings, Ledger, Outcome, Turn};
 use super::observer::{Observer, Stopping};
 use super::order::{Order, TimeLimit};
 use super::points::Points;
-use crate::attack::{Classifier, Examples, Progress, Question, Step};
-use crate::batch::{Images, from_vec, predictions, select, to_vec};
-use crate::random::Key;
+use crate::attack::{Classifier, Progress, Question, Step};
+use crate::batch::{Images, from_vec, predictions, to_vec};
 use crate::work::Work;
 
 /// Most examples of a batch under a time limit: of one that is stopped nothing, or little, is left.
@@ -32,6 +31,17 @@ pub struct Conditions<'a> {
     pub smaller: Option<&'a Outcome>,
     /// The journal: where to keep what is done, and to find what was.
     pub journal: Option<&'a mut Journal>,
+    /// Evaluations of parts of these points, which need not be done again.
+    pub shards: &'a [Shard],
+}
+
+/// The same evaluation of some of the points, on this machine or another.
+#[derive(Debug)]
+pub struct Shard {
+    /// Which points: their places among all.
+    pub rows: Vec<usize>,
+    /// What was found.
+    pub journal: Journal,
 }
 
 /// Evaluates the points.
@@ -45,7 +55,7 @@ pub struct Conditions<'a> {
 /// # Errors
 ///
 /// [`EvaluateError`] if the cascade, the settings or the points do not fit together, if an attack or the judge
-/// breaks its contract, or if the journal belongs to another run or cannot be read or written.
+/// breaks its contract, or if a journal belongs to another run or cannot be read or written.
 pub fn run(
     cascade: &Cascade<'_>,
     points: &Points,
@@ -58,6 +68,10 @@ pub fn run(
 
 /// Evaluates the points under conditions; [`run`] does without.
 ///
+/// What shards found is taken over, and what they have not done is done here, so that the result is that of one run on all
+/// points. Their adversarial images are judged once more; the observer is told of those that do not fool the judge here, which
+/// count as their shard found them.
+///
 /// # Errors
 ///
 /// As for [`run`].
@@ -68,8 +82,11 @@ pub fn run_with(
     observer: &dyn Observer,
     conditions: Conditions<'_>,
 ) -> Result<Outcome, EvaluateError> {
-    let Conditions { limit, smaller, mut journal } = conditions;
+    let Conditions { limit, smaller, mut journal, shards } = conditions;
     check(cascade, points, settings)?;
+    if !shards.is_empty() && (limit.is_some() || cascade.yardsticks.len() > 1) {
+        return Err(EvaluateError::Sharded);
+    }
     if let Some(smaller) = smaller {
         let matching =
             smaller.runs == Outcome::names(cascade) && smaller.adversarial.dims() == points.images().dims();
@@ -79,17 +96,21 @@ pub fn run_with(
     }
     let order = Order::new(cascade, limit);
     let mut ledger = Ledger::new(cascade, points, smaller);
+    let fallen = smaller.map(|smaller| smaller.breaks.as_slice());
     if let Some(journal) = journal.as_deref_mut() {
-        let fingerprint = Fingerprint::new(cascade, points, settings, limit, smaller);
+        let fingerprint = Fingerprint::new(cascade, points, settings, limit, fallen);
         journal.replay(&fingerprint, &settings.budget, &mut ledger)?;
-        if verify(cascade, &ledger, settings, journal, observer)?.is_break() {
-            return Ok(ledger.outcome(cascade, limit, false));
-        }
     }
     let batch_size =
         if limit.is_some() { settings.batch_size.min(LIMITED_BATCH) } else { settings.batch_size };
     let work = cascade.runs().iter().map(|(_, run)| run.work).collect();
     let mut driver = Driver { cascade, points, settings, observer, limit, journal, ledger, work };
+    for shard in shards {
+        driver.take_over(shard, fallen)?;
+    }
+    if driver.verify(shards)?.is_break() {
+        return Ok(driver.ledger.outcome(cascade, limit, false));
+    }
     let clean = driver.ledger.unclassified();
     observer.stage("clean", points.len());
     if clean.len() < points.len() {
@@ -103,7 +124,7 @@ pub fn run_with(
         if observer.failed() {
             return Ok(driver.ledger.outcome(cascade, limit, false));
         }
-        driver.keep(&findings)?;
+        driver.keep(&Event::Found(findings))?;
         driver.say_clean(rows.len());
     }
     // A resumed run first ends the stage that it was in.
@@ -113,10 +134,7 @@ pub fn run_with(
             Some(stage) => stage,
             None => {
                 let Some(stage) = order.next(&driver.ledger) else { break };
-                driver.ledger.begin(stage);
-                if let (Some(_), Some(journal)) = (limit, driver.journal.as_deref_mut()) {
-                    journal.keep_order(&driver.ledger)?;
-                }
+                driver.keep(&Event::Turn(Turn::Begins(stage)))?;
                 stage
             }
         };
@@ -175,34 +193,34 @@ impl Driver<'_, '_, '_> {
                 if rows.is_empty() {
                     continue;
                 }
-                let mut findings = self.attack(run, &rows, &watch)?;
+                let findings = self.attack(run, &rows, &watch)?;
                 if watch.observer.stopped() || self.observer.failed() {
                     return Ok(ControlFlow::Break(()));
                 }
                 if watch.late.get() {
                     // What a run of its own broke before is broken; half a pair would favour one arm.
-                    let alone = matches!(stage.phase, Phase::Opening | Phase::GradientFree);
-                    findings.keep_broken(self.points.labels());
-                    let found = alone && !findings.rows.is_empty();
-                    if found {
-                        self.keep(&findings)?;
-                        self.say(findings.rows.len(), stage);
+                    let alone =
+                        matches!(stage.phase, Phase::Opening | Phase::GradientFree | Phase::Transferred);
+                    let findings = findings.broken(self.points.labels());
+                    let found = findings.rows.len();
+                    let kept = alone && found > 0;
+                    if kept {
+                        self.keep(&Event::Found(findings))?;
+                        self.say(found, stage);
                     }
-                    let lost = if found { 0.0 } else { watch.started.elapsed().as_secs_f64() };
-                    self.ledger.cut(number, lost);
-                    if let Some(journal) = self.journal.as_deref_mut() {
-                        journal.keep_order(&self.ledger)?;
-                    }
+                    let seconds = if kept { 0.0 } else { watch.started.elapsed().as_secs_f64() };
+                    self.keep(&Event::Turn(Turn::Cut { seconds }))?;
                     return Ok(ControlFlow::Continue(()));
                 }
+                let found = Event::Found(findings);
                 if self.limit.is_none() {
-                    self.keep(&findings)?;
+                    self.keep(&found)?;
                 } else {
-                    held.push(findings);
+                    held.push(found);
                 }
             }
-            for findings in &held {
-                self.keep(findings)?;
+            for found in &held {
+                self.keep(found)?;
             }
             self.say(left_over, stage);
             self.forecast();
@@ -210,13 +228,72 @@ impl Driver<'_, '_, '_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Enters findings, and keeps them in the journal first.
-    fn keep(&mut self, findings: &Findings) -> Result<(), EvaluateError> {
+    /// Enters an event, and keeps it in the journal first.
+    fn keep(&mut self, event: &Event) -> Result<(), EvaluateError> {
         if let Some(journal) = self.journal.as_deref_mut() {
-            journal.append(findings, self.points.images().dims())?;
+            journal.append(event, self.points.images().dims())?;
         }
-        self.ledger.enter(findings);
+        self.ledger.enter(event);
         Ok(())
+    }
+
+    /// Takes over what a shard found, but for what is known already.
+    fn take_over(&mut self, shard: &Shard, fallen: Option<&[Vec<usize>]>) -> Result<(), EvaluateError> {
+        let Shard { rows, journal } = shard;
+        let part = self.points.select(rows);
+        let fallen = fallen.map(|fallen| rows.iter().map(|&row| fallen[row].clone()).collect::<Vec<_>>());
+        let fingerprint = Fingerprint::new(self.cascade, &part, self.settings, None, fallen.as_deref());
+        for (path, findings) in journal.findings(&fingerprint)? {
+            let taken = self
+                .ledger
+                .of_all(findings, rows)
+                .ok_or("it is of more images than its shard has".to_owned());
+            let taken = taken.map(|findings| self.ledger.unknown(findings)).and_then(|findings| {
+                let event = Event::Found(findings);
+                self.ledger.check(&event, &self.settings.budget).map(|()| event)
+            });
+            match taken {
+                Ok(Event::Found(findings)) if findings.rows.is_empty() => {}
+                Ok(event) => self.keep(&event)?,
+                Err(problem) => return Err(JournalError::Corrupt { path, problem }.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the judge is fooled by the images that journals have kept as those that broke their points. What this takes
+    /// belongs to no run. Breaks if the observer cancelled.
+    fn verify(&self, shards: &[Shard]) -> Result<ControlFlow<()>, EvaluateError> {
+        let fooled = self.ledger.fooled();
+        if fooled.is_empty() {
+            return Ok(ControlFlow::Continue(()));
+        }
+        self.observer.stage("verifying what was kept", fooled.len());
+        let mut disputed = Vec::new();
+        for rows in fooled.chunks(self.settings.batch_size) {
+            if self.observer.cancelled() {
+                return Ok(ControlFlow::Break(()));
+            }
+            let batch = self.points.select(rows);
+            let (classes, _) =
+                judge(self.cascade.judge, &batch, self.settings.seed, &self.ledger.stored(rows))?;
+            if self.observer.failed() {
+                return Ok(ControlFlow::Break(()));
+            }
+            let unfooled = (0..rows.len()).filter(|&k| classes[k] == Some(batch.labels()[k]));
+            let unfooled: Vec<usize> = unfooled.map(|k| batch.indices()[k]).collect();
+            // What this machine found it finds again; of another one, the last digit of a logit may differ.
+            if let (Some(&first), true, Some(journal)) = (unfooled.first(), shards.is_empty(), &self.journal)
+            {
+                return Err(journal.unfooled(first).into());
+            }
+            disputed.extend(unfooled);
+            self.observer.advance(rows.len(), "still adversarial");
+        }
+        if !disputed.is_empty() {
+            self.observer.disputed(&disputed);
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Says how long it still takes: no longer than it may.
@@ -249,16 +326,13 @@ impl Driver<'_, '_, '_> {
         progress: &dyn Progress,
     ) -> Result<Findings, EvaluateError> {
         let (_, run) = self.cascade.runs()[number];
-        let (points, settings) = (self.points, self.settings);
-        let clean = select(points.images(), rows);
-        let labels: Vec<usize> = rows.iter().map(|&row| points.labels()[row]).collect();
-        let indices: Vec<usize> = rows.iter().map(|&row| points.indices()[row]).collect();
+        let (batch, settings) = (self.points.select(rows), self.settings);
+        let clean = batch.images();
         let Run { start, victim, .. } = *run;
-        let examples =
-            Examples { images: &clean, labels: &labels, indices: &indices, seed: settings.seed, start };
 
         let started = Instant::now();
         let before = victim.work();
+        let examples = batch.examples(settings.seed, start);
         let attempt = run.attack.run_with(victim, &examples, &settings.budget, progress);
         let (given, returned) = (clean.dims(), attempt.images.dims());
         if given != returned || attempt.claimed.len() != rows.len() {
@@ -271,18 +345,18 @@ impl Driver<'_, '_, '_> {
         let seconds = started.elapsed().as_secs_f64();
 
         let stored = from_vec(images.clone(), given, &clean.device());
-        let distances = settings.budget.distances(&clean, &stored);
+        let distances = settings.budget.distances(clean, &stored);
         let limit = settings.budget.eps() + settings.budget.slack(given);
         if let Some(k) = distances.iter().position(|&distance| distance > limit) {
             return Err(EvaluateError::OutsideBudget {
                 attack: run.label(),
-                index: indices[k],
+                index: batch.indices()[k],
                 distance: distances[k],
                 budget: settings.budget,
             });
         }
         // Victim and judge may share a work counter, so the two are never measured at the same time.
-        let (predictions, verified) = judge(self.cascade.judge, (points, rows), settings.seed, &stored)?;
+        let (predictions, verified) = judge(self.cascade.judge, &batch, settings.seed, &stored)?;
         let cost = Cost { seconds: seconds + verified.seconds, work: spent + verified.work };
         let (rows, claimed) = (rows.to_vec(), attempt.claimed);
         Ok(Findings { run: Some(number), rows, predictions, claimed, images, cost })
@@ -322,56 +396,23 @@ fn classify(
     rows: &[usize],
     seed: u64,
 ) -> Result<Findings, EvaluateError> {
-    let (predictions, cost) = judge(cascade.judge, (points, rows), seed, &select(points.images(), rows))?;
+    let batch = points.select(rows);
+    let (predictions, cost) = judge(cascade.judge, &batch, seed, batch.images())?;
     let claimed = vec![false; rows.len()];
     Ok(Findings { run: None, rows: rows.to_vec(), predictions, claimed, images: Vec::new(), cost })
 }
 
-/// Whether the judge is fooled by the images that a journal has kept as those that broke their points. What this takes
-/// belongs to no run. Breaks if the observer cancelled.
-fn verify(
-    cascade: &Cascade<'_>,
-    ledger: &Ledger<'_>,
-    settings: &Settings,
-    journal: &Journal,
-    observer: &dyn Observer,
-) -> Result<ControlFlow<()>, EvaluateError> {
-    let fooled = ledger.fooled();
-    if fooled.is_empty() {
-        return Ok(ControlFlow::Continue(()));
-    }
-    observer.stage("verifying what was kept", fooled.len());
-    for rows in fooled.chunks(settings.batch_size) {
-        if observer.cancelled() {
-            return Ok(ControlFlow::Break(()));
-        }
-        let (classes, _) = judge(cascade.judge, (ledger.points, rows), settings.seed, &ledger.stored(rows))?;
-        if observer.failed() {
-            return Ok(ControlFlow::Break(()));
-        }
-        let points = ledger.points;
-        let unfooled = |(row, class): (&usize, &Option<usize>)| *class == Some(points.labels()[*row]);
-        if let Some(k) = rows.iter().zip(&classes).position(unfooled) {
-            return Err(journal.unfooled(points.indices()[rows[k]]).into());
-        }
-        observer.advance(rows.len(), "still adversarial");
-    }
-    Ok(ControlFlow::Continue(()))
-}
-
-/// The judge's classes of images of the points in these rows, and what they took. A judge that draws random numbers draws the
+/// The judge's classes of images of some points, and what they took. A judge that draws random numbers draws the
 /// same ones for an example whenever it is asked: a verdict is one draw, which nobody had seen before.
 fn judge(
     judge: &dyn Classifier,
-    (points, rows): (&Points, &[usize]),
+    batch: &Points,
     seed: u64,
     images: &Images,
 ) -> Result<(Vec<Option<usize>>, Cost), EvaluateError> {
     let started = Instant::now();
     let before: Work = judge.work();
-    let indices: Vec<usize> = rows.iter().map(|&row| points.indices()[row]).collect();
-    let keys = Key::first(seed, "verdict", &indices);
-    let logits = judge.answer(&Question { images, keys: &keys });
+    let logits = judge.answer(&Question { images, keys: &batch.keys(seed, "verdict") });
     let (examples, classes) = (images.dims()[0], judge.classes());
     if logits.dims() != [examples, classes] {
         return Err(EvaluateError::Logits { returned: logits.dims(), examples, classes });
@@ -388,6 +429,7 @@ pub(super) fn stands_in(arm: Arm, broken: &dyn Fn(Arm) -> bool) -> bool {
         Arm::WhiteBox | Arm::ReadyMade | Arm::Aimed => !broken(Arm::Opening) && !broken(arm),
         // Each side of a yardstick is one run: it meets every point once.
         Arm::YardstickOther | Arm::YardstickTraining => true,
-        Arm::GradientFree => !Arm::ALL.into_iter().any(broken),
+        Arm::GradientFree => !Arm::ALL.into_iter().any(|arm| arm != Arm::Transferred && broken(arm)),
+        Arm::Transferred => !Arm::ALL.into_iter().any(broken),
     }
 }

@@ -43,6 +43,12 @@ pub enum EvaluateError {
         "the evaluation at the smaller radius was of other attacks or points, or is not complete: evaluate the radii          from the smallest up, with the same cascade and points"
     )]
     Smaller,
+    /// Shards under a time limit, or with a yardstick that is chosen by what all points did.
+    #[error(
+        "a shard cannot stand for its part of the points: what is run on them depends on all points, under a time limit \
+         or with several yardsticks to choose from; evaluate them in one run, or without a time limit"
+    )]
+    Sharded,
     /// An attack returned another number of images, or of claims, than it was given, or images of another shape.
     #[error(
         "{attack} was given images of shape {given:?} and returned shape {returned:?} with {claims} claims: this \

@@ -84,7 +84,7 @@ mod tests {
     use crate::attack::{Attack, Pgd, PgdConfig};
     use crate::batch::from_vec;
     use crate::evaluate::cascade::{Cascade, Duel, Pair, Run};
-    use crate::evaluate::ledger::{Cost, Findings};
+    use crate::evaluate::ledger::{Cost, Event, Findings};
     use crate::evaluate::points::Points;
     use crate::model::init::Init;
     use crate::problems::linear_deq;
@@ -125,19 +125,19 @@ mod tests {
         let points = Points::new((0..10).collect(), images, vec![0; 10]).unwrap();
         let mut ledger = Ledger::new(&cascade, &points, None);
         let all: Vec<usize> = (0..10).collect();
-        ledger.enter(&findings(None, &all, 0, 5.0));
+        ledger.enter(&Event::Found(findings(None, &all, 0, 5.0)));
         assert_eq!(forecast(&ledger, &work), None, "no attack has met a point");
 
         // Four fall, six stand: 10 · (6 + 0.3 · 4) units in as many seconds, a unit a second. Six are left to the second
         // attack and, as if it broke none, to the pair. A yardstick meets all ten, and the second one is not measured.
-        ledger.enter(&findings(Some(0), &all, 4, 72.0));
+        ledger.enter(&Event::Found(findings(Some(0), &all, 4, 72.0)));
         let Forecast { spent, left } = forecast(&ledger, &work).unwrap();
         assert_eq!(spent, 77.0);
         assert!((left - (6.0 * 20.0 + 6.0 * 40.0 + 10.0 * 5.0)).abs() < 1e-9, "{left}");
 
         // The second attack meets two of them, 40 seconds each, and breaks one. So half of the four to come are left to the
         // pair, beside the one that stood.
-        ledger.enter(&findings(Some(1), &[4, 5], 1, 80.0));
+        ledger.enter(&Event::Found(findings(Some(1), &[4, 5], 1, 80.0)));
         let Forecast { spent, left } = forecast(&ledger, &work).unwrap();
         let pace = (72.0 + 80.0) / (72.0 + 20.0 * 1.3);
         assert_eq!(spent, 157.0);

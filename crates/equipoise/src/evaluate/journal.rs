@@ -1,16 +1,18 @@
 //! The journal: what an evaluation has done so far, in a folder, so that it can be resumed.
 //!
-//! `journal.json` says which run the folder belongs to. Each batch adds one file, `batch-000000.safetensors`
+//! `journal.json` says which run the folder belongs to. Each event adds one file. A batch is `batch-000000.safetensors`
 //! and so on: the rows, the judge's classes on the stored images, the attack's claims, the images, and in the
-//! metadata the number of the run and its cost. Every file carries a checksum. A run that is resumed verifies that
-//! the images are within the budget, and that those it goes on to report fool the judge. `order.json` holds the order that a run under a time limit chose, and
-//! which of its stages were cut short; `looks.json` the numbers of images at which a finding was shown. Files are
-//! written atomically. Batches may be of any size: a run may be
+//! metadata the number of the run and its cost. `turn-000000.json` says that a stage begins, or that time cut it short; both
+//! kinds are numbered together. Every file carries a checksum. A run that is resumed verifies that
+//! the images are within the budget, and that those it goes on to report fool the judge. `looks.json` holds the numbers of
+//! images at which a finding was shown. Files are written atomically. Batches may be of any size: a run may be
 //! resumed with another batch size, and, without a time limit, with more images after those that it had.
+//!
+//! A run on all points can take over what runs on parts of them have found, from their journals.
 //!
 //! Two runs must not use one folder at the same time.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,11 +24,10 @@ use thiserror::Error;
 
 use super::cascade::{Cascade, Settings};
 use super::fields::{Field, Fields, classes_to_i64, file};
-use super::ledger::{Cost, Findings, Ledger, Outcome};
+use super::ledger::{Cost, Event, Findings, Ledger, Turn};
 use super::order::TimeLimit;
 use super::points::Points;
 use crate::attack::{Budget, Norm};
-use crate::batch::to_vec;
 use crate::work::Work;
 
 /// The part that says which examples were evaluated.
@@ -38,7 +39,10 @@ const EPS: &str = "eps";
 const CARRIED: &str = "what fell at a smaller radius (hash)";
 
 /// Version of the folder's layout.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
+/// The version before, which kept the order of a run under a time limit in a file of its own, and no other's.
+const UNORDERED: u32 = 5;
+const ORDER: &str = "order.json";
 
 /// Why a journal cannot be used.
 #[derive(Debug, Error)]
@@ -96,7 +100,7 @@ fn difference(part: &str, journal: &str, here: &str) -> String {
 pub struct Journal {
     folder: PathBuf,
     model: String,
-    batches: usize,
+    events: usize,
 }
 
 /// What a run's result depends on, part by part.
@@ -113,17 +117,16 @@ pub(super) struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Of everything but the model, which the journal's owner names.
+    /// Of everything but the model, which the journal's owner names. `smaller`: for each point the runs that broke it at a
+    /// smaller radius.
     pub fn new(
         cascade: &Cascade<'_>,
         points: &Points,
         settings: &Settings,
         limit: Option<TimeLimit>,
-        smaller: Option<&Outcome>,
+        smaller: Option<&[Vec<usize>]>,
     ) -> Self {
         let [count, channels, height, width] = points.images().dims();
-        let pixels = to_vec(points.images().clone());
-        let size = (channels * height * width).max(1);
         let mut parts = BTreeMap::from([
             ("readout".to_owned(), cascade.readout.clone()),
             ("norm".to_owned(), settings.budget.norm().to_string()),
@@ -139,7 +142,7 @@ impl Fingerprint {
             parts.insert("number of images under a time limit".to_owned(), count.to_string());
         }
         if let Some(smaller) = smaller {
-            let fallen = smaller.breaks.iter().map(|breaks| format!("{breaks:?}")).collect::<String>();
+            let fallen = smaller.iter().map(|breaks| format!("{breaks:?}")).collect::<String>();
             parts.insert(CARRIED.to_owned(), sha256(fallen.as_bytes()));
             parts.insert("number of images after a smaller radius".to_owned(), count.to_string());
         }
@@ -148,15 +151,7 @@ impl Fingerprint {
             parts.insert(format!("run {}", k + 1), value);
             parts.insert(format!("settings of run {}", k + 1), run.attack.settings());
         }
-        let examples = (0..count)
-            .map(|row| {
-                let mut bytes = (points.indices()[row] as u64).to_le_bytes().to_vec();
-                bytes.extend((points.labels()[row] as u64).to_le_bytes());
-                bytes.extend(pixels[row * size..][..size].iter().flat_map(|pixel| pixel.to_le_bytes()));
-                sha256(&bytes)
-            })
-            .collect();
-        Self { version: VERSION, count, parts, examples }
+        Self { version: VERSION, count, parts, examples: points.hashes() }
     }
 
     /// One hash of the first `count` examples; of all if there are fewer.
@@ -174,10 +169,6 @@ impl Fingerprint {
 
     /// The first part that differs: its name, and its value in both.
     fn difference(&self, other: &Self) -> Option<(String, String, String)> {
-        if self.version != other.version {
-            let part = "format version".to_owned();
-            return Some((part, self.version.to_string(), other.version.to_string()));
-        }
         let value = |of: &Self, part: &String| of.parts.get(part).cloned().unwrap_or("absent".to_owned());
         self.parts
             .keys()
@@ -199,7 +190,12 @@ impl Journal {
     pub fn open(folder: impl Into<PathBuf>, model: impl Into<String>) -> Result<Self, JournalError> {
         let folder = folder.into();
         fs::create_dir_all(&folder).map_err(at(&folder))?;
-        Ok(Self { folder, model: model.into(), batches: 0 })
+        Ok(Self::existing(folder, model))
+    }
+
+    /// The journal of another run, to be read.
+    pub fn existing(folder: impl Into<PathBuf>, model: impl Into<String>) -> Self {
+        Self { folder: folder.into(), model: model.into(), events: 0 }
     }
 
     /// The folder.
@@ -214,65 +210,106 @@ impl Journal {
         budget: &Budget,
         ledger: &mut Ledger<'_>,
     ) -> Result<(), JournalError> {
+        let here = self.own(fingerprint);
+        self.events = 0;
+        match self.bound(&here)? {
+            None => return self.bind(&here),
+            Some(journal) if (journal.version, journal.count) != (here.version, here.count) => {
+                self.bind(&here)?
+            }
+            Some(_) => {}
+        }
+        while let Some((path, event)) = self.event(self.events)? {
+            ledger.check(&event, budget).map_err(|problem| corrupt(&path, problem))?;
+            ledger.enter(&event);
+            self.events += 1;
+        }
+        Ok(())
+    }
+
+    /// The batches of a run on a part of the points, which this journal is of.
+    pub(super) fn findings(
+        &self,
+        fingerprint: &Fingerprint,
+    ) -> Result<Vec<(PathBuf, Findings)>, JournalError> {
+        let here = self.own(fingerprint);
+        let path = self.folder.join("journal.json");
+        let Some(journal) = self.bound(&here)? else { return Err(corrupt(&path, "it is missing")) };
+        if journal.count != here.count {
+            return Err(self.of_another((
+                "number of images".to_owned(),
+                journal.count.to_string(),
+                here.count.to_string(),
+            )));
+        }
+        let mut found = Vec::new();
+        for number in 0.. {
+            match self.event(number)? {
+                None => break,
+                Some((path, Event::Found(findings))) => found.push((path, findings)),
+                Some((_, Event::Turn(_))) => {}
+            }
+        }
+        Ok(found)
+    }
+
+    fn own(&self, fingerprint: &Fingerprint) -> Fingerprint {
         let mut here = fingerprint.clone();
         here.parts.insert(MODEL.to_owned(), self.model.clone());
+        here
+    }
+
+    fn of_another(&self, (part, journal, here): (String, String, String)) -> JournalError {
+        JournalError::OtherRun { folder: self.folder.clone(), part, journal, here }
+    }
+
+    /// Whose the folder is: this run's, perhaps of its first images only. `None` if it is nobody's yet.
+    fn bound(&self, here: &Fingerprint) -> Result<Option<Fingerprint>, JournalError> {
         let path = self.folder.join("journal.json");
-        self.batches = 0;
         let Some(bytes) = read(&path)? else {
-            // Batches without the file that says whose they are cannot be trusted.
-            if self.batch(0).try_exists().map_err(at(&path))? {
+            // Events without the file that says whose they are cannot be trusted.
+            if self.event(0)?.is_some() {
                 return Err(corrupt(&path, "it is missing"));
             }
-            return self.bind(&here);
+            return Ok(None);
         };
-        let other = |(part, journal, here)| JournalError::OtherRun {
-            folder: self.folder.clone(),
-            part,
-            journal,
-            here,
+        let format = |version: u32| {
+            self.of_another(("format version".to_owned(), version.to_string(), VERSION.to_string()))
         };
         let journal: Fingerprint = match unseal(&bytes) {
             Ok(journal) => journal,
             // Earlier versions wrote no checksum.
             Err(problem) => {
                 return Err(match serde_json::from_slice::<Fingerprint>(&bytes) {
-                    Ok(old) if old.version < VERSION => {
-                        let part = "format version".to_owned();
-                        other((part, old.version.to_string(), VERSION.to_string()))
-                    }
+                    Ok(old) if old.version < VERSION => format(old.version),
                     _ => corrupt(&path, problem),
                 });
             }
         };
+        let ordered = self.folder.join(ORDER).try_exists().map_err(at(&path))?;
+        let known = journal.version == VERSION || (journal.version == UNORDERED && !ordered);
+        if !known {
+            return Err(format(journal.version));
+        }
         // More images may have come after those that it had.
         let fewer = (here.count < journal.count)
             .then(|| ("number of images".to_owned(), journal.count.to_string(), here.count.to_string()));
-        let difference = fewer.or_else(|| journal.difference(&here.of_first(journal.count)));
-        if let Some(difference) = difference {
-            return Err(other(difference));
+        match fewer.or_else(|| journal.difference(&here.of_first(journal.count))) {
+            Some(difference) => Err(self.of_another(difference)),
+            None => Ok(Some(journal)),
         }
-        if here.count > journal.count {
-            self.bind(&here)?;
+    }
+
+    /// One of the events, and the file that it is in; `None` after the last.
+    fn event(&self, number: usize) -> Result<Option<(PathBuf, Event)>, JournalError> {
+        let [batch, turn] = [self.batch(number), self.turn(number)];
+        if let Some(bytes) = read(&batch)? {
+            let findings = decode(&bytes).map_err(|problem| corrupt(&batch, problem))?;
+            return Ok(Some((batch, Event::Found(findings))));
         }
-        let order = self.order(ledger.stages.len())?;
-        loop {
-            let path = self.batch(self.batches);
-            let Some(bytes) = read(&path)? else {
-                while order.next(ledger) {}
-                return Ok(());
-            };
-            let findings = decode(&bytes).map_err(|problem| corrupt(&path, problem))?;
-            while findings.run.is_some_and(|run| !order.covers(ledger, run)) && order.next(ledger) {}
-            if !ledger.accepts(&findings) {
-                return Err(corrupt(&path, "it does not follow from the batches before it"));
-            }
-            if let Some(index) = ledger.outside(&findings, budget) {
-                let problem = format!("what it has for image {index} is outside of [0, 1] or of the budget");
-                return Err(corrupt(&path, problem));
-            }
-            ledger.enter(&findings);
-            self.batches += 1;
-        }
+        let Some(bytes) = read(&turn)? else { return Ok(None) };
+        let event: Turn = unseal(&bytes).map_err(|problem| corrupt(&turn, problem))?;
+        Ok(Some((turn, Event::Turn(event))))
     }
 
     /// That the journal holds an adversarial image that the judge is not fooled by.
@@ -308,12 +345,17 @@ impl Journal {
         Ok(looks)
     }
 
-    /// Keeps the findings of one more batch, of images `[_, C, H, W]`.
-    pub(super) fn append(&mut self, findings: &Findings, shape: [usize; 4]) -> Result<(), JournalError> {
-        let path = self.batch(self.batches);
-        let bytes = encode(findings, shape).map_err(|problem| corrupt(&path, problem))?;
-        write_atomically(&path, &bytes).map_err(at(&path))?;
-        self.batches += 1;
+    /// Keeps one more event, in an evaluation of images `[_, C, H, W]`.
+    pub(super) fn append(&mut self, event: &Event, shape: [usize; 4]) -> Result<(), JournalError> {
+        match event {
+            Event::Turn(event) => write(&self.turn(self.events), event)?,
+            Event::Found(findings) => {
+                let path = self.batch(self.events);
+                let bytes = encode(findings, shape).map_err(|problem| corrupt(&path, problem))?;
+                write_atomically(&path, &bytes).map_err(at(&path))?;
+            }
+        }
+        self.events += 1;
         Ok(())
     }
 
@@ -339,27 +381,12 @@ impl Journal {
         write(&path, &Flags { images, count, flags: flags.to_vec() })
     }
 
-    /// Keeps the order that was chosen so far.
-    pub(super) fn keep_order(&self, ledger: &Ledger<'_>) -> Result<(), JournalError> {
-        let path = self.folder.join("order.json");
-        write(&path, &Order { begun: ledger.begun().to_vec(), cut: ledger.cuts().to_vec() })
-    }
-
-    /// The order that was kept, empty if none was.
-    fn order(&self, stages: usize) -> Result<Order, JournalError> {
-        let path = self.folder.join("order.json");
-        let Some(bytes) = read(&path)? else { return Ok(Order::default()) };
-        let order: Order = unseal(&bytes).map_err(|problem| corrupt(&path, problem))?;
-        let known: HashSet<usize> = order.begun.iter().copied().filter(|&stage| stage < stages).collect();
-        let cut = order.cut.iter().all(|(stage, _)| known.contains(stage));
-        if known.len() < order.begun.len() || !cut {
-            return Err(corrupt(&path, "it names an attack that there is not, or one twice"));
-        }
-        Ok(order)
-    }
-
     fn batch(&self, number: usize) -> PathBuf {
         self.folder.join(format!("batch-{number:06}.safetensors"))
+    }
+
+    fn turn(&self, number: usize) -> PathBuf {
+        self.folder.join(format!("turn-{number:06}.json"))
     }
 }
 
@@ -369,39 +396,6 @@ struct Flags {
     images: usize,
     count: usize,
     flags: Vec<Flag>,
-}
-
-/// The order of a run under a time limit, which depends on what it found on the way.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Order {
-    /// Stages of the cascade in the order in which they were begun.
-    begun: Vec<usize>,
-    /// Stages that time cut short, with the seconds of the batch that was thrown away.
-    cut: Vec<(usize, f64)>,
-}
-
-impl Order {
-    /// Whether the stage of a run has been begun, or there is no order to follow.
-    fn covers(&self, ledger: &Ledger<'_>, run: usize) -> bool {
-        self.begun.is_empty()
-            || ledger.begun().last().is_some_and(|&stage| ledger.stages[stage].runs.contains(&run))
-    }
-
-    /// Takes a ledger one stage on, or ends the last one. Whether there was anything to do.
-    fn next(&self, ledger: &mut Ledger<'_>) -> bool {
-        if let Some(&last) = ledger.begun().last() {
-            let cut = self.cut.iter().find(|&&(cut, _)| cut == last);
-            if let Some(&(_, seconds)) = cut
-                && !ledger.cuts().iter().any(|&(done, _)| done == last)
-            {
-                ledger.cut(last, seconds);
-                return true;
-            }
-        }
-        let next = self.begun.get(ledger.begun().len());
-        next.into_iter().for_each(|&stage| ledger.begin(stage));
-        next.is_some()
-    }
 }
 
 /// A file's content, `None` if it is not there.

@@ -1,12 +1,13 @@
 //! The ledger: what is known of every point, and what each run has cost.
 //!
-//! It changes in one way only, by entering the findings of a batch. A resumed run enters the batches of its
-//! journal and then goes on, so it cannot arrive anywhere else than an uninterrupted one. A point goes its own way
-//! through the runs, so that points can be added to a run that is complete.
+//! It changes in one way only, by entering an [`Event`]. A resumed run enters the events of its journal and then goes on, so it
+//! cannot arrive anywhere else than an uninterrupted one. A point goes its own way through the runs, so that points can be
+//! added to a run that is complete.
 
 use std::collections::HashSet;
 
 use equipoise_record::{Arm, ReadoutResult};
+use serde::{Deserialize, Serialize};
 
 use super::cascade::{Cascade, Phase, Stage};
 use super::driver::stands_in;
@@ -14,6 +15,28 @@ use super::points::Points;
 use crate::attack::Budget;
 use crate::batch::{Images, from_vec, select, to_vec};
 use crate::work::Work;
+
+/// What happens in an evaluation.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Event {
+    /// A batch is done.
+    Found(Findings),
+    /// A stage begins or ends.
+    Turn(Turn),
+}
+
+/// How an evaluation goes from stage to stage: under a time limit that depends on what it found and on the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Turn {
+    /// A stage of the cascade begins.
+    Begins(usize),
+    /// Time cut the stage that was begun last short.
+    Cut {
+        /// With a batch that came to nothing.
+        seconds: f64,
+    },
+}
 
 /// What one batch of one run found.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,15 +56,24 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    /// Leaves out the points that withstood: of an attack that was cut short only its successes say anything.
-    pub fn keep_broken(&mut self, labels: &[usize]) {
-        let size = self.images.len() / self.rows.len().max(1);
+    /// Without the points that withstood: of an attack that was cut short only its successes say anything.
+    pub fn broken(&self, labels: &[usize]) -> Self {
         let broken: Vec<usize> =
             (0..self.rows.len()).filter(|&k| self.predictions[k] != Some(labels[self.rows[k]])).collect();
-        self.images = broken.iter().flat_map(|&k| self.images[k * size..][..size].to_vec()).collect();
-        self.predictions = broken.iter().map(|&k| self.predictions[k]).collect();
-        self.claimed = broken.iter().map(|&k| self.claimed[k]).collect();
-        self.rows = broken.into_iter().map(|k| self.rows[k]).collect();
+        self.select(&broken)
+    }
+
+    /// The findings at these places, at the cost of all.
+    fn select(&self, places: &[usize]) -> Self {
+        let size = self.images.len() / self.rows.len().max(1);
+        Self {
+            run: self.run,
+            rows: places.iter().map(|&k| self.rows[k]).collect(),
+            predictions: places.iter().map(|&k| self.predictions[k]).collect(),
+            claimed: places.iter().map(|&k| self.claimed[k]).collect(),
+            images: places.iter().flat_map(|&k| self.images[k * size..][..size].to_vec()).collect(),
+            cost: self.cost,
+        }
     }
 }
 
@@ -124,8 +156,6 @@ pub(super) struct Ledger<'a> {
     pub(super) tallies: Vec<Tally>,
     /// The stages begun, in order.
     begun: Vec<usize>,
-    /// Stages that time cut short, with the seconds of the batch that was thrown away.
-    cuts: Vec<(usize, f64)>,
 }
 
 impl<'a> Ledger<'a> {
@@ -156,7 +186,6 @@ impl<'a> Ledger<'a> {
             clean: Tally::default(),
             tallies: vec![Tally::default(); runs.len()],
             begun: Vec::new(),
-            cuts: Vec::new(),
         };
         if let Some(smaller) = smaller {
             ledger.carry(smaller);
@@ -186,32 +215,9 @@ impl<'a> Ledger<'a> {
         self.arms[run]
     }
 
-    /// Adds a stage: it comes next.
-    pub fn begin(&mut self, stage: usize) {
-        self.begun.push(stage);
-    }
-
     /// The stages begun so far, in order.
     pub fn begun(&self) -> &[usize] {
         &self.begun
-    }
-
-    /// Lets the points that a stage has still to meet pass it, after `seconds` with a batch that came to nothing.
-    pub fn cut(&mut self, stage: usize, seconds: f64) {
-        self.cuts.push((stage, seconds));
-        let runs = self.stages[stage].runs.clone();
-        self.tallies[runs[0]].cost.seconds += seconds;
-        for run in runs {
-            for row in self.pending_of(&[run]) {
-                self.states[row].passed[run] = true;
-                self.tallies[run].missed += 1;
-            }
-        }
-    }
-
-    /// The stages that were cut, with the seconds lost.
-    pub fn cuts(&self) -> &[(usize, f64)] {
-        &self.cuts
     }
 
     /// Seconds that everything took.
@@ -335,8 +341,17 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Whether these findings can come next: each point met by this run once, in its turn.
-    pub fn accepts(&self, findings: &Findings) -> bool {
+    /// Whether an event can come next.
+    fn accepts(&self, event: &Event) -> bool {
+        match event {
+            Event::Found(findings) => self.accepts_findings(findings),
+            Event::Turn(Turn::Begins(stage)) => *stage < self.stages.len() && !self.begun.contains(stage),
+            Event::Turn(Turn::Cut { .. }) => !self.begun.is_empty(),
+        }
+    }
+
+    /// Each point is met by a run once, in its turn.
+    fn accepts_findings(&self, findings: &Findings) -> bool {
         let n = findings.rows.len();
         let pixels = if findings.run.is_none() { 0 } else { n * self.image_size() };
         let mut met = HashSet::new();
@@ -350,8 +365,41 @@ impl<'a> Ledger<'a> {
             && findings.rows.iter().all(|&row| row < self.states.len() && in_turn(row) && met.insert(row))
     }
 
+    /// Whether an event that somebody says has happened can come next.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, if it cannot, or has images outside of the budget.
+    pub fn check(&self, event: &Event, budget: &Budget) -> Result<(), String> {
+        if !self.accepts(event) {
+            return Err("it does not follow from what came before it".to_owned());
+        }
+        if let Event::Found(findings) = event
+            && let Some(index) = self.outside(findings, budget)
+        {
+            return Err(format!("what it has for image {index} is outside of [0, 1] or of the budget"));
+        }
+        Ok(())
+    }
+
+    /// Findings of a part of the points, the rows of which are these, as those of all; `None` if it has no such row.
+    pub fn of_all(&self, findings: Findings, rows: &[usize]) -> Option<Findings> {
+        let rows = findings.rows.iter().map(|&row| rows.get(row).copied()).collect::<Option<Vec<_>>>()?;
+        Some(Findings { rows, ..findings })
+    }
+
+    /// Findings without the points that have gone through their run already.
+    pub fn unknown(&self, findings: Findings) -> Findings {
+        let known = |row: usize| match findings.run {
+            None => self.states[row].classified,
+            Some(run) => self.states[row].passed.get(run).copied().unwrap_or(false),
+        };
+        let places: Vec<usize> = (0..findings.rows.len()).filter(|&k| !known(findings.rows[k])).collect();
+        findings.select(&places)
+    }
+
     /// The index of the first point for which findings have an image outside of \[0, 1\] or of the budget.
-    pub fn outside(&self, findings: &Findings, budget: &Budget) -> Option<usize> {
+    fn outside(&self, findings: &Findings, budget: &Budget) -> Option<usize> {
         findings.run?;
         let clean = select(self.points.images(), &findings.rows);
         let stored = from_vec(findings.images.clone(), clean.dims(), &clean.device());
@@ -373,8 +421,30 @@ impl<'a> Ledger<'a> {
         from_vec(pixels, [rows.len(), channels, height, width], &self.points.images().device())
     }
 
-    /// Enters the findings of a batch.
-    pub fn enter(&mut self, findings: &Findings) {
+    /// Enters an event.
+    pub fn enter(&mut self, event: &Event) {
+        match event {
+            Event::Found(findings) => self.enter_findings(findings),
+            Event::Turn(Turn::Begins(stage)) => self.begun.push(*stage),
+            Event::Turn(Turn::Cut { seconds }) => self.cut(*seconds),
+        }
+    }
+
+    /// Lets the points that the stage begun last has still to meet pass it, after `seconds` with a batch that came to
+    /// nothing.
+    fn cut(&mut self, seconds: f64) {
+        let Some(&stage) = self.begun.last() else { return };
+        let runs = self.stages[stage].runs.clone();
+        self.tallies[runs[0]].cost.seconds += seconds;
+        for run in runs {
+            for row in self.pending_of(&[run]) {
+                self.states[row].passed[run] = true;
+                self.tallies[run].missed += 1;
+            }
+        }
+    }
+
+    fn enter_findings(&mut self, findings: &Findings) {
         let size = self.image_size();
         let tally = match findings.run {
             None => &mut self.clean,

@@ -27,9 +27,10 @@ mod outcome;
 mod points;
 mod save;
 mod saved;
+mod stored;
 
 pub use cascade::{Cascade, Duel, Pair, Run, Settings};
-pub use driver::{Conditions, run, run_with};
+pub use driver::{Conditions, Shard, run, run_with};
 pub use error::EvaluateError;
 pub use forecast::Forecast;
 pub(crate) use gallery::Pictures;
@@ -42,3 +43,4 @@ pub use order::TimeLimit;
 pub use points::{Points, PointsError};
 pub use save::{SaveError, save_adversarial};
 pub use saved::{SavedAdversarial, SavedError, Verified, read_adversarial};
+pub use stored::Stored;

@@ -25,6 +25,9 @@ pub trait Observer {
         ControlFlow::Continue(())
     }
 
+    /// Adversarial images of other machines, by the indices of their examples, that do not fool the model on this one.
+    fn disputed(&self, _indices: &[usize]) {}
+
     /// How long the evaluation has taken and is expected to take yet. Told after each batch of an attack.
     fn forecast(&self, _forecast: Forecast) {}
 

@@ -1,6 +1,6 @@
 //! Which stage comes next: in the order of the cascade, or by expected gain where time is limited.
 //!
-//! With a time limit the opening, the yardstick, the pairs and the gradient-free runs each have a share of the time, and
+//! With a time limit the opening, the yardstick, the pairs, the gradient-free runs and transferred images each have a share of the time, and
 //! what one leaves goes to the next. Within each, the stage with the highest **expected gain per second** comes next.
 //! Expected is the share of the points left that it breaks, times their number, and the seconds that it takes: both are
 //! estimated from what has been seen.
@@ -66,7 +66,13 @@ impl Order {
             Some(_) if !self.chosen_late => [yardstick, pairs],
             _ => [pairs, yardstick],
         };
-        let all = [(Phase::Opening, 0.25), middle[0], middle[1], (Phase::GradientFree, 0.15)];
+        let all = [
+            (Phase::Opening, 0.25),
+            middle[0],
+            middle[1],
+            (Phase::GradientFree, 0.15),
+            (Phase::Transferred, 0.1),
+        ];
         all.into_iter().filter(|(phase, _)| self.stages.iter().any(|stage| stage.phase == *phase)).collect()
     }
 

@@ -158,12 +158,15 @@ impl Ledger<'_> {
             aimed: self.arm(cascade, arm(Arm::Aimed).collect()),
         };
         verdict.gradient_free_runs = arm(Arm::GradientFree).count();
-        let only_gradient_free = |row: usize| {
-            let breaks = &self.states[row].breaks;
-            let alone = breaks.iter().all(|&run| self.arms[run].0 == Arm::GradientFree);
-            self.states[row].correct && !breaks.is_empty() && alone
+        let only = |arm: Arm| {
+            self.count(&|row: usize| {
+                let breaks = &self.states[row].breaks;
+                let alone = breaks.iter().all(|&run| self.arms[run].0 == arm);
+                self.states[row].correct && !breaks.is_empty() && alone
+            })
         };
-        verdict.gradient_free_only = self.count(&only_gradient_free);
+        verdict.gradient_free_only = only(Arm::GradientFree);
+        verdict.transfer_only = only(Arm::Transferred);
         let pairs = verdict.arms.white_box.len();
         if !cascade.has_control() || pairs == 0 || verdict.arms.ready_made.len() != pairs {
             return verdict;

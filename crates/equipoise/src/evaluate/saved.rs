@@ -114,6 +114,37 @@ fn decode(bytes: &[u8], path: &Path) -> Result<SavedAdversarial, String> {
 }
 
 impl SavedAdversarial {
+    /// Whether they were made against this model (what tells it from others), behind this readout, within this budget.
+    pub fn is_of(&self, model: &str, readout: &str, budget: &Budget) -> bool {
+        let norm = budget.norm().to_string();
+        (self.model.as_str(), self.readout.as_str(), self.norm.as_str(), self.eps)
+            == (model, readout, norm.as_str(), budget.eps())
+    }
+
+    /// All images with their indices, as bytes.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let mut order: Vec<(usize, usize)> = self.rows.iter().map(|(&index, &row)| (index, row)).collect();
+        order.sort_unstable();
+        let size: usize = self.shape.iter().product();
+        let mut bytes = Vec::with_capacity(4 * self.images.len());
+        for (index, row) in order {
+            bytes.extend((index as u64).to_le_bytes());
+            bytes.extend(self.images[row * size..][..size].iter().flat_map(|pixel| pixel.to_le_bytes()));
+        }
+        bytes
+    }
+
+    /// The shape of an image, `[C, H, W]`.
+    pub fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    /// The image of the example with this index, row by row; `None` if there is none.
+    pub fn image(&self, index: usize) -> Option<&[f32]> {
+        let size: usize = self.shape.iter().product();
+        self.rows.get(&index).map(|&row| &self.images[row * size..][..size])
+    }
+
     /// Verifies the images of some points by a forward pass of the deployed model on each. `model` is what tells
     /// the model from others, as it was when the images were saved. The file may hold more images than these.
     ///

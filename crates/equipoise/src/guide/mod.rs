@@ -50,3 +50,4 @@ page!(own_solver, "own-solver.md");
 page!(own_estimator, "own-estimator.md");
 page!(pytorch, "pytorch.md");
 page!(python, "python.md");
+page!(machines, "machines.md");

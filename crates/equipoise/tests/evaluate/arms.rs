@@ -20,7 +20,7 @@ fn attack_of(name: &str) -> Box<dyn attack::Attack> {
 }
 
 /// An evaluation with all parts: the training gradient is `training`, the other one right.
-fn arms<'a>(linear: &'a Linear, training: &'a dyn WhiteBox) -> Cascade<'a> {
+pub fn arms<'a>(linear: &'a Linear, training: &'a dyn WhiteBox) -> Cascade<'a> {
     let mut cascade =
         Cascade::ready_made("final", linear, vec![Run::new(attack_of("pgd-2"), "training", training)]);
     for (j, name) in (1..).zip(["pgd-1", "pgd-3", "apgd-ce-4", "fab-t-2"]) {
@@ -226,7 +226,7 @@ fn arms_that_are_interrupted_anywhere_end_the_same() {
     for limit in [None, Some(TimeLimit { seconds: 1e6 })] {
         let settings = Settings { batch_size: 5, ..settings() };
         let with = |observer: &dyn Observer, mut journal: Option<Journal>| {
-            let conditions = Conditions { limit, smaller: None, journal: journal.as_mut() };
+            let conditions = Conditions { limit, journal: journal.as_mut(), ..Conditions::default() };
             run_with(&cascade, &points, &settings, observer, conditions).unwrap()
         };
         let reference = with(&Quiet, None);
@@ -284,7 +284,7 @@ fn what_falls_at_one_radius_falls_at_every_larger_one() {
         let folder = tempfile::tempdir().unwrap();
         let with = |observer: &dyn Observer, mut journal: Option<Journal>| {
             let journal = journal.as_mut();
-            let conditions = Conditions { limit: None, smaller: smaller.as_ref(), journal };
+            let conditions = Conditions { smaller: smaller.as_ref(), journal, ..Conditions::default() };
             run_with(&cascade, &points, &settings, observer, conditions).unwrap()
         };
         let open = || Journal::open(folder.path(), "model").unwrap();
@@ -383,12 +383,16 @@ fn the_time_left_comes_to_nothing() {
     assert!(told.last().unwrap().spent >= seconds);
 }
 
-/// Every batch of a journal, less the seconds that it took.
+/// Every event of a journal, less the seconds that it took.
 fn batches(folder: &Path) -> BTreeMap<String, String> {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let batches = files.filter(|path| path.extension().is_some_and(|end| end == "safetensors"));
+    let kept = |path: &Path| path.extension().is_some_and(|end| end == "safetensors");
+    let batches = files.filter(|path| kept(path) || path.to_string_lossy().contains("turn-"));
     let content = |path: &Path| {
         let bytes = std::fs::read(path).unwrap();
+        if !kept(path) {
+            return String::from_utf8(bytes).unwrap();
+        }
         let (length, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
         let mut said: BTreeMap<String, String> =
             header.metadata().clone().unwrap_or_default().into_iter().collect();

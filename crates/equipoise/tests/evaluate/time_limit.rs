@@ -36,7 +36,7 @@ fn run_within(
     journal: Option<&mut Journal>,
 ) -> Result<Outcome, EvaluateError> {
     let limit = Some(TimeLimit { seconds });
-    run_with(cascade, points, settings, observer, Conditions { limit, journal, smaller: None })
+    run_with(cascade, points, settings, observer, Conditions { limit, journal, ..Conditions::default() })
 }
 
 fn order(outcome: &Outcome) -> Vec<String> {
@@ -123,10 +123,11 @@ fn when_time_is_up_what_is_missing_is_named() {
     let mut journal = Journal::open(folder.path(), "model").unwrap();
     let error = run_within(&cascade, &points, &tiny, 0.5, &Quiet, Some(&mut journal)).unwrap_err();
     assert!(error.to_string().contains("time limit"), "{error}");
-    let forged = equipoise_files::seal(&serde_json::json!({ "begun": [0, 7], "cut": [] })).unwrap();
-    fs::write(folder.path().join("order.json"), forged).unwrap();
+    let turn = (0..).map(|number| folder.path().join(format!("turn-{number:06}.json")));
+    let turn = turn.take(99).find(|path| path.exists()).unwrap();
+    fs::write(turn, equipoise_files::seal(&serde_json::json!({ "begins": 7 })).unwrap()).unwrap();
     let error = run_within(&cascade, &points, &tiny, 0.4, &Quiet, Some(&mut journal)).unwrap_err();
-    assert!(error.to_string().contains("an attack that there is not"), "{error}");
+    assert!(error.to_string().contains("does not follow from what came before it"), "{error}");
 }
 
 #[test]

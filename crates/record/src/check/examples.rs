@@ -65,18 +65,21 @@ pub(super) fn check(
     transferred(place, readout)
 }
 
-/// Points that no run broke and that are not robust fell to transferred images: all that the verdict counts, or none.
+/// Points that are not robust, and that no run broke but those on transferred images, fell to these alone: as many as the verdict
+/// counts. An older record names no run that broke them.
 fn transferred(place: &Place<'_>, readout: &ReadoutResult) -> Result<(), Contradiction> {
-    let fallen = |e: &ExampleResult| e.clean_correct && !e.robust && e.broken_in.first().is_none();
+    let only_transferred = |e: &ExampleResult| runs_of(&e.broken_in).all(|(arm, _)| arm == Arm::Transferred);
+    let fallen = |e: &ExampleResult| e.clean_correct && !e.robust && only_transferred(e);
     let Some(first) = readout.examples.iter().position(fallen) else { return Ok(()) };
     let count = readout.examples.iter().filter(|example| fallen(example)).count();
     match readout.verdict.transfer_only {
         0 => {
-            let follows = "it is correct when clean and no run broke it";
+            let follows = "it is correct when clean and no run broke it, but for transferred images";
             Err(place.refuse(format!("examples[{first}].robust"), false, follows))
         }
         known if known != count => {
-            let follows = format!("{count} examples are not robust and broken by no run");
+            let follows =
+                format!("{count} examples are not robust and broken by no run on images of their own");
             Err(place.refuse("verdict.transfer_only", known, follows))
         }
         _ => Ok(()),

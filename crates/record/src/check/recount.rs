@@ -19,7 +19,7 @@ pub(super) struct Recount {
     pub ready_made: usize,
     /// Robust, as the examples have it.
     pub robust: usize,
-    /// Correct when clean, not robust, and broken by no run: fallen to transferred images.
+    /// Correct when clean, not robust, and broken by no run that the record names: fallen to transferred images of an older record.
     pub transferred: usize,
     /// White-box arm against ready-made arm, of what stands after the opening.
     pub arms: Discordant,

@@ -59,7 +59,7 @@ fn check_run(
     }
     let expected = match arm {
         Arm::Opening | Arm::ReadyMade => Some(true),
-        Arm::WhiteBox | Arm::GradientFree | Arm::YardstickOther => Some(false),
+        Arm::WhiteBox | Arm::GradientFree | Arm::YardstickOther | Arm::Transferred => Some(false),
         // The training method, which may be pointed at another function than in training.
         Arm::Aimed | Arm::YardstickTraining => None,
     };

@@ -65,6 +65,7 @@ fn name(breaker: &BrokenBy) -> String {
         Arm::ReadyMade => format!("{says}, restarts"),
         Arm::Aimed => format!("{says}, pointed at the readout"),
         Arm::YardstickOther | Arm::YardstickTraining => format!("{says}, one against one"),
+        Arm::Transferred => format!("{says}, transferred"),
         Arm::Opening | Arm::WhiteBox | Arm::GradientFree => says,
     }
 }
