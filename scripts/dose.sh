@@ -3,14 +3,15 @@
 #
 #   scripts/dose.sh PATH [OUT]
 #
-# PATH holds CIFAR-10; OUT is runs/dose unless given. Trains the members of recipes/dose (about 20 minutes each on two idle
-# cores), then evaluates and diagnoses each after its 2nd, 4th and last epoch. MEMBERS names some of them, in order; TRAIN=0
-# measures what is trained already. Whatever was interrupted goes on when the script is run again.
+# PATH holds CIFAR-10; OUT is runs/dose unless given. Trains the members of recipes/dose (about 12 minutes each on one core),
+# then evaluates and diagnoses each after every epoch that its recipe keeps. MEMBERS names some of them, in order; EPOCHS some of
+# the epochs, as in "002 006"; TRAIN=0 measures what is trained already; THREADS is of each command. Whatever was interrupted
+# goes on when the script is run again, and two of these scripts may work on different MEMBERS at once.
 set -eu
 
 data=${1:?give the folder that holds CIFAR-10}
 out=${2:-runs/dose}
-equipoise=${EQUIPOISE:-target/release/equipoise}
+equipoise="${EQUIPOISE:-target/release/equipoise} ${THREADS:+--threads $THREADS}"
 count=${COUNT:-400}
 members=${MEMBERS:-$(cd recipes/dose && ls -- *.toml | sed 's/\.toml$//')}
 
@@ -19,7 +20,7 @@ for name in $members; do
     if [ "${TRAIN:-1}" = 1 ] && [ ! -f "$run/model.safetensors" ]; then
         resume=
         [ -d "$run" ] && resume=--resume
-        "$equipoise" train --config "recipes/dose/$name.toml" --data "cifar10:$data" --out "$run" $resume
+        $equipoise train --config "recipes/dose/$name.toml" --data "cifar10:$data" --out "$run" $resume
     fi
 done
 
@@ -41,13 +42,13 @@ ensemble(unrolled:state=1..$steps,lead=1,steps=0)"
             paper) gradients=$paper attack=pgd-10 ;;
             true) gradients=through-solver attack=pgd-10x8 ;;
         esac
-        "$equipoise" evaluate --model "$model" --data "cifar10:$data" --count "$count" --readouts "$readouts" \
+        $equipoise evaluate --model "$model" --data "cifar10:$data" --count "$count" --readouts "$readouts" \
             --attacks "$attack" --gradients "$gradients" --no-flags --out "$folder/$rung" $resume
     done
     if [ ! -f "$folder/diagnosis/diagnosis.json" ]; then
         resume=
         [ -d "$folder/diagnosis" ] && resume=--resume
-        "$equipoise" diagnose --model "$model" --data "cifar10:$data" --count 100 --sections residual,alignment,spectrum \
+        $equipoise diagnose --model "$model" --data "cifar10:$data" --count 100 --sections residual,alignment,spectrum \
             --out "$folder/diagnosis" $resume
     fi
 }
@@ -57,6 +58,8 @@ for name in $members; do
     steps=$(sed -n 's/.*solver = .*steps = \([0-9]*\).*/\1/p' "recipes/dose/$name.toml")
     for model in "$run"/epoch-*.safetensors; do
         [ -f "$model" ] || continue
+        epoch=${model##*/epoch-}
+        case " ${EPOCHS:-${epoch%.safetensors}} " in *" ${epoch%.safetensors} "*) ;; *) continue ;; esac
         measure "$model" "$run/measured/$(basename "$model" .safetensors)" "${steps:-8}"
     done
 done
