@@ -46,6 +46,21 @@ fn stored_images_and_siblings_are_tried_last() {
     assert!(!succeed(at, "verify t").contains("differs"));
     let page = fs::read_to_string(at.join("t/results.md")).unwrap();
     assert!(page.contains("transferred"), "{page}");
+    // An early state chosen under the true gradients too is never more robust than by a ready-made attack.
+    succeed(
+        at,
+        "evaluate --model model/model.safetensors --data digits --count 10 --eps 0.05 --readouts early,early:whitebox --development \
+         60 --attacks pgd-1 --gradients none --no-flags --out early",
+    );
+    let record: Value =
+        serde_json::from_str(&fs::read_to_string(at.join("early/results.json")).unwrap()).unwrap();
+    let chosen = |key: &str| -> Vec<f64> {
+        let by_t = &record["models"][0]["configuration"][key]["robust_accuracy_by_t"];
+        by_t.as_array().unwrap().iter().map(|share| share.as_f64().unwrap()).collect()
+    };
+    let (ready_made, white_box) = (chosen("early"), chosen("early_whitebox"));
+    assert!(ready_made.len() == 4 && ready_made.iter().sum::<f64>() > 0.0, "{ready_made:?}");
+    assert!(white_box.iter().zip(&ready_made).all(|(white_box, ready_made)| white_box <= ready_made));
     refuse(at, &format!("{evaluate} --transfer nowhere.safetensors --out u"), 2, &["nowhere.safetensors"]);
     refuse(at, &format!("{evaluate} --transfer earlier --out u"), 2, &["--transfer", "siblings"]);
     refuse(at, &format!("{evaluate} --transfer early(9) --out u"), 2, &["--transfer"]);

@@ -53,7 +53,8 @@ fn check_run(
     };
     let AttackResult { arm, attempted, broken, carried, unconfirmed, .. } = *run;
     let black_box = run.gradient().is_none();
-    if black_box != (arm == Arm::GradientFree) {
+    // Transferred images may be those of an attack on another victim, or stored ones.
+    if arm != Arm::Transferred && black_box != (arm == Arm::GradientFree) {
         let follows = format!("its arm is {}", arm.name());
         return refuse("estimator", run.estimator.clone(), follows);
     }
