@@ -4,7 +4,7 @@
 #   scripts/dose.sh PATH [OUT]
 #
 # PATH holds CIFAR-10; OUT is runs/dose unless given. Trains the members of recipes/dose (about 12 minutes each on one core),
-# then evaluates and diagnoses each after every epoch that its recipe keeps. MEMBERS names some of them, in order; EPOCHS some of
+# then evaluates and diagnoses each after every epoch that its recipe keeps, and reports on all of them in OUT/report. MEMBERS names some of them, in order; EPOCHS some of
 # the epochs, as in "002 006"; TRAIN=0 measures what is trained already; THREADS is of each command. Whatever was interrupted
 # goes on when the script is run again, and two of these scripts may work on different MEMBERS at once.
 set -eu
@@ -63,3 +63,11 @@ for name in $members; do
         measure "$model" "$run/measured/$(basename "$model" .safetensors)" "${steps:-8}"
     done
 done
+
+# All of it in one page: gaps against residuals and cosines with their trends, every point as a table and as dose.csv.
+records=
+for folder in "$out"/*/measured/*; do
+    [ -f "$folder/diagnosis/diagnosis.json" ] && records="$records $folder/paper $folder/true $folder/diagnosis"
+done
+# shellcheck disable=SC2086 # a list of folders
+[ -n "$records" ] && $equipoise report $records --out "$out/report" --format html,markdown,csv,svg

@@ -192,8 +192,7 @@ fn parts_of_something_else_are_refused() {
 
 /// The judge of another machine: the class that wins is another one where the two largest logits are close to each other.
 fn closer(_: &Images, logits: Logits) -> Logits {
-    let rounded = (logits * 0.25).round();
-    rounded
+    (logits * 0.25).round()
 }
 
 #[test]
