@@ -293,8 +293,8 @@ impl CellParameters {
         self.map(|kernel| vec![0.0; kernel.len()], NormParameters::zeros_like)
     }
 
-    /// The same to be changed, in the same order.
-    pub(crate) fn parts_mut(&mut self) -> (Vec<&mut Vec<f32>>, Vec<&mut NormParameters>) {
+    /// The same to be changed or taken, in the same order.
+    pub fn parts_mut(&mut self) -> (Vec<&mut Vec<f32>>, Vec<&mut NormParameters>) {
         let (mut kernels, mut norms) = (Vec::new(), Vec::new());
         for block in &mut self.blocks {
             kernels.extend([&mut block.conv1, &mut block.conv2]);

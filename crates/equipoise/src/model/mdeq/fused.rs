@@ -68,8 +68,8 @@ impl Conv<'_> {
     }
 
     /// Adds the gradient of its kernel to those of its parameters.
-    fn accumulate(&self, gradient: &[f32], device: &Device, into: &mut GradientsParams) {
-        let tensor = |dims| from_vec(gradient.to_vec(), dims, device);
+    fn accumulate(&self, gradient: Vec<f32>, device: &Device, into: &mut GradientsParams) {
+        let tensor = |dims| from_vec(gradient, dims, device);
         match self {
             Self::Folded(conv) => fold_gradient(conv, tensor(conv.weight_v.dims()), into),
             Self::Plain(conv) => accumulate(into, conv.weight.id, tensor(conv.weight.dims())),
@@ -122,20 +122,20 @@ fn numbers(cell: &MdeqCell) -> CellParameters {
 /// Adds gradients of plain numbers to those of the cell's parameters.
 fn accumulate_numbers(
     cell: &MdeqCell,
-    numbers: &CellParameters,
+    mut numbers: CellParameters,
     device: &Device,
     into: &mut GradientsParams,
 ) {
     let layers = layers(cell);
-    let ((convs, norms), (kernels, affine)) = (layers.parts(), numbers.parts());
+    let ((convs, norms), (kernels, affine)) = (layers.parts(), numbers.parts_mut());
     for (conv, gradient) in convs.into_iter().zip(kernels) {
-        conv.accumulate(gradient, device, into);
+        conv.accumulate(std::mem::take(gradient), device, into);
     }
     for (norm, gradient) in norms.into_iter().zip(affine) {
         let parameters = (&norm.weight, &norm.bias);
-        if let ((Some(weight), Some(bias)), Some((dw, db))) = (parameters, &gradient.affine) {
-            accumulate(into, weight.id, from_vec(dw.clone(), weight.dims(), device));
-            accumulate(into, bias.id, from_vec(db.clone(), bias.dims(), device));
+        if let ((Some(weight), Some(bias)), Some((dw, db))) = (parameters, gradient.affine.take()) {
+            accumulate(into, weight.id, from_vec(dw, weight.dims(), device));
+            accumulate(into, bias.id, from_vec(db, bias.dims(), device));
         }
     }
 }
@@ -280,7 +280,7 @@ impl Linearization for FusedLinearization {
         let (mut state, mut injection) = (Self::zeros(self.state.dims()), Self::zeros(self.injection.dims()));
         let mut numbers = self.weights.zeros.clone();
         self.tape.vjp_parameters(numbers_of(&plain), &mut state, &mut injection, &mut numbers);
-        accumulate_numbers(&self.cell, &numbers, &self.injection.device(), into);
+        accumulate_numbers(&self.cell, numbers, &self.injection.device(), into);
         (self.state_like(state), self.injection_like(injection))
     }
 
