@@ -5,14 +5,13 @@
 //! is verified by its stored image: it must lie in the budget, and a pass of its own must misclassify it. That a point is *robust*
 //! cannot be verified in this way, only that nothing stored breaks it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use equipoise_record::{CertifiedExample, ExampleResult, ReadoutResult};
 
 use crate::attack::{Budget, Classifier, Question};
 use crate::batch::{Images, from_vec, predictions};
 use crate::evaluate::{Observer, Points, SavedAdversarial};
-use crate::random::Key;
 
 /// Something that is not as the record says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,8 +75,9 @@ pub fn verify_readout(
         recorded.examples.iter().map(|example| (example.index, example)).collect();
     let rows: Vec<usize> =
         (0..points.len()).filter(|&row| by_index.contains_key(&points.indices()[row])).collect();
+    let known: HashSet<usize> = points.indices().iter().copied().collect();
     for example in &recorded.examples {
-        if !points.indices().contains(&example.index) {
+        if !known.contains(&example.index) {
             found.clean.differs(example.index, "the data has no such image");
         }
     }
@@ -197,6 +197,5 @@ fn class(class: Option<usize>) -> String {
 }
 
 fn answers(judge: &dyn Classifier, batch: &Points, images: &Images, seed: u64) -> Vec<Option<usize>> {
-    let keys = Key::first(seed, "verification", batch.indices());
-    predictions(&judge.answer(&Question { images, keys: &keys }))
+    predictions(&judge.answer(&Question { images, keys: &batch.keys(seed, "verification") }))
 }
