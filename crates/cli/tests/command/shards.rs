@@ -7,7 +7,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::resume::{record, wait_for};
-use crate::support::{RECIPE, command, folder, refuse, run, succeed, train_tiny};
+use crate::support::{command, folder, refuse, run, succeed, train_longer, train_tiny};
 
 const EVALUATE: &str = "evaluate --model model.safetensors --data digits --count 22 --batch-size 5 --eps 0.1,0.2 --readouts \
                         final,early --development 8 --attacks pgd-10,square-50 --gradients through-solver \
@@ -17,15 +17,7 @@ const EVALUATE: &str = "evaluate --model model.safetensors --data digits --count
 fn shards_make_the_record_of_one_run() {
     let folder = folder();
     let whole = folder.path();
-    // Long enough that there is something to break.
-    let recipe =
-        RECIPE.replace("epochs = 2", "epochs = 60").replace("checkpoint_steps = 1", "checkpoint_steps = 999");
-    fs::write(
-        whole.join("recipe.toml"),
-        recipe.replace("[train]", "[train]\noptimizer = { kind = \"adam\", learning_rate = 0.01 }"),
-    )
-    .unwrap();
-    succeed(whole, "train --config recipe.toml --out model");
+    train_longer(whole);
     fs::rename(whole.join("model/model.safetensors"), whole.join("model.safetensors")).unwrap();
     succeed(whole, EVALUATE);
     let expected = record(&whole.join("out/results.json"));

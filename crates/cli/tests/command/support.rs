@@ -75,3 +75,12 @@ pub fn train_tiny(folder: &Path) {
     std::fs::write(folder.join("recipe.toml"), RECIPE).expect("writable");
     succeed(folder, "train --config recipe.toml --out model");
 }
+
+/// Trains it long enough that there is something to break, to `model/model.safetensors`; the recipe stays as `recipe.toml`.
+pub fn train_longer(folder: &Path) {
+    let longer =
+        RECIPE.replace("epochs = 2", "epochs = 60").replace("checkpoint_steps = 1", "checkpoint_steps = 999");
+    let faster = "[train]\noptimizer = { kind = \"adam\", learning_rate = 0.01 }";
+    std::fs::write(folder.join("recipe.toml"), longer.replace("[train]", faster)).expect("writable");
+    succeed(folder, "train --config recipe.toml --out model");
+}

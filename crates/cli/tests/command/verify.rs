@@ -5,15 +5,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{RECIPE, folder, refuse, run, succeed};
+use crate::support::{folder, refuse, run, succeed, train_longer};
 
 /// A model that there is something to break of, and its evaluation with stored images.
 pub fn evaluated(at: &Path) {
-    let recipe =
-        RECIPE.replace("epochs = 2", "epochs = 60").replace("checkpoint_steps = 1", "checkpoint_steps = 999");
-    let recipe = recipe.replace("[train]", "[train]\noptimizer = { kind = \"adam\", learning_rate = 0.01 }");
-    fs::write(at.join("recipe.toml"), recipe).unwrap();
-    succeed(at, "train --config recipe.toml --out model");
+    train_longer(at);
     succeed(
         at,
         "evaluate --model model/model.safetensors --data digits --count 30 --eps 0.2 --readouts final,early(2) --attacks pgd-5 \

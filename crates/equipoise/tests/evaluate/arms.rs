@@ -6,14 +6,14 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use crate::attack_victims::{Altered, Linear, honest, images, labels, zero};
-use crate::support::{Watch, assert_same, settings, timeless};
+use crate::support::{Watch, assert_same, record_of, settings, timeless};
 use equipoise::attack::{self, Budget, Norm, Step, WhiteBox};
 use equipoise::batch::{Images, Logits, select, to_vec};
 use equipoise::evaluate::{
     Cascade, Conditions, Duel, Journal, Observer, Outcome, Pair, Points, Quiet, Run, Settings, TimeLimit,
     run, run_with,
 };
-use equipoise_record::{Arm, Evaluation, Finding, VerdictEvidence};
+use equipoise_record::{Arm, Finding, VerdictEvidence};
 
 fn attack_of(name: &str) -> Box<dyn attack::Attack> {
     attack::parse(name).unwrap()
@@ -47,23 +47,7 @@ fn points(linear: &Linear, n: usize, wrong: usize) -> Points {
 
 /// The finding of one readout alone.
 fn concluded(outcome: &Outcome) -> equipoise_record::Verdict {
-    let result = outcome.result.clone();
-    let evaluation = Evaluation {
-        version: 2,
-        model: "linear".into(),
-        configuration: serde_json::Value::Null,
-        dataset: "made up".into(),
-        classes: Vec::new(),
-        norm: "linf".into(),
-        eps: 8.0 / 255.0,
-        seed: 4,
-        count: result.examples.len(),
-        clean_accuracy: result.clean_accuracy,
-        readouts: vec![result],
-    };
-    let mut models = vec![evaluation];
-    equipoise_verdict::conclude(&mut models);
-    models[0].readouts[0].verdict.clone()
+    record_of(outcome).readouts[0].verdict.clone()
 }
 
 /// b, c and the rest again, from what became of every example.

@@ -8,7 +8,7 @@ use equipoise::batch::to_vec;
 use equipoise::evaluate::{
     Cascade, EvaluateError, Journal, Observer, Outcome, Pair, Points, Run, Settings, run,
 };
-use equipoise_record::ReadoutResult;
+use equipoise_record::{Evaluation, ReadoutResult};
 
 pub const EPS: f64 = 8.0 / 255.0;
 
@@ -47,6 +47,27 @@ pub fn points(victim: &Linear, n: usize, wrong: usize) -> Points {
         *label = (*label + 1) % victim.classes;
     }
     Points::new((0..n).map(|k| 1000 + k).collect(), images, labels).unwrap()
+}
+
+/// The record of one outcome alone, with its finding.
+pub fn record_of(outcome: &Outcome) -> Evaluation {
+    let result = outcome.result.clone();
+    let mut models = [Evaluation {
+        version: 2,
+        model: "linear".into(),
+        configuration: serde_json::Value::Null,
+        dataset: "made up".into(),
+        classes: Vec::new(),
+        norm: "linf".into(),
+        eps: EPS,
+        seed: 4,
+        count: result.examples.len(),
+        clean_accuracy: result.clean_accuracy,
+        readouts: vec![result],
+    }];
+    equipoise_verdict::conclude(&mut models);
+    let [record] = models;
+    record
 }
 
 /// A result with the only thing that may differ between two runs left out.

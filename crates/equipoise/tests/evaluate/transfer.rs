@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use crate::arms::arms;
 use crate::attack_victims::{Altered, Linear, honest, zero};
-use crate::support::{assert_same, points, settings};
+use crate::support::{assert_same, points, record_of, settings};
 use equipoise::attack::{self, Attack};
 use equipoise::batch::{from_vec, to_vec};
 use equipoise::evaluate::{
     Cascade, Journal, Outcome, Points, Quiet, Run, Settings, Stored, read_adversarial, run, save_adversarial,
 };
-use equipoise_record::{Arm, Evaluation};
+use equipoise_record::Arm;
 
 /// Nothing but attacks that see no gradient: what follows the true one is left to the transferred images.
 fn weak<'a>(linear: &'a Linear, blind: &'a dyn attack::WhiteBox) -> Cascade<'a> {
@@ -29,22 +29,7 @@ fn evaluated(cascade: &Cascade<'_>, points: &Points, settings: &Settings) -> Out
 
 /// The whole record of one outcome, which must follow from its examples.
 fn checked(outcome: &Outcome) {
-    let result = outcome.result.clone();
-    let evaluation = Evaluation {
-        version: 2,
-        model: "linear".into(),
-        configuration: serde_json::Value::Null,
-        dataset: "made up".into(),
-        classes: Vec::new(),
-        norm: "linf".into(),
-        eps: 8.0 / 255.0,
-        seed: 4,
-        count: result.examples.len(),
-        clean_accuracy: result.clean_accuracy,
-        readouts: vec![result],
-    };
-    let mut models = vec![evaluation];
-    equipoise_verdict::conclude(&mut models);
+    let models = vec![record_of(outcome)];
     let collection =
         equipoise_record::Collection { version: 2, models, diagnoses: Vec::new(), trainings: Vec::new() };
     equipoise_verdict::check(&collection).unwrap();
