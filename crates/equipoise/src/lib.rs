@@ -27,35 +27,22 @@
 //!
 //! The modules stand in the order in which data flow through them; each uses only those above it.
 
-mod cpu;
-mod registry;
-pub mod batch;
-pub mod random;
-pub mod state;
-pub mod work;
-pub mod model;
-pub mod solve;
-pub mod loss;
-pub mod readout;
-pub mod gradient;
-pub mod attack;
-pub mod victim;
-pub mod feedforward;
-pub mod network;
-pub mod training_pass;
-pub mod architecture;
-pub mod checkpoint;
-pub mod trace;
-pub mod evaluate;
+#[doc(inline)]
+pub use equipoise_attack::{attack, batch, evaluate, loss, random, verify, work};
+#[doc(inline)]
+pub use equipoise_deq::{
+    architecture, checkpoint, feedforward, gradient, model, network, problems, readout, solve, state, trace, training_pass,
+    victim,
+};
+#[doc(inline)]
+pub use equipoise_train as train;
+
 pub mod plan;
 pub mod checks;
 pub mod early_exit;
 pub mod assess;
 pub mod diagnose;
 pub mod certify;
-pub mod verify;
-pub mod train;
-pub mod problems;
 // Only rustdoc reads it: a checkout without symbolic links builds all the same.
 #[cfg(any(doc, doctest))]
 pub mod guide;

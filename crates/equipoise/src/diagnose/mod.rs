@@ -143,7 +143,7 @@ impl<'a> Case<'a> {
         observer: &'a dyn Observer,
     ) -> Result<Self, DiagnoseError> {
         check(classes, points, &settings)?;
-        let attacked = attacked.images.clone();
+        let attacked = attacked.images().clone();
         assert_eq!(attacked.dims(), points.images().dims(), "the images are of these points");
         Ok(Self { points, attacked, settings, observer })
     }

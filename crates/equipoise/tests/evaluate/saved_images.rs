@@ -7,7 +7,6 @@ use crate::support::{Bench, EPS, settings};
 use equipoise::attack::{Budget, Classifier, Norm};
 use equipoise::batch::{Images, Logits, from_vec, predictions, select, to_vec};
 use equipoise::evaluate::{Points, Quiet, SavedError, Verified, read_adversarial, save_adversarial};
-use equipoise::readout::Readout;
 
 #[test]
 fn adversarial_images_are_saved_to_the_bit() {
@@ -63,9 +62,9 @@ fn saved_images_are_verified_before_they_are_used() {
     let stem = folder.path().join("adversarial");
     let path = save_adversarial(&stem, &points, &settings().budget, "model", &outcome).unwrap();
     let saved = read_adversarial(&path).unwrap();
-    let verify = |judge: &dyn Classifier, model: &str, readout: Readout, points: &Points, eps, batch_size| {
+    let verify = |judge: &dyn Classifier, model: &str, readout: &str, points: &Points, eps, batch_size| {
         let budget = Budget::new(Norm::Linf, eps).unwrap();
-        saved.verify(judge, (model, &readout), points, &budget, batch_size, &Quiet)
+        saved.verify(judge, (model, readout), points, &budget, batch_size, &Quiet)
     };
     let some = |rows: &[usize], shift: usize, turn: usize| {
         let indices = rows.iter().map(|&row| points.indices()[row] + shift).collect();
@@ -76,7 +75,7 @@ fn saved_images_are_verified_before_they_are_used() {
     let all: Vec<usize> = (0..30).collect();
     for rows in [all.as_slice(), &[17, 3, 29]] {
         let points = some(rows, 0, 0);
-        let verified = verify(&bench.linear, "model", Readout::final_state(), &points, EPS, 7).unwrap();
+        let verified = verify(&bench.linear, "model", "final", &points, EPS, 7).unwrap();
         let settings = equipoise::diagnose::Settings { budget: settings().budget, seed: 0, batch_size: 4 };
         let case = equipoise::diagnose::Case::saved(5, &points, &verified, settings, &Quiet).unwrap();
         let attacked = case.images(equipoise_record::View::Attacked);
@@ -90,26 +89,26 @@ fn saved_images_are_verified_before_they_are_used() {
     };
     let linear = &bench.linear;
     let good = some(&all, 0, 0);
-    refused(verify(linear, "another", Readout::final_state(), &good, EPS, 7), "another model");
-    refused(verify(linear, "model", Readout::early(2), &good, EPS, 7), "deployed with early(2)");
-    refused(verify(linear, "model", Readout::final_state(), &good, 0.03, 7), "within linf of 0.03");
-    refused(verify(linear, "model", Readout::final_state(), &some(&[5], 500, 0), EPS, 7), "image 1505");
+    refused(verify(linear, "another", "final", &good, EPS, 7), "another model");
+    refused(verify(linear, "model", "early(2)", &good, EPS, 7), "deployed with early(2)");
+    refused(verify(linear, "model", "final", &good, 0.03, 7), "within linf of 0.03");
+    refused(verify(linear, "model", "final", &some(&[5], 500, 0), EPS, 7), "image 1505");
     refused(
-        verify(linear, "model", Readout::final_state(), &some(&[5], 0, 1), EPS, 7),
+        verify(linear, "model", "final", &some(&[5], 0, 1), EPS, 7),
         "image 1005 has label",
     );
     refused(
-        verify(linear, "model", Readout::final_state(), &some(&[0, 5], 0, 0), EPS, 7).and_then(|_| {
+        verify(linear, "model", "final", &some(&[0, 5], 0, 0), EPS, 7).and_then(|_| {
             // Image 1000 under the name of 1001.
             let labels = vec![points.labels()[1]];
             let moved = Points::new(vec![1001], select(points.images(), &[0]), labels).unwrap();
-            verify(linear, "model", Readout::final_state(), &moved, EPS, 7)
+            verify(linear, "model", "final", &moved, EPS, 7)
         }),
         "image 1001 is not within",
     );
     let contrary =
         Altered { inner: linear, logits: |_: &Images, logits: Logits| logits.neg(), gradient: zero };
-    refused(verify(&contrary, "model", Readout::final_state(), &good, EPS, 7), "the contrary is found");
+    refused(verify(&contrary, "model", "final", &good, EPS, 7), "the contrary is found");
 
     let whole = fs::read(&path).unwrap();
     for bytes in [&whole[..whole.len() / 2], b"", b"PK\x03\x04 not safetensors at all"] {

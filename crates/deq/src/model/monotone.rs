@@ -1,0 +1,89 @@
+//! The monotone DEQ (Winston and Kolter 2020, arXiv 2006.08591), fully connected: its fixed point exists, is the only one,
+//! and moves by at most ‖U‖/m times as much as the image, whatever is trained.
+//!
+//! z* = relu(W z* + U x + b) with W = (1−m) I − AᵀA + B − Bᵀ, so that the symmetric part of I − W is m I + AᵀA ⪰ m I. The
+//! stem is U x + b of the normalised image, the [cell](MonotoneCell) a step of forward-backward splitting towards z*, the
+//! head linear.
+
+mod cell;
+mod config;
+
+pub use cell::MonotoneCell;
+pub use config::MonotoneConfig;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use super::ConfigError;
+use super::deq::{Deq, Head, Stem};
+use super::init::Init;
+use super::layers::{Dense, Phase};
+use super::normalisation::{Normalisation, normalised};
+use equipoise_attack::batch::{Images, Logits};
+
+/// A monotone DEQ.
+pub type Monotone = Deq<MonotoneStem, MonotoneCell, MonotoneHead>;
+
+/// U x + b of the normalised image.
+#[derive(Module, Debug)]
+pub struct MonotoneStem {
+    /// U, `[D, CHW]`, and b, `[D]`.
+    pub injection: Dense,
+    #[module(skip)]
+    normalisation: Option<Normalisation>,
+}
+
+impl MonotoneStem {
+    /// What images are normalised by.
+    pub fn normalisation(&self) -> Option<&Normalisation> {
+        self.normalisation.as_ref()
+    }
+}
+
+impl Stem for MonotoneStem {
+    fn forward(&self, images: Images, _phase: &Phase<'_>) -> Tensor<2> {
+        self.injection.forward(normalised(self.normalisation.as_ref(), images).flatten(1, 3))
+    }
+}
+
+/// A linear classifier of the state.
+#[derive(Module, Debug)]
+pub struct MonotoneHead {
+    /// `[K, D]` and `[K]`.
+    pub classifier: Dense,
+}
+
+impl Head for MonotoneHead {
+    fn forward(&self, state: Tensor<2>, _phase: &Phase<'_>) -> Logits {
+        self.classifier.forward(state)
+    }
+
+    fn classes(&self) -> usize {
+        self.classifier.weight.lazy_shape()[0]
+    }
+}
+
+impl MonotoneConfig {
+    /// A model with random weights.
+    ///
+    /// # Errors
+    ///
+    /// If the configuration contradicts itself; see [`MonotoneConfig::validate`].
+    pub fn init(&self, seed: u64, device: &Device) -> Result<Monotone, ConfigError> {
+        self.validate()?;
+        Ok(self.build(&mut Init::new(seed, device)))
+    }
+
+    /// A model of sizes that fit together.
+    pub(crate) fn build(&self, init: &mut Init) -> Monotone {
+        let pixels = self.image.iter().product();
+        Deq {
+            stem: MonotoneStem {
+                injection: Dense::new(pixels, self.hidden, init),
+                normalisation: self.normalisation.clone(),
+            },
+            cell: MonotoneCell::new(self, init),
+            head: MonotoneHead { classifier: Dense::new(self.hidden, self.classes, init) },
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! A DEQ as it is deployed, and as attacks see it.
+//!
+//! [`Deployment`] says how a DEQ is used: solver, tail, readout, and the gradient it was trained with. A
+//! [`Victim`] is a model, a readout and a gradient estimator, and implements the two traits that attacks know.
+//! The product of readouts and estimators is the grid of adaptive attacks.
+
+use serde::{Deserialize, Serialize};
+
+use equipoise_attack::attack::{Classifier, Question, ValueAndGradient, WarmStart, WhiteBox};
+use equipoise_attack::batch::{Images, Logits};
+use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved};
+use equipoise_attack::loss::Objective;
+use crate::model::cell::{BoundCell, Counted};
+use crate::model::equilibrium::{Equilibrium, ToImages};
+use crate::readout::{Readout, Tail};
+use crate::solve::{Keep, SolverConfig, SolverError, StateChoice, Trajectory, solve_keeping};
+use crate::state::{Injection, State};
+use equipoise_attack::work::{Work, WorkCounter};
+
+/// How a DEQ is used: what its model file holds beside the weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deployment {
+    /// The forward solver.
+    #[serde(default)]
+    pub solver: SolverConfig,
+    /// The solver of the backward equation u = Jᵀu + v.
+    #[serde(default = "backward")]
+    pub backward: SolverConfig,
+    /// The applications of f after the solver.
+    #[serde(default = "tail")]
+    pub tail: Tail,
+    /// The readout that answers.
+    #[serde(default = "readout")]
+    pub readout: Readout,
+    /// The gradient that the model was trained with: ready-made attacks use it.
+    #[serde(default = "training_gradient")]
+    pub training_gradient: Estimator,
+}
+
+fn backward() -> SolverConfig {
+    SolverConfig::broyden(7)
+}
+
+fn tail() -> Tail {
+    Tail::EXACT
+}
+
+fn readout() -> Readout {
+    Readout::final_state()
+}
+
+fn training_gradient() -> Estimator {
+    Estimator::exact()
+}
+
+impl Default for Deployment {
+    fn default() -> Self {
+        Self::exact()
+    }
+}
+
+impl Deployment {
+    /// Of a model trained with the exact gradient.
+    pub fn exact() -> Self {
+        Self {
+            solver: SolverConfig::default(),
+            backward: backward(),
+            tail: tail(),
+            readout: readout(),
+            training_gradient: training_gradient(),
+        }
+    }
+
+    /// Of a model trained with the unrolled (phantom) gradient.
+    pub fn unrolled() -> Self {
+        Self { tail: Tail::UNROLLED, training_gradient: Estimator::phantom(), ..Self::exact() }
+    }
+
+    /// Whether the settings make sense, by themselves and together: what a command refuses as a flag is refused here too.
+    ///
+    /// # Errors
+    ///
+    /// Names the first setting that is out of range, and the range.
+    pub fn validate(&self) -> Result<(), DeploymentError> {
+        let wrong = |field: &'static str| move |problem: String| DeploymentError { field, problem };
+        self.solver.validate().map_err(|SolverError(problem)| wrong("solver")(problem))?;
+        self.backward.validate().map_err(|SolverError(problem)| wrong("backward")(problem))?;
+        self.tail.validate().map_err(wrong("tail"))?;
+        self.readout.check(self.solver.steps).map_err(wrong("readout"))?;
+        let gradient = self.training_gradient.check(&self.solver);
+        gradient.map_err(|error| wrong("training_gradient")(error.to_string()))
+    }
+}
+
+/// A deployment that makes no sense.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("deployment.{field}: {problem}")]
+pub struct DeploymentError {
+    /// The offending field.
+    pub field: &'static str,
+    /// What is wrong, and what would be right.
+    pub problem: String,
+}
+
+/// A batch after its forward solve.
+pub struct Forward {
+    /// The cell with the batch's injection.
+    pub cell: Counted,
+    /// z_1..z_T.
+    pub trajectory: Trajectory,
+}
+
+/// A model behind a readout, attacked through a gradient estimator.
+pub struct Victim<'a> {
+    model: &'a dyn Equilibrium,
+    deployment: &'a Deployment,
+    readout: Readout,
+    estimator: Estimator,
+    counter: WorkCounter,
+}
+
+impl<'a> Victim<'a> {
+    /// The model as it is deployed, attacked through the gradient it was trained with: what a ready-made
+    /// attack sees.
+    pub fn ready_made(model: &'a dyn Equilibrium, deployment: &'a Deployment) -> Self {
+        Self::new(model, deployment, deployment.readout.clone(), deployment.training_gradient.clone())
+    }
+
+    /// The model behind a readout, attacked through an estimator.
+    pub fn new(
+        model: &'a dyn Equilibrium,
+        deployment: &'a Deployment,
+        readout: Readout,
+        estimator: Estimator,
+    ) -> Self {
+        Self { model, deployment, readout, estimator, counter: WorkCounter::default() }
+    }
+
+    /// Solves for the fixed points of a batch of images, in at most `steps` steps.
+    pub fn forward(&self, images: &Images, steps: usize) -> Forward {
+        let injection = self.model.injection(images);
+        forward(self.model, &injection, &self.solver(steps), Keep::Nothing, &self.counter)
+    }
+
+    fn solver(&self, steps: usize) -> SolverConfig {
+        SolverConfig { steps, ..self.deployment.solver.clone() }
+    }
+
+    /// Logits `[N, K]` of the readout for a solved batch.
+    pub fn read(&self, forward: &Forward) -> Logits {
+        let head = |state: State| self.model.logits(&state);
+        self.readout.logits(&forward.cell, &forward.trajectory, &self.deployment.tail, &head)
+    }
+
+    /// The estimator's reading on a batch, and the estimated gradient `[N, C, H, W]` of its sum with respect
+    /// to the images.
+    pub fn gradient(&self, images: &Images, objective: &dyn Objective) -> (Reading, Images, Forward) {
+        self.gradient_starting_at(None, images, objective)
+    }
+
+    /// The same with a solve that starts from z_0 = `start` `[N, D]`; from 0 if there is none.
+    fn gradient_starting_at(
+        &self,
+        start: Option<State>,
+        images: &Images,
+        objective: &dyn Objective,
+    ) -> (Reading, Images, Forward) {
+        let (injection, to_images) = self.model.linearize_stem(images);
+        let solver = self.solver(self.deployment.solver.steps);
+        let forward = match start {
+            None => forward(self.model, &injection, &solver, Keep::Last, &self.counter),
+            Some(start) => {
+                forward_from(self.model.bind(&injection), start, &solver, Keep::Last, &self.counter)
+            }
+        };
+        let (reading, gradient) = self.pull_back(images, to_images, &forward, objective);
+        (reading, gradient, forward)
+    }
+
+    /// The same for images that are solved already, by [`Self::forward`] with the deployed steps: several
+    /// estimators can share one trajectory. The stem is evaluated again.
+    pub fn gradient_from(
+        &self,
+        images: &Images,
+        forward: &Forward,
+        objective: &dyn Objective,
+    ) -> (Reading, Images) {
+        let (_, to_images) = self.model.linearize_stem(images);
+        self.pull_back(images, to_images, forward, objective)
+    }
+
+    /// From a solved batch to the gradient at its images, by the way back from their injection.
+    fn pull_back(
+        &self,
+        images: &Images,
+        to_images: ToImages<'_>,
+        forward: &Forward,
+        objective: &dyn Objective,
+    ) -> (Reading, Images) {
+        let mut cotangents = Cotangents::attack();
+        let mut solved = Solved {
+            cell: &forward.cell,
+            trajectory: &forward.trajectory,
+            tail: self.deployment.tail,
+            backward: &self.deployment.backward,
+            readout: &self.readout,
+            head: &mut PlainHead(self.model),
+            objective,
+        };
+        let reading = self.estimator.pull_back(&mut solved, 1.0, &mut cotangents);
+        let gradient = match cotangents.into_parts().0 {
+            Some(cotangent) => to_images(cotangent),
+            None => images.zeros_like(),
+        };
+        (reading, gradient)
+    }
+}
+
+/// Binds the cell and solves from z_0 = 0.
+pub(crate) fn forward(
+    model: &dyn Equilibrium,
+    injection: &Injection,
+    solver: &SolverConfig,
+    keep: Keep,
+    counter: &WorkCounter,
+) -> Forward {
+    forward_bound(model.bind(injection), model.state_dim(), injection, solver, keep, counter)
+}
+
+/// Solves from z_0 = 0 for a cell of states of length `dim` that is bound already.
+pub(crate) fn forward_bound(
+    cell: Box<dyn BoundCell>,
+    dim: usize,
+    injection: &Injection,
+    solver: &SolverConfig,
+    keep: Keep,
+    counter: &WorkCounter,
+) -> Forward {
+    let start = injection.zeros([injection.dims()[0], dim]);
+    forward_from(cell, start, solver, keep, counter)
+}
+
+/// Solves from a given z_0 for a cell that is bound already.
+fn forward_from(
+    cell: Box<dyn BoundCell>,
+    start: State,
+    solver: &SolverConfig,
+    keep: Keep,
+    counter: &WorkCounter,
+) -> Forward {
+    let cell = Counted::new(cell, counter.clone());
+    let trajectory = solve_keeping(&cell, start, solver, keep);
+    Forward { cell, trajectory }
+}
+
+impl Classifier for Victim<'_> {
+    fn classes(&self) -> usize {
+        self.model.classes()
+    }
+
+    fn answer(&self, question: &Question<'_>) -> Logits {
+        let steps = self.readout.steps(self.deployment.solver.steps);
+        self.read(&self.forward(question.images, steps))
+    }
+
+    fn work(&self) -> Work {
+        self.counter.total()
+    }
+}
+
+impl WhiteBox for Victim<'_> {
+    fn differentiate(&self, question: &Question<'_>, objective: &dyn Objective) -> ValueAndGradient {
+        let (reading, gradient, forward) = self.gradient(question.images, objective);
+        self.answered(reading, gradient, &forward, objective)
+    }
+
+    /// Behind the readout `final`, with an estimator that looks at z* alone, the solve starts from the z* of the call
+    /// before. Where the model converges it ends at the same fixed point in fewer steps; where it does not, the steps
+    /// of both calls add up, and the state is another than the deployed one.
+    fn differentiate_from(
+        &self,
+        question: &Question<'_>,
+        objective: &dyn Objective,
+        carried: &mut WarmStart,
+    ) -> ValueAndGradient {
+        let steps = self.deployment.solver.steps;
+        if !self.readout.needs_only_the_best(steps) || !self.estimator.needs_only_the_best() {
+            return self.differentiate(question, objective);
+        }
+        // Where the solve before broke down, this one begins from 0 again.
+        let start = carried.rows().map(|rows: &State| rows.clone().finite_or_zero());
+        let (reading, gradient, forward) = self.gradient_starting_at(start, question.images, objective);
+        carried.keep(forward.trajectory.choose(StateChoice::Best));
+        self.answered(reading, gradient, &forward, objective)
+    }
+}
+
+impl Victim<'_> {
+    /// The readout's logits and values with an estimated gradient.
+    fn answered(
+        &self,
+        reading: Reading,
+        gradient: Images,
+        forward: &Forward,
+        objective: &dyn Objective,
+    ) -> ValueAndGradient {
+        if self.estimator.reads(&self.readout, &self.deployment.tail) {
+            return ValueAndGradient { logits: reading.logits, values: reading.values, gradient };
+        }
+        let logits = self.read(forward);
+        let values = objective.values(logits.clone());
+        ValueAndGradient { logits, values, gradient }
+    }
+}
+
+/// A head in use: its parameters are constants.
+struct PlainHead<'a>(&'a dyn Equilibrium);
+
+impl ReadHead for PlainHead<'_> {
+    fn read_mean(
+        &mut self,
+        states: &[State],
+        objective: &dyn Objective,
+        weight: f64,
+    ) -> (Reading, Vec<State>) {
+        // The head is per example, so several states of one batch pass through it as one larger batch.
+        let count = states.len();
+        let (logits, to_state) = self.0.linearize_head(&State::stack(states.iter().cloned()));
+        let [rows, classes] = logits.dims();
+        let mean = logits.reshape([count, rows / count, classes]).mean_dim(0);
+        let mean = mean.reshape([rows / count, classes]);
+        let (values, derivative) = objective.values_and_derivative(&mean);
+        let share = derivative * (weight / count as f64);
+        let examples = rows / count;
+        let derivative = to_state(share.repeat_dim(0, count));
+        let derivatives = match count {
+            1 => vec![derivative],
+            _ => (0..count)
+                .map(|k| derivative.select(&(k * examples..(k + 1) * examples).collect::<Vec<_>>()))
+                .collect(),
+        };
+        (Reading { logits: mean, values }, derivatives)
+    }
+}

@@ -1,0 +1,30 @@
+//! Training: standard, and adversarial with PGD-AT or TRADES.
+//!
+//! A step takes a batch, lets the inner attack perturb its images, obtains gradients of all parameters by the
+//! deployment's training gradient (exact or unrolled, the same estimators that attacks use), adds those of the Jacobian
+//! regularisation in some steps, clips them, and lets the optimiser move. Every random choice is derived from
+//! (seed, epoch or step, example), so a run that was killed goes on from its last checkpoint to the same weights as
+//! one that was not.
+
+mod augment;
+mod checkpoint;
+mod config;
+mod log;
+mod order;
+mod run;
+mod trades;
+mod trainer;
+
+pub use equipoise_deq::training_pass::{
+    JacobianGradients, JacobianTerm, StepGradients, StepOptions, UnsupportedCell, feedforward_gradients,
+    gradients,
+};
+pub use checkpoint::{CheckpointError, Progress};
+pub use config::{
+    Adversary, AdversaryKind, Augment, EarlyStopping, JacobianRegularisation, OptimizerConfig, RandomBudget,
+    Schedule, TrainConfig, TrainConfigError, Warmup,
+};
+pub use trades::{TradesPass, trades_gradients};
+pub use trainer::{
+    Best, EpochReport, Initial, Observer, Origin, Outcome, Plan, Silent, StepReport, TrainError, train,
+};

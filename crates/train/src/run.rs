@@ -1,0 +1,461 @@
+//! A run under way: its steps, its evaluations on the development split, its checkpoints.
+
+use burn::optim::decay::WeightDecayConfig;
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
+use burn::tensor::Device;
+use equipoise_files::{Lock, claim};
+
+use super::augment::augment;
+use super::checkpoint::{self, Progress, failed};
+use super::config::{
+    Adversary, AdversaryKind, OptimizerConfig, RandomBudget, TRADES_START, TrainConfigError, Warmup,
+};
+use super::log::{StepLog, write_epochs};
+use super::order::epoch_seed;
+use super::trades::trades_gradients;
+use super::trainer::{Best, EpochReport, Initial, Observer, Outcome, Plan, StepReport, Sums, TrainError};
+use equipoise_deq::architecture::Model;
+use equipoise_attack::attack::{Attack, Examples, Noise, Pgd};
+use equipoise_attack::batch::{Images, from_vec, predictions, to_vec};
+use equipoise_deq::checkpoint::ModelFile;
+use equipoise_attack::loss::{CrossEntropy, KlFrom, Objective};
+use equipoise_deq::model::cell::Mask;
+use equipoise_attack::random::ExampleRng;
+use equipoise_deq::readout::Readout;
+use equipoise_deq::training_pass::{JacobianTerm, StepGradients, StepOptions, UnsupportedCell};
+use equipoise_deq::victim::Deployment;
+use equipoise_attack::work::WorkCounter;
+
+/// A run under way.
+pub(super) struct Run<'a> {
+    plan: &'a Plan<'a>,
+    device: Device,
+    model: Box<dyn Model>,
+    optimizer: ModuleOptimizer,
+    pub progress: Progress,
+    log: StepLog,
+    counter: WorkCounter,
+    /// Until the run ends, nobody else writes to its folder.
+    _lock: Lock,
+}
+
+/// A pass through the model; each has dropout masks of its own.
+#[derive(Clone, Copy)]
+enum Pass {
+    /// That of clean images beside the main one, in TRADES.
+    Clean,
+    /// The one and only, and that of perturbed images.
+    Main,
+}
+
+impl<'a> Run<'a> {
+    /// Checks that everything fits together, and takes up the run where it was left.
+    pub fn start(plan: &'a Plan<'a>, device: &Device, observer: &dyn Observer) -> Result<Self, TrainError> {
+        let Plan { metadata, config, data, .. } = plan;
+        metadata.deployment.validate()?;
+        config.validate_for(&metadata.architecture, &metadata.deployment)?;
+        if let Some(adversary) = &config.adversary {
+            Pgd::new(adversary.pgd())?;
+        }
+        let initial = metadata.architecture.init(plan.seed, device)?;
+        let initial = match &plan.init {
+            None => initial,
+            Some(Initial { model: from, origin }) => {
+                initial.with_weights(from.weights()).map_err(|source| TrainError::Initial {
+                    name: origin.name.clone(),
+                    source: Box::new(source),
+                })?
+            }
+        };
+        let unfit = |problem: String| Err(TrainError::Data { data: data.name.clone(), problem });
+        if data.shape != metadata.architecture.image() {
+            return unfit(format!(
+                "images are {:?}, the model takes {:?}",
+                data.shape,
+                metadata.architecture.image()
+            ));
+        }
+        if data.classes != metadata.architecture.classes() {
+            return unfit(format!(
+                "{} classes, the model has {}",
+                data.classes,
+                metadata.architecture.classes()
+            ));
+        }
+        if data.len() < config.development.saturating_add(config.batch_size) {
+            let problem = format!(
+                "{} examples are fewer than a development split of {} and one batch of {}",
+                data.len(),
+                config.development,
+                config.batch_size
+            );
+            return unfit(problem);
+        }
+        let folder = &plan.folder;
+        let lock = claim(folder, plan.resume).map_err(failed(folder, "write to"))?;
+        if let Some(warning) = lock.warning() {
+            tracing::warn!("{warning}");
+        }
+        let fingerprint = plan.fingerprint();
+        let found = match plan.resume {
+            true => checkpoint::read(folder, &fingerprint, build_optimizer(&config.optimizer), device)?,
+            false => None,
+        };
+        let (model, optimizer, progress) = match found {
+            Some((model, optimizer, progress)) => {
+                (model.model, optimizer, Progress { plan: fingerprint, ..progress })
+            }
+            None => {
+                let (epoch, history, best) = (Sums::default(), Vec::new(), None);
+                let progress = Progress { step: 0, plan: fingerprint, epoch, history, best };
+                (initial, build_optimizer(&config.optimizer), progress)
+            }
+        };
+        let steps_per_epoch = (data.len() - config.development) / config.batch_size;
+        if progress.step > steps_per_epoch * config.epochs {
+            let done = progress.step.div_ceil(steps_per_epoch);
+            let problem =
+                format!("epochs {}: the run is in epoch {done} already; give at least {done}", config.epochs);
+            return Err(TrainConfigError(problem).into());
+        }
+        observer.begin(progress.step, steps_per_epoch * config.epochs);
+        let log = StepLog::open(folder, progress.step)?;
+        let counter = WorkCounter::default();
+        Ok(Self { plan, device: device.clone(), model, optimizer, progress, log, counter, _lock: lock })
+    }
+
+    pub fn training_count(&self) -> usize {
+        self.plan.data.len() - self.plan.config.development
+    }
+
+    /// A last incomplete batch is dropped: batch statistics of a few examples would disturb the running ones.
+    pub fn steps_per_epoch(&self) -> usize {
+        self.training_count() / self.plan.config.batch_size
+    }
+
+    pub fn total_steps(&self) -> usize {
+        self.steps_per_epoch() * self.plan.config.epochs
+    }
+
+    /// Whether too many epochs went by without a new best one.
+    pub fn stops_early(&self) -> bool {
+        match (self.plan.config.early_stopping, self.progress.best) {
+            (Some(rule), Some(best)) => self.progress.history.len() - best.epoch >= rule.patience,
+            _ => false,
+        }
+    }
+
+    fn learning_rate(&self, step: usize) -> f64 {
+        let config = &self.plan.config;
+        config.optimizer.learning_rate() * config.schedule.factor(step, self.total_steps())
+    }
+
+    fn deployment(&self) -> &'a Deployment {
+        &self.plan.metadata.deployment
+    }
+
+    /// Images of some examples, augmented if the recipe says so.
+    fn images(&self, indices: &[usize], epoch: Option<usize>) -> Images {
+        let data = self.plan.data;
+        let mut pixels = data.images(indices);
+        if let (Some(settings), Some(epoch)) = (self.plan.config.augment, epoch) {
+            let seed = epoch_seed(self.plan.seed, epoch);
+            let size: usize = data.shape.iter().product();
+            for (image, &index) in pixels.chunks_mut(size).zip(indices) {
+                augment(image, data.shape, settings, &mut ExampleRng::new(seed, "augment", index, 0));
+            }
+        }
+        let [c, h, w] = data.shape;
+        from_vec(pixels, [indices.len(), c, h, w], &self.device)
+    }
+
+    fn labels(&self, indices: &[usize]) -> Vec<usize> {
+        indices.iter().map(|&index| self.plan.data.labels[index]).collect()
+    }
+
+    /// Takes one step of an epoch, whose examples come in this order.
+    pub fn step(&mut self, order: &[usize], epoch: usize) -> Result<StepReport, TrainError> {
+        let config = &self.plan.config;
+        let number = self.progress.step;
+        let start = (number % self.steps_per_epoch()) * config.batch_size;
+        let indices = &order[start..start + config.batch_size];
+        let labels = self.labels(indices);
+        let warmup = Some(&config.warmup).filter(|warmup| number < warmup.steps);
+        let solver_steps = self.solver_steps(number, epoch, warmup);
+        let mut step = self.gradients(indices, &labels, epoch, warmup, solver_steps)?;
+        let predicted = predictions(&step.logits);
+        let correct = predicted.iter().zip(&labels).filter(|(found, label)| **found == Some(**label)).count();
+        let loss: f64 = to_vec(step.values).into_iter().map(f64::from).sum();
+        let mean = loss / labels.len() as f64;
+        if !mean.is_finite() {
+            let best = self.progress.best.map(|_| self.plan.folder.join("best.safetensors"));
+            return Err(TrainError::NonFinite { step: number + 1, loss: mean, best });
+        }
+        let gradient_norm = self.model.gradient_norm(&step.parameters);
+        if let Some(limit) = config.clip_norm {
+            self.model.clip(&mut step.parameters, gradient_norm, limit);
+        }
+        let rate = self.learning_rate(number);
+        self.model = self.model.stepped(&mut self.optimizer, rate, step.parameters, step.moments);
+        self.progress.step += 1;
+        let sums = &mut self.progress.epoch;
+        sums.loss += loss;
+        sums.correct += correct;
+        sums.seen += labels.len();
+        sums.steps += 1;
+        sums.gradient_norm += gradient_norm;
+        sums.jacobian += step.jacobian.unwrap_or(0.0);
+        sums.regularised += usize::from(step.jacobian.is_some());
+        sums.residual += step.residual.unwrap_or(0.0);
+        sums.solved += usize::from(step.residual.is_some());
+        let report = StepReport {
+            step: self.progress.step,
+            epoch: epoch + 1,
+            loss: mean,
+            accuracy: correct as f64 / labels.len() as f64,
+            learning_rate: rate,
+            gradient_norm,
+            jacobian: step.jacobian,
+            jacobian_norm: step.jacobian.map(|estimate| (estimate * self.state_dim() as f64).sqrt()),
+            solver_steps: step.residual.map(|_| solver_steps),
+            residual: step.residual,
+        };
+        self.log.write(&report)?;
+        Ok(report)
+    }
+
+    /// Gradients of a step, inner attack included.
+    fn gradients(
+        &self,
+        indices: &[usize],
+        labels: &[usize],
+        epoch: usize,
+        warmup: Option<&Warmup>,
+        solver_steps: usize,
+    ) -> Result<StepGradients, TrainError> {
+        let seed = epoch_seed(self.plan.seed, epoch);
+        let options = |pass: Pass| StepOptions {
+            warmup_layers: warmup.map(|warmup| warmup.layers),
+            solver_steps: Some(solver_steps),
+            mask: self.mask(indices, seed, pass),
+            jacobian: match pass {
+                Pass::Clean => None,
+                Pass::Main => self.jacobian(indices, epoch, warmup),
+            },
+        };
+        let clean = self.images(indices, Some(epoch));
+        let objective = CrossEntropy { labels: labels.to_vec() };
+        let adversary = self.plan.config.adversary.as_ref().filter(|_| warmup.is_none());
+        let Some(adversary) = adversary else {
+            return Ok(self.pass(&clean, &objective, &options(Pass::Main))?);
+        };
+        let images = self.perturbed(adversary, &clean, labels, indices, seed)?;
+        Ok(match adversary.kind {
+            AdversaryKind::Pgd => self.pass(&images, &objective, &options(Pass::Main))?,
+            AdversaryKind::Trades => trades_gradients(
+                &*self.model,
+                labels,
+                adversary.beta(),
+                &|objective| self.pass(&clean, objective, &options(Pass::Clean)),
+                &|objective| self.pass(&images, objective, &options(Pass::Main)),
+            )?,
+        })
+    }
+
+    /// One pass through the model and back.
+    fn pass(
+        &self,
+        images: &Images,
+        objective: &dyn Objective,
+        options: &StepOptions,
+    ) -> Result<StepGradients, UnsupportedCell> {
+        self.model.training_pass(self.deployment(), options, images, objective, &self.counter)
+    }
+
+    /// Dropout masks: for each example and channel 0 with probability p, 1/(1 − p) otherwise.
+    fn mask(&self, indices: &[usize], seed: u64, pass: Pass) -> Option<Mask> {
+        let rate = self.plan.metadata.architecture.dropout();
+        if rate == 0.0 {
+            return None;
+        }
+        let dim = self.model.mask_dim();
+        let kept = (1.0 / (1.0 - rate)) as f32;
+        let factors = indices.iter().flat_map(|&index| {
+            let mut rng = ExampleRng::new(seed, "dropout", index, pass as usize);
+            (0..dim).map(move |_| if rng.unit() < rate { 0.0 } else { kept })
+        });
+        Some(from_vec(factors.collect(), [indices.len(), dim], &self.device))
+    }
+
+    /// Whether a step is regularised: drawn by its number.
+    fn is_regularised(&self, number: usize, epoch: usize, warmup: Option<&Warmup>) -> bool {
+        let Some(settings) = &self.plan.config.jacobian else { return false };
+        let drawn = ExampleRng::new(self.plan.seed, "jacobian step", number, 0).unit() < settings.frequency;
+        drawn && warmup.is_none() && settings.epochs.is_none_or(|epochs| epoch < epochs)
+    }
+
+    fn jacobian(&self, indices: &[usize], epoch: usize, warmup: Option<&Warmup>) -> Option<JacobianTerm> {
+        let settings = self.plan.config.jacobian.as_ref()?;
+        if !self.is_regularised(self.progress.step, epoch, warmup) {
+            return None;
+        }
+        let seed = epoch_seed(self.plan.seed, epoch);
+        Some(JacobianTerm::draw(
+            settings.weight,
+            settings.probes,
+            indices,
+            self.state_dim(),
+            seed,
+            &self.device,
+        ))
+    }
+
+    /// The forward solver's budget in a step: drawn by its number, if the recipe says so.
+    fn solver_steps(&self, number: usize, epoch: usize, warmup: Option<&Warmup>) -> usize {
+        match self.plan.config.random_budget {
+            Some(RandomBudget { steps: [least, greatest], only_with_jacobian })
+                if !only_with_jacobian || self.is_regularised(number, epoch, warmup) =>
+            {
+                let mut rng = ExampleRng::new(self.plan.seed, "solver budget", number, 0);
+                least + rng.below(greatest - least + 1)
+            }
+            _ => self.deployment().solver.steps,
+        }
+    }
+
+    /// Length of a state; 0 for a network without one.
+    fn state_dim(&self) -> usize {
+        self.model.equilibrium().map_or(0, |model| model.state_dim())
+    }
+
+    /// What the inner attack makes of a batch. It meets the model as it is used: running statistics, no dropout.
+    fn perturbed(
+        &self,
+        adversary: &Adversary,
+        images: &Images,
+        labels: &[usize],
+        indices: &[usize],
+        seed: u64,
+    ) -> Result<Images, TrainError> {
+        if adversary.kind == AdversaryKind::Pgd {
+            return self.pgd(adversary, images, labels, indices, seed);
+        }
+        let budget = adversary.budget().map_err(|error| TrainConfigError(error.to_string()))?;
+        let deployment = self.deployment();
+        let estimator = adversary.gradient.as_ref().unwrap_or(&deployment.training_gradient);
+        let victim = self.model.victim(deployment, Readout::final_state(), estimator.clone());
+        let noise = Noise::new(seed, "trades start", 0).normal(indices, self.plan.data.shape, &self.device);
+        let start = images.clone() + noise * TRADES_START;
+        let divergence = KlFrom { reference: victim.logits(images) };
+        Ok(Pgd::new(adversary.pgd())?.ascend(&*victim, images, &budget, &start, &divergence))
+    }
+
+    /// PGD on the cross-entropy: the inner attack of PGD-AT, and the yardstick of every development split.
+    fn pgd(
+        &self,
+        adversary: &Adversary,
+        images: &Images,
+        labels: &[usize],
+        indices: &[usize],
+        seed: u64,
+    ) -> Result<Images, TrainError> {
+        let budget = adversary.budget().map_err(|error| TrainConfigError(error.to_string()))?;
+        let deployment = self.deployment();
+        let estimator = adversary.gradient.as_ref().unwrap_or(&deployment.training_gradient);
+        let victim = self.model.victim(deployment, Readout::final_state(), estimator.clone());
+        let examples = Examples { images, labels, indices, seed, start: 0 };
+        Ok(Pgd::new(adversary.pgd())?.run(&*victim, &examples, &budget).images)
+    }
+
+    /// Ends an epoch: evaluates on the development split, keeps the model if it is the best so far, and writes the
+    /// log.
+    pub fn close_epoch(&mut self, epoch: usize, seconds: f64) -> Result<EpochReport, TrainError> {
+        let sums = std::mem::take(&mut self.progress.epoch);
+        let development = self.develop()?;
+        if let Some((clean, robust)) = development {
+            let correct = robust.unwrap_or(clean);
+            if self.progress.best.is_none_or(|best| correct > best.correct) {
+                self.progress.best = Some(Best { epoch: epoch + 1, correct });
+                self.model_file().write(&self.plan.folder.join("best.safetensors"))?;
+            }
+        }
+        if self.plan.config.keep_every.is_some_and(|every| (epoch + 1).is_multiple_of(every)) {
+            let name = format!("epoch-{:03}.safetensors", epoch + 1);
+            self.model_file().write(&self.plan.folder.join(name))?;
+        }
+        let share = |correct: usize| correct as f64 / self.plan.config.development as f64;
+        let mean = |sum: f64, count: usize| (count > 0).then(|| sum / count as f64);
+        let report = EpochReport {
+            epoch: epoch + 1,
+            step: Some(self.progress.step),
+            loss: sums.loss / sums.seen as f64,
+            accuracy: sums.correct as f64 / sums.seen as f64,
+            learning_rate: self.learning_rate(self.progress.step - 1),
+            gradient_norm: sums.gradient_norm / sums.steps as f64,
+            jacobian: mean(sums.jacobian, sums.regularised),
+            residual: mean(sums.residual, sums.solved),
+            development_accuracy: development.map(|(clean, _)| share(clean)),
+            development_robust_accuracy: development.and_then(|(_, robust)| robust.map(share)),
+            best_epoch: self.progress.best.map(|best| best.epoch),
+            seconds,
+        };
+        self.progress.history.push(report);
+        write_epochs(&self.plan.folder, &self.progress.history)?;
+        Ok(report)
+    }
+
+    /// Examples of the development split that are classified correctly: clean, and under attack in adversarial
+    /// training. `None` without a split.
+    fn develop(&self) -> Result<Option<(usize, Option<usize>)>, TrainError> {
+        let config = &self.plan.config;
+        if config.development == 0 {
+            return Ok(None);
+        }
+        let deployment = self.deployment();
+        let estimator = deployment.training_gradient.clone();
+        let victim = self.model.victim(deployment, Readout::final_state(), estimator);
+        let held_out: Vec<usize> = (self.training_count()..self.plan.data.len()).collect();
+        let (mut clean, mut robust) = (0, 0);
+        for indices in held_out.chunks(config.batch_size) {
+            let labels = self.labels(indices);
+            let correct = |images: &Images| {
+                let found = predictions(&victim.logits(images));
+                found.iter().zip(&labels).filter(|(found, label)| **found == Some(**label)).count()
+            };
+            let images = self.images(indices, None);
+            clean += correct(&images);
+            if let Some(adversary) = &config.adversary {
+                robust += correct(&self.pgd(adversary, &images, &labels, indices, self.plan.seed)?);
+            }
+        }
+        Ok(Some((clean, config.adversary.as_ref().map(|_| robust))))
+    }
+
+    pub fn model_file(&self) -> ModelFile {
+        let (step, epoch) = (self.progress.step, self.progress.step / self.steps_per_epoch());
+        ModelFile { metadata: self.plan.trained_metadata(step, epoch), model: self.model.clone() }
+    }
+
+    pub fn checkpoint(&self) -> Result<(), TrainError> {
+        Ok(checkpoint::write(&self.plan.folder, &self.model_file(), &self.optimizer, &self.progress)?)
+    }
+
+    pub fn outcome(self, complete: bool) -> Outcome {
+        let model = self.model_file();
+        Outcome { model, history: self.progress.history, best: self.progress.best, complete }
+    }
+}
+
+fn build_optimizer(config: &OptimizerConfig) -> ModuleOptimizer {
+    let decay = |rate: f64| (rate > 0.0).then(|| WeightDecayConfig::new(rate as f32));
+    match *config {
+        OptimizerConfig::Adam { weight_decay, .. } => {
+            AdamConfig::new().with_epsilon(1e-8).with_weight_decay(decay(weight_decay)).init()
+        }
+        OptimizerConfig::Sgd { weight_decay, momentum, .. } => {
+            let momentum = MomentumConfig::new().with_momentum(momentum).with_dampening(0.0);
+            SgdConfig::new().with_momentum(Some(momentum)).with_weight_decay(decay(weight_decay)).init()
+        }
+    }
+}
