@@ -2,11 +2,11 @@
 //!
 //! There is one readout and one gradient, and the gradient is the true one.
 
+use crate::model::feedforward::Feedforward;
+use crate::model::layers::Phase;
 use equipoise_attack::attack::{Classifier, Question, ValueAndGradient, WhiteBox};
 use equipoise_attack::batch::Logits;
 use equipoise_attack::loss::Objective;
-use crate::model::feedforward::Feedforward;
-use crate::model::layers::Phase;
 
 /// A baseline under attack.
 #[derive(Debug)]

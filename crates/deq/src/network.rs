@@ -5,7 +5,6 @@
 
 use std::fmt;
 
-use equipoise_attack::attack::WhiteBox;
 use crate::feedforward::FeedforwardVictim;
 use crate::gradient::Estimator;
 use crate::model::cell::Cell;
@@ -14,6 +13,7 @@ use crate::model::equilibrium::Equilibrium;
 use crate::model::feedforward::Feedforward;
 use crate::readout::Readout;
 use crate::victim::{Deployment, Victim};
+use equipoise_attack::attack::WhiteBox;
 
 /// A network that is used and not trained.
 pub trait Network: fmt::Debug + Sync {

@@ -10,14 +10,14 @@ mod file;
 
 use burn::tensor::{Device, Tensor};
 
-use equipoise_attack::batch::{Images, Logits, Values, from_vec, select};
 use crate::gradient::{Estimator, SpecError, parse_list};
-use equipoise_attack::loss::CrossEntropy;
 use crate::model::equilibrium::Equilibrium;
 use crate::readout::Readout;
 use crate::solve::StopScope;
 use crate::state::State;
 use crate::victim::{Deployment, Victim};
+use equipoise_attack::batch::{Images, Logits, Values, from_vec, select};
+use equipoise_attack::loss::CrossEntropy;
 
 pub use file::{TraceError, read_input, trace_file};
 

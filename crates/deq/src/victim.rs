@@ -6,15 +6,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use equipoise_attack::attack::{Classifier, Question, ValueAndGradient, WarmStart, WhiteBox};
-use equipoise_attack::batch::{Images, Logits};
 use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved};
-use equipoise_attack::loss::Objective;
 use crate::model::cell::{BoundCell, Counted};
 use crate::model::equilibrium::{Equilibrium, ToImages};
 use crate::readout::{Readout, Tail};
 use crate::solve::{Keep, SolverConfig, SolverError, StateChoice, Trajectory, solve_keeping};
 use crate::state::{Injection, State};
+use equipoise_attack::attack::{Classifier, Question, ValueAndGradient, WarmStart, WhiteBox};
+use equipoise_attack::batch::{Images, Logits};
+use equipoise_attack::loss::Objective;
 use equipoise_attack::work::{Work, WorkCounter};
 
 /// How a DEQ is used: what its model file holds beside the weights.

@@ -18,6 +18,7 @@ use equipoise::problems::{LinearCell, linear_deq};
 use equipoise::random::Key;
 use equipoise::readout::Readout;
 use equipoise::solve::SolverConfig;
+use equipoise::state::State;
 use equipoise::victim::{Deployment, Victim};
 
 const COUNT: usize = 24;
@@ -106,7 +107,7 @@ fn keeps(victim: &dyn WhiteBox, images: &Images, labels: &[usize]) -> bool {
     let objective = CrossEntropy { labels: labels.to_vec() };
     let keys = Key::first(0, "test", &(0..labels.len()).collect::<Vec<_>>());
     victim.differentiate_from(&Question { images, keys: &keys }, &objective, &mut carried);
-    carried.rows().is_some()
+    carried.rows::<State>().is_some()
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use equipoise_deq::architecture::Architecture;
 use equipoise_attack::attack::{Budget, Norm, PgdConfig, PgdLoss};
+use equipoise_deq::architecture::Architecture;
 use equipoise_deq::gradient::Estimator;
 use equipoise_deq::model::limits::MAX_SIDE;
 use equipoise_deq::solve::{MAX_STEPS, SolverConfig};

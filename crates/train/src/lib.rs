@@ -15,14 +15,14 @@ mod run;
 mod trades;
 mod trainer;
 
-pub use equipoise_deq::training_pass::{
-    JacobianGradients, JacobianTerm, StepGradients, StepOptions, UnsupportedCell, feedforward_gradients,
-    gradients,
-};
 pub use checkpoint::{CheckpointError, Progress};
 pub use config::{
     Adversary, AdversaryKind, Augment, EarlyStopping, JacobianRegularisation, OptimizerConfig, RandomBudget,
     Schedule, TrainConfig, TrainConfigError, Warmup,
+};
+pub use equipoise_deq::training_pass::{
+    JacobianGradients, JacobianTerm, StepGradients, StepOptions, UnsupportedCell, feedforward_gradients,
+    gradients,
 };
 pub use trades::{TradesPass, trades_gradients};
 pub use trainer::{

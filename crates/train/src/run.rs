@@ -15,17 +15,17 @@ use super::log::{StepLog, write_epochs};
 use super::order::epoch_seed;
 use super::trades::trades_gradients;
 use super::trainer::{Best, EpochReport, Initial, Observer, Outcome, Plan, StepReport, Sums, TrainError};
-use equipoise_deq::architecture::Model;
 use equipoise_attack::attack::{Attack, Examples, Noise, Pgd};
 use equipoise_attack::batch::{Images, from_vec, predictions, to_vec};
-use equipoise_deq::checkpoint::ModelFile;
 use equipoise_attack::loss::{CrossEntropy, KlFrom, Objective};
-use equipoise_deq::model::cell::Mask;
 use equipoise_attack::random::ExampleRng;
+use equipoise_attack::work::WorkCounter;
+use equipoise_deq::architecture::Model;
+use equipoise_deq::checkpoint::ModelFile;
+use equipoise_deq::model::cell::Mask;
 use equipoise_deq::readout::Readout;
 use equipoise_deq::training_pass::{JacobianTerm, StepGradients, StepOptions, UnsupportedCell};
 use equipoise_deq::victim::Deployment;
-use equipoise_attack::work::WorkCounter;
 
 /// A run under way.
 pub(super) struct Run<'a> {

@@ -8,9 +8,9 @@
 
 use std::cell::RefCell;
 
-use equipoise_deq::architecture::Model;
 use equipoise_attack::batch::{Logits, Values};
 use equipoise_attack::loss::{CrossEntropy, KlFrom, Objective, TradesClean};
+use equipoise_deq::architecture::Model;
 use equipoise_deq::training_pass::{StepGradients, UnsupportedCell};
 
 /// One of the two passes: its gradients for an objective.

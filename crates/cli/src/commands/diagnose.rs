@@ -193,7 +193,8 @@ fn adversarial(
     let Settings { budget, batch_size, .. } = settings;
     let watch = Watch::new(&patient.name, setup);
     let saved = read_adversarial(path)?;
-    let images = saved.verify(&*judge, (&patient.hash, &readout.to_string()), points, budget, *batch_size, &watch)?;
+    let images =
+        saved.verify(&*judge, (&patient.hash, &readout.to_string()), points, budget, *batch_size, &watch)?;
     Ok(Adversarial { images, path: path.to_owned(), hash: files::sha256(path)? })
 }
 

@@ -5,8 +5,6 @@ use std::any::Any;
 use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 
-use equipoise_attack::batch::Images;
-use equipoise_attack::loss::Objective;
 use crate::model::cell::Cell;
 use crate::model::deq::{Deq, Head, Stem};
 use crate::model::feedforward::Feedforward;
@@ -18,6 +16,8 @@ use crate::model::state_dict::{
 use crate::network::Network;
 use crate::training_pass::{StepGradients, StepOptions, UnsupportedCell, feedforward_gradients, gradients};
 use crate::victim::Deployment;
+use equipoise_attack::batch::Images;
+use equipoise_attack::loss::Objective;
 use equipoise_attack::work::WorkCounter;
 
 /// A model of any architecture.

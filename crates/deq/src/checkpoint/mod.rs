@@ -16,7 +16,7 @@ pub use configuration::Configuration;
 pub use export::{export_pytorch, export_safetensors};
 pub use foreign::Kind;
 pub use import::{ImportError, ImportOptions, Imported, Normalise, import};
-pub use model_file::{FORMAT_VERSION, Metadata, ModelFile, ModelFileError};
 pub(crate) use model_file::io_error;
 pub use model_file::write_atomically;
+pub use model_file::{FORMAT_VERSION, Metadata, ModelFile, ModelFileError};
 pub use tensors::{Element, RawTensor, Tensors, read as read_checkpoint};

@@ -12,9 +12,9 @@ use super::{
     Cotangents, Estimator, EstimatorError, EstimatorKind, GradientEstimator, Reading, Setting, SharedPass,
     Solved, Spec, SpecError, check_state,
 };
-use equipoise_attack::batch;
 use crate::solve::{SolverConfig, StateChoice};
 use crate::state::State;
+use equipoise_attack::batch;
 use equipoise_attack::work::Work;
 
 pub(super) const KIND: EstimatorKind =

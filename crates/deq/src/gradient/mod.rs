@@ -16,7 +16,7 @@
 //! | [`joint`](Estimator::joint) | for the mean of its members' logits, when all its members are | the same |
 //!
 //! Each is a [`GradientEstimator`] in a file of its own, which knows its specification, its cost and its way back, and has
-//! a line in the table of `registry.rs`. In another crate it is that file and a [`register!`](crate::register).
+//! a line in the table of `registry.rs`. In another crate it is that file and a [`register!`](equipoise_attack::register).
 
 mod adjoint;
 mod aimed;

@@ -5,7 +5,7 @@ use equipoise_attack::registry::{Named, Unknown, named};
 
 /// A kind of estimator: how its specification begins, looks, and is read.
 ///
-/// [`register!`](crate::register) makes a kind of another crate known wherever an estimator is read.
+/// [`register!`](equipoise_attack::register) makes a kind of another crate known wherever an estimator is read.
 #[derive(Debug, Clone, Copy)]
 pub struct EstimatorKind {
     /// What specifications begin with, up to a colon or a parenthesis.

@@ -2,11 +2,11 @@
 
 use burn::optim::GradientsParams;
 
-use equipoise_attack::loss::Objective;
 use crate::model::cell::{BoundCell, Linearization};
 use crate::readout::{ReadHead, Reading, Readout, Tail, damped};
 use crate::solve::{SolverConfig, StateChoice, Trajectory};
 use crate::state::{Injection, State};
+use equipoise_attack::loss::Objective;
 
 /// A solved batch, and how losses are read from states.
 pub struct Solved<'a> {

@@ -4,11 +4,11 @@ use super::{
     Cotangents, Estimator, EstimatorError, EstimatorKind, GradientEstimator, OneState, PullBack, Read,
     ReadHead, Reading, Setting, Solved, Spec, SpecError, check_state, pull_back_reads,
 };
-use equipoise_attack::loss::Objective;
 use crate::model::cell::{BoundCell, Linearization};
 use crate::readout::{Readout, Tail, damped};
 use crate::solve::{SolverConfig, StateChoice};
 use crate::state::State;
+use equipoise_attack::loss::Objective;
 use equipoise_attack::work::Work;
 
 pub(super) const KIND: EstimatorKind =

@@ -10,8 +10,8 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
 use super::parameters::accumulate_module;
-use equipoise_attack::batch;
 use crate::state::{Injection, State};
+use equipoise_attack::batch;
 use equipoise_attack::work::WorkCounter;
 
 /// One layer f(z; x), the same at every depth.

@@ -6,8 +6,8 @@
 use super::cell::{BoundCell, Cell};
 use super::deq::{Deq, Head, Stem};
 use super::layers::Phase;
-use equipoise_attack::batch::{Images, Logits};
 use crate::state::{Injection, State};
+use equipoise_attack::batch::{Images, Logits};
 
 /// From a cotangent u of the injection to uᵀ ∂injection/∂images.
 pub type ToImages<'a> = Box<dyn FnOnce(Injection) -> Images + 'a>;

@@ -5,9 +5,9 @@ use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use equipoise_kernels::{BiasedConv, NormedConv, Statistics};
 
-use equipoise_attack::batch::{from_vec, to_vec};
 use crate::model::layers::{BatchMoments, BatchNorm, Conv2d, Layer};
 use crate::model::parameters::accumulate;
+use equipoise_attack::batch::{from_vec, to_vec};
 
 /// The convolution and the normalisation that a sequence begins with.
 pub fn normed(layers: &[Layer]) -> (&Conv2d, &BatchNorm) {

@@ -1,9 +1,9 @@
 //! `ensemble-states`: the head sees the mean of all iterates and the final state.
 
 use super::{ReadHead, ReadState, Reading, Readout, ReadoutKind, StateReadout, all_states, nothing};
+use crate::state::State;
 use equipoise_attack::batch::Logits;
 use equipoise_attack::loss::Objective;
-use crate::state::State;
 
 pub(super) const KIND: ReadoutKind = ReadoutKind {
     name: "ensemble-states",

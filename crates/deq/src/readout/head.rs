@@ -1,8 +1,8 @@
 //! Reading a loss from states through the head, with the derivative there.
 
+use crate::state::State;
 use equipoise_attack::batch::{Logits, Values};
 use equipoise_attack::loss::Objective;
-use crate::state::State;
 
 /// A loss that was read.
 #[derive(Debug, Clone)]

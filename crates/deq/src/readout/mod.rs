@@ -5,7 +5,7 @@
 //!
 //! A readout is a [`StateReadout`]: it names the states that it reads, makes logits of them, and pulls a loss behind it
 //! back to each of them. A new one is a file beside these and a line in the table of `registry.rs`; in another crate it is
-//! that file and a [`register!`](crate::register).
+//! that file and a [`register!`](equipoise_attack::register).
 
 mod early;
 mod ensemble_logits;
@@ -26,11 +26,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use equipoise_attack::batch::Logits;
-use equipoise_attack::loss::Objective;
 use crate::model::cell::FixedPointMap;
 use crate::solve::{StateChoice, Trajectory};
 use crate::state::State;
+use equipoise_attack::batch::Logits;
+use equipoise_attack::loss::Objective;
 
 /// A state that a readout reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

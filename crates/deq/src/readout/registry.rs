@@ -7,7 +7,7 @@ use equipoise_attack::registry::{Named, Unknown, named};
 
 /// A kind of readout: how its specification begins, looks, and is read.
 ///
-/// [`register!`](crate::register) makes a kind of another crate known wherever a readout is read.
+/// [`register!`](equipoise_attack::register) makes a kind of another crate known wherever a readout is read.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadoutKind {
     /// What specifications begin with, up to a parenthesis.

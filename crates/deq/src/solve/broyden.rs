@@ -216,8 +216,8 @@ impl Reverse for Backwards {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use equipoise_attack::batch::from_vec;
     use burn::tensor::{Device, Tensor};
+    use equipoise_attack::batch::from_vec;
 
     /// A few steps on a linear map, both ways.
     #[test]

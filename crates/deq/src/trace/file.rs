@@ -9,8 +9,8 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::{Trace, TraceOptions, trace};
 use crate::architecture::Architecture;
-use equipoise_attack::batch::{Images, from_vec, to_vec};
 use crate::checkpoint::{Kind, ModelFile, ModelFileError, io_error, write_atomically};
+use equipoise_attack::batch::{Images, from_vec, to_vec};
 
 /// Why a trace cannot be made.
 #[derive(Debug, thiserror::Error)]

@@ -8,9 +8,9 @@
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 
-use equipoise_attack::batch::{from_vec, to_vec};
 use crate::model::cell::{Cell, Mask};
 use crate::model::parameters::accumulate_module;
+use equipoise_attack::batch::{from_vec, to_vec};
 use equipoise_attack::random::ExampleRng;
 
 /// Jacobian regularisation of one step.

@@ -7,9 +7,7 @@ mod jacobian;
 
 use burn::optim::GradientsParams;
 
-use equipoise_attack::batch::{Images, Logits, Values};
 use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved, pull_back_from};
-use equipoise_attack::loss::Objective;
 use crate::model::cell::{Cell, Counted, Mask};
 use crate::model::deq::{Deq, Head, Stem};
 use crate::model::feedforward::Feedforward;
@@ -19,6 +17,8 @@ use crate::readout::{Readout, Tail};
 use crate::solve::{Keep, SolverConfig, StateChoice, Trajectory};
 use crate::state::State;
 use crate::victim::{Deployment, forward_bound};
+use equipoise_attack::batch::{Images, Logits, Values};
+use equipoise_attack::loss::Objective;
 use equipoise_attack::work::WorkCounter;
 pub use jacobian::{JacobianGradients, JacobianTerm};
 

@@ -93,10 +93,7 @@ fn saved_images_are_verified_before_they_are_used() {
     refused(verify(linear, "model", "early(2)", &good, EPS, 7), "deployed with early(2)");
     refused(verify(linear, "model", "final", &good, 0.03, 7), "within linf of 0.03");
     refused(verify(linear, "model", "final", &some(&[5], 500, 0), EPS, 7), "image 1505");
-    refused(
-        verify(linear, "model", "final", &some(&[5], 0, 1), EPS, 7),
-        "image 1005 has label",
-    );
+    refused(verify(linear, "model", "final", &some(&[5], 0, 1), EPS, 7), "image 1005 has label");
     refused(
         verify(linear, "model", "final", &some(&[0, 5], 0, 0), EPS, 7).and_then(|_| {
             // Image 1000 under the name of 1001.

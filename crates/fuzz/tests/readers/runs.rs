@@ -115,8 +115,7 @@ fuzz!(saved_adversarial_images, 1000, {
         let saved = read_adversarial(folder.join("adversarial.safetensors"));
         let saved = saved.map_err(|error| error.to_string())?;
         let victim = victim(&*evaluation.model, &evaluation.deployment);
-        let verified =
-            saved.verify(&victim, ("model", "final"), &evaluation.points, &budget, 4, &Quiet);
+        let verified = saved.verify(&victim, ("model", "final"), &evaluation.points, &budget, 4, &Quiet);
         verified.map(drop).map_err(|error| error.to_string())
     })
 });

@@ -8,10 +8,10 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, activation};
 
 use super::config::MdeqConfig;
-use equipoise_attack::batch;
 use crate::model::init::{Init, Law};
 use crate::model::layers::{GroupNorm, GroupNormTape, Kernel, WeightNormConv2d};
 use crate::model::parameters::accumulate;
+use equipoise_attack::batch;
 
 /// One residual block of C channels, E·C inside.
 #[derive(Module, Debug)]

@@ -11,12 +11,12 @@ use super::block::{Block, BlockCotangents, BlockTape, BoundBlock};
 use super::config::MdeqConfig;
 use super::fused;
 use super::fusion::{FusePath, PathTape, PostFuse, PostTape};
-use equipoise_attack::batch;
 use crate::model::cell::{BoundCell, Cell, FixedPointMap, Linearization, Mask};
 use crate::model::init::Init;
 use crate::model::layers::Kernel;
 use crate::model::prepared::Prepared;
 use crate::state::{Injection, Layout, State};
+use equipoise_attack::batch;
 
 /// A branch: its blocks, of which there is one.
 #[derive(Module, Debug)]

@@ -16,13 +16,13 @@ use equipoise_kernels::{
 use super::block::{Block, fold_gradient};
 use super::cell::MdeqCell;
 use super::fusion::{ConvNorm, FusePath};
-use equipoise_attack::batch::{self, from_vec, to_vec};
-use equipoise_attack::cpu::{numbers_of, plain};
 use crate::model::cell::{BoundCell, FixedPointMap, Linearization, Mask};
 use crate::model::layers::{Conv2d, GroupNorm, WeightNormConv2d};
 use crate::model::parameters::accumulate;
 use crate::model::prepared::Prepared;
 use crate::state::{Injection, State};
+use equipoise_attack::batch::{self, from_vec, to_vec};
+use equipoise_attack::cpu::{numbers_of, plain};
 
 /// What is made from a cell's parameters.
 #[derive(Debug)]

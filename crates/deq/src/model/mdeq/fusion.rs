@@ -11,10 +11,10 @@ use burn::tensor::{Tensor, activation};
 
 use super::block::{affine_gradient, fold_gradient, relu_vjp};
 use super::config::MdeqConfig;
-use equipoise_attack::batch;
 use crate::model::init::{Init, Law};
 use crate::model::layers::{Conv2d, GroupNorm, GroupNormTape, Kernel, WeightNormConv2d};
 use crate::model::parameters::accumulate;
+use equipoise_attack::batch;
 
 /// Convolution and group normalisation.
 #[derive(Module, Debug)]

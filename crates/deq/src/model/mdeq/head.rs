@@ -9,8 +9,6 @@ use burn::tensor::{Tensor, activation};
 use equipoise_kernels::{BiasedConv, BottleneckParameters, Head as Kernels, HeadParameters, HeadPass};
 
 use super::config::MdeqConfig;
-use equipoise_attack::batch::{Logits, from_vec, to_vec};
-use equipoise_attack::cpu::{numbers_of, plain};
 use crate::model::deq::{Head, HeadPullBack, HeadTrainingPullBack};
 use crate::model::init::{Init, Law};
 use crate::model::layers::{BatchMoments, BatchNorm, Conv2d, Dense, Layer, Phase, conv_bn_relu, sequence};
@@ -18,6 +16,8 @@ use crate::model::normed::{accumulate_gradients, folded, normed, note_statistics
 use crate::model::parameters::accumulate;
 use crate::model::prepared::{Prepared, parameters};
 use crate::state::Layout;
+use equipoise_attack::batch::{Logits, from_vec, to_vec};
+use equipoise_attack::cpu::{numbers_of, plain};
 
 /// Expansion of the bottleneck's output channels.
 const EXPANSION: usize = 4;

@@ -9,14 +9,14 @@ use burn::tensor::Tensor;
 use equipoise_kernels::{Stem as Kernels, StemConv, StemParameters, StemPass};
 
 use super::config::MdeqConfig;
-use equipoise_attack::batch::{Images, from_vec, to_vec};
-use equipoise_attack::cpu::{numbers_of, plain};
 use crate::model::deq::{Stem, StemPullBack, StemTrainingPullBack};
 use crate::model::init::{Init, Law};
 use crate::model::layers::{BatchMoments, BatchNorm, Conv2d, Layer, Phase, conv_bn_relu, sequence};
 use crate::model::normalisation::{Normalisation, normalised};
 use crate::model::normed::{accumulate_gradients, folded, normed, note_statistics, plain_numbers};
 use crate::model::prepared::{Prepared, parameters};
+use equipoise_attack::batch::{Images, from_vec, to_vec};
+use equipoise_attack::cpu::{numbers_of, plain};
 
 /// Two 3×3 convolutions, each halving the resolution if the configuration says so, and a 1×1 convolution.
 #[derive(Module, Debug)]

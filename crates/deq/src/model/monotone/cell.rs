@@ -8,12 +8,12 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, activation};
 
 use super::MonotoneConfig;
-use equipoise_attack::batch::select;
 use crate::model::cell::{BoundCell, Cell, FixedPointMap, Linearization, Mask};
 use crate::model::init::{Init, Law};
 use crate::model::layers::products;
 use crate::model::parameters::accumulate;
 use crate::state::{Injection, State};
+use equipoise_attack::batch::select;
 
 /// The cell of a monotone DEQ.
 #[derive(Module, Debug)]

@@ -1,0 +1,134 @@
+//! A model behind a readout, as it is to be attacked: which gradients fit it, and what a question costs.
+
+use crate::attack::Norm;
+use crate::gradient::{Estimator, EstimatorError, Setting, parse_list};
+use crate::network::Network;
+use crate::readout::{ReadState, Readout, Tail};
+use crate::solve::StateChoice;
+use crate::victim::Deployment;
+
+/// Gradients beside the training gradient, which ready-made attacks use already, each once: those of a list, none of `none`,
+/// or without a list the usual ones: exact, unrolled from an early, a middle and the last iterate, all iterates together,
+/// and the two that follow the solver, which are the most expensive.
+///
+/// # Errors
+///
+/// Says what cannot be read, or what the solver does not have.
+pub fn other_gradients(list: Option<&str>, deployment: &Deployment) -> Result<Vec<Estimator>, String> {
+    let usual = usual_gradients(deployment.solver.steps);
+    let given = match list.unwrap_or(&usual).trim() {
+        "none" => Vec::new(),
+        list => parse_list(list).map_err(|error| error.to_string())?,
+    };
+    let mut estimators: Vec<Estimator> = Vec::new();
+    for estimator in given {
+        estimator.check(&deployment.solver).map_err(|error| error.to_string())?;
+        if estimator != deployment.training_gradient && !estimators.contains(&estimator) {
+            estimators.push(estimator);
+        }
+    }
+    Ok(estimators)
+}
+
+fn usual_gradients(steps: usize) -> String {
+    let mut states = vec![steps.div_ceil(4), steps.div_ceil(2), steps];
+    states.dedup();
+    let mut list = vec!["exact".to_owned()];
+    list.extend(states.iter().map(|t| format!("unrolled:state={t},lead=1,steps=4")));
+    list.push(format!("ensemble(unrolled:state=1..{steps},lead=1,steps=0)"));
+    list.extend(["adjoint".to_owned(), "through-solver".to_owned()]);
+    list.join(",")
+}
+
+/// A model as it is to be attacked.
+#[derive(Debug, Clone)]
+pub struct Subject<'a> {
+    /// The model.
+    pub model: &'a dyn Network,
+    /// How it is deployed.
+    pub deployment: &'a Deployment,
+    /// The readout under attack.
+    pub readout: Readout,
+    /// Number of classes.
+    pub classes: usize,
+    /// Norm of the budget.
+    pub norm: Norm,
+}
+
+impl Subject<'_> {
+    pub(super) fn is_equilibrium(&self) -> bool {
+        self.model.equilibrium().is_some()
+    }
+
+    /// Whether the solver has what the estimator follows.
+    pub(super) fn check(&self, estimator: &Estimator) -> Result<(), EstimatorError> {
+        if self.is_equilibrium() { estimator.check(&self.deployment.solver) } else { Ok(()) }
+    }
+
+    /// T.
+    fn steps(&self) -> usize {
+        self.deployment.solver.steps
+    }
+
+    /// Cell evaluations and vector-Jacobian products of one question for value and gradient, or, without an estimator,
+    /// for logits: where no example stops early and the last iterate is the best, as a rule.
+    pub fn work(&self, estimator: Option<&Estimator>) -> f64 {
+        if !self.is_equilibrium() {
+            return if estimator.is_some() { 3.0 } else { 1.0 };
+        }
+        let (steps, tail) = (self.steps(), self.deployment.tail);
+        let reading = if self.readout.reads_final(steps) { tail.applications() } else { 0 };
+        let each = self.deployment.solver.method.evaluations_per_step();
+        let Some(estimator) = estimator else {
+            return (1 + self.readout.steps(steps) * each + reading) as f64;
+        };
+        let own = if estimator.reads(&self.readout, &tail) { 0 } else { reading };
+        let backward = &self.deployment.backward;
+        let beyond = estimator.work(&Setting { steps, tail, backward, readout: &self.readout });
+        (1 + steps * each + own) as f64 + beyond.total() as f64
+    }
+
+    /// The gradients beside the training gradient, in order, and whether each is worth an attack of nine targets.
+    pub(super) fn gradients(&self, others: &[Estimator]) -> Vec<(Estimator, bool)> {
+        if !self.is_equilibrium() {
+            return Vec::new();
+        }
+        let steps = self.steps();
+        let quarter = |k: usize| (steps * k).div_ceil(4);
+        let at = StateChoice::At;
+        let unrolled = |state, steps| Estimator::unrolled(state, Tail { steps, ..Tail::EXACT });
+        let adjoint = |t| Estimator::adjoint(at(t), 1.0);
+        let ensemble = |members: Vec<Estimator>| Estimator::ensemble(members).expect("a solve has states");
+        let mut matching = vec![Estimator::through_solver()];
+        let read = self.readout.states(steps);
+        if self.readout.averages_logits() {
+            let member = |read| match read {
+                ReadState::At(t) => unrolled(at(t), 0),
+                ReadState::Final => Estimator::unrolled(StateChoice::Best, self.deployment.tail),
+            };
+            let joint = Estimator::joint(read.into_iter().map(member).collect());
+            matching.push(joint.expect("unrolled gradients read one state each"));
+        } else if let [ReadState::At(t)] = read[..] {
+            matching.extend([unrolled(at(t), 0), adjoint(t)]);
+        }
+        let mut general =
+            vec![Estimator::exact(), unrolled(at(quarter(2)), 0), unrolled(StateChoice::Best, 9)];
+        general.extend((1..=4).map(|k| unrolled(at(quarter(k)), 4)));
+        general.extend((2..=4).map(|k| adjoint(quarter(k))));
+        let all_states = ensemble((1..=steps).map(|t| unrolled(at(t), 0)).collect());
+        general.push(all_states.clone());
+        general.push(ensemble((1..=steps).map(adjoint).collect()));
+        general.sort_by(|a, b| self.work(Some(a)).total_cmp(&self.work(Some(b))));
+        let long = |estimator: &Estimator| {
+            matching.contains(estimator) || *estimator == all_states || others.contains(estimator)
+        };
+        let mut all: Vec<(Estimator, bool)> = Vec::new();
+        for estimator in matching.iter().chain(&general).chain(others) {
+            let known = all.iter().any(|(known, _)| known == estimator);
+            if *estimator != self.deployment.training_gradient && !known {
+                all.push((estimator.clone(), long(estimator)));
+            }
+        }
+        all
+    }
+}
