@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::attack_victims::{Altered, Linear, honest, images, labels, zero};
 use crate::support::{Watch, assert_same, record_of, settings, timeless};
+use crate::victims::{Altered, Linear, honest, images, labels, zero};
 use equipoise::attack::{self, Budget, Norm, Step, WhiteBox};
 use equipoise::batch::{Images, Logits, select, to_vec};
 use equipoise::evaluate::{

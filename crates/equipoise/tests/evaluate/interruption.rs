@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::fs;
 use std::ops::ControlFlow;
 
-use crate::attack_victims::Linear;
 use crate::support::{Bench, VERIFYING, Watch, assert_same, cascade, entry, points, settings};
+use crate::victims::Linear;
 use equipoise::attack::{Classifier, Question, Step, ValueAndGradient, WhiteBox};
 use equipoise::batch::Logits;
 use equipoise::evaluate::{Cascade, Journal, Observer, Quiet, Settings, run};

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::attack_victims::Linear;
 use crate::support::{Bench, EPS, Watch, assert_same, cascade, entry, points, settings};
+use crate::victims::Linear;
 use equipoise::attack::{self, Budget, Norm};
 use equipoise::batch::to_vec;
 use equipoise::evaluate::{EvaluateError, Journal, JournalError, Outcome, Points, Quiet, Run, Settings, run};

@@ -1,8 +1,12 @@
 //! The evaluation cascade: a file for each thing that it promises.
 
-#[path = "../attack_victims/mod.rs"]
-mod attack_victims;
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/victims.rs"]
+mod victims;
+
 mod arms;
+mod autoattack_parity;
 mod interruption;
 mod journal;
 mod randomised;

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::Path;
 
-use crate::attack_victims::{Linear, SIZE};
 use crate::support::{Watch, assert_same, cascade, entry, points, settings};
+use crate::victims::{Linear, SIZE};
 use equipoise::attack::{Classifier, Expectation, Question, ValueAndGradient, WhiteBox};
 use equipoise::batch::{Images, Logits, from_vec, to_vec};
 use equipoise::evaluate::{Journal, Outcome, Quiet, Settings, run};

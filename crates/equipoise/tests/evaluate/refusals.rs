@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use crate::attack_victims::{Linear, SIZE, images};
 use crate::support::{cascade, entry, points, settings};
+use crate::victims::{Linear, SIZE, images};
 use equipoise::attack::{
     Attack, Attempt, Budget, Examples, Norm, Pgd, PgdConfig, Progress, Queries, Schedule, Search, WhiteBox,
 };

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::attack_victims::{Altered, zero};
 use crate::support::{Bench, EPS, settings};
+use crate::victims::{Altered, zero};
 use equipoise::attack::{Budget, Classifier, Norm};
 use equipoise::batch::{Images, Logits, from_vec, predictions, select, to_vec};
 use equipoise::evaluate::{Points, Quiet, SavedError, Verified, read_adversarial, save_adversarial};

@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::path::Path;
 
 use crate::arms::arms;
-use crate::attack_victims::{Altered, Linear, honest, zero};
 use crate::support::{Watch, assert_same, points, settings};
+use crate::victims::{Altered, Linear, honest, zero};
 use equipoise::attack::{Budget, Norm};
 use equipoise::batch::{Images, Logits};
 use equipoise::evaluate::{

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use crate::attack_victims::{Altered, Linear, honest, images, labels, zero};
+use crate::victims::{Altered, Linear, honest, images, labels, zero};
 use equipoise::attack::{self, Budget, Classifier, Norm, WhiteBox};
 use equipoise::batch::to_vec;
 use equipoise::evaluate::{

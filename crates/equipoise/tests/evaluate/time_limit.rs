@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::attack_victims::{Altered, Linear};
 use crate::support::{Watch, cascade, entry, points, settings};
+use crate::victims::{Altered, Linear};
 use equipoise::attack::{Budget, Norm};
 use equipoise::batch::{Images, Logits, to_vec};
 use equipoise::evaluate::{

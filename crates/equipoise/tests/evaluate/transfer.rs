@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::arms::arms;
-use crate::attack_victims::{Altered, Linear, honest, zero};
 use crate::support::{assert_same, points, record_of, settings};
+use crate::victims::{Altered, Linear, honest, zero};
 use equipoise::attack::{self, Attack};
 use equipoise::batch::{from_vec, to_vec};
 use equipoise::evaluate::{

@@ -1,7 +1,7 @@
 //! Verdicts that are known in closed form, victims that lie, logits that are not finite; the flags that follow.
 
-use crate::attack_victims::{Altered, Linear, SIZE, honest, zero};
 use crate::support::{Bench, assert_same, cascade, entry, points, settings, timeless};
+use crate::victims::{Altered, Linear, SIZE, honest, zero};
 use equipoise::attack::{self, Budget, Classifier, Norm, Question, WhiteBox};
 use equipoise::batch::{Images, Logits, from_vec, predictions, select, to_vec};
 use equipoise::checks;

@@ -1,7 +1,7 @@
 //! A record verified by the model, the data and the stored images: every edit is found.
 
-use crate::attack_victims::{Linear, images};
 use crate::support::{Bench, EPS, settings};
+use crate::victims::{Linear, images};
 use equipoise::attack::Classifier;
 use equipoise::batch::{Images, from_vec, predictions, to_vec};
 use equipoise::evaluate::{Outcome, Points, Quiet, SavedAdversarial, read_adversarial, save_adversarial};

@@ -1,0 +1,12 @@
+//! Solvers, and gradients through them.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/last_two.rs"]
+mod last_two;
+#[path = "../common/neumann.rs"]
+mod neumann;
+
+mod gradients;
+mod solvers;
+mod warm_start;

@@ -1,0 +1,7 @@
+//! Diagnoses and certificates of whole models.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod diagnose;
+mod proofs;

@@ -1,0 +1,17 @@
+//! Models: cells, stems and heads against their composed forms and PyTorch's, their files, and what files may claim.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod baselines;
+mod fused;
+mod head;
+mod import;
+mod jacobians;
+mod limits;
+mod monotone;
+mod network;
+mod parity;
+mod reference;
+mod stem;
+mod trace_input;
