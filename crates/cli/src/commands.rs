@@ -11,6 +11,7 @@ mod export;
 mod hub;
 mod import;
 mod info;
+mod leaderboard;
 mod report;
 mod trace;
 mod train;
@@ -52,6 +53,7 @@ pub fn run() -> Result<(), Error> {
         Command::Info(flags) => info::run(flags, &setup),
         Command::Report(flags) => report::run(flags),
         Command::Verify(flags) => verify::run(flags, &setup),
+        Command::Leaderboard(flags) => leaderboard::run(flags),
         Command::Bench(flags) => bench::run(flags, &setup),
         Command::Calibrate(flags) => calibrate::run(flags, &setup),
         Command::BenchWorker(flags) => crate::bench::worker::run(flags, &setup),

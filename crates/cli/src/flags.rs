@@ -9,6 +9,7 @@ mod evaluate;
 mod export;
 mod import;
 mod info;
+mod leaderboard;
 mod merge;
 mod report;
 mod shared;
@@ -25,6 +26,7 @@ pub use evaluate::Evaluate;
 pub use export::Export;
 pub use import::Import;
 pub use info::Info;
+pub use leaderboard::Leaderboard;
 pub use merge::Merge;
 pub use report::Report;
 pub use shared::{Ball, Images, Preparation};
@@ -85,6 +87,7 @@ pub enum Command {
     Info(Info),
     Report(Report),
     Verify(Verify),
+    Leaderboard(Leaderboard),
     Bench(Bench),
     Calibrate(Calibrate),
     #[command(hide = true)]

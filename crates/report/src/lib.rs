@@ -14,6 +14,7 @@
 //! # Ok::<(), equipoise_report::ReportError>(())
 //! ```
 
+pub mod board;
 mod card;
 mod distinguish;
 mod error;

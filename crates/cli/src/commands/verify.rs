@@ -31,6 +31,8 @@ use crate::watch::Watch;
 struct Findings {
     /// Whether nothing differs.
     verified: bool,
+    /// Of the record's file.
+    record_sha256: String,
     models: Vec<ModelFindings>,
 }
 
@@ -141,7 +143,7 @@ pub fn run(flags: &Verify, setup: &Setup) -> Result<(), Error> {
         models.push(model(evaluation, &record.models, &stored, flags, setup)?);
     }
     let differences: usize = models.iter().map(ModelFindings::differences).sum();
-    let findings = Findings { verified: differences == 0, models };
+    let findings = Findings { verified: differences == 0, record_sha256: files::sha256(&path)?, models };
     if flags.json {
         let text =
             serde_json::to_string_pretty(&findings).map_err(|error| Error::Internal(error.to_string()))?;

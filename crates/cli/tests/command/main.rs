@@ -11,6 +11,7 @@ mod documents;
 mod exchange;
 mod hub;
 mod kill;
+mod leaderboard;
 mod limits;
 mod many;
 mod report;

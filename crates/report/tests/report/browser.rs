@@ -27,7 +27,7 @@ const MEASURE: &str = "<script>addEventListener('load', () => {
   }, '*');
 });</script></body>";
 
-fn chromium() -> Option<&'static str> {
+pub fn chromium() -> Option<&'static str> {
     let starts = |name: &&str| {
         let quiet = Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
         quiet.is_ok_and(|status| status.success())

@@ -1,6 +1,7 @@
 //! Reports on small records written out by hand, so that every number in them can be checked by eye.
 
 mod arms;
+mod board;
 mod browser;
 mod cards;
 mod certified;
