@@ -5,7 +5,8 @@
 #
 # PATH holds CIFAR-10; OUT is runs/dose unless given. Trains the members of recipes/dose (about 12 minutes each on one core),
 # then evaluates and diagnoses each after every epoch that its recipe keeps, and reports on all of them in OUT/report. MEMBERS names some of them, in order; EPOCHS some of
-# the epochs, as in "002 006"; TRAIN=0 measures what is trained already; THREADS is of each command. Whatever was interrupted
+# the epochs, as in "002 006"; MORE=1 follows pgd-at-30 over its epochs, attacks its defences on 1,000 images, and compares pgd-at-long
+# with a ResNet-18 of like size; TRAIN=0 measures what is trained already; THREADS is of each command. Whatever was interrupted
 # goes on when the script is run again, and two of these scripts may work on different MEMBERS at once.
 set -eu
 
@@ -63,6 +64,35 @@ for name in $members; do
         measure "$model" "$run/measured/$(basename "$model" .safetensors)" "${steps:-8}"
     done
 done
+
+if [ "${MORE:-0}" = 1 ]; then
+    # evaluate MODEL FOLDER COUNT FLAGS...: unless it is there already.
+    evaluate() {
+        model=$1 folder=$2 images=$3
+        shift 3
+        [ -f "$folder/results.json" ] && return
+        resume=
+        [ -d "$folder/journal" ] && resume=--resume
+        $equipoise evaluate --model "$model" --data "cifar10:$data" --count "$images" --no-flags "$@" --out "$folder" $resume
+    }
+    run=$out/pgd-at-30
+    for epoch in 006 012 018 024; do
+        over=$run/over/epoch-$epoch
+        evaluate "$run/epoch-$epoch.safetensors" "$over/true" "$count" --readouts 'final,early(2),early(4)' --attacks pgd-10x8 \
+            --gradients through-solver
+        [ -f "$over/diagnosis/diagnosis.json" ] || $equipoise diagnose --model "$run/epoch-$epoch.safetensors" \
+            --data "cifar10:$data" --count 100 --sections residual,alignment,spectrum --out "$over/diagnosis"
+    done
+    evaluate "$run/model.safetensors" "$run/defences" 1000 --readouts 'final,early,early:whitebox,ensemble-states,ensemble-logits' \
+        --attacks pgd-10x4 --gradients through-solver
+    baseline=$out/pairs/resnet
+    [ -f "$baseline/training/model.safetensors" ] || $equipoise train \
+        --config recipes/small/cifar10-resnet18-w3-pgd-at-14-epochs.toml --data "cifar10:$data" --out "$baseline/training"
+    evaluate "$baseline/training/model.safetensors" "$baseline" 1000 --readouts final --attacks pgd-10x8,square-500 --gradients none
+    evaluate "$out/pgd-at-long/model.safetensors" "$out/pairs/mdeq" 1000 --readouts final --attacks pgd-10x8,square-500 \
+        --gradients none
+    $equipoise report "$baseline" "$out/pairs/mdeq" --out "$out/pairs/report" --format html,markdown,csv
+fi
 
 # All of it in one page: gaps against residuals and cosines with their trends, every point as a table and as dose.csv.
 records=

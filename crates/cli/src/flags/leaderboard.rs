@@ -5,8 +5,7 @@ use clap::Args;
 /// Make a leaderboard of records: one page, and RobustBench's file of every row
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  equipoise leaderboard runs --out board\n  equipoise verify runs/e --json > runs/e/verification.json && \
-                  equipoise leaderboard runs --out board\n\nRecords (results.json) are looked for in the folders and all below them. Those \
+    after_help = "Examples:\n  equipoise leaderboard runs --out board\n\nRecords (results.json) are looked for in the folders and all below them. Those \
                   of the same weights, readout, images and budget make one row: an image is robust there if it is robust in all of \
                   them. Beside a record, `verification.json` is what `equipoise verify --json` printed of it, and `about.json` what only \
                   people know of the model: \"name\", \"authors\", \"link\", \"venue\", \"footnote\" as texts, \"additional_data\" true \

@@ -23,6 +23,9 @@ const COLUMNS: [(&str, &str); 11] = [
     ("evidence", "Evidence"),
 ];
 
+/// Those of shares and counts, which stand to the right.
+const NUMERIC: [&str; 5] = ["images", "clean", "robust", "autoattack", "certified"];
+
 /// The page, with rows in the given order.
 ///
 /// # Errors
@@ -63,7 +66,7 @@ fn whole(title: &str, rows: &[Standing]) -> Markup {
                          brackets 95% Wilson intervals. Accuracy under attack is an upper bound, what is certified a lower one."
                     }
                     p.quiet {
-                        em { "Verified" } ": every stored image was judged again by `equipoise verify`; " em { "claimed" }
+                        em { "Verified" } ": every stored image was judged again by " code { "equipoise verify" } "; " em { "claimed" }
                         ": none were stored. Defences that draw random numbers or iterate may stand here; RobustBench refuses them."
                     }
                 }
@@ -72,7 +75,7 @@ fn whole(title: &str, rows: &[Standing]) -> Markup {
                         table id="board" {
                             thead { tr {
                                 @for (key, name) in COLUMNS {
-                                    th scope="col" data-key=(key) { button type="button" { (name) } }
+                                    th scope="col" class=(if NUMERIC.contains(&key) { "n" } else { "" }) data-key=(key) { button type="button" { (name) } }
                                 }
                             } }
                             tbody { @for row in rows { (row_of(row)) } }
