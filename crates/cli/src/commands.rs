@@ -4,7 +4,6 @@ mod bench;
 mod calibrate;
 mod certify;
 mod demo;
-mod demo_recipes;
 mod diagnose;
 mod evaluate;
 mod export;
@@ -87,15 +86,4 @@ fn usage(error: &clap::Error) -> Result<(), Error> {
 /// For messages: prints a text to stdout.
 fn print(text: &str) -> Result<(), Error> {
     files::print(text)
-}
-
-/// The architecture of the demo's models.
-pub fn demo_architecture() -> Result<equipoise::architecture::Architecture, Error> {
-    crate::recipe::architecture(demo_recipes::ARCHITECTURE)
-}
-
-/// How the demo in a hurry trains under attack, and the radius.
-pub fn demo_recipe() -> (equipoise::train::TrainConfig, f64) {
-    let [_, (_, config)] = demo_recipes::recipes(demo_recipes::QUICK);
-    (config, demo_recipes::EPS)
 }

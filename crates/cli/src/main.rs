@@ -10,6 +10,7 @@ mod bench;
 mod calibrate;
 mod commands;
 mod configuration;
+mod demo_recipes;
 mod error;
 mod files;
 mod flags;

@@ -22,6 +22,7 @@ mod pgd;
 mod apgd;
 mod fab;
 mod square;
+mod registry;
 
 use std::fmt;
 use std::ops::ControlFlow;

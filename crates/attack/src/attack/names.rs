@@ -1,12 +1,12 @@
 //! Attacks by name, as they stand on the command line and in tables.
 //!
-//! A table has one entry for each family of attacks: each attack's own file says how its names look and what they mean.
+//! The table in `registry.rs` has one entry for each family of attacks: each attack's own file says how its names look and what they mean.
 //! [`register!`](crate::register) adds a family of another crate.
 
 use thiserror::Error;
 
-use super::{Attack, apgd, fab, pgd, square};
-use crate::registry::{Named, all};
+use super::Attack;
+use crate::registry::all;
 
 /// A family of attacks: how their names look, and what they mean.
 ///
@@ -25,18 +25,6 @@ pub struct AttackFamily {
 pub type ParsedName = Result<Option<Box<dyn Attack>>, AttackNameError>;
 
 inventory::collect!(AttackFamily);
-
-impl Named for AttackFamily {
-    const BUILT_IN: &'static [Self] = &[pgd::FAMILY, apgd::FAMILY, fab::FAMILY, square::FAMILY];
-
-    fn name(&self) -> &'static str {
-        self.names.first().unwrap_or(&self.usage)
-    }
-
-    fn usage(&self) -> &'static str {
-        self.usage
-    }
-}
 
 /// Attacks that are run together, by the names they have alone.
 struct Set {
@@ -231,6 +219,7 @@ fn is_natural(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::Named;
 
     #[test]
     fn names_are_read_back() {

@@ -5,12 +5,10 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use equipoise_record::Arm;
-
 use super::cascade::{Cascade, Phase, Run, Settings, Stage, check};
-use super::error::EvaluateError;
+use super::error::{EvaluateError, JournalError};
 use super::forecast::{Forecast, forecast};
-use super::journal::{Fingerprint, Journal, JournalError};
+use super::journal::{Fingerprint, Journal};
 use super::ledger::{Cost, Event, Findings, Ledger, Outcome, Turn};
 use super::observer::{Observer, Stopping};
 use super::order::{Order, TimeLimit};
@@ -420,16 +418,4 @@ fn judge(
     let classes = predictions(&logits);
     let cost = Cost { seconds: started.elapsed().as_secs_f64(), work: judge.work() - before };
     Ok((classes, cost))
-}
-
-/// The arms in which a point that stands is met.
-pub(super) fn stands_in(arm: Arm, broken: &dyn Fn(Arm) -> bool) -> bool {
-    match arm {
-        Arm::Opening => !broken(Arm::Opening),
-        Arm::WhiteBox | Arm::ReadyMade | Arm::Aimed => !broken(Arm::Opening) && !broken(arm),
-        // Each side of a yardstick is one run: it meets every point once.
-        Arm::YardstickOther | Arm::YardstickTraining => true,
-        Arm::GradientFree => !Arm::ALL.into_iter().any(|arm| arm != Arm::Transferred && broken(arm)),
-        Arm::Transferred => !Arm::ALL.into_iter().any(broken),
-    }
 }

@@ -20,80 +20,21 @@ use std::path::{Path, PathBuf};
 use equipoise_files::{seal, sha256, unseal, write_atomically};
 use equipoise_record::Flag;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use super::cascade::{Cascade, Settings};
+use super::error::{CARRIED, EPS, EXAMPLES, JournalError, MODEL};
 use super::fields::{Field, Fields, classes_to_i64, file};
 use super::ledger::{Cost, Event, Findings, Ledger, Turn};
 use super::order::TimeLimit;
 use super::points::Points;
-use crate::attack::{Budget, Norm};
+use crate::attack::Budget;
 use crate::work::Work;
-
-/// The part that says which examples were evaluated.
-const EXAMPLES: &str = "choice of examples (hash of their indices, labels and images)";
-
-/// Other parts whose values are no words for a person.
-const MODEL: &str = "model";
-const EPS: &str = "eps";
-const CARRIED: &str = "what fell at a smaller radius (hash)";
 
 /// Version of the folder's layout.
 const VERSION: u32 = 6;
 /// The version before, which kept the order of a run under a time limit in a file of its own, and no other's.
 const UNORDERED: u32 = 5;
 const ORDER: &str = "order.json";
-
-/// Why a journal cannot be used.
-#[derive(Debug, Error)]
-pub enum JournalError {
-    /// The folder or one of its files cannot be read or written.
-    #[error("cannot use the journal at {}: {source}; {}", .path.display(), equipoise_files::advice(.source))]
-    File {
-        /// The folder or file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// A file does not hold what it should.
-    #[error("{} is not a valid journal file ({problem}): delete {} and start again, or give another folder", .path.display(), .path.parent().unwrap_or(.path).display())]
-    Corrupt {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// The folder belongs to a run with other settings, points, attacks or model.
-    #[error(
-        "the journal in {} belongs to another run: {}; resume with what it was begun with, or give another folder",
-        .folder.display(), difference(.part, .journal, .here)
-    )]
-    OtherRun {
-        /// The folder.
-        folder: PathBuf,
-        /// What differs.
-        part: String,
-        /// Its value in the journal.
-        journal: String,
-        /// Its value in this run.
-        here: String,
-    },
-}
-
-/// What differs, for a person: a hash says only that something is another, and a radius is written as people do.
-fn difference(part: &str, journal: &str, here: &str) -> String {
-    let radius = |text: &str| {
-        let budget = text.parse().ok().and_then(|eps| Budget::new(Norm::Linf, eps).ok());
-        budget.map_or(text.to_owned(), |budget| budget.to_string().replace("linf ", ""))
-    };
-    match part {
-        MODEL => "it is of another model file".to_owned(),
-        EXAMPLES => "its images or labels are not those given here: other data, or another split".to_owned(),
-        CARRIED => "what fell at a smaller radius is not what fell here".to_owned(),
-        EPS => format!("its eps is {}, and here it is {}", radius(journal), radius(here)),
-        _ => format!("its {part} is {journal}, and here it is {here}"),
-    }
-}
 
 /// A folder that holds what is done.
 #[derive(Debug)]

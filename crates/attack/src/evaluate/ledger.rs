@@ -10,7 +10,6 @@ use equipoise_record::{Arm, ReadoutResult};
 use serde::{Deserialize, Serialize};
 
 use super::cascade::{Cascade, Phase, Stage};
-use super::driver::stands_in;
 use super::points::Points;
 use crate::attack::Budget;
 use crate::batch::{Images, from_vec, select, to_vec};
@@ -491,5 +490,17 @@ impl<'a> Ledger<'a> {
     pub(super) fn image_size(&self) -> usize {
         let [_, channels, height, width] = self.points.images().dims();
         channels * height * width
+    }
+}
+
+/// The arms in which a point that stands is met.
+fn stands_in(arm: Arm, broken: &dyn Fn(Arm) -> bool) -> bool {
+    match arm {
+        Arm::Opening => !broken(Arm::Opening),
+        Arm::WhiteBox | Arm::ReadyMade | Arm::Aimed => !broken(Arm::Opening) && !broken(arm),
+        // Each side of a yardstick is one run: it meets every point once.
+        Arm::YardstickOther | Arm::YardstickTraining => true,
+        Arm::GradientFree => !Arm::ALL.into_iter().any(|arm| arm != Arm::Transferred && broken(arm)),
+        Arm::Transferred => !Arm::ALL.into_iter().any(broken),
     }
 }

@@ -31,11 +31,11 @@ mod stored;
 
 pub use cascade::{Cascade, Duel, Pair, Run, Settings};
 pub use driver::{Conditions, Shard, run, run_with};
-pub use error::EvaluateError;
+pub use error::{EvaluateError, JournalError};
 pub use forecast::Forecast;
 pub use gallery::Pictures;
 pub use gallery::gallery;
-pub use journal::{Journal, JournalError};
+pub use journal::Journal;
 pub use ledger::Outcome;
 pub use observer::Stopping;
 pub use observer::{Observer, Part, Quiet};

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use super::process::{Process, Program};
 use super::record::Spread;
 use super::subject::write_input;
-use crate::commands::{demo_architecture, demo_recipe};
+use crate::demo_recipes;
 use crate::error::Error;
 use crate::recipe::{Data, Recipe};
 use crate::setup::Setup;
@@ -96,11 +96,11 @@ pub fn trained(count: usize, setup: &Setup) -> Result<Target, Error> {
     let folder =
         tempfile::tempdir().map_err(crate::files::failed(&std::env::temp_dir(), "make a folder in"))?;
     let data = Source::Digits.load(Split::Train)?;
-    let (config, eps) = demo_recipe();
+    let (config, eps) = demo_recipes::quick();
     let recipe = Recipe {
         name: "mdeq-digits, trained on digits under attack".into(),
         seed: setup.seed(),
-        model: demo_architecture()?.for_data(data.shape, data.classes),
+        model: demo_recipes::architecture()?.for_data(data.shape, data.classes),
         init: None,
         deployment: Deployment::exact(),
         data: Data::all("digits"),

@@ -14,12 +14,12 @@ use equipoise_report::Format;
 use equipoise_verdict::conclude;
 use serde_json::json;
 
-use super::demo_recipes::{
-    ARCHITECTURE, BATCH, DEVELOPMENT, EPS, FULL, GRADIENTS, QUICK, READOUTS, Size, recipes,
-};
 use super::{print, write};
 use crate::args;
 use crate::configuration::{self, command_line, interrupted};
+use crate::demo_recipes::{
+    ARCHITECTURE, BATCH, DEVELOPMENT, EPS, FULL, GRADIENTS, QUICK, READOUTS, Size, recipes,
+};
 use crate::error::{Error, input};
 use crate::flags::Demo;
 use crate::recipe::{Data, Recipe, architecture};

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::import::ImportError;
+use super::error::ImportError;
 use crate::architecture::Architecture;
 use crate::victim::Deployment;
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use pytorch_reader::PytorchReader;
 
-use super::import::ImportError;
+use super::error::ImportError;
 use super::tensors::Tensors;
 use super::zip_end::unambiguous;
 

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use pytorch_reader::Tensor as Lazy;
 use safetensors::SafeTensors;
 
+use super::error::ImportError;
 use super::foreign::Kind;
-use super::import::ImportError;
 use super::pytorch;
 use crate::model::state_dict::Entry;
 

@@ -48,3 +48,14 @@ pub fn recipes(size: Size) -> [(&'static str, TrainConfig); 2] {
         TrainConfig { epochs: size.adversarial_epochs, adversary: Some(adversary), ..standard.clone() };
     [("standard", standard), ("pgd-at", adversarial)]
 }
+
+/// The architecture of the demo's models.
+pub fn architecture() -> Result<equipoise::architecture::Architecture, crate::error::Error> {
+    crate::recipe::architecture(ARCHITECTURE)
+}
+
+/// How the demo in a hurry trains under attack, and the radius.
+pub fn quick() -> (TrainConfig, f64) {
+    let [_, (_, config)] = recipes(QUICK);
+    (config, EPS)
+}
