@@ -8,7 +8,7 @@ use crate::error::{Error, input};
 use crate::files;
 
 /// The files by which a folder is known.
-const RESULTS: &str = "results.json";
+pub const RESULTS: &str = "results.json";
 const DIAGNOSIS: &str = "diagnosis.json";
 const EPOCHS: &str = "log.jsonl";
 const STEPS: &str = "steps.jsonl";

@@ -13,9 +13,8 @@ use super::print;
 use crate::error::{Error, input};
 use crate::files;
 use crate::flags::Leaderboard;
-use crate::records;
+use crate::records::{self, RESULTS};
 
-const RECORD: &str = "results.json";
 const ABOUT: &str = "about.json";
 const VERIFICATION: &str = "verification.json";
 
@@ -26,7 +25,7 @@ pub fn run(flags: &Leaderboard) -> Result<(), Error> {
         let found = find(path)?;
         if found.is_empty() {
             return Err(input(format!(
-                "{}: there is no {RECORD} in it or below it; give a folder that evaluate wrote",
+                "{}: there is no {RESULTS} in it or below it; give a folder that evaluate wrote",
                 path.display()
             )));
         }
@@ -128,7 +127,7 @@ fn find(path: &Path) -> Result<Vec<PathBuf>, Error> {
             let kind = entry.file_type().map_err(files::failed(&entry.path(), "read"))?;
             if kind.is_dir() {
                 folders.insert(entry.path());
-            } else if entry.file_name() == RECORD {
+            } else if entry.file_name() == RESULTS {
                 found.push(entry.path());
             }
         }

@@ -51,17 +51,17 @@ pub struct About {
     pub footnote: String,
 }
 
-/// What a row rests on.
+/// What a row rests on, from the least up: what is refuted stays so whatever else there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trust {
+    /// `verify` found something that differs.
+    Refuted,
     /// No adversarial images were stored: what was broken is claimed.
     Claimed,
     /// Images are stored, and nobody said that he verified them.
     Stored,
     /// `verify` found nothing that differs.
     Verified,
-    /// `verify` found something that differs.
-    Refuted,
 }
 
 impl Trust {
@@ -214,7 +214,6 @@ fn unite(records: &[(&Evidence<'_>, &ReadoutResult)]) -> Result<Standing, Contra
             raised.push(flag.name.clone());
         }
     }
-    let abouts = records.iter().map(|(evidence, _)| &evidence.about);
     Ok(Standing {
         model: record.model.clone(),
         architecture: architecture(record),
@@ -234,20 +233,15 @@ fn unite(records: &[(&Evidence<'_>, &ReadoutResult)]) -> Result<Standing, Contra
         trust: records
             .iter()
             .map(|(evidence, readout)| trust(evidence, readout))
-            .min_by_key(|&trust| worst_first(trust))
+            .min()
             .expect("a row has a record"),
-        about: abouts.clone().find(|about| **about != About::default()).cloned().unwrap_or_default(),
+        about: records
+            .iter()
+            .map(|(evidence, _)| &evidence.about)
+            .find(|about| **about != About::default())
+            .cloned()
+            .unwrap_or_default(),
     })
-}
-
-/// What is refuted stays so whatever else there is.
-fn worst_first(trust: Trust) -> usize {
-    match trust {
-        Trust::Refuted => 0,
-        Trust::Claimed => 1,
-        Trust::Stored => 2,
-        Trust::Verified => 3,
-    }
 }
 
 /// The most that a certificate of the deployed network shows of the row's images, by its method.

@@ -3,7 +3,6 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::robustbench::fraction;
 use super::{Standing, Trust};
 use crate::ReportError;
 use crate::numbers;
@@ -90,7 +89,7 @@ fn whole(title: &str, rows: &[Standing]) -> Markup {
 }
 
 fn row_of(row: &Standing) -> Markup {
-    let setting = format!("{}, {} {}", row.dataset, norm(&row.norm), fraction(row.eps));
+    let setting = format!("{}, {} {}", row.dataset, numbers::norm(&row.norm), numbers::eps(row.eps));
     let share = |accuracy: equipoise_record::Accuracy| {
         html! {
             td.n data-value=(accuracy.value) { (numbers::percent(accuracy.value)) br; span.quiet { (numbers::interval(accuracy.interval)) } }
@@ -123,14 +122,5 @@ fn row_of(row: &Standing) -> Markup {
                 }
             }
         }
-    }
-}
-
-fn norm(name: &str) -> &str {
-    match name {
-        "linf" => "L∞",
-        "l2" => "L2",
-        "l1" => "L1",
-        other => other,
     }
 }

@@ -7,6 +7,7 @@ use equipoise_record::{Accuracy, Arm, ReadoutResult};
 use serde_json::{Value, json};
 
 use super::Standing;
+use crate::numbers;
 
 /// The attacks of the standard AutoAttack.
 const STANDARD: [&str; 4] = ["apgd-ce", "apgd-t", "fab-t", "square"];
@@ -38,7 +39,7 @@ pub fn entry(row: &Standing) -> Value {
         "dataset": row.dataset,
         "venue": about.venue,
         "architecture": row.architecture,
-        "eps": fraction(row.eps),
+        "eps": numbers::eps(row.eps),
         "clean_acc": percent(row.clean),
         "reported": percent(row.robust),
         "external": percent(row.robust),
@@ -56,11 +57,4 @@ fn footnote(row: &Standing) -> String {
     let counted =
         format!("{} of {} images robust under everything tried.", row.robust.correct(), row.robust.count());
     if row.about.footnote.is_empty() { counted } else { format!("{} {counted}", row.about.footnote) }
-}
-
-/// A radius in units of 1/255 where it is one: `8/255`.
-pub(super) fn fraction(eps: f64) -> String {
-    let steps = eps * 255.0;
-    let whole = steps.round();
-    if (steps - whole).abs() < 1e-9 && whole > 0.0 { format!("{whole}/255") } else { eps.to_string() }
 }

@@ -1,14 +1,13 @@
 //! The leaderboard: the pointwise worst of several records, its page, and RobustBench's entries.
 
 use std::fs;
-use std::process::Command;
 
 use equipoise_record::{Accuracy, Evaluation};
 use equipoise_report::board::{About, Evidence, Standing, Trust, entry, page, standings, table};
 use serde_json::json;
 
 use crate::arms::{Runs, model};
-use crate::browser::chromium;
+use crate::browser::{chromium, dom};
 use crate::records::{certified, flagged, healthy, obfuscated};
 
 /// The record, with the hashes of what it speaks of.
@@ -195,15 +194,7 @@ fn the_table_has_a_line_for_each_row() {
 
 /// The models in the order of the rows as a browser shows them.
 fn order(browser: &str, folder: &std::path::Path, column: &str) -> Vec<String> {
-    let output = Command::new(browser)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
-        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .arg(format!("--user-data-dir={}", folder.join(format!("profile-{column}")).display()))
-        .args(["--virtual-time-budget=5000", "--dump-dom"])
-        .arg(format!("file://{}#{column}", folder.join("board.html").display()))
-        .output()
-        .unwrap();
-    let dom = String::from_utf8_lossy(&output.stdout).into_owned();
+    let dom = dom(browser, &folder.join("board.html"), &format!("#{column}"));
     let body = dom.split("<tbody>").nth(1).unwrap_or_else(|| panic!("no table: {dom}"));
     body.split("<tr>")
         .skip(1)

@@ -43,20 +43,25 @@ fn measure(browser: &str, folder: &Path, width: u32) -> Value {
          found.textContent = JSON.stringify(e.data))</script>"
     );
     fs::write(folder.join("frame.html"), around).unwrap();
-    let profile = folder.join(format!("profile-{width}"));
+    let dom = dom(browser, &folder.join("frame.html"), "");
+    let found = dom.split("<pre id=\"found\">").nth(1).and_then(|rest| rest.split("</pre>").next());
+    let found = found.unwrap_or_else(|| panic!("no measurement: {dom}"));
+    serde_json::from_str(found).unwrap_or_else(|error| panic!("{error}: {found}"))
+}
+
+/// What a browser makes of a page, opened at a place in it; with the browser's own messages where it makes nothing.
+pub fn dom(browser: &str, page: &Path, place: &str) -> String {
+    let profile = tempfile::tempdir().unwrap();
     let output = Command::new(browser)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
         .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .arg(format!("--user-data-dir={}", profile.display()))
+        .arg(format!("--user-data-dir={}", profile.path().display()))
         .args(["--window-size=1600,3200", "--virtual-time-budget=5000", "--dump-dom"])
-        .arg(format!("file://{}", folder.join("frame.html").display()))
+        .arg(format!("file://{}{place}", page.display()))
         .output()
         .unwrap();
-    let dom = String::from_utf8_lossy(&output.stdout).into_owned();
-    let found = dom.split("<pre id=\"found\">").nth(1).and_then(|rest| rest.split("</pre>").next());
-    let found =
-        found.unwrap_or_else(|| panic!("no measurement: {dom} {}", String::from_utf8_lossy(&output.stderr)));
-    serde_json::from_str(found).unwrap_or_else(|error| panic!("{error}: {found}"))
+    let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    String::from_utf8_lossy(&said).into_owned()
 }
 
 #[test]
