@@ -1,10 +1,9 @@
-//! Fused CPU operations of the MDEQ cell, stem and head (Bai, Koltun and Kolter 2020) and of feedforward networks, without a
-//! framework.
+//! Fused CPU operations of the MDEQ cell (Bai, Koltun and Kolter 2020) and of feedforward networks, among them MDEQ's stem and
+//! head, without a framework.
 //!
 //! A [`Cell`] is made of plain numbers ([`CellParameters`]), and evaluates f(z; x), or evaluates it and keeps a
-//! [`Tape`] for vector-Jacobian products with respect to state, injection and parameters. A [`Head`] does the same
-//! for the way from states to logits. A [`Network`] is any feedforward network of convolutions in evaluation, described by
-//! [`NetworkParameters`].
+//! [`Tape`] for vector-Jacobian products with respect to state, injection and parameters. A [`Network`] is any feedforward
+//! network of convolutions in evaluation, a [`NetworkPass`] one in training; both are described by [`NetworkParameters`].
 //!
 //! What makes it fast: examples are images in H, W, C order with a border of zeros (`image`); a convolution is
 //! a sum over taps and channels straight from the image, its result held in registers (`convolution::direct`), or has
@@ -21,10 +20,7 @@ mod parameters;
 mod pool;
 mod image;
 mod convolution;
-mod batch_norm;
-mod stem;
 mod cell;
-mod head;
 mod network;
 mod broyden;
 pub mod machine;
@@ -35,13 +31,13 @@ mod tests;
 pub use broyden::{BroydenStep, Correction, broyden_direction, broyden_next, residuals};
 pub use cell::Cell;
 pub use cell::tape::Tape;
-pub use head::training::{HeadGradients, HeadPass};
-pub use head::{Head, HeadTape};
-pub use network::parameters::{LayerParameters, Map, NetworkParameters, OutputParameters, Term};
+pub use network::parameters::{
+    BatchNormParameters, ChannelMap, LayerParameters, Map, NetworkParameters, OutputParameters, Term,
+    TrainedConv,
+};
+pub use network::training::{NetworkPass, NetworkStatistics, TrainedNetwork};
 pub use network::{Network, NetworkTape};
 pub use parameters::{
-    BiasedConv, BlockParameters, BottleneckParameters, CellParameters, Convolutions, HeadParameters,
-    NormParameters, NormedConv, PathParameters, PostParameters, Statistics, StemConv, StemParameters,
-    StepParameters,
+    BiasedConv, BlockParameters, CellParameters, Convolutions, NormParameters, PathParameters,
+    PostParameters, Statistics, StepParameters,
 };
-pub use stem::{Stem, StemPass, StemTape};

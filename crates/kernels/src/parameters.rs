@@ -1,5 +1,4 @@
-//! What a cell is made of, as plain numbers; and, in the same shape, the gradients of these numbers. And what a
-//! head is made of.
+//! What a cell is made of, as plain numbers; and, in the same shape, the gradients of these numbers.
 //!
 //! Weight normalisation is folded by the caller. Kernels have PyTorch's layout `[Cout, Cin, k, k]`.
 
@@ -92,17 +91,6 @@ pub struct BiasedConv {
     pub bias: Vec<f32>,
 }
 
-/// A convolution with a batch normalisation that is not folded in, as in training.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NormedConv {
-    /// Cout.
-    pub outputs: usize,
-    /// `[Cout, Cin, k, k]`.
-    pub kernel: Vec<f32>,
-    /// γ and β, each `[Cout]`, when affine.
-    pub affine: Option<(Vec<f32>, Vec<f32>)>,
-}
-
 /// The statistics of a batch at a normalisation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Statistics {
@@ -112,117 +100,6 @@ pub struct Statistics {
     pub variance: Vec<f32>,
     /// Of how many numbers per channel.
     pub count: usize,
-}
-
-/// A bottleneck: ReLU after each convolution, the last one's after the shortcut is added.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BottleneckParameters<C> {
-    /// 1×1.
-    pub conv1: C,
-    /// 3×3.
-    pub conv2: C,
-    /// 1×1.
-    pub conv3: C,
-    /// 1×1; `None` where the input itself is added.
-    pub shortcut: Option<C>,
-}
-
-/// A whole head, of [`BiasedConv`] in evaluation and of [`NormedConv`] in training.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HeadParameters<C> {
-    /// C, H, W of each branch; each half as high and wide as the one before.
-    pub branches: Vec<[usize; 3]>,
-    /// One per branch.
-    pub bottlenecks: Vec<BottleneckParameters<C>>,
-    /// 3×3 of stride 2, from each branch but the last to the next; ReLU after it.
-    pub down: Vec<C>,
-    /// 1×1; ReLU after it, then the mean over pixels.
-    pub last: C,
-    /// Weights `[K, C]` and biases `[K]` of the classifier.
-    pub classifier: (Vec<f32>, Vec<f32>),
-}
-
-/// A convolution of a stem: ReLU after it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StemConv<C> {
-    /// k: 1 or 3.
-    pub size: usize,
-    /// 1 or 2.
-    pub stride: usize,
-    /// Weights, and what follows them.
-    pub conv: C,
-}
-
-/// A whole stem, of [`BiasedConv`] in evaluation and of [`NormedConv`] in training.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StemParameters<C> {
-    /// C, H, W of an image.
-    pub image: [usize; 3],
-    /// One after another.
-    pub convs: Vec<StemConv<C>>,
-}
-
-impl<C> HeadParameters<C> {
-    /// The convolutions in a fixed order: of each branch those of its bottleneck, its shortcut and the way to it;
-    /// then the last one.
-    pub fn convs(&self) -> Vec<&C> {
-        let mut convs = Vec::new();
-        for (i, BottleneckParameters { conv1, conv2, conv3, shortcut }) in self.bottlenecks.iter().enumerate()
-        {
-            convs.extend([conv1, conv2, conv3]);
-            convs.extend(shortcut);
-            if i > 0 {
-                convs.push(&self.down[i - 1]);
-            }
-        }
-        convs.push(&self.last);
-        convs
-    }
-
-    /// The same head of other convolutions.
-    pub fn map<D>(&self, f: impl Fn(&C) -> D) -> HeadParameters<D> {
-        let bottleneck = |of: &BottleneckParameters<C>| BottleneckParameters {
-            conv1: f(&of.conv1),
-            conv2: f(&of.conv2),
-            conv3: f(&of.conv3),
-            shortcut: of.shortcut.as_ref().map(&f),
-        };
-        HeadParameters {
-            branches: self.branches.clone(),
-            bottlenecks: self.bottlenecks.iter().map(bottleneck).collect(),
-            down: self.down.iter().map(&f).collect(),
-            last: f(&self.last),
-            classifier: self.classifier.clone(),
-        }
-    }
-}
-
-impl<C> StemParameters<C> {
-    /// Whether there are kernels for it: strides must divide what they halve.
-    pub fn supported(&self) -> bool {
-        let [_, mut height, mut width] = self.image;
-        self.convs.iter().all(|&StemConv { size, stride, .. }| {
-            let fits = height.is_multiple_of(stride) && width.is_multiple_of(stride);
-            (height, width) = (height / stride, width / stride);
-            fits && matches!((size, stride), (1 | 3, 1) | (3, 2))
-        })
-    }
-
-    /// The same stem of other convolutions.
-    pub fn map<D>(&self, f: impl Fn(&C) -> D) -> StemParameters<D> {
-        let conv = |of: &StemConv<C>| StemConv { size: of.size, stride: of.stride, conv: f(&of.conv) };
-        StemParameters { image: self.image, convs: self.convs.iter().map(conv).collect() }
-    }
-}
-
-impl StemParameters<NormedConv> {
-    /// Length I of an injection.
-    pub fn injection_dim(&self) -> usize {
-        let [channels, height, width] = self.image;
-        let strides: usize = self.convs.iter().map(|of| of.stride).product();
-        let channels = self.convs.last().map_or(channels, |of| of.conv.outputs);
-        channels * (height / strides) * (width / strides)
-    }
 }
 
 impl NormParameters {

@@ -1,17 +1,23 @@
 //! Models without an equilibrium: the baselines that a DEQ is compared with.
 
 use burn::module::Module;
+use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
 use super::ConfigError;
 use super::autodiff::through_autodiff;
-use super::layers::Phase;
+use super::fused::{Fused, Parts};
+use super::layers::{BatchMoments, Dense, Phase};
 use super::limits::images_within;
-use super::normalisation::Normalisation;
+use super::normalisation::{Normalisation, normalised};
+use super::parameters::accumulate_module;
 use equipoise_attack::batch::{Images, Logits};
 
 /// From a cotangent u of the logits to uᵀ ∂logits/∂images.
 pub type FeedforwardPullBack<'a> = Box<dyn FnOnce(Logits) -> Images + 'a>;
+
+/// From a cotangent u of the logits to uᵀ ∂logits/∂θ summed over the batch: added, by parameter, to a collection.
+pub type FeedforwardTrainingPullBack<'a> = Box<dyn FnOnce(Logits, &mut GradientsParams) + 'a>;
 
 /// A model that maps images to logits in one pass.
 pub trait Feedforward: Module + Sync + 'static {
@@ -29,8 +35,73 @@ pub trait Feedforward: Module + Sync + 'static {
         through_autodiff(images, |images| self.forward(images, &Phase::Evaluate))
     }
 
+    /// The logits `[N, K]` of untracked images in training, and the way back to the parameters. The batch's statistics are
+    /// noted.
+    fn linearize_training(
+        &self,
+        images: &Images,
+        moments: &BatchMoments,
+    ) -> (Logits, FeedforwardTrainingPullBack<'_>) {
+        self.linearize_training_tracked(images, moments)
+    }
+
+    /// The same through autodiff, for any model: the reference for those that have a way of their own.
+    fn linearize_training_tracked(
+        &self,
+        images: &Images,
+        moments: &BatchMoments,
+    ) -> (Logits, FeedforwardTrainingPullBack<'_>) {
+        let model = self.clone().train();
+        let logits = model.forward(images.clone(), &Phase::Train(moments));
+        let plain = logits.clone().inner();
+        let pull_back = move |cotangent: Logits, into: &mut GradientsParams| {
+            accumulate_module(into, (logits * cotangent).sum().backward(), &model);
+        };
+        (plain, Box::new(pull_back))
+    }
+
     /// Number of classes K.
     fn classes(&self) -> usize;
+}
+
+/// A network without layers, of normalised images. It halves the resolution so many times, then pools within a window.
+pub(super) fn baseline(image: [usize; 3], (halvings, window): (u32, usize), classifier: &Dense) -> Parts<'_> {
+    let [_, height, width] = image;
+    let window = [height, width].map(|side| side.div_ceil(1 << halvings).min(window));
+    Parts::to_logits(vec![image], window, classifier)
+}
+
+/// [`Feedforward::linearize`] by fused kernels, if they serve these images.
+pub(super) fn linearize_fused<'a, M: Module>(
+    (model, fused): (&M, &Fused),
+    images: &Images,
+    normalisation: Option<&'a Normalisation>,
+    parts: impl FnOnce() -> Parts<'a>,
+) -> Option<(Logits, FeedforwardPullBack<'a>)> {
+    let images = normalised(normalisation, images.clone());
+    let (logits, pull_back) = fused.linearize(model, &images, parts)?;
+    let pull_back = move |cotangent: Logits| {
+        let gradient = pull_back(cotangent);
+        match normalisation {
+            Some(normalisation) => normalisation.pull_back(gradient),
+            None => gradient,
+        }
+    };
+    Some((logits, Box::new(pull_back)))
+}
+
+/// [`Feedforward::linearize_training`] by fused kernels, if they serve these images.
+pub(super) fn train_fused<'a, M: Module>(
+    (model, fused): (&M, &Fused),
+    images: &Images,
+    normalisation: Option<&Normalisation>,
+    moments: &BatchMoments,
+    parts: impl FnOnce() -> Parts<'a>,
+) -> Option<(Logits, FeedforwardTrainingPullBack<'a>)> {
+    let images = normalised(normalisation, images.clone());
+    let (logits, pass) = fused.train(model, &images, moments, parts)?;
+    let pull_back = move |cotangent: Logits, into: &mut GradientsParams| pass.pull_back(cotangent, into);
+    Some((logits, Box::new(pull_back)))
 }
 
 /// The mean over H and W, `[N, C, H, W]` to `[N, C]`, of the first `window` rows and columns where there are more: the

@@ -5,17 +5,20 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
-use equipoise_kernels::{NetworkParameters, Term};
+use equipoise_kernels::Term;
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
-use super::feedforward::{Feedforward, FeedforwardPullBack, check_images, pooled};
-use super::fused::{Fused, conv_norm, network};
+use super::feedforward::{
+    Feedforward, FeedforwardPullBack, FeedforwardTrainingPullBack, baseline, check_images, linearize_fused,
+    pooled, train_fused,
+};
+use super::fused::{Fused, Parts, conv_norm, term};
 use super::init::{Init, Law};
-use super::layers::{BatchNorm, Conv2d, Dense, Layer, Phase, sequence};
+use super::layers::{BatchMoments, BatchNorm, Conv2d, Dense, Layer, Phase, sequence};
 use super::limits::{MAX_CHANNELS, at_most, parameters_within};
 use super::normalisation::{Normalisation, normalised};
-use super::normed::normed;
+use super::normed::Normed;
 use equipoise_attack::batch::{Images, Logits};
 
 /// Side of the window of the final pooling: all of the last stage for images of 25 to 32 pixels.
@@ -99,7 +102,7 @@ impl ResNet18Config {
             linear: Dense::new(widths[3], self.classes, init),
             image: self.image,
             normalisation: self.normalisation.clone(),
-            fused: Fused::new(self.image),
+            fused: Fused::new(&self.image),
         }
     }
 }
@@ -142,14 +145,11 @@ impl BasicBlock {
     }
 
     /// The block as layers, from one image to another.
-    fn layers(&self, x: usize, network: &mut NetworkParameters) -> usize {
+    fn layers<'a>(&'a self, x: usize, network: &mut Parts<'a>) -> usize {
         let h = network.layer(vec![conv_norm(x, &self.conv1, &self.bn1)], true);
         let shortcut = match &self.shortcut[..] {
             [] => Term::same(x),
-            layers => {
-                let (conv, norm) = normed(layers);
-                conv_norm(x, conv, norm)
-            }
+            layers => term(x, Normed::first_of(layers)),
         };
         network.layer(vec![conv_norm(h, &self.conv2, &self.bn2), shortcut], true)
     }
@@ -185,9 +185,9 @@ impl ResNet18 {
         [&self.layer1, &self.layer2, &self.layer3, &self.layer4].into_iter().flatten()
     }
 
-    /// The network as layers, batch normalisations folded.
-    fn layers(&self) -> NetworkParameters {
-        let mut network = network(self.image, (3, WINDOW), &self.linear);
+    /// The network's modules, layer by layer.
+    fn parts(&self) -> Parts<'_> {
+        let mut network = baseline(self.image, (3, WINDOW), &self.linear);
         let x = network.layer(vec![conv_norm(0, &self.conv1, &self.bn1)], true);
         self.blocks().fold(x, |x, block| block.layers(x, &mut network));
         network
@@ -199,7 +199,7 @@ impl Feedforward for ResNet18 {
     fn forward(&self, images: Images, phase: &Phase<'_>) -> Logits {
         let images = normalised(self.normalisation.as_ref(), images);
         if let Phase::Evaluate = phase
-            && let Some(logits) = self.fused.forward(self, &images, || self.layers())
+            && let Some(logits) = self.fused.forward(self, &images, || self.parts())
         {
             return logits;
         }
@@ -209,8 +209,19 @@ impl Feedforward for ResNet18 {
     }
 
     fn linearize(&self, images: &Images) -> (Logits, FeedforwardPullBack<'_>) {
-        let fused = self.fused.linearize(self, images, self.normalisation.as_ref(), || self.layers());
+        let of = (self, &self.fused);
+        let fused = linearize_fused(of, images, self.normalisation.as_ref(), || self.parts());
         fused.unwrap_or_else(|| self.linearize_tracked(images))
+    }
+
+    fn linearize_training(
+        &self,
+        images: &Images,
+        moments: &BatchMoments,
+    ) -> (Logits, FeedforwardTrainingPullBack<'_>) {
+        let of = (self, &self.fused);
+        let fused = train_fused(of, images, self.normalisation.as_ref(), moments, || self.parts());
+        fused.unwrap_or_else(|| self.linearize_training_tracked(images, moments))
     }
 
     fn classes(&self) -> usize {

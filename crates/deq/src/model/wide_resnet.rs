@@ -7,14 +7,17 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
-use equipoise_kernels::{NetworkParameters, Term};
+use equipoise_kernels::Term;
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
-use super::feedforward::{Feedforward, FeedforwardPullBack, check_images, pooled};
-use super::fused::{Fused, conv, conv_norm, network, norm};
+use super::feedforward::{
+    Feedforward, FeedforwardPullBack, FeedforwardTrainingPullBack, baseline, check_images, linearize_fused,
+    pooled, train_fused,
+};
+use super::fused::{Fused, Parts, conv, conv_norm};
 use super::init::{Init, Law};
-use super::layers::{BatchNorm, Conv2d, Dense, Phase};
+use super::layers::{BatchMoments, BatchNorm, Conv2d, Dense, Phase};
 use super::limits::{MAX_CHANNELS, at_most, parameters_within};
 use super::normalisation::{Normalisation, normalised};
 use equipoise_attack::batch::{Images, Logits};
@@ -120,7 +123,7 @@ impl WideResNetConfig {
             fc: Dense::new(widths[2], self.classes, init),
             image: self.image,
             normalisation: self.normalisation.clone(),
-            fused: Fused::new(self.image),
+            fused: Fused::new(&self.image),
         }
     }
 }
@@ -164,8 +167,8 @@ impl WideBlock {
     }
 
     /// The block as layers, from one image to another.
-    fn layers(&self, x: usize, network: &mut NetworkParameters) -> usize {
-        let h = network.layer(vec![norm(x, &self.bn1)], true);
+    fn layers<'a>(&'a self, x: usize, network: &mut Parts<'a>) -> usize {
+        let h = network.layer(vec![Term::norm(x, &self.bn1)], true);
         let shortcut = match &self.convShortcut {
             Some(shortcut) => conv(h, shortcut),
             None => Term::same(x),
@@ -210,12 +213,12 @@ impl WideResNet {
         [&self.block1, &self.block2, &self.block3].into_iter().flat_map(|stage| &stage.layer)
     }
 
-    /// The network as layers, batch normalisations folded into the convolutions before them where there is nothing between.
-    fn layers(&self) -> NetworkParameters {
-        let mut network = network(self.image, (2, WINDOW), &self.fc);
+    /// The network's modules, layer by layer.
+    fn parts(&self) -> Parts<'_> {
+        let mut network = baseline(self.image, (2, WINDOW), &self.fc);
         let x = network.layer(vec![conv(0, &self.conv1)], false);
         let x = self.blocks().fold(x, |x, block| block.layers(x, &mut network));
-        network.layer(vec![norm(x, &self.bn1)], true);
+        network.layer(vec![Term::norm(x, &self.bn1)], true);
         network
     }
 }
@@ -225,7 +228,7 @@ impl Feedforward for WideResNet {
     fn forward(&self, images: Images, phase: &Phase<'_>) -> Logits {
         let images = normalised(self.normalisation.as_ref(), images);
         if let Phase::Evaluate = phase
-            && let Some(logits) = self.fused.forward(self, &images, || self.layers())
+            && let Some(logits) = self.fused.forward(self, &images, || self.parts())
         {
             return logits;
         }
@@ -234,8 +237,19 @@ impl Feedforward for WideResNet {
     }
 
     fn linearize(&self, images: &Images) -> (Logits, FeedforwardPullBack<'_>) {
-        let fused = self.fused.linearize(self, images, self.normalisation.as_ref(), || self.layers());
+        let of = (self, &self.fused);
+        let fused = linearize_fused(of, images, self.normalisation.as_ref(), || self.parts());
         fused.unwrap_or_else(|| self.linearize_tracked(images))
+    }
+
+    fn linearize_training(
+        &self,
+        images: &Images,
+        moments: &BatchMoments,
+    ) -> (Logits, FeedforwardTrainingPullBack<'_>) {
+        let of = (self, &self.fused);
+        let fused = train_fused(of, images, self.normalisation.as_ref(), moments, || self.parts());
+        fused.unwrap_or_else(|| self.linearize_training_tracked(images, moments))
     }
 
     fn classes(&self) -> usize {

@@ -11,8 +11,8 @@ use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved, pull_bac
 use crate::model::cell::{Cell, Counted, Mask};
 use crate::model::deq::{Deq, Head, Stem};
 use crate::model::feedforward::Feedforward;
-use crate::model::layers::{BatchMoments, Phase};
-use crate::model::parameters::{accumulate_module, merge};
+use crate::model::layers::BatchMoments;
+use crate::model::parameters::merge;
 use crate::readout::{Readout, Tail};
 use crate::solve::{Keep, SolverConfig, StateChoice, Trajectory};
 use crate::state::State;
@@ -158,22 +158,19 @@ fn mean_residual(trajectory: &Trajectory) -> f64 {
     sum / trajectory.best().len() as f64
 }
 
-/// Gradients of the mean of an objective for a model without an equilibrium: plain reverse mode.
+/// Gradients of the mean of an objective for a model without an equilibrium.
 pub fn feedforward_gradients<M: Feedforward>(
     model: &M,
     images: &Images,
     objective: &dyn Objective,
 ) -> StepGradients {
     let moments = BatchMoments::default();
-    let tracked = model.clone().train();
-    let logits = tracked.forward(images.clone(), &Phase::Train(&moments));
-    let plain = logits.clone().inner();
-    let (values, derivative) = objective.values_and_derivative(&plain);
-    let [n, _] = plain.dims();
-    let gradients = (logits * (derivative / n as f64)).sum().backward();
+    let (logits, pull_back) = model.linearize_training(images, &moments);
+    let (values, derivative) = objective.values_and_derivative(&logits);
+    let [n, _] = logits.dims();
     let mut parameters = GradientsParams::new();
-    accumulate_module(&mut parameters, gradients, &tracked);
-    StepGradients { logits: plain, values, parameters, moments, jacobian: None, residual: None }
+    pull_back(derivative / n as f64, &mut parameters);
+    StepGradients { logits, values, parameters, moments, jacobian: None, residual: None }
 }
 
 /// A head in training: its parameters' gradients are collected.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::common::{Fixture, relative_error, worst_cosine};
+use crate::common::{
+    Fixture, compare_all, normal, parameter_gradients, parameters_of, relative_error, uniform, worst_cosine,
+};
 use burn::module::{ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
@@ -13,6 +15,7 @@ use equipoise::checkpoint::StateDict;
 use equipoise::gradient::Estimator;
 use equipoise::loss::CrossEntropy;
 use equipoise::model::feedforward::Feedforward;
+use equipoise::model::layers::BatchMoments;
 use equipoise::model::resnet::{ResNet18, ResNet18Config};
 use equipoise::model::wide_resnet::{WideResNet, WideResNetConfig};
 use equipoise::readout::Readout;
@@ -102,6 +105,39 @@ fn sizes_that_do_not_fit_are_refused_by_name() {
         assert!(message.contains(field), "{message}");
     }
     assert!(Architecture::named("mdeq-small").unwrap().with_width(3).is_none());
+}
+
+/// Logits, gradients of all parameters and running statistics of a pass in training, fused and composed.
+#[test]
+fn training_is_that_of_the_composed_network() {
+    fn compare<M: Feedforward>(model: &M, images: &Images, u: &Tensor<2>) {
+        let read = |fused: bool| {
+            let (moments, mut gradients) = (BatchMoments::default(), GradientsParams::new());
+            let (logits, pull_back) = match fused {
+                true => model.linearize_training(images, &moments),
+                false => model.linearize_training_tracked(images, &moments),
+            };
+            pull_back(u.clone(), &mut gradients);
+            let mut all = parameter_gradients(model, &gradients);
+            all.extend(parameters_of(&moments.absorbed_into(model.clone())));
+            (logits, all)
+        };
+        let ((logits, parameters), (expected, expected_parameters)) = (read(true), read(false));
+        let error = relative_error(&logits, &expected);
+        eprintln!("{} numbers, logits off by {error:.1e}", parameters.iter().map(Vec::len).sum::<usize>());
+        assert!(error < 1e-5, "logits off by {error}");
+        // Sums over the batch in which most cancels, and units at the kinks of their ReLUs.
+        compare_all(&parameters, &expected_parameters, 1e-3);
+    }
+    // More than a chunk, and not a whole number of them.
+    let (images, u) = (uniform([19, 3, 16, 16], 5), normal([19, 5], 6));
+    for (_, architecture) in architectures() {
+        let model = network(&architecture);
+        match model.downcast::<ResNet18>() {
+            Some(model) => compare(model, &images, &u),
+            None => compare(model.downcast::<WideResNet>().unwrap(), &images, &u),
+        }
+    }
 }
 
 /// A small step against the training gradient lowers the mean loss by the step times the gradient's square.

@@ -274,6 +274,8 @@ pub(crate) enum Then<'a> {
     AddRectify(&'a [f32], Plane),
     /// out += normalised.
     Accumulate,
+    /// out = ReLU(out + normalised).
+    AccumulateRectify,
     /// out += normalised, each pixel repeated factor × factor times.
     Upsample(usize),
 }
@@ -331,6 +333,7 @@ impl WithSimd for Normalise<'_> {
                             *to = match then {
                                 Then::Rectify => relu(simd, value),
                                 Then::Accumulate => simd.add_f32s(*to, value),
+                                Then::AccumulateRectify => relu(simd, simd.add_f32s(*to, value)),
                                 _ => value,
                             };
                         }

@@ -103,49 +103,6 @@ impl WithSimd for Rectify<'_> {
     }
 }
 
-/// x ← ReLU(x + bias), bias by channel, in place.
-pub(crate) struct Biased<'a> {
-    pub image: &'a mut [f32],
-    pub plane: Plane,
-    /// One per channel, padding included.
-    pub bias: &'a [f32],
-}
-
-impl WithSimd for Biased<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { image, plane, bias } = self;
-        let bias = vectors::<S>(bias);
-        for y in 0..plane.height {
-            let row = vectors_mut::<S>(plane.row_mut(image, y));
-            for pixel in row.chunks_exact_mut(bias.len()) {
-                for (x, bias) in pixel.iter_mut().zip(bias) {
-                    *x = relu(simd, simd.add_f32s(*x, *bias));
-                }
-            }
-        }
-    }
-}
-
-/// A ReLU's output is replaced by uᵀ ∂ReLU, over everything.
-pub(crate) struct Gate<'a> {
-    pub output: &'a mut [f32],
-    pub u: &'a [f32],
-}
-
-impl WithSimd for Gate<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        for (output, u) in vectors_mut::<S>(self.output).iter_mut().zip(vectors::<S>(self.u)) {
-            *output = relu_vjp(simd, *output, *u);
-        }
-    }
-}
-
 /// uᵀ ∂ReLU in place, from the ReLU's output.
 pub(crate) struct RectifyVjp<'a> {
     pub output: &'a [f32],

@@ -33,9 +33,9 @@ impl Classifier {
         1.0 / (self.window[0] * self.window[1]) as f32
     }
 
-    /// The logits of one image.
-    pub fn forward(&self, image: &[f32], logits: &mut [f32]) {
-        let Self { plane, window: [rows, columns], weight, bias } = self;
+    /// The means of one image, padding included.
+    fn pooled(&self, image: &[f32]) -> Vec<f32> {
+        let Self { plane, window: [rows, columns], .. } = self;
         let share = self.share();
         let mut pooled = vec![0.0; plane.stride()];
         for y in 0..*rows {
@@ -43,10 +43,36 @@ impl Classifier {
                 pooled.iter_mut().zip(pixel).for_each(|(sum, x)| *sum += x);
             }
         }
+        pooled.iter_mut().for_each(|x| *x *= share);
+        pooled
+    }
+
+    /// The logits of one image.
+    pub fn forward(&self, image: &[f32], logits: &mut [f32]) {
+        let Self { plane, weight, bias, .. } = self;
+        let pooled = self.pooled(image);
         for ((logit, bias), weight) in logits.iter_mut().zip(bias).zip(weight.chunks(plane.channels)) {
-            let terms = weight.iter().zip(&pooled).map(|(w, x)| f64::from(*w) * f64::from(x * share));
+            let terms = weight.iter().zip(&pooled).map(|(w, x)| f64::from(*w) * f64::from(*x));
             *logit = (terms.sum::<f64>() + f64::from(*bias)) as f32;
         }
+    }
+
+    /// The gradients of weights and biases: sums over images and cotangents of their logits, in their order.
+    pub fn gradients<'a>(
+        &self,
+        examples: impl Iterator<Item = (&'a [f32], &'a [f32])>,
+    ) -> (Vec<f32>, Vec<f32>) {
+        let features = self.plane.channels;
+        let (mut weight, mut bias) = (vec![0.0; self.weight.len()], vec![0.0; self.bias.len()]);
+        for (image, cotangent) in examples {
+            let pooled = self.pooled(image);
+            for ((u, weight), bias) in cotangent.iter().zip(weight.chunks_exact_mut(features)).zip(&mut bias)
+            {
+                weight.iter_mut().zip(&pooled).for_each(|(sum, x)| *sum += u * x);
+                *bias += u;
+            }
+        }
+        (weight, bias)
     }
 
     /// The cotangent of one image from that of its logits.

@@ -9,6 +9,7 @@ use crate::image::passes::{Copy, Scaled};
 use crate::image::plane::Plane;
 use crate::image::signs::{Finish, GateBySigns, Signs, signs_len};
 use crate::image::stack::Stack;
+use crate::network::places::Step;
 
 /// A layer in use.
 #[derive(Debug)]
@@ -33,17 +34,6 @@ pub(crate) enum Mapping {
     /// Factors by channel, padded with zeros.
     Scale(Plane, Vec<f32>),
     Conv(Box<Conv>),
-}
-
-/// One of a layer's maps, forward from another image to the layer's, backward from the layer's cotangent to another.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Step {
-    /// Which of the layer's maps.
-    pub map: usize,
-    /// Where the other image or cotangent is.
-    pub at: usize,
-    /// Whether something is there already to which this is added.
-    pub add: bool,
 }
 
 /// What is kept of an evaluation: for each layer, what its ReLU let through, by example. Empty where there is none.
@@ -108,14 +98,7 @@ impl Layer {
     pub fn pull_term_back(&self, arch: Arch, step: Step, cotangents: &mut [Stack], examples: Range<usize>) {
         let (from, to) = two(cotangents, self.cotangent, step.at);
         match &self.maps[step.map] {
-            Mapping::Conv(conv) => {
-                let everywhere = conv.pulls_back_everywhere();
-                if !everywhere && !step.add {
-                    examples.clone().for_each(|example| to.at_mut(example).fill(0.0));
-                }
-                let (u, dx) = (from.images(examples.start), to.images_mut(examples.start));
-                conv.pull_back(arch, u, dx, examples.len(), step.add || !everywhere);
-            }
+            Mapping::Conv(conv) => pull_back(arch, conv, from, to, step.add, examples),
             map => map.pass(arch, from, to, step.add, examples),
         }
     }
@@ -135,6 +118,23 @@ impl Mapping {
             }
         }
     }
+}
+
+/// dx (+)= uᵀ ∂conv/∂x of some examples, every pixel of it.
+pub(crate) fn pull_back(
+    arch: Arch,
+    conv: &Conv,
+    u: &Stack,
+    dx: &mut Stack,
+    add: bool,
+    examples: Range<usize>,
+) {
+    let everywhere = conv.pulls_back_everywhere();
+    if !everywhere && !add {
+        examples.clone().for_each(|example| dx.at_mut(example).fill(0.0));
+    }
+    let (u, dx) = (u.images(examples.start), dx.images_mut(examples.start));
+    conv.pull_back(arch, u, dx, examples.len(), add || !everywhere);
 }
 
 /// Two images, of which the second is written to.

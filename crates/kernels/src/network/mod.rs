@@ -1,12 +1,17 @@
-//! Feedforward networks in evaluation: a list of layers, each a sum of convolutions, scaled or unchanged images and a bias,
-//! with a ReLU or without. Their values, and vector-Jacobian products to their inputs. Parameters are constants.
+//! Feedforward networks: a list of layers, each a sum of convolutions, normalised or unchanged images, with a ReLU or
+//! without.
 //!
-//! Of an evaluation only the signs of what went into the ReLUs is kept, a bit for each number.
+//! Here they are evaluated, with vector-Jacobian products to their inputs; parameters are constants, and normalisations are
+//! folded in. Of an evaluation only the signs of what went into the ReLUs is kept, a bit for each number. `training` is the
+//! other way of going through them: with the batch's statistics, and gradients of all parameters.
 
 pub(crate) mod parameters;
-pub(crate) mod layer;
-pub(crate) mod plan;
-pub(crate) mod classifier;
+mod places;
+mod layer;
+mod plan;
+mod classifier;
+mod batch_norm;
+pub(crate) mod training;
 #[cfg(test)]
 mod tests;
 
@@ -22,8 +27,9 @@ use crate::image::layout::{FromChannels, ToChannels};
 use crate::image::plane::Plane;
 use crate::image::stack::{Dense, DenseMut, Stack};
 use crate::network::classifier::Classifier;
-use crate::network::layer::{Kept, Layer, Mapping, Step, two};
+use crate::network::layer::{Kept, Layer, Mapping, two};
 use crate::network::parameters::{NetworkParameters, OutputParameters};
+use crate::network::places::Step;
 use crate::network::plan::{CHUNK, Phase, Place, Plan, Stage};
 use crate::parameters::Convolutions;
 use crate::pool::{Pool, Room, chunk};
@@ -107,6 +113,43 @@ impl Room for ChunkKept {
     }
 }
 
+impl Output {
+    fn new(parameters: &OutputParameters, last: Plane) -> Self {
+        match parameters {
+            OutputParameters::Image => Self::Image(last),
+            OutputParameters::Logits { window, weight, bias } => {
+                Self::Logits(Classifier::new(last, *window, weight, bias))
+            }
+        }
+    }
+
+    /// Numbers of an example.
+    fn dim(&self) -> usize {
+        match self {
+            Self::Image(plane) => plane.channels * plane.height * plane.width,
+            Self::Logits(classifier) => classifier.classes(),
+        }
+    }
+
+    /// From the last image to what comes out.
+    fn leave(&self, arch: Arch, image: &[f32], out: &mut [f32]) {
+        match self {
+            Self::Image(plane) => arch.dispatch(ToChannels { image, plane: *plane, dense: out }),
+            Self::Logits(classifier) => classifier.forward(image, out),
+        }
+    }
+
+    /// From cotangents of what came out to those of the last image.
+    fn enter_backward(&self, arch: Arch, u: &[f32], out: &mut [f32]) {
+        match self {
+            Self::Image(plane) => {
+                arch.dispatch(FromChannels { dense: u, out, plane: *plane, add: false });
+            }
+            Self::Logits(classifier) => classifier.pull_back(u, out),
+        }
+    }
+}
+
 impl Network {
     /// Prepares a network.
     ///
@@ -126,20 +169,8 @@ impl Network {
         wide_from: usize,
     ) -> Self {
         let plan = Plan::new(parameters, &mut Counter::new(arch, convolutions, wide_from));
-        let last = plan.layers[plan.layers.len() - 1].plane;
-        let output = match &parameters.output {
-            OutputParameters::Image => Output::Image(last),
-            OutputParameters::Logits { window, weight, bias } => {
-                Output::Logits(Classifier::new(last, *window, weight, bias))
-            }
-        };
-        let mut input_dim = 0;
-        let inputs = parameters.inputs.iter().map(|shape| {
-            let (start, len) = (input_dim, shape.iter().product());
-            input_dim += len;
-            [start, len]
-        });
-        let inputs = inputs.collect();
+        let output = Output::new(&parameters.output, plan.layers[plan.layers.len() - 1].plane);
+        let (inputs, input_dim) = input_ranges(&parameters.inputs);
         let (memory, kept) = (Pool::of(SPARE), Pool::of(SPARE));
         Self(Arc::new(Inner { arch, plan, inputs, input_dim, output, memory, kept }))
     }
@@ -151,10 +182,7 @@ impl Network {
 
     /// Length of what comes out: the number of classes, or that of the numbers of the last image.
     pub fn output_dim(&self) -> usize {
-        match &self.0.output {
-            Output::Image(plane) => plane.channels * plane.height * plane.width,
-            Output::Logits(classifier) => classifier.classes(),
-        }
+        self.0.output.dim()
     }
 
     /// What comes out `[N, ..]` for rows `[N, ..]`.
@@ -286,7 +314,7 @@ impl Inner {
     }
 
     fn forward_stage(&self, stage: &Stage, chunk: &mut Chunk<'_>) {
-        for examples in together(chunk.count, stage.together) {
+        for examples in runs(chunk.count, stage.together) {
             if stage.first {
                 self.enter(chunk, examples.clone());
             }
@@ -338,13 +366,8 @@ impl Inner {
         let images = &chunk.memory.images[self.plan.layers[self.plan.layers.len() - 1].image];
         let each = chunk.output.len() / chunk.count;
         for example in examples {
-            let (image, out) = (images.at(example), &mut chunk.output[example * each..][..each]);
-            match &self.output {
-                Output::Image(plane) => {
-                    self.arch.dispatch(ToChannels { image, plane: *plane, dense: out });
-                }
-                Output::Logits(classifier) => classifier.forward(image, out),
-            }
+            let out = &mut chunk.output[example * each..][..each];
+            self.output.leave(self.arch, images.at(example), out);
         }
     }
 
@@ -361,7 +384,7 @@ impl Inner {
     }
 
     fn backward_stage(&self, stage: &Stage, chunk: &mut Chunk<'_>) {
-        for examples in together(chunk.count, stage.together) {
+        for examples in runs(chunk.count, stage.together) {
             if stage.last {
                 self.enter_backward(chunk, examples.clone());
             }
@@ -404,13 +427,8 @@ impl Inner {
         let images = &mut chunk.memory.images[self.plan.layers[self.plan.layers.len() - 1].cotangent];
         let each = chunk.input.len() / chunk.count;
         for example in examples {
-            let (u, out) = (&chunk.input[example * each..][..each], images.at_mut(example));
-            match &self.output {
-                Output::Image(plane) => {
-                    self.arch.dispatch(FromChannels { dense: u, out, plane: *plane, add: false });
-                }
-                Output::Logits(classifier) => classifier.pull_back(u, out),
-            }
+            let u = &chunk.input[example * each..][..each];
+            self.output.enter_backward(self.arch, u, images.at_mut(example));
         }
     }
 
@@ -427,8 +445,19 @@ impl Inner {
     }
 }
 
+/// Where each input begins in a row, and its length; and the length of a row.
+fn input_ranges(shapes: &[[usize; 3]]) -> (Vec<[usize; 2]>, usize) {
+    let mut dim = 0;
+    let ranges = shapes.iter().map(|shape| {
+        let (start, len) = (dim, shape.iter().product());
+        dim += len;
+        [start, len]
+    });
+    (ranges.collect(), dim)
+}
+
 /// Runs of so many examples.
-fn together(count: usize, together: usize) -> impl Iterator<Item = Range<usize>> {
+fn runs(count: usize, together: usize) -> impl Iterator<Item = Range<usize>> {
     (0..count).step_by(together).map(move |first| first..count.min(first + together))
 }
 

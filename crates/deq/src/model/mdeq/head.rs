@@ -1,23 +1,18 @@
 //! The head of an MDEQ: a bottleneck per branch, merged from fine to coarse, pooled, classified.
 
-use std::sync::Arc;
-
-use burn::backend::flex::FlexTensor;
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, activation};
-use equipoise_kernels::{BiasedConv, BottleneckParameters, Head as Kernels, HeadParameters, HeadPass};
+use equipoise_kernels::Term;
 
 use super::config::MdeqConfig;
 use crate::model::deq::{Head, HeadPullBack, HeadTrainingPullBack};
+use crate::model::fused::{Fused, Parts, conv_norm, term};
 use crate::model::init::{Init, Law};
 use crate::model::layers::{BatchMoments, BatchNorm, Conv2d, Dense, Layer, Phase, conv_bn_relu, sequence};
-use crate::model::normed::{accumulate_gradients, folded, normed, note_statistics, plain_numbers};
-use crate::model::parameters::accumulate;
-use crate::model::prepared::{Prepared, parameters};
+use crate::model::normed::Normed;
 use crate::state::Layout;
-use equipoise_attack::batch::{Logits, from_vec, to_vec};
-use equipoise_attack::cpu::{numbers_of, plain};
+use equipoise_attack::batch::Logits;
 
 /// Expansion of the bottleneck's output channels.
 const EXPANSION: usize = 4;
@@ -60,11 +55,15 @@ impl Bottleneck {
         Self { conv1, bn1, conv2, bn2, conv3, bn3, downsample }
     }
 
-    /// Every convolution with the normalisation after it.
-    fn layers(&self) -> BottleneckParameters<(&Conv2d, &BatchNorm)> {
-        let Self { conv1, bn1, conv2, bn2, conv3, bn3, downsample } = self;
-        let shortcut = (!downsample.is_empty()).then(|| normed(downsample));
-        BottleneckParameters { conv1: (conv1, bn1), conv2: (conv2, bn2), conv3: (conv3, bn3), shortcut }
+    /// The bottleneck as layers, from one image to another.
+    fn layers<'a>(&'a self, x: usize, parts: &mut Parts<'a>) -> usize {
+        let h = parts.layer(vec![conv_norm(x, &self.conv1, &self.bn1)], true);
+        let h = parts.layer(vec![conv_norm(h, &self.conv2, &self.bn2)], true);
+        let shortcut = match &self.downsample[..] {
+            [] => Term::same(x),
+            layers => term(x, Normed::first_of(layers)),
+        };
+        parts.layer(vec![conv_norm(h, &self.conv3, &self.bn3), shortcut], true)
     }
 
     fn forward(&self, x: Tensor<4>, phase: &Phase<'_>) -> Tensor<4> {
@@ -89,7 +88,7 @@ pub struct MdeqHead {
     #[module(skip)]
     layout: Layout,
     #[module(skip)]
-    prepared: Prepared<Kernels>,
+    fused: Fused,
 }
 
 impl MdeqHead {
@@ -114,32 +113,33 @@ impl MdeqHead {
             final_layer: conv_bn_relu(conv, init),
             classifier: Dense::new(config.final_channels, config.classes, init),
             layout: config.layout(),
-            prepared: Prepared::default(),
+            fused: Fused::new(&[config.layout().dim()]),
         }
     }
 }
 
 impl MdeqHead {
-    /// The fused kernels for a state, and its numbers, if it is plain and so are the parameters.
-    fn fused(&self, state: &Tensor<2>) -> Option<(Arc<Kernels>, FlexTensor)> {
-        let plain = plain(state)?;
-        Some((self.prepared.get(self, || Kernels::new(&self.numbers()))?, plain))
-    }
-
-    /// The head as plain numbers, batch normalisations folded.
-    fn numbers(&self) -> HeadParameters<BiasedConv> {
-        self.layers().map(|(conv, norm)| folded(conv, norm))
-    }
-
-    /// Every convolution with the normalisation after it.
-    fn layers(&self) -> HeadParameters<(&Conv2d, &BatchNorm)> {
-        HeadParameters {
-            branches: self.layout.branches().to_vec(),
-            bottlenecks: self.incre_modules.iter().map(|list| list[0].layers()).collect(),
-            down: self.downsamp_modules.iter().map(|list| normed(list)).collect(),
-            last: normed(&self.final_layer),
-            classifier: (to_vec(self.classifier.weight.val()), to_vec(self.classifier.bias.val())),
+    /// Its modules, layer by layer: the branches are its inputs.
+    fn parts(&self) -> Parts<'_> {
+        let branches = self.layout.branches().to_vec();
+        let coarsest = branches[branches.len() - 1];
+        let window = [coarsest[1], coarsest[2]];
+        let mut parts = Parts::to_logits(branches, window, &self.classifier);
+        let mut finer = None;
+        for (branch, bottleneck) in self.incre_modules.iter().enumerate() {
+            let own = bottleneck[0].layers(branch, &mut parts);
+            finer = Some(match finer {
+                None => own,
+                Some(finer) => {
+                    let down = Normed::first_of(&self.downsamp_modules[branch - 1]);
+                    let down = parts.layer(vec![term(finer, down)], true);
+                    parts.layer(vec![Term::same(own), Term::same(down)], false)
+                }
+            });
         }
+        let merged = finer.expect("a state has at least one branch");
+        parts.layer(vec![term(merged, Normed::first_of(&self.final_layer))], true);
+        parts
     }
 }
 
@@ -147,12 +147,9 @@ impl Head for MdeqHead {
     /// Fused kernels for plain float32 tensors on the flex CPU device in evaluation, Burn operations otherwise.
     fn forward(&self, state: Tensor<2>, phase: &Phase<'_>) -> Logits {
         if let Phase::Evaluate = phase
-            && let Some((kernels, plain)) = self.fused(&state)
+            && let Some(logits) = self.fused.forward(self, &state, || self.parts())
         {
-            let shape = [state.dims()[0], kernels.classes()];
-            let mut logits = vec![0.0; shape[0] * shape[1]];
-            kernels.forward(numbers_of(&plain), &mut logits);
-            return from_vec(logits, shape, &state.device());
+            return logits;
         }
         let mut branches = self.layout.split(&state).into_iter().zip(&self.incre_modules);
         let (finest, bottleneck) = branches.next().expect("a state has at least one branch");
@@ -166,20 +163,10 @@ impl Head for MdeqHead {
     }
 
     fn linearize(&self, state: &Tensor<2>) -> (Logits, HeadPullBack<'_>) {
-        let Some((kernels, numbers)) = self.fused(state) else {
-            return self.linearize_tracked(state);
-        };
-        let (shape, device) = (state.dims(), state.device());
-        let mut logits = vec![0.0; shape[0] * kernels.classes()];
-        let tape = kernels.linearize(numbers_of(&numbers), &mut logits);
-        let logits = from_vec(logits, [shape[0], kernels.classes()], &device);
-        let pull_back = move |cotangent: Logits| {
-            let cotangent = to_vec(cotangent);
-            let mut state = vec![0.0; shape[0] * shape[1]];
-            tape.pull_back(&cotangent, &mut state);
-            from_vec(state, shape, &device)
-        };
-        (logits, Box::new(pull_back))
+        match self.fused.linearize(self, state, || self.parts()) {
+            Some(linear) => linear,
+            None => self.linearize_tracked(state),
+        }
     }
 
     fn linearize_training(
@@ -187,30 +174,11 @@ impl Head for MdeqHead {
         state: &Tensor<2>,
         moments: &BatchMoments,
     ) -> (Logits, HeadTrainingPullBack<'_>) {
-        let (Some(numbers), Some(_)) = (plain(state), parameters(self)) else {
+        let Some((logits, pass)) = self.fused.train(self, state, moments, || self.parts()) else {
             return self.linearize_training_tracked(state, moments);
         };
-        let (shape, device) = (state.dims(), state.device());
-        let layers = self.layers();
-        let mut logits = vec![0.0; shape[0] * self.classes()];
-        let found = layers.map(|(conv, norm)| plain_numbers(conv, norm));
-        let pass = HeadPass::forward(&found, numbers_of(&numbers), &mut logits);
-        let logits = from_vec(logits, [shape[0], self.classes()], &device);
-        for ((conv, norm), statistics) in layers.convs().into_iter().zip(pass.statistics()) {
-            note_statistics(conv, norm, statistics, &device, moments);
-        }
-        let pull_back = move |cotangent: Logits, into: &mut GradientsParams| {
-            let mut state = vec![0.0; shape[0] * shape[1]];
-            let gradients = pass.pull_back(&to_vec(cotangent), &mut state);
-            for ((conv, norm), gradient) in layers.convs().into_iter().zip(gradients.convs) {
-                accumulate_gradients(conv, norm, gradient, &device, into);
-            }
-            let (weight, bias) = (&self.classifier.weight, &self.classifier.bias);
-            let (dw, db) = gradients.classifier;
-            accumulate(into, weight.id, from_vec(dw, weight.dims(), &device));
-            accumulate(into, bias.id, from_vec(db, bias.dims(), &device));
-            from_vec(state, shape, &device)
-        };
+        let pull_back =
+            move |cotangent: Logits, into: &mut GradientsParams| pass.pull_back_to_input(cotangent, into);
         (logits, Box::new(pull_back))
     }
 
