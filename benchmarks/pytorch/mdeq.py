@@ -1,4 +1,5 @@
-"""The MDEQ, Broyden's method and the gradients of PGD in plain PyTorch, as well as PyTorch allows.
+"""The MDEQ, Broyden's method and the gradients of PGD in plain PyTorch, as well as PyTorch allows; feedforward networks in
+feedforward.py.
 
 The other side of `equipoise bench --pytorch PYTHON`, which starts it in three ways:
 
@@ -41,6 +42,7 @@ from safetensors.torch import load_file
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+import feedforward  # noqa: E402
 from make_parity_fixture import Bottleneck, Down, Mdeq, Up  # noqa: E402
 
 EPS, STEP = 8 / 255, 2 / 255
@@ -331,6 +333,8 @@ def train_step(model, optimizer, deployment, last, x, y):
 
 def task(name, model, deployment, last, x, y):
     """What one repetition does."""
+    if not isinstance(model, Mdeq):
+        return feedforward.task(name, model, last, x, y, EPS, STEP)
     if name == "train-step":
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-9)
         return lambda: train_step(model, optimizer, deployment, last, x, y)
@@ -374,8 +378,10 @@ def timed(run):
 
 
 def faster_layout(name, model, deployment, x, y):
-    """Whether channels-last is faster here, by evaluations of the cell, or by its VJPs where a task needs them."""
+    """Whether channels-last is faster here, by evaluations of the cell, or by its VJPs where a task needs them; for a feedforward
+    network by the task itself."""
     probe = "cell-forward" if name in ("cell-forward", "solve", "low-rank") else "cell-vjp"
+    probe = probe if isinstance(model, Mdeq) else name
     seconds = {}
     for last in (False, True):
         run = task(probe, model, deployment, last, x, y)
@@ -387,7 +393,8 @@ def faster_layout(name, model, deployment, x, y):
 def read(path):
     with safe_open(path, "pt") as file:
         metadata = json.loads(file.metadata()["equipoise"])
-    model = Mdeq(metadata["architecture"])
+    sizes = metadata["architecture"]
+    model = feedforward.KINDS.get(sizes["kind"], Mdeq)(sizes)
     missing, unexpected = model.load_state_dict(load_file(path), strict=False)
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing or unexpected:
@@ -432,6 +439,11 @@ def check(arguments):
         error = ((a - b).norm(dim=1) / b.norm(dim=1)).median().item()
         errors[name] = max(errors.get(name, 0.0), error)
 
+    if not isinstance(model, Mdeq):
+        for name, found in feedforward.check(model, x, y):
+            compare(name, found, ours[name])
+        print(json.dumps(errors))
+        return
     for last in (False, True):
         deq = Deq(model, deployment, last)
         with torch.no_grad():

@@ -14,19 +14,32 @@ pub struct Case {
     pub ours: &'static str,
     /// What the PyTorch worker is asked for, if that differs.
     pub theirs: &'static str,
+    /// Which models can do it.
+    pub by: By,
     /// Whether the model is deployed with the unrolled tail.
     unrolled: bool,
 }
 
+/// Which models can do a piece of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// Those that solve for a state.
+    Equilibrium,
+    /// Those that go from images to logits in one pass.
+    Feedforward,
+    /// All.
+    Any,
+}
+
 const fn same(name: &'static str, about: &'static str) -> Case {
-    Case { name, about, ours: name, theirs: name, unrolled: false }
+    Case { name, about, ours: name, theirs: name, by: By::Equilibrium, unrolled: false }
 }
 
 /// The state after each of the 8 solver steps, one application of f each.
 const ENSEMBLE: &str = "pgd:ensemble(unrolled:state=1..8,lead=1,steps=0)";
 
 /// All of them, in the order in which they are run.
-pub const CASES: [Case; 9] = [
+pub const CASES: [Case; 11] = [
     same("cell-forward", "f(z; x)"),
     same("cell-vjp", "one vector-Jacobian product, to state and injection, at a kept linearisation"),
     same("low-rank", "the low-rank products of a forward solve alone"),
@@ -55,7 +68,12 @@ pub const CASES: [Case; 9] = [
         theirs: ENSEMBLE,
         ..same("pgd-ensemble-shared", "the same, PyTorch with one trajectory too")
     },
-    same("train-step", "adversarial training step: one PGD step and one Adam step, exact gradients"),
+    Case { by: By::Feedforward, ..same("logits", "from images to logits") },
+    Case { ours: "pgd:exact", by: By::Feedforward, ..same("pgd", "PGD step") },
+    Case {
+        by: By::Any,
+        ..same("train-step", "adversarial training step: one PGD step and one Adam step, exact gradients")
+    },
 ];
 
 const UNROLLED: &str = "pgd:unrolled:state=best,lead=1,steps=9,damping=0.5";
@@ -67,6 +85,15 @@ impl Case {
     /// How the model is used in this case.
     pub fn deployment(&self) -> Deployment {
         deployment(self.unrolled)
+    }
+
+    /// Whether such a model can do it.
+    pub fn is_for(&self, equilibrium: bool) -> bool {
+        match self.by {
+            By::Any => true,
+            By::Equilibrium => equilibrium,
+            By::Feedforward => !equilibrium,
+        }
     }
 }
 

@@ -1,10 +1,21 @@
 //! Whether the PyTorch program computes the same: timings can be compared only then.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use burn::tensor::Device;
-use equipoise::trace::{TraceOptions, trace_file};
+use equipoise::attack::ValueAndGradient;
+use equipoise::batch::to_vec;
+use equipoise::checkpoint::ModelFile;
+use equipoise::gradient::Estimator;
+use equipoise::loss::CrossEntropy;
+use equipoise::readout::Readout;
+use equipoise::trace::{TraceOptions, read_input, trace_file};
+use equipoise::train::StepOptions;
+use equipoise::work::WorkCounter;
+use equipoise_report::write_atomically;
+use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 
 use super::case::deployment;
@@ -41,8 +52,12 @@ pub fn compare(
     let (model, file) = subject.model(&deployment(false))?;
     let images = subject.images(COUNT)?;
     let trace = subject.path("trace.safetensors");
-    let options = TraceOptions::default().with_gradients(&GRADIENTS).map_err(input)?;
-    trace_file(&file, &images, &trace, &options, device)?;
+    if subject.architecture.is_equilibrium() {
+        let options = TraceOptions::default().with_gradients(&GRADIENTS).map_err(input)?;
+        trace_file(&file, &images, &trace, &options, device)?;
+    } else {
+        passes(&file, &images, &trace, device)?;
+    }
     let mut command = program.command("check", threads)?;
     command.arg("--model").arg(&model).arg("--input").arg(&images).arg("--trace").arg(&trace);
     let text = answer(&mut command)?;
@@ -51,7 +66,7 @@ pub fn compare(
     for (name, error) in &errors {
         tracing::debug!("{}: {name}: relative error {error:.1e}", subject.name);
     }
-    let tolerance = |name: &str| if name.starts_with("gradient.") { GRADIENT_TOLERANCE } else { TOLERANCE };
+    let tolerance = |name: &str| if name.starts_with("gradient") { GRADIENT_TOLERANCE } else { TOLERANCE };
     // Not a number is no agreement either.
     match errors.iter().find(|(name, error)| error.is_nan() || **error > tolerance(name)) {
         None if !errors.is_empty() => Ok(errors),
@@ -62,6 +77,32 @@ pub fn compare(
             tolerance(name)
         ))),
     }
+}
+
+/// A feedforward network's logits in evaluation and in training and its gradient to the images, in a file.
+fn passes(file: &ModelFile, images: &Path, to: &Path, device: &Device) -> Result<(), Error> {
+    let internal = |error: &dyn std::fmt::Display| Error::Internal(error.to_string());
+    let ModelFile { metadata, model } = file;
+    let (images, labels) = read_input(images, &metadata.architecture, device)?;
+    let objective = CrossEntropy { labels };
+    let victim = model.victim(&metadata.deployment, Readout::final_state(), Estimator::exact());
+    let ValueAndGradient { logits, gradient, .. } = victim.value_and_gradient(&images, &objective);
+    let (options, counter) = (StepOptions::default(), WorkCounter::default());
+    let step = model.training_pass(&metadata.deployment, &options, &images, &objective, &counter);
+    let training = step.map_err(|error| internal(&error))?.logits;
+    let bytes = |numbers: Vec<f32>| numbers.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
+    let found = [
+        ("logits", logits.dims().to_vec(), bytes(to_vec(logits))),
+        ("gradient", gradient.dims().to_vec(), bytes(to_vec(gradient))),
+        ("logits in training", training.dims().to_vec(), bytes(to_vec(training))),
+    ];
+    let views: Vec<(&str, TensorView<'_>)> = found
+        .iter()
+        .map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+        .collect::<Result<_, _>>()
+        .map_err(|error: safetensors::SafeTensorError| internal(&error))?;
+    let content = safetensors::serialize(views, None).map_err(|error| internal(&error))?;
+    Ok(write_atomically(to, &content)?)
 }
 
 /// What the PyTorch program says of itself: versions, threads, settings.

@@ -59,12 +59,18 @@ pub fn measure(
     }
     let last = last.ok_or_else(|| Error::Internal("no rounds".into()))?;
     let seconds = Spread::of(&seconds);
-    let operations = (last.cell_evaluations + last.vjps) * batch as f64 * flops::cell(&subject.config);
     // Gradients of weights are work too, and counted nowhere.
-    let operations = (operations > 0.0 && case.name != "train-step").then_some(operations);
+    let of_an_image = match (subject.mdeq(), case.name) {
+        (_, "train-step") => 0.0,
+        (Some(config), _) => (last.cell_evaluations + last.vjps) * flops::cell(config),
+        (None, "logits") => flops::feedforward(&subject.architecture),
+        // A data gradient of each convolution as well.
+        (None, _) => 2.0 * flops::feedforward(&subject.architecture),
+    };
+    let operations = (of_an_image > 0.0).then_some(batch as f64 * of_an_image);
     let steps = case.deployment().solver.steps;
-    let bytes = batch as f64 * flops::low_rank_bytes(subject.config.layout().dim(), steps);
-    let bytes = (case.name == "low-rank").then_some(bytes);
+    let low_rank = subject.mdeq().filter(|_| case.name == "low-rank");
+    let bytes = low_rank.map(|config| batch as f64 * flops::low_rank_bytes(config.layout().dim(), steps));
     let floor = operations.map(|operations| operations / machine.peak_gflops / 1e9);
     let floor = floor.or(bytes.map(|bytes| bytes / machine.copy_gb_per_second / 1e9));
     Ok(CaseResult {

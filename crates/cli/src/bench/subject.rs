@@ -15,39 +15,69 @@ use tempfile::TempDir;
 use crate::error::{Error, input};
 use crate::files::failed;
 
+/// Feedforward networks by name.
+const FEEDFORWARD: [&str; 2] = ["resnet18", "wrn-34-10"];
+
 /// A model to be measured, and a folder for its files.
 pub struct Subject {
     /// Its name.
     pub name: String,
-    /// Its sizes.
-    pub config: MdeqConfig,
+    /// What it is.
+    pub architecture: Architecture,
     model: Box<dyn Model>,
     seed: u64,
     folder: TempDir,
 }
 
 impl Subject {
-    /// A model by name, its weights drawn from a seed.
+    /// A model by name, its weights drawn from a seed; `resnet18-w8` is a ResNet-18 of width 8.
     pub fn new(name: &str, seed: u64, device: &Device) -> Result<Self, Error> {
-        let names = MdeqConfig::NAMES.join(", ");
-        let config = MdeqConfig::named(name)
-            .ok_or_else(|| input(format!("--model {name}: unknown, or not a DEQ; use {names}")))?;
-        // Dropout would be another computation in training.
-        Self::of(name, MdeqConfig { dropout: 0.0, ..config }, seed, device)
+        let unknown = || {
+            let mdeq = MdeqConfig::NAMES.join(", ");
+            let feedforward = FEEDFORWARD.join(", ");
+            input(format!(
+                "--model {name}: unknown here; use {mdeq}, {feedforward}, or one of the latter with a width, as \
+                 {}-w8",
+                FEEDFORWARD[0]
+            ))
+        };
+        let architecture = match MdeqConfig::named(name) {
+            // Dropout would be another computation in training.
+            Some(config) => MdeqConfig { dropout: 0.0, ..config }.into(),
+            None => {
+                let (kind, width) = match name.rsplit_once("-w") {
+                    Some((kind, width)) => (kind, Some(width.parse().map_err(|_| unknown())?)),
+                    None => (name, None),
+                };
+                let usual = FEEDFORWARD.contains(&kind).then(|| Architecture::named(kind)).flatten();
+                let usual = usual.ok_or_else(unknown)?;
+                width.map_or(Some(usual.clone()), |width| usual.with_width(width)).ok_or_else(unknown)?
+            }
+        };
+        Self::of(name, architecture, seed, device)
     }
 
-    /// The same model for the smallest images that its branches allow, at least 8×8.
+    /// The same model for the smallest images that an MDEQ's branches allow, at least 8×8; for 16×16 where there are none.
     pub fn miniature(&self, device: &Device) -> Result<Self, Error> {
-        let side = (1 << (self.config.downsample_times + self.config.branches() - 1)).max(8);
-        let [channels, ..] = self.config.image;
-        let config = MdeqConfig { image: [channels, side, side], ..self.config.clone() };
-        Self::of(&self.name, config, self.seed, device)
+        let side = match self.mdeq() {
+            Some(config) => (1 << (config.downsample_times + config.branches() - 1)).max(8),
+            None => 16,
+        };
+        let [channels, ..] = self.architecture.image();
+        let architecture = self.architecture.for_data([channels, side, side], self.architecture.classes());
+        Self::of(&self.name, architecture, self.seed, device)
     }
 
-    fn of(name: &str, config: MdeqConfig, seed: u64, device: &Device) -> Result<Self, Error> {
-        let model = contracting(&*Architecture::from(config.clone()).init(seed, device).map_err(input)?)?;
+    /// The sizes of an MDEQ.
+    pub fn mdeq(&self) -> Option<&MdeqConfig> {
+        self.architecture.config()
+    }
+
+    fn of(name: &str, architecture: Architecture, seed: u64, device: &Device) -> Result<Self, Error> {
+        let model = architecture.init(seed, device).map_err(input)?;
+        let model = if architecture.is_equilibrium() { contracting(&*model)? } else { model };
         let folder = tempfile::tempdir().map_err(failed(&std::env::temp_dir(), "make a folder in"))?;
-        Ok(Self { name: name.to_owned(), config, model, seed, folder })
+        Ok(Self { name: name.to_owned(), architecture, model, seed, folder })
     }
 
     /// A path in the folder.
@@ -60,7 +90,7 @@ impl Subject {
         let metadata = Metadata {
             format_version: FORMAT_VERSION,
             name: self.name.clone(),
-            architecture: Architecture::from(self.config.clone()),
+            architecture: self.architecture.clone(),
             deployment: deployment.clone(),
             training: serde_json::Value::Null,
             data: String::new(),
@@ -73,12 +103,12 @@ impl Subject {
 
     /// `count` images of uniform noise with random labels: `x` and `y`, as `trace` reads them.
     pub fn images(&self, count: usize) -> Result<PathBuf, Error> {
-        let [channels, height, width] = self.config.image;
+        let [channels, height, width] = self.architecture.image();
         let (mut pixels, mut labels) = (Vec::new(), Vec::new());
         for index in 0..count {
             let mut rng = ExampleRng::new(self.seed, "bench image", index, 0);
             pixels.extend((0..channels * height * width).map(|_| rng.unit() as f32));
-            labels.push(rng.uniform(0.0, self.config.classes as f64) as usize);
+            labels.push(rng.uniform(0.0, self.architecture.classes() as f64) as usize);
         }
         let path = self.path("input.safetensors");
         write_input(&path, &pixels, [count, channels, height, width], &labels)?;

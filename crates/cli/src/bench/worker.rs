@@ -54,6 +54,8 @@ pub enum Task {
     LowRank,
     /// A forward solve, given the injection.
     Solve,
+    /// From images to logits.
+    Logits,
     /// One step of PGD, stem and head included.
     Pgd(Estimator),
     /// One step of PGD and one of Adam.
@@ -68,6 +70,7 @@ impl Task {
             "cell-vjp" => Self::CellVjp,
             "low-rank" => Self::LowRank,
             "solve" => Self::Solve,
+            "logits" => Self::Logits,
             "train-step" => Self::TrainStep,
             _ => match text.strip_prefix("pgd:") {
                 Some(spec) => {
@@ -132,12 +135,20 @@ fn prepare<'a>(
     labels: Vec<usize>,
     counter: &WorkCounter,
 ) -> Result<Repeat<'a>, Error> {
-    let Some(model) = file.model.equilibrium() else {
-        return Err(input("a DEQ is needed: the model is a feedforward network"));
-    };
     Ok(match task {
         Task::CellForward | Task::CellVjp | Task::LowRank | Task::Solve => {
+            let Some(model) = file.model.equilibrium() else {
+                return Err(input("a DEQ is needed: the model is a feedforward network"));
+            };
             cell(task, file, model, &images, counter)
+        }
+        Task::Logits => {
+            let victim =
+                file.model.victim(&file.metadata.deployment, Readout::final_state(), Estimator::exact());
+            Box::new(move || {
+                drop(victim.logits(&images));
+                Ok(Work::default())
+            })
         }
         Task::Pgd(estimator) => {
             let victim =

@@ -86,7 +86,17 @@ fn measure_subject(
     setup: &Setup,
     record: &mut Record,
 ) -> Result<(), Error> {
-    let wanted = !cases.is_empty() || sections.contains(&"memory");
+    let equilibrium = subject.architecture.is_equilibrium();
+    let cases: Vec<&Case> = cases.iter().filter(|case| case.is_for(equilibrium)).collect();
+    // What its sweeps vary belongs to equilibria.
+    let memory = equilibrium && sections.contains(&"memory");
+    let wanted = !cases.is_empty() || memory;
+    if !wanted && sections.is_empty() {
+        return Err(input(format!(
+            "--only: nothing that {} can do; see `equipoise bench --help`",
+            subject.name
+        )));
+    }
     if let Some(program) = theirs.filter(|_| wanted) {
         let errors = check::compare(program, subject, setup.threads, &setup.device)?;
         record.agreement.insert(subject.name.clone(), errors);
@@ -98,7 +108,7 @@ fn measure_subject(
         record.cases.push(result);
     }
     drop(progress);
-    if sections.contains(&"memory") {
+    if memory {
         record.memory.extend(memory::measure(subject, theirs, flags.batch, setup.threads)?);
     }
     Ok(())

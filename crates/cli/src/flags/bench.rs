@@ -9,14 +9,14 @@ use super::Preparation;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  equipoise bench --model mdeq-small --rounds 5\n  sh benchmarks/pytorch/setup.sh env\n  \
-                  equipoise bench --pytorch env/bin/python --json results.json\n\nCases: cell-forward, cell-vjp, low-rank, \
-                  solve, pgd-exact, pgd-unrolled, pgd-ensemble, pgd-ensemble-shared, train-step; sections: memory, \
-                  verdict. Each runs in a process of its own on random weights and images. GFLOP/s are those of direct \
+                  equipoise bench --pytorch env/bin/python --json results.json\n  equipoise bench --model resnet18-w8,wrn-34-10-w2 --only pgd\n\nCases: cell-forward, cell-vjp, low-rank, \
+                  solve, pgd-exact, pgd-unrolled, pgd-ensemble, pgd-ensemble-shared of a DEQ; logits, pgd of a feedforward \
+                  network; train-step of both; sections: memory, verdict. Each runs in a process of its own on random weights and images. GFLOP/s are those of direct \
                   convolutions; ratios are PyTorch's seconds over ours, the median over rounds."
 )]
 pub struct Bench {
     /// Models, separated by commas
-    #[arg(long, value_name = "LIST", default_value = "mdeq-small,mdeq-large")]
+    #[arg(long, value_name = "LIST", default_value = "mdeq-small,mdeq-large,resnet18-w8,resnet18")]
     pub model: String,
     /// Images per batch
     #[arg(long, value_name = "N", default_value_t = 32)]

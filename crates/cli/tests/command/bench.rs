@@ -42,6 +42,23 @@ fn cases_are_timed_and_counted() {
 }
 
 #[test]
+fn feedforward_networks_have_their_cases() {
+    let folder = folder();
+    let flags = "bench --model resnet18-w1,wrn-34-10-w1 --rounds 1 --batch 2 --quiet";
+    succeed(folder.path(), &format!("{flags} --only cell-forward,logits,pgd,train-step --json bench.json"));
+    let record = record(folder.path());
+    let cases = record["cases"].as_array().unwrap();
+    let of = |case: &Value| [&case["model"], &case["case"]].map(|name| name.as_str().unwrap().to_owned());
+    let found: Vec<[String; 2]> = cases.iter().map(of).collect();
+    let expected = ["resnet18-w1", "wrn-34-10-w1"]
+        .iter()
+        .flat_map(|model| ["logits", "pgd", "train-step"].map(|case| [(*model).to_owned(), case.to_owned()]));
+    assert_eq!(found, expected.collect::<Vec<_>>());
+    assert!(cases.iter().all(|case| case["seconds"]["median"].as_f64().unwrap() > 0.0));
+    assert!(cases.iter().all(|case| (case["case"] == "train-step") == case["gflops"].is_null()));
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn memory_is_that_of_each_process() {
     let folder = folder();
@@ -57,7 +74,14 @@ fn memory_is_that_of_each_process() {
 fn mistakes_are_named() {
     let folder = folder();
     refuse(folder.path(), "bench --only cell", 2, &["--only cell", "cell-forward", "verdict"]);
-    refuse(folder.path(), "bench --model resnet18", 2, &["--model resnet18", "mdeq-small"]);
+    refuse(
+        folder.path(),
+        "bench --model monotone-digits",
+        2,
+        &["--model monotone-digits", "mdeq-small", "resnet18"],
+    );
+    refuse(folder.path(), "bench --model resnet18-wide", 2, &["--model resnet18-wide", "resnet18-w8"]);
+    refuse(folder.path(), "bench --model resnet18-w1 --only solve", 2, &["--only", "resnet18-w1"]);
     refuse(folder.path(), "bench --rounds 0", 2, &["at least 1"]);
     refuse(folder.path(), "bench --weights m.safetensors", 2, &["--data"]);
     refuse(
@@ -91,4 +115,19 @@ fn pytorch_does_the_same_work() {
     assert!(cases.iter().all(|case| case["pytorch"]["ratio"]["median"].as_f64().unwrap() > 0.0));
     // The command has refused already if the results differ; here it has to have looked.
     assert_eq!(record["agreement"]["mdeq-digits"].as_object().unwrap().len(), 5);
+
+    let flags =
+        "bench --model resnet18-w4,wrn-34-10-w1 --rounds 1 --batch 2 --quiet --only logits,pgd,train-step";
+    succeed(
+        folder.path(),
+        &format!("{flags} --json bench.json --pytorch {python} --pytorch-script {script}"),
+    );
+    let record = self::record(folder.path());
+    assert!(
+        ["resnet18-w4", "wrn-34-10-w1"].iter().all(|model| record["agreement"][*model]
+            .as_object()
+            .unwrap()
+            .len()
+            == 3)
+    );
 }
