@@ -1,5 +1,5 @@
 //! Times the cell of MDEQ-small and MDEQ-large, and ResNet-18 of width 8 and 64: evaluation, linearisation, vector-Jacobian
-//! products.
+//! products, passes in training.
 //!
 //! `cargo run --release -p equipoise-kernels --example timings [BATCH] [REPETITIONS] [CASE]`
 //!
@@ -13,8 +13,9 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use equipoise_kernels::{
-    BiasedConv, BlockParameters, Cell, CellParameters, Convolutions, Map, Network, NetworkParameters,
-    NormParameters, OutputParameters, PathParameters, PostParameters, StepParameters, Term,
+    BatchNormParameters, BiasedConv, BlockParameters, Cell, CellParameters, Convolutions, Map, Network,
+    NetworkParameters, NetworkPass, NormParameters, OutputParameters, PathParameters, PostParameters,
+    StepParameters, Term, TrainedConv, TrainingMemory,
 };
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -68,6 +69,17 @@ fn time_network(
     report("linearize and vjp", 2.0 * work, &mut || {
         network.linearize(&input, &mut output).pull_back(&cotangent, &mut gradient);
     });
+    let conv = |of: &BiasedConv| TrainedConv {
+        outputs: of.bias.len(),
+        kernel: of.kernel.clone(),
+        norm: Some(BatchNormParameters { affine: Some((of.bias.clone(), of.bias.clone())) }),
+    };
+    let trained = parameters.map(conv, |_| BatchNormParameters::default());
+    let memory = TrainingMemory::default();
+    let pass =
+        |output: &mut [f32]| NetworkPass::forward(&trained, Convolutions::Winograd, &memory, &input, output);
+    report("training forward", work, &mut || drop(pass(&mut output)));
+    report("training", 3.0 * work, &mut || drop(pass(&mut output).pull_back(&cotangent, None)));
 }
 
 /// A ResNet-18 of random weights for 32×32 colour images, and its products for one of them.

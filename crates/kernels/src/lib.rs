@@ -35,7 +35,7 @@ pub use network::parameters::{
     BatchNormParameters, ChannelMap, LayerParameters, Map, NetworkParameters, OutputParameters, Term,
     TrainedConv,
 };
-pub use network::training::{NetworkPass, NetworkStatistics, TrainedNetwork};
+pub use network::training::{NetworkPass, NetworkStatistics, TrainedNetwork, TrainingMemory};
 pub use network::{Network, NetworkTape};
 pub use parameters::{
     BiasedConv, BlockParameters, CellParameters, Convolutions, NormParameters, PathParameters,

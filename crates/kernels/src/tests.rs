@@ -139,7 +139,7 @@ fn gradients_of_convolutions_are_adjoint() {
         let x = random.images(planes.x, 2);
         let u = random.images(planes.u, 2);
         for arch in archs() {
-            let mut counter = Counter::new(arch, Convolutions::Winograd, usize::MAX);
+            let mut counter = Counter::new(Convolutions::Winograd, usize::MAX);
             let conv = counter.conv(size, stride, &kernel, planes);
             let mut y = Stack::of(planes.y, 2);
             conv.apply(arch, x.images(0), y.images_mut(0), 2);
@@ -292,7 +292,7 @@ fn tiled_data_gradients_at_stride_2_are_the_direct_ones() {
         let u = random.images(planes.u, 19);
         for arch in archs() {
             let gradient = |convolutions: Convolutions| {
-                let conv = Counter::new(arch, convolutions, usize::MAX).conv(3, 2, &kernel, planes);
+                let conv = Counter::new(convolutions, usize::MAX).conv(3, 2, &kernel, planes);
                 let mut dx = random.clone().images(planes.dx, 19);
                 conv.pull_back(arch, u.images(0), dx.images_mut(0), 19, true);
                 for example in [0, 18] {

@@ -12,6 +12,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use equipoise_kernels::{
     Convolutions, Map, Network, NetworkParameters, NetworkPass, OutputParameters, Term, TrainedNetwork,
+    TrainingMemory,
 };
 
 use super::layers::{BatchMoments, BatchNorm, Conv2d, Dense};
@@ -81,6 +82,7 @@ pub struct Fused {
     /// Of an example that they are for.
     shape: Vec<usize>,
     prepared: Prepared<Network>,
+    memory: TrainingMemory,
 }
 
 /// The way back from a cotangent of what came out.
@@ -98,7 +100,7 @@ pub struct Pass<'a, const D: usize> {
 impl Fused {
     /// For examples of this shape.
     pub fn new(shape: &[usize]) -> Self {
-        Self { shape: shape.to_vec(), prepared: Prepared::default() }
+        Self { shape: shape.to_vec(), prepared: Prepared::default(), memory: TrainingMemory::default() }
     }
 
     /// The numbers of an input that can be served.

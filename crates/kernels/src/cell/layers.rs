@@ -14,7 +14,7 @@ use crate::cell::chunk::{Backward, ChunkTape, Forward, Scratch};
 use crate::cell::fusion::Path;
 use crate::cell::post::{Post, PostTape};
 use crate::convolution::gradient::Job;
-use crate::convolution::{Conv, Counter};
+use crate::convolution::{Conv, Counter, Direction, prepare};
 use crate::image::layout::{FromChannels, ToChannels};
 use crate::image::passes::Copy;
 use crate::image::stack::{Dense, DenseMut, Stack};
@@ -73,7 +73,7 @@ impl Layers {
         let fused = if shapes.len() > 1 { shapes.len() } else { 0 };
         assert!(paths.len() == fused && paths.iter().all(|row| row.len() == fused), "one path per pair");
         assert_eq!(post.len(), fused, "one post-fusion per branch");
-        let mut counter = Counter::new(arch, convolutions, wide_from);
+        let mut counter = Counter::new(convolutions, wide_from);
         let mut norms = Vec::new();
         let mut note = |norm: &crate::parameters::NormParameters, channels: usize, what: &str| {
             norm.check(channels, what);
@@ -121,7 +121,9 @@ impl Layers {
             dim += len;
             mask_dim += channels;
         }
-        Self { arch, blocks, paths, post, branches, dim, mask_dim, norms }
+        let layers = Self { arch, blocks, paths, post, branches, dim, mask_dim, norms };
+        prepare(arch, layers.convolutions(), Direction::Forward);
+        layers
     }
 
     /// Length of an injection: it enters branch 0.
@@ -280,9 +282,7 @@ impl Layers {
     /// Pulls cotangents back.
     pub fn pull_back(&self, chunks: &mut [Backward<'_>]) {
         // All of them the first time, none later.
-        let unprepared: Vec<&Conv> =
-            self.convolutions().filter(|conv| !conv.is_prepared_backward()).collect();
-        unprepared.par_iter().for_each(|conv| conv.prepare_backward(self.arch));
+        prepare(self.arch, self.convolutions(), Direction::Backward);
         chunks.par_iter_mut().with_max_len(1).for_each(|chunk| {
             self.pull_back_fusion(chunk);
             for (i, block) in self.blocks(false) {

@@ -12,6 +12,7 @@ pub(crate) mod point_sums;
 use std::sync::OnceLock;
 
 use pulp::Arch;
+use rayon::prelude::*;
 
 use crate::convolution::direct::{Images, ImagesMut, Packed, Walk, convolve};
 use crate::convolution::points::Scheme;
@@ -42,11 +43,12 @@ pub(crate) struct Conv {
     pub planes: Planes,
     kernel: Vec<f32>,
     shape: [usize; 3],
-    forward: Method,
-    /// Made when a vector-Jacobian product is first asked for.
-    backward: OnceLock<Method>,
-    /// Of the data gradient; `None` if that is direct.
-    scheme: Option<Scheme>,
+    /// Forward and backward, each made when it is first asked for or by [`prepare`].
+    methods: [OnceLock<Method>; 2],
+    /// Of the two; `None` for one that is direct.
+    schemes: [Option<Scheme>; 2],
+    /// Whether it takes whole batches.
+    wide: bool,
     stride: usize,
     /// From the input to the plane of the output's cotangent: what weight gradients are summed over.
     pub gradient: Walk,
@@ -91,7 +93,6 @@ pub(crate) struct Norm {
 /// Hands out numbers.
 #[derive(Debug)]
 pub(crate) struct Counter {
-    arch: Arch,
     convolutions: Convolutions,
     wide_from: usize,
     convs: usize,
@@ -100,8 +101,8 @@ pub(crate) struct Counter {
 
 impl Counter {
     /// For convolutions that are wide from so many weights on.
-    pub fn new(arch: Arch, convolutions: Convolutions, wide_from: usize) -> Self {
-        Self { arch, convolutions, wide_from, convs: 0, norms: 0 }
+    pub fn new(convolutions: Convolutions, wide_from: usize) -> Self {
+        Self { convolutions, wide_from, convs: 0, norms: 0 }
     }
 
     pub fn conv(&mut self, size: usize, stride: usize, kernel: &[f32], planes: Planes) -> Conv {
@@ -122,23 +123,13 @@ impl Counter {
             }
             _ => (None, None, None),
         };
-        let forward = match forward {
-            Some(scheme) => {
-                Method::Winograd(Winograd::new(self.arch, kernel, shape, false, [x, y], scheme, wide))
-            }
-            None => {
-                let walk = Walk::forward(size, stride, x, y);
-                let weights = Packed::new(kernel, shape, &walk, false);
-                Method::Direct(walk, weights)
-            }
-        };
         Conv {
             id,
             planes,
             shape,
-            forward,
-            backward: OnceLock::new(),
-            scheme: backward,
+            methods: [OnceLock::new(), OnceLock::new()],
+            schemes: [forward, backward],
+            wide: wide && forward.is_some(),
             stride,
             gradient: Walk::forward(size, stride, x, u),
             gradient_scheme,
@@ -166,12 +157,12 @@ impl Conv {
 
     /// Whether this is for whole batches: [`Self::apply_to_all`] and [`Self::pull_all_back`].
     pub fn is_wide(&self) -> bool {
-        matches!(&self.forward, Method::Winograd(Winograd { wide: true, .. }))
+        self.wide
     }
 
     /// y (+)= conv(x) for a whole batch.
     pub fn apply_to_all(&self, arch: Arch, batch: Vec<Share<'_>>, accumulate: bool) {
-        self.forward.apply_to_all(arch, batch, accumulate);
+        self.method(arch, Direction::Forward).apply_to_all(arch, batch, accumulate);
     }
 
     /// Whether a data gradient sets every pixel: one by one at stride 2, only every other row and column does it.
@@ -181,54 +172,69 @@ impl Conv {
 
     /// From x = the output's cotangent to y (+)= uᵀ ∂conv/∂x, for a whole batch.
     pub fn pull_all_back(&self, arch: Arch, batch: Vec<Share<'_>>, accumulate: bool) {
-        self.backward(arch).apply_to_all(arch, batch, accumulate);
+        self.method(arch, Direction::Backward).apply_to_all(arch, batch, accumulate);
     }
 
     /// y = conv(x) for several examples.
     pub fn apply(&self, arch: Arch, x: Images<'_>, y: ImagesMut<'_>, count: usize) {
-        self.forward.apply(arch, x, y, count, false);
+        self.method(arch, Direction::Forward).apply(arch, x, y, count, false);
     }
 
     /// y += conv(x) for several examples.
     pub fn accumulate(&self, arch: Arch, x: Images<'_>, y: ImagesMut<'_>, count: usize) {
-        self.forward.apply(arch, x, y, count, true);
+        self.method(arch, Direction::Forward).apply(arch, x, y, count, true);
     }
 
     /// dx (+)= uᵀ ∂conv/∂x for several examples.
     #[allow(clippy::too_many_arguments)]
     pub fn pull_back(&self, arch: Arch, u: Images<'_>, dx: ImagesMut<'_>, count: usize, accumulate: bool) {
-        self.backward(arch).apply(arch, u, dx, count, accumulate);
+        self.method(arch, Direction::Backward).apply(arch, u, dx, count, accumulate);
     }
 
-    /// Whether [`Self::prepare_backward`] has been called.
-    pub fn is_prepared_backward(&self) -> bool {
-        self.backward.get().is_some()
-    }
-
-    /// Makes ready for [`Self::pull_back`], which otherwise does so when it is first called.
-    pub fn prepare_backward(&self, arch: Arch) {
-        self.backward(arch);
-    }
-
-    fn backward(&self, arch: Arch) -> &Method {
-        if let Some(method) = self.backward.get() {
+    fn method(&self, arch: Arch, direction: Direction) -> &Method {
+        let place = &self.methods[direction as usize];
+        if let Some(method) = place.get() {
             return method;
         }
-        let Planes { u, dx, .. } = self.planes;
-        let method = match self.scheme {
+        let Planes { x, y, u, dx } = self.planes;
+        let (planes, transposed) = match direction {
+            Direction::Forward => ([x, y], false),
+            Direction::Backward => ([u, dx], true),
+        };
+        let (kernel, shape) = (&self.kernel, self.shape);
+        let method = match self.schemes[direction as usize] {
             Some(scheme) => {
-                let (kernel, shape, wide) = (&self.kernel, self.shape, self.is_wide());
-                Method::Winograd(Winograd::new(arch, kernel, shape, true, [u, dx], scheme, wide))
+                Method::Winograd(Winograd::new(arch, kernel, shape, transposed, planes, scheme, self.wide))
             }
             None => {
-                let size = if self.shape[2] == 9 { 3 } else { 1 };
-                let walk = Walk::backward(size, self.stride, u, dx);
-                let weights = Packed::new(&self.kernel, self.shape, &walk, true);
+                let size = if shape[2] == 9 { 3 } else { 1 };
+                let walk = match direction {
+                    Direction::Forward => Walk::forward(size, self.stride, x, y),
+                    Direction::Backward => Walk::backward(size, self.stride, u, dx),
+                };
+                let weights = Packed::new(kernel, shape, &walk, transposed);
                 Method::Direct(walk, weights)
             }
         };
         // Not made under the lock: a thread that waits for others to make their parts of it may be given a task that
         // asks for it, too.
-        self.backward.get_or_init(|| method)
+        place.get_or_init(|| method)
     }
+}
+
+/// A way through a convolution.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Direction {
+    Forward,
+    Backward,
+}
+
+/// Makes convolutions ready for a direction: all of them the first time, none later. Tasks that find one that is not ready make
+/// it, each for itself.
+pub(crate) fn prepare<'a>(arch: Arch, convs: impl Iterator<Item = &'a Conv>, direction: Direction) {
+    let unprepared: Vec<&Conv> =
+        convs.filter(|conv| conv.methods[direction as usize].get().is_none()).collect();
+    unprepared.par_iter().with_max_len(1).for_each(|conv| {
+        conv.method(arch, direction);
+    });
 }

@@ -12,7 +12,6 @@ use crate::image::norm::{
 };
 use crate::image::norm::{vectors, vectors_mut};
 use crate::image::plane::Plane;
-use crate::image::stack::Stack;
 use crate::network::parameters::BatchNormParameters;
 use crate::parameters::Statistics;
 
@@ -53,13 +52,7 @@ impl BatchNorm {
         Self { plane, norm: GroupNorm::new(plane.channels, plane.channels, affine) }
     }
 
-    /// Room for the sums of so many examples, by channel, `[2, stride]` each: mean and sum of squared distances from it; on the
-    /// way back, sums of the cotangent and of its product with x − mean.
-    pub fn sums(&self, count: usize) -> Stack {
-        Stack::new(2 * self.plane.stride(), count)
-    }
-
-    /// An image's statistics.
+    /// An image's statistics by channel, `[2, stride]`: mean and sum of squared distances from it.
     pub fn moments(&self, arch: Arch, image: &[f32], sums: &mut [f32]) {
         arch.dispatch(ExampleMoments { plane: self.plane, image, sums });
     }
@@ -92,7 +85,7 @@ impl BatchNorm {
         arch.dispatch(Normalise { x, plane, map: &gathered.map, out, out_plane: plane, then });
     }
 
-    /// An example's sums over the cotangent `u`, which is first pulled back through a ReLU that followed, if it is said so.
+    /// An example's sums over the cotangent `u` and over its product with x − mean, `[2, stride]`; `u` is first pulled back through a ReLU that followed, if it is said so.
     pub fn sum(
         &self,
         arch: Arch,

@@ -22,7 +22,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::convolution::wide::Share;
-use crate::convolution::{Conv, Counter};
+use crate::convolution::{Conv, Counter, Direction, prepare};
 use crate::image::layout::{FromChannels, ToChannels};
 use crate::image::plane::Plane;
 use crate::image::stack::{Dense, DenseMut, Stack};
@@ -168,11 +168,13 @@ impl Network {
         arch: Arch,
         wide_from: usize,
     ) -> Self {
-        let plan = Plan::new(parameters, &mut Counter::new(arch, convolutions, wide_from));
+        let plan = Plan::new(parameters, &mut Counter::new(convolutions, wide_from));
         let output = Output::new(&parameters.output, plan.layers[plan.layers.len() - 1].plane);
         let (inputs, input_dim) = input_ranges(&parameters.inputs);
         let (memory, kept) = (Pool::of(SPARE), Pool::of(SPARE));
-        Self(Arc::new(Inner { arch, plan, inputs, input_dim, output, memory, kept }))
+        let inner = Inner { arch, plan, inputs, input_dim, output, memory, kept };
+        prepare(arch, inner.convolutions(), Direction::Forward);
+        Self(Arc::new(inner))
     }
 
     /// Length of an example's row.
@@ -296,9 +298,7 @@ impl Inner {
 
     /// All of them the first time, none later.
     fn prepare_backward(&self) {
-        let unprepared: Vec<&Conv> =
-            self.convolutions().filter(|conv| !conv.is_prepared_backward()).collect();
-        unprepared.par_iter().for_each(|conv| conv.prepare_backward(self.arch));
+        prepare(self.arch, self.convolutions(), Direction::Backward);
     }
 
     /// From the input's rows to the output's.

@@ -4,7 +4,7 @@ use pulp::Arch;
 
 use super::*;
 use crate::network::parameters::{BatchNormParameters, ChannelMap, Map, Term, TrainedConv};
-use crate::network::training::{NetworkPass, TrainedNetwork};
+use crate::network::training::{NetworkPass, TrainedNetwork, TrainingMemory};
 use crate::parameters::BiasedConv;
 use crate::tests::{Random, archs};
 
@@ -394,6 +394,8 @@ fn direction(parameters: &TrainedNetwork, seed: u64) -> TrainedNetwork {
 #[test]
 fn training_takes_the_batchs_statistics_and_gradients_are_its_differences() {
     const COUNT: usize = 5;
+    // One for all: passes of other networks leave nothing behind that matters.
+    let memory = TrainingMemory::default();
     for (shape, logits) in SHAPES.into_iter().flat_map(|shape| [true, false].map(|logits| (shape, logits))) {
         let parameters = trained(shape, logits);
         let along = direction(&parameters, 31);
@@ -407,7 +409,7 @@ fn training_takes_the_batchs_statistics_and_gradients_are_its_differences() {
             let input = random.numbers(COUNT * dim);
             let expected = reference(&moved(&parameters, &along, 0.0), &wide(&input));
             let mut output = vec![0.0; expected.len()];
-            let pass = NetworkPass::with(&parameters, convolutions, arch, &input, &mut output);
+            let pass = NetworkPass::with(&parameters, convolutions, arch, &memory, &input, &mut output);
             let found = error(&output, &expected);
             assert!(found < 1e-5, "{what}: {found:e}");
             let u = random.numbers(output.len());
@@ -437,7 +439,7 @@ fn training_takes_the_batchs_statistics_and_gradients_are_its_differences() {
             check(of_parameters, &numbers(&gradient), &numbers(&along), "parameters");
             check(of_input, &wide(&at_input), &towards, "input");
             // The input's cotangent is left out where nobody asks for it, and nothing else changes.
-            let pass = NetworkPass::with(&parameters, convolutions, arch, &input, &mut output);
+            let pass = NetworkPass::with(&parameters, convolutions, arch, &memory, &input, &mut output);
             assert!(pass.pull_back(&u, None) == gradient, "{what}");
         }
     }
@@ -448,7 +450,13 @@ fn statistics_are_those_of_the_batch() {
     let mut parameters = TrainedNetwork::new(vec![[2, 4, 3]], OutputParameters::Image);
     parameters.layer(vec![Term::norm(0, BatchNormParameters::default())], false);
     let input = Random(41).numbers(7 * 24);
-    let pass = NetworkPass::forward(&parameters, Convolutions::Winograd, &input, &mut vec![0.0; input.len()]);
+    let pass = NetworkPass::forward(
+        &parameters,
+        Convolutions::Winograd,
+        &TrainingMemory::default(),
+        &input,
+        &mut vec![0.0; input.len()],
+    );
     let statistics = pass.statistics();
     let Map::Norm(found) = &statistics.terms().next().unwrap().map else { panic!("a normalisation") };
     assert_eq!(found.count, 7 * 12);
@@ -474,7 +482,13 @@ fn training_does_not_depend_on_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let (mut output, mut at_input) = (vec![0.0; u.len()], vec![0.0; input.len()]);
-            let pass = NetworkPass::forward(&parameters, Convolutions::Winograd, &input, &mut output);
+            let pass = NetworkPass::forward(
+                &parameters,
+                Convolutions::Winograd,
+                &TrainingMemory::default(),
+                &input,
+                &mut output,
+            );
             let statistics = pass.statistics();
             (pass.pull_back(&u, Some(&mut at_input)), statistics, output, at_input)
         })

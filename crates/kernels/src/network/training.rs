@@ -7,12 +7,13 @@
 //! memory to its cotangent; kernels' gradients are made of the two at the end, all at once.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::convolution::gradient::{self, Job};
-use crate::convolution::{Conv, Counter, Planes};
+use crate::convolution::{Conv, Counter, Direction, Planes, prepare};
 use crate::image::layout::{FromChannels, ToChannels};
 use crate::image::norm::Then;
 use crate::image::passes::{Copy, Rectify, RectifyVjp};
@@ -27,7 +28,21 @@ use crate::network::places::{self, Places, Route};
 use crate::network::plan::{CHUNK, together};
 use crate::network::{Output, input_ranges, runs};
 use crate::parameters::{Convolutions, Statistics};
-use crate::pool::chunk;
+use crate::pool::{Pool, Room, chunk};
+
+/// Pieces of memory that are kept between passes.
+const SPARE: usize = 64;
+
+/// Memory for passes through a network in training, kept from one to the next. A clone shares it. It may serve one network after
+/// another; what does not fit the next one is let go.
+#[derive(Debug, Clone)]
+pub struct TrainingMemory(Arc<Pool<Chunk>>);
+
+impl Default for TrainingMemory {
+    fn default() -> Self {
+        Self(Arc::new(Pool::of(SPARE)))
+    }
+}
 
 /// A network in training; or, in the same shape, the gradients of its parameters.
 pub type TrainedNetwork = NetworkParameters<TrainedConv, BatchNormParameters>;
@@ -41,6 +56,7 @@ pub type NetworkStatistics = NetworkParameters<Option<Statistics>, Statistics>;
 #[derive(Debug)]
 pub struct NetworkPass {
     network: Trained,
+    memory: TrainingMemory,
     chunks: Vec<Chunk>,
     /// By layer and term.
     gathered: Vec<Vec<Option<Gathered>>>,
@@ -55,16 +71,11 @@ struct Trained {
     /// Where each input begins in a row, and its length.
     inputs: Vec<[usize; 2]>,
     input_dim: usize,
-    /// Of inputs and layers.
-    planes: Vec<Plane>,
     layers: Vec<Layer>,
     output: Output,
-    /// Of the places of cotangents.
-    cotangents: Vec<Plane>,
+    layout: Layout,
     /// Where the inputs' cotangents are.
     input_cotangents: Vec<usize>,
-    /// One of each shape.
-    spares: Vec<Plane>,
 }
 
 #[derive(Debug)]
@@ -90,6 +101,10 @@ struct Term {
 /// The images of a few examples.
 #[derive(Debug)]
 struct Chunk {
+    /// For so many there is room.
+    room: usize,
+    /// What for.
+    layout: Layout,
     count: usize,
     /// Of the inputs and layers.
     images: Vec<Stack>,
@@ -109,6 +124,49 @@ struct AtTerm {
     sums: Stack,
 }
 
+/// Of which planes a chunk's images are, and what its layers' terms keep.
+#[derive(Debug, Clone, PartialEq)]
+struct Layout {
+    /// Of the inputs and layers.
+    images: Vec<Plane>,
+    /// By place.
+    cotangents: Vec<Plane>,
+    /// Whether there is a convolution, and a normalisation: by layer.
+    terms: Vec<Vec<[bool; 2]>>,
+    /// One of each shape.
+    spares: Vec<Plane>,
+}
+
+impl Layout {
+    /// Zeros for so many examples.
+    fn chunk(&self, room: usize) -> Chunk {
+        let stacks = |planes: &[Plane]| planes.iter().map(|&plane| Stack::of(plane, room)).collect();
+        let inputs = self.images.len() - self.terms.len();
+        let terms = self.terms.iter().zip(&self.images[inputs..]).map(|(terms, &plane)| {
+            let at = |&[conv, norm]: &[bool; 2]| AtTerm {
+                y: if conv { Stack::of(plane, room) } else { Stack::default() },
+                sums: if norm { Stack::new(2 * plane.stride(), room) } else { Stack::default() },
+            };
+            terms.iter().map(at).collect()
+        });
+        Chunk {
+            room,
+            layout: self.clone(),
+            count: room,
+            images: stacks(&self.images),
+            cotangents: stacks(&self.cotangents),
+            terms: terms.collect(),
+            spares: stacks(&self.spares),
+        }
+    }
+}
+
+impl Room for Chunk {
+    fn room(&self) -> usize {
+        self.room
+    }
+}
+
 impl NetworkPass {
     /// What comes out `[N, ..]` for rows `[N, ..]`, as [`crate::Network::forward`].
     ///
@@ -119,10 +177,11 @@ impl NetworkPass {
     pub fn forward(
         parameters: &TrainedNetwork,
         convolutions: Convolutions,
+        memory: &TrainingMemory,
         input: &[f32],
         output: &mut [f32],
     ) -> Self {
-        Self::with(parameters, convolutions, Arch::new(), input, output)
+        Self::with(parameters, convolutions, Arch::new(), memory, input, output)
     }
 
     /// The same with an instruction set.
@@ -130,16 +189,27 @@ impl NetworkPass {
         parameters: &TrainedNetwork,
         convolutions: Convolutions,
         arch: Arch,
+        memory: &TrainingMemory,
         input: &[f32],
         output: &mut [f32],
     ) -> Self {
         let network = Trained::new(parameters, convolutions, arch);
+        network.prepare(Direction::Forward, true);
         let (from, to) = (network.input_dim, network.output.dim());
         let count = input.len() / from;
         assert_eq!(input.len(), count * from, "{from} numbers for each example");
         assert_eq!(output.len(), count * to, "{to} numbers for each of {count} examples");
         let size = chunk(count, CHUNK);
-        let chunks = input.par_chunks(size * from).with_max_len(1).map(|rows| network.enter(rows));
+        let chunks = input.par_chunks(size * from).with_max_len(1).map(|rows| {
+            let count = rows.len() / from;
+            let mut chunk = memory.0.take(count, || network.layout.chunk(size));
+            if chunk.layout != network.layout {
+                chunk = network.layout.chunk(size);
+            }
+            chunk.count = count;
+            network.enter(rows, &mut chunk);
+            chunk
+        });
         let mut chunks: Vec<Chunk> = chunks.collect();
         let mut gathered: Vec<Vec<Option<Gathered>>> = Vec::with_capacity(network.layers.len());
         for number in 0..network.layers.len() {
@@ -159,7 +229,7 @@ impl NetworkPass {
                 network.output.leave(network.arch, chunk.images[chunk.images.len() - 1].at(example), row);
             }
         });
-        Self { network, chunks, gathered }
+        Self { network, memory: memory.clone(), chunks, gathered }
     }
 
     /// The batch's statistics at every normalisation.
@@ -178,13 +248,14 @@ impl NetworkPass {
     /// # Panics
     ///
     /// If the lengths are not those of the examples that were evaluated.
-    pub fn pull_back(self, cotangent: &[f32], input: Option<&mut [f32]>) -> TrainedNetwork {
-        let Self { network, mut chunks, mut gathered } = self;
+    pub fn pull_back(mut self, cotangent: &[f32], input: Option<&mut [f32]>) -> TrainedNetwork {
+        let Self { network, chunks, gathered, .. } = &mut self;
         let (from, to) = (network.input_dim, network.output.dim());
         let count: usize = chunks.iter().map(|chunk| chunk.count).sum();
         let size = chunks.first().map_or(1, |chunk| chunk.count);
         assert_eq!(cotangent.len(), count * to, "as many examples as were evaluated");
         let wanted = input.is_some();
+        network.prepare(Direction::Backward, wanted);
         let last = network.layers.len() - 1;
         let rows = cotangent.par_chunks(size * to);
         chunks.par_iter_mut().zip(rows).with_max_len(1).for_each(|(chunk, rows)| {
@@ -194,16 +265,16 @@ impl NetworkPass {
             }
             network.sum(last, chunk, &gathered[last]);
         });
-        network.gather_sums(last, &chunks, &mut gathered[last]);
+        network.gather_sums(last, chunks, &mut gathered[last]);
         for number in (0..network.layers.len()).rev() {
-            each(&mut chunks, |chunk| {
+            each(chunks, |chunk| {
                 network.pull(number, chunk, &gathered[number], wanted);
                 if let Some(earlier) = number.checked_sub(1) {
                     network.sum(earlier, chunk, &gathered[earlier]);
                 }
             });
             if let Some(earlier) = number.checked_sub(1) {
-                network.gather_sums(earlier, &chunks, &mut gathered[earlier]);
+                network.gather_sums(earlier, chunks, &mut gathered[earlier]);
             }
         }
         if let Some(input) = input {
@@ -211,7 +282,13 @@ impl NetworkPass {
             let rows = input.par_chunks_mut(size * from);
             chunks.par_iter().zip(rows).with_max_len(1).for_each(|(chunk, rows)| network.leave(chunk, rows));
         }
-        network.gradients(&chunks, &gathered, cotangent)
+        network.gradients(chunks, gathered, cotangent)
+    }
+}
+
+impl Drop for NetworkPass {
+    fn drop(&mut self) {
+        self.memory.0.put(self.chunks.drain(..));
     }
 }
 
@@ -223,7 +300,7 @@ impl Trained {
         // Every image is read, or this panics.
         places::images(&parameters.layers, &planes, &mut Places::default());
         let (routes, input_cotangents) = places::cotangents(&parameters.layers, &planes, &mut places);
-        let counter = &mut Counter::new(arch, convolutions, usize::MAX);
+        let counter = &mut Counter::new(convolutions, usize::MAX);
         let mut spares: Vec<Plane> = Vec::new();
         let layers = parameters.layers.iter().zip(&planes[parameters.inputs.len()..]).zip(routes);
         let layers = layers.map(|((of, &plane), route)| {
@@ -250,6 +327,8 @@ impl Trained {
             Layer { terms, rectify: of.rectify, route, together: together(plane), spare }
         });
         let layers: Vec<Layer> = layers.collect();
+        let kept = |term: &Term| [term.conv.is_some(), term.norm.is_some()];
+        let terms = layers.iter().map(|layer| layer.terms.iter().map(kept).collect()).collect();
         let (inputs, input_dim) = input_ranges(&parameters.inputs);
         Self {
             arch,
@@ -257,11 +336,9 @@ impl Trained {
             inputs,
             input_dim,
             output: Output::new(&parameters.output, planes[planes.len() - 1]),
-            planes,
+            layout: Layout { images: planes, cotangents: places.planes, terms, spares },
             layers,
-            cotangents: places.planes,
             input_cotangents,
-            spares,
         }
     }
 
@@ -286,28 +363,24 @@ impl Trained {
         self.skeleton.map(|_| convs.next().expect(next), |_| norms.next().expect(next))
     }
 
-    /// Memory for some examples, with their inputs, in the order of planes.
-    fn enter(&self, rows: &[f32]) -> Chunk {
-        let count = rows.len() / self.input_dim;
-        let stacks = |planes: &[Plane]| planes.iter().map(|&plane| Stack::of(plane, count)).collect();
-        let mut images: Vec<Stack> = stacks(&self.planes);
-        for (&[start, len], (images, &plane)) in self.inputs.iter().zip(images.iter_mut().zip(&self.planes)) {
+    /// Makes everything ready that depends on the weights alone; on the way back, of inputs only if that is wanted.
+    fn prepare(&self, direction: Direction, inputs: bool) {
+        let terms = self.layers.iter().flat_map(|layer| &layer.terms);
+        let wanted = terms.filter(|term| inputs || term.from >= self.inputs.len());
+        prepare(self.arch, wanted.filter_map(|term| term.conv.as_ref()), direction);
+    }
+
+    /// The inputs of some examples, in the order of planes.
+    fn enter(&self, rows: &[f32], chunk: &mut Chunk) {
+        for (&[start, len], (images, &plane)) in
+            self.inputs.iter().zip(chunk.images.iter_mut().zip(&self.layout.images))
+        {
             let rows = Dense { data: rows, stride: self.input_dim, start, len };
-            for example in 0..count {
+            for example in 0..chunk.count {
                 let (dense, out) = (rows.at(example), images.at_mut(example));
                 self.arch.dispatch(FromChannels { dense, out, plane, add: false });
             }
         }
-        let of_layers = self.layers.iter().zip(&self.planes[self.inputs.len()..]);
-        let terms = of_layers.map(|(layer, &plane)| {
-            let at = |term: &Term| AtTerm {
-                y: if term.conv.is_some() { Stack::of(plane, count) } else { Stack::default() },
-                sums: term.norm.as_ref().map_or_else(Stack::default, |norm| norm.sums(count)),
-            };
-            layer.terms.iter().map(at).collect()
-        });
-        let terms = terms.collect();
-        Chunk { count, images, cotangents: stacks(&self.cotangents), terms, spares: stacks(&self.spares) }
     }
 
     /// A layer's convolutions that are normalised, and each example's statistics.
@@ -340,7 +413,7 @@ impl Trained {
         let layer = &self.layers[number];
         let Chunk { count, images, terms, .. } = chunk;
         let (earlier, later) = images.split_at_mut(self.inputs.len() + number);
-        let (image, plane) = (&mut later[0], self.planes[self.inputs.len() + number]);
+        let (image, plane) = (&mut later[0], self.layout.images[self.inputs.len() + number]);
         // A normalisation that comes last takes the rest of the sum and the ReLU in its pass.
         let last = layer.terms.iter().rposition(|term| term.norm.is_some());
         let beside = match (&layer.terms[..], last) {
@@ -435,8 +508,8 @@ impl Trained {
     /// The way back through a layer's terms, to inputs only if that is wanted.
     fn pull(&self, number: usize, chunk: &mut Chunk, gathered: &[Option<Gathered>], wanted: bool) {
         let (arch, layer) = (self.arch, &self.layers[number]);
-        let plane = self.planes[self.inputs.len() + number];
-        let Chunk { count, images, cotangents, terms, spares } = chunk;
+        let plane = self.layout.images[self.inputs.len() + number];
+        let Chunk { count, images, cotangents, terms, spares, .. } = chunk;
         let spare = &mut spares[layer.spare];
         for step in &layer.route.steps {
             let (term, at) = (&layer.terms[step.map], &mut terms[number][step.map]);
@@ -474,7 +547,8 @@ impl Trained {
 
     /// The inputs' cotangents, in the order of rows.
     fn leave(&self, chunk: &Chunk, rows: &mut [f32]) {
-        for ((&[start, len], &at), &plane) in self.inputs.iter().zip(&self.input_cotangents).zip(&self.planes)
+        for ((&[start, len], &at), &plane) in
+            self.inputs.iter().zip(&self.input_cotangents).zip(&self.layout.images)
         {
             let mut rows = DenseMut { data: &mut *rows, stride: self.input_dim, start, len };
             for example in 0..chunk.count {
@@ -519,7 +593,7 @@ impl Trained {
         if let (OutputParameters::Logits { weight, bias, .. }, Output::Logits(classifier)) =
             (&mut gradients.output, &self.output)
         {
-            let last = self.planes.len() - 1;
+            let last = self.layout.images.len() - 1;
             let images = chunks.iter().flat_map(|chunk| (0..chunk.count).map(|at| chunk.images[last].at(at)));
             (*weight, *bias) = classifier.gradients(images.zip(cotangent.chunks_exact(bias.len())));
         }
