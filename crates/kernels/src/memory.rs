@@ -15,9 +15,14 @@ pub fn keep_freed() {
         const KEPT: i32 = i32::MAX;
         /// The heap grows by so much at a time.
         const GROWTH: i32 = 64 << 20;
-        for (option, value) in
-            [(libc::M_MMAP_THRESHOLD, MAPPED_FROM), (libc::M_TRIM_THRESHOLD, KEPT), (libc::M_TOP_PAD, GROWTH)]
-        {
+        /// One heap for all threads: those of other threads hold 64 MiB at most, and go back to the system when empty.
+        const HEAPS: i32 = 1;
+        for (option, value) in [
+            (libc::M_MMAP_THRESHOLD, MAPPED_FROM),
+            (libc::M_TRIM_THRESHOLD, KEPT),
+            (libc::M_TOP_PAD, GROWTH),
+            (libc::M_ARENA_MAX, HEAPS),
+        ] {
             // SAFETY: mallopt takes two integers, and locks the allocator while it sets an option. Refusal (0) leaves
             // the default, which is merely slower.
             #[allow(unsafe_code)]

@@ -170,7 +170,8 @@ impl Fused {
         let trained = parts.trained();
         let out = [shape[0], trained.output_dim(|conv| conv.outputs)];
         let mut output = vec![0.0; out[0] * out[1]];
-        let pass = NetworkPass::forward(&trained, Convolutions::Winograd, numbers_of(&numbers), &mut output);
+        let (way, numbers) = (Convolutions::Winograd, numbers_of(&numbers));
+        let pass = NetworkPass::forward(&trained, way, &self.memory, numbers, &mut output);
         for (of, found) in parts.network.terms().zip(pass.statistics().terms()) {
             match (&of.map, &found.map) {
                 (Map::Conv { conv: of, .. }, Map::Conv { conv: Some(found), .. }) => {
