@@ -191,6 +191,28 @@ impl<'a> Victim<'a> {
         self.pull_back(images, to_images, forward, objective)
     }
 
+    /// Logits `[N, K]` of the readout after solves that end, for each example, after so many steps, from 1.
+    pub fn logits_within(&self, images: &Images, steps: &[usize]) -> Logits {
+        let Forward { cell, trajectory } = self.forward(images, longest(steps));
+        self.read(&Forward { cell, trajectory: trajectory.ended_after(steps) })
+    }
+
+    /// The readout's logits and values with the estimated gradient, of the same.
+    pub fn differentiate_within(
+        &self,
+        images: &Images,
+        objective: &dyn Objective,
+        steps: &[usize],
+    ) -> ValueAndGradient {
+        let (injection, to_images) = self.model.linearize_stem(images);
+        let solver = self.solver(longest(steps));
+        let Forward { cell, trajectory } =
+            forward(self.model, &injection, &solver, Keep::Last, &self.counter);
+        let forward = Forward { cell, trajectory: trajectory.ended_after(steps) };
+        let (reading, gradient) = self.pull_back(images, to_images, &forward, objective);
+        self.answered(reading, gradient, &forward, objective)
+    }
+
     /// From a solved batch to the gradient at its images, by the way back from their injection.
     fn pull_back(
         &self,
@@ -216,6 +238,11 @@ impl<'a> Victim<'a> {
         };
         (reading, gradient)
     }
+}
+
+/// The most of some numbers of steps.
+pub(crate) fn longest(steps: &[usize]) -> usize {
+    steps.iter().copied().max().unwrap_or(1)
 }
 
 /// Binds the cell and solves from z_0 = 0.

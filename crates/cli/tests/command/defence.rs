@@ -43,7 +43,7 @@ fn a_defence_is_evaluated_and_verified_like_a_readout() {
     assert!(!said.contains("differs") && said.matches("stored images as recorded").count() == 3, "{said}");
     assert!(said.contains("clean 16 of 16 as recorded"), "{said}");
     // A larger count goes on, and is verified too.
-    succeed(at, "evaluate --resume --model model/model.safetensors --data digits --count 20 --out e");
+    succeed(at, "evaluate --resume --count 20 --out e");
     assert_eq!(record()["readouts"][1]["examples"].as_array().unwrap().len(), 20);
     assert!(!succeed(at, "verify e").contains("differs"));
     for (arguments, parts) in [
