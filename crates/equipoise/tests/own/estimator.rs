@@ -136,7 +136,7 @@ fn its_string_is_read_and_written_like_a_built_in_one() {
         Deployment { solver: SolverConfig::broyden(1), readout: LastTwo.into(), ..Deployment::exact() };
     assert!(wrong.validate().unwrap_err().to_string().contains("last-two: the model's solver must take"));
     let message = "last-too".parse::<Readout>().unwrap_err();
-    assert!(message.contains("ensemble-logits or last-two"), "{message}");
+    assert!(message.contains("entropy-reduction-corrected(..) or last-two"), "{message}");
 }
 
 /// Parameters' gradients through many terms are those of the exact gradient.
