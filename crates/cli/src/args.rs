@@ -11,7 +11,7 @@ use equipoise::checkpoint::ModelFile;
 use equipoise::evaluate::{Stored, read_adversarial};
 use equipoise::gradient::Estimator;
 use equipoise::plan::{self, Transfer};
-use equipoise::readout::Readout;
+use equipoise::readout::{Readout, names};
 use equipoise_dataset::{Dataset, DatasetError, Reading, Source, Split};
 use serde_json::Value;
 
@@ -324,7 +324,11 @@ pub fn is_equilibrium(model: &ModelFile) -> bool {
 }
 
 /// `--gradients`.
-pub fn gradients(list: Option<&str>, model: &ModelFile) -> Result<Vec<Estimator>, Error> {
+pub fn gradients(
+    list: Option<&str>,
+    model: &ModelFile,
+    readouts: &[ReadoutChoice],
+) -> Result<Vec<Estimator>, Error> {
     if !is_equilibrium(model) {
         return match list.map(str::trim) {
             None | Some("none") => Ok(Vec::new()),
@@ -333,7 +337,8 @@ pub fn gradients(list: Option<&str>, model: &ModelFile) -> Result<Vec<Estimator>
             ))),
         };
     }
-    let gradients = plan::other_gradients(list, &model.metadata.deployment);
+    let readouts: Vec<Readout> = readouts.iter().map(ReadoutChoice::example).collect();
+    let gradients = plan::other_gradients(list, &model.metadata.deployment, &readouts);
     gradients.map_err(|error| input(format!("--gradients: {error}")))
 }
 
@@ -345,7 +350,7 @@ pub fn transfers(
 ) -> Result<Vec<Transfer>, Error> {
     let steps = model.metadata.deployment.solver.steps;
     let mut transfers = Vec::new();
-    for name in list.into_iter().flat_map(|list| list.split(',')).map(str::trim) {
+    for name in list.into_iter().flat_map(names) {
         if name.ends_with(".safetensors") {
             let images = read_adversarial(name)?;
             let stem = Path::new(name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -375,7 +380,7 @@ pub fn transfers(
 pub fn readouts(list: &str, model: &ModelFile) -> Result<Vec<ReadoutChoice>, Error> {
     let steps = model.metadata.deployment.solver.steps;
     let mut choices = Vec::new();
-    for name in list.split(',').map(str::trim) {
+    for name in names(list) {
         let choice: ReadoutChoice = name.parse().map_err(|error| input(format!("--readouts: {error}")))?;
         if let ReadoutChoice::Fixed(readout) = &choice {
             readout.check(steps).map_err(|problem| input(format!("--readouts: {problem}")))?;

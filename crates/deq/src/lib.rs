@@ -10,6 +10,7 @@ pub mod state;
 pub mod model;
 pub mod solve;
 pub mod readout;
+pub mod defence;
 pub mod gradient;
 pub mod victim;
 pub mod feedforward;

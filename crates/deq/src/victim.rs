@@ -6,7 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved};
+use crate::defence::Defended;
+use crate::gradient::{BehindDefence, Cotangents, Estimator, ReadHead, Reading, Solved};
 use crate::model::cell::{BoundCell, Counted};
 use crate::model::equilibrium::{Equilibrium, ToImages};
 use crate::readout::{Readout, Tail};
@@ -137,7 +138,7 @@ impl<'a> Victim<'a> {
         Self { model, deployment, readout, estimator, counter: WorkCounter::default() }
     }
 
-    /// Solves for the fixed points of a batch of images, in at most `steps` steps.
+    /// Solves for the fixed points of a batch of images, in at most `steps` steps; with a defence off.
     pub fn forward(&self, images: &Images, steps: usize) -> Forward {
         let injection = self.model.injection(images);
         forward(self.model, &injection, &self.solver(steps), Keep::Nothing, &self.counter)
@@ -147,14 +148,14 @@ impl<'a> Victim<'a> {
         SolverConfig { steps, ..self.deployment.solver.clone() }
     }
 
-    /// Logits `[N, K]` of the readout for a solved batch.
+    /// Logits `[N, K]` of the readout for a solved batch; behind a defence, those of the undefended model.
     pub fn read(&self, forward: &Forward) -> Logits {
         let head = |state: State| self.model.logits(&state);
         self.readout.logits(&forward.cell, &forward.trajectory, &self.deployment.tail, &head)
     }
 
     /// The estimator's reading on a batch, and the estimated gradient `[N, C, H, W]` of its sum with respect
-    /// to the images.
+    /// to the images; with a defence off.
     pub fn gradient(&self, images: &Images, objective: &dyn Objective) -> (Reading, Images, Forward) {
         self.gradient_starting_at(None, images, objective)
     }
@@ -190,6 +191,28 @@ impl<'a> Victim<'a> {
         self.pull_back(images, to_images, forward, objective)
     }
 
+    /// Logits `[N, K]` of the readout after solves that end, for each example, after so many steps, from 1.
+    pub fn logits_within(&self, images: &Images, steps: &[usize]) -> Logits {
+        let Forward { cell, trajectory } = self.forward(images, longest(steps));
+        self.read(&Forward { cell, trajectory: trajectory.ended_after(steps) })
+    }
+
+    /// The readout's logits and values with the estimated gradient, of the same.
+    pub fn differentiate_within(
+        &self,
+        images: &Images,
+        objective: &dyn Objective,
+        steps: &[usize],
+    ) -> ValueAndGradient {
+        let (injection, to_images) = self.model.linearize_stem(images);
+        let solver = self.solver(longest(steps));
+        let Forward { cell, trajectory } =
+            forward(self.model, &injection, &solver, Keep::Last, &self.counter);
+        let forward = Forward { cell, trajectory: trajectory.ended_after(steps) };
+        let (reading, gradient) = self.pull_back(images, to_images, &forward, objective);
+        self.answered(reading, gradient, &forward, objective)
+    }
+
     /// From a solved batch to the gradient at its images, by the way back from their injection.
     fn pull_back(
         &self,
@@ -215,6 +238,11 @@ impl<'a> Victim<'a> {
         };
         (reading, gradient)
     }
+}
+
+/// The most of some numbers of steps.
+pub(crate) fn longest(steps: &[usize]) -> usize {
+    steps.iter().copied().max().unwrap_or(1)
 }
 
 /// Binds the cell and solves from z_0 = 0.
@@ -260,6 +288,9 @@ impl Classifier for Victim<'_> {
     }
 
     fn answer(&self, question: &Question<'_>) -> Logits {
+        if let Some(defended) = self.defended() {
+            return defended.logits(question.images);
+        }
         let steps = self.readout.steps(self.deployment.solver.steps);
         self.read(&self.forward(question.images, steps))
     }
@@ -271,6 +302,9 @@ impl Classifier for Victim<'_> {
 
 impl WhiteBox for Victim<'_> {
     fn differentiate(&self, question: &Question<'_>, objective: &dyn Objective) -> ValueAndGradient {
+        if let Some(defended) = self.defended() {
+            return self.behind(&defended, question.images, objective);
+        }
         let (reading, gradient, forward) = self.gradient(question.images, objective);
         self.answered(reading, gradient, &forward, objective)
     }
@@ -285,6 +319,9 @@ impl WhiteBox for Victim<'_> {
         carried: &mut WarmStart,
     ) -> ValueAndGradient {
         let steps = self.deployment.solver.steps;
+        if self.readout.defence().is_some() {
+            return self.differentiate(question, objective);
+        }
         if !self.readout.needs_only_the_best(steps) || !self.estimator.needs_only_the_best() {
             return self.differentiate(question, objective);
         }
@@ -297,6 +334,41 @@ impl WhiteBox for Victim<'_> {
 }
 
 impl Victim<'_> {
+    /// The model behind its defence, if the readout is one.
+    fn defended(&self) -> Option<Defended<'_>> {
+        let defence = self.readout.defence()?;
+        let (tail, counter) = (self.deployment.tail, self.counter.clone());
+        Some(Defended { model: self.model, tail, defence, counter })
+    }
+
+    /// The defended logits and values. The gradient is the estimator's through the defence; of a method that knows of no
+    /// defence, the training gradient among them, that of the undefended model.
+    fn behind(
+        &self,
+        defended: &Defended<'_>,
+        images: &Images,
+        objective: &dyn Objective,
+    ) -> ValueAndGradient {
+        let method = match self.estimator.behind_defence() {
+            Some(BehindDefence::Through(way)) => {
+                let (Reading { logits, values }, gradient) = defended.gradient(images, objective, &way);
+                return ValueAndGradient { logits, values, gradient };
+            }
+            Some(BehindDefence::Off(method)) => method,
+            None => &self.estimator,
+        };
+        let undefended = Self {
+            readout: Readout::final_state(),
+            estimator: method.clone(),
+            counter: self.counter.clone(),
+            ..*self
+        };
+        let (_, gradient, _) = undefended.gradient(images, objective);
+        let logits = defended.logits(images);
+        let values = objective.values(logits.clone());
+        ValueAndGradient { logits, values, gradient }
+    }
+
     /// The readout's logits and values with an estimated gradient.
     fn answered(
         &self,

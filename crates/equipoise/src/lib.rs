@@ -31,8 +31,8 @@
 pub use equipoise_attack::{attack, batch, evaluate, loss, random, verify, work};
 #[doc(inline)]
 pub use equipoise_deq::{
-    architecture, checkpoint, feedforward, gradient, model, network, problems, readout, solve, state, trace,
-    training_pass, victim,
+    architecture, checkpoint, defence, feedforward, gradient, model, network, problems, readout, solve,
+    state, trace, training_pass, victim,
 };
 #[doc(inline)]
 pub use equipoise_train as train;

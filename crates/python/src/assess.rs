@@ -9,6 +9,7 @@ use equipoise::attack::{self, Budget};
 use equipoise::batch::to_vec;
 use equipoise::evaluate::Outcome;
 use equipoise::plan::other_gradients;
+use equipoise::readout::Readout;
 use equipoise_dataset::{Dataset, Pixels};
 use equipoise_files::lock;
 use equipoise_record::Evaluation;
@@ -85,7 +86,6 @@ pub fn assess<'py>(
     let budgets =
         options.eps.iter().map(|&eps| budget(&options.norm, eps)).collect::<PyResult<Vec<Budget>>>()?;
     let attacks = attacks.iter().map(Tried::new).collect::<PyResult<Vec<_>>>()?;
-    let gradients = other_gradients(options.gradients.as_deref(), &deployment).map_err(value_error)?;
     let readouts = options.readouts.iter().map(|text| text.parse().map_err(value_error));
     let readouts = readouts.collect::<PyResult<Vec<ReadoutChoice>>>()?;
     for choice in &readouts {
@@ -93,6 +93,9 @@ pub fn assess<'py>(
             readout.check(deployment.solver.steps).map_err(value_error)?;
         }
     }
+    let examples: Vec<Readout> = readouts.iter().map(ReadoutChoice::example).collect();
+    let gradients =
+        other_gradients(options.gradients.as_deref(), &deployment, &examples).map_err(value_error)?;
     let shape = pixels(&images)?.1;
     let data = dataset(&images, &options.labels, &options)?;
     let development = development

@@ -78,7 +78,7 @@ impl<'de> Deserialize<'de> for Evaluation {
 /// What became of the examples under one readout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReadoutResult {
-    /// The readout: `final`, `early(5)`, `ensemble-states`, `ensemble-logits`.
+    /// The readout: `final`, `early(5)`, `ensemble-states`, `ensemble-logits`; or the defence: `entropy-reduction`.
     pub name: String,
     /// Accuracy on unperturbed images.
     #[serde(flatten, with = "accuracy::clean")]

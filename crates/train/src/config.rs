@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::random_states::RandomStates;
 use equipoise_attack::attack::{Budget, Norm, PgdConfig, PgdLoss};
 use equipoise_deq::architecture::Architecture;
 use equipoise_deq::gradient::Estimator;
@@ -47,6 +48,9 @@ pub struct TrainConfig {
     /// A random number of solver steps in each training step; absent for the deployment's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub random_budget: Option<RandomBudget>,
+    /// The loss is read after a random number of solver steps, each example's own; absent for the deployment's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random_states: Option<RandomStates>,
     /// Stops when the development split says so; absent for never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<EarlyStopping>,
@@ -397,6 +401,7 @@ impl TrainConfig {
             clip_norm: None,
             jacobian: None,
             random_budget: None,
+            random_states: None,
             early_stopping: None,
             development: defaults::development(),
             checkpoint_steps: defaults::checkpoint_steps(),
@@ -559,6 +564,9 @@ impl TrainConfig {
                 _ if self.random_budget.is_some() => {
                     Some("random_budget: a feedforward network has no solver to give a budget")
                 }
+                _ if self.random_states.is_some() => {
+                    Some("random_states: a feedforward network has no states to draw from")
+                }
                 _ if self.adversary.as_ref().is_some_and(|adversary| adversary.gradient.is_some()) => {
                     Some("adversary.gradient: a feedforward network has one gradient only")
                 }
@@ -586,6 +594,34 @@ impl TrainConfig {
             let checked = estimator.check(&solver);
             checked.map_err(|error| TrainConfigError(error.to_string()))?;
         }
-        Ok(())
+        self.random_states.map_or(Ok(()), |states| self.validate_states(states, deployment))
+    }
+
+    /// Whether states can be drawn of the solves of this deployment.
+    fn validate_states(&self, states: RandomStates, deployment: &Deployment) -> Result<(), TrainConfigError> {
+        let wrong = |problem: String| Err(TrainConfigError(format!("random_states{problem}")));
+        let most = deployment.solver.steps;
+        if !(1..=most).contains(&states.least) {
+            return wrong(format!(".least {} must be from 1 to the solver's {most} steps", states.least));
+        }
+        if self.random_budget.is_some() {
+            return wrong(" and random_budget both draw a number of steps: remove one of the two".into());
+        }
+        let adversary = self.adversary.as_ref().filter(|_| states.in_attack);
+        if adversary.is_some_and(|adversary| adversary.warm_start) {
+            return wrong(
+                " draws states of solves from 0: remove adversary.warm_start, or set random_states.in_attack = false"
+                    .into(),
+            );
+        }
+        let inner = adversary.and_then(|adversary| adversary.gradient.as_ref());
+        let all = inner.into_iter().chain([&deployment.training_gradient]);
+        match all.into_iter().find(|estimator| !estimator.needs_only_the_best()) {
+            Some(other) => wrong(format!(
+                ": the gradient {other} reads states that a draw may not reach; use one of the best state, such as exact \
+                 or unrolled:state=best"
+            )),
+            None => Ok(()),
+        }
     }
 }

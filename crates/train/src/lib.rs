@@ -11,6 +11,7 @@ mod checkpoint;
 mod config;
 mod log;
 mod order;
+mod random_states;
 mod run;
 mod trades;
 mod trainer;
@@ -24,6 +25,7 @@ pub use equipoise_deq::training_pass::{
     JacobianGradients, JacobianTerm, StepGradients, StepOptions, UnsupportedCell, feedforward_gradients,
     gradients,
 };
+pub use random_states::RandomStates;
 pub use trades::{TradesPass, trades_gradients};
 pub use trainer::{
     Best, EpochReport, Initial, Observer, Origin, Outcome, Plan, Silent, StepReport, TrainError, train,

@@ -13,15 +13,17 @@ use super::config::{
 };
 use super::log::{StepLog, write_epochs};
 use super::order::epoch_seed;
+use super::random_states::{Drawn, Step};
 use super::trades::trades_gradients;
 use super::trainer::{Best, EpochReport, Initial, Observer, Outcome, Plan, StepReport, Sums, TrainError};
-use equipoise_attack::attack::{Attack, Examples, Noise, Pgd};
+use equipoise_attack::attack::{Attack, Examples, Noise, Pgd, WhiteBox};
 use equipoise_attack::batch::{Images, from_vec, predictions, to_vec};
 use equipoise_attack::loss::{CrossEntropy, KlFrom, Objective};
 use equipoise_attack::random::ExampleRng;
 use equipoise_attack::work::WorkCounter;
 use equipoise_deq::architecture::Model;
 use equipoise_deq::checkpoint::ModelFile;
+use equipoise_deq::gradient::Estimator;
 use equipoise_deq::model::cell::Mask;
 use equipoise_deq::readout::Readout;
 use equipoise_deq::training_pass::{JacobianTerm, StepGradients, StepOptions, UnsupportedCell};
@@ -238,6 +240,7 @@ impl<'a> Run<'a> {
         let options = |pass: Pass| StepOptions {
             warmup_layers: warmup.map(|warmup| warmup.layers),
             solver_steps: Some(solver_steps),
+            ended_after: self.drawn_states(indices, pass).filter(|_| warmup.is_none()),
             mask: self.mask(indices, seed, pass),
             jacobian: match pass {
                 Pass::Clean => None,
@@ -324,12 +327,50 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// After how many steps each example's solve ends in a pass, if the recipe draws that.
+    fn drawn_states(&self, indices: &[usize], pass: Pass) -> Option<Vec<usize>> {
+        let states = self.plan.config.random_states?;
+        let role = match pass {
+            Pass::Clean => "clean",
+            Pass::Main => "main",
+        };
+        let most = self.deployment().solver.steps;
+        Some(states.draw(most, self.draws(), role, indices.iter().copied()))
+    }
+
+    /// What draws of states in this step are keyed by.
+    fn draws(&self) -> Step {
+        Step { seed: self.plan.seed, number: self.progress.step }
+    }
+
+    /// The model as the inner attack meets it: as it is used, with running statistics and without dropout; with states drawn
+    /// anew for each of its questions, if the recipe says so.
+    fn attacked<'v>(&'v self, adversary: &Adversary, indices: &'v [usize]) -> Box<dyn WhiteBox + 'v> {
+        let states = self.plan.config.random_states.filter(|states| states.in_attack);
+        match (states, self.model.equilibrium()) {
+            (Some(states), Some(model)) => {
+                let (deployment, estimator) = (self.deployment(), self.inner_gradient(adversary));
+                Box::new(Drawn::new(model, deployment, estimator, states, self.draws(), indices))
+            }
+            _ => self.used(adversary),
+        }
+    }
+
+    /// The model as it is used, attacked through the inner attack's gradient.
+    fn used(&self, adversary: &Adversary) -> Box<dyn WhiteBox + '_> {
+        self.model.victim(self.deployment(), Readout::final_state(), self.inner_gradient(adversary))
+    }
+
+    fn inner_gradient(&self, adversary: &Adversary) -> Estimator {
+        adversary.gradient.as_ref().unwrap_or(&self.deployment().training_gradient).clone()
+    }
+
     /// Length of a state; 0 for a network without one.
     fn state_dim(&self) -> usize {
         self.model.equilibrium().map_or(0, |model| model.state_dim())
     }
 
-    /// What the inner attack makes of a batch. It meets the model as it is used: running statistics, no dropout.
+    /// What the inner attack makes of a batch.
     fn perturbed(
         &self,
         adversary: &Adversary,
@@ -338,34 +379,15 @@ impl<'a> Run<'a> {
         indices: &[usize],
         seed: u64,
     ) -> Result<Images, TrainError> {
+        let victim = self.attacked(adversary, indices);
         if adversary.kind == AdversaryKind::Pgd {
-            return self.pgd(adversary, images, labels, indices, seed);
+            return pgd(&*victim, adversary, &Examples { images, labels, indices, seed, start: 0 });
         }
         let budget = adversary.budget().map_err(|error| TrainConfigError(error.to_string()))?;
-        let deployment = self.deployment();
-        let estimator = adversary.gradient.as_ref().unwrap_or(&deployment.training_gradient);
-        let victim = self.model.victim(deployment, Readout::final_state(), estimator.clone());
         let noise = Noise::new(seed, "trades start", 0).normal(indices, self.plan.data.shape, &self.device);
         let start = images.clone() + noise * TRADES_START;
         let divergence = KlFrom { reference: victim.logits(images) };
         Ok(Pgd::new(adversary.pgd())?.ascend(&*victim, images, &budget, &start, &divergence))
-    }
-
-    /// PGD on the cross-entropy: the inner attack of PGD-AT, and the yardstick of every development split.
-    fn pgd(
-        &self,
-        adversary: &Adversary,
-        images: &Images,
-        labels: &[usize],
-        indices: &[usize],
-        seed: u64,
-    ) -> Result<Images, TrainError> {
-        let budget = adversary.budget().map_err(|error| TrainConfigError(error.to_string()))?;
-        let deployment = self.deployment();
-        let estimator = adversary.gradient.as_ref().unwrap_or(&deployment.training_gradient);
-        let victim = self.model.victim(deployment, Readout::final_state(), estimator.clone());
-        let examples = Examples { images, labels, indices, seed, start: 0 };
-        Ok(Pgd::new(adversary.pgd())?.run(&*victim, &examples, &budget).images)
     }
 
     /// Ends an epoch: evaluates on the development split, keeps the model if it is the best so far, and writes the
@@ -426,7 +448,9 @@ impl<'a> Run<'a> {
             let images = self.images(indices, None);
             clean += correct(&images);
             if let Some(adversary) = &config.adversary {
-                robust += correct(&self.pgd(adversary, &images, &labels, indices, self.plan.seed)?);
+                let examples =
+                    Examples { images: &images, labels: &labels, indices, seed: self.plan.seed, start: 0 };
+                robust += correct(&pgd(&*self.used(adversary), adversary, &examples)?);
             }
         }
         Ok(Some((clean, config.adversary.as_ref().map(|_| robust))))
@@ -445,6 +469,12 @@ impl<'a> Run<'a> {
         let model = self.model_file();
         Outcome { model, history: self.progress.history, best: self.progress.best, complete }
     }
+}
+
+/// PGD on the cross-entropy: the inner attack of PGD-AT, and the yardstick of every development split.
+fn pgd(victim: &dyn WhiteBox, adversary: &Adversary, examples: &Examples<'_>) -> Result<Images, TrainError> {
+    let budget = adversary.budget().map_err(|error| TrainConfigError(error.to_string()))?;
+    Ok(Pgd::new(adversary.pgd())?.run(victim, examples, &budget).images)
 }
 
 fn build_optimizer(config: &OptimizerConfig) -> ModuleOptimizer {

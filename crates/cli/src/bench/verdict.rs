@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use equipoise::assess;
+use equipoise::assess::{self, ReadoutChoice};
 use equipoise::attack::{Attack, Budget, Pgd, PgdConfig, WhiteBox};
 use equipoise::batch::{predictions, select};
 use equipoise::checkpoint::ModelFile;
@@ -124,8 +124,9 @@ pub fn measure(
     let deployment = &model.metadata.deployment;
     let points = assess::points(data, (0..data.len()).collect(), &setup.device)?;
     let training = deployment.training_gradient.clone();
-    let estimators: Vec<_> =
-        std::iter::once(training.clone()).chain(args::gradients(Some(GRADIENTS), model)?).collect();
+    let final_state = [ReadoutChoice::Fixed(Readout::final_state())];
+    let gradients = args::gradients(Some(GRADIENTS), model, &final_state)?;
+    let estimators: Vec<_> = std::iter::once(training.clone()).chain(gradients).collect();
     let victim = |estimator: &equipoise::gradient::Estimator| {
         model.model.victim(deployment, Readout::final_state(), estimator.clone())
     };

@@ -107,7 +107,8 @@ fn evaluate(
     size: Size,
     setup: &Setup,
 ) -> Result<Evaluation, Error> {
-    let gradients = args::gradients(Some(GRADIENTS), model)?;
+    let readouts = args::readouts(READOUTS, model)?;
+    let gradients = args::gradients(Some(GRADIENTS), model, &readouts)?;
     let first = training.len().saturating_sub(DEVELOPMENT);
     let held_out: Vec<usize> = (first..training.len()).collect();
     let development = training.select(&held_out);
@@ -118,7 +119,7 @@ fn evaluate(
         .budget(Budget::new(Norm::Linf, EPS).map_err(input)?)
         .attacks(args::attacks(size.attack)?)
         .gradients(gradients.clone(), gradients)
-        .readouts(args::readouts(READOUTS, model)?)
+        .readouts(readouts)
         .checks(Some(FLAG_COUNT))
         .seed(setup.seed())
         .batch_size(BATCH)

@@ -7,7 +7,7 @@ use equipoise::attack::{Budget, Norm};
 use equipoise::checkpoint::ModelFile;
 use equipoise::gradient::Estimator;
 use equipoise::plan::Transfer;
-use equipoise::readout::Readout;
+use equipoise::readout::{self, Readout};
 use equipoise_dataset::Split;
 use equipoise_record::Evaluation;
 use equipoise_record::names::{Facts, distinct};
@@ -362,7 +362,7 @@ fn entrants(flags: &Evaluate, setup: &Setup) -> Result<Vec<Entrant>, Error> {
         // Beside DEQs, a network without states joins with what it has.
         let plain = several && any_deq && !args::is_equilibrium(&model);
         let (gradients, readouts) = if plain {
-            if !flags.readouts.split(',').any(|readout| readout.trim() == "final") {
+            if !readout::names(&flags.readouts).any(|readout| readout == "final") {
                 return Err(input(format!(
                     "{}: a feedforward network has one readout only; add final to --readouts, or leave this model out",
                     file.display()
@@ -370,7 +370,8 @@ fn entrants(flags: &Evaluate, setup: &Setup) -> Result<Vec<Entrant>, Error> {
             }
             (Vec::new(), vec![ReadoutChoice::Fixed(Readout::final_state())])
         } else {
-            (args::gradients(flags.gradients.as_deref(), &model)?, args::readouts(&flags.readouts, &model)?)
+            let readouts = args::readouts(&flags.readouts, &model)?;
+            (args::gradients(flags.gradients.as_deref(), &model, &readouts)?, readouts)
         };
         let transfers = args::transfers(flags.transfer.as_deref(), &model, &readouts)?;
         let asked = if flags.gradients.is_some() { gradients.clone() } else { Vec::new() };

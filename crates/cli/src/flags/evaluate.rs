@@ -35,7 +35,8 @@ const NORM: &str = "Norm of the radius: linf, l2 or l1; in l1 balls only apgd-ce
                   through-solver; for early(t) unrolled and adjoint at t; for\n       ensemble-logits the joint gradient \
                   of all states\n     then by cost: exact; unrolled:state=best,steps=9; unrolled at T/2 with steps=0; at \
                   T/4, T/2,\n       3T/4, T with steps=4; adjoint at T/2, 3T/4, T; ensembles of the unrolled and of the \
-                  adjoint\n       gradients at all states; those of --gradients\n  3. fab-t through the first of these, \
+                  adjoint\n       gradients at all states; those of --gradients\n     behind entropy-reduction: shift; smooth(1), smooth(0.1), smooth(10); lock-in at the first and at all segments;\n       \
+                  off(through-solver)\n  3. fab-t through the first of these, \
                   or the training gradient if there is no other\n  4. square\nWhat a model does not admit is left out \
                   and recorded: adjoint and through-solver need Broyden's method, apgd-t four classes, only APGD searches in l1; a feedforward \
                   network has one gradient. With --time-limit the opening, the yardstick, the arms and the \
@@ -75,13 +76,16 @@ pub struct Evaluate {
     #[arg(long, value_name = "LIST", default_value = "pgd-10,square-500")]
     pub attacks: String,
     /// Gradient estimators, separated by commas: exact, unrolled:state=T,lead=L,steps=K,damping=D,
-    /// adjoint:state=T,beta=B, through-solver, ensemble(..), joint(..); `none` for ready-made attacks alone
-    /// [default: exact, unrolled at three states, an ensemble of all states, adjoint, through-solver]. Those given
-    /// join the plan's own
+    /// adjoint:state=T,beta=B, through-solver, ensemble(..), joint(..); behind entropy-reduction shift, smooth(C),
+    /// lock-in(W,W,..), off(METHOD); `none` for ready-made attacks alone
+    /// [default: exact, unrolled at three states, an ensemble of all states, adjoint, through-solver; behind
+    /// entropy-reduction shift, smooth(1), two of lock-in, off(through-solver)]. Those given join the plan's own
     #[arg(long, value_name = "LIST")]
     pub gradients: Option<String>,
     /// Readouts, separated by commas: final, early(T), early (T chosen on training images held out, under a ready-made
-    /// attack), early:whitebox (the same, under the true gradient of each T too), ensemble-states, ensemble-logits
+    /// attack), early:whitebox (the same, under the true gradient of each T too), ensemble-states, ensemble-logits;
+    /// or a defence: entropy-reduction, entropy-reduction-corrected, each with settings
+    /// (segments=S,steps=K,updates=R,beta=B,rho=P)
     #[arg(long, value_name = "LIST", default_value = "final")]
     pub readouts: String,
     #[command(flatten)]

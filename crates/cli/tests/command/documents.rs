@@ -226,7 +226,7 @@ fn commands_are_understood() {
         for pair in words.windows(2) {
             let (flag, value) = (pair[0].as_str(), pair[1].as_str());
             let wrong = |error: &dyn std::fmt::Display| -> ! { panic!("{here}: {flag} {value}: {error}") };
-            let names = || value.split(',').map(str::trim);
+            let names = || equipoise::readout::names(value);
             match flag {
                 _ if value == "none" => continue,
                 "--gradients" | "--gradient" => {

@@ -6,6 +6,7 @@ mod calibrate;
 mod certify;
 mod data;
 mod defaults;
+mod defence;
 mod diagnose;
 mod documents;
 mod exchange;

@@ -14,21 +14,31 @@
 //! | [`ensemble`](Estimator::ensemble) | when all its members are | the sum of its members', from one trajectory |
 //! | [`aimed`](Estimator::aimed) | as its method is, for the states that the readout reads; behind `final` it is its method | its method's, for each state that the readout reads |
 //! | [`joint`](Estimator::joint) | for the mean of its members' logits, when all its members are | the same |
+//! | [`shift`](Estimator::shift) | behind a defence: always (almost everywhere) | each segment again, with a VJP for each evaluation that a step comes from |
+//! | [`smooth`](Estimator::smooth) | never: it gives the defence's steps a slope that they do not have | that of `shift`, and four gradients' worth for each step of the input |
+//! | [`lock-in`](Estimator::lock_in) | for its own loss, where its method is | its method's, up to the last segment that is read |
+//! | [`off`](Estimator::off) | never behind a defence: it is the undefended model's | the undefended solve and its method's |
 //!
 //! Each is a [`GradientEstimator`] in a file of its own, which knows its specification, its cost and its way back, and has
 //! a line in the table of `registry.rs`. In another crate it is that file and a [`register!`](equipoise_attack::register).
 
 mod adjoint;
 mod aimed;
+mod behind;
 mod ensemble;
 mod exact;
 mod joint;
+mod lock_in;
+mod off;
 mod registry;
+mod shift;
+mod smooth;
 mod solved;
 mod spec;
 mod through_solver;
 mod unrolled;
 
+pub use behind::BehindDefence;
 pub use registry::EstimatorKind;
 pub use solved::{Cotangents, PullBack, Read, Solved, pull_back_reads};
 pub use spec::{Spec, SpecError, parse_list};
@@ -86,6 +96,11 @@ pub trait GradientEstimator: Send + Sync + 'static {
 
     /// The estimator as a pass along the trajectory that others can share, if it is one.
     fn shared_pass(&self) -> Option<&dyn SharedPass> {
+        None
+    }
+
+    /// What it is of a model behind a defence; `None` for one that knows of none.
+    fn behind_defence(&self) -> Option<BehindDefence<'_>> {
         None
     }
 
@@ -222,9 +237,44 @@ impl Estimator {
         aimed::Aimed::new(method).map(Self::from)
     }
 
+    /// Behind a defence that changes its input: reverse mode with the change held fixed, the derivative of what is
+    /// deployed almost everywhere.
+    pub fn shift() -> Self {
+        shift::Shift.into()
+    }
+
+    /// The same with the sign in the defence's steps taken for q/(|q| + τ) backwards, τ = `c` · median |q|.
+    ///
+    /// # Errors
+    ///
+    /// If c is not positive and finite.
+    pub fn smooth(c: f64) -> Result<Self, EstimatorError> {
+        smooth::Smooth::new(c).map(Self::from)
+    }
+
+    /// The loss read at the end of each segment of a defence, times these weights, and pulled back as `method` does, `shift`
+    /// or `smooth`.
+    ///
+    /// # Errors
+    ///
+    /// If no weight is other than 0, one is not finite, or the method is another.
+    pub fn lock_in(weights: Vec<f64>, method: Self) -> Result<Self, EstimatorError> {
+        lock_in::LockIn::new(weights, method).map(Self::from)
+    }
+
+    /// What a method makes of the undefended model, against the defended one.
+    ///
+    /// # Errors
+    ///
+    /// If the method itself goes through a defence.
+    pub fn off(method: Self) -> Result<Self, EstimatorError> {
+        off::Off::new(method).map(Self::from)
+    }
+
     /// This method pointed at a readout that it does not read; `None` where it reads it, or where it cannot be pointed.
     pub fn aimed_at(&self, readout: &Readout, deployed: &Tail) -> Option<Self> {
-        if *readout == Readout::final_state() || self.reads(readout, deployed) {
+        if *readout == Readout::final_state() || readout.defence().is_some() || self.reads(readout, deployed)
+        {
             return None;
         }
         Self::aimed(self.clone()).ok()

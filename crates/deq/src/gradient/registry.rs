@@ -1,6 +1,9 @@
 //! The kinds of estimators, by the names with which their specifications begin.
 
-use super::{Estimator, Spec, SpecError, adjoint, aimed, ensemble, exact, joint, through_solver, unrolled};
+use super::{
+    Estimator, Spec, SpecError, adjoint, aimed, ensemble, exact, joint, lock_in, off, shift, smooth,
+    through_solver, unrolled,
+};
 use equipoise_attack::registry::{Named, Unknown, named};
 
 /// A kind of estimator: how its specification begins, looks, and is read.
@@ -28,6 +31,10 @@ impl Named for EstimatorKind {
         ensemble::KIND,
         joint::KIND,
         aimed::KIND,
+        shift::KIND,
+        smooth::KIND,
+        lock_in::KIND,
+        off::KIND,
     ];
 
     fn name(&self) -> &'static str {

@@ -95,6 +95,25 @@ impl Spec<'_> {
         parse_list(members)
     }
 
+    /// What stands in parentheses, as it is.
+    ///
+    /// # Errors
+    ///
+    /// If there are none; `example` shows how it is written.
+    pub fn argument(&self, example: &str) -> Result<&str, SpecError> {
+        let name = self.name;
+        self.members.ok_or_else(|| self.error(format!("`{name}` takes parentheses, as in {example}")))
+    }
+
+    /// The same, taken apart at the commas that stand in no parentheses of their own.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::argument`], or if parentheses do not match.
+    pub fn parts(&self, example: &str) -> Result<Vec<&str>, SpecError> {
+        split_outside_parentheses(self.argument(example)?)
+    }
+
     /// An error that says what is wrong with the specification.
     pub fn error(&self, problem: impl Into<String>) -> SpecError {
         SpecError::new(self.text, problem)
@@ -270,6 +289,11 @@ mod tests {
             "joint(exact,unrolled:state=3,lead=1,steps=9,damping=0.5,unrolled:state=5..6,lead=1,steps=9,damping=0.5,\
              unrolled:state=best,lead=1,steps=9,damping=0.5)",
             "ensemble(joint(unrolled:state=1..2,lead=1,steps=0,damping=1),exact)",
+            "shift",
+            "smooth(0.1)",
+            "lock-in(1,0,0,0)",
+            "lock-in(0.25,-1,smooth(10))",
+            "off(ensemble(exact,through-solver))",
         ] {
             assert_eq!(spec.parse::<Estimator>().unwrap().to_string(), spec);
         }
@@ -308,7 +332,8 @@ mod tests {
             (
                 "nothing",
                 "unknown; use exact, unrolled:state=T,lead=L,steps=K,damping=D, adjoint:state=T,beta=B, \
-                 through-solver, ensemble(..), joint(..) or aimed(..)",
+                 through-solver, ensemble(..), joint(..), aimed(..), shift, smooth(C), lock-in(W,W,..,METHOD) or \
+                 off(METHOD)",
             ),
             ("exact:state=1", "takes no settings"),
             ("exact(adjoint)", "takes no members"),
@@ -318,6 +343,14 @@ mod tests {
             ("unrolled:state", "`state` is not KEY=VALUE"),
             ("unrolled:lead=x", "lead=x: a whole number is needed"),
             ("adjoint:state=2..1", "is not a range"),
+            ("smooth", "takes parentheses, as in smooth(1)"),
+            ("smooth(0)", "C is a positive number"),
+            ("smooth(much)", "C is a positive number"),
+            ("shift:c=1", "takes no settings"),
+            ("lock-in(0,0)", "one of them not 0"),
+            ("lock-in(1,x,0)", "a weight for each segment"),
+            ("lock-in(1,exact)", "a weight for each segment"),
+            ("off(shift)", "one gradient of the undefended model"),
         ] {
             let message = spec.parse::<Estimator>().unwrap_err().to_string();
             assert!(message.contains(problem), "{spec}: {message}");

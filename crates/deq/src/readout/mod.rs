@@ -10,14 +10,16 @@
 mod early;
 mod ensemble_logits;
 mod ensemble_states;
+mod entropy_reduction;
 mod final_state;
 mod head;
 mod registry;
 mod tail;
 
+pub use entropy_reduction::{EntropyReduction, Variant};
 pub use head::{ReadHead, Reading};
-pub use registry::ReadoutKind;
 use registry::nothing;
+pub use registry::{ReadoutKind, names};
 pub use tail::Tail;
 pub(crate) use tail::damped;
 
@@ -83,6 +85,12 @@ pub trait StateReadout: Send + Sync + 'static {
     fn averages_logits(&self) -> bool {
         false
     }
+
+    /// The defence that answers in the place of a readout of one solve, if it is one; the states are then those that the
+    /// undefended model reads.
+    fn defence(&self) -> Option<&EntropyReduction> {
+        None
+    }
 }
 
 /// Which state(s) the head sees: any [`StateReadout`]. Equal to another of the same specification.
@@ -137,6 +145,11 @@ impl Readout {
     /// Whether the answer is the mean of the logits of the states that are read.
     pub fn averages_logits(&self) -> bool {
         self.0.averages_logits()
+    }
+
+    /// The defence that answers, if it is one rather than a readout of one solve: see [`defence`](crate::defence).
+    pub fn defence(&self) -> Option<&EntropyReduction> {
+        self.0.defence()
     }
 
     /// The last step, of a solve of so many, that what is read depends on.
@@ -241,8 +254,11 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (spec, problem) in [
-            ("", "unknown readout ``: use final, early(T) with T from 1, ensemble-states or ensemble-logits"),
-            ("fianl", "use final, early(T) with T from 1, ensemble-states or ensemble-logits"),
+            (
+                "",
+                "unknown readout ``: use final, early(T) with T from 1, ensemble-states, ensemble-logits, entropy-reduction(segments=S",
+            ),
+            ("fianl", "use final, early(T) with T from 1, ensemble-states"),
             ("early", "T is a whole number from 1"),
             ("early(0)", "readout `early(0)`: T is a whole number from 1"),
             ("early(x)", "T is a whole number from 1"),

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::{Readout, early, ensemble_logits, ensemble_states, final_state};
+use super::{Readout, early, ensemble_logits, ensemble_states, entropy_reduction, final_state};
 use equipoise_attack::registry::{Named, Unknown, named};
 
 /// A kind of readout: how its specification begins, looks, and is read.
@@ -21,8 +21,14 @@ pub struct ReadoutKind {
 inventory::collect!(ReadoutKind);
 
 impl Named for ReadoutKind {
-    const BUILT_IN: &'static [Self] =
-        &[final_state::KIND, early::KIND, ensemble_states::KIND, ensemble_logits::KIND];
+    const BUILT_IN: &'static [Self] = &[
+        final_state::KIND,
+        early::KIND,
+        ensemble_states::KIND,
+        ensemble_logits::KIND,
+        entropy_reduction::PUBLISHED,
+        entropy_reduction::CORRECTED,
+    ];
 
     fn name(&self) -> &'static str {
         self.name
@@ -52,6 +58,20 @@ impl FromStr for Readout {
         })?;
         (kind.parse)(arguments).map_err(|problem| format!("readout `{text}`: {problem}"))
     }
+}
+
+/// The names in a list that is separated by commas; commas within parentheses belong to a name.
+pub fn names(list: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_usize;
+    let parts = list.split(move |character| {
+        match character {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        character == ',' && depth == 0
+    });
+    parts.map(str::trim)
 }
 
 /// For kinds that take nothing in parentheses.

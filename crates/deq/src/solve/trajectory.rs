@@ -200,6 +200,39 @@ impl Trajectory {
         &self.stop
     }
 
+    /// The same as if each example had stopped after so many steps, one number for each from 1, or where it stopped earlier:
+    /// with the best of these iterates, and the last of them repeated.
+    pub fn ended_after(mut self, steps: &[usize]) -> Self {
+        let length = self.len();
+        let kept = self.kept.take().and_then(|kept| kept.split(|row| steps[row] >= length).0);
+        self.kept = RefCell::new(kept);
+        for (row, &last) in steps.iter().enumerate() {
+            if last >= self.steps[row] {
+                continue;
+            }
+            (self.steps[row], self.stop[row]) = (last, StopReason::StepLimit);
+            for series in [&mut self.relative[row], &mut self.absolute[row]] {
+                let end = series[last - 1];
+                series[last..].fill(end);
+            }
+            let residuals = self.relative[row][..last].iter().enumerate();
+            let best = residuals.fold(0, |best, (t, &residual)| {
+                let before = self.relative[row][best];
+                let beaten = residual.is_finite() && (residual < before || !before.is_finite());
+                if beaten { t } else { best }
+            });
+            self.best[row] = best + 1;
+        }
+        for t in 1..length {
+            let rows: Vec<usize> = (0..steps.len()).filter(|&row| steps[row] <= t).collect();
+            if !rows.is_empty() {
+                self.states[t] = self.states[t].put(&rows, &self.states[t - 1].select(&rows));
+                self.values[t] = self.values[t].put(&rows, &self.values[t - 1].select(&rows));
+            }
+        }
+        self
+    }
+
     /// Row i of z_{chosen[i]}.
     fn gather(&self, chosen: &[usize]) -> State {
         let first = chosen[0];

@@ -16,7 +16,7 @@ use crate::model::parameters::merge;
 use crate::readout::{Readout, Tail};
 use crate::solve::{Keep, SolverConfig, StateChoice, Trajectory};
 use crate::state::State;
-use crate::victim::{Deployment, forward_bound};
+use crate::victim::{Deployment, forward_bound, longest};
 use equipoise_attack::batch::{Images, Logits, Values};
 use equipoise_attack::loss::Objective;
 use equipoise_attack::work::WorkCounter;
@@ -29,6 +29,8 @@ pub struct StepOptions {
     pub warmup_layers: Option<usize>,
     /// Budget of the forward solver in this step; the deployment's when absent.
     pub solver_steps: Option<usize>,
+    /// After how many steps each example's solve ends, in the place of a budget for all.
+    pub ended_after: Option<Vec<usize>>,
     /// Dropout mask of the cell, `[N, M]`.
     pub mask: Option<Mask>,
     /// Jacobian regularisation at the fixed point. Without effect during warm-up, which has none.
@@ -101,9 +103,10 @@ pub fn gradients<S: Stem, C: Cell, H: Head>(
             (reading, None)
         }
         None => {
-            let steps = options.solver_steps.unwrap_or(deployment.solver.steps);
+            let ended = options.ended_after.as_deref();
+            let steps = ended.map(longest).or(options.solver_steps).unwrap_or(deployment.solver.steps);
             let solver = SolverConfig { steps, ..deployment.solver.clone() };
-            let forward = forward_bound(
+            let mut forward = forward_bound(
                 bound,
                 model.cell.state_dim(),
                 &plain.clone().into(),
@@ -111,6 +114,9 @@ pub fn gradients<S: Stem, C: Cell, H: Head>(
                 Keep::Last,
                 counter,
             );
+            if let Some(steps) = ended {
+                forward.trajectory = forward.trajectory.ended_after(steps);
+            }
             if let Some(term) = &options.jacobian {
                 let state = forward.trajectory.choose(StateChoice::Best);
                 let found = term.gradients(&model.cell, state.tensor(), &plain, mask);

@@ -101,6 +101,16 @@ pub enum ReadoutChoice {
     Early(ChosenUnder),
 }
 
+impl ReadoutChoice {
+    /// The readout, or one of the kind that is to be chosen.
+    pub fn example(&self) -> Readout {
+        match self {
+            Self::Fixed(readout) => readout.clone(),
+            Self::Early(_) => Readout::early(1),
+        }
+    }
+}
+
 /// A readout's name; or `early` to have t chosen under a ready-made attack, `early:whitebox` under the true gradients too.
 impl FromStr for ReadoutChoice {
     type Err = String;
@@ -506,10 +516,24 @@ impl<'a> Assessment<'a> {
     }
 
     fn plan(&self, subject: &Subject<'_>) -> Plan {
-        let named = Tries::product(subject, &self.attacks.listed, &self.gradients);
-        let tries =
-            if self.attacks.white_box { Tries::white_box(subject, &self.asked).with(named) } else { named };
+        let named = Tries::product(subject, &self.attacks.listed, &self.belonging(&self.gradients, subject));
+        let tries = match self.attacks.white_box {
+            true => Tries::white_box(subject, &self.belonging(&self.asked, subject)).with(named),
+            false => named,
+        };
         Plan::new(subject, tries, self.control).with_transfers(subject, &self.transfers)
+    }
+
+    /// The gradients but for those that belong to other readouts alone, as those through a defence do.
+    fn belonging(&self, gradients: &[Estimator], subject: &Subject<'_>) -> Vec<Estimator> {
+        let solver = &self.deployment.solver;
+        let elsewhere = |estimator: &Estimator| {
+            self.foreseen().iter().any(|readout| estimator.check_behind(readout, solver).is_ok())
+        };
+        let here = |estimator: &&Estimator| {
+            estimator.check_behind(&subject.readout, solver).is_ok() || !elsewhere(estimator)
+        };
+        gradients.iter().filter(here).cloned().collect()
     }
 
     /// The readouts as far as they are known: the middle one stands for the one that is still to be chosen.

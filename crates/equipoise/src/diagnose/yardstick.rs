@@ -58,7 +58,7 @@ pub fn yardstick(
     for readout in readouts {
         let training = deployment.training_gradient.clone();
         let aimed = training.aimed_at(&readout, &deployment.tail);
-        let mut sides = vec![training, Estimator::through_solver()];
+        let mut sides = vec![training, Estimator::truth(&readout)];
         sides.extend(aimed.clone());
         let victims: Vec<Victim<'_>> =
             sides.iter().map(|side| Victim::new(model, deployment, readout.clone(), side.clone())).collect();

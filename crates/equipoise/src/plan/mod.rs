@@ -17,6 +17,10 @@
 //!   `adjoint` at T/2, 3T/4 and T; ensembles of the unrolled and of the adjoint gradients at all states,
 //! - whatever else was asked for.
 //!
+//! For a readout that is a defence ([`defence`](crate::defence)): its derivative (`shift`), the same with a slope in the place
+//! of the sign's, the loss at its segments' ends, and the true gradient of the undefended model, which is a transfer attack
+//! as the ready-made ones are.
+//!
 //! What a model does not admit is left out with the reason: APGD-T needs four classes, only APGD searches in L1. A
 //! feedforward network has one gradient.
 //!
@@ -143,11 +147,10 @@ impl Plan {
         }
         if control && !plan.pairs.is_empty() && !plan.opening.is_empty() {
             let others = plan.others();
-            let true_gradient = others.iter().find(|other| **other == Estimator::through_solver()).cloned();
-            let true_gradient = true_gradient.or_else(|| {
-                (training != Estimator::through_solver() && subject.is_equilibrium())
-                    .then_some(Estimator::through_solver())
-            });
+            let truth = Estimator::truth(&subject.readout);
+            let true_gradient = others.iter().find(|other| **other == truth).cloned();
+            let true_gradient =
+                true_gradient.or_else(|| (training != truth && subject.is_equilibrium()).then_some(truth));
             let attack = Self::yardstick_attack(subject.norm);
             let training = aimed.unwrap_or(training);
             let duel = |other| PlannedDuel { attack: attack.clone(), other, training: training.clone() };
@@ -173,7 +176,7 @@ impl Plan {
                         Norm::Linf | Norm::L2 => attack_named("pgd-10"),
                     };
                     let gradients = attack.queries(subject.classes, subject.norm).gradients as f64;
-                    let work = gradients * subject.work(Some(&Estimator::through_solver()));
+                    let work = gradients * subject.work_of_sibling(readout);
                     PlannedTransfer { attack, sibling: Some(readout.clone()), work }
                 }
             };
@@ -227,7 +230,7 @@ impl Plan {
             (estimator, victim)
         };
         let sibling = |readout: &Readout| {
-            let victim = model.victim(deployment, readout.clone(), Estimator::through_solver());
+            let victim = model.victim(deployment, readout.clone(), Estimator::truth(readout));
             (readout.clone(), victim)
         };
         let siblings = self.transferred.iter().filter_map(|planned| planned.sibling.as_ref());
@@ -283,7 +286,7 @@ impl Plan {
             let run = match sibling {
                 None => Run::gradient_free(attack.clone(), training),
                 Some(readout) => {
-                    let made = format!("{} of {readout}", Estimator::through_solver());
+                    let made = format!("{} of {readout}", Estimator::truth(readout));
                     Run::new(attack.clone(), made, victims.sibling(readout))
                 }
             };

@@ -1,7 +1,7 @@
 //! A model behind a readout, as it is to be attacked: which gradients fit it, and what a question costs.
 
 use crate::attack::Norm;
-use crate::gradient::{Estimator, EstimatorError, Setting, parse_list};
+use crate::gradient::{BehindDefence, Estimator, EstimatorError, Setting, parse_list};
 use crate::network::Network;
 use crate::readout::{ReadState, Readout, Tail};
 use crate::solve::StateChoice;
@@ -9,25 +9,56 @@ use crate::victim::Deployment;
 
 /// Gradients beside the training gradient, which ready-made attacks use already, each once: those of a list, none of `none`,
 /// or without a list the usual ones: exact, unrolled from an early, a middle and the last iterate, all iterates together,
-/// and the two that follow the solver, which are the most expensive.
+/// and the two that follow the solver, which are the most expensive; for a readout that is a defence those that go through it.
 ///
 /// # Errors
 ///
-/// Says what cannot be read, or what the solver does not have.
-pub fn other_gradients(list: Option<&str>, deployment: &Deployment) -> Result<Vec<Estimator>, String> {
-    let usual = usual_gradients(deployment.solver.steps);
-    let given = match list.unwrap_or(&usual).trim() {
-        "none" => Vec::new(),
-        list => parse_list(list).map_err(|error| error.to_string())?,
+/// Says what cannot be read, or what the solver does not have; or which gradient belongs to none of the readouts.
+pub fn other_gradients(
+    list: Option<&str>,
+    deployment: &Deployment,
+    readouts: &[Readout],
+) -> Result<Vec<Estimator>, String> {
+    let usual = || {
+        let steps = deployment.solver.steps;
+        let mut lists: Vec<String> = readouts
+            .iter()
+            .map(|readout| match readout.defence() {
+                None => usual_gradients(steps),
+                Some(defence) => usual_gradients_behind(defence.segments),
+            })
+            .collect();
+        lists.dedup();
+        lists.join(",")
+    };
+    let given = match list.map(str::trim) {
+        Some("none") => Vec::new(),
+        Some(list) => parse_list(list).map_err(|error| error.to_string())?,
+        None => parse_list(&usual()).map_err(|error| error.to_string())?,
     };
     let mut estimators: Vec<Estimator> = Vec::new();
     for estimator in given {
-        estimator.check(&deployment.solver).map_err(|error| error.to_string())?;
-        if estimator != deployment.training_gradient && !estimators.contains(&estimator) {
+        let mut checks = readouts.iter().map(|readout| estimator.check_behind(readout, &deployment.solver));
+        let first = checks.next().unwrap_or(Ok(()));
+        if first.is_err() && !checks.any(|check| check.is_ok()) {
+            first.map_err(|error| error.to_string())?;
+        }
+        let ready_made = match estimator.behind_defence() {
+            Some(BehindDefence::Off(method)) => *method == deployment.training_gradient,
+            _ => estimator == deployment.training_gradient,
+        };
+        if !ready_made && !estimators.contains(&estimator) {
             estimators.push(estimator);
         }
     }
     Ok(estimators)
+}
+
+fn usual_gradients_behind(segments: usize) -> String {
+    let first = vec!["0"; segments - 1].join(",");
+    let first = if first.is_empty() { "1".to_owned() } else { format!("1,{first}") };
+    let all = vec!["1"; segments].join(",");
+    format!("shift,smooth(1),lock-in({first}),lock-in({all}),off(through-solver)")
 }
 
 fn usual_gradients(steps: usize) -> String {
@@ -62,7 +93,13 @@ impl Subject<'_> {
 
     /// Whether the solver has what the estimator follows.
     pub(super) fn check(&self, estimator: &Estimator) -> Result<(), EstimatorError> {
-        if self.is_equilibrium() { estimator.check(&self.deployment.solver) } else { Ok(()) }
+        let Deployment { solver, training_gradient, .. } = self.deployment;
+        match self.is_equilibrium() {
+            false => Ok(()),
+            // The ready-made attack goes through it whatever it knows of the readout.
+            true if estimator == training_gradient => estimator.check(solver),
+            true => estimator.check_behind(&self.readout, solver),
+        }
     }
 
     /// T.
@@ -79,6 +116,10 @@ impl Subject<'_> {
         let (steps, tail) = (self.steps(), self.deployment.tail);
         let reading = if self.readout.reads_final(steps) { tail.applications() } else { 0 };
         let each = self.deployment.solver.method.evaluations_per_step();
+        if let Some(defence) = self.readout.defence() {
+            let answer = defence.work(tail.applications()).total() as f64;
+            return answer + estimator.map_or(0.0, |estimator| self.work_behind(estimator));
+        }
         let Some(estimator) = estimator else {
             return (1 + self.readout.steps(steps) * each + reading) as f64;
         };
@@ -88,10 +129,60 @@ impl Subject<'_> {
         (1 + steps * each + own) as f64 + beyond.total() as f64
     }
 
+    /// That of the true gradient behind another readout, and of the answer behind this one.
+    pub(super) fn work_of_sibling(&self, readout: &Readout) -> f64 {
+        let sibling = Self { readout: readout.clone(), ..self.clone() };
+        sibling.work(Some(&Estimator::truth(readout)))
+    }
+
+    /// That of a gradient behind a defence, beside the answer's.
+    fn work_behind(&self, estimator: &Estimator) -> f64 {
+        let (steps, tail, backward) = (self.steps(), self.deployment.tail, &self.deployment.backward);
+        let method = match estimator.behind_defence() {
+            Some(BehindDefence::Through(_)) => {
+                let setting = Setting { steps, tail, backward, readout: &self.readout };
+                return estimator.work(&setting).total() as f64;
+            }
+            Some(BehindDefence::Off(method)) => method,
+            None => estimator,
+        };
+        let each = self.deployment.solver.method.evaluations_per_step();
+        let undefended = Setting { steps, tail, backward, readout: &Readout::final_state() };
+        (1 + steps * each) as f64 + method.work(&undefended).total() as f64
+    }
+
+    /// The gradients behind a defence, in order: its derivative, with a slope in the place of the sign's, with the loss at
+    /// the segments' ends, and the true gradient of the undefended model.
+    fn gradients_behind(&self, segments: usize) -> Vec<(Estimator, bool)> {
+        let smooth = |c| Estimator::smooth(c).expect("positive");
+        let lock_in = |weights, method| Estimator::lock_in(weights, method).expect("a weight is not 0");
+        let first: Vec<f64> = (0..segments).map(|s| f64::from(u8::from(s == 0))).collect();
+        let all = vec![1.0 / segments as f64; segments];
+        vec![
+            (Estimator::shift(), true),
+            (smooth(1.0), true),
+            (smooth(0.1), false),
+            (smooth(10.0), false),
+            (lock_in(first, Estimator::shift()), false),
+            (lock_in(all.clone(), Estimator::shift()), false),
+            (lock_in(all, smooth(1.0)), false),
+            (Estimator::off(Estimator::through_solver()).expect("it knows of no defence"), false),
+        ]
+    }
+
     /// The gradients beside the training gradient, in order, and whether each is worth an attack of nine targets.
     pub(super) fn gradients(&self, others: &[Estimator]) -> Vec<(Estimator, bool)> {
         if !self.is_equilibrium() {
             return Vec::new();
+        }
+        if let Some(defence) = self.readout.defence() {
+            let mut all = self.gradients_behind(defence.segments);
+            for estimator in others {
+                if !all.iter().any(|(known, _)| known == estimator) {
+                    all.push((estimator.clone(), true));
+                }
+            }
+            return all;
         }
         let steps = self.steps();
         let quarter = |k: usize| (steps * k).div_ceil(4);

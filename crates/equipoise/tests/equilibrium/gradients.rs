@@ -435,13 +435,21 @@ const ESTIMATORS: [&str; 10] = [
     "neumann:terms=5",
 ];
 
+/// Every kind that goes through a defence, and one that knows of none.
+const BEHIND_DEFENCES: [&str; 5] =
+    ["shift", "smooth(1)", "lock-in(1,0,0,1,smooth(0.1))", "off(through-solver)", "exact"];
+
 /// Logits and gradients of every readout × estimator, as bits.
 fn everything(images: &Images, labels: &[usize]) -> Vec<Vec<Vec<u32>>> {
     let (model, deployment) = tiny();
     let objective = CrossEntropy { labels: labels.to_vec() };
     let mut results = vec![Vec::new(); labels.len()];
-    for readout in readouts() {
-        for estimator in ESTIMATORS {
+    let defences: [Readout; 2] =
+        ["entropy-reduction", "entropy-reduction-corrected"].map(|name| name.parse().unwrap());
+    let plain = readouts().map(|readout| (readout, &ESTIMATORS[..]));
+    let defended = defences.map(|readout| (readout, &BEHIND_DEFENCES[..]));
+    for (readout, estimators) in plain.into_iter().chain(defended) {
+        for estimator in estimators {
             let victim = Victim::new(&model, &deployment, readout.clone(), estimator.parse().unwrap());
             let answer = victim.value_and_gradient(images, &objective);
             for (row, result) in results.iter_mut().enumerate() {

@@ -7,6 +7,7 @@ mod last_two;
 #[path = "../common/neumann.rs"]
 mod neumann;
 
+mod defence;
 mod gradients;
 mod solvers;
 mod warm_start;

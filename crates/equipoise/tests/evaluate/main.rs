@@ -7,6 +7,7 @@ mod victims;
 
 mod arms;
 mod autoattack_parity;
+mod defence;
 mod interruption;
 mod journal;
 mod randomised;

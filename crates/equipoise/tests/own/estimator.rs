@@ -122,7 +122,7 @@ fn its_string_is_read_and_written_like_a_built_in_one() {
     assert!(message("neumann:terms=0").contains("terms=0 must be at least 1"));
     assert!(message("neumann:terms=x").contains("a whole number is needed"));
     assert!(message("neumann:depth=1").contains("unknown setting `depth`; it has terms"));
-    assert!(message("neuman").contains("aimed(..) or neumann:terms=K"), "{}", message("neuman"));
+    assert!(message("neuman").contains("off(METHOD) or neumann:terms=K"), "{}", message("neuman"));
 
     let deployment =
         Deployment { training_gradient: neumann(4), readout: LastTwo.into(), ..Deployment::exact() };
@@ -136,7 +136,7 @@ fn its_string_is_read_and_written_like_a_built_in_one() {
         Deployment { solver: SolverConfig::broyden(1), readout: LastTwo.into(), ..Deployment::exact() };
     assert!(wrong.validate().unwrap_err().to_string().contains("last-two: the model's solver must take"));
     let message = "last-too".parse::<Readout>().unwrap_err();
-    assert!(message.contains("ensemble-logits or last-two"), "{message}");
+    assert!(message.contains("entropy-reduction-corrected(..) or last-two"), "{message}");
 }
 
 /// Parameters' gradients through many terms are those of the exact gradient.

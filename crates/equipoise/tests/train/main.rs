@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod random_states;
 mod regularisation;
 mod trades;
 mod training;

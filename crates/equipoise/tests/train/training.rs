@@ -21,8 +21,8 @@ use equipoise::readout::Readout;
 use equipoise::solve::{SolverConfig, StateChoice, solve};
 use equipoise::train::{
     Adversary, AdversaryKind, Augment, EarlyStopping, EpochReport, Initial, JacobianRegularisation, Observer,
-    OptimizerConfig, Origin, Outcome, Plan, RandomBudget, Schedule, Silent, StepOptions, StepReport,
-    TrainConfig, TrainError, Warmup, gradients, train,
+    OptimizerConfig, Origin, Outcome, Plan, RandomBudget, RandomStates, Schedule, Silent, StepOptions,
+    StepReport, TrainConfig, TrainError, Warmup, gradients, train,
 };
 use equipoise::victim::Deployment;
 use equipoise_dataset::{Dataset, Source, Split};
@@ -211,7 +211,7 @@ fn every_setting_matters() {
             Some(JacobianRegularisation { weight: 0.5, frequency: 0.5, probes: 1, epochs: None });
         plan.config.random_budget = Some(RandomBudget { steps: [1, 2], only_with_jacobian });
     };
-    let changes: [&Change<'_>; 9] = [
+    let changes: [&Change<'_>; 12] = [
         &|_| {},
         &|plan| plan.config.adversary = None,
         &|plan| plan.config.adversary.as_mut().unwrap().kind = AdversaryKind::Trades,
@@ -221,6 +221,11 @@ fn every_setting_matters() {
         },
         &|plan| plan.config.clip_norm = Some(0.1),
         &|plan| plan.config.random_budget = Some(RandomBudget { steps: [1, 2], only_with_jacobian: false }),
+        &|plan| plan.config.random_states = Some(RandomStates::default()),
+        &|plan| {
+            plan.config.random_states = Some(RandomStates { in_attack: false, ..RandomStates::default() })
+        },
+        &|plan| plan.config.random_states = Some(RandomStates { least: 2, ..RandomStates::default() }),
         &|plan| regularise(plan, false),
         &|plan| regularise(plan, true),
         &|plan| {
@@ -332,7 +337,7 @@ fn what_makes_no_sense_is_refused() {
         train(&plan, &Device::default(), &Silent).unwrap_err().to_string()
     };
     let baseline = || Architecture::named("resnet18").unwrap().with_width(2).unwrap().for_data([1, 8, 8], 10);
-    let expected: [(&Change<'_>, &str); 9] = [
+    let expected: [(&Change<'_>, &str); 13] = [
         (&|plan| plan.metadata.architecture = baseline(), "warmup"),
         (
             &|plan| {
@@ -346,6 +351,30 @@ fn what_makes_no_sense_is_refused() {
                 plan.config.jacobian = None;
             },
             "random_budget",
+        ),
+        (
+            &|plan| {
+                (plan.metadata.architecture, plan.config.warmup.steps) = (baseline(), 0);
+                (plan.config.jacobian, plan.config.random_budget) = (None, None);
+                plan.config.random_states = Some(RandomStates::default());
+            },
+            "no states to draw from",
+        ),
+        (&|plan| plan.config.random_states = Some(RandomStates::default()), "remove one of the two"),
+        (
+            &|plan| {
+                plan.config.random_budget = None;
+                plan.config.random_states = Some(RandomStates { least: 99, ..RandomStates::default() });
+            },
+            "random_states.least 99",
+        ),
+        (
+            &|plan| {
+                plan.config.random_budget = None;
+                plan.config.random_states = Some(RandomStates::default());
+                plan.metadata.deployment.training_gradient = "unrolled:state=2".parse().unwrap();
+            },
+            "a draw may not reach",
         ),
         (&|plan| plan.config.development = 0, "early_stopping"),
         (&|plan| plan.config.random_budget.as_mut().unwrap().steps = [3, 2], "[3, 2]"),
