@@ -98,16 +98,17 @@ fn configuration(flags: &Import) -> Result<Configuration, Error> {
         (None, Some("mdeq")) => {
             return Err(input("--arch mdeq needs --config: the sizes of an MDEQ are not in its weights"));
         }
-        (None, Some("monotone")) => {
-            return Err(input(
-                "--arch monotone needs --config: monotonicity and step of a monotone DEQ are not in its weights",
-            ));
+        (None, Some(name @ ("monotone" | "monotone-conv"))) => {
+            return Err(input(format!(
+                "--arch {name} needs --config: monotonicity and step of a monotone DEQ are not in its weights"
+            )));
         }
         (None, Some(name)) => {
             let architecture = Architecture::named(name);
             let architecture = architecture.filter(|architecture| architecture.kind() == name);
-            let architecture = architecture
-                .ok_or_else(|| input(format!("--arch {name}: use mdeq, monotone, resnet18 or wrn-34-10")))?;
+            let architecture = architecture.ok_or_else(|| {
+                input(format!("--arch {name}: use mdeq, monotone, monotone-conv, resnet18 or wrn-34-10"))
+            })?;
             Configuration { architecture, deployment: Deployment::default() }
         }
     };

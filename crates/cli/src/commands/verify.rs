@@ -329,16 +329,14 @@ fn proved(
     flags: &Verify,
     setup: &Setup,
 ) -> Result<Option<Tally>, Error> {
-    let method = certificate.method.parse::<Method>().ok();
-    let (Some(method), Some(certifier)) = (method, MonotoneCertifier::new(&*file.model)) else {
-        return Ok(None);
-    };
+    let Ok(method) = certificate.method.parse::<Method>() else { return Ok(None) };
     let refused = |error: equipoise::certify::Unbounded| {
         input(format!(
             "{}: the record has a certificate by {method}, and there is none: {error}",
             file.metadata.name
         ))
     };
+    let certifier = MonotoneCertifier::new(&*file.model).map_err(refused)?;
     let proof: Proof<'_> = match certificate.network {
         CertifiedNetwork::Ideal => certifier.ideal(method).map_err(refused)?,
         CertifiedNetwork::Deployed => {

@@ -35,8 +35,8 @@ pub struct Train {
     /// Train on the first N images only [default: all]
     #[arg(long, value_name = "N")]
     pub count: Option<usize>,
-    /// Architecture by name: mdeq-digits, mdeq-small, single-scale, mdeq-large, mdeq-xl, monotone-digits, resnet18,
-    /// wrn-34-10
+    /// Architecture by name: mdeq-digits, mdeq-small, single-scale, mdeq-large, mdeq-xl, monotone-digits,
+    /// monotone-conv-digits, resnet18, wrn-34-10
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
     /// Width of a resnet18 (channels of its first stage) [default: 64] or of a wrn-34-10 (widening factor) [default: 10]

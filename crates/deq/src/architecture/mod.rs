@@ -8,6 +8,7 @@
 mod mdeq;
 mod model;
 mod monotone;
+mod monotone_conv;
 mod resnet18;
 mod wide_resnet;
 
@@ -23,7 +24,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::model::ConfigError;
 use crate::model::init::Init;
-use crate::model::monotone::MonotoneConfig;
+use crate::model::monotone::{MonotoneConfig, MonotoneConvConfig};
 use crate::model::normalisation::Normalisation;
 use crate::model::resnet::ResNet18Config;
 use crate::model::wide_resnet::WideResNetConfig;
@@ -95,6 +96,13 @@ pub trait ArchitectureConfig: Any + fmt::Debug + Send + Sync {
         None
     }
 
+    /// Why the usual code of this kind means something by the numbers of a tensor, by its name here, that a model here cannot
+    /// be; `None` for all others.
+    fn misread(&self, tensor: &str, values: &[f32]) -> Option<String> {
+        let _ = (tensor, values);
+        None
+    }
+
     /// Whether a tensor that the usual code of this kind saves is never used by its forward pass.
     fn is_unused(&self, tensor: &str) -> bool {
         let _ = tensor;
@@ -111,6 +119,7 @@ impl Architecture {
     pub fn presets() -> Vec<(&'static str, Self)> {
         let mut presets = mdeq::presets();
         presets.push(("monotone-digits", MonotoneConfig::digits().into()));
+        presets.push(("monotone-conv-digits", MonotoneConvConfig::digits().into()));
         presets.push(("resnet18", ResNet18Config::new(64).into()));
         presets.push(("wrn-34-10", WideResNetConfig::new(10).into()));
         presets
@@ -216,7 +225,14 @@ mod tests {
     #[test]
     fn shapes_are_those_of_a_model_and_take_no_memory() {
         let device = Device::flex();
-        for name in ["mdeq-small", "single-scale", "mdeq-digits", "monotone-digits", "resnet18"] {
+        for name in [
+            "mdeq-small",
+            "single-scale",
+            "mdeq-digits",
+            "monotone-digits",
+            "monotone-conv-digits",
+            "resnet18",
+        ] {
             let architecture = Architecture::named(name).unwrap();
             let (shapes, model) =
                 (architecture.shapes_alone(&device).unwrap(), architecture.init(0, &device).unwrap());
@@ -255,7 +271,7 @@ mod tests {
         let unknown =
             serde_json::from_str::<Architecture>(r#"{"kind":"transformer"}"#).unwrap_err().to_string();
         assert!(
-            ["transformer", "mdeq", "monotone", "resnet18", "wrn-34-10"]
+            ["transformer", "mdeq", "monotone", "monotone-conv", "resnet18", "wrn-34-10"]
                 .iter()
                 .all(|name| unknown.contains(name)),
             "{unknown}"

@@ -7,11 +7,13 @@ use crate::model::monotone::MonotoneConfig;
 use crate::model::normalisation::Normalisation;
 
 /// Names in the authors' code, by their end, and here.
-const NAMES: [[&str; 2]; 6] = [
+const NAMES: [[&str; 2]; 8] = [
     ["mon.linear_module.U.weight", "injection.weight"],
     ["mon.linear_module.U.bias", "injection.bias"],
     ["mon.linear_module.A.weight", "fullstage.a"],
     ["mon.linear_module.B.weight", "fullstage.b"],
+    ["mon.linear_module.g", "fullstage.g"],
+    ["mon.linear_module.h", "fullstage.h"],
     ["Wout.weight", "classifier.weight"],
     ["Wout.bias", "classifier.bias"],
 ];
@@ -59,10 +61,25 @@ impl ArchitectureConfig for MonotoneConfig {
     }
 
     fn own_name(&self, tensor: &str) -> Option<String> {
-        let named = |[theirs, own]: &[&str; 2]| {
-            let before = tensor.strip_suffix(theirs)?;
-            (before.is_empty() || before.ends_with('.')).then(|| format!("{before}{own}"))
-        };
-        NAMES.iter().find_map(named)
+        own_name(tensor)
     }
+
+    fn is_unused(&self, tensor: &str) -> bool {
+        is_double(tensor)
+    }
+}
+
+/// Whether the authors' code saves a tensor for the second time: their model holds its linear part itself, and so does the
+/// solver in it, from which it is read.
+pub(super) fn is_double(tensor: &str) -> bool {
+    tensor.starts_with("linear_module.")
+}
+
+/// The name here of a tensor of the authors' code, fully connected or convolutional.
+pub(super) fn own_name(tensor: &str) -> Option<String> {
+    let named = |[theirs, own]: &[&str; 2]| {
+        let before = tensor.strip_suffix(theirs)?;
+        (before.is_empty() || before.ends_with('.')).then(|| format!("{before}{own}"))
+    };
+    NAMES.iter().find_map(named)
 }

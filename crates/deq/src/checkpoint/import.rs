@@ -104,10 +104,18 @@ pub fn import(
     for (name, tensor) in tensors {
         let is = |pattern: &String| name == *pattern || name.starts_with(&format!("{pattern}."));
         if needed.contains_key(&name) {
-            let entry = tensor.to_f32().map_err(|problem| ImportError::Checkpoint {
+            let wrong = |problem: String| ImportError::Checkpoint {
                 path: path(),
                 problem: format!("tensor {}{name} {problem}", candidate.prefix),
-            })?;
+            };
+            let mut entry = tensor.to_f32().map_err(|problem| wrong(problem.to_string()))?;
+            // PyTorch's scalars: parameters here have at least one dimension.
+            if entry.shape.is_empty() {
+                entry.shape = vec![1];
+            }
+            if let Some(problem) = architecture.misread(&name, &entry.values) {
+                return Err(wrong(problem));
+            }
             weights.insert(name, entry);
         } else if options.ignore.iter().any(is) || architecture.is_unused(&name) {
             ignored.push(name);

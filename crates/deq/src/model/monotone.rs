@@ -1,15 +1,20 @@
-//! The monotone DEQ (Winston and Kolter 2020, arXiv 2006.08591), fully connected: its fixed point exists, is the only one,
-//! and moves by at most ‖U‖/m times as much as the image, whatever is trained.
+//! The monotone DEQ (Winston and Kolter 2020, arXiv 2006.08591), fully connected or convolutional: its fixed point exists, is
+//! the only one, and moves by at most ‖U‖/m times as much as the image, whatever is trained.
 //!
-//! z* = relu(W z* + U x + b) with W = (1−m) I − AᵀA + B − Bᵀ, so that the symmetric part of I − W is m I + AᵀA ⪰ m I. The
+//! Fully connected, z* = relu(W z* + U x + b) with W = (1−m) I − AᵀA + B − Bᵀ, so that the symmetric part of I − W is m I + AᵀA ⪰ m I. The
 //! stem is U x + b of the normalised image, the [cell](MonotoneCell) a step of forward-backward splitting towards z*, the
 //! head linear.
 
+mod splitting;
 mod cell;
 mod config;
+mod convolutional;
 
 pub use cell::MonotoneCell;
 pub use config::MonotoneConfig;
+pub use convolutional::{
+    MonotoneConv, MonotoneConvCell, MonotoneConvConfig, MonotoneConvHead, MonotoneConvStem,
+};
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};

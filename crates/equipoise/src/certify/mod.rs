@@ -8,6 +8,7 @@ mod upper;
 mod matrix;
 mod search;
 mod monotone;
+mod lowered;
 mod proof;
 mod smoothing;
 

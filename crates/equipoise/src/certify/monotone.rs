@@ -10,22 +10,33 @@
 //! ⟨(I − W)(q − z*), q − z*⟩ ≤ ⟨W (p − q), q − z*⟩, and the left side is at least m ‖q − z*‖². Two images differ by another
 //! right side alone: ‖z*(x) − z*(x′)‖ ≤ ‖U (x − x′)‖/m (Pabbaraju, Winston and Kolter 2021).
 
+mod coupling;
 mod affine;
 mod boxes;
 mod deployed;
 
 pub(crate) use affine::{Affine, Ball};
 pub(crate) use boxes::{Boxes, Interval};
+pub(crate) use coupling::Kernels;
 pub(crate) use deployed::{Deployed, Error};
 
 use super::matrix::Matrix;
 use super::upper::{UNIT, Upper, dot, gamma, length, less};
 
-/// The parameters, exactly.
+/// W of a cell, whatever it is made of.
+pub(crate) struct Coupling {
+    /// W, rounded.
+    pub(crate) weight: Matrix,
+    /// What rounding is relative to: the same sums, of the sizes of their terms, without (1−m) I; to a part in a million.
+    pub(crate) magnitude: Matrix,
+    /// How many roundings in a row an entry of `weight` has behind it, in float64.
+    pub(crate) entry: usize,
+    /// How many a unit's value has that the cell computes in float32, from the parameters on.
+    pub(crate) product: usize,
+}
+
+/// The other parameters, exactly.
 pub(crate) struct Parameters {
-    /// A and B, `[D, D]`.
-    pub(crate) a: Matrix,
-    pub(crate) b: Matrix,
     /// m.
     pub(crate) monotonicity: f64,
     /// α.
@@ -36,9 +47,12 @@ pub(crate) struct Parameters {
     /// Mean and deviation of each pixel.
     pub(crate) mean: Vec<f64>,
     pub(crate) deviation: Vec<f64>,
-    /// `[K, D]` and `[K]`.
+    /// `[K, D]` and `[K]`, of the logits times `scale`: with it the entries are exact where the state is averaged first.
     pub(crate) head: Matrix,
     pub(crate) bias: Vec<f64>,
+    pub(crate) scale: f64,
+    /// How many roundings in a row a logit has behind it, in float32, from the state on.
+    pub(crate) reading: usize,
 }
 
 /// The ideal network.
@@ -57,9 +71,12 @@ pub(crate) struct Network {
     gaps: Vec<Upper>,
     /// ‖(1−α) I + α W‖₂: what a step of the cell contracts by.
     contraction: Upper,
-    /// |A|ᵀ|A| + |B| + |B|ᵀ, to a part in a million, and its norm: what rounding is relative to.
+    /// What rounding is relative to, and its norm.
     magnitude: Matrix,
     coupling: Upper,
+    /// Roundings of an entry of `weight`, and of a unit's value in float32.
+    entry: usize,
+    product: usize,
     /// The step that fixed points are found with.
     solving: f64,
 }
@@ -69,22 +86,15 @@ const ITERATIONS: usize = 20_000;
 
 impl Network {
     /// Of its parameters. Takes some matrix products of side D.
-    pub(crate) fn new(parameters: Parameters) -> Self {
-        let Parameters { a, b, monotonicity, step, injection, deviation, head, .. } = &parameters;
-        let (m, side) = (*monotonicity, a.rows);
-        let columns = a.transposed();
+    pub(crate) fn new(coupling: Coupling, parameters: Parameters) -> Self {
+        let Coupling { weight, magnitude, entry, product } = coupling;
+        let Parameters { monotonicity, step, injection, deviation, head, .. } = &parameters;
+        let (m, side) = (*monotonicity, weight.rows);
         let identity = |i: usize, j: usize| f64::from(u8::from(i == j));
         let at = |matrix: &Matrix, i: usize, j: usize| matrix.values[i * side + j];
-        let weight = Matrix::new(side, side, |i, j| {
-            (1.0 - m) * identity(i, j) - dot(columns.row(i), columns.row(j)) + (at(b, i, j) - at(b, j, i))
-        });
-        let size = columns.map(f64::abs);
-        let magnitude = Matrix::new(side, side, |i, j| {
-            dot(size.row(i), size.row(j)) + at(b, i, j).abs() + at(b, j, i).abs()
-        });
         // Its entries carry rounding too, far below a part in a million.
         let slightly = Upper::exact(1.0 + 1e-6);
-        let rounding = gamma(side + 6, UNIT);
+        let rounding = gamma(entry, UNIT);
         let diagonal = Upper::exact((1.0 + m) * (side as f64).sqrt()) * slightly;
         let weight_error = rounding * slightly * (magnitude.frobenius() + diagonal);
         let averaged = |step: f64| {
@@ -113,6 +123,8 @@ impl Network {
             contraction,
             coupling: magnitude.norm() * slightly,
             magnitude,
+            entry,
+            product,
             solving,
             weight,
             weight_error,
@@ -123,6 +135,12 @@ impl Network {
     /// Number of pixels CHW.
     pub(crate) fn pixels(&self) -> usize {
         self.parameters.injection.columns
+    }
+
+    /// The classifier of states, of logits times their scale.
+    #[cfg(test)]
+    pub(crate) fn head(&self) -> (&Matrix, &[f64]) {
+        (&self.parameters.head, &self.parameters.bias)
     }
 
     fn hidden(&self) -> usize {
@@ -145,7 +163,7 @@ impl Network {
 
     /// ‖W_out‖ ‖U diag(1/σ)‖/m: what logits move by at most, relatively to the image.
     pub(crate) fn lipschitz(&self) -> Upper {
-        (self.parameters.head.norm() * self.gain).over(self.monotonicity())
+        (self.parameters.head.norm() * self.gain).over(self.monotonicity()).over(self.parameters.scale)
     }
 
     /// ‖(1−α) I + α W‖₂.
@@ -298,9 +316,8 @@ mod testing {
 
     /// 16 pixels, 10 units, 3 classes.
     pub(super) fn network(monotonicity: f64, skew: f64) -> Network {
-        Network::new(Parameters {
-            a: Matrix::of(10, 10, numbers(1, 100, 0.3)),
-            b: Matrix::of(10, 10, numbers(2, 100, skew)),
+        let (a, b) = (Matrix::of(10, 10, numbers(1, 100, 0.3)), Matrix::of(10, 10, numbers(2, 100, skew)));
+        let parameters = Parameters {
             monotonicity,
             step: 0.1,
             injection: Matrix::of(10, 16, numbers(3, 160, 1.0)),
@@ -309,7 +326,10 @@ mod testing {
             deviation: vec![0.25; 16],
             head: Matrix::of(3, 10, numbers(5, 30, 1.0)),
             bias: numbers(6, 3, 0.1),
-        })
+            scale: 1.0,
+            reading: 14,
+        };
+        Network::new(Coupling::full(&a, &b, monotonicity), parameters)
     }
 }
 
@@ -331,9 +351,8 @@ mod tests {
             };
             let halves = [numbers(7 + 10 * seed, side / 2, 1.0), numbers(8 + 10 * seed, side / 2, 1.0)];
             let rows = [[&halves[0][..], &halves[1]].concat(), [&halves[1][..], &halves[0]].concat()];
-            let network = Network::new(Parameters {
-                a: Matrix::of(side, side, vec![0.0; side * side]),
-                b: Matrix::of(side, side, vec![0.0; side * side]),
+            let zeros = Matrix::of(side, side, vec![0.0; side * side]);
+            let parameters = Parameters {
                 monotonicity: 3.0,
                 step: 0.3,
                 injection: Matrix::of(side, pixels, twice(3 + 10 * seed, pixels, 1.0)),
@@ -342,7 +361,10 @@ mod tests {
                 deviation: vec![0.3; pixels],
                 head: Matrix::of(2, side, rows.concat()),
                 bias: vec![0.1; 2],
-            });
+                scale: 1.0,
+                reading: side + 4,
+            };
+            let network = Network::new(Coupling::full(&zeros, &zeros, 3.0), parameters);
             let image: Vec<f64> = numbers(9 + 10 * seed, pixels, 0.5).into_iter().map(|x| x + 0.5).collect();
             let centre = network.centre(&image);
             let other = 1 - centre.class;

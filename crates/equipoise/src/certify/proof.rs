@@ -7,14 +7,13 @@ use std::str::FromStr;
 use equipoise_record::{CertifiedExample, CertifiedNetwork};
 use serde_json::{Value, json};
 
-use super::matrix::Matrix;
-use super::monotone::{Affine, Ball, Boxes, Centre, Deployed, Error, Interval, Network, Parameters};
+use super::lowered;
+use super::monotone::{Affine, Ball, Boxes, Centre, Deployed, Error, Interval, Network};
 use super::search::largest;
 use super::upper::{SINGLE, Upper, length, less};
 use crate::architecture::Model;
 use crate::attack::{Budget, Norm};
-use crate::batch::to_f64;
-use crate::model::monotone::Monotone;
+use crate::model::monotone::{Monotone, MonotoneConv};
 use crate::readout::Readout;
 use crate::solve::Picard;
 use crate::victim::Deployment;
@@ -66,43 +65,44 @@ impl FromStr for Method {
 #[error("{0}")]
 pub struct Unbounded(String);
 
+impl Unbounded {
+    pub(super) fn new(problem: String) -> Self {
+        Self(problem)
+    }
+}
+
 /// A monotone DEQ whose constants are known. Made once for all images and methods.
 pub struct MonotoneCertifier {
     network: Network,
 }
 
 impl MonotoneCertifier {
-    /// Of a model; `None` if it is no monotone DEQ. Its stored float32 parameters are taken for exact.
-    pub fn new(model: &dyn Model) -> Option<Self> {
-        model.downcast::<Monotone>().map(Self::of)
+    /// Of a model. Its stored float32 parameters are taken for exact.
+    ///
+    /// # Errors
+    ///
+    /// If it is no monotone DEQ, or a convolutional one that is too large; see
+    /// [`of_convolutional`](Self::of_convolutional).
+    pub fn new(model: &dyn Model) -> Result<Self, Unbounded> {
+        match (model.downcast::<Monotone>(), model.downcast::<MonotoneConv>()) {
+            (Some(model), _) => Ok(Self::of(model)),
+            (_, Some(model)) => Self::of_convolutional(model),
+            _ => Err(Unbounded("only a monotone DEQ is certified by proof".into())),
+        }
     }
 
-    /// Of a monotone DEQ.
+    /// Of a fully connected monotone DEQ.
     pub fn of(model: &Monotone) -> Self {
-        let Monotone { stem, cell, head } = model;
-        let (hidden, classes) = (cell.a.dims()[0], head.classifier.bias.dims()[0]);
-        let [_, pixels] = stem.injection.weight.dims();
-        let square = |values| Matrix::of(hidden, hidden, values);
-        let per_channel = |values: fn(&crate::model::normalisation::Normalisation) -> &[f32],
-                           without: f64| {
-            let Some(normalisation) = stem.normalisation() else { return vec![without; pixels] };
-            let values = values(normalisation);
-            let each = pixels / values.len();
-            values.iter().flat_map(|&value| std::iter::repeat_n(f64::from(value), each)).collect()
-        };
-        let network = Network::new(Parameters {
-            a: square(to_f64(cell.a.val())),
-            b: square(to_f64(cell.b.val())),
-            monotonicity: cell.monotonicity(),
-            step: cell.step(),
-            injection: Matrix::of(hidden, pixels, to_f64(stem.injection.weight.val())),
-            offset: to_f64(stem.injection.bias.val()),
-            mean: per_channel(|normalisation| &normalisation.mean, 0.0),
-            deviation: per_channel(|normalisation| &normalisation.std, 1.0),
-            head: Matrix::of(classes, hidden, to_f64(head.classifier.weight.val())),
-            bias: to_f64(head.classifier.bias.val()),
-        });
-        Self { network }
+        Self { network: lowered::full(model) }
+    }
+
+    /// Of a convolutional monotone DEQ, by its matrices: those of the published ones have 392 and 512 units.
+    ///
+    /// # Errors
+    ///
+    /// If it has more than 4096 units, or these times its pixels are more than 2^26.
+    pub fn of_convolutional(model: &MonotoneConv) -> Result<Self, Unbounded> {
+        Ok(Self { network: lowered::convolutional(model)? })
     }
 
     /// ‖W_out‖ ‖U‖/m with U in units of pixel intensity: an upper bound of the Lipschitz constant of the logits in L2.
@@ -301,7 +301,8 @@ mod tests {
     use super::*;
     use crate::batch::from_vec;
     use crate::gradient::Estimator;
-    use crate::model::monotone::MonotoneConfig;
+    use crate::model::equilibrium::Equilibrium;
+    use crate::model::monotone::{MonotoneConfig, MonotoneConvConfig};
     use crate::model::normalisation::Normalisation;
     use crate::random::ExampleRng;
     use crate::readout::Tail;
@@ -337,7 +338,7 @@ mod tests {
     }
 
     /// The state that the head sees of a deployed model.
-    fn deployed_state(model: &Monotone, deployment: &Deployment, images: &Tensor<4>) -> Vec<f64> {
+    fn deployed_state(model: &dyn Equilibrium, deployment: &Deployment, images: &Tensor<4>) -> Vec<f64> {
         let victim = Victim::new(model, deployment, Readout::final_state(), Estimator::exact());
         let forward = victim.forward(images, deployment.solver.steps);
         let best = forward.trajectory.choose(StateChoice::Best);
@@ -349,6 +350,27 @@ mod tests {
     /// the roundings alone: without them it is broken.
     #[test]
     fn the_deployed_state_is_no_further_from_the_fixed_point_than_its_bound() {
+        let full = model(0.15);
+        no_further_than_its_bound(&full, &MonotoneCertifier::of(&full));
+    }
+
+    #[test]
+    fn so_is_that_of_a_convolutional_network() {
+        let normalisation = Some(Normalisation { mean: vec![0.3], std: vec![0.2] });
+        let config = MonotoneConvConfig {
+            channels: 3,
+            monotonicity: 4.0,
+            step: 0.15,
+            image: [1, 6, 6],
+            classes: 4,
+            normalisation,
+            ..MonotoneConvConfig::digits()
+        };
+        let model = config.init(3, &Device::default()).unwrap();
+        no_further_than_its_bound(&model, &MonotoneCertifier::of_convolutional(&model).unwrap());
+    }
+
+    fn no_further_than_its_bound(model: &dyn Equilibrium, certifier: &MonotoneCertifier) {
         let eps = 0.3;
         let tails = [Tail::EXACT, Tail { lead: 0, steps: 0, damping: 0.5 }, Tail::UNROLLED];
         let mut broken_without_rounding = 0;
@@ -363,9 +385,7 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            let model = model(0.15);
             let deployment = Deployment { solver, tail, ..Deployment::exact() };
-            let certifier = MonotoneCertifier::of(&model);
             let proof = certifier.deployed(Method::Lipschitz, &deployment, &Readout::final_state()).unwrap();
             let deployed = proof.deployed.unwrap();
             let (mut largest, mut bound) = (0.0_f64, 0.0);
@@ -381,7 +401,7 @@ mod tests {
                 let images: Vec<Vec<f32>> = (0..60).map(|draw| nearby(&clean, eps, draw)).collect();
                 let batch = from_vec(images.concat(), [60, 1, 6, 6], &Device::default());
                 for (image, state) in
-                    images.iter().zip(deployed_state(&model, &deployment, &batch).chunks(24))
+                    images.iter().zip(deployed_state(model, &deployment, &batch).chunks(model.state_dim()))
                 {
                     let wide: Vec<f64> = image.iter().map(|&x| f64::from(x)).collect();
                     let ideal = certifier.network.centre(&wide);

@@ -5,3 +5,4 @@ mod common;
 
 mod diagnose;
 mod proofs;
+mod proofs_conv;

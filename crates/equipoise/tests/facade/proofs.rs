@@ -10,6 +10,7 @@ use equipoise::batch::{from_vec, predictions, select, to_vec};
 use equipoise::certify::{Method, MonotoneCertifier, Proof};
 use equipoise::checkpoint::{Configuration, ImportOptions, ModelFile, Normalise, import};
 use equipoise::gradient::Estimator;
+use equipoise::model::equilibrium::Equilibrium;
 use equipoise::model::monotone::{Monotone, MonotoneConfig};
 use equipoise::model::normalisation::Normalisation;
 use equipoise::readout::Readout;
@@ -23,16 +24,16 @@ fn config() -> MonotoneConfig {
     MonotoneConfig { hidden: 16, monotonicity: 8.0, step: 0.08, image: [1, 4, 4], classes: 3, normalisation }
 }
 
-fn deployment(steps: usize) -> Deployment {
+pub fn deployment(steps: usize) -> Deployment {
     Deployment { solver: SolverConfig::picard(steps, 1.0).with_tolerance(0.0), ..Deployment::exact() }
 }
 
-fn victim<'a>(model: &'a Monotone, deployment: &'a Deployment) -> Victim<'a> {
+pub fn victim<'a>(model: &'a dyn Equilibrium, deployment: &'a Deployment) -> Victim<'a> {
     Victim::new(model, deployment, Readout::final_state(), Estimator::exact())
 }
 
 /// Every image's certificate.
-fn certified(proof: &Proof<'_>, images: &Tensor<4>, norm: Norm) -> Vec<CertifiedExample> {
+pub fn certified(proof: &Proof<'_>, images: &Tensor<4>, norm: Norm) -> Vec<CertifiedExample> {
     let [n, c, h, w] = images.dims();
     let numbers = to_vec(images.clone());
     let each = numbers.chunks(c * h * w).enumerate();
@@ -55,7 +56,13 @@ fn random_inside(image: &Tensor<4>, budget: &Budget, count: usize, seed: u64) ->
 
 /// No random image and no attack within any certified radius changes the class that the certificate speaks of. Returns the
 /// mean certified radius.
-fn holds(model: &Monotone, deployment: &Deployment, proof: &Proof<'_>, norm: Norm, each: usize) -> f64 {
+pub fn holds(
+    model: &dyn Equilibrium,
+    deployment: &Deployment,
+    proof: &Proof<'_>,
+    norm: Norm,
+    each: usize,
+) -> f64 {
     let count = 25;
     let images = uniform([count, 1, 4, 4], 21);
     let victim = victim(model, deployment);
@@ -175,7 +182,7 @@ fn a_certificate_ends_just_before_the_border_where_that_is_known() {
 }
 
 /// Files of others beside the repository: weights that were published, and images.
-fn shared(path: &str) -> Option<PathBuf> {
+pub fn shared(path: &str) -> Option<PathBuf> {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")).join(path);
     if path.exists() {
         return Some(path);
@@ -199,9 +206,8 @@ fn published(hidden: usize, step: f64) -> Option<(ModelFile, Dataset)> {
 }
 
 /// How many of the images are classified rightly by the deployed network.
-fn correct(file: &ModelFile, data: &Dataset) -> usize {
-    let model: &Monotone = file.model.downcast().unwrap();
-    let victim = victim(model, &file.metadata.deployment);
+pub fn correct(file: &ModelFile, data: &Dataset) -> usize {
+    let victim = victim(file.model.equilibrium().unwrap(), &file.metadata.deployment);
     let all: Vec<usize> = (0..data.len()).collect();
     let of = |rows: &[usize]| {
         let images = from_vec(data.images(rows), [rows.len(), 1, 28, 28], &Device::default());

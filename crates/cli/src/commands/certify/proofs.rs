@@ -40,12 +40,12 @@ struct Kept {
 impl Proofs {
     /// `--method`, or all that the model has.
     pub fn check(flags: &Certify, file: &ModelFile, readout: &Readout, norm: Norm) -> Result<Self, Error> {
-        let Some(certifier) = MonotoneCertifier::new(&*file.model) else {
-            return Err(input(format!(
-                "{}: only a monotone DEQ is certified by proof; for any model there is smoothing: give --sigma, such as 0.25",
+        let certifier = MonotoneCertifier::new(&*file.model).map_err(|error| {
+            input(format!(
+                "{}: {error}; for any model there is smoothing: give --sigma, such as 0.25",
                 flags.model.display()
-            )));
-        };
+            ))
+        })?;
         let mut methods = Vec::new();
         for name in &flags.method {
             let method: Method =

@@ -57,21 +57,33 @@ impl MonotoneConfig {
             return wrong("hidden", "0 units; at least 1 is needed".into());
         }
         at_most("hidden", self.hidden, MAX_CHANNELS)?;
-        if !(self.monotonicity > 0.0 && self.monotonicity <= 1e6) {
-            return wrong("monotonicity", format!("{} is not in (0, 1000000]", self.monotonicity));
-        }
-        if !(self.step > 0.0 && self.step <= 1.0) {
-            return wrong("step", format!("{} is not in (0, 1]", self.step));
-        }
         images_within(self.image, self.classes)?;
-        if self.classes < 2 {
-            return wrong("classes", format!("{} classes; at least 2 are needed", self.classes));
-        }
-        if self.image.contains(&0) {
-            let [c, h, w] = self.image;
-            return wrong("image", format!("{c}×{h}×{w}: no side may be 0"));
-        }
+        dynamics(self.monotonicity, self.step, self.classes, self.image)?;
         self.normalisation.iter().try_for_each(|normalisation| normalisation.validate(self.image[0]))?;
         parameters_within(&self.build(&mut Init::shapes(&Device::flex())))
     }
+}
+
+/// What every monotone DEQ's numbers must satisfy.
+pub(super) fn dynamics(
+    monotonicity: f64,
+    step: f64,
+    classes: usize,
+    image: [usize; 3],
+) -> Result<(), ConfigError> {
+    let wrong = |field, problem: String| Err(ConfigError { field, problem });
+    if !(monotonicity > 0.0 && monotonicity <= 1e6) {
+        return wrong("monotonicity", format!("{monotonicity} is not in (0, 1000000]"));
+    }
+    if !(step > 0.0 && step <= 1.0) {
+        return wrong("step", format!("{step} is not in (0, 1]"));
+    }
+    if classes < 2 {
+        return wrong("classes", format!("{classes} classes; at least 2 are needed"));
+    }
+    if image.contains(&0) {
+        let [c, h, w] = image;
+        return wrong("image", format!("{c}×{h}×{w}: no side may be 0"));
+    }
+    Ok(())
 }

@@ -10,6 +10,8 @@
 //! bounds it anew: ranges only shrink, and each holds because those before did. The first comes from the L2 ball that holds all
 //! fixed points. Margins are affine too: what an image's pixels do to them to first order is exact.
 //!
+//! A unit that is never at work, u ≤ 0, is 0 and drops out: the system is that of the others.
+//!
 //! The inverse S is computed and not trusted: v = S (I − ŴΛ) v + E v with E = I − S (I − ŴΛ), and E times the known size of v
 //! is another error. It is the relaxation of zonotopes (Singh et al. 2018), solved for its fixed point instead of iterated towards
 //! it (Müller et al. 2023, arXiv 2110.08260, iterate).
@@ -72,13 +74,16 @@ impl Ranges {
         Self::of(self.pairs(other).map(|[a, b, c, d]| (a.max(c), b.min(d))))
     }
 
+    /// Of all units that may be at work.
     fn width(&self) -> f64 {
-        self.low.iter().zip(&self.high).map(|(low, high)| high - low).sum()
+        let ends = self.low.iter().zip(&self.high).filter(|(_, high)| **high > 0.0);
+        ends.map(|(low, high)| high - low).sum()
     }
 }
 
-/// v = middle + coefficients δ + errors e + rest, δ the change of the image.
+/// v = middle + coefficients δ + errors e + rest of the units that may be at work, δ the change of the image.
 struct Form {
+    live: Vec<usize>,
     middle: Vec<f64>,
     coefficients: Matrix,
     errors: Matrix,
@@ -96,7 +101,7 @@ impl Affine {
         let weight = Matrix::new(side, side, |i, j| {
             identity(i, j) - steps[i] * (identity(i, j) - network.weight.row(i)[j])
         });
-        let rounding = gamma(side + 16, UNIT).value() * SLIGHTLY;
+        let rounding = gamma(network.entry + 10, UNIT).value() * SLIGHTLY;
         let size = |i: usize, j: usize| {
             (2.0 + parameters.monotonicity) * identity(i, j) + network.magnitude.row(i)[j]
         };
@@ -139,7 +144,7 @@ impl Affine {
         let mut width = f64::INFINITY;
         for _ in 0..ROUNDS {
             let Some(found) = self.form(&known, &set) else { break };
-            known = known.met(&found.ranges(ball));
+            known = known.met(&found.ranges(self.steps.len(), ball));
             form = Some(found);
             if known.width() >= 0.99 * width {
                 break;
@@ -168,8 +173,16 @@ impl Affine {
 
     /// The affine form that follows from ranges. `None` where the system could not be solved.
     fn form(&self, ranges: &Ranges, set: &Set) -> Option<Form> {
-        let Set { middle, moved, off } = set;
-        let side = middle.len();
+        let may_work = |i: &usize| ranges.high[*i] > 0.0 || ranges.high[*i].is_nan();
+        let live: Vec<usize> = (0..self.steps.len()).filter(may_work).collect();
+        let side = live.len();
+        let of = |all: &[f64]| -> Vec<f64> { live.iter().map(|&i| all[i]).collect() };
+        let within = |all: &Matrix| Matrix::new(side, side, |i, j| all.row(live[i])[live[j]]);
+        let (weight, doubt) = (within(&self.weight), within(&self.doubt));
+        let pixels = self.injection.columns;
+        let injection = Matrix::new(side, pixels, |i, j| self.injection.row(live[i])[j]);
+        let (middle, moved, off) = (of(&set.middle), of(&set.moved), of(&set.off));
+        let ranges = Ranges { low: of(&ranges.low), high: of(&ranges.high) };
         let relaxed = |(&low, &high): (&f64, &f64)| match (low >= 0.0, high <= 0.0) {
             (true, _) => (1.0, 0.0),
             (_, true) => (0.0, 0.0),
@@ -181,10 +194,10 @@ impl Affine {
         let (slopes, offsets): (Vec<f64>, Vec<f64>) =
             ranges.low.iter().zip(&ranges.high).map(relaxed).unzip();
         let system =
-            Matrix::new(side, side, |i, j| f64::from(u8::from(i == j)) - self.weight.row(i)[j] * slopes[j]);
+            Matrix::new(side, side, |i, j| f64::from(u8::from(i == j)) - weight.row(i)[j] * slopes[j]);
         let inverse = system.inverse()?;
         let sizes = inverse.map(f64::abs);
-        let rounding = gamma(4 * side + self.injection.columns + 60, UNIT).value() * SLIGHTLY;
+        let rounding = gamma(4 * side + injection.columns + 60, UNIT).value() * SLIGHTLY;
 
         // |E|, and the sizes of v and z.
         let product = inverse.product(&system);
@@ -200,12 +213,12 @@ impl Affine {
             each.sum::<f64>()
         };
         let doubts: Vec<f64> =
-            self.doubt.times(&states).iter().zip(off).map(|(doubt, off)| doubt + off).collect();
-        let weights = self.weight.map(f64::abs);
+            doubt.times(&states).iter().zip(&off).map(|(doubt, off)| doubt + off).collect();
+        let weights = weight.map(f64::abs);
         let terms: Vec<f64> = weights
             .times(&offsets)
             .iter()
-            .zip(middle.iter().zip(moved))
+            .zip(middle.iter().zip(&moved))
             .map(|(offset, (middle, moved))| 2.0 * offset + middle.abs() + moved)
             .collect();
         let rest = (0..side)
@@ -216,11 +229,12 @@ impl Affine {
             .collect();
 
         let right: Vec<f64> =
-            self.weight.times(&offsets).iter().zip(middle).map(|(offset, middle)| offset + middle).collect();
-        let coupled = inverse.product(&self.weight);
+            weight.times(&offsets).iter().zip(&middle).map(|(offset, middle)| offset + middle).collect();
+        let coupled = inverse.product(&weight);
         Some(Form {
+            live,
             middle: inverse.times(&right),
-            coefficients: inverse.product(&self.injection),
+            coefficients: inverse.product(&injection),
             errors: Matrix::new(side, side, |i, k| coupled.row(i)[k] * offsets[k]),
             rest,
             slopes,
@@ -240,12 +254,15 @@ fn most(coefficients: &[f64], ball: &Ball<'_>) -> f64 {
 }
 
 impl Form {
-    /// What v is in then.
-    fn ranges(&self, ball: &Ball<'_>) -> Ranges {
-        Ranges::of((0..self.middle.len()).map(|i| {
-            let around = self.reach(i, ball);
-            ((self.middle[i] - around).next_down(), (self.middle[i] + around).next_up())
-        }))
+    /// What v is in then; of the other units nothing new.
+    fn ranges(&self, side: usize, ball: &Ball<'_>) -> Ranges {
+        let mut ranges = Ranges { low: vec![f64::NEG_INFINITY; side], high: vec![f64::INFINITY; side] };
+        for (at, &i) in self.live.iter().enumerate() {
+            let around = self.reach(at, ball);
+            ranges.low[i] = (self.middle[at] - around).next_down();
+            ranges.high[i] = (self.middle[at] + around).next_up();
+        }
+        ranges
     }
 
     /// How far v_i is from its middle at most.
@@ -260,8 +277,8 @@ impl Form {
             return f64::INFINITY;
         }
         let (head, bias) = (&network.parameters.head, &network.parameters.bias);
-        let w: Vec<f64> =
-            head.row(class).iter().zip(head.row(other)).map(|(own, other)| own - other).collect();
+        let (own, rival) = (head.row(class), head.row(other));
+        let w: Vec<f64> = self.live.iter().map(|&i| own[i] - rival[i]).collect();
         let weighted: Vec<f64> = w.iter().zip(&self.slopes).map(|(w, slope)| w * slope).collect();
         let middle = dot(&weighted, &self.middle) + dot(&w, &self.offsets) + (bias[class] - bias[other]);
         let image = most(&self.coefficients.combined(&weighted), ball);

@@ -54,7 +54,7 @@ impl Boxes {
         let averaged =
             Matrix::new(side, side, |i, j| (1.0 - step) * identity(i, j) + step * weight.row(i)[j]);
         let m = network.monotonicity();
-        let rounding = gamma(side + 12, UNIT).value();
+        let rounding = gamma(network.entry + 6, UNIT).value();
         let magnitude = |i: usize, j: usize| (1.0 + m) * identity(i, j) + network.magnitude.row(i)[j];
         let doubt =
             Matrix::new(side, side, |i, j| 1.000_001 * rounding * (identity(i, j) + step * magnitude(i, j)));

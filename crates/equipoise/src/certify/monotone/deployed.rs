@@ -70,7 +70,7 @@ impl Deployed {
         let alpha = network.parameters.step;
         // |1 − αm|, and what float64 leaves of it.
         let kept = Upper::exact((1.0 - alpha * m).abs()) + Upper::exact(1e-15 * (1.0 + alpha * m));
-        let relative = unit(2 * hidden + 10) * (kept + network.coupling * alpha)
+        let relative = unit(network.product) * (kept + network.coupling * alpha)
             + Upper::exact(2e-15 * (1.0 + alpha * m));
         let fixed = unit(8) * injection * alpha + Upper::exact(UNDERFLOW);
         // An evaluation's rounding at a state of this length, and the length of its value at this distance from z*.
@@ -136,7 +136,7 @@ impl Deployed {
         let (head, bias) = (&network.parameters.head, &network.parameters.bias);
         let logit = |k: usize| {
             let terms = length(head.row(k)) * size + Upper::exact(bias[k].abs());
-            unit(hidden + 4) * terms + Upper::exact(UNDERFLOW)
+            unit(network.parameters.reading) * terms + Upper::exact(UNDERFLOW) * network.parameters.scale
         };
         let logits: Vec<Upper> = (0..network.classes()).map(logit).collect();
         let largest = network.coupling * value(most) + injection + size;

@@ -1,0 +1,148 @@
+//! The cell of a convolutional monotone DEQ: V = h (B̂ − B̂ᵀ) − |g| ÂᵀÂ as one 5×5 convolution.
+//!
+//! With zeros around the state, ÂᵀÂ is the convolution by the autocorrelation of A: entry (o, i, d) is
+//! Σ A[c, o, e] A[c, i, e + d] over channels c and places e. B̂ᵀ is the convolution by B with its channels exchanged and its
+//! places turned by half a turn.
+
+use burn::module::{Module, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+use burn::tensor::module::conv2d;
+use burn::tensor::ops::{ConvOptions, PadMode};
+
+use super::MonotoneConvConfig;
+use crate::model::cell::{BoundCell, Cell, Mask};
+use crate::model::init::{Init, Law};
+use crate::model::layers::Kernel;
+use crate::model::monotone::splitting::{Coupling, Splitting};
+use crate::model::parameters::accumulate_module;
+
+/// The cell of a convolutional monotone DEQ.
+#[derive(Module, Debug)]
+pub struct MonotoneConvCell {
+    /// A, `[C, C, 3, 3]`.
+    pub a: Param<Tensor<4>>,
+    /// B, `[C, C, 3, 3]`.
+    pub b: Param<Tensor<4>>,
+    /// g, `[1]`, whose size counts.
+    pub g: Param<Tensor<1>>,
+    /// h, `[1]`.
+    pub h: Param<Tensor<1>>,
+    #[module(skip)]
+    state: [usize; 3],
+    #[module(skip)]
+    monotonicity: f64,
+    #[module(skip)]
+    step: f64,
+}
+
+impl MonotoneConvCell {
+    /// A kernel is divided by its length, or by this where it is shorter: one of zeros stays one.
+    pub const SHORTEST: f32 = 1e-12;
+
+    pub(super) fn new(config: &MonotoneConvConfig, init: &mut Init) -> Self {
+        let channels = config.channels;
+        Self {
+            a: init.parameter([channels, channels, 3, 3], Law::FanIn),
+            b: init.parameter([channels, channels, 3, 3], Law::FanIn),
+            g: init.filled([1], 1.0),
+            h: init.filled([1], 1.0),
+            state: config.state(),
+            monotonicity: config.monotonicity,
+            step: config.step,
+        }
+    }
+
+    /// C, H, W of the state.
+    pub fn state(&self) -> [usize; 3] {
+        self.state
+    }
+
+    /// m.
+    pub fn monotonicity(&self) -> f64 {
+        self.monotonicity
+    }
+
+    /// α.
+    pub fn step(&self) -> f64 {
+        self.step
+    }
+
+    /// V as a kernel, `[C, C, 5, 5]`, in Burn operations on whatever is tracked.
+    fn kernel(&self) -> Tensor<4> {
+        let unit = |weight: Tensor<4>| {
+            let square = (weight.clone() * weight.clone()).sum().clamp_min(Self::SHORTEST * Self::SHORTEST);
+            weight / square.sqrt().reshape([1, 1, 1, 1])
+        };
+        let scalar = |param: &Param<Tensor<1>>| param.val().reshape([1, 1, 1, 1]);
+        // [i, c, ·] and [o, c, ·]: the input channels of A are what is apart.
+        let a = unit(self.a.val()).swap_dims(0, 1);
+        let options = ConvOptions::new([1, 1], [2, 2], [1, 1], 1);
+        let symmetric = conv2d(a.clone(), a, None, options).swap_dims(0, 1) * scalar(&self.g).abs();
+        let b = unit(self.b.val());
+        let skew = (b.clone() - b.swap_dims(0, 1).flip([2, 3])) * scalar(&self.h);
+        skew.pad((1, 1, 1, 1), PadMode::Constant(0.0)) - symmetric
+    }
+
+    fn splitting(&self) -> Splitting<Convolution> {
+        let coupling = Convolution { kernel: Kernel::new(self.kernel(), 1), cell: self.clone() };
+        Splitting { coupling, monotonicity: self.monotonicity, step: self.step }
+    }
+}
+
+impl Cell for MonotoneConvCell {
+    fn apply(&self, state: Tensor<2>, injection: Tensor<2>) -> Tensor<2> {
+        self.splitting().value(&state, &injection)
+    }
+
+    fn state_dim(&self) -> usize {
+        self.state.iter().product()
+    }
+
+    fn bind(&self, injection: &Tensor<2>) -> Box<dyn BoundCell> {
+        self.splitting().bound(injection)
+    }
+
+    fn differentiable_vjp(
+        &self,
+        state: &Tensor<2>,
+        injection: &Tensor<2>,
+        _: Option<&Mask>,
+        cotangents: &[Tensor<2>],
+    ) -> Option<Vec<Tensor<2>>> {
+        Some(self.splitting().products(state, injection, cotangents))
+    }
+}
+
+/// V, and the parameters that it is made of.
+#[derive(Clone)]
+struct Convolution {
+    kernel: Kernel,
+    cell: MonotoneConvCell,
+}
+
+impl Convolution {
+    fn maps(&self, rows: &Tensor<2>) -> Tensor<4> {
+        let [c, h, w] = self.cell.state;
+        rows.clone().reshape([rows.dims()[0], c, h, w])
+    }
+}
+
+impl Coupling for Convolution {
+    fn times(&self, states: &Tensor<2>) -> Tensor<2> {
+        self.kernel.apply(self.maps(states)).flatten(1, 3)
+    }
+
+    fn transposed(&self, cotangents: &Tensor<2>) -> Tensor<2> {
+        let [_, h, w] = self.cell.state;
+        self.kernel.vjp_input(self.maps(cotangents), [h, w]).flatten(1, 3)
+    }
+
+    /// Through the kernel, whose few numbers autodiff takes back to the parameters.
+    fn accumulate(&self, states: &Tensor<2>, cotangents: &Tensor<2>, into: &mut GradientsParams) {
+        let g = self.kernel.vjp_weight(self.maps(states), self.maps(cotangents));
+        let cell = self.cell.clone().train();
+        let product = (cell.kernel() * Tensor::from_inner(g)).sum();
+        accumulate_module(into, product.backward(), &cell);
+    }
+}

@@ -1,0 +1,177 @@
+//! Monotone DEQs of either kind as matrices in float64, which every certificate works on.
+
+use super::matrix::Matrix;
+use super::monotone::{Coupling, Kernels, Network, Parameters};
+use super::proof::Unbounded;
+use crate::batch::to_f64;
+use crate::model::monotone::{Monotone, MonotoneConv};
+use crate::model::normalisation::Normalisation;
+
+/// The most units of a convolutional network: its matrices have as many rows and columns.
+const MOST_UNITS: usize = 4096;
+/// The most numbers of its injection as a matrix.
+const MOST_NUMBERS: usize = 1 << 26;
+
+/// Mean and deviation of each of so many pixels.
+fn normalised(normalisation: Option<&Normalisation>, pixels: usize) -> (Vec<f64>, Vec<f64>) {
+    let Some(Normalisation { mean, std }) = normalisation else {
+        return (vec![0.0; pixels], vec![1.0; pixels]);
+    };
+    let each = |values: &[f32]| -> Vec<f64> {
+        let repeated =
+            values.iter().flat_map(|&value| std::iter::repeat_n(f64::from(value), pixels / values.len()));
+        repeated.collect()
+    };
+    (each(mean), each(std))
+}
+
+/// Of a fully connected one.
+pub(super) fn full(model: &Monotone) -> Network {
+    let Monotone { stem, cell, head } = model;
+    let (hidden, classes) = (cell.a.dims()[0], head.classifier.bias.dims()[0]);
+    let [_, pixels] = stem.injection.weight.dims();
+    let square = |values| Matrix::of(hidden, hidden, values);
+    let (mean, deviation) = normalised(stem.normalisation(), pixels);
+    let (a, b) = (square(to_f64(cell.a.val())), square(to_f64(cell.b.val())));
+    let parameters = Parameters {
+        monotonicity: cell.monotonicity(),
+        step: cell.step(),
+        injection: Matrix::of(hidden, pixels, to_f64(stem.injection.weight.val())),
+        offset: to_f64(stem.injection.bias.val()),
+        mean,
+        deviation,
+        head: Matrix::of(classes, hidden, to_f64(head.classifier.weight.val())),
+        bias: to_f64(head.classifier.bias.val()),
+        scale: 1.0,
+        reading: hidden + 4,
+    };
+    Network::new(Coupling::full(&a, &b, cell.monotonicity()), parameters)
+}
+
+/// Of a convolutional one.
+pub(super) fn convolutional(model: &MonotoneConv) -> Result<Network, Unbounded> {
+    let MonotoneConv { stem, cell, head } = model;
+    let [channels, rows, columns] = cell.state();
+    let image = stem.image();
+    let (units, pixels) = (channels * rows * columns, image.iter().product::<usize>());
+    if units > MOST_UNITS || units * pixels > MOST_NUMBERS {
+        return Err(Unbounded::new(format!(
+            "its state has {units} units and its images {pixels} pixels; convolutional networks are certified as matrices of up \
+             to {MOST_UNITS} units and {MOST_NUMBERS} numbers: use fewer channels or a larger stride, or smoothing"
+        )));
+    }
+    let kernels = Kernels {
+        a: to_f64(cell.a.val()),
+        b: to_f64(cell.b.val()),
+        g: to_f64(cell.g.val())[0],
+        h: to_f64(cell.h.val())[0],
+        state: cell.state(),
+    };
+    let place = |unit: usize| (unit / (rows * columns), unit / columns % rows, unit % columns);
+
+    let [inputs, height, width] = image;
+    let [_, _, k, _] = stem.injection.weight.dims();
+    let (u, stride, padding) = (to_f64(stem.injection.weight.val()), stem.injection.stride(), stem.padding());
+    // The kernel's row that meets a pixel's row, or the same of columns.
+    let tap = |unit: usize, pixel: usize| {
+        let tap = (pixel as isize + padding).checked_sub_unsigned(unit * stride)?;
+        usize::try_from(tap).ok().filter(|tap| *tap < k)
+    };
+    let injection = Matrix::new(units, pixels, |unit, pixel| {
+        let (o, y, x) = place(unit);
+        let (i, row, column) = (pixel / (height * width), pixel / width % height, pixel % width);
+        match (tap(y, row), tap(x, column)) {
+            (Some(dy), Some(dx)) => u[((o * inputs + i) * k + dy) * k + dx],
+            _ => 0.0,
+        }
+    });
+    let bias = stem.injection.bias.as_ref().map(|bias| to_f64(bias.val()));
+    let bias = bias.unwrap_or_else(|| vec![0.0; channels]);
+
+    // Logits times the number of units in a window.
+    let (classes, pool) = (head.classifier.bias.dims()[0], head.pool());
+    let (weight, features) = (to_f64(head.classifier.weight.val()), head.classifier.weight.dims()[1]);
+    let [down, across] = head.windows();
+    let scale = (pool * pool) as f64;
+    let feature = |unit: usize| {
+        let (channel, y, x) = place(unit);
+        let (row, column) = if pool == 1 { (y, x) } else { ((y + 1) / pool, (x + 1) / pool) };
+        (row < down && column < across).then_some((channel * down + row) * across + column)
+    };
+    let (mean, deviation) = normalised(stem.normalisation(), pixels);
+    let parameters = Parameters {
+        monotonicity: cell.monotonicity(),
+        step: cell.step(),
+        injection,
+        offset: (0..units).map(|unit| bias[place(unit).0]).collect(),
+        mean,
+        deviation,
+        head: Matrix::new(classes, units, |class, unit| {
+            feature(unit).map_or(0.0, |feature| weight[class * features + feature])
+        }),
+        bias: to_f64(head.classifier.bias.val()).into_iter().map(|bias| bias * scale).collect(),
+        scale,
+        reading: features + pool * pool + 6,
+    };
+    Ok(Network::new(Coupling::convolution(&kernels, cell.monotonicity()), parameters))
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Tensor};
+
+    use super::*;
+    use crate::batch::from_vec;
+    use crate::certify::upper::dot;
+    use crate::model::equilibrium::Equilibrium;
+    use crate::model::monotone::MonotoneConvConfig;
+    use crate::random::ExampleRng;
+    use crate::readout::Readout;
+    use crate::solve::SolverConfig;
+    use crate::victim::{Deployment, Victim};
+
+    fn numbers(seed: u64, count: usize) -> Vec<f32> {
+        let mut rng = ExampleRng::new(seed, "lowered", 0, 0);
+        (0..count).map(|_| rng.unit() as f32).collect()
+    }
+
+    /// The matrices' fixed point and logits are those of the network, with pixels cut off and zeros around them, windows that
+    /// are averaged by thirds, and none.
+    #[test]
+    fn the_matrices_are_the_network() {
+        let normalisation = Some(Normalisation { mean: vec![0.3, 0.6], std: vec![0.2, 0.3] });
+        let config = MonotoneConvConfig {
+            channels: 3,
+            image: [2, 9, 12],
+            classes: 4,
+            normalisation,
+            ..MonotoneConvConfig::digits()
+        };
+        for config in [
+            MonotoneConvConfig { kernel: 4, stride: 2, padding: -1, pool: 2, ..config.clone() },
+            MonotoneConvConfig { kernel: 3, stride: 3, padding: 1, pool: 3, ..config.clone() },
+            MonotoneConvConfig { kernel: 5, stride: 2, padding: 2, pool: 1, ..config },
+        ] {
+            let mut model = config.init(2, &Device::default()).unwrap();
+            model.cell.g = model.cell.g.map(|g| g * -1.3);
+            model.cell.h = model.cell.h.map(|h| h * 0.8);
+            let network = convolutional(&model).unwrap();
+            let pixels = numbers(1, 216);
+            let image: Tensor<4> = from_vec(pixels.clone(), [1, 2, 9, 12], &Device::default());
+            let solver = SolverConfig::picard(500, 1.0).with_tolerance(0.0);
+            let deployment = Deployment { solver, ..Deployment::exact() };
+            let victim =
+                Victim::new(&model, &deployment, Readout::final_state(), crate::gradient::Estimator::exact());
+            let found = to_f64(crate::attack::Classifier::logits(&victim, &image));
+            let wide: Vec<f64> = pixels.iter().map(|&pixel| f64::from(pixel)).collect();
+            let centre = network.centre(&wide);
+            assert!(centre.distance.value() < 1e-9 && centre.state.len() == model.state_dim());
+            for (class, found) in found.iter().enumerate() {
+                let (head, bias) = network.head();
+                let logit = dot(head.row(class), &centre.state) + bias[class];
+                let expected = logit / (config.pool * config.pool) as f64;
+                assert!((found - expected).abs() < 1e-5 * (1.0 + expected.abs()), "{found} {expected}");
+            }
+        }
+    }
+}
