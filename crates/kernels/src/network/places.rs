@@ -7,7 +7,7 @@ use crate::image::plane::Plane;
 use crate::network::parameters::{LayerParameters, Map, Term};
 
 /// Where a layer's image or cotangent is, and the maps on the way to the image or from the cotangent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Route {
     pub at: usize,
     pub steps: Vec<Step>,
@@ -75,11 +75,11 @@ pub(crate) fn images<C, N>(
         let once = |from: usize| of.terms.iter().filter(|term| term.from == from).count() == 1;
         let ends = |from: usize| last_read[from] == Some(number);
         let become_sum = of.terms.iter().position(|term| is_same(term) && ends(term.from) && once(term.from));
-        let mut route = Route::default();
-        route.at = match become_sum {
+        let here = match become_sum {
             Some(term) => at[of.terms[term].from],
             None => places.take(planes[inputs + number]),
         };
+        let mut route = Route { at: here, steps: Vec::new() };
         for (map, term) in of.terms.iter().enumerate().filter(|(map, _)| become_sum != Some(*map)) {
             let add = become_sum.is_some() || !route.steps.is_empty();
             route.steps.push(Step { map, at: at[term.from], add });
