@@ -1,16 +1,8 @@
-//! Networks in training: batch normalisations use the batch's statistics, and every parameter gets its gradient.
-//!
-//! Chunks of examples are one task each, and tasks meet where statistics are gathered: once a layer on either way. What a
-//! layer does after one meeting and the next layer does before the other is one piece of work.
-//!
-//! Of every layer its image is kept, and of every convolution with a normalisation its output, which on the way back gives its
-//! memory to its cotangent; kernels' gradients are made of the two at the end, all at once.
+//! A network in training, in use: what each layer does between two meetings of the tasks.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use pulp::Arch;
-use rayon::prelude::*;
 
 use crate::convolution::gradient::{self, Job};
 use crate::convolution::{Conv, Counter, Direction, Planes, prepare};
@@ -25,65 +17,34 @@ use crate::network::parameters::{
     BatchNormParameters, Map, NetworkParameters, OutputParameters, TrainedConv,
 };
 use crate::network::places::{self, Places, Route};
-use crate::network::plan::{CHUNK, together};
+use crate::network::plan::together;
+use crate::network::training::TrainedNetwork;
+use crate::network::training::memory::{AtTerm, Chunk, Layout};
 use crate::network::{Output, input_ranges, runs};
-use crate::parameters::{Convolutions, Statistics};
-use crate::pool::{Pool, Room, chunk};
-
-/// Pieces of memory that are kept between passes.
-const SPARE: usize = 64;
-
-/// Memory for passes through a network in training, kept from one to the next. A clone shares it. It may serve one network after
-/// another; what does not fit the next one is let go.
-#[derive(Debug, Clone)]
-pub struct TrainingMemory(Arc<Pool<Chunk>>);
-
-impl Default for TrainingMemory {
-    fn default() -> Self {
-        Self(Arc::new(Pool::of(SPARE)))
-    }
-}
-
-/// A network in training; or, in the same shape, the gradients of its parameters.
-pub type TrainedNetwork = NetworkParameters<TrainedConv, BatchNormParameters>;
-
-/// The statistics of a batch at every normalisation.
-pub type NetworkStatistics = NetworkParameters<Option<Statistics>, Statistics>;
-
-/// A network on its way through a batch in training: evaluated, and ready to be pulled back through.
-///
-/// No result depends, to the bit, on the number of threads.
-#[derive(Debug)]
-pub struct NetworkPass {
-    network: Trained,
-    memory: TrainingMemory,
-    chunks: Vec<Chunk>,
-    /// By layer and term.
-    gathered: Vec<Vec<Option<Gathered>>>,
-}
+use crate::parameters::Convolutions;
 
 /// The network in use.
 #[derive(Debug)]
-struct Trained {
-    arch: Arch,
+pub(crate) struct Trained {
+    pub arch: Arch,
     /// What it is made of, without the numbers.
     skeleton: NetworkParameters<(), ()>,
     /// Where each input begins in a row, and its length.
     inputs: Vec<[usize; 2]>,
-    input_dim: usize,
-    layers: Vec<Layer>,
-    output: Output,
-    layout: Layout,
+    pub input_dim: usize,
+    pub layers: Vec<Layer>,
+    pub output: Output,
+    pub layout: Layout,
     /// Where the inputs' cotangents are.
     input_cotangents: Vec<usize>,
 }
 
 #[derive(Debug)]
-struct Layer {
+pub(crate) struct Layer {
     terms: Vec<Term>,
     rectify: bool,
     /// Of the cotangent.
-    route: Route,
+    pub route: Route,
     /// So many examples are worked on together.
     together: usize,
     /// Which of the spares has its shape.
@@ -92,208 +53,14 @@ struct Layer {
 
 /// A convolution, a normalisation, one after the other, or the image itself.
 #[derive(Debug)]
-struct Term {
+pub(crate) struct Term {
     from: usize,
     conv: Option<Conv>,
-    norm: Option<BatchNorm>,
-}
-
-/// The images of a few examples.
-#[derive(Debug)]
-struct Chunk {
-    /// For so many there is room.
-    room: usize,
-    /// What for.
-    layout: Layout,
-    count: usize,
-    /// Of the inputs and layers.
-    images: Vec<Stack>,
-    /// By place.
-    cotangents: Vec<Stack>,
-    /// By layer.
-    terms: Vec<Vec<AtTerm>>,
-    spares: Vec<Stack>,
-}
-
-/// What a chunk keeps of a term.
-#[derive(Debug)]
-struct AtTerm {
-    /// A normalised convolution's output; on the way back, the cotangent of any convolution's output.
-    y: Stack,
-    /// Of a normalisation.
-    sums: Stack,
-}
-
-/// Of which planes a chunk's images are, and what its layers' terms keep.
-#[derive(Debug, Clone, PartialEq)]
-struct Layout {
-    /// Of the inputs and layers.
-    images: Vec<Plane>,
-    /// By place.
-    cotangents: Vec<Plane>,
-    /// Whether there is a convolution, and a normalisation: by layer.
-    terms: Vec<Vec<[bool; 2]>>,
-    /// One of each shape.
-    spares: Vec<Plane>,
-}
-
-impl Layout {
-    /// Zeros for so many examples.
-    fn chunk(&self, room: usize) -> Chunk {
-        let stacks = |planes: &[Plane]| planes.iter().map(|&plane| Stack::of(plane, room)).collect();
-        let inputs = self.images.len() - self.terms.len();
-        let terms = self.terms.iter().zip(&self.images[inputs..]).map(|(terms, &plane)| {
-            let at = |&[conv, norm]: &[bool; 2]| AtTerm {
-                y: if conv { Stack::of(plane, room) } else { Stack::default() },
-                sums: if norm { Stack::new(2 * plane.stride(), room) } else { Stack::default() },
-            };
-            terms.iter().map(at).collect()
-        });
-        Chunk {
-            room,
-            layout: self.clone(),
-            count: room,
-            images: stacks(&self.images),
-            cotangents: stacks(&self.cotangents),
-            terms: terms.collect(),
-            spares: stacks(&self.spares),
-        }
-    }
-}
-
-impl Room for Chunk {
-    fn room(&self) -> usize {
-        self.room
-    }
-}
-
-impl NetworkPass {
-    /// What comes out `[N, ..]` for rows `[N, ..]`, as [`crate::Network::forward`].
-    ///
-    /// # Panics
-    ///
-    /// If the parameters' shapes contradict each other: terms of different shapes, a kernel or an affine map of the wrong
-    /// length, an image that is read before it is made, or never; or if the lengths are not those of one number N of examples.
-    pub fn forward(
-        parameters: &TrainedNetwork,
-        convolutions: Convolutions,
-        memory: &TrainingMemory,
-        input: &[f32],
-        output: &mut [f32],
-    ) -> Self {
-        Self::with(parameters, convolutions, Arch::new(), memory, input, output)
-    }
-
-    /// The same with an instruction set.
-    pub(crate) fn with(
-        parameters: &TrainedNetwork,
-        convolutions: Convolutions,
-        arch: Arch,
-        memory: &TrainingMemory,
-        input: &[f32],
-        output: &mut [f32],
-    ) -> Self {
-        let network = Trained::new(parameters, convolutions, arch);
-        network.prepare(Direction::Forward, true);
-        let (from, to) = (network.input_dim, network.output.dim());
-        let count = input.len() / from;
-        assert_eq!(input.len(), count * from, "{from} numbers for each example");
-        assert_eq!(output.len(), count * to, "{to} numbers for each of {count} examples");
-        let size = chunk(count, CHUNK);
-        let chunks = input.par_chunks(size * from).with_max_len(1).map(|rows| {
-            let count = rows.len() / from;
-            let mut chunk = memory.0.take(count, || network.layout.chunk(size));
-            if chunk.layout != network.layout {
-                chunk = network.layout.chunk(size);
-            }
-            chunk.count = count;
-            network.enter(rows, &mut chunk);
-            chunk
-        });
-        let mut chunks: Vec<Chunk> = chunks.collect();
-        let mut gathered: Vec<Vec<Option<Gathered>>> = Vec::with_capacity(network.layers.len());
-        for number in 0..network.layers.len() {
-            each(&mut chunks, |chunk| {
-                if let Some(finished) = number.checked_sub(1) {
-                    network.finish(finished, chunk, &gathered[finished]);
-                }
-                network.begin(number, chunk);
-            });
-            gathered.push(network.gather(number, &chunks));
-        }
-        let last = network.layers.len() - 1;
-        let rows = output.par_chunks_mut(size * to);
-        chunks.par_iter_mut().zip(rows).with_max_len(1).for_each(|(chunk, rows)| {
-            network.finish(last, chunk, &gathered[last]);
-            for (example, row) in rows.chunks_exact_mut(to).enumerate() {
-                network.output.leave(network.arch, chunk.images[chunk.images.len() - 1].at(example), row);
-            }
-        });
-        Self { network, memory: memory.clone(), chunks, gathered }
-    }
-
-    /// The batch's statistics at every normalisation.
-    pub fn statistics(&self) -> NetworkStatistics {
-        let of = |term: &Term, gathered: &Option<Gathered>| -> Option<Statistics> {
-            Some(term.norm.as_ref()?.statistics(gathered.as_ref()?))
-        };
-        self.network.like(&self.gathered, of, |term, gathered| {
-            of(term, gathered).expect("a normalisation has gathered statistics")
-        })
-    }
-
-    /// uᵀ ∂output/∂θ for cotangents u `[N, ..]` of what came out, summed over the batch, in the shape of the parameters; and
-    /// uᵀ ∂output/∂input `[N, ..]`, if it is wanted.
-    ///
-    /// # Panics
-    ///
-    /// If the lengths are not those of the examples that were evaluated.
-    pub fn pull_back(mut self, cotangent: &[f32], input: Option<&mut [f32]>) -> TrainedNetwork {
-        let Self { network, chunks, gathered, .. } = &mut self;
-        let (from, to) = (network.input_dim, network.output.dim());
-        let count: usize = chunks.iter().map(|chunk| chunk.count).sum();
-        let size = chunks.first().map_or(1, |chunk| chunk.count);
-        assert_eq!(cotangent.len(), count * to, "as many examples as were evaluated");
-        let wanted = input.is_some();
-        network.prepare(Direction::Backward, wanted);
-        let last = network.layers.len() - 1;
-        let rows = cotangent.par_chunks(size * to);
-        chunks.par_iter_mut().zip(rows).with_max_len(1).for_each(|(chunk, rows)| {
-            for (example, row) in rows.chunks_exact(to).enumerate() {
-                let at = chunk.cotangents[network.layers[last].route.at].at_mut(example);
-                network.output.enter_backward(network.arch, row, at);
-            }
-            network.sum(last, chunk, &gathered[last]);
-        });
-        network.gather_sums(last, chunks, &mut gathered[last]);
-        for number in (0..network.layers.len()).rev() {
-            each(chunks, |chunk| {
-                network.pull(number, chunk, &gathered[number], wanted);
-                if let Some(earlier) = number.checked_sub(1) {
-                    network.sum(earlier, chunk, &gathered[earlier]);
-                }
-            });
-            if let Some(earlier) = number.checked_sub(1) {
-                network.gather_sums(earlier, chunks, &mut gathered[earlier]);
-            }
-        }
-        if let Some(input) = input {
-            assert_eq!(input.len(), count * from, "as many examples as were evaluated");
-            let rows = input.par_chunks_mut(size * from);
-            chunks.par_iter().zip(rows).with_max_len(1).for_each(|(chunk, rows)| network.leave(chunk, rows));
-        }
-        network.gradients(chunks, gathered, cotangent)
-    }
-}
-
-impl Drop for NetworkPass {
-    fn drop(&mut self) {
-        self.memory.0.put(self.chunks.drain(..));
-    }
+    pub norm: Option<BatchNorm>,
 }
 
 impl Trained {
-    fn new(parameters: &TrainedNetwork, convolutions: Convolutions, arch: Arch) -> Self {
+    pub fn new(parameters: &TrainedNetwork, convolutions: Convolutions, arch: Arch) -> Self {
         let planes: Vec<Plane> =
             parameters.shapes(|conv| conv.outputs).into_iter().map(Plane::bordered).collect();
         let mut places = Places::default();
@@ -343,7 +110,7 @@ impl Trained {
     }
 
     /// The shape of the network, with something for each convolution and each normalisation by itself.
-    fn like<T, C, N>(
+    pub fn like<T, C, N>(
         &self,
         by_term: &[Vec<T>],
         mut conv: impl FnMut(&Term, &T) -> C,
@@ -364,14 +131,14 @@ impl Trained {
     }
 
     /// Makes everything ready that depends on the weights alone; on the way back, of inputs only if that is wanted.
-    fn prepare(&self, direction: Direction, inputs: bool) {
+    pub fn prepare(&self, direction: Direction, inputs: bool) {
         let terms = self.layers.iter().flat_map(|layer| &layer.terms);
         let wanted = terms.filter(|term| inputs || term.from >= self.inputs.len());
         prepare(self.arch, wanted.filter_map(|term| term.conv.as_ref()), direction);
     }
 
     /// The inputs of some examples, in the order of planes.
-    fn enter(&self, rows: &[f32], chunk: &mut Chunk) {
+    pub fn enter(&self, rows: &[f32], chunk: &mut Chunk) {
         for (&[start, len], (images, &plane)) in
             self.inputs.iter().zip(chunk.images.iter_mut().zip(&self.layout.images))
         {
@@ -384,7 +151,7 @@ impl Trained {
     }
 
     /// A layer's convolutions that are normalised, and each example's statistics.
-    fn begin(&self, number: usize, chunk: &mut Chunk) {
+    pub fn begin(&self, number: usize, chunk: &mut Chunk) {
         let layer = &self.layers[number];
         let Chunk { count, images, terms, .. } = chunk;
         for examples in runs(*count, layer.together) {
@@ -403,13 +170,13 @@ impl Trained {
         }
     }
 
-    fn gather(&self, number: usize, chunks: &[Chunk]) -> Vec<Option<Gathered>> {
+    pub fn gather(&self, number: usize, chunks: &[Chunk]) -> Vec<Option<Gathered>> {
         let terms = self.layers[number].terms.iter().enumerate();
         terms.map(|(at, term)| Some(term.norm.as_ref()?.gather(sums(chunks, number, at)))).collect()
     }
 
     /// A layer's image.
-    fn finish(&self, number: usize, chunk: &mut Chunk, gathered: &[Option<Gathered>]) {
+    pub fn finish(&self, number: usize, chunk: &mut Chunk, gathered: &[Option<Gathered>]) {
         let layer = &self.layers[number];
         let Chunk { count, images, terms, .. } = chunk;
         let (earlier, later) = images.split_at_mut(self.inputs.len() + number);
@@ -475,7 +242,7 @@ impl Trained {
     }
 
     /// The way back through a layer's ReLU, and each example's sums for its normalisations.
-    fn sum(&self, number: usize, chunk: &mut Chunk, gathered: &[Option<Gathered>]) {
+    pub fn sum(&self, number: usize, chunk: &mut Chunk, gathered: &[Option<Gathered>]) {
         let layer = &self.layers[number];
         let Chunk { count, images, cotangents, terms, .. } = chunk;
         // A normalisation by itself finds out again what its ReLU let through.
@@ -497,7 +264,7 @@ impl Trained {
         }
     }
 
-    fn gather_sums(&self, number: usize, chunks: &[Chunk], gathered: &mut [Option<Gathered>]) {
+    pub fn gather_sums(&self, number: usize, chunks: &[Chunk], gathered: &mut [Option<Gathered>]) {
         for (at, (term, gathered)) in self.layers[number].terms.iter().zip(gathered).enumerate() {
             if let (Some(norm), Some(gathered)) = (&term.norm, gathered) {
                 norm.gather_sums(gathered, sums(chunks, number, at));
@@ -506,7 +273,7 @@ impl Trained {
     }
 
     /// The way back through a layer's terms, to inputs only if that is wanted.
-    fn pull(&self, number: usize, chunk: &mut Chunk, gathered: &[Option<Gathered>], wanted: bool) {
+    pub fn pull(&self, number: usize, chunk: &mut Chunk, gathered: &[Option<Gathered>], wanted: bool) {
         let (arch, layer) = (self.arch, &self.layers[number]);
         let plane = self.layout.images[self.inputs.len() + number];
         let Chunk { count, images, cotangents, terms, spares, .. } = chunk;
@@ -546,7 +313,7 @@ impl Trained {
     }
 
     /// The inputs' cotangents, in the order of rows.
-    fn leave(&self, chunk: &Chunk, rows: &mut [f32]) {
+    pub fn leave(&self, chunk: &Chunk, rows: &mut [f32]) {
         for ((&[start, len], &at), &plane) in
             self.inputs.iter().zip(&self.input_cotangents).zip(&self.layout.images)
         {
@@ -558,7 +325,7 @@ impl Trained {
         }
     }
 
-    fn gradients(
+    pub fn gradients(
         &self,
         chunks: &[Chunk],
         gathered: &[Vec<Option<Gathered>>],
@@ -605,11 +372,6 @@ impl Term {
     fn is_same(&self) -> bool {
         self.conv.is_none() && self.norm.is_none()
     }
-}
-
-/// All chunks, each its own task.
-fn each(chunks: &mut [Chunk], step: impl Fn(&mut Chunk) + Send + Sync) {
-    chunks.par_iter_mut().with_max_len(1).for_each(step);
 }
 
 /// Every example's sums at a term, in order.
