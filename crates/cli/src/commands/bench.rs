@@ -36,6 +36,15 @@ pub fn run(flags: &Bench, setup: &Setup) -> Result<(), Error> {
     let names = flags.model.split(',').map(str::trim);
     let subjects: Vec<Subject> =
         names.map(|name| Subject::new(name, setup.seed(), &setup.device)).collect::<Result<_, _>>()?;
+    // What the sweeps of memory vary belongs to equilibria.
+    let idle = |subject: &&Subject| {
+        let equilibrium = subject.architecture.is_equilibrium();
+        let memory = equilibrium && sections.contains(&"memory");
+        !memory && !sections.contains(&"verdict") && !cases.iter().any(|case| case.is_for(equilibrium))
+    };
+    if let Some(Subject { name, .. }) = subjects.iter().find(idle) {
+        return Err(input(format!("--only: nothing that {name} can do; see `equipoise bench --help`")));
+    }
     let theirs = flags
         .pytorch
         .as_ref()
@@ -88,7 +97,6 @@ fn measure_subject(
 ) -> Result<(), Error> {
     let equilibrium = subject.architecture.is_equilibrium();
     let cases: Vec<&Case> = cases.iter().filter(|case| case.is_for(equilibrium)).collect();
-    // What its sweeps vary belongs to equilibria.
     let memory = equilibrium && sections.contains(&"memory");
     let wanted = !cases.is_empty() || memory;
     if !wanted && sections.is_empty() {

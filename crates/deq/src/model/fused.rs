@@ -81,6 +81,7 @@ pub fn term(from: usize, of: Normed<'_>) -> PartTerm<'_> {
 pub struct Fused {
     /// Of an example that they are for.
     shape: Vec<usize>,
+    convolutions: Convolutions,
     prepared: Prepared<Network>,
     memory: TrainingMemory,
 }
@@ -99,8 +100,9 @@ pub struct Pass<'a, const D: usize> {
 
 impl Fused {
     /// For examples of this shape.
-    pub fn new(shape: &[usize]) -> Self {
-        Self { shape: shape.to_vec(), prepared: Prepared::default(), memory: TrainingMemory::default() }
+    pub fn new(shape: &[usize], convolutions: Convolutions) -> Self {
+        let (prepared, memory) = (Prepared::default(), TrainingMemory::default());
+        Self { shape: shape.to_vec(), convolutions, prepared, memory }
     }
 
     /// The numbers of an input that can be served.
@@ -116,7 +118,7 @@ impl Fused {
         parts: impl FnOnce() -> Parts<'a>,
     ) -> Option<(Arc<Network>, FlexTensor)> {
         let numbers = self.plain(input)?;
-        let make = || Network::new(&parts().evaluated(), Convolutions::Winograd);
+        let make = || Network::new(&parts().evaluated(), self.convolutions);
         Some((self.prepared.get(module, make)?, numbers))
     }
 
@@ -170,7 +172,7 @@ impl Fused {
         let trained = parts.trained();
         let out = [shape[0], trained.output_dim(|conv| conv.outputs)];
         let mut output = vec![0.0; out[0] * out[1]];
-        let (way, numbers) = (Convolutions::Winograd, numbers_of(&numbers));
+        let (way, numbers) = (self.convolutions, numbers_of(&numbers));
         let pass = NetworkPass::forward(&trained, way, &self.memory, numbers, &mut output);
         for (of, found) in parts.network.terms().zip(pass.statistics().terms()) {
             match (&of.map, &found.map) {

@@ -5,7 +5,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
-use equipoise_kernels::Term;
+use equipoise_kernels::{Convolutions, Term};
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
@@ -102,7 +102,7 @@ impl ResNet18Config {
             linear: Dense::new(widths[3], self.classes, init),
             image: self.image,
             normalisation: self.normalisation.clone(),
-            fused: Fused::new(&self.image),
+            fused: Fused::new(&self.image, Convolutions::Winograd),
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
-use equipoise_kernels::Term;
+use equipoise_kernels::{Convolutions, Term};
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
@@ -123,7 +123,7 @@ impl WideResNetConfig {
             fc: Dense::new(widths[2], self.classes, init),
             image: self.image,
             normalisation: self.normalisation.clone(),
-            fused: Fused::new(&self.image),
+            fused: Fused::new(&self.image, Convolutions::Winograd),
         }
     }
 }

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, activation};
-use equipoise_kernels::Term;
+use equipoise_kernels::{Convolutions, Term};
 
 use super::config::MdeqConfig;
 use crate::model::deq::{Head, HeadPullBack, HeadTrainingPullBack};
@@ -113,7 +113,8 @@ impl MdeqHead {
             final_layer: conv_bn_relu(conv, init),
             classifier: Dense::new(config.final_channels, config.classes, init),
             layout: config.layout(),
-            fused: Fused::new(&[config.layout().dim()]),
+            // Most of its products are in convolutions of stride 2 and of one by one.
+            fused: Fused::new(&[config.layout().dim()], Convolutions::Direct),
         }
     }
 }

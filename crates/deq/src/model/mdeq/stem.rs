@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use equipoise_kernels::Convolutions;
 
 use super::config::MdeqConfig;
 use crate::model::deq::{Stem, StemPullBack, StemTrainingPullBack};
@@ -43,7 +44,9 @@ impl MdeqStem {
             conv_bn_relu(Conv2d::new([c, c], 1, 1, false, Law::FanIn, init), init)
         };
         let normalisation = config.normalisation.clone();
-        Self { downsample, stage0, image: config.image, normalisation, fused: Fused::new(&config.image) }
+        // A solver carries rounding on, and a stem is a small part of the work.
+        let fused = Fused::new(&config.image, Convolutions::Direct);
+        Self { downsample, stage0, image: config.image, normalisation, fused }
     }
 
     /// Its modules, layer by layer: each convolution is followed by its normalisation and a ReLU.
