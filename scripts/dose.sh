@@ -5,8 +5,8 @@
 #
 # PATH holds CIFAR-10; OUT is runs/dose unless given. Trains the members of recipes/dose (about 12 minutes each on one core),
 # then evaluates and diagnoses each after every epoch that its recipe keeps, and reports on all of them in OUT/report. MEMBERS names some of them, in order; EPOCHS some of
-# the epochs, as in "002 006"; MORE=1 attacks the final state of pgd-at-exact-seed-3 on 1,000 images, follows pgd-at-30 over its epochs, attacks its defences on 1,000 images, and compares pgd-at-long
-# with a ResNet-18 of like size; TRAIN=0 measures what is trained already; THREADS is of each command. Whatever was interrupted
+# the epochs, as in "002 006"; MORE=1 attacks final states that are no fixed points on 1,000 images,
+# follows pgd-at-30 over its epochs, attacks its defences on 1,000 images, and compares pgd-at-long with a ResNet-18 of like size; TRAIN=0 measures what is trained already; THREADS is of each command. Whatever was interrupted
 # goes on when the script is run again, and two of these scripts may work on different MEMBERS at once.
 set -eu
 
@@ -75,9 +75,10 @@ if [ "${MORE:-0}" = 1 ]; then
         [ -d "$folder/journal" ] && resume=--resume
         $equipoise evaluate --model "$model" --data "cifar10:$data" --count "$images" --no-flags "$@" --out "$folder" $resume
     }
-    # The final state that is no fixed point.
-    evaluate "$out/pgd-at-exact-seed-3/model.safetensors" "$out/pgd-at-exact-seed-3/final" 1000 --readouts final --attacks pgd-10x8 \
-        --gradients through-solver
+    # Final states that are no fixed points.
+    for name in pgd-at-exact-seed-3 pgd-at-inner-intermediate pgd-at-no-warmup; do
+        evaluate "$out/$name/model.safetensors" "$out/$name/final" 1000 --readouts final --attacks pgd-10x8 --gradients through-solver
+    done
     run=$out/pgd-at-30
     for epoch in 006 012 018 024; do
         over=$run/over/epoch-$epoch
