@@ -52,13 +52,8 @@ def gradient(model, x, y):
     return torch.autograd.grad(loss, x)[0]
 
 
-def pgd_step(model, x, y, eps, step):
-    moved = x + step * gradient(model, x, y).sign_()
-    return torch.minimum(torch.maximum(moved, x - eps), x + eps).clamp_(0, 1)
-
-
-def task(name, model, last, x, y, eps, step):
-    """What one repetition does."""
+def task(name, model, last, x, y, pgd_step):
+    """What one repetition does; `pgd_step(gradient, model, x, y)` is the step of the attack."""
     x = layout(x, last)
     if name == "train-step":
         if last:
@@ -66,7 +61,7 @@ def task(name, model, last, x, y, eps, step):
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-9)
 
         def train_step():
-            moved = pgd_step(evaluated(model, last), x, y, eps, step)
+            moved = pgd_step(gradient, evaluated(model, last), x, y)
             optimizer.zero_grad(set_to_none=True)
             F.cross_entropy(model.train()(moved), y).backward()
             optimizer.step()
@@ -76,7 +71,7 @@ def task(name, model, last, x, y, eps, step):
     if name == "logits":
         return torch.no_grad()(lambda: model(x))
     if name == "pgd":
-        return lambda: pgd_step(model, x, y, eps, step)
+        return lambda: pgd_step(gradient, model, x, y)
     sys.exit(f"no task `{name}` here")
 
 

@@ -334,7 +334,7 @@ def train_step(model, optimizer, deployment, last, x, y):
 def task(name, model, deployment, last, x, y):
     """What one repetition does."""
     if not isinstance(model, Mdeq):
-        return feedforward.task(name, model, last, x, y, EPS, STEP)
+        return feedforward.task(name, model, last, x, y, pgd_step)
     if name == "train-step":
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-9)
         return lambda: train_step(model, optimizer, deployment, last, x, y)

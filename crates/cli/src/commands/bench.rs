@@ -36,11 +36,9 @@ pub fn run(flags: &Bench, setup: &Setup) -> Result<(), Error> {
     let names = flags.model.split(',').map(str::trim);
     let subjects: Vec<Subject> =
         names.map(|name| Subject::new(name, setup.seed(), &setup.device)).collect::<Result<_, _>>()?;
-    // What the sweeps of memory vary belongs to equilibria.
     let idle = |subject: &&Subject| {
-        let equilibrium = subject.architecture.is_equilibrium();
-        let memory = equilibrium && sections.contains(&"memory");
-        !memory && !sections.contains(&"verdict") && !cases.iter().any(|case| case.is_for(equilibrium))
+        let (cases, memory) = possible(subject, &cases, &sections);
+        cases.is_empty() && !memory && !sections.contains(&"verdict")
     };
     if let Some(Subject { name, .. }) = subjects.iter().find(idle) {
         return Err(input(format!("--only: nothing that {name} can do; see `equipoise bench --help`")));
@@ -86,6 +84,13 @@ pub fn run(flags: &Bench, setup: &Setup) -> Result<(), Error> {
     print(&table::tables(&record))
 }
 
+/// The cases that a model can do, and whether its memory is measured: what the sweeps vary belongs to equilibria.
+fn possible<'a>(subject: &Subject, cases: &'a [Case], sections: &[&str]) -> (Vec<&'a Case>, bool) {
+    let equilibrium = subject.architecture.is_equilibrium();
+    let cases = cases.iter().filter(|case| case.is_for(equilibrium)).collect();
+    (cases, equilibrium && sections.contains(&"memory"))
+}
+
 fn measure_subject(
     subject: &Subject,
     cases: &[Case],
@@ -95,16 +100,8 @@ fn measure_subject(
     setup: &Setup,
     record: &mut Record,
 ) -> Result<(), Error> {
-    let equilibrium = subject.architecture.is_equilibrium();
-    let cases: Vec<&Case> = cases.iter().filter(|case| case.is_for(equilibrium)).collect();
-    let memory = equilibrium && sections.contains(&"memory");
+    let (cases, memory) = possible(subject, cases, sections);
     let wanted = !cases.is_empty() || memory;
-    if !wanted && sections.is_empty() {
-        return Err(input(format!(
-            "--only: nothing that {} can do; see `equipoise bench --help`",
-            subject.name
-        )));
-    }
     if let Some(program) = theirs.filter(|_| wanted) {
         let errors = check::compare(program, subject, setup.threads, &setup.device)?;
         record.agreement.insert(subject.name.clone(), errors);

@@ -6,10 +6,10 @@ use burn::tensor::Tensor;
 
 use super::ConfigError;
 use super::autodiff::through_autodiff;
-use super::fused::{Fused, Parts};
+use super::fused::Parts;
 use super::layers::{BatchMoments, Dense, Phase};
 use super::limits::images_within;
-use super::normalisation::{Normalisation, normalised};
+use super::normalisation::Normalisation;
 use super::parameters::accumulate_module;
 use equipoise_attack::batch::{Images, Logits};
 
@@ -69,39 +69,6 @@ pub(super) fn baseline(image: [usize; 3], (halvings, window): (u32, usize), clas
     let [_, height, width] = image;
     let window = [height, width].map(|side| side.div_ceil(1 << halvings).min(window));
     Parts::to_logits(vec![image], window, classifier)
-}
-
-/// [`Feedforward::linearize`] by fused kernels, if they serve these images.
-pub(super) fn linearize_fused<'a, M: Module>(
-    (model, fused): (&M, &Fused),
-    images: &Images,
-    normalisation: Option<&'a Normalisation>,
-    parts: impl FnOnce() -> Parts<'a>,
-) -> Option<(Logits, FeedforwardPullBack<'a>)> {
-    let images = normalised(normalisation, images.clone());
-    let (logits, pull_back) = fused.linearize(model, &images, parts)?;
-    let pull_back = move |cotangent: Logits| {
-        let gradient = pull_back(cotangent);
-        match normalisation {
-            Some(normalisation) => normalisation.pull_back(gradient),
-            None => gradient,
-        }
-    };
-    Some((logits, Box::new(pull_back)))
-}
-
-/// [`Feedforward::linearize_training`] by fused kernels, if they serve these images.
-pub(super) fn train_fused<'a, M: Module>(
-    (model, fused): (&M, &Fused),
-    images: &Images,
-    normalisation: Option<&Normalisation>,
-    moments: &BatchMoments,
-    parts: impl FnOnce() -> Parts<'a>,
-) -> Option<(Logits, FeedforwardTrainingPullBack<'a>)> {
-    let images = normalised(normalisation, images.clone());
-    let (logits, pass) = fused.train(model, &images, moments, parts)?;
-    let pull_back = move |cotangent: Logits, into: &mut GradientsParams| pass.pull_back(cotangent, into);
-    Some((logits, Box::new(pull_back)))
 }
 
 /// The mean over H and W, `[N, C, H, W]` to `[N, C]`, of the first `window` rows and columns where there are more: the

@@ -16,10 +16,11 @@ use equipoise_kernels::{
 };
 
 use super::layers::{BatchMoments, BatchNorm, Conv2d, Dense};
+use super::normalisation::{Normalisation, normalised};
 use super::normed::{self, Normed};
 use super::parameters::accumulate;
 use super::prepared::{Prepared, parameters};
-use equipoise_attack::batch::{from_vec, to_vec};
+use equipoise_attack::batch::{Images, from_vec, to_vec};
 use equipoise_attack::cpu::{numbers_of, plain};
 
 /// The modules of a part, layer by layer.
@@ -184,6 +185,47 @@ impl Fused {
             }
         }
         Some((from_vec(output, out, &device), Pass { pass, parts, shape, device }))
+    }
+}
+
+/// The way back from a cotangent of what came out to the parameters, whose gradients are added to a collection.
+pub type TrainingPullBack<'a> = Box<dyn FnOnce(Tensor<2>, &mut GradientsParams) + 'a>;
+
+impl Fused {
+    /// [`Self::linearize`] of images that are normalised first.
+    pub fn linearize_images<'a>(
+        &self,
+        module: &impl Module,
+        images: &Images,
+        normalisation: Option<&'a Normalisation>,
+        parts: impl FnOnce() -> Parts<'a>,
+    ) -> Option<(Tensor<2>, PullBack<'a, 4>)> {
+        let (output, pull_back) =
+            self.linearize(module, &normalised(normalisation, images.clone()), parts)?;
+        let pull_back = move |cotangent: Tensor<2>| {
+            let gradient = pull_back(cotangent);
+            match normalisation {
+                Some(normalisation) => normalisation.pull_back(gradient),
+                None => gradient,
+            }
+        };
+        Some((output, Box::new(pull_back)))
+    }
+
+    /// [`Self::train`] of images that are normalised first, back to the parameters alone.
+    pub fn train_images<'a>(
+        &self,
+        module: &impl Module,
+        images: &Images,
+        normalisation: Option<&Normalisation>,
+        moments: &BatchMoments,
+        parts: impl FnOnce() -> Parts<'a>,
+    ) -> Option<(Tensor<2>, TrainingPullBack<'a>)> {
+        let (output, pass) =
+            self.train(module, &normalised(normalisation, images.clone()), moments, parts)?;
+        let pull_back =
+            move |cotangent: Tensor<2>, into: &mut GradientsParams| pass.pull_back(cotangent, into);
+        Some((output, Box::new(pull_back)))
     }
 }
 

@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
 use super::feedforward::{
-    Feedforward, FeedforwardPullBack, FeedforwardTrainingPullBack, baseline, check_images, linearize_fused,
-    pooled, train_fused,
+    Feedforward, FeedforwardPullBack, FeedforwardTrainingPullBack, baseline, check_images, pooled,
 };
 use super::fused::{Fused, Parts, conv_norm, term};
 use super::init::{Init, Law};
@@ -209,8 +208,8 @@ impl Feedforward for ResNet18 {
     }
 
     fn linearize(&self, images: &Images) -> (Logits, FeedforwardPullBack<'_>) {
-        let of = (self, &self.fused);
-        let fused = linearize_fused(of, images, self.normalisation.as_ref(), || self.parts());
+        let normalisation = self.normalisation.as_ref();
+        let fused = self.fused.linearize_images(self, images, normalisation, || self.parts());
         fused.unwrap_or_else(|| self.linearize_tracked(images))
     }
 
@@ -219,8 +218,8 @@ impl Feedforward for ResNet18 {
         images: &Images,
         moments: &BatchMoments,
     ) -> (Logits, FeedforwardTrainingPullBack<'_>) {
-        let of = (self, &self.fused);
-        let fused = train_fused(of, images, self.normalisation.as_ref(), moments, || self.parts());
+        let normalisation = self.normalisation.as_ref();
+        let fused = self.fused.train_images(self, images, normalisation, moments, || self.parts());
         fused.unwrap_or_else(|| self.linearize_training_tracked(images, moments))
     }
 

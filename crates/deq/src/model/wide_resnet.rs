@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
 use super::feedforward::{
-    Feedforward, FeedforwardPullBack, FeedforwardTrainingPullBack, baseline, check_images, linearize_fused,
-    pooled, train_fused,
+    Feedforward, FeedforwardPullBack, FeedforwardTrainingPullBack, baseline, check_images, pooled,
 };
 use super::fused::{Fused, Parts, conv, conv_norm};
 use super::init::{Init, Law};
@@ -237,8 +236,8 @@ impl Feedforward for WideResNet {
     }
 
     fn linearize(&self, images: &Images) -> (Logits, FeedforwardPullBack<'_>) {
-        let of = (self, &self.fused);
-        let fused = linearize_fused(of, images, self.normalisation.as_ref(), || self.parts());
+        let normalisation = self.normalisation.as_ref();
+        let fused = self.fused.linearize_images(self, images, normalisation, || self.parts());
         fused.unwrap_or_else(|| self.linearize_tracked(images))
     }
 
@@ -247,8 +246,8 @@ impl Feedforward for WideResNet {
         images: &Images,
         moments: &BatchMoments,
     ) -> (Logits, FeedforwardTrainingPullBack<'_>) {
-        let of = (self, &self.fused);
-        let fused = train_fused(of, images, self.normalisation.as_ref(), moments, || self.parts());
+        let normalisation = self.normalisation.as_ref();
+        let fused = self.fused.train_images(self, images, normalisation, moments, || self.parts());
         fused.unwrap_or_else(|| self.linearize_training_tracked(images, moments))
     }
 

@@ -10,6 +10,7 @@ mod import;
 mod jacobians;
 mod limits;
 mod monotone;
+mod splitting;
 mod monotone_conv;
 mod network;
 mod parity;

@@ -2,28 +2,19 @@
 
 use std::fs;
 
-use crate::common::cells::agree_with_differences;
-use crate::common::{compare_gradients, entries, inner, normal, relative_error, uniform};
-use burn::module::Module;
-use burn::optim::GradientsParams;
+use crate::common::{entries, normal, uniform};
+use crate::splitting;
 use burn::tensor::{Device, Tensor};
 use equipoise::architecture::Architecture;
 use equipoise::batch::select;
 use equipoise::checkpoint::{Configuration, Entry, ImportOptions, StateDict, import};
-use equipoise::gradient::Estimator;
-use equipoise::loss::CrossEntropy;
-use equipoise::model::cell::{Cell, FixedPointMap};
+use equipoise::model::cell::Cell;
 use equipoise::model::deq::{Head, Stem};
 use equipoise::model::layers::Phase;
 use equipoise::model::monotone::{MonotoneConv, MonotoneConvConfig};
 use equipoise::model::normalisation::Normalisation;
 use equipoise::model::state_dict::state_dict;
-use equipoise::readout::Readout;
-use equipoise::solve::{SolverConfig, StateChoice, solve};
 use equipoise::state::State;
-use equipoise::training_pass::{JacobianTerm, StepOptions, gradients};
-use equipoise::victim::{Deployment, Victim};
-use equipoise::work::WorkCounter;
 
 fn config() -> MonotoneConvConfig {
     MonotoneConvConfig {
@@ -50,11 +41,6 @@ fn model() -> MonotoneConv {
 /// 4×3 units of 3 channels.
 fn inputs() -> (State, Tensor<2>, State) {
     (normal([3, 36], 5).into(), normal([3, 36], 6), normal([3, 36], 7).into())
-}
-
-fn converged() -> Deployment {
-    let solver = SolverConfig::picard(300, 1.0).with_tolerance(1e-7);
-    Deployment { solver: solver.clone(), backward: solver, ..Deployment::exact() }
 }
 
 /// An image of channels on a torus, in float64.
@@ -222,51 +208,22 @@ fn it_is_the_authors_function_without_its_border() {
 
 #[test]
 fn products_match_differences_and_autodiff() {
-    let cell = model().cell;
-    let (z, x, u) = inputs();
-    agree_with_differences(&cell, &(z.clone(), x.clone(), u.clone()), "monotone-conv");
-    let tracked = cell.clone().train();
-    let (z_, u_) = (z.tensor().clone(), u.tensor().clone());
-    let (tz, tx) = (z_.clone().autodiff().require_grad(), x.clone().autodiff().require_grad());
-    let graph = (tracked.apply(tz.clone(), tx.clone()) * u_.clone()).sum().backward();
-    let (at_z, at_x) = (tz.grad(&graph).unwrap(), tx.grad(&graph).unwrap());
-    let (mut by_autodiff, mut by_hand) = (GradientsParams::new(), GradientsParams::new());
-    equipoise::model::parameters::accumulate_module(&mut by_autodiff, graph, &tracked);
-    let (dz, dx) = cell.bind(&x).linearize(&z).vjp_parameters(&u, &mut by_hand);
-    let (dz, dx) = (dz.into_tensor(), dx.into_tensor());
-    assert!(relative_error(&dz, &at_z) < 1e-5 && relative_error(&dx, &at_x) < 1e-5);
-    assert_eq!(compare_gradients(&cell, &by_hand, &by_autodiff, 1e-4, 0.0), 4);
-    let products = cell.differentiable_vjp(&z_, &x, None, &[u_]).unwrap();
-    assert!(relative_error(&products[0], &dz) < 1e-6);
+    splitting::products_match(&model().cell, &inputs(), "monotone-conv", 1e-4, 4);
 }
 
 #[test]
 fn rows_are_independent() {
     let model = model();
-    let cell = model.cell.clone();
-    let (z, x, u) = inputs();
-    let (bound, value) = (cell.bind(&x), State::from(cell.apply(z.tensor().clone(), x.clone())));
-    let (state, injection) = bound.linearize(&z).vjp(&u);
-    let images = uniform([3, 2, 7, 6], 3);
+    splitting::rows_are_independent(&model.cell, &inputs());
+    let ((z, ..), images) = (inputs(), uniform([3, 2, 7, 6], 3));
     let (injected, logits) = (
         model.stem.forward(images.clone(), &Phase::Evaluate),
         model.head.forward(z.tensor().clone(), &Phase::Evaluate),
     );
     for row in 0..3 {
-        let rows = |state: &State| state.select(&[row]);
-        let same = |a: &State, b: &State| assert_eq!(a.to_f32(), b.to_f32());
-        let alone = cell.bind(&select(&x, &[row])).linearize(&rows(&z));
-        let (state1, injection1) = alone.vjp(&rows(&u));
-        same(alone.value(), &rows(&value));
-        same(&bound.apply(&z), &value);
-        same(&state1, &rows(&state));
-        same(&injection1, &rows(&injection));
-        same(&bound.linearize(&z).select(&[row]).vjp_state(&rows(&u)), &rows(&state));
-        same(&bound.linearize_rows(&z, &[row]).vjp_state(&rows(&u)), &rows(&state));
-        same(&bound.select(&[row]).apply(&rows(&z)), &rows(&value));
         let one = model.stem.forward(select(&images, &[row]), &Phase::Evaluate);
         assert_eq!(entries(&one), entries(&select(&injected, &[row])));
-        let one = model.head.forward(rows(&z).into_tensor(), &Phase::Evaluate);
+        let one = model.head.forward(z.select(&[row]).into_tensor(), &Phase::Evaluate);
         assert_eq!(entries(&one), entries(&select(&logits, &[row])));
     }
 }
@@ -274,54 +231,20 @@ fn rows_are_independent() {
 /// It is z = relu(W z + x) too, whatever α and wherever the iteration starts.
 #[test]
 fn there_is_one_fixed_point_for_every_step() {
-    let (start, x, _) = inputs();
-    let at = |step: f64, start: State| {
-        let cell = model_of(&MonotoneConvConfig { step, ..config() }).cell;
-        let bound = cell.bind(&x);
-        let map: &dyn FixedPointMap = &*bound;
-        solve(map, start, &SolverConfig::picard(1000, 1.0).with_tolerance(1e-7)).choose(StateChoice::Best)
-    };
-    let found = at(0.2, start.zeros_like());
-    assert!(found.numbers().iter().any(|&entry| entry > 0.1) && found.numbers().contains(&0.0));
-    for (step, start) in [(0.05, start.zeros_like()), (0.2, start.clone()), (0.1, start * 10.0)] {
-        assert!(relative_error(at(step, start).tensor(), found.tensor()) < 1e-5, "{step}");
-    }
+    let cell = |step| model_of(&MonotoneConvConfig { step, ..config() }).cell;
+    splitting::there_is_one_fixed_point(cell, &inputs());
 }
 
 /// At the fixed point every estimator that is exact there agrees, and a difference of the deployed loss in float32 with it.
 #[test]
 fn gradients_meet_each_other_and_differences() {
-    let (model, deployment) = (model(), converged());
-    let images = uniform([3, 2, 7, 6], 3);
-    let objective = CrossEntropy { labels: vec![0, 1, 3] };
-    let gradient = |spec: &str| {
-        let estimator: Estimator = spec.parse().unwrap();
-        Victim::new(&model, &deployment, Readout::final_state(), estimator).gradient(&images, &objective).1
-    };
-    let exact = gradient("exact");
-    assert!(relative_error(&gradient("through-solver"), &exact) < 1e-4);
-    let victim = Victim::ready_made(&model, &deployment);
-    let along = normal([3, 2, 7, 6], 4);
-    let value = |step: f64| {
-        let values = victim.gradient(&(images.clone() + along.clone() * step), &objective).0.values;
-        entries(&values).iter().sum::<f64>()
-    };
-    let (measured, predicted) = ((value(1e-3) - value(-1e-3)) / 2e-3, inner(&exact, &along));
-    assert!((measured - predicted).abs() < 2e-2 * predicted.abs().max(0.1), "{measured} {predicted}");
+    splitting::gradients_meet_each_other(&model(), &uniform([3, 2, 7, 6], 3), 1e-3);
 }
 
 /// With Jacobian regularisation, which differentiates the products once more.
 #[test]
 fn a_training_pass_reaches_every_parameter() {
-    let (model, deployment) = (model(), converged());
-    let images = uniform([3, 2, 7, 6], 3);
-    let jacobian = JacobianTerm::draw(0.5, 1, &[0, 1, 2], 36, 0, &Device::default());
-    let options = StepOptions { jacobian: Some(jacobian), ..StepOptions::default() };
-    let objective = CrossEntropy { labels: vec![0, 1, 3] };
-    let pass =
-        gradients(&model, &deployment, &options, &images, &objective, &WorkCounter::default()).unwrap();
-    assert_eq!(pass.parameters.len(), 8);
-    assert!(pass.jacobian.unwrap() > 0.0 && pass.residual.unwrap() < 1e-6);
+    splitting::a_training_pass_reaches(&model(), &uniform([3, 2, 7, 6], 3), 8);
 }
 
 /// The sign of g does not count, and a kernel of zeros is one.
@@ -376,7 +299,7 @@ fn the_authors_files_are_read_and_a_negative_g_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("conv.safetensors");
     let configuration =
-        || Configuration { architecture: Architecture::from(config()), deployment: converged() };
+        || Configuration { architecture: Architecture::from(config()), deployment: splitting::converged() };
     let imported = |file: &StateDict| {
         write(file, &path);
         import(&path, configuration(), "conv", &ImportOptions::default(), &Device::default())

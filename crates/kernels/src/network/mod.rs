@@ -53,9 +53,7 @@ pub struct Network(Arc<Inner>);
 struct Inner {
     arch: Arch,
     plan: Plan,
-    /// Where each input begins in a row, and its length.
-    inputs: Vec<[usize; 2]>,
-    input_dim: usize,
+    inputs: Inputs,
     output: Output,
     memory: Pool<Memory>,
     kept: Pool<ChunkKept>,
@@ -110,6 +108,62 @@ impl Room for Memory {
 impl Room for ChunkKept {
     fn room(&self) -> usize {
         self.room
+    }
+}
+
+/// The images that an example's row is made of, one after another.
+#[derive(Debug)]
+struct Inputs {
+    /// Where each begins, and its length.
+    ranges: Vec<[usize; 2]>,
+    /// Length of a row.
+    dim: usize,
+}
+
+impl Inputs {
+    fn new(shapes: &[[usize; 3]]) -> Self {
+        let mut dim = 0;
+        let ranges = shapes.iter().map(|shape| {
+            let (start, len) = (dim, shape.iter().product());
+            dim += len;
+            [start, len]
+        });
+        let ranges = ranges.collect();
+        Self { ranges, dim }
+    }
+
+    /// From rows to one of the inputs of some examples, in the order of planes.
+    fn enter(
+        &self,
+        arch: Arch,
+        input: usize,
+        rows: &[f32],
+        (plane, images): (Plane, &mut Stack),
+        examples: Range<usize>,
+    ) {
+        let [start, len] = self.ranges[input];
+        let rows = Dense { data: rows, stride: self.dim, start, len };
+        for example in examples {
+            let (dense, out) = (rows.at(example), images.at_mut(example));
+            arch.dispatch(FromChannels { dense, out, plane, add: false });
+        }
+    }
+
+    /// Back from the planes to the rows.
+    fn leave(
+        &self,
+        arch: Arch,
+        input: usize,
+        (plane, images): (Plane, &Stack),
+        rows: &mut [f32],
+        examples: Range<usize>,
+    ) {
+        let [start, len] = self.ranges[input];
+        let mut rows = DenseMut { data: rows, stride: self.dim, start, len };
+        for example in examples {
+            let (image, dense) = (images.at(example), rows.at(example));
+            arch.dispatch(ToChannels { image, plane, dense });
+        }
     }
 }
 
@@ -170,16 +224,16 @@ impl Network {
     ) -> Self {
         let plan = Plan::new(parameters, &mut Counter::new(convolutions, wide_from));
         let output = Output::new(&parameters.output, plan.layers[plan.layers.len() - 1].plane);
-        let (inputs, input_dim) = input_ranges(&parameters.inputs);
+        let inputs = Inputs::new(&parameters.inputs);
         let (memory, kept) = (Pool::of(SPARE), Pool::of(SPARE));
-        let inner = Inner { arch, plan, inputs, input_dim, output, memory, kept };
+        let inner = Inner { arch, plan, inputs, output, memory, kept };
         prepare(arch, inner.convolutions(), Direction::Forward);
         Self(Arc::new(inner))
     }
 
     /// Length of an example's row.
     pub fn input_dim(&self) -> usize {
-        self.0.input_dim
+        self.0.inputs.dim
     }
 
     /// Length of what comes out: the number of classes, or that of the numbers of the last image.
@@ -352,13 +406,9 @@ impl Inner {
 
     /// The inputs, in the order of planes.
     fn enter(&self, chunk: &mut Chunk<'_>, examples: Range<usize>) {
-        for (&[start, len], &[image, _]) in self.inputs.iter().zip(&self.plan.inputs) {
-            let rows = Dense { data: chunk.input, stride: self.input_dim, start, len };
-            for example in examples.clone() {
-                let (dense, out) = (rows.at(example), chunk.memory.images[image].at_mut(example));
-                let plane = self.plan.places[image].plane;
-                self.arch.dispatch(FromChannels { dense, out, plane, add: false });
-            }
+        for (input, &[image, _]) in self.plan.inputs.iter().enumerate() {
+            let (plane, images) = (self.plan.places[image].plane, &mut chunk.memory.images[image]);
+            self.inputs.enter(self.arch, input, chunk.input, (plane, images), examples.clone());
         }
     }
 
@@ -434,26 +484,11 @@ impl Inner {
 
     /// The inputs' cotangents, in the order of rows.
     fn leave_backward(&self, chunk: &mut Chunk<'_>, examples: Range<usize>) {
-        for (&[start, len], &[_, cotangent]) in self.inputs.iter().zip(&self.plan.inputs) {
-            let mut rows = DenseMut { data: &mut *chunk.output, stride: self.input_dim, start, len };
-            for example in examples.clone() {
-                let (image, dense) = (chunk.memory.images[cotangent].at(example), rows.at(example));
-                let plane = self.plan.places[cotangent].plane;
-                self.arch.dispatch(ToChannels { image, plane, dense });
-            }
+        for (input, &[_, cotangent]) in self.plan.inputs.iter().enumerate() {
+            let (plane, images) = (self.plan.places[cotangent].plane, &chunk.memory.images[cotangent]);
+            self.inputs.leave(self.arch, input, (plane, images), chunk.output, examples.clone());
         }
     }
-}
-
-/// Where each input begins in a row, and its length; and the length of a row.
-fn input_ranges(shapes: &[[usize; 3]]) -> (Vec<[usize; 2]>, usize) {
-    let mut dim = 0;
-    let ranges = shapes.iter().map(|shape| {
-        let (start, len) = (dim, shape.iter().product());
-        dim += len;
-        [start, len]
-    });
-    (ranges.collect(), dim)
 }
 
 /// Runs of so many examples.

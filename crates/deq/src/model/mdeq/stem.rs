@@ -1,7 +1,6 @@
 //! The stem of an MDEQ: what it makes of an image, injected into the finest branch.
 
 use burn::module::Module;
-use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use equipoise_kernels::Convolutions;
 
@@ -72,18 +71,9 @@ impl Stem for MdeqStem {
     }
 
     fn linearize(&self, images: &Images) -> (Tensor<2>, StemPullBack<'_>) {
-        let normalised = normalised(self.normalisation.as_ref(), images.clone());
-        let Some((injection, pull_back)) = self.fused.linearize(self, &normalised, || self.parts()) else {
-            return self.linearize_tracked(images);
-        };
-        let pull_back = move |cotangent: Tensor<2>| {
-            let gradient = pull_back(cotangent);
-            match &self.normalisation {
-                Some(normalisation) => normalisation.pull_back(gradient),
-                None => gradient,
-            }
-        };
-        (injection, Box::new(pull_back))
+        let normalisation = self.normalisation.as_ref();
+        let fused = self.fused.linearize_images(self, images, normalisation, || self.parts());
+        fused.unwrap_or_else(|| self.linearize_tracked(images))
     }
 
     fn linearize_training(
@@ -91,12 +81,8 @@ impl Stem for MdeqStem {
         images: &Images,
         moments: &BatchMoments,
     ) -> (Tensor<2>, StemTrainingPullBack<'_>) {
-        let normalised = normalised(self.normalisation.as_ref(), images.clone());
-        let Some((injection, pass)) = self.fused.train(self, &normalised, moments, || self.parts()) else {
-            return self.linearize_training_tracked(images, moments);
-        };
-        let pull_back =
-            move |cotangent: Tensor<2>, into: &mut GradientsParams| pass.pull_back(cotangent, into);
-        (injection, Box::new(pull_back))
+        let normalisation = self.normalisation.as_ref();
+        let fused = self.fused.train_images(self, images, normalisation, moments, || self.parts());
+        fused.unwrap_or_else(|| self.linearize_training_tracked(images, moments))
     }
 }

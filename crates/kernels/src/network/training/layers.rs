@@ -6,11 +6,10 @@ use pulp::Arch;
 
 use crate::convolution::gradient::{self, Job};
 use crate::convolution::{Conv, Counter, Direction, Planes, prepare};
-use crate::image::layout::{FromChannels, ToChannels};
 use crate::image::norm::Then;
 use crate::image::passes::{Copy, Rectify, RectifyVjp};
 use crate::image::plane::Plane;
-use crate::image::stack::{Dense, DenseMut, Stack};
+use crate::image::stack::Stack;
 use crate::network::batch_norm::{BatchNorm, Gathered};
 use crate::network::layer::{pull_back, two};
 use crate::network::parameters::{
@@ -20,7 +19,7 @@ use crate::network::places::{self, Places, Route};
 use crate::network::plan::together;
 use crate::network::training::TrainedNetwork;
 use crate::network::training::memory::{AtTerm, Chunk, Layout};
-use crate::network::{Output, input_ranges, runs};
+use crate::network::{Inputs, Output, runs};
 use crate::parameters::Convolutions;
 
 /// The network in use.
@@ -29,9 +28,7 @@ pub(crate) struct Trained {
     pub arch: Arch,
     /// What it is made of, without the numbers.
     skeleton: NetworkParameters<(), ()>,
-    /// Where each input begins in a row, and its length.
-    inputs: Vec<[usize; 2]>,
-    pub input_dim: usize,
+    pub inputs: Inputs,
     pub layers: Vec<Layer>,
     pub output: Output,
     pub layout: Layout,
@@ -64,8 +61,6 @@ impl Trained {
         let planes: Vec<Plane> =
             parameters.shapes(|conv| conv.outputs).into_iter().map(Plane::bordered).collect();
         let mut places = Places::default();
-        // Every image is read, or this panics.
-        places::images(&parameters.layers, &planes, &mut Places::default());
         let (routes, input_cotangents) = places::cotangents(&parameters.layers, &planes, &mut places);
         let counter = &mut Counter::new(convolutions, usize::MAX);
         let mut spares: Vec<Plane> = Vec::new();
@@ -96,12 +91,10 @@ impl Trained {
         let layers: Vec<Layer> = layers.collect();
         let kept = |term: &Term| [term.conv.is_some(), term.norm.is_some()];
         let terms = layers.iter().map(|layer| layer.terms.iter().map(kept).collect()).collect();
-        let (inputs, input_dim) = input_ranges(&parameters.inputs);
         Self {
             arch,
             skeleton: parameters.map(|_| (), |_| ()),
-            inputs,
-            input_dim,
+            inputs: Inputs::new(&parameters.inputs),
             output: Output::new(&parameters.output, planes[planes.len() - 1]),
             layout: Layout { images: planes, cotangents: places.planes, terms, spares },
             layers,
@@ -133,20 +126,15 @@ impl Trained {
     /// Makes everything ready that depends on the weights alone; on the way back, of inputs only if that is wanted.
     pub fn prepare(&self, direction: Direction, inputs: bool) {
         let terms = self.layers.iter().flat_map(|layer| &layer.terms);
-        let wanted = terms.filter(|term| inputs || term.from >= self.inputs.len());
+        let wanted = terms.filter(|term| inputs || term.from >= self.inputs.ranges.len());
         prepare(self.arch, wanted.filter_map(|term| term.conv.as_ref()), direction);
     }
 
     /// The inputs of some examples, in the order of planes.
     pub fn enter(&self, rows: &[f32], chunk: &mut Chunk) {
-        for (&[start, len], (images, &plane)) in
-            self.inputs.iter().zip(chunk.images.iter_mut().zip(&self.layout.images))
-        {
-            let rows = Dense { data: rows, stride: self.input_dim, start, len };
-            for example in 0..chunk.count {
-                let (dense, out) = (rows.at(example), images.at_mut(example));
-                self.arch.dispatch(FromChannels { dense, out, plane, add: false });
-            }
+        let Chunk { count, images, .. } = chunk;
+        for (input, &plane) in self.layout.images[..self.inputs.ranges.len()].iter().enumerate() {
+            self.inputs.enter(self.arch, input, rows, (plane, &mut images[input]), 0..*count);
         }
     }
 
@@ -157,12 +145,12 @@ impl Trained {
         for examples in runs(*count, layer.together) {
             for (term, AtTerm { y, sums }) in layer.terms.iter().zip(&mut terms[number]) {
                 let Some(norm) = &term.norm else { continue };
-                let x = &images[term.from];
                 if let Some(conv) = &term.conv {
+                    let (x, y) = (&images[term.from], &mut *y);
                     let (x, y) = (x.images(examples.start), y.images_mut(examples.start));
                     conv.apply(self.arch, x, y, examples.len());
                 }
-                let x = if term.conv.is_some() { &*y } else { x };
+                let x = term.normalised(y, images);
                 for example in examples.clone() {
                     norm.moments(self.arch, x.at(example), sums.at_mut(example));
                 }
@@ -179,8 +167,8 @@ impl Trained {
     pub fn finish(&self, number: usize, chunk: &mut Chunk, gathered: &[Option<Gathered>]) {
         let layer = &self.layers[number];
         let Chunk { count, images, terms, .. } = chunk;
-        let (earlier, later) = images.split_at_mut(self.inputs.len() + number);
-        let (image, plane) = (&mut later[0], self.layout.images[self.inputs.len() + number]);
+        let (earlier, later) = images.split_at_mut(self.inputs.ranges.len() + number);
+        let (image, plane) = (&mut later[0], self.layout.images[self.inputs.ranges.len() + number]);
         // A normalisation that comes last takes the rest of the sum and the ReLU in its pass.
         let last = layer.terms.iter().rposition(|term| term.norm.is_some());
         let beside = match (&layer.terms[..], last) {
@@ -198,8 +186,8 @@ impl Trained {
                 }
                 let x = &earlier[term.from];
                 match (&term.norm, &gathered[at], &term.conv) {
-                    (Some(norm), Some(gathered), conv) => {
-                        let x = if conv.is_some() { &terms[number][at].y } else { x };
+                    (Some(norm), Some(gathered), _) => {
+                        let x = term.normalised(&terms[number][at].y, earlier);
                         let then = if begun { Then::Accumulate } else { Then::Store };
                         for example in examples.clone() {
                             norm.normalise(self.arch, gathered, x.at(example), image.at_mut(example), then);
@@ -224,7 +212,7 @@ impl Trained {
                     continue;
                 };
                 let term = &layer.terms[at];
-                let x = if term.conv.is_some() { &terms[number][at].y } else { &earlier[term.from] };
+                let x = term.normalised(&terms[number][at].y, earlier);
                 let then = match (beside, begun, layer.rectify) {
                     (Some(other), ..) => {
                         Then::AddRectify(earlier[layer.terms[other].from].at(example), plane)
@@ -251,13 +239,13 @@ impl Trained {
         for example in 0..*count {
             let u = of_layer.at_mut(example);
             if layer.rectify && !alone {
-                let output = images[self.inputs.len() + number].at(example);
+                let output = images[self.inputs.ranges.len() + number].at(example);
                 self.arch.dispatch(RectifyVjp { output, u });
             }
             for ((term, at), gathered) in layer.terms.iter().zip(&mut terms[number]).zip(gathered) {
                 if let (Some(norm), Some(gathered)) = (&term.norm, gathered) {
                     let AtTerm { y, sums } = at;
-                    let x = if term.conv.is_some() { &*y } else { &images[term.from] };
+                    let x = term.normalised(y, images);
                     norm.sum(self.arch, gathered, u, x.at(example), alone, sums.at_mut(example));
                 }
             }
@@ -275,15 +263,15 @@ impl Trained {
     /// The way back through a layer's terms, to inputs only if that is wanted.
     pub fn pull(&self, number: usize, chunk: &mut Chunk, gathered: &[Option<Gathered>], wanted: bool) {
         let (arch, layer) = (self.arch, &self.layers[number]);
-        let plane = self.layout.images[self.inputs.len() + number];
+        let plane = self.layout.images[self.inputs.ranges.len() + number];
         let Chunk { count, images, cotangents, terms, spares, .. } = chunk;
         let spare = &mut spares[layer.spare];
         for step in &layer.route.steps {
             let (term, at) = (&layer.terms[step.map], &mut terms[number][step.map]);
-            let wanted = wanted || term.from >= self.inputs.len();
+            let wanted = wanted || term.from >= self.inputs.ranges.len();
             for examples in runs(*count, layer.together) {
                 if let (Some(norm), Some(gathered)) = (&term.norm, &gathered[step.map]) {
-                    let x = if term.conv.is_some() { &at.y } else { &images[term.from] };
+                    let x = term.normalised(&at.y, images);
                     let u = &cotangents[layer.route.at];
                     for example in examples.clone() {
                         let out = spare.at_mut(example);
@@ -314,14 +302,9 @@ impl Trained {
 
     /// The inputs' cotangents, in the order of rows.
     pub fn leave(&self, chunk: &Chunk, rows: &mut [f32]) {
-        for ((&[start, len], &at), &plane) in
-            self.inputs.iter().zip(&self.input_cotangents).zip(&self.layout.images)
-        {
-            let mut rows = DenseMut { data: &mut *rows, stride: self.input_dim, start, len };
-            for example in 0..chunk.count {
-                let (image, dense) = (chunk.cotangents[at].at(example), rows.at(example));
-                self.arch.dispatch(ToChannels { image, plane, dense });
-            }
+        for (input, &at) in self.input_cotangents.iter().enumerate() {
+            let images = (self.layout.images[input], &chunk.cotangents[at]);
+            self.inputs.leave(self.arch, input, images, rows, 0..chunk.count);
         }
     }
 
@@ -369,6 +352,11 @@ impl Trained {
 }
 
 impl Term {
+    /// What its normalisation reads: its convolution's output y, or an earlier image.
+    fn normalised<'a>(&self, y: &'a Stack, images: &'a [Stack]) -> &'a Stack {
+        if self.conv.is_some() { y } else { &images[self.from] }
+    }
+
     fn is_same(&self) -> bool {
         self.conv.is_none() && self.norm.is_none()
     }

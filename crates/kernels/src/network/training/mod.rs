@@ -69,7 +69,7 @@ impl NetworkPass {
     ) -> Self {
         let network = Trained::new(parameters, convolutions, arch);
         network.prepare(Direction::Forward, true);
-        let (from, to) = (network.input_dim, network.output.dim());
+        let (from, to) = (network.inputs.dim, network.output.dim());
         let count = input.len() / from;
         assert_eq!(input.len(), count * from, "{from} numbers for each example");
         assert_eq!(output.len(), count * to, "{to} numbers for each of {count} examples");
@@ -124,7 +124,7 @@ impl NetworkPass {
     /// If the lengths are not those of the examples that were evaluated.
     pub fn pull_back(mut self, cotangent: &[f32], input: Option<&mut [f32]>) -> TrainedNetwork {
         let Self { network, chunks, gathered, .. } = &mut self;
-        let (from, to) = (network.input_dim, network.output.dim());
+        let (from, to) = (network.inputs.dim, network.output.dim());
         let count: usize = chunks.iter().map(|chunk| chunk.count).sum();
         let size = chunks.first().map_or(1, |chunk| chunk.count);
         assert_eq!(cotangent.len(), count * to, "as many examples as were evaluated");
