@@ -72,6 +72,21 @@ pub(crate) fn points(figure: &Figure) -> Table {
     Table { caption: figure.title.clone(), columns: columns(&["Series"], numeric), rows }
 }
 
+/// The points of several figures over one horizontal axis, one row for each point of each series.
+pub(crate) fn stacked(title: &str, figures: &[Figure]) -> Table {
+    let x = figures.first().map_or("x", |figure| &figure.x_label);
+    let row = |figure: &Figure, mut row: Vec<Cell>| {
+        row.insert(0, figure.y_label.clone().into());
+        row
+    };
+    let rows = figures.iter().flat_map(|figure| {
+        let points = figure.series.iter().flat_map(|series| series_rows(series, true));
+        points.map(move |points| row(figure, points))
+    });
+    let columns = columns(&["Chart", "Series"], &[x, "value", "low", "high"]);
+    Table { caption: title.to_owned(), columns, rows: rows.collect() }
+}
+
 fn series_rows(series: &Series, banded: bool) -> impl Iterator<Item = Vec<Cell>> {
     series.points.iter().enumerate().map(move |(i, &(x, y))| {
         let mut row: Vec<Cell> =

@@ -1,7 +1,8 @@
 //! A chart of curves with optional bands: series differ in colour, dash and mark.
 //!
 //! One or two bands of curves are areas. More would mix to one grey, so they are bars at the points, side by side. Points
-//! that are not joined have bars in any case, and lie upon the lines that were fitted to them.
+//! that are not joined have bars in any case, and lie upon the lines that were fitted to them. Charts over one horizontal
+//! axis can stand below each other in one drawing.
 
 use super::canvas::{Anchor, Canvas, Entry, Face, Key, Point, Style, width};
 use super::palette::Colour;
@@ -11,6 +12,8 @@ use crate::figure::{Figure, Kind, Mark, Series};
 use crate::{numbers, table};
 
 const HEIGHT: f64 = 260.0;
+/// Of each of several charts that stand below each other.
+const LOW: f64 = 150.0;
 /// More bands than these are bars.
 const AREAS: usize = 2;
 /// From one bar to the next.
@@ -20,23 +23,36 @@ const APART: f64 = 6.0;
 /// A line of labels of marks.
 const LABELS: f64 = 13.0;
 
+/// One chart.
 pub(crate) fn lines(figure: &Figure) -> Drawing {
-    let left_out = figure.series.iter().flat_map(|s| &s.points).filter(|p| !drawn(figure, **p)).count();
-    let mut caption = figure.caption.clone();
-    if figure.kind == Kind::Lines && bands(figure) > AREAS {
+    drawing(&figure.title, &figure.caption, std::slice::from_ref(figure), table::points(figure))
+}
+
+/// Charts over one horizontal axis, one below the other: their captions are those of the whole.
+pub(crate) fn stacked(title: &str, caption: &str, figures: &[Figure]) -> Drawing {
+    drawing(title, caption, figures, table::stacked(title, figures))
+}
+
+fn drawing(title: &str, caption: &str, figures: &[Figure], table: table::Table) -> Drawing {
+    let left_out = |figure: &Figure| {
+        figure.series.iter().flat_map(|s| &s.points).filter(|p| !drawn(figure, **p)).count()
+    };
+    let mut caption = caption.to_owned();
+    if figures.iter().any(|figure| figure.kind == Kind::Lines && bands(figure) > AREAS) {
         caption.push_str(" Bands of more than two curves are drawn as bars.");
     }
+    let left_out: usize = figures.iter().map(left_out).sum();
     if left_out > 0 {
         caption
             .push_str(&format!(" {left_out} points that this scale cannot show are in the data below only."));
     }
     Drawing {
-        title: figure.title.clone(),
+        title: title.to_owned(),
         caption,
-        description: describe(figure),
-        table: table::points(figure),
-        wide: draw(figure, Layout::Wide),
-        narrow: draw(figure, Layout::Narrow),
+        description: figures.iter().map(describe).collect::<Vec<_>>().join(" "),
+        table,
+        wide: picture(figures, Layout::Wide),
+        narrow: picture(figures, Layout::Narrow),
     }
 }
 
@@ -72,7 +88,30 @@ fn describe(figure: &Figure) -> String {
     says
 }
 
-fn draw(figure: &Figure, layout: Layout) -> Picture {
+fn picture(figures: &[Figure], layout: Layout) -> Picture {
+    let mut canvas = Canvas::default();
+    let along = || figures.iter().flat_map(x_values);
+    let height = if figures.len() == 1 { HEIGHT } else { LOW };
+    let below = |top, figure| draw(&mut canvas, figure, layout, (top, height), &along().collect::<Vec<_>>());
+    let height = figures.iter().fold(0.0, below);
+    Picture { height, canvas }
+}
+
+/// What the horizontal axis has to hold.
+fn x_values(figure: &Figure) -> impl Iterator<Item = f64> {
+    let all = figure.series.iter().chain(&figure.trends).flat_map(|series| &series.points);
+    let shown = all.filter(|point| drawn(figure, **point)).map(|point| point.0);
+    shown.chain(figure.marks.iter().map(|mark| mark.at))
+}
+
+/// Draws a chart of so much height from `start` down, and says where it ends.
+fn draw(
+    canvas: &mut Canvas,
+    figure: &Figure,
+    layout: Layout,
+    (start, height): (f64, f64),
+    along: &[f64],
+) -> f64 {
     let (left, right) = (48.0, layout.width() - 12.0);
     let joined = figure.kind == Kind::Lines;
     let entry = |(i, s): (usize, &Series)| Entry { says: s.name.clone(), key: Key::Curve(i, joined) };
@@ -80,24 +119,22 @@ fn draw(figure: &Figure, layout: Layout) -> Picture {
     // Trends have the numbers after the series.
     let trends = || (figure.series.len()..).zip(&figure.trends);
     entries.extend(trends().map(|(i, s)| Entry { says: s.name.clone(), key: Key::Trend(i) }));
-    let mut canvas = Canvas::default();
-    let legend_height = canvas.legend(&entries, 24.0, (2.0, 0.0), layout.width());
+    let start = start + canvas.legend(&entries, 24.0, (2.0, start), layout.width());
 
     let all = || figure.series.iter().chain(&figure.trends);
     let points = || all().flat_map(|s| &s.points).filter(|p| drawn(figure, **p));
     let bands = || all().filter_map(|s| s.band.as_ref()).flatten();
-    let x_values = points().map(|p| p.0).chain(figure.marks.iter().map(|mark| mark.at));
-    let x = Axis::new(figure.x_scale, x_values, left + 6.0, right - 6.0);
+    let x = Axis::new(figure.x_scale, along.iter().copied(), left + 6.0, right - 6.0);
     let labels = labels(&figure.marks, &x, (left, right));
     let rows = labels.iter().map(|label| label.row + 1).max().unwrap_or(0);
 
-    let top = legend_height + 34.0 + LABELS * rows as f64;
-    let bottom = top + HEIGHT;
+    let top = start + 34.0 + LABELS * rows as f64;
+    let bottom = top + height;
     let y_values = points().map(|p| p.1).chain(bands().flat_map(|b| [b.0, b.1]));
     let y_values = y_values.chain(figure.from_zero.then_some(0.0));
     let y = Axis::new(figure.y_scale, y_values, bottom, top).over_whole_steps();
-    canvas.text_within(Face::TICK, (2.0, legend_height + 18.0), &figure.y_label, layout.width());
-    axes(&mut canvas, &x, &y, (left, right), (top, bottom));
+    canvas.text_within(Face::TICK, (2.0, start + 18.0), &figure.y_label, layout.width());
+    axes(canvas, &x, &y, (left, right), (top, bottom));
     canvas.anchored_within(Face::TICK, Anchor::End, (right, bottom + 38.0), &figure.x_label, right - left);
     for label in &labels {
         let above = top - 5.0 - LABELS * label.row as f64;
@@ -105,7 +142,7 @@ fn draw(figure: &Figure, layout: Layout) -> Picture {
         canvas.anchored(Face::TICK, label.anchor, (label.at, above), label.says);
     }
     for (i, trend) in trends() {
-        area(&mut canvas, i, trend, &x, &y);
+        area(canvas, i, trend, &x, &y);
         for run in runs(trend.points.iter().map(|&(a, b)| Some((x.place(a)?, y.place(b)?)))) {
             canvas.polyline(Style::curve(i), run);
         }
@@ -114,18 +151,18 @@ fn draw(figure: &Figure, layout: Layout) -> Picture {
         figure.series.iter().enumerate().filter(|(_, series)| series.band.is_some()).collect();
     for (place, (i, series)) in banded.iter().enumerate() {
         if figure.kind == Kind::Points {
-            bars(&mut canvas, *i, series, 0.0, 0.0, &x, &y);
+            bars(canvas, *i, series, 0.0, 0.0, &x, &y);
         } else if banded.len() <= AREAS {
-            area(&mut canvas, *i, series, &x, &y);
+            area(canvas, *i, series, &x, &y);
         } else {
             let aside = BAR * (place as f64 - (banded.len() - 1) as f64 / 2.0);
-            bars(&mut canvas, *i, series, aside, BAR * (banded.len() + 1) as f64, &x, &y);
+            bars(canvas, *i, series, aside, BAR * (banded.len() + 1) as f64, &x, &y);
         }
     }
     for (i, series) in figure.series.iter().enumerate() {
-        curve(&mut canvas, i, series, figure.kind, &x, &y);
+        curve(canvas, i, series, figure.kind, &x, &y);
     }
-    Picture { height: bottom + 46.0, canvas }
+    bottom + 46.0
 }
 
 /// The label of a mark, above the chart; those that would overlap stand in rows of their own.

@@ -25,7 +25,7 @@ mod scale;
 pub(crate) use accuracy::accuracy;
 pub(crate) use attribution::attribution;
 pub(crate) use cascade::cascade;
-pub(crate) use lines::lines;
+pub(crate) use lines::{lines, stacked};
 pub(crate) use name::{names, slug};
 pub(crate) use pdf::pdf;
 

@@ -371,3 +371,49 @@ fn nothing_is_shown_without_diagnoses() {
         assert!(drawn(&report).is_empty());
     }
 }
+
+/// One training run after so many epochs, whose residual and gap grow.
+fn course(epochs: std::ops::RangeInclusive<u64>) -> Report {
+    let (mut models, mut diagnoses) = (Vec::new(), Vec::new());
+    for epoch in epochs {
+        let one = Trained { name: "deq", seed: 1, epoch };
+        let broken = 4 * epoch as usize;
+        models.push(one.evaluated("through-solver", &[("final", 0), ("early(1)", broken)]));
+        diagnoses.push(diagnosis_of(vec![one.diagnosed([0.1 * epoch as f64, 0.05, 0.001 * epoch as f64])]));
+    }
+    page(models, diagnoses)
+}
+
+#[test]
+fn a_run_of_three_epochs_is_followed_and_one_of_two_is_not() {
+    let followed = |report: &Report| -> Vec<SvgFile> {
+        svg_files(report).into_iter().filter(|file| file.name.contains("over-its-epochs")).collect()
+    };
+    assert!(followed(&course(1..=2)).is_empty());
+    let report = course(1..=3);
+    let [file] = &followed(&report)[..] else { panic!("one run, one drawing") };
+    let document = Document::parse(&file.contents).unwrap();
+    let says: Vec<&str> =
+        document.descendants().filter(|node| node.is_text()).filter_map(|node| node.text()).collect();
+    let panels = [
+        "accuracy behind final, %",
+        "gap, points",
+        "relative residual of the state that is read",
+        "spectral radius of the Jacobian",
+    ];
+    for panel in panels {
+        assert!(says.contains(&panel), "{panel}: {says:?}");
+    }
+    assert_eq!(says.iter().filter(|says| **says == "epochs").count(), panels.len());
+    // What is drawn, as numbers: 12 images of 400 after three epochs, and z_3 behind `final`.
+    let markdown = render(Format::Markdown, &report).unwrap();
+    for row in [
+        "| gap, points | early(1) | 3 | 3 |",
+        "| relative residual of the state that is read | final | 3 | 0.003 | – | – |",
+        "| relative residual of the state that is read | early(1) | 2 | 0.2 | – | – |",
+        "| spectral radius of the Jacobian | spectral radius | 1 | 0.8 | – | – |",
+        "| accuracy behind final, % | clean | 1 | 75 |",
+    ] {
+        assert!(markdown.contains(row), "{row}: {markdown}");
+    }
+}

@@ -4,6 +4,7 @@
 //! A point is an evaluated readout with a control whose model file was diagnosed too.
 
 mod csv;
+mod epochs;
 mod figures;
 mod page;
 mod points;

@@ -1,5 +1,6 @@
 //! Gaps against residuals and cosines in a report: the sentences, the figures, and every point folded.
 
+use super::epochs;
 use super::figures::figures;
 use super::tables::table;
 use super::{ABOUT, Dose, Dosed, dose_csv};
@@ -8,6 +9,7 @@ use crate::layout::latex::{self, Tables};
 use crate::layout::markdown::{self, folded, text};
 use crate::sections::Section;
 use crate::svg::{self, Drawing};
+use crate::table::Table;
 use crate::{Report, ReportError};
 use maud::{Markup, html};
 use std::fmt::Write;
@@ -24,6 +26,7 @@ impl Section for GapAgainstResidual {
                 @for group in &found.groups {
                     ul { @for dose in Dose::ALL { li { (group.setting) ". " (group.sentence(dose)) } } }
                     @for figure in figures(group) { (drawing(&svg::lines(&figure), page)) }
+                    @for course in epochs::drawings(group) { (drawing(&course, page)) }
                     details.more {
                         summary { "Every point, " (group.rung.name()) }
                         (table_of(&table(group), &page.next()))
@@ -43,6 +46,11 @@ impl Section for GapAgainstResidual {
                 let _ = writeln!(out, "- {}. {}", text(&group.setting), text(&group.sentence(dose)));
             }
             figures(group).iter().for_each(|figure| markdown::figure(out, "###", figure));
+            for course in epochs::drawings(group) {
+                let _ = write!(out, "\n### {}\n\n{}\n", text(&course.title), text(&course.caption));
+                let points = Table { caption: String::new(), ..course.table };
+                folded(out, "Points", |out| markdown::table(out, &points));
+            }
             let summary = format!("Every point, {}", group.rung.name());
             folded(out, &summary, |out| markdown::table(out, &table(group)));
         }
@@ -79,7 +87,11 @@ impl Section for GapAgainstResidual {
     fn drawings(&self, report: &Report) -> Vec<Drawing> {
         let found = of(report);
         let groups = found.iter().flat_map(|found| &found.groups);
-        groups.flat_map(figures).map(|figure| svg::lines(&figure)).collect()
+        let drawings = groups.flat_map(|group| {
+            let relations = figures(group).into_iter().map(|figure| svg::lines(&figure));
+            relations.chain(epochs::drawings(group)).collect::<Vec<_>>()
+        });
+        drawings.collect()
     }
 
     fn sheets(&self, report: &Report) -> Result<Vec<(String, String)>, ReportError> {
