@@ -36,26 +36,32 @@ pub fn run() -> Result<(), Error> {
         Err(error) => return usage(&error),
     };
     let setup = Setup::new(&cli.global)?;
-    match &cli.command {
-        Command::Demo(flags) => demo::run(flags, &setup),
-        Command::Train(flags) => train::run(flags, &setup),
-        Command::Evaluate(flags) => evaluate::run(flags, &setup),
+    // On a thread of the pool: whatever works in parallel from outside of it wakes one of its threads and sleeps meanwhile,
+    // a hundred thousand times in an attack by small steps.
+    rayon::scope(|_| command(&cli.command, &setup))
+}
+
+fn command(command: &Command, setup: &Setup) -> Result<(), Error> {
+    match command {
+        Command::Demo(flags) => demo::run(flags, setup),
+        Command::Train(flags) => train::run(flags, setup),
+        Command::Evaluate(flags) => evaluate::run(flags, setup),
         // Its arguments were completed to those of the evaluation.
         Command::Merge(flags) => {
             Err(Error::Internal(format!("{} was not completed", flags.folder.display())))
         }
-        Command::Certify(flags) => certify::run(flags, &setup),
-        Command::Diagnose(flags) => diagnose::run(flags, &setup),
-        Command::Trace(flags) => trace::run(flags, &setup),
-        Command::Import(flags) => import::run(flags, &setup),
-        Command::Export(flags) => export::run(flags, &setup),
-        Command::Info(flags) => info::run(flags, &setup),
+        Command::Certify(flags) => certify::run(flags, setup),
+        Command::Diagnose(flags) => diagnose::run(flags, setup),
+        Command::Trace(flags) => trace::run(flags, setup),
+        Command::Import(flags) => import::run(flags, setup),
+        Command::Export(flags) => export::run(flags, setup),
+        Command::Info(flags) => info::run(flags, setup),
         Command::Report(flags) => report::run(flags),
-        Command::Verify(flags) => verify::run(flags, &setup),
+        Command::Verify(flags) => verify::run(flags, setup),
         Command::Leaderboard(flags) => leaderboard::run(flags),
-        Command::Bench(flags) => bench::run(flags, &setup),
-        Command::Calibrate(flags) => calibrate::run(flags, &setup),
-        Command::BenchWorker(flags) => crate::bench::worker::run(flags, &setup),
+        Command::Bench(flags) => bench::run(flags, setup),
+        Command::Calibrate(flags) => calibrate::run(flags, setup),
+        Command::BenchWorker(flags) => crate::bench::worker::run(flags, setup),
     }
 }
 

@@ -22,6 +22,9 @@ const DEVICES: &[(&str, Open)] = &[
 
 const CPU: &str = "cpu";
 
+/// Bytes of a thread's stack: those of a process on Linux.
+const STACK: usize = 8 << 20;
+
 /// Devices that a build may have, each by the cargo feature of its name.
 const FEATURES: [&str; 3] = ["cuda", "vulkan", "wgpu"];
 
@@ -84,13 +87,16 @@ impl Setup {
     pub fn new(global: &Global) -> Result<Self, Error> {
         log::start(global.verbose as i8 - if global.quiet { 100 } else { 0 });
         let device = device(&global.device)?;
-        if let Some(threads) = global.threads {
-            if threads == 0 {
-                return Err(input("--threads 0: give at least 1, or leave it out for one per core"));
-            }
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-            pool.map_err(|error| input(format!("--threads {threads}: {error}; give a smaller number")))?;
+        if global.threads == Some(0) {
+            return Err(input("--threads 0: give at least 1, or leave it out for one per core"));
         }
+        // 0 is one thread per core. Commands run on these threads, with the stack that a process begins with.
+        let threads = global.threads.unwrap_or(0);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK).build_global();
+        pool.map_err(|error| match global.threads {
+            Some(threads) => input(format!("--threads {threads}: {error}; give a smaller number")),
+            None => Error::Internal(format!("no threads: {error}; --threads 1 asks for one")),
+        })?;
         Ok(Self {
             device,
             device_name: global.device.clone(),

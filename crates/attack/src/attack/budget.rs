@@ -9,6 +9,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use pulp::{Arch, Simd, WithSimd};
 use thiserror::Error;
 
 use super::l1;
@@ -166,23 +167,21 @@ impl Budget {
     /// Moves the pixels of one example to the nearest image in the ball, in place, as [`Self::project`] does for a batch.
     pub fn project_example(&self, original: &[f32], pixels: &mut [f32]) {
         match self.norm {
-            Norm::Linf => {
-                for (pixel, &x) in pixels.iter_mut().zip(original) {
-                    let centre = f64::from(x);
-                    let wanted = f64::from(finite_or(*pixel, x));
-                    let (low, high) = ((centre - self.eps).max(0.0), (centre + self.eps).min(1.0));
-                    *pixel = round_towards(x, wanted.max(low).min(high));
-                }
-            }
+            Norm::Linf => Arch::new().dispatch(Pixels(original, pixels, |x, pixel| {
+                let centre = f64::from(x);
+                let wanted = f64::from(finite_or(pixel, x));
+                let (low, high) = ((centre - self.eps).max(0.0), (centre + self.eps).min(1.0));
+                round_towards(x, wanted.max(low).min(high))
+            })),
             Norm::L2 => {
                 let length = self.norm.distance(original, pixels);
                 // One part in 10¹² of safety covers the rounding of the float64 sums.
                 let scale = if length > self.eps { self.eps / length * (1.0 - 1e-12) } else { 1.0 };
-                for (pixel, &x) in pixels.iter_mut().zip(original) {
+                Arch::new().dispatch(Pixels(original, pixels, |x, pixel| {
                     let centre = f64::from(x);
-                    let change = f64::from(finite_or(*pixel, x)) - centre;
-                    *pixel = round_towards(x, (centre + scale * change).clamp(0.0, 1.0));
-                }
+                    let change = f64::from(finite_or(pixel, x)) - centre;
+                    round_towards(x, (centre + scale * change).clamp(0.0, 1.0))
+                }));
             }
             Norm::L1 => {
                 let centre: Vec<f64> = original.iter().map(|&x| f64::from(x)).collect();
@@ -306,12 +305,30 @@ impl fmt::Display for Budget {
     }
 }
 
+/// Changes every pixel by itself, given the original's: a loop that is compiled for each instruction set. The results are
+/// those of any other, since no sum depends on the width of a register.
+struct Pixels<'a, F>(&'a [f32], &'a mut [f32], F);
+
+impl<F: Fn(f32, f32) -> f32> WithSimd for Pixels<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self(original, pixels, change) = self;
+        for (pixel, &x) in pixels.iter_mut().zip(original) {
+            *pixel = change(x, *pixel);
+        }
+    }
+}
+
 /// `value`, or `otherwise` where it is not a number, or the largest finite number where it is infinite.
+#[inline(always)]
 pub(super) fn finite_or(value: f32, otherwise: f32) -> f32 {
     if value.is_nan() { otherwise } else { value.clamp(-f32::MAX, f32::MAX) }
 }
 
 /// `value` as float32, never further from `centre` than `value` is.
+#[inline(always)]
 fn round_towards(centre: f32, value: f64) -> f32 {
     let rounded = value as f32;
     let centre_distance = |point: f64| (point - f64::from(centre)).abs();
@@ -350,6 +367,7 @@ mod tests {
 
     use super::*;
     use crate::attack::Noise;
+    use crate::random::ExampleRng;
 
     fn images(values: &[f32]) -> Images {
         from_vec(values.to_vec(), [1, 1, 1, values.len()], &Device::default())
@@ -424,6 +442,33 @@ mod tests {
         for norm in [Norm::L2, Norm::L1] {
             let projected = Budget::new(norm, 0.125).unwrap().project(&x, &p);
             assert!(to_vec(projected).iter().all(|pixel| pixel.is_finite()), "{norm}");
+        }
+    }
+
+    /// The loops compiled for an instruction set give the bits of those that are not.
+    #[test]
+    fn every_instruction_set_projects_to_the_same_bits() {
+        let mut rng = ExampleRng::new(1, "projection", 0, 0);
+        let mut original: Vec<f32> = (0..1001).map(|_| rng.unit() as f32).collect();
+        original[..2].copy_from_slice(&[0.0, 1.0]);
+        let mut strayed: Vec<f32> = original.iter().map(|x| x + 0.2 * rng.normal() as f32).collect();
+        strayed[2..6].copy_from_slice(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0]);
+        for norm in [Norm::Linf, Norm::L2] {
+            let budget = Budget::new(norm, 0.1).unwrap();
+            let mut together = strayed.clone();
+            budget.project_example(&original, &mut together);
+            let mut alone = strayed.clone();
+            let length = norm.distance(&original, &alone);
+            for (pixel, &x) in alone.iter_mut().zip(&original) {
+                let (centre, wanted) = (f64::from(x), f64::from(finite_or(*pixel, x)));
+                let inside = match norm {
+                    Norm::Linf => wanted.max((centre - 0.1).max(0.0)).min((centre + 0.1).min(1.0)),
+                    _ => (centre + 0.1 / length * (1.0 - 1e-12) * (wanted - centre)).clamp(0.0, 1.0),
+                };
+                *pixel = round_towards(x, inside);
+            }
+            let bits = |pixels: &[f32]| pixels.iter().map(|pixel| pixel.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&together), bits(&alone), "{norm}");
         }
     }
 

@@ -9,6 +9,8 @@
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 
+use rayon::prelude::*;
+
 use super::classes::rivals;
 use super::progress::{Progress, Step};
 use super::{Attempt, Budget, Examples, Queries, Question, ValueAndGradient, WhiteBox};
@@ -99,6 +101,53 @@ pub struct Search<'a> {
     highest: Vec<f32>,
     /// The classes beside the label, where the unperturbed images were looked at.
     rivals: Vec<Vec<usize>>,
+}
+
+/// The unperturbed images under attack and the ball around each: what an example's work needs while the victim waits.
+#[derive(Clone, Copy)]
+pub struct Region<'a> {
+    clean: &'a [f32],
+    /// `[C, H, W]`.
+    shape: [usize; 3],
+    budget: &'a Budget,
+}
+
+impl<'a> Region<'a> {
+    /// `[C, H, W]`.
+    pub fn image_shape(self) -> [usize; 3] {
+        self.shape
+    }
+
+    /// The ball to search in.
+    pub fn budget(self) -> &'a Budget {
+        self.budget
+    }
+
+    /// The unperturbed image in this row, its pixels in row-major order.
+    pub fn clean(self, row: usize) -> &'a [f32] {
+        let size: usize = self.shape.into_iter().product();
+        &self.clean[row * size..][..size]
+    }
+
+    /// Moves an image of the example in this row to the nearest one within the budget and \[0, 1\].
+    pub fn project(self, row: usize, pixels: &mut [f32]) {
+        self.budget.project_example(self.clean(row), pixels);
+    }
+}
+
+/// What every example does by itself between two questions to the victim, on all threads: its state, and what is there for
+/// it, such as the victim's answer. Examples are independent, so that the order of work does not matter.
+pub fn each_example<S: Send, A: Send, R: Send>(
+    states: &mut [S],
+    given: Vec<A>,
+    work: impl Fn(&mut S, A) -> R + Sync,
+) -> Vec<R> {
+    assert_eq!(states.len(), given.len(), "one of each for every example");
+    // A single example is not worth waking a thread for.
+    if states.len() < 2 {
+        return states.iter_mut().zip(given).map(|(state, given)| work(state, given)).collect();
+    }
+    states.par_iter_mut().zip(given).map(|(state, given)| work(state, given)).collect()
 }
 
 /// Runs all searches of a schedule. A search that breaks is the last.
@@ -216,9 +265,14 @@ impl<'a> Search<'a> {
         self.rows.clone()
     }
 
+    /// The unperturbed images and the ball around each.
+    pub fn region(&self) -> Region<'_> {
+        Region { clean: &self.clean, shape: self.image_shape(), budget: self.budget }
+    }
+
     /// The unperturbed image in this row, its pixels in row-major order.
     pub fn clean(&self, row: usize) -> &[f32] {
-        &self.clean[row * self.size()..][..self.size()]
+        self.region().clean(row)
     }
 
     /// The true class of the example in this row.
@@ -282,7 +336,7 @@ impl<'a> Search<'a> {
 
     /// Moves an image of the example in this row to the nearest one within the budget and \[0, 1\].
     pub fn project(&self, row: usize, pixels: &mut [f32]) {
-        self.budget.project_example(self.clean(row), pixels);
+        self.region().project(row, pixels);
     }
 
     /// Asks about images, given with the rows of their examples, for the objective's value and gradient. The objective
@@ -376,6 +430,25 @@ impl<'a> Search<'a> {
         if loss >= self.highest[row] {
             self.highest[row] = loss;
             self.keep(row, image, fooled);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_example_meets_what_is_its_own() {
+        for count in [0, 1, 2, 257] {
+            let mut states: Vec<usize> = (0..count).collect();
+            let given: Vec<usize> = (0..count).map(|k| 10 * k).collect();
+            let sums = each_example(&mut states, given, |state, given| {
+                *state += 1;
+                *state + given
+            });
+            assert_eq!(states, (1..=count).collect::<Vec<_>>());
+            assert_eq!(sums, (0..count).map(|k| 11 * k + 1).collect::<Vec<_>>());
         }
     }
 }

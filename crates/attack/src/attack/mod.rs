@@ -30,7 +30,7 @@ use std::ops::ControlFlow;
 pub use apgd::{Apgd, ApgdConfig, ApgdError, ApgdLoss, checkpoints};
 pub use budget::{Budget, BudgetError, Norm};
 pub use classes::TooFewClasses;
-pub use driver::{Answer, Schedule, Search};
+pub use driver::{Answer, Region, Schedule, Search, each_example};
 pub use expectation::Expectation;
 pub use fab::{Fab, FabConfig, FabError, Nearest};
 pub use names::{AttackFamily, AttackNameError, Counts, ParsedName, parse, set};

@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 use thiserror::Error;
 
 use super::budget::{Budget, Norm};
-use super::driver::{Answer, Schedule, Search, drive};
+use super::driver::{Answer, Schedule, Search, drive, each_example};
 use super::names::{AttackFamily, Counts, boxed};
 use super::{Attack, Attempt, Examples, Uninterrupted, WarmStart, WhiteBox, insist};
 use crate::batch::{Images, to_vec};
@@ -187,12 +187,13 @@ impl Pgd {
                     warm_start.select(&stays);
                 }
             }
-            for ((row, image), answer) in points.iter_mut().zip(answers) {
+            let region = search.region();
+            each_example(&mut points, answers, |(row, image), answer| {
                 let mut ahead = answer.gradient;
-                search.budget().ascent_example(&mut ahead, step_size);
+                region.budget().ascent_example(&mut ahead, step_size);
                 image.iter_mut().zip(ahead).for_each(|(pixel, step)| *pixel += step);
-                search.project(*row, image);
-            }
+                region.project(*row, image);
+            });
         }
         for (row, image) in points {
             search.keep_unseen(row, &image);

@@ -19,7 +19,7 @@ pub use schedule::checkpoints;
 
 use self::schedule::{Phase, phases};
 use self::state::State;
-use super::driver::{Answer, Schedule, Search};
+use super::driver::{Answer, Schedule, Search, each_example};
 use super::names::{AttackFamily, Counts, boxed};
 use super::{Attack, Budget, Norm, Queries};
 use crate::loss::{CrossEntropy, Dlr, Objective, TargetedDlr};
@@ -177,17 +177,17 @@ impl Apgd {
             }
             search.step(states.len())?;
             if iteration > 0 {
-                for state in &mut states {
-                    state.step(search.clean(state.row), budget);
-                }
+                let (region, nothing) = (search.region(), vec![(); states.len()]);
+                each_example(&mut states, nothing, |state, ()| state.step(region.clean(state.row), budget));
             }
             let answers = self.look(search, &states, iteration < *iterations);
-            for (state, seen) in states.iter_mut().zip(answers) {
+            let fooled = each_example(&mut states, answers, |state, seen| {
                 let fooled = seen.fooled;
                 state.see(seen);
-                if fooled && keep_first {
-                    search.keep(state.row, state.current(), true);
-                }
+                fooled
+            });
+            for (state, _) in states.iter().zip(fooled).filter(|(_, fooled)| *fooled && keep_first) {
+                search.keep(state.row, state.current(), true);
             }
             if keep_first {
                 states.retain(|state| search.stands(state.row));

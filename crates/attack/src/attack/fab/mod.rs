@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 use thiserror::Error;
 
 use self::state::{Plane, State};
-use super::driver::{Schedule, Search, drive};
+use super::driver::{Schedule, Search, drive, each_example};
 use super::names::{AttackFamily, Counts, boxed};
 use super::{Attack, Budget, Examples, Norm, Queries, Uninterrupted, WhiteBox, insist};
 use crate::batch::Images;
@@ -182,11 +182,12 @@ impl Fab {
             }
             search.step(states.len())?;
             let planes = self.planes(search, &states, norm);
-            for (state, plane) in states.iter_mut().zip(planes) {
+            let region = search.region();
+            each_example(&mut states, planes, |state, plane| {
                 if let Some((_, plane)) = plane {
-                    state.step(search.clean(state.row), &plane, norm, &self.config);
+                    state.step(region.clean(state.row), &plane, norm, &self.config);
                 }
-            }
+            });
             let fooled = search.fooled(&points(&states));
             for (state, _) in states.iter_mut().zip(fooled).filter(|(_, fooled)| *fooled) {
                 state.fooled(search.clean(state.row), norm, &self.config);
@@ -217,13 +218,13 @@ impl Fab {
             let objective =
                 TargetMargin { labels: labels.clone(), targets: states.iter().map(aim).collect() };
             let answers = search.gradients(&points(states), &objective);
-            for (nearest, answer) in nearest.iter_mut().zip(answers) {
+            each_example(&mut nearest, answers, |nearest, answer| {
                 let plane = Plane::new(answer.value, &answer.gradient);
                 let distance = plane.distance(norm);
                 if nearest.as_ref().is_none_or(|(least, _)| distance < *least) {
                     *nearest = Some((distance, plane));
                 }
-            }
+            });
         }
         nearest
     }

@@ -16,7 +16,7 @@ use thiserror::Error;
 
 pub use schedule::square_share;
 
-use super::driver::{Schedule, Search};
+use super::driver::{Region, Schedule, Search, each_example};
 use super::names::{AttackFamily, Counts, boxed};
 use super::{Attack, Norm, Queries};
 use crate::loss::Margin;
@@ -132,9 +132,9 @@ impl Square {
     }
 
     /// The next image to ask about: the start, and then the best image with a square changed.
-    fn propose(&self, search: &Search<'_>, question: usize, state: &mut State) -> Vec<f32> {
-        let budget = search.budget();
-        let scene = Scene { clean: search.clean(state.row), shape: search.image_shape(), eps: budget.eps() };
+    fn propose(&self, region: Region<'_>, question: usize, state: &mut State) -> Vec<f32> {
+        let budget = region.budget();
+        let scene = Scene { clean: region.clean(state.row), shape: region.image_shape(), eps: budget.eps() };
         let rng = &mut state.rng;
         let [_, height, width] = scene.shape;
         let side = |least| {
@@ -152,7 +152,7 @@ impl Square {
                 l2::shift(&scene, &state.best, odd, rng)
             }
         };
-        search.project(state.row, &mut image);
+        region.project(state.row, &mut image);
         image
     }
 }
@@ -192,8 +192,9 @@ impl Attack for Square {
                 break;
             }
             search.step(states.len())?;
-            let proposals: Vec<Vec<f32>> =
-                states.iter_mut().map(|state| self.propose(search, question, state)).collect();
+            let (region, nothing) = (search.region(), vec![(); states.len()]);
+            let proposals =
+                each_example(&mut states, nothing, |state, ()| self.propose(region, question, state));
             let points: Vec<(usize, &[f32])> =
                 states.iter().zip(&proposals).map(|(state, image)| (state.row, image.as_slice())).collect();
             let labels = states.iter().map(|state| search.label(state.row)).collect();
