@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
+use equipoise_arrays::can_inflate_to;
 use flate2::read::MultiGzDecoder;
 
-use crate::limit::can_inflate_to;
 use crate::{DatasetError, Limit};
 
 const ADVICE: &str = "get the file again";

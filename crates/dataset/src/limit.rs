@@ -7,8 +7,6 @@ use crate::DatasetError;
 
 /// What an image costs beside its pixels: its label, in the widths through which it passes.
 const LABEL: u64 = 32;
-/// What a byte of deflate can become at most.
-const MAX_INFLATION: u64 = 1032;
 
 /// The most bytes that decoded images and their labels may take. Written `32GiB`, `500MiB` or a number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,11 +35,6 @@ impl Limit {
             "raise it with --max-input, or look at fewer images",
         ))
     }
-}
-
-/// Whether so many bytes of deflate can hold so much.
-pub(crate) fn can_inflate_to(compressed: u64, bytes: u64) -> bool {
-    bytes <= compressed.saturating_mul(MAX_INFLATION)
 }
 
 const UNITS: [(&str, u64); 8] = [

@@ -14,12 +14,12 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use equipoise_arrays::can_inflate_to;
+use equipoise_arrays::npy::{Array, Header, misfit};
 use zip::read::{ZipFile, ZipFileSeek};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
-use crate::limit::can_inflate_to;
-use crate::npy::{Array, Header, misfit};
 use crate::{Dataset, DatasetError, Layout, Limit, Pixels, Reading, Split};
 
 /// More classes than this are damage, and every class costs a name.

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use crate::npy::Array;
+use equipoise_arrays::npy::Array;
 
 /// More instructions than this are damage: CIFAR-100's 50,000 rows take some 200,000.
 const MAX_INSTRUCTIONS: usize = 1 << 22;

@@ -6,8 +6,10 @@
 
 use std::path::Path;
 
+use equipoise_arrays::mat;
+
 use crate::known::{Known, check_folder};
-use crate::{Dataset, DatasetError, Limit, Split, mat, parquet_images, shards};
+use crate::{Dataset, DatasetError, Limit, Split, parquet_images, shards};
 
 const SVHN: Known = Known {
     name: "SVHN",
@@ -50,13 +52,20 @@ fn read(path: &Path, split: Split, limit: Limit) -> Result<Dataset, DatasetError
     let wrong = |problem: String| {
         DatasetError::format(path.display(), problem, "get the cropped digits (format 2) again")
     };
-    let [images, labels] = mat::read(path, ["X", "y"], limit).map_err(|error| match error {
-        mat::Error::Io(error) => DatasetError::read(path, error),
-        mat::Error::Format(problem) => wrong(problem),
-        mat::Error::TooLarge(error) => error,
-    })?;
-    let (images, labels) =
-        images.zip(labels).ok_or_else(|| wrong("it does not hold numeric arrays X and y".into()))?;
+    let may = |matrix: &mat::Shape| {
+        let images = matrix.shape.last().copied().unwrap_or(0);
+        limit.check(path.display(), images, matrix.bytes / images.max(1))
+    };
+    let mut arrays =
+        mat::read(path, |name| ["X", "y"].contains(&name), may).map_err(|error| match error {
+            mat::Error::Io(error) => DatasetError::read(path, error),
+            mat::Error::Format(problem) => wrong(problem),
+            mat::Error::Refused(error) => error,
+        })?;
+    let (images, labels) = arrays
+        .remove("X")
+        .zip(arrays.remove("y"))
+        .ok_or_else(|| wrong("it does not hold numeric arrays X and y".into()))?;
     // MATLAB drops a last axis of length 1.
     let count = match images.shape.as_slice() {
         [32, 32, 3] => 1,

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use equipoise_arrays::npy;
 use equipoise_files::write_atomically_with;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-use crate::{DatasetError, npy};
+use crate::DatasetError;
 
 /// An array to save: a shape and as many values, the last axis fastest (C order).
 #[derive(Clone, Debug, PartialEq)]

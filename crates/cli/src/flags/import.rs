@@ -17,7 +17,7 @@ use clap::Args;
                   normalize.mean and normalize.std in the checkpoint are used without being asked for."
 )]
 pub struct Import {
-    /// The checkpoint: .pth, .pth.tar, .ckpt (zip, tar or legacy pickle) or .safetensors
+    /// The checkpoint: .pth, .pth.tar, .ckpt (zip, tar or legacy pickle), .safetensors, .npz or .mat
     #[arg(long, value_name = "FILE")]
     pub from: PathBuf,
     /// mdeq, monotone, monotone-conv, resnet18 or wrn-34-10 [default: what --config says]

@@ -2,10 +2,10 @@
 
 use std::io::Cursor;
 
+use equipoise_arrays::can_inflate_to;
 use png::{ColorType, Transformations};
 
 use super::{Image, Undecoded, check_size, complete};
-use crate::limit::can_inflate_to;
 
 pub(super) fn decode(bytes: &[u8], expected: Option<[usize; 2]>) -> Result<Image, Undecoded> {
     let mut decoder = png::Decoder::new(Cursor::new(bytes));

@@ -69,17 +69,29 @@ impl ArchitectureConfig for MonotoneConfig {
     }
 }
 
+/// Names in equations, as people save arrays from MATLAB and NumPy, and here.
+const LETTERS: [[&str; 2]; 6] = [
+    ["U", "injection.weight"],
+    ["u", "injection.bias"],
+    ["A", "fullstage.a"],
+    ["B", "fullstage.b"],
+    ["C", "classifier.weight"],
+    ["c", "classifier.bias"],
+];
+
 /// Whether the authors' code saves a tensor for the second time: their model holds its linear part itself, and so does the
 /// solver in it, from which it is read.
 pub(super) fn is_double(tensor: &str) -> bool {
     tensor.starts_with("linear_module.")
 }
 
-/// The name here of a tensor of the authors' code, fully connected or convolutional.
+/// The name here of a tensor of the authors' code, fully connected or convolutional, or of one that has the letter of an
+/// equation.
 pub(super) fn own_name(tensor: &str) -> Option<String> {
     let named = |[theirs, own]: &[&str; 2]| {
         let before = tensor.strip_suffix(theirs)?;
         (before.is_empty() || before.ends_with('.')).then(|| format!("{before}{own}"))
     };
-    NAMES.iter().find_map(named)
+    let letter = LETTERS.iter().find(|[letter, _]| *letter == tensor).map(|[_, own]| (*own).to_owned());
+    letter.or_else(|| NAMES.iter().find_map(named))
 }

@@ -12,7 +12,7 @@ use crate::victim::DeploymentError;
 pub enum ImportError {
     /// The checkpoint cannot be read.
     #[error(
-        "{path}: no readable checkpoint ({problem}); give a .pth file as torch.save writes it, or .safetensors"
+        "{path}: no readable checkpoint ({problem}); give a .pth file as torch.save writes it, .safetensors, .npz or .mat"
     )]
     Checkpoint {
         /// The file.

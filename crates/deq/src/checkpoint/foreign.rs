@@ -15,6 +15,8 @@ pub enum Kind {
     Npz,
     /// One NumPy array.
     Npy,
+    /// Arrays as MATLAB saves them.
+    Mat,
     /// HDF5: Keras, and older MATLAB exports.
     Hdf5,
     /// A zip of something else.
@@ -57,6 +59,9 @@ impl Kind {
             [b'P', b'K', ..] => Self::Zip,
             [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Self::Npy,
             [0x89, b'H', b'D', b'F', ..] => Self::Hdf5,
+            // 116 bytes of text, then a version and the order of the bytes. HDF5 with this text in front is from MATLAB, too.
+            _ if head.starts_with(b"MATLAB") => Self::Mat,
+            _ if matches!(head.get(124..128), Some([0, 1, b'I', b'M'] | [1, 0, b'M', b'I'])) => Self::Mat,
             // A pickle of protocol 2 or later; a tar archive says so at byte 257.
             [0x80, 2..=5, ..] => Self::PyTorch,
             _ if head.get(257..262) == Some(b"ustar") => Self::PyTorch,
@@ -75,6 +80,7 @@ impl Kind {
             Self::PyTorch => "a PyTorch file",
             Self::Npz => "a NumPy archive (.npz)",
             Self::Npy => "a NumPy array (.npy)",
+            Self::Mat => "a MATLAB file (.mat)",
             Self::Hdf5 => "an HDF5 file",
             Self::Zip => "a zip archive",
             Self::Text => "a text file",
@@ -91,6 +97,8 @@ mod tests {
     fn files_are_known_by_their_first_bytes() {
         let mut tar = vec![0; 300];
         tar[257..262].copy_from_slice(b"ustar");
+        let mut mat = vec![b' '; 128];
+        mat[124..].copy_from_slice(b"\x00\x01IM");
         for (head, kind) in [
             (&b"\x10\0\0\0\0\0\0\0{\"a\""[..], Kind::Safetensors),
             // A header of 128 bytes begins like a pickle.
@@ -102,6 +110,8 @@ mod tests {
             (&tar, Kind::PyTorch),
             (b"\x93NUMPY\x01", Kind::Npy),
             (b"\x89HDF\r\n", Kind::Hdf5),
+            (b"MATLAB 5.0 MAT-file Platform: posix", Kind::Mat),
+            (&mat, Kind::Mat),
             (b"[architecture]\nkind = \"mdeq\"\n", Kind::Text),
             (b"", Kind::Unknown),
             (b"\x00\x01\x02", Kind::Unknown),

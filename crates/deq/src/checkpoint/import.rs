@@ -1,4 +1,4 @@
-//! Models from elsewhere: a PyTorch checkpoint and a configuration become a [`ModelFile`].
+//! Models from elsewhere: a checkpoint and a configuration become a [`ModelFile`].
 
 use std::path::Path;
 
@@ -46,8 +46,8 @@ pub struct Imported {
     pub notes: Vec<String>,
 }
 
-/// Reads the weights of a model: a PyTorch checkpoint (zip, tar or legacy pickle) or a `.safetensors` file, both in the
-/// same way. The state dict is found by its names, in whatever dictionaries and behind whatever prefixes it stands;
+/// Reads the weights of a model: a PyTorch checkpoint (zip, tar or legacy pickle), a `.safetensors` file, or the arrays of an
+/// `.npz` or `.mat` file, all in the same way. The state dict is found by its names, in whatever dictionaries and behind whatever prefixes it stands;
 /// weight norm in either spelling; half, bfloat16 and double precision are converted; counters are passed over.
 ///
 /// Nothing from a pickle is run. The training recipe and the data are left unknown.
@@ -71,9 +71,14 @@ pub fn import(
     let mut notes = Vec::new();
     let architecture = normalised(architecture, checkpoint, &mut file, &options.normalise, &mut notes)?;
     let renamed = |name: String| architecture.own_name(&name).unwrap_or(name);
-    let file: Tensors = file.into_iter().map(|(name, tensor)| (renamed(name), tensor)).collect();
+    let mut file: Tensors = file.into_iter().map(|(name, tensor)| (renamed(name), tensor)).collect();
     let model = architecture.shapes_alone(device)?;
     let needed = model.shapes();
+    for (name, tensor) in &mut file {
+        if let Some(shape) = needed.get(name) {
+            tensor.reshape(shape);
+        }
+    }
     let keys = |all: Vec<Candidate>| all.iter().map(|candidate| candidate.key().to_owned()).collect();
 
     let all = file.clone();

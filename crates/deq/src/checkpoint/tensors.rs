@@ -1,13 +1,14 @@
 //! The tensors of a checkpoint file by name, whatever kind of file it is.
 //!
-//! A `.safetensors` file and a PyTorch checkpoint are told apart by what they begin with, not by how they are called,
-//! and treated alike from here on: raw tensors of any type, of which only those that a model wants are converted.
+//! `.safetensors` files, PyTorch checkpoints, and arrays of NumPy and MATLAB are told apart by what they begin with, not by
+//! how they are called, and treated alike from here on: raw tensors of any type, of which only those that a model wants are converted.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use equipoise_arrays::{mat, npy, npz};
 use pytorch_reader::Tensor as Lazy;
 use safetensors::SafeTensors;
 
@@ -26,6 +27,8 @@ pub struct RawTensor {
     pub shape: Vec<usize>,
     /// Type of its elements.
     pub element: Element,
+    /// Whether axes of length 1 may be missing from the shape: MATLAB has no vectors, so that they mean nothing.
+    any_ones: bool,
     content: Content,
 }
 
@@ -34,6 +37,8 @@ pub struct RawTensor {
 enum Content {
     /// In a PyTorch checkpoint, not read yet; native-endian.
     Lazy(Lazy),
+    /// In memory, in float64.
+    Numbers(Arc<[f64]>),
     /// In memory: the whole file and the tensor's part of it; little-endian.
     Bytes(Arc<[u8]>, std::ops::Range<usize>),
 }
@@ -54,6 +59,13 @@ pub enum Element {
 }
 
 impl RawTensor {
+    /// Takes a shape that differs from its own in axes of length 1 alone, where the file does not mean these.
+    pub fn reshape(&mut self, wanted: &[usize]) {
+        if self.any_ones && wanted.iter().filter(|side| **side != 1).eq(&self.shape) {
+            self.shape = wanted.to_vec();
+        }
+    }
+
     /// The tensor in float32; double precision is rounded.
     ///
     /// # Errors
@@ -63,6 +75,15 @@ impl RawTensor {
         fn each<const N: usize>(bytes: &[u8], f: impl Fn([u8; N]) -> f32) -> Vec<f32> {
             let (chunks, _) = bytes.as_chunks::<N>();
             chunks.iter().map(|chunk| f(*chunk)).collect()
+        }
+        if let Content::Numbers(numbers) = &self.content {
+            return match &self.element {
+                Element::Other(name) => Err(format!("is {name}, not of floating point")),
+                _ => Ok(Entry {
+                    shape: self.shape.clone(),
+                    values: numbers.iter().map(|value| *value as f32).collect(),
+                }),
+            };
         }
         let mut read;
         let bytes = match &self.content {
@@ -74,6 +95,7 @@ impl RawTensor {
                 &read
             }
             Content::Bytes(file, range) => &file[range.clone()],
+            Content::Numbers(_) => &[],
         };
         let values = match &self.element {
             Element::Single => each(bytes, f32::from_le_bytes),
@@ -86,7 +108,8 @@ impl RawTensor {
     }
 }
 
-/// Reads a checkpoint: `.safetensors`, or a PyTorch checkpoint (zip, tar or legacy pickle).
+/// Reads a checkpoint: `.safetensors`, a PyTorch checkpoint (zip, tar or legacy pickle), or the arrays of an `.npz` or
+/// `.mat` file.
 ///
 /// # Errors
 ///
@@ -95,7 +118,9 @@ pub fn read(path: &Path) -> Result<Tensors, ImportError> {
     let unreadable = |problem: String| ImportError::Checkpoint { path: path.to_owned(), problem };
     let tensors = match Kind::of_file(path).map_err(|error| unreadable(error.to_string()))? {
         Kind::Safetensors => read_safetensors(path)?,
-        kind @ (Kind::Npz | Kind::Npy | Kind::Hdf5) => {
+        Kind::Npz => read_npz(path)?,
+        Kind::Mat => read_mat(path)?,
+        kind @ (Kind::Npy | Kind::Hdf5) => {
             return Err(unreadable(format!("this is {}", kind.words())));
         }
         // Old pickles are text, and jit archives begin with other entries.
@@ -123,9 +148,51 @@ fn read_safetensors(path: &Path) -> Result<Tensors, ImportError> {
         // Where the tensor's part lies within the file.
         let start = view.data().as_ptr() as usize - file.as_ptr() as usize;
         let content = Content::Bytes(file.clone(), start..start + view.data().len());
-        tensors.insert(name, RawTensor { shape: view.shape().to_vec(), element, content });
+        tensors.insert(name, RawTensor { shape: view.shape().to_vec(), element, any_ones: false, content });
     }
     Ok(tensors)
+}
+
+/// The most bytes of values that are read of one file of arrays.
+const MOST: u64 = 16 << 30;
+
+fn read_npz(path: &Path) -> Result<Tensors, ImportError> {
+    let unreadable = |problem: String| ImportError::Checkpoint { path: path.to_owned(), problem };
+    let file = fs::File::open(path).map_err(|error| unreadable(error.to_string()))?;
+    let arrays = npz::read(std::io::BufReader::new(file), MOST).map_err(unreadable)?;
+    let tensor = |array: npy::Array| RawTensor {
+        element: if array.kind.is_float() {
+            Element::Double
+        } else {
+            Element::Other(array.kind.name.clone())
+        },
+        content: Content::Numbers(array.to_f64().into()),
+        any_ones: false,
+        shape: array.shape,
+    };
+    Ok(arrays.into_iter().map(|(name, array)| (name, tensor(array))).collect())
+}
+
+/// MATLAB saves whole numbers as integers, whatever their class.
+fn read_mat(path: &Path) -> Result<Tensors, ImportError> {
+    let unreadable = |problem: String| ImportError::Checkpoint { path: path.to_owned(), problem };
+    let left = std::cell::Cell::new(MOST);
+    let may = |array: &mat::Shape| {
+        left.set(left.get().checked_sub(array.bytes as u64).ok_or("it holds more than is read of one file")?);
+        Ok(())
+    };
+    let arrays = mat::read(path, |_| true, may).map_err(|error: mat::Error<&str>| match error {
+        mat::Error::Io(error) => unreadable(error.to_string()),
+        mat::Error::Format(problem) => unreadable(problem),
+        mat::Error::Refused(problem) => unreadable(problem.to_owned()),
+    })?;
+    let tensor = |array: mat::Matrix| RawTensor {
+        content: Content::Numbers(array.to_f64().into()),
+        shape: array.shape.into_iter().filter(|side| *side != 1).collect(),
+        any_ones: true,
+        element: Element::Double,
+    };
+    Ok(arrays.into_iter().map(|(name, array)| (name, tensor(array))).collect())
 }
 
 impl From<Lazy> for RawTensor {
@@ -138,6 +205,6 @@ impl From<Lazy> for RawTensor {
             DType::BF16 => Element::Brain,
             other => Element::Other(format!("{other:?}")),
         };
-        Self { shape: tensor.shape().to_vec(), element, content: Content::Lazy(tensor) }
+        Self { shape: tensor.shape().to_vec(), element, any_ones: false, content: Content::Lazy(tensor) }
     }
 }

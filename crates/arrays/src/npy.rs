@@ -1,4 +1,4 @@
-//! The npy format: one NumPy array (NEP 1). Only what images and labels need: numbers.
+//! The npy format: one NumPy array of numbers (NEP 1).
 //!
 //! Bytes: `\x93NUMPY`, a version (major, minor), the length of the header (little-endian, 2 bytes in version 1,
 //! else 4), the header (a Python dict with `descr`, `fortran_order` and `shape`), the values.
@@ -15,8 +15,10 @@ const MAX_HEADER: usize = 65_536;
 
 /// An array as it is stored.
 #[derive(Debug)]
-pub(crate) struct Array {
+pub struct Array {
+    /// The type of its numbers.
     pub kind: Kind,
+    /// The length of each axis.
     pub shape: Vec<usize>,
     bytes: Vec<u8>,
 }
@@ -42,7 +44,13 @@ impl Array {
             let found = if bytes.len() > expected { "more".into() } else { bytes.len().to_string() };
             return Err(misfit(&shape, expected, &found));
         }
-        let bytes = if fortran_order { in_c_order(&bytes, &shape, kind.width) } else { bytes };
+        let bytes = match (fortran_order, kind.width) {
+            (false, _) => bytes,
+            (true, 1) => in_c_order(&bytes, &shape),
+            (true, 2) => in_c_order(bytes.as_chunks::<2>().0, &shape).into_flattened(),
+            (true, 4) => in_c_order(bytes.as_chunks::<4>().0, &shape).into_flattened(),
+            (true, _) => in_c_order(bytes.as_chunks::<8>().0, &shape).into_flattened(),
+        };
         Ok(Self { kind, shape, bytes })
     }
 
@@ -76,17 +84,32 @@ impl Array {
     pub fn to_integers(&self) -> Option<Vec<i128>> {
         self.integers().map(Iterator::collect)
     }
+
+    /// The values in float64, in C's order; integers beyond 2⁵³ are rounded.
+    pub fn to_f64(&self) -> Vec<f64> {
+        if let Some(integers) = self.integers() {
+            return integers.map(|value| value as f64).collect();
+        }
+        let words = self.kind.words(&self.bytes);
+        match self.kind.width {
+            2 => words.map(|bits| f16::from_bits(bits as u16).to_f64()).collect(),
+            4 => words.map(|bits| f64::from(f32::from_bits(bits as u32))).collect(),
+            _ => words.map(f64::from_bits).collect(),
+        }
+    }
 }
 
-pub(crate) fn misfit(shape: &[usize], expected: usize, found: &str) -> String {
+/// What is wrong with an array whose values have not the bytes that its shape needs.
+pub fn misfit(shape: &[usize], expected: usize, found: &str) -> String {
     format!("its shape {shape:?} needs {expected} bytes, found {found}")
 }
 
 /// A type of numbers.
 #[derive(Clone, Debug)]
-pub(crate) struct Kind {
+pub struct Kind {
     /// Kind and bytes per value, such as `f4` or `u1`.
     pub name: String,
+    /// Bytes per value.
     pub width: usize,
     big_endian: bool,
 }
@@ -140,21 +163,21 @@ impl Kind {
 }
 
 /// From Fortran's order, the first axis fastest, to C's, the last axis fastest.
-fn in_c_order(bytes: &[u8], shape: &[usize], width: usize) -> Vec<u8> {
+pub(crate) fn in_c_order<T: Copy>(values: &[T], shape: &[usize]) -> Vec<T> {
     // How far apart neighbours along each axis are.
     let strides: Vec<usize> = shape
         .iter()
-        .scan(width, |stride, &side| {
+        .scan(1_usize, |stride, &side| {
             let this = *stride;
             *stride = stride.saturating_mul(side);
             Some(this)
         })
         .collect();
-    let mut out = Vec::with_capacity(bytes.len());
+    let mut out = Vec::with_capacity(values.len());
     let mut index = vec![0; shape.len()];
     let mut at = 0;
-    while out.len() < bytes.len() {
-        out.extend_from_slice(&bytes[at..at + width]);
+    while out.len() < values.len() {
+        out.push(values[at]);
         // The next index, as an odometer counts.
         for axis in (0..shape.len()).rev() {
             index[axis] += 1;
@@ -171,9 +194,12 @@ fn in_c_order(bytes: &[u8], shape: &[usize], width: usize) -> Vec<u8> {
 
 /// What stands before the values.
 #[derive(Debug)]
-pub(crate) struct Header {
+pub struct Header {
+    /// The type of the numbers.
     pub kind: Kind,
+    /// Whether the first axis is the fastest.
     pub fortran_order: bool,
+    /// The length of each axis.
     pub shape: Vec<usize>,
     /// How many bytes the values have.
     pub bytes: usize,
@@ -235,7 +261,7 @@ fn parse_header(header: &str) -> Option<Written> {
 }
 
 /// Writes the part before the values, as NumPy does (version 1).
-pub(crate) fn write_header(out: &mut impl Write, descr: &str, shape: &[usize]) -> std::io::Result<()> {
+pub fn write_header(out: &mut impl Write, descr: &str, shape: &[usize]) -> std::io::Result<()> {
     // A tuple of one needs its comma; NumPy writes it for one only.
     let sides = match shape {
         [side] => format!("{side},"),

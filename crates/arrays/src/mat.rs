@@ -5,23 +5,30 @@
 //! is an element of elements: flags with the class, lengths of the axes, name, values. A compressed one is zlib
 //! around that. Values are in Fortran's order, the first axis fastest.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
 use flate2::read::ZlibDecoder;
 
-use crate::limit::can_inflate_to;
-use crate::{DatasetError, Limit};
+use crate::can_inflate_to;
+use crate::npy::in_c_order;
 
 /// A numeric array.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Matrix {
+pub struct Matrix {
     /// The length of each axis.
     pub shape: Vec<usize>,
     stored: Stored,
     big_endian: bool,
     bytes: Vec<u8>,
+}
+
+/// A value of an array.
+enum Number {
+    Integer(i128),
+    Float(f64),
 }
 
 /// How a value is stored: integers of a class of floats are stored as integers too.
@@ -70,56 +77,94 @@ impl Matrix {
 
     /// The values as integers; `None` for what is none.
     fn values(&self) -> impl Iterator<Item = Option<i128>> {
-        let width = self.stored.width();
-        self.bytes.chunks_exact(width).map(move |value| {
-            let push = |word: u64, &byte: &u8| word << 8 | u64::from(byte);
-            let bits =
-                if self.big_endian { value.iter().fold(0, push) } else { value.iter().rev().fold(0, push) };
-            let unused = 64 - 8 * width as u32;
-            let float = match self.stored {
-                Stored::Unsigned(_) => return Some(bits.into()),
-                Stored::Signed(_) => return Some(((bits << unused) as i64 >> unused).into()),
-                Stored::Float(4) => f64::from(f32::from_bits(bits as u32)),
-                Stored::Float(_) => f64::from_bits(bits),
-            };
-            (float.fract() == 0.0 && float.abs() < 1e15).then_some(float as i128)
+        self.words().map(|bits| match self.number(bits) {
+            Number::Integer(value) => Some(value),
+            Number::Float(value) => (value.fract() == 0.0 && value.abs() < 1e15).then_some(value as i128),
         })
+    }
+
+    /// The values in float64, in C's order, the last axis fastest; integers beyond 2⁵³ are rounded.
+    pub fn to_f64(&self) -> Vec<f64> {
+        let values: Vec<f64> = self
+            .words()
+            .map(|bits| match self.number(bits) {
+                Number::Integer(value) => value as f64,
+                Number::Float(value) => value,
+            })
+            .collect();
+        in_c_order(&values, &self.shape)
+    }
+
+    /// Each value's bits, as the low bits of a word.
+    fn words(&self) -> impl Iterator<Item = u64> {
+        self.bytes.chunks_exact(self.stored.width()).map(|value| {
+            let push = |word: u64, &byte: &u8| word << 8 | u64::from(byte);
+            if self.big_endian { value.iter().fold(0, push) } else { value.iter().rev().fold(0, push) }
+        })
+    }
+
+    fn number(&self, bits: u64) -> Number {
+        let unused = 64 - 8 * self.stored.width() as u32;
+        match self.stored {
+            Stored::Unsigned(_) => Number::Integer(bits.into()),
+            Stored::Signed(_) => Number::Integer(((bits << unused) as i64 >> unused).into()),
+            Stored::Float(4) => Number::Float(f32::from_bits(bits as u32).into()),
+            Stored::Float(_) => Number::Float(f64::from_bits(bits)),
+        }
     }
 }
 
-/// Reads the arrays of these names; the others are passed over. The error says what is wrong.
-pub(crate) fn read<const N: usize>(
+/// Reads the arrays whose names are `wanted`; the others are passed over. Before the values of one are read, `may` is asked
+/// whether its shape, and the bytes of its values, are welcome.
+///
+/// # Errors
+///
+/// If the file cannot be read, is of another format, or `may` refuses.
+pub fn read<E>(
     path: &Path,
-    names: [&str; N],
-    limit: Limit,
-) -> Result<[Option<Matrix>; N], Error> {
+    wanted: impl Fn(&str) -> bool,
+    may: impl Fn(&Shape) -> Result<(), E>,
+) -> Result<BTreeMap<String, Matrix>, Error<E>> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
-    let may = |matrix: &Shape| {
-        let images = matrix.shape.last().copied().unwrap_or(0);
-        limit.check(path.display(), images, matrix.bytes / images.max(1)).map_err(Error::TooLarge)
-    };
-    read_from(BufReader::new(file), length, names, &may)
+    read_from(BufReader::new(file), length, Asked { wanted: &wanted, may: &may })
 }
 
 /// What is known of an array before its values are read.
-struct Shape {
-    shape: Vec<usize>,
-    bytes: usize,
+#[derive(Debug)]
+pub struct Shape {
+    /// The length of each axis.
+    pub shape: Vec<usize>,
+    /// How many bytes its values have as they are stored.
+    pub bytes: usize,
 }
 
-/// Whether an array may be read.
-type May<'a> = &'a dyn Fn(&Shape) -> Result<(), Error>;
+/// Which arrays are wanted, and whether one may be read.
+struct Asked<'a, E> {
+    wanted: &'a dyn Fn(&str) -> bool,
+    may: &'a dyn Fn(&Shape) -> Result<(), E>,
+}
+
+impl<E> Clone for Asked<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E> Copy for Asked<'_, E> {}
 
 /// Why a file could not be read.
 #[derive(Debug)]
-pub(crate) enum Error {
+pub enum Error<E> {
+    /// What the system said.
     Io(std::io::Error),
+    /// What is wrong with the file.
     Format(String),
-    TooLarge(DatasetError),
+    /// Why an array of it may not be read.
+    Refused(E),
 }
 
-impl From<std::io::Error> for Error {
+impl<E> From<std::io::Error> for Error<E> {
     fn from(error: std::io::Error) -> Self {
         // The end of the file, and what zlib finds, are faults of the contents.
         match error.kind() {
@@ -132,18 +177,17 @@ impl From<std::io::Error> for Error {
     }
 }
 
-impl From<String> for Error {
+impl<E> From<String> for Error<E> {
     fn from(problem: String) -> Self {
         Self::Format(problem)
     }
 }
 
-fn read_from<const N: usize>(
+fn read_from<E>(
     mut file: impl Read,
     length: u64,
-    names: [&str; N],
-    may: May<'_>,
-) -> Result<[Option<Matrix>; N], Error> {
+    asked: Asked<'_, E>,
+) -> Result<BTreeMap<String, Matrix>, Error<E>> {
     let mut header = [0; 128];
     let version = file.read_exact(&mut header).map(|()| [header[124], header[125], header[126], header[127]]);
     let big_endian = match version {
@@ -154,7 +198,7 @@ fn read_from<const N: usize>(
         }
         _ => return Err(Error::Format("not a MAT-file of level 5".into())),
     };
-    let mut found = std::array::from_fn(|_| None);
+    let mut found = BTreeMap::new();
     let mut at = 128;
     while at < length {
         let (kind, size) = Source { reader: &mut file, big_endian }.long_tag()?;
@@ -167,7 +211,7 @@ fn read_from<const N: usize>(
             COMPRESSED => {
                 let mut source = Source { reader: &mut ZlibDecoder::new(&mut element), big_endian };
                 match source.long_tag()? {
-                    (MATRIX, inner) if can_inflate_to(size, inner) => source.matrix(inner, names, may)?,
+                    (MATRIX, inner) if can_inflate_to(size, inner) => source.matrix(inner, asked)?,
                     (MATRIX, inner) => {
                         return Err(Error::Format(format!(
                             "an array claims {inner} bytes, more than {size} can hold"
@@ -176,14 +220,12 @@ fn read_from<const N: usize>(
                     _ => None,
                 }
             }
-            MATRIX => Source { reader: &mut element, big_endian }.matrix(size, names, may)?,
+            MATRIX => Source { reader: &mut element, big_endian }.matrix(size, asked)?,
             _ => None,
         };
         // What was not looked at.
         std::io::copy(&mut element, &mut std::io::sink())?;
-        if let Some((number, matrix)) = matrix {
-            found[number] = Some(matrix);
-        }
+        found.extend(matrix);
     }
     Ok(found)
 }
@@ -202,25 +244,25 @@ struct Source<'a, R> {
 }
 
 impl<R: Read> Source<'_, R> {
-    fn word(&mut self) -> Result<u32, Error> {
+    fn word<E>(&mut self) -> Result<u32, Error<E>> {
         let mut bytes = [0; 4];
         self.reader.read_exact(&mut bytes)?;
         Ok(if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) })
     }
 
     /// A tag of 8 bytes: type and length.
-    fn long_tag(&mut self) -> Result<(u32, u64), Error> {
+    fn long_tag<E>(&mut self) -> Result<(u32, u64), Error<E>> {
         Ok((self.word()?, self.word()?.into()))
     }
 
     /// The data of an element that have at most `most` bytes.
-    fn element(&mut self, most: u64) -> Result<Vec<u8>, Error> {
+    fn element<E>(&mut self, most: u64) -> Result<Vec<u8>, Error<E>> {
         let tag = self.tag(most)?;
         self.data(tag)
     }
 
     /// The tag of an element whose data have at most `most` bytes, and data that are in it.
-    fn tag(&mut self, most: u64) -> Result<Tag, Error> {
+    fn tag<E>(&mut self, most: u64) -> Result<Tag, Error<E>> {
         let first = self.word()?;
         if first >> 16 != 0 {
             // The length is in the upper half, and the data are where the length usually is.
@@ -237,7 +279,7 @@ impl<R: Read> Source<'_, R> {
         Ok(Tag { kind: first, length, small: None })
     }
 
-    fn data(&mut self, Tag { length, small, .. }: Tag) -> Result<Vec<u8>, Error> {
+    fn data<E>(&mut self, Tag { length, small, .. }: Tag) -> Result<Vec<u8>, Error<E>> {
         if let Some(data) = small {
             return Ok(data);
         }
@@ -253,13 +295,8 @@ impl<R: Read> Source<'_, R> {
         Ok(data)
     }
 
-    /// An array of `size` bytes, when it is numeric and has one of the names; which one.
-    fn matrix<const N: usize>(
-        &mut self,
-        size: u64,
-        names: [&str; N],
-        may: May<'_>,
-    ) -> Result<Option<(usize, Matrix)>, Error> {
+    /// An array of `size` bytes with its name, when it is numeric and wanted.
+    fn matrix<E>(&mut self, size: u64, asked: Asked<'_, E>) -> Result<Option<(String, Matrix)>, Error<E>> {
         let big_endian = self.big_endian;
         let word = |bytes: &[u8]| match (bytes.first_chunk(), big_endian) {
             (Some(&bytes), true) => u32::from_be_bytes(bytes),
@@ -275,9 +312,10 @@ impl<R: Read> Source<'_, R> {
         }
         let sides = self.element(small)?;
         let shape: Vec<usize> = sides.chunks_exact(4).map(|side| word(side) as usize).collect();
-        let name = self.element(small)?;
-        let Some(number) = names.iter().position(|wanted| wanted.as_bytes() == name) else { return Ok(None) };
-        let name = names[number];
+        let name = String::from_utf8_lossy(&self.element(small)?).into_owned();
+        if !(asked.wanted)(&name) {
+            return Ok(None);
+        }
         if flags & 0x0800 != 0 {
             return Err(Error::Format(format!("{name} is complex")));
         }
@@ -291,8 +329,8 @@ impl<R: Read> Source<'_, R> {
             )));
         };
         let matrix = Shape { shape, bytes };
-        may(&matrix)?;
+        (asked.may)(&matrix).map_err(Error::Refused)?;
         let (shape, bytes) = (matrix.shape, self.data(tag)?);
-        Ok(Some((number, Matrix { shape, stored, big_endian, bytes })))
+        Ok(Some((name, Matrix { shape, stored, big_endian, bytes })))
     }
 }
