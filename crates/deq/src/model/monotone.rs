@@ -2,22 +2,22 @@
 //! the only one, and moves by at most ‖U‖/m times as much as the image, whatever is trained.
 //!
 //! Fully connected, z* = relu(W z* + U x + b) with W = (1−m) I − AᵀA + B − Bᵀ, so that the symmetric part of I − W is m I + AᵀA ⪰ m I. The
-//! stem is U x + b of the normalised image, the [cell](MonotoneCell) a step of forward-backward splitting towards z*, the
-//! head linear.
+//! stem is U x + b of the normalised image, the [cell](MonotoneCell) a step towards z* by one of two [splittings](Splitting), the head linear.
 
 mod splitting;
+mod peaceman_rachford;
 mod cell;
 mod config;
 mod convolutional;
 
 pub use cell::MonotoneCell;
-pub use config::MonotoneConfig;
+pub use config::{MonotoneConfig, Splitting};
 pub use convolutional::{
     MonotoneConv, MonotoneConvCell, MonotoneConvConfig, MonotoneConvHead, MonotoneConvStem,
 };
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, activation};
 
 use super::ConfigError;
 use super::deq::{Deq, Head, Stem};
@@ -51,16 +51,21 @@ impl Stem for MonotoneStem {
     }
 }
 
-/// A linear classifier of the state.
+/// A linear classifier of z.
 #[derive(Module, Debug)]
 pub struct MonotoneHead {
     /// `[K, D]` and `[K]`.
     pub classifier: Dense,
+    #[module(skip)]
+    splitting: Splitting,
 }
 
 impl Head for MonotoneHead {
     fn forward(&self, state: Tensor<2>, _phase: &Phase<'_>) -> Logits {
-        self.classifier.forward(state)
+        self.classifier.forward(match self.splitting {
+            Splitting::ForwardBackward => state,
+            Splitting::PeacemanRachford => activation::relu(state),
+        })
     }
 
     fn classes(&self) -> usize {
@@ -88,7 +93,10 @@ impl MonotoneConfig {
                 normalisation: self.normalisation.clone(),
             },
             cell: MonotoneCell::new(self, init),
-            head: MonotoneHead { classifier: Dense::new(self.hidden, self.classes, init) },
+            head: MonotoneHead {
+                classifier: Dense::new(self.hidden, self.classes, init),
+                splitting: self.splitting,
+            },
         }
     }
 }

@@ -24,15 +24,16 @@ impl<T> Prepared<T> {
     /// What `make` makes of a module's parameters, now or before; `None` if some of them are not plain.
     pub fn get(&self, module: &impl Module, make: impl FnOnce() -> T) -> Option<Arc<T>> {
         let parameters = parameters(module)?;
-        let mut entry = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(entry) = &*entry
+        let entry = || self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(entry) = &*entry()
             && entry.parameters.len() == parameters.len()
             && entry.parameters.iter().zip(&parameters).all(|(a, b)| same(a, b))
         {
             return Some(entry.made.clone());
         }
+        // Not while the lock is held: a thread that waits for parallel work of `make` may take up work that comes here.
         let made = Arc::new(make());
-        *entry = Some(Entry { parameters, made: made.clone() });
+        *entry() = Some(Entry { parameters, made: made.clone() });
         Some(made)
     }
 }

@@ -13,6 +13,7 @@ use super::search::largest;
 use super::upper::{SINGLE, Upper, length, less};
 use crate::architecture::Model;
 use crate::attack::{Budget, Norm};
+use crate::model::monotone::Splitting;
 use crate::model::monotone::{Monotone, MonotoneConv};
 use crate::readout::Readout;
 use crate::solve::Picard;
@@ -74,6 +75,7 @@ impl Unbounded {
 /// A monotone DEQ whose constants are known. Made once for all images and methods.
 pub struct MonotoneCertifier {
     network: Network,
+    splitting: Splitting,
 }
 
 impl MonotoneCertifier {
@@ -93,7 +95,7 @@ impl MonotoneCertifier {
 
     /// Of a fully connected monotone DEQ.
     pub fn of(model: &Monotone) -> Self {
-        Self { network: lowered::full(model) }
+        Self { network: lowered::full(model), splitting: model.cell.splitting() }
     }
 
     /// Of a convolutional monotone DEQ, by its matrices: those of the published ones have 392 and 512 units.
@@ -102,7 +104,7 @@ impl MonotoneCertifier {
     ///
     /// If it has more than 4096 units, or these times its pixels are more than 2^26.
     pub fn of_convolutional(model: &MonotoneConv) -> Result<Self, Unbounded> {
-        Ok(Self { network: lowered::convolutional(model)? })
+        Ok(Self { network: lowered::convolutional(model)?, splitting: Splitting::ForwardBackward })
     }
 
     /// ‖W_out‖ ‖U‖/m with U in units of pixel intensity: an upper bound of the Lipschitz constant of the logits in L2.
@@ -146,6 +148,13 @@ impl MonotoneCertifier {
         readout: &Readout,
     ) -> Result<Proof<'_>, Unbounded> {
         let wrong = |problem: String| Err(Unbounded(problem));
+        if self.splitting != Splitting::ForwardBackward {
+            return wrong(
+                "of the error of Peaceman-Rachford splitting nothing is known beforehand; the fixed point is the same with \
+                 splitting `forward-backward` in the architecture"
+                    .into(),
+            );
+        }
         let solver = &deployment.solver;
         let chosen: &dyn Any = &*solver.method;
         let Some(&Picard { damping }) = chosen.downcast_ref() else {

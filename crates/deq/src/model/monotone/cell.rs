@@ -4,12 +4,14 @@ use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
-use super::MonotoneConfig;
-use super::splitting::{Coupling, Splitting};
+use super::peaceman_rachford::{PeacemanRachford, resolvent};
+use super::splitting::{Coupling, ForwardBackward, Step};
+use super::{MonotoneConfig, Splitting};
 use crate::model::cell::{BoundCell, Cell, Mask};
 use crate::model::init::{Init, Law};
 use crate::model::layers::products;
 use crate::model::parameters::accumulate;
+use crate::model::prepared::Prepared;
 
 /// The cell of a monotone DEQ.
 #[derive(Module, Debug)]
@@ -22,6 +24,11 @@ pub struct MonotoneCell {
     monotonicity: f64,
     #[module(skip)]
     step: f64,
+    #[module(skip)]
+    splitting: Splitting,
+    /// The resolvent of Peaceman-Rachford splitting.
+    #[module(skip)]
+    prepared: Prepared<Tensor<2>>,
 }
 
 impl MonotoneCell {
@@ -32,6 +39,8 @@ impl MonotoneCell {
             b: init.parameter([side, side], Law::FanIn),
             monotonicity: config.monotonicity,
             step: config.step,
+            splitting: config.splitting,
+            prepared: Prepared::default(),
         }
     }
 
@@ -45,17 +54,35 @@ impl MonotoneCell {
         self.step
     }
 
-    fn splitting(&self) -> Splitting<Full> {
+    /// Which map has the fixed point.
+    pub fn splitting(&self) -> Splitting {
+        self.splitting
+    }
+
+    fn coupling(&self) -> Full {
         let (a, b) = (self.a.val(), self.b.val());
         let matrix = b.clone() - b.transpose() - a.clone().transpose().matmul(a);
-        let coupling = Full { matrix, cell: self.clone() };
-        Splitting { coupling, monotonicity: self.monotonicity, step: self.step }
+        Full { matrix, cell: self.clone() }
+    }
+
+    fn forward_backward(&self) -> ForwardBackward<Full> {
+        ForwardBackward { coupling: self.coupling(), monotonicity: self.monotonicity, step: self.step }
+    }
+
+    fn peaceman_rachford(&self) -> PeacemanRachford<Full> {
+        let coupling = self.coupling();
+        let make = || resolvent(&coupling.matrix, self.monotonicity, self.step);
+        let resolvent = self.prepared.get(self, make).map_or_else(make, |kept| (*kept).clone());
+        PeacemanRachford { coupling, resolvent, step: self.step }
     }
 }
 
 impl Cell for MonotoneCell {
     fn apply(&self, state: Tensor<2>, injection: Tensor<2>) -> Tensor<2> {
-        self.splitting().value(&state, &injection)
+        match self.splitting {
+            Splitting::ForwardBackward => self.forward_backward().value(&state, &injection),
+            Splitting::PeacemanRachford => self.peaceman_rachford().value(&state, &injection),
+        }
     }
 
     fn state_dim(&self) -> usize {
@@ -63,7 +90,10 @@ impl Cell for MonotoneCell {
     }
 
     fn bind(&self, injection: &Tensor<2>) -> Box<dyn BoundCell> {
-        self.splitting().bound(injection)
+        match self.splitting {
+            Splitting::ForwardBackward => self.forward_backward().bound(injection),
+            Splitting::PeacemanRachford => self.peaceman_rachford().bound(injection),
+        }
     }
 
     fn differentiable_vjp(
@@ -73,7 +103,10 @@ impl Cell for MonotoneCell {
         _: Option<&Mask>,
         cotangents: &[Tensor<2>],
     ) -> Option<Vec<Tensor<2>>> {
-        Some(self.splitting().products(state, injection, cotangents))
+        Some(match self.splitting {
+            Splitting::ForwardBackward => self.forward_backward().products(state, injection, cotangents),
+            Splitting::PeacemanRachford => self.peaceman_rachford().products(state, injection, cotangents),
+        })
     }
 }
 

@@ -17,8 +17,11 @@ pub struct MonotoneConfig {
     /// m > 0: the symmetric part of I − W is at least m I. The fixed point moves by at most ‖U‖/m times as much as the image.
     pub monotonicity: f64,
     /// α in (0, 1\], the cell's step. Every α has the same fixed point; solvers reach it by plain iteration where
-    /// ‖(1−α) I + α W‖ < 1, which small ones fulfil: all below 2m/‖I − W‖².
+    /// ‖(1−α) I + α W‖ < 1, which small ones fulfil: all below 2m/‖I − W‖². Of Peaceman-Rachford splitting every one does.
     pub step: f64,
+    /// Which map has the fixed point: what an iteration of the cell is.
+    #[serde(default, skip_serializing_if = "Splitting::is_usual")]
+    pub splitting: Splitting,
     /// C, H, W of the images.
     pub image: [usize; 3],
     /// Number of classes K.
@@ -27,6 +30,24 @@ pub struct MonotoneConfig {
     /// What the images are normalised by before anything else, for models that expect it; absent for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub normalisation: Option<Normalisation>,
+}
+
+/// Maps that have the same z*. The step α is that of either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Splitting {
+    /// Forward-backward: relu((1−α) z + α (W z + x)), which contracts for small α.
+    #[default]
+    ForwardBackward,
+    /// Peaceman-Rachford, whose state is u with z = relu(u): fewer steps for any α, and an inverse of D rows whenever the
+    /// weights have changed.
+    PeacemanRachford,
+}
+
+impl Splitting {
+    fn is_usual(&self) -> bool {
+        *self == Self::ForwardBackward
+    }
 }
 
 fn classes() -> usize {
@@ -40,6 +61,7 @@ impl MonotoneConfig {
             hidden: 40,
             monotonicity: 1.0,
             step: 0.2,
+            splitting: Splitting::ForwardBackward,
             image: [1, 8, 8],
             classes: classes(),
             normalisation: None,

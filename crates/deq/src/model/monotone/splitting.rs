@@ -1,7 +1,6 @@
-//! f(z; x) = relu((1−α) z + α (W z + x)): a step of forward-backward splitting, whatever W is made of.
-//!
-//! With W = (1−m) I + V it is relu((1 − αm) z + α (V z + x)), which is how it is computed. V does not depend on the example, so
-//! that a bound cell makes it once.
+//! Steps towards z* = relu(W z* + x), whatever W is made of: with W = (1−m) I + V, of which V does not depend on the example, so
+//! that a bound cell makes it once. A step of forward-backward splitting is
+//! f(z; x) = relu((1−α) z + α (W z + x)) = relu((1 − αm) z + α (V z + x)).
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, activation};
@@ -22,67 +21,96 @@ pub(super) trait Coupling: Clone + 'static {
     fn accumulate(&self, states: &Tensor<2>, cotangents: &Tensor<2>, into: &mut GradientsParams);
 }
 
-/// f without its injection.
+/// A cell's map f(·; x) without its injection, in Burn operations on whatever is tracked.
+pub(super) trait Step: Clone + 'static {
+    /// f of each row.
+    fn value(&self, state: &Tensor<2>, injection: &Tensor<2>) -> Tensor<2>;
+
+    /// uᵀ ∂f/∂z and uᵀ ∂f/∂x of each row, where f is `value` at `state`.
+    fn pulled_back(&self, state: &Tensor<2>, value: &Tensor<2>, u: &Tensor<2>) -> [Tensor<2>; 2];
+
+    /// Adds uᵀ ∂f/∂θ summed over the batch, by parameter, to a collection, given uᵀ ∂f/∂x.
+    fn accumulate(
+        &self,
+        state: &Tensor<2>,
+        value: &Tensor<2>,
+        injection: &Tensor<2>,
+        into: &mut GradientsParams,
+    );
+
+    /// uᵀ ∂f/∂z for each cotangent u.
+    fn products(&self, state: &Tensor<2>, injection: &Tensor<2>, cotangents: &[Tensor<2>]) -> Vec<Tensor<2>> {
+        let value = self.value(state, injection);
+        let product = |u| {
+            let [state, _] = self.pulled_back(state, &value, u);
+            state
+        };
+        cotangents.iter().map(product).collect()
+    }
+
+    /// The cell with its injection fixed.
+    fn bound(self, injection: &Tensor<2>) -> Box<dyn BoundCell> {
+        Box::new(Bound { step: self, injection: injection.clone() })
+    }
+}
+
+/// Forward-backward splitting.
 #[derive(Clone)]
-pub(super) struct Splitting<V> {
+pub(super) struct ForwardBackward<V> {
     pub(super) coupling: V,
     pub(super) monotonicity: f64,
     pub(super) step: f64,
 }
 
-impl<V: Coupling> Splitting<V> {
+impl<V> ForwardBackward<V> {
     /// 1 − αm, by which a unit's own state enters.
     fn kept(&self) -> f64 {
         1.0 - self.step * self.monotonicity
     }
+}
 
-    /// f.
-    pub(super) fn value(&self, state: &Tensor<2>, injection: &Tensor<2>) -> Tensor<2> {
+impl<V: Coupling> Step for ForwardBackward<V> {
+    fn value(&self, state: &Tensor<2>, injection: &Tensor<2>) -> Tensor<2> {
         let forward = self.coupling.times(state) + injection.clone();
         activation::relu(state.clone() * self.kept() + forward * self.step)
     }
 
-    /// sᵀ ∂f/∂z for a cotangent s behind the ReLU.
-    fn pulled_back(&self, s: Tensor<2>) -> Tensor<2> {
-        s.clone() * self.kept() + self.coupling.transposed(&s) * self.step
+    fn pulled_back(&self, _: &Tensor<2>, value: &Tensor<2>, u: &Tensor<2>) -> [Tensor<2>; 2] {
+        let s = where_positive(value, u);
+        let state = s.clone() * self.kept() + self.coupling.transposed(&s) * self.step;
+        [state, s * self.step]
     }
 
-    /// uᵀ ∂f/∂z for each cotangent u.
-    pub(super) fn products(
+    fn accumulate(
         &self,
         state: &Tensor<2>,
+        _: &Tensor<2>,
         injection: &Tensor<2>,
-        cotangents: &[Tensor<2>],
-    ) -> Vec<Tensor<2>> {
-        let value = self.value(state, injection);
-        cotangents.iter().map(|u| self.pulled_back(behind_relu(&value, u))).collect()
-    }
-
-    /// The cell with its injection fixed.
-    pub(super) fn bound(self, injection: &Tensor<2>) -> Box<dyn BoundCell> {
-        Box::new(Bound { splitting: self, injection: injection.clone() })
+        into: &mut GradientsParams,
+    ) {
+        self.coupling.accumulate(state, injection, into);
     }
 }
 
-/// u where the ReLU lets something through, 0 elsewhere.
-fn behind_relu(value: &Tensor<2>, u: &Tensor<2>) -> Tensor<2> {
-    u.clone().mask_fill(value.clone().lower_equal_elem(0.0), 0.0)
+/// u where `of` is positive, which is where a ReLU lets something through; 0 elsewhere.
+pub(super) fn where_positive(of: &Tensor<2>, u: &Tensor<2>) -> Tensor<2> {
+    u.clone().mask_fill(of.clone().lower_equal_elem(0.0), 0.0)
 }
 
-struct Bound<V> {
-    splitting: Splitting<V>,
+struct Bound<S> {
+    step: S,
     injection: Tensor<2>,
 }
 
-impl<V: Coupling> Bound<V> {
+impl<S: Step> Bound<S> {
     fn rows(&self, rows: &[usize]) -> Self {
-        Self { splitting: self.splitting.clone(), injection: select(&self.injection, rows) }
+        Self { step: self.step.clone(), injection: select(&self.injection, rows) }
     }
 }
 
-impl<V: Coupling> FixedPointMap for Bound<V> {
+impl<S: Step> FixedPointMap for Bound<S> {
     fn apply(&self, state: &State) -> State {
-        self.splitting.value(state.tensor(), &self.injection).into()
+        self.step.value(state.tensor(), &self.injection).into()
     }
 
     fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_> {
@@ -90,13 +118,9 @@ impl<V: Coupling> FixedPointMap for Bound<V> {
     }
 }
 
-impl<V: Coupling> BoundCell for Bound<V> {
+impl<S: Step> BoundCell for Bound<S> {
     fn linearize(&self, state: &State) -> Box<dyn Linearization> {
-        Box::new(Linear {
-            splitting: self.splitting.clone(),
-            state: state.tensor().clone(),
-            value: self.apply(state),
-        })
+        Box::new(Linear { step: self.step.clone(), state: state.tensor().clone(), value: self.apply(state) })
     }
 
     fn linearize_rows(&self, state: &State, rows: &[usize]) -> Box<dyn Linearization> {
@@ -104,35 +128,35 @@ impl<V: Coupling> BoundCell for Bound<V> {
     }
 }
 
-struct Linear<V> {
-    splitting: Splitting<V>,
+struct Linear<S> {
+    step: S,
     state: Tensor<2>,
     value: State,
 }
 
-impl<V: Coupling> Linearization for Linear<V> {
+impl<S: Step> Linearization for Linear<S> {
     fn value(&self) -> &State {
         &self.value
     }
 
     fn vjp_state(&self, cotangent: &State) -> State {
-        self.splitting.pulled_back(behind_relu(self.value.tensor(), cotangent.tensor())).into()
+        self.vjp(cotangent).0
     }
 
     fn vjp(&self, cotangent: &State) -> (State, Injection) {
-        let s = behind_relu(self.value.tensor(), cotangent.tensor());
-        (self.splitting.pulled_back(s.clone()).into(), (s * self.splitting.step).into())
+        let [state, injection] = self.step.pulled_back(&self.state, self.value.tensor(), cotangent.tensor());
+        (state.into(), injection.into())
     }
 
     fn vjp_parameters(&self, cotangent: &State, into: &mut GradientsParams) -> (State, Injection) {
         let (state, injection) = self.vjp(cotangent);
-        self.splitting.coupling.accumulate(&self.state, injection.tensor(), into);
+        self.step.accumulate(&self.state, self.value.tensor(), injection.tensor(), into);
         (state, injection)
     }
 
     fn select(&self, rows: &[usize]) -> Box<dyn Linearization> {
         Box::new(Self {
-            splitting: self.splitting.clone(),
+            step: self.step.clone(),
             state: select(&self.state, rows),
             value: self.value.select(rows),
         })

@@ -14,7 +14,7 @@ use super::MonotoneConvConfig;
 use crate::model::cell::{BoundCell, Cell, Mask};
 use crate::model::init::{Init, Law};
 use crate::model::layers::Kernel;
-use crate::model::monotone::splitting::{Coupling, Splitting};
+use crate::model::monotone::splitting::{Coupling, ForwardBackward, Step};
 use crate::model::parameters::accumulate_module;
 
 /// The cell of a convolutional monotone DEQ.
@@ -84,9 +84,9 @@ impl MonotoneConvCell {
         skew.pad((1, 1, 1, 1), PadMode::Constant(0.0)) - symmetric
     }
 
-    fn splitting(&self) -> Splitting<Convolution> {
+    fn splitting(&self) -> ForwardBackward<Convolution> {
         let coupling = Convolution { kernel: Kernel::new(self.kernel(), 1), cell: self.clone() };
-        Splitting { coupling, monotonicity: self.monotonicity, step: self.step }
+        ForwardBackward { coupling, monotonicity: self.monotonicity, step: self.step }
     }
 }
 
