@@ -87,6 +87,12 @@ if [ "${MORE:-0}" = 1 ]; then
         [ -f "$over/diagnosis/diagnosis.json" ] || $equipoise diagnose --model "$run/epoch-$epoch.safetensors" \
             --data "cifar10:$data" --count 100 --sections residual,alignment,spectrum --out "$over/diagnosis"
     done
+    # The control without an adversary: residuals and radii alone, as nothing withstands an attack.
+    for epoch in 006 012 018 024; do
+        control=$out/standard-30/over/epoch-$epoch
+        [ -f "$control/diagnosis.json" ] || $equipoise diagnose --model "$out/standard-30/epoch-$epoch.safetensors" \
+            --data "cifar10:$data" --count 100 --sections residual,alignment,spectrum --out "$control"
+    done
     evaluate "$run/model.safetensors" "$run/defences" 1000 --readouts 'final,early,early:whitebox,ensemble-states,ensemble-logits' \
         --attacks pgd-10x4 --gradients through-solver
     baseline=$out/pairs/resnet

@@ -237,7 +237,7 @@ def test_a_randomised_model_is_attacked_through_the_mean_of_its_draws(capsys):
     attack.set_version("standard")
     assert attack.apgd.eot_iter == 1
     with pytest.raises(ValueError, match="draws 3: a DEQ"):
-        equipoise.evaluate(equipoise.load(MODELS / "cifar10-mdeq-small-standard.safetensors"), x, y, eps=eps, draws=3)
+        equipoise.evaluate(equipoise.load(MODELS / "dose" / "standard.safetensors"), x, y, eps=eps, draws=3)
 
 
 def test_in_l1_only_apgd_searches(linear):
