@@ -175,7 +175,7 @@ fn what_is_no_record_is_an_error() {
 }
 
 #[test]
-fn the_published_records_of_version_1_are_read() {
+fn the_published_records_are_read() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reproduction");
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -187,5 +187,5 @@ fn the_published_records_of_version_1_are_read() {
             count += record.models.len() + record.diagnoses.len();
         }
     }
-    assert!(count >= 8);
+    assert!(count >= 4, "{count}");
 }

@@ -1,7 +1,7 @@
 //! What the commands leave behind, and what they say.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -250,24 +250,32 @@ fn a_model_says_what_it_is() {
     assert!(facts["parameters"].as_u64().unwrap() > 100);
 }
 
-/// What the repository ships can be used at once.
+/// What the repository ships can be used at once: a card of its own says what a model is, or the recipe of its name and the
+/// folder's page.
 #[test]
 fn shipped_models_are_small_and_have_cards() {
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
-    let mut count = 0;
-    for entry in fs::read_dir(&models).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "safetensors") {
-            count += 1;
-            assert!(fs::metadata(&path).unwrap().len() < 1 << 20, "{}", path.display());
-            assert!(path.with_extension("md").exists(), "{} has no card", path.display());
-            let facts =
-                succeed(&models, &format!("info --json --model {}", path.file_name().unwrap().display()));
-            let facts: Value = serde_json::from_str(&facts).unwrap();
-            assert!(facts["training"]["recipe"]["epochs"].as_u64() >= Some(3));
-        }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let shipped = |folder: &str| -> Vec<PathBuf> {
+        let entries = fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.extension().is_some_and(|ending| ending == "safetensors")).collect()
+    };
+    let [alone, family] = ["models", "models/dose"].map(shipped);
+    assert!(!alone.is_empty() && family.len() >= 20, "{} and {}", alone.len(), family.len());
+    for path in &alone {
+        assert!(path.with_extension("md").exists(), "{} has no card", path.display());
     }
-    assert!(count >= 5, "{count} models");
+    for path in &family {
+        let recipe = path.file_stem().unwrap().to_str().unwrap();
+        let recipes = [format!("dose/{recipe}.toml"), format!("small/cifar10-{recipe}.toml")];
+        let known = recipes.iter().any(|recipe| root.join("recipes").join(recipe).exists());
+        assert!(known, "{} has no recipe", path.display());
+    }
+    for path in alone.iter().chain(&family) {
+        assert!(fs::metadata(path).unwrap().len() < 5 << 19, "{}", path.display());
+        let facts = succeed(&root, &format!("info --json --model {}", path.display()));
+        let facts: Value = serde_json::from_str(&facts).unwrap();
+        assert!(facts["training"]["recipe"]["epochs"].as_u64() >= Some(6), "{}", path.display());
+    }
 }
 
 /// The counts are those of the authors' release (MDEQ) and of the TRADES code (baselines).

@@ -13,8 +13,7 @@ use super::search::largest;
 use super::upper::{SINGLE, Upper, length, less};
 use crate::architecture::Model;
 use crate::attack::{Budget, Norm};
-use crate::model::monotone::Splitting;
-use crate::model::monotone::{Monotone, MonotoneConv};
+use crate::model::monotone::{Monotone, MonotoneConv, Splitting};
 use crate::readout::Readout;
 use crate::solve::Picard;
 use crate::victim::Deployment;
@@ -327,6 +326,7 @@ mod tests {
             image: [1, 6, 6],
             classes: 4,
             normalisation,
+            splitting: Splitting::ForwardBackward,
         };
         config.init(3, &Device::default()).unwrap()
     }
@@ -442,7 +442,19 @@ mod tests {
         assert!(refused(&expanding, &picard, "final").contains("smaller `step`"));
         let scope = crate::solve::StopScope::Batch;
         let solver = SolverConfig { scope, ..picard.solver.clone() };
-        assert!(refused(&contracting, &Deployment { solver, ..picard }, "final").contains("batch"));
+        assert!(refused(&contracting, &Deployment { solver, ..picard.clone() }, "final").contains("batch"));
+        // The ideal network is the same by either splitting.
+        let splitting = Splitting::PeacemanRachford;
+        let config = MonotoneConfig { splitting, step: 0.15, ..MonotoneConfig::digits() };
+        let usual = MonotoneConfig { splitting: Splitting::ForwardBackward, ..config.clone() };
+        let [reflected, usual] =
+            [config, usual].map(|config| MonotoneCertifier::of(&config.init(3, &Device::default()).unwrap()));
+        assert!(refused(&reflected, &picard, "final").contains("`forward-backward`"));
+        let image: Vec<f32> = image(0).iter().chain(&image(1)).copied().take(64).collect();
+        let radius = |certifier: &MonotoneCertifier| {
+            certifier.ideal(Method::Lipschitz).unwrap().certified(0, &image, Norm::L2)
+        };
+        assert_eq!(radius(&reflected), radius(&usual));
     }
 
     #[test]

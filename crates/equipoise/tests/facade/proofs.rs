@@ -21,7 +21,15 @@ use equipoise_dataset::{Dataset, Source, Split};
 
 fn config() -> MonotoneConfig {
     let normalisation = Some(Normalisation { mean: vec![0.4], std: vec![0.25] });
-    MonotoneConfig { hidden: 16, monotonicity: 8.0, step: 0.08, image: [1, 4, 4], classes: 3, normalisation }
+    MonotoneConfig {
+        hidden: 16,
+        monotonicity: 8.0,
+        step: 0.08,
+        image: [1, 4, 4],
+        classes: 3,
+        normalisation,
+        ..MonotoneConfig::digits()
+    }
 }
 
 pub fn deployment(steps: usize) -> Deployment {

@@ -98,13 +98,13 @@ fn what_is_missing_or_no_weight_is_named() {
     let u = &weights["injection.weight"];
     let shape = u.shape.clone();
     write_npz(
-        &folder.path().join("part.npz"),
+        folder.path().join("part.npz"),
         &[("U", NpyArray::F32 { shape: shape.clone(), values: &u.values })],
     )
     .unwrap();
     assert!(failure("part.npz").contains("missing"), "{}", failure("part.npz"));
     let counts = vec![1; u.values.len()];
-    write_npz(&folder.path().join("counts.npz"), &[("U", NpyArray::I64 { shape, values: &counts })]).unwrap();
+    write_npz(folder.path().join("counts.npz"), &[("U", NpyArray::I64 { shape, values: &counts })]).unwrap();
     assert!(failure("counts.npz").contains("injection.weight is i8"), "{}", failure("counts.npz"));
     let mut hdf5 = b"MATLAB 7.3 MAT-file".to_vec();
     hdf5.resize(600, 0);
