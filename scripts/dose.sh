@@ -79,14 +79,17 @@ if [ "${MORE:-0}" = 1 ]; then
     for name in pgd-at-exact-seed-3 pgd-at-inner-intermediate pgd-at-no-warmup; do
         evaluate "$out/$name/model.safetensors" "$out/$name/final" 1000 --readouts final --attacks pgd-10x8 --gradients through-solver
     done
-    run=$out/pgd-at-30
-    for epoch in 006 012 018 024; do
-        over=$run/over/epoch-$epoch
-        evaluate "$run/epoch-$epoch.safetensors" "$over/true" "$count" --readouts 'final,early(2),early(4)' --attacks pgd-10x8 \
-            --gradients through-solver
-        [ -f "$over/diagnosis/diagnosis.json" ] || $equipoise diagnose --model "$run/epoch-$epoch.safetensors" \
-            --data "cifar10:$data" --count 100 --sections residual,alignment,spectrum --out "$over/diagnosis"
+    for name in pgd-at-30 pgd-at-30-seed-2; do
+        for epoch in 006 012 018 024; do
+            run=$out/$name
+            over=$run/over/epoch-$epoch
+            evaluate "$run/epoch-$epoch.safetensors" "$over/true" "$count" --readouts 'final,early(2),early(4)' --attacks pgd-10x8 \
+                --gradients through-solver
+            [ -f "$over/diagnosis/diagnosis.json" ] || $equipoise diagnose --model "$run/epoch-$epoch.safetensors" \
+                --data "cifar10:$data" --count 100 --sections residual,alignment,spectrum --out "$over/diagnosis"
+        done
     done
+    run=$out/pgd-at-30
     # The control without an adversary: residuals and radii alone, as nothing withstands an attack.
     for epoch in 006 012 018 024; do
         control=$out/standard-30/over/epoch-$epoch
