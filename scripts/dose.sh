@@ -25,6 +25,14 @@ for name in $members; do
     fi
 done
 
+# diagnose MODEL FOLDER: residuals, radii and cosines, unless they are there already.
+diagnose() {
+    [ -f "$2/diagnosis.json" ] && return
+    resume=
+    [ -d "$2" ] && resume=--resume
+    $equipoise diagnose --model "$1" --data "cifar10:$data" --count 100 --sections residual,alignment,spectrum --out "$2" $resume
+}
+
 # measure MODEL FOLDER STEPS: three rungs of equal effort behind every readout, then residuals, radii and cosines.
 measure() {
     model=$1 folder=$2 steps=$3
@@ -46,12 +54,7 @@ ensemble(unrolled:state=1..$steps,lead=1,steps=0)"
         $equipoise evaluate --model "$model" --data "cifar10:$data" --count "$count" --readouts "$readouts" \
             --attacks "$attack" --gradients "$gradients" --no-flags --out "$folder/$rung" $resume
     done
-    if [ ! -f "$folder/diagnosis/diagnosis.json" ]; then
-        resume=
-        [ -d "$folder/diagnosis" ] && resume=--resume
-        $equipoise diagnose --model "$model" --data "cifar10:$data" --count 100 --sections residual,alignment,spectrum \
-            --out "$folder/diagnosis" $resume
-    fi
+    diagnose "$model" "$folder/diagnosis"
 }
 
 for name in $members; do
@@ -85,16 +88,13 @@ if [ "${MORE:-0}" = 1 ]; then
             over=$run/over/epoch-$epoch
             evaluate "$run/epoch-$epoch.safetensors" "$over/true" "$count" --readouts 'final,early(2),early(4)' --attacks pgd-10x8 \
                 --gradients through-solver
-            [ -f "$over/diagnosis/diagnosis.json" ] || $equipoise diagnose --model "$run/epoch-$epoch.safetensors" \
-                --data "cifar10:$data" --count 100 --sections residual,alignment,spectrum --out "$over/diagnosis"
+            diagnose "$run/epoch-$epoch.safetensors" "$over/diagnosis"
         done
     done
     run=$out/pgd-at-30
     # The control without an adversary: residuals and radii alone, as nothing withstands an attack.
     for epoch in 006 012 018 024; do
-        control=$out/standard-30/over/epoch-$epoch
-        [ -f "$control/diagnosis.json" ] || $equipoise diagnose --model "$out/standard-30/epoch-$epoch.safetensors" \
-            --data "cifar10:$data" --count 100 --sections residual,alignment,spectrum --out "$control"
+        diagnose "$out/standard-30/epoch-$epoch.safetensors" "$out/standard-30/over/epoch-$epoch/diagnosis"
     done
     evaluate "$run/model.safetensors" "$run/defences" 1000 --readouts 'final,early,early:whitebox,ensemble-states,ensemble-logits' \
         --attacks pgd-10x4 --gradients through-solver

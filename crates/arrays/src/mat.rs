@@ -12,8 +12,8 @@ use std::path::Path;
 
 use flate2::read::ZlibDecoder;
 
-use crate::can_inflate_to;
 use crate::npy::in_c_order;
+use crate::{can_inflate_to, signed, words};
 
 /// A numeric array.
 #[derive(Debug, PartialEq)]
@@ -77,7 +77,7 @@ impl Matrix {
 
     /// The values as integers; `None` for what is none.
     fn values(&self) -> impl Iterator<Item = Option<i128>> {
-        self.words().map(|bits| match self.number(bits) {
+        self.numbers().map(|number| match number {
             Number::Integer(value) => Some(value),
             Number::Float(value) => (value.fract() == 0.0 && value.abs() < 1e15).then_some(value as i128),
         })
@@ -86,8 +86,8 @@ impl Matrix {
     /// The values in float64, in C's order, the last axis fastest; integers beyond 2⁵³ are rounded.
     pub fn to_f64(&self) -> Vec<f64> {
         let values: Vec<f64> = self
-            .words()
-            .map(|bits| match self.number(bits) {
+            .numbers()
+            .map(|number| match number {
                 Number::Integer(value) => value as f64,
                 Number::Float(value) => value,
             })
@@ -95,22 +95,13 @@ impl Matrix {
         in_c_order(&values, &self.shape)
     }
 
-    /// Each value's bits, as the low bits of a word.
-    fn words(&self) -> impl Iterator<Item = u64> {
-        self.bytes.chunks_exact(self.stored.width()).map(|value| {
-            let push = |word: u64, &byte: &u8| word << 8 | u64::from(byte);
-            if self.big_endian { value.iter().fold(0, push) } else { value.iter().rev().fold(0, push) }
-        })
-    }
-
-    fn number(&self, bits: u64) -> Number {
-        let unused = 64 - 8 * self.stored.width() as u32;
-        match self.stored {
+    fn numbers(&self) -> impl Iterator<Item = Number> {
+        words(&self.bytes, self.stored.width(), self.big_endian).map(|bits| match self.stored {
             Stored::Unsigned(_) => Number::Integer(bits.into()),
-            Stored::Signed(_) => Number::Integer(((bits << unused) as i64 >> unused).into()),
+            Stored::Signed(width) => Number::Integer(signed(bits, width)),
             Stored::Float(4) => Number::Float(f32::from_bits(bits as u32).into()),
             Stored::Float(_) => Number::Float(f64::from_bits(bits)),
-        }
+        })
     }
 }
 

@@ -7,6 +7,8 @@ use std::io::{Read, Write};
 
 use half::f16;
 
+use crate::{signed, words};
+
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// The values start at a multiple of this.
 const ALIGNMENT: usize = 64;
@@ -66,17 +68,12 @@ impl Array {
 
     /// The values when they are integers of any width.
     pub fn integers(&self) -> Option<impl Iterator<Item = i128>> {
-        let unused = 64 - 8 * self.kind.width as u32;
-        let signed = match self.kind.name.as_bytes().first() {
-            Some(b'u') => false,
-            Some(b'i') => true,
+        let (signs, width) = match self.kind.name.as_bytes().first() {
+            Some(b'u') => (false, self.kind.width),
+            Some(b'i') => (true, self.kind.width),
             _ => return None,
         };
-        // Shift the sign bit to the top and back.
-        let value = move |bits: u64| match signed {
-            true => i128::from((bits << unused) as i64 >> unused),
-            false => bits.into(),
-        };
+        let value = move |bits: u64| if signs { signed(bits, width) } else { bits.into() };
         Some(self.kind.words(&self.bytes).map(value))
     }
 
@@ -146,13 +143,7 @@ impl Kind {
 
     /// Each value's bits, as the low bits of a word.
     fn words(&self, bytes: &[u8]) -> impl Iterator<Item = u64> {
-        bytes.chunks_exact(self.width).map(|value| {
-            let push = |word: u64, &byte: &u8| word << 8 | u64::from(byte);
-            match self.big_endian {
-                true => value.iter().fold(0, push),
-                false => value.iter().rev().fold(0, push),
-            }
-        })
+        words(bytes, self.width, self.big_endian)
     }
 
     /// How many bytes an array of this shape has.

@@ -61,9 +61,14 @@ fn inverse(mut k: Vec<f64>, side: usize) -> Vec<f64> {
     k
 }
 
+/// u½ = 2 relu(u) − u.
+fn half(state: &Tensor<2>) -> Tensor<2> {
+    activation::relu(state.clone()) * 2.0 - state.clone()
+}
+
 impl<V: Coupling> Step for PeacemanRachford<V> {
     fn value(&self, state: &Tensor<2>, injection: &Tensor<2>) -> Tensor<2> {
-        let half = activation::relu(state.clone()) * 2.0 - state.clone();
+        let half = half(state);
         let solved = products(half.clone() + injection.clone() * self.step, self.resolvent.clone(), None);
         solved * 2.0 - half
     }
@@ -83,7 +88,6 @@ impl<V: Coupling> Step for PeacemanRachford<V> {
         injection: &Tensor<2>,
         into: &mut GradientsParams,
     ) {
-        let half = activation::relu(state.clone()) * 2.0 - state.clone();
-        self.coupling.accumulate(&((value.clone() + half) * 0.5), injection, into);
+        self.coupling.accumulate(&((value.clone() + half(state)) * 0.5), injection, into);
     }
 }

@@ -1,6 +1,7 @@
 //! One training run over its epochs: accuracies, gaps, residuals and radius in one drawing.
 
 use super::Group;
+use super::figures::percent;
 use super::points::Point;
 use crate::figure::{Figure, Scale, Series};
 use crate::svg::{Drawing, stacked};
@@ -39,7 +40,7 @@ fn accuracy(points: &[(f64, &Point)]) -> Figure {
     let series = |name: &str, of: &dyn Fn(&Point) -> Option<Accuracy>| {
         let found = last().filter_map(|(epoch, point)| Some((*epoch, of(point)?)));
         let (points, band) = found
-            .map(|(epoch, a)| ((epoch, 100.0 * a.value), (100.0 * a.interval[0], 100.0 * a.interval[1])))
+            .map(|(epoch, a)| ((epoch, percent(a.value)), (percent(a.interval[0]), percent(a.interval[1]))))
             .unzip();
         Series { name: name.to_owned(), points, band: Some(band) }
     };
@@ -56,7 +57,7 @@ fn accuracy(points: &[(f64, &Point)]) -> Figure {
 }
 
 fn gap(points: &[(f64, &Point)]) -> Figure {
-    let of = |point: &Point| Some((100.0 * point.gap, Some(point.interval.map(|end| 100.0 * end))));
+    let of = |point: &Point| Some((percent(point.gap), Some(point.interval.map(percent))));
     Figure {
         y_label: "gap, points".to_owned(),
         from_zero: true,

@@ -11,7 +11,7 @@ pub(super) fn figures(group: &Group) -> Vec<Figure> {
     Dose::ALL.iter().filter_map(|dose| figure(group, *dose)).collect()
 }
 
-fn percent(fraction: f64) -> f64 {
+pub(super) fn percent(fraction: f64) -> f64 {
     100.0 * fraction
 }
 
