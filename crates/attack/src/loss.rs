@@ -72,6 +72,25 @@ impl Objective for Margin {
     }
 }
 
+/// Margin of the classes' probabilities, max_{j≠y} p_j − p_y with p = softmax(z): positive exactly where the example is
+/// misclassified, and bounded by −1 and 1 (the probability margin attack, Xie et al. 2024). Its slope
+/// fades, as that of the cross-entropy does, where the softmax is saturated.
+///
+/// # Panics
+///
+/// As [`Margin`].
+#[derive(Debug, Clone)]
+pub struct ProbabilityMargin {
+    /// True class of each example.
+    pub labels: Vec<usize>,
+}
+
+impl Objective for ProbabilityMargin {
+    fn values(&self, logits: Logits) -> Values {
+        Margin { labels: self.labels.clone() }.values(activation::softmax(logits, 1))
+    }
+}
+
 /// The difference of two logits, z_t − z_y: positive where the target class beats the true one. Linear in the
 /// logits, so that its gradient is the normal of the boundary between the two classes (FAB follows it).
 ///
@@ -251,18 +270,19 @@ mod tests {
 
     const TARGETS: [usize; 3] = [0, 2, 1];
 
-    fn objectives() -> [Box<dyn Objective>; 5] {
+    fn objectives() -> [Box<dyn Objective>; 6] {
         objectives_for(&LABELS, &TARGETS)
     }
 
-    fn objectives_for(labels: &[usize], targets: &[usize]) -> [Box<dyn Objective>; 5] {
+    fn objectives_for(labels: &[usize], targets: &[usize]) -> [Box<dyn Objective>; 6] {
         let (labels, targets) = (labels.to_vec(), targets.to_vec());
         [
             Box::new(CrossEntropy { labels: labels.clone() }),
             Box::new(Margin { labels: labels.clone() }),
             Box::new(Dlr { labels: labels.clone() }),
             Box::new(TargetedDlr { labels: labels.clone(), targets: targets.clone() }),
-            Box::new(TargetMargin { labels, targets }),
+            Box::new(TargetMargin { labels: labels.clone(), targets }),
+            Box::new(ProbabilityMargin { labels }),
         ]
     }
 
@@ -275,7 +295,7 @@ mod tests {
 
     #[test]
     fn values_are_those_of_the_definitions() {
-        let [cross_entropy, margin, dlr, targeted, difference] = objectives();
+        let [cross_entropy, margin, dlr, targeted, difference, probabilities] = objectives();
         let expected: Vec<f64> = LOGITS
             .chunks(4)
             .zip(LABELS)
@@ -288,11 +308,22 @@ mod tests {
         let expected = [-2.0 / (3.0 + 0.75), -0.4 / (0.4 + 0.1), 5.0 / (5.0 - 0.5)];
         close(&to_vec(targeted.values(logits())), &expected, 1e-6);
         close(&to_vec(difference.values(logits())), &[1.0 - 3.0, -0.3 - 0.1, 4.0 + 1.0], 1e-6);
+        let expected: Vec<f64> = LOGITS
+            .chunks(4)
+            .zip(LABELS)
+            .map(|(row, y)| {
+                let sum: f64 = row.iter().map(|&z| f64::from(z).exp()).sum();
+                let others =
+                    row.iter().enumerate().filter(|&(k, _)| k != y).map(|(_, &z)| f64::from(z).exp());
+                (others.fold(0.0, f64::max) - f64::from(row[y]).exp()) / sum
+            })
+            .collect();
+        close(&to_vec(probabilities.values(logits())), &expected, 1e-6);
     }
 
     #[test]
     fn ratios_do_not_see_scale_or_shift() {
-        let [_, _, dlr, targeted, _] = objectives();
+        let [_, _, dlr, targeted, ..] = objectives();
         for objective in [dlr, targeted] {
             let expected: Vec<f64> = to_vec(objective.values(logits())).into_iter().map(f64::from).collect();
             close(&to_vec(objective.values(logits() * 64.0 + 3.0)), &expected, 1e-5);

@@ -82,6 +82,9 @@ pub struct Key {
 }
 
 impl Key {
+    /// The asker of verdicts.
+    pub const VERDICT: &'static str = "verdict";
+
     /// A generator for these numbers.
     pub fn rng(&self) -> ExampleRng {
         let Self { seed, asker, index, start, draw } = *self;

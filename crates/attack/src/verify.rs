@@ -9,9 +9,9 @@ use std::collections::{HashMap, HashSet};
 
 use equipoise_record::{CertifiedExample, ExampleResult, ReadoutResult};
 
-use crate::attack::{Budget, Classifier, Question};
-use crate::batch::{Images, from_vec, predictions};
-use crate::evaluate::{Observer, Points, SavedAdversarial};
+use crate::attack::{Budget, Classifier};
+use crate::batch::{Images, from_vec};
+use crate::evaluate::{Observer, Points, SavedAdversarial, judged};
 
 /// Something that is not as the record says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +58,8 @@ pub struct Verification {
 }
 
 /// Verifies one readout of a record, whose points these are, in the order of its examples: the answers of the `judge`, the model
-/// behind that readout, to unperturbed images and to the stored ones. A judge that draws random numbers draws new ones.
+/// behind that readout, to unperturbed images and to the stored ones. A judge that draws random numbers is asked as the
+/// verdict asked it, `draws` times with the same numbers.
 ///
 /// `None` if the observer cancelled.
 pub fn verify_readout(
@@ -67,7 +68,7 @@ pub fn verify_readout(
     points: &Points,
     budget: &Budget,
     stored: Option<&SavedAdversarial>,
-    (seed, batch_size): (u64, usize),
+    (seed, draws, batch_size): (u64, usize, usize),
     observer: &dyn Observer,
 ) -> Option<Verification> {
     let mut found = Verification::default();
@@ -87,7 +88,7 @@ pub fn verify_readout(
             return None;
         }
         let batch = points.select(rows);
-        let answers = answers(judge, &batch, batch.images(), seed);
+        let answers = answers(judge, &batch, batch.images(), (seed, draws));
         for (k, answer) in answers.into_iter().enumerate() {
             let (index, label) = (batch.indices()[k], batch.labels()[k]);
             let example = by_index[&index];
@@ -143,7 +144,7 @@ pub fn verify_readout(
             let batch = batch.select(&places);
             let images = from_vec(images, batch.images().dims(), &batch.images().device());
             let inside = budget.contains(batch.images(), &images);
-            let answers = answers(judge, &batch, &images, seed);
+            let answers = answers(judge, &batch, &images, (seed, draws));
             for k in 0..places.len() {
                 let (index, label) = (batch.indices()[k], batch.labels()[k]);
                 if !inside[k] {
@@ -196,6 +197,12 @@ fn class(class: Option<usize>) -> String {
     class.map_or("no class".to_owned(), |class| format!("class {class}"))
 }
 
-fn answers(judge: &dyn Classifier, batch: &Points, images: &Images, seed: u64) -> Vec<Option<usize>> {
-    predictions(&judge.answer(&Question { images, keys: &batch.keys(seed, "verification") }))
+fn answers(
+    judge: &dyn Classifier,
+    batch: &Points,
+    images: &Images,
+    (seed, draws): (u64, usize),
+) -> Vec<Option<usize>> {
+    // Logits of a wrong shape are no class.
+    judged(judge, batch, images, seed, draws).unwrap_or_else(|_| vec![None; batch.labels().len()])
 }

@@ -31,6 +31,11 @@ pub trait Network: fmt::Debug + Sync {
         readout: Readout,
         estimator: Estimator,
     ) -> Box<dyn WhiteBox + 'a>;
+
+    /// How many answers of the model one answer to an attack takes: 1, unless it is the mean of several draws.
+    fn draws(&self) -> usize {
+        1
+    }
 }
 
 impl<S: Stem, C: Cell, H: Head> Network for Deq<S, C, H> {

@@ -16,6 +16,7 @@ use crate::state::{Injection, State};
 use equipoise_attack::attack::{Classifier, Question, ValueAndGradient, WarmStart, WhiteBox};
 use equipoise_attack::batch::{Images, Logits};
 use equipoise_attack::loss::Objective;
+use equipoise_attack::random::Key;
 use equipoise_attack::work::{Work, WorkCounter};
 
 /// How a DEQ is used: what its model file holds beside the weights.
@@ -152,6 +153,32 @@ impl<'a> Victim<'a> {
     pub fn read(&self, forward: &Forward) -> Logits {
         let head = |state: State| self.model.logits(&state);
         self.readout.logits(&forward.cell, &forward.trajectory, &self.deployment.tail, &head)
+    }
+
+    /// Which outcome each question of a readout that draws is answered by.
+    fn places(&self, keys: &[Key]) -> Vec<usize> {
+        let outcomes = self.readout.states(self.deployment.solver.steps).len();
+        keys.iter().map(|key| key.rng().below(outcomes)).collect()
+    }
+
+    /// The same of a readout that draws, of its outcome in this place for each example.
+    fn read_drawn(&self, forward: &Forward, places: &[usize]) -> Logits {
+        let head = |state: State| self.model.logits(&state);
+        let Forward { cell, trajectory } = forward;
+        self.readout.logits_drawn(cell, trajectory, &self.deployment.tail, &head, places)
+    }
+
+    /// The logits `[N, K]` of every outcome of a readout that draws, each of which is as likely: one solve holds all.
+    /// Of another readout there is one outcome.
+    pub fn outcomes(&self, images: &Images) -> Vec<Logits> {
+        let steps = self.readout.steps(self.deployment.solver.steps);
+        let forward = self.forward(images, steps);
+        if !self.readout.draws() {
+            return vec![self.read(&forward)];
+        }
+        let count = images.dims()[0];
+        let outcomes = 0..self.readout.states(steps).len();
+        outcomes.map(|place| self.read_drawn(&forward, &vec![place; count])).collect()
     }
 
     /// The estimator's reading on a batch, and the estimated gradient `[N, C, H, W]` of its sum with respect
@@ -292,7 +319,11 @@ impl Classifier for Victim<'_> {
             return defended.logits(question.images);
         }
         let steps = self.readout.steps(self.deployment.solver.steps);
-        self.read(&self.forward(question.images, steps))
+        let forward = self.forward(question.images, steps);
+        if !self.readout.draws() {
+            return self.read(&forward);
+        }
+        self.read_drawn(&forward, &self.places(question.keys))
     }
 
     fn work(&self) -> Work {
@@ -304,6 +335,16 @@ impl WhiteBox for Victim<'_> {
     fn differentiate(&self, question: &Question<'_>, objective: &dyn Objective) -> ValueAndGradient {
         if let Some(defended) = self.defended() {
             return self.behind(&defended, question.images, objective);
+        }
+        if self.readout.samples_gradients() {
+            let picked = Self {
+                readout: self.readout.picking(self.places(question.keys)),
+                estimator: self.estimator.clone(),
+                counter: self.counter.clone(),
+                ..*self
+            };
+            let (reading, gradient, forward) = picked.gradient(question.images, objective);
+            return picked.answered(reading, gradient, &forward, objective);
         }
         let (reading, gradient, forward) = self.gradient(question.images, objective);
         self.answered(reading, gradient, &forward, objective)

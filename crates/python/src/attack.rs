@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use equipoise::attack::{
     self, Apgd, ApgdConfig, ApgdLoss, Attempt, Budget, Examples, Fab, FabConfig, Norm, Progress, Queries,
-    Schedule, Search, Square, SquareConfig, Step, WhiteBox,
+    Schedule, Search, Square, SquareConfig, Step, TargetOrder, WhiteBox,
 };
 use equipoise::batch::{from_vec, to_vec};
 use pyo3::exceptions::PyValueError;
@@ -36,17 +36,18 @@ impl Attack {
         Ok(set.into_iter().map(|attack| Self { inner: Arc::from(attack) }).collect())
     }
 
-    /// APGD on the loss `ce`, `dlr`, or `dlr-targeted` with so many examples.
+    /// APGD on the loss `ce`, `dlr`, `pma`, or `dlr-targeted` with so many targets.
     #[staticmethod]
     #[pyo3(signature = (loss, *, iterations, restarts, targets, rho))]
     fn apgd(loss: &str, iterations: usize, restarts: usize, targets: usize, rho: f64) -> PyResult<Self> {
         let loss = match loss {
             "ce" => ApgdLoss::CrossEntropy,
             "dlr" => ApgdLoss::Dlr,
-            "dlr-targeted" => ApgdLoss::TargetedDlr { targets },
+            "pma" => ApgdLoss::ProbabilityMargin,
+            "dlr-targeted" => ApgdLoss::TargetedDlr { targets, order: TargetOrder::Likely },
             other => {
                 return Err(PyValueError::new_err(format!(
-                    "APGD has no loss {other:?}: ce, dlr or dlr-targeted"
+                    "APGD has no loss {other:?}: ce, dlr, pma or dlr-targeted"
                 )));
             }
         };

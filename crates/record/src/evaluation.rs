@@ -3,7 +3,9 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::{Accuracy, Certificate, Diagnosis, Flag, Gallery, Plan, Training, Verdict, accuracy};
+use crate::{
+    Accuracy, Certificate, Diagnosis, Flag, Gallery, Plan, RandomnessResult, Training, Verdict, accuracy,
+};
 
 /// The version of the `results.json` format that this crate writes.
 pub const FORMAT_VERSION: u32 = 2;
@@ -110,8 +112,11 @@ pub struct ReadoutResult {
     /// Some of the adversarial images, where they were saved.
     #[serde(default)]
     pub gallery: Option<Gallery>,
-    /// Lower bounds, one for each method. The only key that is left out, where nothing was certified: records of earlier
-    /// builds are written as they were.
+    /// What one draw of a model is worth that draws random numbers. Left out where nothing is drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub randomness: Option<RandomnessResult>,
+    /// Lower bounds, one for each method. Left out where nothing was certified: records of earlier builds are written as
+    /// they were.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<Certificate>,
 }

@@ -19,6 +19,7 @@ mod flag;
 mod gallery;
 pub mod names;
 mod plan;
+mod randomness;
 mod read;
 mod training;
 mod verdict;
@@ -38,6 +39,7 @@ pub use evaluation::{
 pub use flag::{Evidence, Flag};
 pub use gallery::{Answers, Gallery, GalleryItem};
 pub use plan::{NotTried, Plan, Try};
+pub use randomness::{RandomnessResult, Rate};
 pub use read::read;
 pub use training::{EpochReport, LogError, StepReport, Training, read_epochs, read_steps};
 pub use verdict::{Aim, ArmRun, Arms, Finding, Paired, Verdict, VerdictEvidence, Yardstick};

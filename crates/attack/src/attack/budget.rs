@@ -65,6 +65,19 @@ impl Norm {
         }
     }
 
+    /// How far a linear function of this value and gradient is from 0: its value over the dual norm of the gradient, which
+    /// is kept from 0. Entries that are not finite are taken as zero.
+    pub fn to_zero(self, value: f64, gradient: impl Iterator<Item = f64>) -> f64 {
+        let finite = |entry: f64| if entry.is_finite() { entry } else { 0.0 };
+        let gradient = gradient.map(finite);
+        let length = match self {
+            Self::Linf => gradient.map(f64::abs).sum::<f64>(),
+            Self::L2 => gradient.map(|w| w * w).sum::<f64>().sqrt(),
+            Self::L1 => gradient.map(f64::abs).fold(0.0, f64::max),
+        };
+        finite(value).abs() / (1e-12 + length)
+    }
+
     /// The greatest distance between two images of so many pixels, all channels counted.
     pub fn farthest(self, pixels: usize) -> f64 {
         match self {

@@ -31,6 +31,31 @@ pub(super) fn at_least(needed: usize, attack: &str, classes: usize) -> Result<()
     Err(TooFewClasses { attack: attack.to_owned(), needed, classes, possible })
 }
 
+/// In which order targeted attacks try classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TargetOrder {
+    /// From the most likely on the unperturbed image down.
+    #[default]
+    Likely,
+    /// By the distance of the linearised boundary, (z_y − z_t) / ‖∇(z_y − z_t)‖ in the dual norm, at the unperturbed
+    /// image, the nearest first: the order of MALT (Melamed et al. 2024), which asks for a gradient for each of the 100
+    /// most likely classes. It matters where there are more classes than targets.
+    Near,
+}
+
+/// The most classes that are ranked by distance, as in the publication.
+const RANKED: usize = 100;
+
+impl TargetOrder {
+    /// Gradients that it takes to rank K classes.
+    pub(super) fn gradients(self, classes: usize) -> usize {
+        match self {
+            Self::Likely => 0,
+            Self::Near => classes.saturating_sub(1).min(RANKED),
+        }
+    }
+}
+
 /// Each example's classes other than its label, from the largest logit down, ties to the lower class; for a
 /// correctly classified example these are the classes ranked 2, 3, .. .
 pub(super) fn rivals(logits: &Logits, labels: &[usize]) -> Vec<Vec<usize>> {
@@ -65,10 +90,10 @@ mod tests {
         let three = at_least(4, "apgd-t", 3).unwrap_err().to_string();
         assert_eq!(
             three,
-            "apgd-t needs at least 4 classes and the model has 3: use pgd-10, apgd-ce, apgd-dlr, fab, fab-t or \
+            "apgd-t needs at least 4 classes and the model has 3: use pgd-10, apgd-ce, apgd-dlr, apgd-pma, fab, fab-t or \
              square instead"
         );
         let two = at_least(3, "apgd-dlr", 2).unwrap_err().to_string();
-        assert!(two.contains("apgd-ce, fab, fab-t or square") && !two.contains("-dlr,"), "{two}");
+        assert!(two.contains("apgd-ce, apgd-pma, fab, fab-t or square") && !two.contains("-dlr,"), "{two}");
     }
 }

@@ -11,11 +11,11 @@ use std::ops::ControlFlow;
 
 use rayon::prelude::*;
 
-use super::classes::rivals;
+use super::classes::{TargetOrder, rivals};
 use super::progress::{Progress, Step};
 use super::{Attempt, Budget, Examples, Queries, Question, ValueAndGradient, WhiteBox};
 use crate::batch::{Images, Logits, from_vec, predictions, to_vec};
-use crate::loss::Objective;
+use crate::loss::{Objective, TargetMargin};
 use crate::random::{ExampleRng, Key};
 
 /// How often an attack searches, and what one search asks.
@@ -27,10 +27,9 @@ pub struct Schedule {
     pub steps: usize,
     /// What a search asks about an example that withstands it.
     pub queries: Queries,
-    /// Target classes that are tried one after the other, from the most likely on the unperturbed image down. The
-    /// driver then looks at the unperturbed images first, and what is misclassified there is not searched for.
-    /// `None` for an attack that does not look.
-    pub targets: Option<usize>,
+    /// Target classes that are tried one after the other. The driver then looks at the unperturbed images first, and
+    /// what is misclassified there is not searched for. `None` for an attack that does not look.
+    pub targets: Option<Targets>,
     /// Whether a search ends at images that it has not asked about ([`Search::keep_unseen`]): the driver asks before
     /// the next search.
     pub ends_unseen: bool,
@@ -53,18 +52,30 @@ impl Schedule {
 
     /// Searches in all.
     fn searches(&self) -> usize {
-        self.targets.unwrap_or(1) * self.restarts
+        self.targets.map_or(1, |targets| targets.count) * self.restarts
     }
 
     /// What all searches together ask about an example that withstands them.
     pub(super) fn all_queries(&self) -> Queries {
         let searches = self.searches();
         let between = if self.ends_unseen { searches.saturating_sub(1) } else { 0 };
+        let ranking = self.targets.map_or(0, |targets| targets.order.gradients(targets.classes));
         Queries {
-            gradients: searches * self.queries.gradients,
+            gradients: ranking + searches * self.queries.gradients,
             logits: usize::from(self.targets.is_some()) + searches * self.queries.logits + between,
         }
     }
+}
+
+/// The classes that a targeted attack aims at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Targets {
+    /// How many, at least 1.
+    pub count: usize,
+    /// Which come first.
+    pub order: TargetOrder,
+    /// K, all classes of the model.
+    pub classes: usize,
 }
 
 /// What the victim says of one image.
@@ -159,8 +170,11 @@ pub(super) fn drive(
     mut run: impl FnMut(&mut Search<'_>) -> ControlFlow<()>,
 ) -> Attempt {
     let mut search = Search::new(schedule, victim, (examples, budget), progress);
-    if schedule.targets.is_some() {
+    if let Some(targets) = schedule.targets {
         search.look_at_clean();
+        if targets.order == TargetOrder::Near {
+            search.rank_by_distance();
+        }
     }
     let searchable = search.standing();
     for number in 0..schedule.searches() {
@@ -227,6 +241,33 @@ impl<'a> Search<'a> {
         self.rivals = rivals(&logits, self.examples.labels);
     }
 
+    /// Ranks the most likely classes of what still stands anew, by the distance of their linearised boundaries; the others
+    /// stay behind them.
+    fn rank_by_distance(&mut self) {
+        let rows = self.standing();
+        if rows.is_empty() {
+            return;
+        }
+        let candidates = TargetOrder::Near.gradients(self.rivals[rows[0]].len() + 1);
+        let labels: Vec<usize> = rows.iter().map(|&row| self.label(row)).collect();
+        let mut distances = vec![Vec::with_capacity(candidates); rows.len()];
+        for place in 0..candidates {
+            let points: Vec<(usize, &[f32])> = rows.iter().map(|&row| (row, self.clean(row))).collect();
+            let targets = rows.iter().map(|&row| self.rivals[row][place]).collect();
+            let answers = self.gradients(&points, &TargetMargin { labels: labels.clone(), targets });
+            for (distances, answer) in distances.iter_mut().zip(answers) {
+                let gradient = answer.gradient.iter().map(|&entry| f64::from(entry));
+                distances.push(self.budget.norm().to_zero(f64::from(answer.value), gradient));
+            }
+        }
+        for (row, distances) in rows.into_iter().zip(distances) {
+            let mut order: Vec<usize> = (0..candidates).collect();
+            order.sort_by(|&a, &b| distances[a].total_cmp(&distances[b]));
+            let nearest: Vec<usize> = order.into_iter().map(|place| self.rivals[row][place]).collect();
+            self.rivals[row][..candidates].copy_from_slice(&nearest);
+        }
+    }
+
     /// Asks about what was kept without asking.
     fn look_at_unseen(&mut self) {
         let rows: Vec<usize> = (0..self.unseen.len()).filter(|&row| self.unseen[row]).collect();
@@ -289,7 +330,7 @@ impl<'a> Search<'a> {
         self.rivals(row)[self.number / self.schedule.restarts]
     }
 
-    /// All classes but the label, from the most likely on the unperturbed image down, ties to the lower class.
+    /// All classes but the label, in the order of the schedule's targets.
     ///
     /// # Panics
     ///
@@ -436,7 +477,72 @@ impl<'a> Search<'a> {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
+    use super::super::{Classifier, Norm, Uninterrupted};
     use super::*;
+
+    /// Logits Wx + b of two pixels.
+    struct Linear;
+
+    const WEIGHTS: [[f32; 2]; 4] = [[0.0, 0.0], [1.0, 1.0], [0.0, 8.0], [0.25, 0.0]];
+    const BIASES: [f32; 4] = [0.0, -1.0, -6.0, -1.5];
+
+    impl Classifier for Linear {
+        fn classes(&self) -> usize {
+            4
+        }
+
+        fn answer(&self, question: &Question<'_>) -> Logits {
+            let [n, ..] = question.images.dims();
+            let rows = to_vec(question.images.clone());
+            let logits = rows.chunks_exact(2).flat_map(|x| {
+                WEIGHTS.iter().zip(BIASES).map(|(w, b)| w[0] * x[0] + w[1] * x[1] + b).collect::<Vec<_>>()
+            });
+            from_vec(logits.collect(), [n, 4], &question.images.device())
+        }
+    }
+
+    impl WhiteBox for Linear {
+        fn differentiate(&self, question: &Question<'_>, objective: &dyn Objective) -> ValueAndGradient {
+            let logits = self.answer(question);
+            let (values, slopes) = objective.values_and_derivative(&logits);
+            let slopes = to_vec(slopes);
+            let gradient = slopes.chunks_exact(4).flat_map(|slope| {
+                [0, 1].map(|pixel| slope.iter().zip(WEIGHTS).map(|(s, w)| s * w[pixel]).sum())
+            });
+            let gradient = from_vec(gradient.collect(), question.images.dims(), &question.images.device());
+            ValueAndGradient { logits, values, gradient }
+        }
+    }
+
+    /// At x = 0 the margins are 1, 6 and 1.5, and the slopes (1, 1), (0, 8) and (0.25, 0): in L∞ class 1 is 0.5 away, class
+    /// 2 0.75, class 3 6; in L2 class 1 is 0.71 away; in L1 classes 1 and 2 are 1 and 0.75 away.
+    #[test]
+    fn targets_are_ranked_by_logit_or_by_distance() {
+        let device = Device::default();
+        let images = from_vec(vec![0.0, 0.0, 0.0, 0.0], [2, 1, 1, 2], &device);
+        let examples = Examples { images: &images, labels: &[0, 0], indices: &[0, 1], seed: 0, start: 0 };
+        for (norm, order, expected) in [
+            (Norm::Linf, TargetOrder::Likely, [1, 3, 2]),
+            (Norm::Linf, TargetOrder::Near, [1, 2, 3]),
+            (Norm::L2, TargetOrder::Near, [1, 2, 3]),
+            (Norm::L1, TargetOrder::Near, [2, 1, 3]),
+        ] {
+            let budget = Budget::new(norm, 0.01).unwrap();
+            let targets = Targets { count: 3, order, classes: 4 };
+            let schedule = Schedule { targets: Some(targets), ..Schedule::new(1, 1, Queries::default()) };
+            let ranking = if order == TargetOrder::Near { 3 } else { 0 };
+            assert_eq!(schedule.all_queries(), Queries { gradients: ranking, logits: 1 });
+            let mut seen = Vec::new();
+            drive(schedule, &Linear, (&examples, &budget), &Uninterrupted, |search| {
+                seen.push(search.target(1));
+                assert_eq!(search.rivals(0), expected);
+                ControlFlow::Continue(())
+            });
+            assert_eq!(seen, expected);
+        }
+    }
 
     #[test]
     fn each_example_meets_what_is_its_own() {

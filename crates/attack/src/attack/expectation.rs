@@ -11,18 +11,18 @@ use crate::work::Work;
 /// objective with its gradient, which estimates the gradient of the expected loss.
 ///
 /// For attacks. The verdict is the white box's own, one draw that no attack has seen.
-pub struct Expectation<'a> {
-    inner: &'a dyn WhiteBox,
+pub struct Expectation<W> {
+    inner: W,
     draws: usize,
 }
 
-impl<'a> Expectation<'a> {
+impl<W: WhiteBox> Expectation<W> {
     /// The mean of so many draws; of one, the answer itself.
     ///
     /// # Panics
     ///
     /// If there are none.
-    pub fn new(inner: &'a dyn WhiteBox, draws: usize) -> Self {
+    pub fn new(inner: W, draws: usize) -> Self {
         assert!(draws > 0, "a mean of no draws");
         Self { inner, draws }
     }
@@ -37,7 +37,7 @@ impl<'a> Expectation<'a> {
     }
 }
 
-impl Classifier for Expectation<'_> {
+impl<W: WhiteBox> Classifier for Expectation<W> {
     fn classes(&self) -> usize {
         self.inner.classes()
     }
@@ -52,7 +52,7 @@ impl Classifier for Expectation<'_> {
     }
 }
 
-impl WhiteBox for Expectation<'_> {
+impl<W: WhiteBox> WhiteBox for Expectation<W> {
     fn differentiate(&self, question: &Question<'_>, objective: &dyn Objective) -> ValueAndGradient {
         let answers = self.each(question, |question| self.inner.differentiate(question, objective));
         let sum = answers.reduce(|sum, term| ValueAndGradient {

@@ -18,6 +18,8 @@ mod noise;
 mod warm_start;
 mod driver;
 mod expectation;
+mod noisy;
+mod pinned;
 mod pgd;
 mod apgd;
 mod fab;
@@ -29,14 +31,16 @@ use std::ops::ControlFlow;
 
 pub use apgd::{Apgd, ApgdConfig, ApgdError, ApgdLoss, checkpoints};
 pub use budget::{Budget, BudgetError, Norm};
-pub use classes::TooFewClasses;
-pub use driver::{Answer, Region, Schedule, Search, each_example};
+pub use classes::{TargetOrder, TooFewClasses};
+pub use driver::{Answer, Region, Schedule, Search, Targets, each_example};
 pub use expectation::Expectation;
 pub use fab::{Fab, FabConfig, FabError, Nearest};
 pub use names::{AttackFamily, AttackNameError, Counts, ParsedName, parse, set};
 pub use noise::Noise;
+pub use noisy::Noisy;
 pub use norms::UnsupportedNorm;
 pub use pgd::{Pgd, PgdConfig, PgdError, PgdLoss};
+pub use pinned::Pinned;
 pub use progress::{Progress, Step, Uninterrupted};
 pub use square::{Square, SquareConfig, SquareError, square_share};
 pub use warm_start::{Kept, WarmStart};
@@ -125,6 +129,50 @@ pub trait WhiteBox: Classifier {
         self.differentiate(&Question { images, keys: &keys }, objective)
     }
 }
+
+/// What is lent, or boxed, answers as it is.
+macro_rules! passed_on {
+    ($($kind:ty),*) => {$(
+        impl<W: Classifier + ?Sized> Classifier for $kind {
+            fn classes(&self) -> usize {
+                (**self).classes()
+            }
+
+            fn answer(&self, question: &Question<'_>) -> Logits {
+                (**self).answer(question)
+            }
+
+            fn logits(&self, images: &Images) -> Logits {
+                (**self).logits(images)
+            }
+
+            fn work(&self) -> Work {
+                (**self).work()
+            }
+        }
+
+        impl<W: WhiteBox + ?Sized> WhiteBox for $kind {
+            fn differentiate(&self, question: &Question<'_>, objective: &dyn Objective) -> ValueAndGradient {
+                (**self).differentiate(question, objective)
+            }
+
+            fn differentiate_from(
+                &self,
+                question: &Question<'_>,
+                objective: &dyn Objective,
+                warm_start: &mut WarmStart,
+            ) -> ValueAndGradient {
+                (**self).differentiate_from(question, objective, warm_start)
+            }
+
+            fn value_and_gradient(&self, images: &Images, objective: &dyn Objective) -> ValueAndGradient {
+                (**self).value_and_gradient(images, objective)
+            }
+        }
+    )*};
+}
+
+passed_on!(&W, Box<W>);
 
 /// The examples under attack.
 #[derive(Debug, Clone)]

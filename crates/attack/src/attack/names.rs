@@ -223,11 +223,11 @@ mod tests {
 
     #[test]
     fn names_are_read_back() {
-        for name in ["pgd-1", "pgd-10", "pgd-10x5", "pgd-100-margin", "pgd-7x2-margin"] {
+        for name in ["pgd-1", "pgd-10", "pgd-10x5", "pgd-100-margin", "pgd-7x2-margin", "pgd-7x2-pma"] {
             assert_eq!(parse(name).unwrap().name(), name);
         }
         assert_eq!(parse(" pgd-10 ").unwrap().name(), "pgd-10");
-        for family in ["apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "fab", "square"] {
+        for family in ["apgd-ce", "apgd-dlr", "apgd-pma", "apgd-t", "apgd-t-malt", "fab-t", "fab", "square"] {
             for suffix in ["", "-7", "-7x3"] {
                 let name = format!("{family}{suffix}");
                 assert_eq!(parse(&name).unwrap().name(), name);
@@ -261,6 +261,7 @@ mod tests {
             "pgd-+5",
             "pgd--5",
             "pgd-10-dlr",
+            "pgd-10-margin-pma",
             "fgsm",
             "apgd",
             "apgd-cex",

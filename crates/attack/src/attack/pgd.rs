@@ -16,7 +16,7 @@ use super::driver::{Answer, Schedule, Search, drive, each_example};
 use super::names::{AttackFamily, Counts, boxed};
 use super::{Attack, Attempt, Examples, Uninterrupted, WarmStart, WhiteBox, insist};
 use crate::batch::{Images, to_vec};
-use crate::loss::{CrossEntropy, Margin, Objective};
+use crate::loss::{CrossEntropy, Margin, Objective, ProbabilityMargin};
 
 /// The loss that PGD ascends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,6 +26,8 @@ pub enum PgdLoss {
     CrossEntropy,
     /// [`Margin`].
     Margin,
+    /// [`ProbabilityMargin`].
+    ProbabilityMargin,
 }
 
 impl PgdLoss {
@@ -34,6 +36,16 @@ impl PgdLoss {
         match self {
             Self::CrossEntropy => Box::new(CrossEntropy { labels }),
             Self::Margin => Box::new(Margin { labels }),
+            Self::ProbabilityMargin => Box::new(ProbabilityMargin { labels }),
+        }
+    }
+
+    /// What a name ends with, and the loss in words.
+    fn named(self) -> (&'static str, &'static str) {
+        match self {
+            Self::CrossEntropy => ("", "cross-entropy"),
+            Self::Margin => ("-margin", "margin"),
+            Self::ProbabilityMargin => ("-pma", "probability margin"),
         }
     }
 }
@@ -241,10 +253,7 @@ impl Attack for Pgd {
             &self.config;
         let step = step_size.map_or("ε/4".to_owned(), |size| size.to_string());
         let start = if *random_start { "random" } else { "at the image" };
-        let loss = match objective {
-            PgdLoss::CrossEntropy => "cross-entropy",
-            PgdLoss::Margin => "margin",
-        };
+        let (_, loss) = objective.named();
         let end = if *keep_first { "at the first success" } else { "after all steps" };
         let solves = if *warm_start { "warm" } else { "cold" };
         format!(
@@ -284,12 +293,13 @@ impl Attack for Pgd {
 /// Names of PGD.
 pub(super) const FAMILY: AttackFamily = AttackFamily {
     names: &["pgd-10"],
-    usage: "pgd-STEPS[xRESTARTS][-margin][-warm] such as pgd-10, pgd-50x5, pgd-10-margin",
+    usage: "pgd-STEPS[xRESTARTS][-margin|-pma][-warm] such as pgd-10, pgd-50x5, pgd-10-margin",
     parse: |name| {
         let (rest, warm_start) = name.strip_suffix("-warm").map_or((name, false), |rest| (rest, true));
-        let margin = rest.strip_suffix("-margin");
-        let objective = if margin.is_some() { PgdLoss::Margin } else { PgdLoss::CrossEntropy };
-        let counts = Counts::read(margin.unwrap_or(rest), "pgd", None)?;
+        let losses = [PgdLoss::Margin, PgdLoss::ProbabilityMargin].into_iter();
+        let named = losses.filter_map(|loss| Some((rest.strip_suffix(loss.named().0)?, loss))).next();
+        let (rest, objective) = named.unwrap_or((rest, PgdLoss::CrossEntropy));
+        let counts = Counts::read(rest, "pgd", None)?;
         Ok(counts.and_then(|Counts { steps, restarts }| {
             boxed(Pgd::new(PgdConfig { steps, restarts, objective, warm_start, ..PgdConfig::default() }))
         }))
@@ -297,14 +307,11 @@ pub(super) const FAMILY: AttackFamily = AttackFamily {
 };
 
 impl fmt::Display for Pgd {
-    /// `pgd-10`, with restarts `pgd-10x5`, on the margin `pgd-10-margin`, warm-started `pgd-10-warm`.
+    /// `pgd-10`, with restarts `pgd-10x5`, on a margin `pgd-10-margin` or `pgd-10-pma`, warm-started `pgd-10-warm`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let PgdConfig { steps, restarts, .. } = self.config;
         f.write_str(&Counts { steps, restarts }.name("pgd", None))?;
-        match self.config.objective {
-            PgdLoss::CrossEntropy => {}
-            PgdLoss::Margin => write!(f, "-margin")?,
-        }
+        f.write_str(self.config.objective.named().0)?;
         if self.config.warm_start { write!(f, "-warm") } else { Ok(()) }
     }
 }
@@ -333,5 +340,6 @@ mod tests {
         assert_eq!(name(10, 5, PgdLoss::CrossEntropy), "pgd-10x5");
         assert_eq!(name(10, 1, PgdLoss::Margin), "pgd-10-margin");
         assert_eq!(name(50, 2, PgdLoss::Margin), "pgd-50x2-margin");
+        assert_eq!(name(10, 1, PgdLoss::ProbabilityMargin), "pgd-10-pma");
     }
 }

@@ -90,6 +90,9 @@ pub struct Cascade<'a> {
     pub readout: String,
     /// The deployed model: its forward pass decides what is broken.
     pub judge: &'a dyn Classifier,
+    /// How often the judge is asked about an image, of which it must answer every time with the true class: 1, unless it
+    /// draws random numbers and an attacker may try an image again.
+    pub draws: usize,
     /// The ready-made attacks, through the training gradient, once each.
     pub opening: Vec<Run<'a>>,
     /// The arms, run by run.
@@ -110,6 +113,7 @@ impl<'a> Cascade<'a> {
         Self {
             readout: readout.into(),
             judge,
+            draws: 1,
             opening: Vec::new(),
             pairs: Vec::new(),
             yardsticks: Vec::new(),

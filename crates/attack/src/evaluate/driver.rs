@@ -15,6 +15,7 @@ use super::order::{Order, TimeLimit};
 use super::points::Points;
 use crate::attack::{Classifier, Progress, Question, Step};
 use crate::batch::{Images, from_vec, predictions, to_vec};
+use crate::random::Key;
 use crate::work::Work;
 
 /// Most examples of a batch under a time limit: of one that is stopped nothing, or little, is left.
@@ -273,8 +274,7 @@ impl Driver<'_, '_, '_> {
                 return Ok(ControlFlow::Break(()));
             }
             let batch = self.points.select(rows);
-            let (classes, _) =
-                judge(self.cascade.judge, &batch, self.settings.seed, &self.ledger.stored(rows))?;
+            let (classes, _) = judge(self.cascade, &batch, self.settings.seed, &self.ledger.stored(rows))?;
             if self.observer.failed() {
                 return Ok(ControlFlow::Break(()));
             }
@@ -354,7 +354,7 @@ impl Driver<'_, '_, '_> {
             });
         }
         // Victim and judge may share a work counter, so the two are never measured at the same time.
-        let (predictions, verified) = judge(self.cascade.judge, &batch, settings.seed, &stored)?;
+        let (predictions, verified) = judge(self.cascade, &batch, settings.seed, &stored)?;
         let cost = Cost { seconds: seconds + verified.seconds, work: spent + verified.work };
         let (rows, claimed) = (rows.to_vec(), attempt.claimed);
         Ok(Findings { run: Some(number), rows, predictions, claimed, images, cost })
@@ -395,27 +395,57 @@ fn classify(
     seed: u64,
 ) -> Result<Findings, EvaluateError> {
     let batch = points.select(rows);
-    let (predictions, cost) = judge(cascade.judge, &batch, seed, batch.images())?;
+    let (predictions, cost) = judge(cascade, &batch, seed, batch.images())?;
     let claimed = vec![false; rows.len()];
     Ok(Findings { run: None, rows: rows.to_vec(), predictions, claimed, images: Vec::new(), cost })
 }
 
 /// The judge's classes of images of some points, and what they took. A judge that draws random numbers draws the
-/// same ones for an example whenever it is asked: a verdict is one draw, which nobody had seen before.
+/// same ones for an example whenever it is asked: a verdict is of draws that nobody had seen before.
 fn judge(
-    judge: &dyn Classifier,
+    cascade: &Cascade<'_>,
     batch: &Points,
     seed: u64,
     images: &Images,
 ) -> Result<(Vec<Option<usize>>, Cost), EvaluateError> {
+    let judge = cascade.judge;
     let started = Instant::now();
     let before: Work = judge.work();
-    let logits = judge.answer(&Question { images, keys: &batch.keys(seed, "verdict") });
-    let (examples, classes) = (images.dims()[0], judge.classes());
-    if logits.dims() != [examples, classes] {
-        return Err(EvaluateError::Logits { returned: logits.dims(), examples, classes });
-    }
-    let classes = predictions(&logits);
+    let classes = judged(judge, batch, images, seed, cascade.draws);
+    let classes = classes.map_err(|returned| EvaluateError::Logits {
+        returned,
+        examples: images.dims()[0],
+        classes: judge.classes(),
+    })?;
     let cost = Cost { seconds: started.elapsed().as_secs_f64(), work: judge.work() - before };
     Ok((classes, cost))
+}
+
+/// What a judge makes of images of some points, asked so many times: of each the first class that is wrong, or the true one.
+///
+/// # Errors
+///
+/// The shape of logits that is not `[N, K]`.
+pub(crate) fn judged(
+    judge: &dyn Classifier,
+    batch: &Points,
+    images: &Images,
+    seed: u64,
+    draws: usize,
+) -> Result<Vec<Option<usize>>, [usize; 2]> {
+    let keys = batch.keys(seed, Key::VERDICT);
+    let mut classes: Vec<Option<usize>> = batch.labels().iter().copied().map(Some).collect();
+    for draw in 0..draws {
+        let keys: Vec<Key> = keys.iter().map(|key| Key { draw, ..*key }).collect();
+        let logits = judge.answer(&Question { images, keys: &keys });
+        if logits.dims() != [images.dims()[0], judge.classes()] {
+            return Err(logits.dims());
+        }
+        for ((class, answer), &label) in classes.iter_mut().zip(predictions(&logits)).zip(batch.labels()) {
+            if *class == Some(label) {
+                *class = answer;
+            }
+        }
+    }
+    Ok(classes)
 }

@@ -77,6 +77,9 @@ impl Fingerprint {
             ("number of runs".to_owned(), cascade.runs().len().to_string()),
             ("shape of the images".to_owned(), format!("{:?}", [channels, height, width])),
         ]);
+        if cascade.draws > 1 {
+            parts.insert("draws of a verdict".to_owned(), cascade.draws.to_string());
+        }
         if let Some(limit) = limit {
             parts.insert("time limit".to_owned(), format!("{} s", limit.seconds));
             // The order of a limited run follows from what all of its points did.

@@ -30,6 +30,7 @@ mod saved;
 mod stored;
 
 pub use cascade::{Cascade, Duel, Pair, Run, Settings};
+pub(crate) use driver::judged;
 pub use driver::{Conditions, Shard, run, run_with};
 pub use error::{EvaluateError, JournalError};
 pub use forecast::Forecast;

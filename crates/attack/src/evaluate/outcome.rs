@@ -60,6 +60,7 @@ impl Ledger<'_> {
             flags: Vec::new(),
             plan: Some(self.plan(cascade, limit)),
             gallery: None,
+            randomness: None,
             certificates: Vec::new(),
         }
     }

@@ -95,6 +95,7 @@ pub fn recount(
         flags: Vec::new(),
         plan: None,
         gallery: None,
+        randomness: None,
         certificates: Vec::new(),
         examples,
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use equipoise::assess::{self, Assessment, Attacks, Description, ReadoutChoice};
+use equipoise::assess::{self, Assessment, Attacks, Description, Randomness, ReadoutChoice};
 use equipoise::attack::{Budget, Norm};
 use equipoise::checkpoint::ModelFile;
 use equipoise::gradient::Estimator;
@@ -38,6 +38,7 @@ struct Checked {
     control: bool,
     margin: f64,
     budgets: Vec<Budget>,
+    randomness: Randomness,
     batch_size: usize,
 }
 
@@ -192,6 +193,7 @@ fn assessment<'a>(
         .gradients(entrant.gradients.clone(), entrant.asked.clone())
         .readouts(entrant.readouts.iter().cloned())
         .transfers(entrant.transfers.iter().cloned())
+        .randomness(checked.randomness)
         .budgets(checked.budgets.iter().copied())
         .control(checked.control)
         .margin(checked.margin)
@@ -302,6 +304,7 @@ fn check(flags: &Evaluate, shard: Option<Shard>, setup: &Setup) -> Result<Checke
         Some(shard) => of_shard(shard, &selected)?,
     };
     Ok(Checked {
+        randomness: randomness(flags, &entrants)?,
         entrants,
         selected,
         split: images.split,
@@ -313,6 +316,32 @@ fn check(flags: &Evaluate, shard: Option<Shard>, setup: &Setup) -> Result<Checke
         budgets,
         batch_size: images.batch_size,
     })
+}
+
+/// `--noise`, `--protocol` and `--mean-of`.
+fn randomness(flags: &Evaluate, entrants: &[Entrant]) -> Result<Randomness, Error> {
+    let usual = Randomness::default();
+    let protocol = match &flags.protocol {
+        None => usual.protocol,
+        Some(name) => name.parse().map_err(|problem: String| input(format!("--protocol: {problem}")))?,
+    };
+    if let Some(sigma) = flags.noise.filter(|sigma| !(*sigma > 0.0 && sigma.is_finite())) {
+        return Err(input(format!(
+            "--noise {sigma}: a deviation above 0, in units of pixel intensity, as in 0.1"
+        )));
+    }
+    let draws = flags.mean_of.unwrap_or(usual.draws);
+    if !(1..=10_000).contains(&draws) {
+        return Err(input(format!("--mean-of {draws}: use 1 to 10000")));
+    }
+    let randomness = Randomness { noise: flags.noise, protocol, draws };
+    let mut readouts = entrants.iter().flat_map(|entrant| &entrant.readouts);
+    if flags.protocol.is_some() && !readouts.any(|choice| randomness.concerns(&choice.example())) {
+        return Err(input(
+            "--protocol: nothing is drawn; add --noise SIGMA or the readout random-states, or leave it out",
+        ));
+    }
+    Ok(randomness)
 }
 
 /// The images of a shard.

@@ -4,11 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use equipoise::assess;
+use equipoise::assess::Randomness;
 use equipoise::attack::{Budget, Norm};
 use equipoise::batch::to_vec;
 use equipoise::certify::{Method, MonotoneCertifier, Proof};
 use equipoise::checkpoint::ModelFile;
 use equipoise::evaluate::{Points, SavedAdversarial, read_adversarial};
+use equipoise::network::Network;
 use equipoise::readout::Readout;
 use equipoise::verify::{Tally, Verification, compare_certificates, verify_readout};
 use equipoise_record::{Certificate, CertifiedNetwork, Evaluation};
@@ -158,6 +160,24 @@ pub fn run(flags: &Verify, setup: &Setup) -> Result<(), Error> {
     }
 }
 
+/// What was random about the deployed model, if anything was.
+fn randomness(evaluation: &Evaluation) -> Result<Randomness, Error> {
+    let said = &evaluation.configuration["randomness"];
+    let usual = Randomness::default();
+    let protocol = match said["protocol"].as_str() {
+        None => usual.protocol,
+        Some(name) => {
+            name.parse().map_err(|problem: String| input(format!("randomness of the record: {problem}")))?
+        }
+    };
+    match said["noise"].as_f64() {
+        Some(sigma) if !(sigma > 0.0 && sigma.is_finite()) => {
+            Err(input(format!("randomness of the record: noise {sigma} is no deviation above 0")))
+        }
+        noise => Ok(Randomness { noise, protocol, ..usual }),
+    }
+}
+
 /// One model of the record.
 fn model(
     evaluation: &Evaluation,
@@ -189,10 +209,11 @@ fn model(
             .parse()
             .map_err(|error: String| input(format!("readout of the record: {error}")))?;
         let deployment = &file.metadata.deployment;
-        let judge = file.model.victim(deployment, readout.clone(), deployment.training_gradient.clone());
+        let randomness = randomness(evaluation)?;
+        let deployed = randomness.deployed(&*file.model);
+        let judge = deployed.victim(deployment, readout.clone(), deployment.training_gradient.clone());
         let own = stored.iter().find(|(_, images)| images.is_of(&hash, &recorded.name, &budget));
-        let seed = setup.seed() ^ evaluation.seed;
-        let settings = (seed, flags.batch_size);
+        let settings = (evaluation.seed, randomness.protocol.draws(), flags.batch_size);
         let images = own.map(|(_, images)| images);
         let verified = verify_readout(&*judge, recorded, &points, &budget, images, settings, &watch);
         let Verification { clean, broken, claimed } = verified.ok_or_else(interrupted)?;

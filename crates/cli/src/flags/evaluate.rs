@@ -70,8 +70,8 @@ pub struct Evaluate {
     /// Take over what the shards in --out have found: what `merge` stands for
     #[arg(long, hide = true, conflicts_with_all = ["shard", "time_limit", "plan"])]
     pub merged: bool,
-    /// Attacks, separated by commas: pgd-10, pgd-50x5 (5 restarts), pgd-10-margin, apgd-ce, apgd-dlr, apgd-t,
-    /// fab, fab-t, square, the sets autoattack, autoattack-plus, and `whitebox`, the white-box plan, which brings its own
+    /// Attacks, separated by commas: pgd-10, pgd-50x5 (5 restarts), pgd-10-margin, pgd-10-pma, apgd-ce, apgd-dlr, apgd-pma,
+    /// apgd-t, apgd-t-malt, fab, fab-t, square, the sets autoattack, autoattack-plus, and `whitebox`, the white-box plan, which brings its own
     /// gradients (see below)
     #[arg(long, value_name = "LIST", default_value = "pgd-10,square-500")]
     pub attacks: String,
@@ -83,8 +83,8 @@ pub struct Evaluate {
     #[arg(long, value_name = "LIST")]
     pub gradients: Option<String>,
     /// Readouts, separated by commas: final, early(T), early (T chosen on training images held out, under a ready-made
-    /// attack), early:whitebox (the same, under the true gradient of each T too), ensemble-states, ensemble-logits;
-    /// or a defence: entropy-reduction, entropy-reduction-corrected, each with settings
+    /// attack), early:whitebox (the same, under the true gradient of each T too), ensemble-states, ensemble-logits,
+    /// random-states or random-states(LEAST) (the number of solver steps drawn for each image and question); or a defence: entropy-reduction, entropy-reduction-corrected, each with settings
     /// (segments=S,steps=K,updates=R,beta=B,rho=P)
     #[arg(long, value_name = "LIST", default_value = "final")]
     pub readouts: String,
@@ -95,6 +95,18 @@ pub struct Evaluate {
     /// wrote (.safetensors), of whatever model
     #[arg(long, value_name = "LIST")]
     pub transfer: Option<String>,
+    /// Add normal noise of this deviation to every image, as in 0.1, clipped nowhere: the model is then one that draws random
+    /// numbers, the base classifier of randomized smoothing
+    #[arg(long, value_name = "SIGMA", allow_negative_numbers = true)]
+    pub noise: Option<f64>,
+    /// What a verdict is where random numbers are drawn, by --noise or the readout random-states: one-shot (one draw that no
+    /// attack has seen), any-of-N (N such draws, broken if one is wrong), or fixed-seed (one draw that every attack knows)
+    /// [default: one-shot]
+    #[arg(long, value_name = "NAME")]
+    pub protocol: Option<String>,
+    /// Draws whose mean attacks follow under --noise [default: 20]. Of random-states the mean over all outcomes is exact
+    #[arg(long, value_name = "N", requires = "noise")]
+    pub mean_of: Option<usize>,
     /// What a gap is compared with: twins (as many runs through the training gradient, from the same starts), or none,
     /// and then no finding is made
     #[arg(long, value_name = "NAME", default_value = "twins")]

@@ -15,6 +15,7 @@ mod kill;
 mod leaderboard;
 mod limits;
 mod many;
+mod randomised;
 mod report;
 mod results;
 mod resume;

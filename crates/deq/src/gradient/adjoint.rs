@@ -102,7 +102,7 @@ impl SharedPass for Adjoint {
 
     fn work_at(&self, states: &[StateChoice], setting: &Setting<'_>) -> Work {
         let last = states.iter().map(|state| match *state {
-            StateChoice::At(t) => t,
+            StateChoice::At(t) | StateChoice::BestOf(t) => t,
             StateChoice::Best | StateChoice::Last => setting.steps,
         });
         // Each state after the first is one product more.
@@ -119,15 +119,7 @@ fn pull_back(
     cotangents: &mut Cotangents,
 ) -> Vec<Reading> {
     // Which t each example is read off at, for each choice.
-    let rows = at.trajectory.best().len();
-    let read_at: Vec<Vec<usize>> = states
-        .iter()
-        .map(|state| match *state {
-            StateChoice::At(t) => vec![t.min(at.trajectory.len()); rows],
-            StateChoice::Last => vec![at.trajectory.len(); rows],
-            StateChoice::Best => at.trajectory.best().to_vec(),
-        })
-        .collect();
+    let read_at: Vec<Vec<usize>> = states.iter().map(|&state| at.trajectory.numbers(state)).collect();
     let last = read_at.iter().flatten().copied().max().unwrap_or(0);
     let mut readings: Vec<Option<Reading>> = vec![None; states.len()];
     let inverse = at.trajectory.method().inverse_jacobian();
@@ -140,7 +132,7 @@ fn pull_back(
         let linearization = (t > 0).then(|| at.trajectory.linearize_at(at.cell, StateChoice::At(t), &state));
         let (reading, loss) = at.head.read(&state, at.objective, weight);
         for (reads, into) in read_at.iter().zip(&mut readings) {
-            let here: Vec<usize> = (0..rows).filter(|&row| reads[row] == t).collect();
+            let here: Vec<usize> = (0..reads.len()).filter(|&row| reads[row] == t).collect();
             if here.is_empty() {
                 continue;
             }

@@ -10,7 +10,7 @@ use super::{
     Solved, Spec, SpecError,
 };
 use crate::readout::{ReadState, Readout, Tail};
-use crate::solve::{SolverConfig, StateChoice};
+use crate::solve::SolverConfig;
 use equipoise_attack::work::Work;
 
 pub(super) const KIND: EstimatorKind = EstimatorKind { name: "aimed", usage: "aimed(..)", parse };
@@ -59,7 +59,7 @@ impl GradientEstimator for Aimed {
         }
         let of = |read: ReadState| match read {
             ReadState::At(_) => self.method().work_at(setting),
-            ReadState::Final => self.method.work(setting),
+            ReadState::Final | ReadState::FinalOf(_) => self.method.work(setting),
         };
         setting.readout.states(setting.steps).into_iter().map(of).sum()
     }
@@ -69,7 +69,7 @@ impl GradientEstimator for Aimed {
             return self.method.reads(readout, deployed);
         }
         // The states themselves are read, without applications after them.
-        self.method().applications().is_none()
+        self.method().applications().is_none() && !readout.draws()
     }
 
     fn pull_back(&self, at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> Reading {
@@ -78,7 +78,7 @@ impl GradientEstimator for Aimed {
         }
         let (method, solved) = (self.method(), &*at);
         let read = |read: ReadState| match read {
-            ReadState::At(t) => method.read_at(solved, StateChoice::At(t)),
+            ReadState::At(_) | ReadState::FinalOf(_) => method.read_at(solved, read.choice()),
             ReadState::Final => method.read_final(solved),
         };
         let reads = at.readout.states(at.trajectory.len()).into_iter().map(read);

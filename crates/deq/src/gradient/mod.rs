@@ -349,7 +349,7 @@ impl EstimatorError {
 fn check_state(spec: &str, state: StateChoice, solver: &SolverConfig) -> Result<(), EstimatorError> {
     let steps = solver.steps;
     match state {
-        StateChoice::At(t) if !(1..=steps).contains(&t) => {
+        StateChoice::At(t) | StateChoice::BestOf(t) if !(1..=steps).contains(&t) => {
             let problem = format!("the model's solver takes {steps} steps; choose a state in 1..={steps}");
             Err(EstimatorError::new(spec, problem))
         }

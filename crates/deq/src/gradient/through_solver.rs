@@ -13,7 +13,7 @@ use super::{
     unrolled,
 };
 use crate::readout::{ReadState, Readout, Tail};
-use crate::solve::{Bars, SolverConfig, StateChoice, Trajectory, add};
+use crate::solve::{Bars, SolverConfig, Trajectory, add};
 use crate::state::State;
 use equipoise_attack::work::Work;
 
@@ -42,12 +42,14 @@ impl GradientEstimator for ThroughSolver {
 
     fn work(&self, setting: &Setting<'_>) -> Work {
         let last = setting.readout.last(setting.steps);
-        if !setting.readout.reads_final(setting.steps) {
+        let tails = setting.readout.tails(setting.steps);
+        if tails == 0 {
             return Work::new(last, last);
         }
-        // The tail begins at a state that is linearised already.
-        let count = last + setting.tail.applications();
-        Work::new(count.saturating_sub(1), count)
+        // The tail of the best iterate begins at a state that is linearised already, as a rule.
+        let count = last + tails * setting.tail.applications();
+        let known = usize::from(setting.readout.states(setting.steps).contains(&ReadState::Final));
+        Work::new(count.saturating_sub(known), count)
     }
 
     fn reads(&self, _: &Readout, _: &Tail) -> bool {
@@ -99,29 +101,27 @@ fn moving(trajectory: &Trajectory, t: usize, like: &State) -> Option<State> {
 fn read(at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> (Reading, Vec<Option<State>>) {
     let (trajectory, steps) = (at.trajectory, at.trajectory.len());
     let read = at.readout.states(steps);
-    // The way back from the final state ends at the best iterate's cotangent.
-    let tail =
-        read.contains(&ReadState::Final).then(|| unrolled::Tape::record(at, StateChoice::Best, &at.tail));
-    let state = |read: &ReadState| match (read, &tail) {
-        (ReadState::At(t), _) => trajectory.state(*t).clone(),
-        (ReadState::Final, Some(tail)) => tail.end().clone(),
-        (ReadState::Final, None) => unreachable!("the tail is recorded where the final state is read"),
+    // The way back from a final state ends at the cotangent of the iterate where its tail begins.
+    let tails: Vec<Option<unrolled::Tape>> = read
+        .iter()
+        .map(|read| read.before_tail().map(|best| unrolled::Tape::record(at, best, &at.tail)))
+        .collect();
+    let state = |(read, tail): (&ReadState, &Option<unrolled::Tape>)| match (read, tail) {
+        (_, Some(tail)) => tail.end().clone(),
+        (read, None) => trajectory.choose(read.choice()),
     };
-    let states: Vec<State> = read.iter().map(state).collect();
+    let states: Vec<State> = read.iter().zip(&tails).map(state).collect();
     let (reading, derivatives) = at.readout.transpose(&states, at.head, at.objective, weight);
     let mut bars: Vec<Option<State>> = vec![None; steps + 1];
-    let mut at_final = None;
-    for (read, derivative) in read.iter().zip(derivatives) {
-        match read {
-            ReadState::At(t) => add(&mut bars[(*t).clamp(1, steps)], derivative),
-            ReadState::Final => add(&mut at_final, derivative),
-        }
-    }
-    if let (Some(tail), Some(at_final)) = (tail, at_final) {
-        let at_best = tail.pull_back(at_final, cotangents);
+    for ((read, tail), derivative) in read.iter().zip(tails).zip(derivatives) {
+        let Some(tail) = tail else {
+            add(&mut bars[read.last(steps)], derivative);
+            continue;
+        };
+        let at_best = tail.pull_back(derivative, cotangents);
+        let best = trajectory.numbers(read.choice());
         for (t, bar) in bars.iter_mut().enumerate() {
-            let best = trajectory.best().iter().enumerate();
-            let here: Vec<usize> = best.filter(|&(_, &best)| best == t).map(|(row, _)| row).collect();
+            let here: Vec<usize> = (0..best.len()).filter(|&row| best[row] == t).collect();
             if !here.is_empty() {
                 add(bar, at_best.zeros_like().put(&here, &at_best.select(&here)));
             }
@@ -134,17 +134,12 @@ fn read(at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> (Readi
 /// and costs them nothing, whatever the rest of the batch needs.
 fn through_cell(at: &Solved<'_>, t: usize, bar: &State, cotangents: &mut Cotangents) -> State {
     let trajectory = at.trajectory;
-    let (best, steps) = (trajectory.best(), trajectory.steps());
+    let steps = trajectory.steps();
     let read = at.readout.states(trajectory.len());
+    let numbers: Vec<Vec<usize>> = read.iter().map(|read| trajectory.numbers(read.choice())).collect();
     // The last iterate that was read and that the example moved to.
-    let reach = |row: usize| {
-        let last = read.iter().map(|read| match read {
-            ReadState::At(t) => (*t).min(steps[row]),
-            ReadState::Final => best[row],
-        });
-        last.max().unwrap_or(0)
-    };
-    let count = best.len();
+    let reach = |row: usize| numbers.iter().map(|numbers| numbers[row].min(steps[row])).max().unwrap_or(0);
+    let count = steps.len();
     let rows: Vec<usize> = (0..count).filter(|&row| reach(row) > t).collect();
     let state = trajectory.evaluation(t).state;
     if rows.len() == count {

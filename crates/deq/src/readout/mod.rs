@@ -13,6 +13,8 @@ mod ensemble_states;
 mod entropy_reduction;
 mod final_state;
 mod head;
+mod picked;
+mod random_states;
 mod registry;
 mod tail;
 
@@ -41,6 +43,35 @@ pub enum ReadState {
     At(usize),
     /// The final state: the best iterate after the tail.
     Final,
+    /// The final state of a solve of k steps: the best of z_1..z_k after the tail.
+    FinalOf(usize),
+}
+
+impl ReadState {
+    /// The iterate that is read, or where the tail begins.
+    pub fn choice(self) -> StateChoice {
+        match self {
+            Self::At(t) => StateChoice::At(t),
+            Self::Final => StateChoice::Best,
+            Self::FinalOf(k) => StateChoice::BestOf(k),
+        }
+    }
+
+    /// Where the tail begins, if what is read comes after it.
+    pub fn before_tail(self) -> Option<StateChoice> {
+        match self {
+            Self::At(_) => None,
+            Self::Final | Self::FinalOf(_) => Some(self.choice()),
+        }
+    }
+
+    /// The last step, of a solve of so many, that it depends on.
+    pub fn last(self, steps: usize) -> usize {
+        match self {
+            Self::At(t) | Self::FinalOf(t) => t.clamp(1, steps),
+            Self::Final => steps,
+        }
+    }
 }
 
 /// What a readout is: the states it reads, and the function of them that answers.
@@ -79,6 +110,23 @@ pub trait StateReadout: Send + Sync + 'static {
         weight: f64,
     ) -> (Reading, Vec<State>) {
         head.read_mean(states, objective, weight)
+    }
+
+    /// Whether the answer is that of one of the states, drawn anew for every image and question with equal chances. What
+    /// [`logits`](Self::logits) and [`transpose`](Self::transpose) compute is then the whole mixture's.
+    fn draws(&self) -> bool {
+        false
+    }
+
+    /// Of a readout that draws: the one that draws for gradients as well, the same outcome as for logits, by the question's
+    /// key. What an attacker meets who knows the draw, or takes the mean over several.
+    fn sampled(&self) -> Option<Readout> {
+        None
+    }
+
+    /// Whether a gradient is that of the outcome which is drawn, rather than of the whole mixture.
+    fn samples_gradients(&self) -> bool {
+        false
     }
 
     /// Whether the answer is the mean of the logits of the states: then the joint gradient of these states is its own.
@@ -132,14 +180,60 @@ impl Readout {
         self.0.states(steps)
     }
 
-    /// Whether the final state is among those that are read, so that the answer takes the tail.
-    pub fn reads_final(&self, steps: usize) -> bool {
-        self.states(steps).contains(&ReadState::Final)
+    /// How many of the states that are read come after the tail.
+    pub fn tails(&self, steps: usize) -> usize {
+        self.states(steps).into_iter().filter(|state| state.before_tail().is_some()).count()
     }
 
     /// Whether the final state is all that is read, so that any solve that ends at the same fixed point serves it.
     pub fn needs_only_the_best(&self, steps: usize) -> bool {
         self.states(steps) == [ReadState::Final]
+    }
+
+    /// `random-states`: one of the final states of solves of `least`..T steps, drawn.
+    pub fn random_states(least: usize) -> Self {
+        random_states::RandomStates { least, sampled: false }.into()
+    }
+
+    /// Whether the answer is that of one of the states that are read, drawn with equal chances.
+    pub fn draws(&self) -> bool {
+        self.0.draws()
+    }
+
+    /// This readout with an outcome drawn for each gradient, if it draws; see [`StateReadout::sampled`].
+    pub fn sampled(&self) -> Option<Self> {
+        self.0.sampled()
+    }
+
+    /// Whether gradients are those of the outcomes that are drawn.
+    pub fn samples_gradients(&self) -> bool {
+        self.0.samples_gradients()
+    }
+
+    /// A readout that answers each example by one of the states that are read, given by its place.
+    pub(crate) fn picking(&self, places: Vec<usize>) -> Self {
+        picked::Picked { of: self.clone(), places }.into()
+    }
+
+    /// Logits of a solved batch where each example is answered by one of the states that are read, given by its place.
+    pub fn logits_drawn(
+        &self,
+        map: &dyn FixedPointMap,
+        trajectory: &Trajectory,
+        tail: &Tail,
+        head: &dyn Fn(State) -> Logits,
+        places: &[usize],
+    ) -> Logits {
+        let states = self.states(trajectory.len());
+        let drawn: Vec<ReadState> = places.iter().map(|&place| states[place]).collect();
+        let number = |(row, read): (usize, &ReadState)| trajectory.numbers(read.choice())[row];
+        let read = trajectory.gather(&drawn.iter().enumerate().map(number).collect::<Vec<_>>());
+        let tailed: Vec<usize> = (0..drawn.len()).filter(|&row| drawn[row].before_tail().is_some()).collect();
+        if tailed.is_empty() {
+            return head(read);
+        }
+        let after = tail.apply(map, read.clone());
+        head(if tailed.len() == drawn.len() { after } else { read.put(&tailed, &after.select(&tailed)) })
     }
 
     /// Whether the answer is the mean of the logits of the states that are read.
@@ -154,11 +248,7 @@ impl Readout {
 
     /// The last step, of a solve of so many, that what is read depends on.
     pub fn last(&self, steps: usize) -> usize {
-        let last = self.states(steps).into_iter().map(|state| match state {
-            ReadState::At(t) => t.clamp(1, steps),
-            ReadState::Final => steps,
-        });
-        last.max().unwrap_or(steps)
+        self.states(steps).into_iter().map(|state| state.last(steps)).max().unwrap_or(steps)
     }
 
     /// How many solver steps it takes to know the answer, of a budget of T.
@@ -176,9 +266,9 @@ impl Readout {
         tail: &Tail,
         head: &dyn Fn(State) -> Logits,
     ) -> Logits {
-        let state = |state: ReadState| match state {
-            ReadState::At(t) => trajectory.state(t).clone(),
-            ReadState::Final => tail.apply(map, trajectory.choose(StateChoice::Best)),
+        let state = |state: ReadState| {
+            let read = trajectory.choose(state.choice());
+            if state.before_tail().is_some() { tail.apply(map, read) } else { read }
         };
         let states: Vec<State> = self.states(trajectory.len()).into_iter().map(state).collect();
         self.0.logits(&states, head)
@@ -246,7 +336,8 @@ mod tests {
 
     #[test]
     fn strings_survive_a_round_trip() {
-        for spec in ["final", "early(1)", "early(12)", "ensemble-states", "ensemble-logits"] {
+        let specs = ["final", "early(1)", "early(12)", "ensemble-states", "ensemble-logits", "random-states"];
+        for spec in specs.into_iter().chain(["random-states(3)", "random-states(2,sampled)"]) {
             assert_eq!(spec.parse::<Readout>().unwrap().to_string(), spec);
         }
     }
@@ -256,7 +347,7 @@ mod tests {
         for (spec, problem) in [
             (
                 "",
-                "unknown readout ``: use final, early(T) with T from 1, ensemble-states, ensemble-logits, entropy-reduction(segments=S",
+                "unknown readout ``: use final, early(T) with T from 1, ensemble-states, ensemble-logits, random-states(LEAST), entropy-reduction(segments=S",
             ),
             ("fianl", "use final, early(T) with T from 1, ensemble-states"),
             ("early", "T is a whole number from 1"),
@@ -265,6 +356,7 @@ mod tests {
             ("early(3", "without its `)`"),
             ("early(3)x", "without its `)`"),
             ("final(2)", "takes nothing in parentheses"),
+            ("random-states(0)", "LEAST is a whole number from 1"),
         ] {
             let message = spec.parse::<Readout>().unwrap_err();
             assert!(message.contains(problem), "{spec}: {message}");

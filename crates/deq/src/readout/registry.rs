@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
-use super::{Readout, early, ensemble_logits, ensemble_states, entropy_reduction, final_state};
+use super::{
+    Readout, early, ensemble_logits, ensemble_states, entropy_reduction, final_state, random_states,
+};
 use equipoise_attack::registry::{Named, Unknown, named};
 
 /// A kind of readout: how its specification begins, looks, and is read.
@@ -26,6 +28,7 @@ impl Named for ReadoutKind {
         early::KIND,
         ensemble_states::KIND,
         ensemble_logits::KIND,
+        random_states::KIND,
         entropy_reduction::PUBLISHED,
         entropy_reduction::CORRECTED,
     ];

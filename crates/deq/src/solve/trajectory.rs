@@ -36,6 +36,8 @@ pub enum StateChoice {
     Last,
     /// z_t, counted from 1. An example that stopped earlier stays where it stopped.
     At(usize),
+    /// The best of z_1..z_k, k from 1: where a solve of k steps would have ended.
+    BestOf(usize),
 }
 
 impl fmt::Display for StateChoice {
@@ -44,6 +46,7 @@ impl fmt::Display for StateChoice {
             Self::Best => f.write_str("best"),
             Self::Last => f.write_str("last"),
             Self::At(t) => write!(f, "{t}"),
+            Self::BestOf(k) => write!(f, "best-of-{k}"),
         }
     }
 }
@@ -55,10 +58,16 @@ impl FromStr for StateChoice {
         match text {
             "best" => Ok(Self::Best),
             "last" => Ok(Self::Last),
-            number => match number.parse() {
-                Ok(t) if t >= 1 => Ok(Self::At(t)),
-                _ => Err(format!("state `{text}` is not `best`, `last` or a number from 1")),
-            },
+            numbered => {
+                let (choice, number) = match numbered.strip_prefix("best-of-") {
+                    Some(number) => (Self::BestOf as fn(usize) -> Self, number),
+                    None => (Self::At as fn(usize) -> Self, numbered),
+                };
+                let number = number.parse().ok().filter(|&number| number >= 1);
+                let wrong =
+                    || format!("state `{text}` is not `best`, `last`, a number from 1, or `best-of-3`, say");
+                number.map(choice).ok_or_else(wrong)
+            }
         }
     }
 }
@@ -143,7 +152,25 @@ impl Trajectory {
             StateChoice::At(t) => self.state(t).clone(),
             StateChoice::Last => self.state(self.len()).clone(),
             StateChoice::Best => self.gather(&self.best),
+            StateChoice::BestOf(k) => self.gather(&self.best_of(k)),
         }
+    }
+
+    /// Number of a chosen iterate of each example, from 1.
+    pub fn numbers(&self, choice: StateChoice) -> Vec<usize> {
+        match choice {
+            StateChoice::At(t) => vec![t.clamp(1, self.len()); self.best.len()],
+            StateChoice::Last => vec![self.len(); self.best.len()],
+            StateChoice::Best => self.best.clone(),
+            StateChoice::BestOf(k) => self.best_of(k),
+        }
+    }
+
+    /// Number of the best of the first k iterates of each example, from 1.
+    pub fn best_of(&self, k: usize) -> Vec<usize> {
+        let k = k.clamp(1, self.len());
+        let rows = self.relative.iter().zip(&self.best);
+        rows.map(|(series, &best)| if best <= k { best } else { lowest(&series[..k]) }).collect()
     }
 
     /// The cell linearised at a chosen state of each example: what the solve kept of it, which is given away, and anew for
@@ -166,6 +193,7 @@ impl Trajectory {
                 StateChoice::At(t) => t >= last,
                 StateChoice::Last => true,
                 StateChoice::Best => self.best[row] == last,
+                StateChoice::BestOf(k) => k >= last && self.best[row] == last,
             }),
         };
         self.kept.replace(left);
@@ -215,13 +243,7 @@ impl Trajectory {
                 let end = series[last - 1];
                 series[last..].fill(end);
             }
-            let residuals = self.relative[row][..last].iter().enumerate();
-            let best = residuals.fold(0, |best, (t, &residual)| {
-                let before = self.relative[row][best];
-                let beaten = residual.is_finite() && (residual < before || !before.is_finite());
-                if beaten { t } else { best }
-            });
-            self.best[row] = best + 1;
+            self.best[row] = lowest(&self.relative[row][..last]);
         }
         for t in 1..length {
             let rows: Vec<usize> = (0..steps.len()).filter(|&row| steps[row] <= t).collect();
@@ -234,7 +256,7 @@ impl Trajectory {
     }
 
     /// Row i of z_{chosen[i]}.
-    fn gather(&self, chosen: &[usize]) -> State {
+    pub(crate) fn gather(&self, chosen: &[usize]) -> State {
         let first = chosen[0];
         if chosen.iter().all(|&t| t == first) {
             return self.state(first).clone();
@@ -249,6 +271,16 @@ impl Trajectory {
         }
         result
     }
+}
+
+/// Where the lowest of some residuals stands, from 1; the first of equals, and of none that is finite.
+fn lowest(residuals: &[f64]) -> usize {
+    let best = residuals.iter().enumerate().fold(0, |best, (t, &residual)| {
+        let before = residuals[best];
+        let beaten = residual.is_finite() && (residual < before || !before.is_finite());
+        if beaten { t } else { best }
+    });
+    best + 1
 }
 
 /// Builds a [`Trajectory`] step by step.

@@ -39,7 +39,8 @@ impl Assessment<'_> {
             .into_iter()
             .zip(&self.readouts)
             .map(|(readout, choice)| {
-                let subject = self.subject(readout.clone());
+                let attacked = self.randomness.attacked(self.network);
+                let subject = self.subject(readout.clone(), &attacked);
                 let plan = self.plan(&subject);
                 let compares = !plan.pairs.is_empty() && !plan.opening.is_empty() && self.control;
                 let chance = |gap: f64| (gap, power(points.len(), gap, 0.002, Verdict::LEVEL));

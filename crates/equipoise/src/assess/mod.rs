@@ -4,9 +4,11 @@
 //! The crate's first page has an example.
 
 mod describe;
+mod randomness;
 mod readout;
 
 pub use describe::Description;
+pub use randomness::{Protocol, Randomised, Randomness};
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -194,6 +196,7 @@ pub struct Assessment<'a> {
     save: bool,
     shards: Vec<Part>,
     transfers: Vec<Transfer>,
+    randomness: Randomness,
     device: Device,
 }
 
@@ -241,6 +244,7 @@ impl<'a> Assessment<'a> {
             save: false,
             shards: Vec::new(),
             transfers: Vec::new(),
+            randomness: Randomness::default(),
             device: Device::default(),
         }
     }
@@ -338,6 +342,11 @@ impl<'a> Assessment<'a> {
     /// Images from elsewhere, to be tried on what withstands everything else. What only they break is counted apart.
     pub fn transfers(self, transfers: impl IntoIterator<Item = Transfer>) -> Self {
         Self { transfers: transfers.into_iter().collect(), ..self }
+    }
+
+    /// What is random about the deployed model, and what a verdict then is.
+    pub fn randomness(self, randomness: Randomness) -> Self {
+        Self { randomness, ..self }
     }
 
     /// What the same assessment found of some of the images, the `rows`, in a `folder` of its own: it is taken over, and not done
@@ -442,6 +451,7 @@ impl<'a> Assessment<'a> {
                 "gradients": self.gradients.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "readouts": readouts.iter().map(|result| &result.name).collect::<Vec<_>>(),
                 "transfer": self.transfers.iter().map(transfer_name).collect::<Vec<_>>(),
+                "randomness": self.randomised(),
                 "control": if self.control { "twins" } else { "none" },
                 "margin": self.margin,
                 "eps": self.budgets.iter().map(|budget| budget.eps()).collect::<Vec<_>>(),
@@ -496,19 +506,25 @@ impl<'a> Assessment<'a> {
         }
     }
 
+    /// What the record says of randomness: nothing where nothing is drawn.
+    fn randomised(&self) -> Value {
+        let Randomness { noise, protocol, draws } = self.randomness;
+        let drawn = self.foreseen().iter().any(|readout| self.randomness.concerns(readout));
+        if drawn {
+            json!({ "noise": noise, "protocol": protocol.to_string(), "mean_of": draws })
+        } else {
+            Value::Null
+        }
+    }
+
     /// The images in place.
     fn points(&self) -> Result<Points, AssessError> {
         Ok(points(self.data, self.rows.clone(), &self.device)?)
     }
 
-    fn subject(&self, readout: Readout) -> Subject<'_> {
-        Subject {
-            model: self.network,
-            deployment: self.deployment,
-            readout,
-            classes: self.data.classes,
-            norm: self.norm(),
-        }
+    /// The model behind a readout, as attacks see it.
+    fn subject<'s>(&'s self, readout: Readout, model: &'s Randomised<'_>) -> Subject<'s> {
+        Subject { model, deployment: self.deployment, readout, classes: self.data.classes, norm: self.norm() }
     }
 
     fn norm(&self) -> Norm {

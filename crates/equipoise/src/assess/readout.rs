@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use equipoise_dataset::{NpyArray, write_npz};
 use equipoise_record::{Flag, RadiusResult, ReadoutResult, Verdict};
 
-use super::{AssessError, Assessment, Labelled};
+use super::{AssessError, Assessment, Labelled, Randomness};
 use crate::attack::Budget;
 use crate::batch::to_vec;
 use crate::checks::{self, CheckError};
@@ -13,6 +13,7 @@ use crate::evaluate::{
     self, Conditions, Journal, Observer, Outcome, Part, Points, Settings, Shard, TimeLimit, gallery,
     save_adversarial,
 };
+use crate::network::Network;
 use crate::plan::Subject;
 use crate::readout::Readout;
 
@@ -28,16 +29,19 @@ impl Assessment<'_> {
         points: &Points,
         observer: &dyn Observer,
     ) -> Result<Option<(ReadoutResult, Outcome)>, AssessError> {
-        let subject = self.subject(readout.clone());
+        let (attacked, deployed) =
+            (self.randomness.attacked(self.network), self.randomness.deployed(self.network));
+        let subject = self.subject(readout.clone(), &attacked);
         let plan = self.plan(&subject);
         let label = format!("{}, {readout}", self.name);
         if self.attacks.white_box {
             self.announce(&label, &plan);
         }
         let deployment = self.deployment;
-        let judge = self.network.victim(deployment, readout.clone(), deployment.training_gradient.clone());
+        let judge = deployed.victim(deployment, readout.clone(), deployment.training_gradient.clone());
         let victims = plan.victims(&subject);
-        let cascade = plan.cascade(&subject, judge.as_ref(), &victims);
+        let mut cascade = plan.cascade(&subject, judge.as_ref(), &victims);
+        cascade.draws = self.randomness.protocol.draws();
         let radii = self.budgets.len();
         let limit = self.time_limit.map(|seconds| TimeLimit { seconds: seconds / radii as f64 });
         let mut smaller: Option<Outcome> = None;
@@ -48,13 +52,16 @@ impl Assessment<'_> {
             observer.part(Part::Begins);
             let mut journal = match &self.folder {
                 Some(folder) => {
-                    Some(Journal::open(self.journal(folder, readout, budget), self.hash.as_str())?)
+                    Some(Journal::open(self.journal(folder, readout, budget), self.journalled(readout))?)
                 }
                 None => None,
             };
             let shard = |part: &super::Part| {
                 let folder = self.journal(&part.folder, readout, budget);
-                Shard { rows: part.rows.clone(), journal: Journal::existing(folder, self.hash.as_str()) }
+                Shard {
+                    rows: part.rows.clone(),
+                    journal: Journal::existing(folder, self.journalled(readout)),
+                }
             };
             let shards: Vec<Shard> = self.shards.iter().map(shard).collect();
             let conditions =
@@ -82,6 +89,11 @@ impl Assessment<'_> {
                     };
                     outcome.result.flags = flags;
                 }
+                if self.randomness.concerns(readout) {
+                    let drawn = self.draws(&subject, judge.as_ref(), points, budget, &observer)?;
+                    let Some(drawn) = drawn else { return Ok(None) };
+                    outcome.result.randomness = Some(drawn);
+                }
                 if let Some(folder) = self.folder.as_ref().filter(|_| self.save) {
                     let stem = folder.join(format!("adversarial-{}", file_name(&readout.to_string())));
                     self.save_images(&stem, points, budget, &outcome)?;
@@ -94,6 +106,16 @@ impl Assessment<'_> {
             observer.part(Part::Ends);
         }
         Ok(combined(results).zip(smaller))
+    }
+
+    /// What a journal is of: the model's file, with what is random about it.
+    fn journalled(&self, readout: &Readout) -> String {
+        let Randomness { noise, protocol, draws } = self.randomness;
+        match (self.randomness.concerns(readout), noise) {
+            (false, _) => self.hash.clone(),
+            (true, None) => format!("{}, {protocol}", self.hash),
+            (true, Some(sigma)) => format!("{}, noise {sigma}, {protocol}, mean of {draws}", self.hash),
+        }
     }
 
     /// `FOLDER/journal/READOUT`, with a folder for each radius below it if there are several.

@@ -87,7 +87,7 @@ pub struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    pub(super) fn is_equilibrium(&self) -> bool {
+    pub(crate) fn is_equilibrium(&self) -> bool {
         self.model.equilibrium().is_some()
     }
 
@@ -110,11 +110,19 @@ impl Subject<'_> {
     /// Cell evaluations and vector-Jacobian products of one question for value and gradient, or, without an estimator,
     /// for logits: where no example stops early and the last iterate is the best, as a rule.
     pub fn work(&self, estimator: Option<&Estimator>) -> f64 {
+        self.model.draws() as f64 * self.work_of_one(estimator)
+    }
+
+    /// The same of one draw.
+    fn work_of_one(&self, estimator: Option<&Estimator>) -> f64 {
         if !self.is_equilibrium() {
             return if estimator.is_some() { 3.0 } else { 1.0 };
         }
         let (steps, tail) = (self.steps(), self.deployment.tail);
-        let reading = if self.readout.reads_final(steps) { tail.applications() } else { 0 };
+        // Of a readout that draws one of its states, one tail answers.
+        let tails = self.readout.tails(steps);
+        let tails = if self.readout.draws() { tails.min(1) } else { tails };
+        let reading = tails * tail.applications();
         let each = self.deployment.solver.method.evaluations_per_step();
         if let Some(defence) = self.readout.defence() {
             let answer = defence.work(tail.applications()).total() as f64;
@@ -195,7 +203,7 @@ impl Subject<'_> {
         if self.readout.averages_logits() {
             let member = |read| match read {
                 ReadState::At(t) => unrolled(at(t), 0),
-                ReadState::Final => Estimator::unrolled(StateChoice::Best, self.deployment.tail),
+                read => Estimator::unrolled(read.choice(), self.deployment.tail),
             };
             let joint = Estimator::joint(read.into_iter().map(member).collect());
             matching.push(joint.expect("unrolled gradients read one state each"));

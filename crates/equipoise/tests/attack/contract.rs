@@ -290,7 +290,9 @@ fn a_ratio_of_two_classes_is_refused() {
 }
 
 #[test]
-#[should_panic(expected = "pgd-10 does not search in l1 balls: with l1 use apgd-ce, apgd-dlr or apgd-t")]
+#[should_panic(
+    expected = "pgd-10 does not search in l1 balls: with l1 use apgd-ce, apgd-dlr, apgd-t, apgd-t-malt or apgd-pma"
+)]
 fn an_attack_without_a_form_for_a_norm_is_refused() {
     let two = Linear::random(2, 22);
     let x = images(1, 23, 0.0, 1.0);

@@ -507,11 +507,19 @@ fn a_kept_linearisation_is_the_same_for_any_rows() {
         assert_eq!(counter.total().cell_evaluations, taken);
         // The examples that took the last step.
         let mut held: Vec<usize> = (0..7).filter(|&row| trajectory.steps()[row] == steps).collect();
-        for choice in [StateChoice::At(2), StateChoice::Best, StateChoice::Last, StateChoice::Best] {
+        for choice in [
+            StateChoice::At(2),
+            StateChoice::BestOf(steps - 1),
+            StateChoice::BestOf(steps),
+            StateChoice::Best,
+            StateChoice::Last,
+            StateChoice::Best,
+        ] {
             let served = |row: &usize| match choice {
                 StateChoice::At(t) => t == steps,
                 StateChoice::Last => true,
                 StateChoice::Best => trajectory.best()[*row] == steps,
+                StateChoice::BestOf(k) => k >= steps && trajectory.best()[*row] == steps,
             };
             let (serving, left): (Vec<usize>, Vec<usize>) = held.into_iter().partition(served);
             held = left;

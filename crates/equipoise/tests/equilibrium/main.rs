@@ -9,5 +9,6 @@ mod neumann;
 
 mod defence;
 mod gradients;
+mod random_states;
 mod solvers;
 mod warm_start;

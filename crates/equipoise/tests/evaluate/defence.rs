@@ -132,7 +132,8 @@ fn a_defended_model_is_evaluated_verified_and_resumed() {
     let judge = model.victim(&deployment, defended.name.parse().unwrap(), Estimator::exact());
     for batch in [1, 64] {
         let verified =
-            verify_readout(&*judge, defended, &points, &budget, Some(&stored), (1, batch), &Quiet).unwrap();
+            verify_readout(&*judge, defended, &points, &budget, Some(&stored), (1, 1, batch), &Quiet)
+                .unwrap();
         assert_eq!(verified.clean.differences, []);
         assert_eq!(verified.broken.differences, []);
         assert!(verified.broken.checked > 3 && verified.broken.checked == verified.claimed);
@@ -140,7 +141,7 @@ fn a_defended_model_is_evaluated_verified_and_resumed() {
     // Another defence answers otherwise: that is found.
     let other = model.victim(&deployment, Readout::final_state(), Estimator::exact());
     let verified =
-        verify_readout(&*other, defended, &points, &budget, Some(&stored), (1, 64), &Quiet).unwrap();
+        verify_readout(&*other, defended, &points, &budget, Some(&stored), (1, 1, 64), &Quiet).unwrap();
     assert!(verified.clean.differences.len() + verified.broken.differences.len() > 0);
 
     // Interrupted over and over, it comes to the same.

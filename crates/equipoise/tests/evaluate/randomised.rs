@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::support::{Watch, assert_same, cascade, entry, points, settings};
 use crate::victims::{Linear, SIZE};
-use equipoise::attack::{Classifier, Expectation, Question, ValueAndGradient, WhiteBox};
-use equipoise::batch::{Images, Logits, from_vec, to_vec};
+use equipoise::attack::{self, Classifier, Expectation, Pinned, Question, ValueAndGradient, WhiteBox};
+use equipoise::batch::{Images, Logits, from_vec, predictions, to_vec};
 use equipoise::evaluate::{Journal, Outcome, Quiet, Settings, run};
 use equipoise::loss::{CrossEntropy, Objective};
 use equipoise::random::Key;
@@ -155,4 +155,46 @@ fn an_expectation_is_the_mean_of_fresh_draws() {
         found.iter().zip(exact).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
     };
     assert!(error(400) < 0.2 * error(4), "{} {}", error(400), error(4));
+}
+
+/// A verdict of n draws breaks what a verdict of one does, and more; an attack that knows the draw needs no luck.
+#[test]
+fn protocols_say_how_often_a_verdict_draws_and_who_knows_the_draw() {
+    let linear = Linear::random(5, 37);
+    let noisy = attack::Noisy::new(&linear, 0.1);
+    let points = points(&linear, 30, 2);
+    let run_on = |victim: &dyn WhiteBox, draws: usize, journal: Option<&mut Journal>| {
+        let mut cascade = cascade(&noisy, vec![entry("pgd-8", "exact", true, victim)]);
+        cascade.draws = draws;
+        run(&cascade, &points, &settings(), &Quiet, journal)
+    };
+    let robust = |outcome: Outcome| -> Vec<bool> {
+        let examples = outcome.result.examples;
+        examples.iter().map(|example| example.clean_correct && example.broken_by.is_none()).collect()
+    };
+    let mean = Expectation::new(&noisy, 20);
+    let of = |draws| robust(run_on(&mean, draws, None).unwrap());
+    let (one, many) = (of(1), of(30));
+    assert!(one.iter().zip(&many).all(|(one, many)| *one || !many), "what one draw breaks, thirty do");
+    let count = |robust: &[bool]| robust.iter().filter(|robust| **robust).count();
+    assert!(count(&many) < count(&one), "{} {}", count(&many), count(&one));
+    let known = robust(run_on(&Pinned(&noisy), 1, None).unwrap());
+    assert!(count(&known) <= count(&one), "{} {}", count(&known), count(&one));
+    // An attack that meets the verdict's draw makes no claim that the verdict does not confirm.
+    let attempt = attack::parse("pgd-8").unwrap().run(
+        &Pinned(&noisy),
+        &points.examples(settings().seed, 0),
+        &settings().budget,
+    );
+    let judge = noisy.answer(&Question { images: &attempt.images, keys: &points.keys(4, Key::VERDICT) });
+    for ((claimed, class), &label) in attempt.claimed.iter().zip(predictions(&judge)).zip(points.labels()) {
+        assert!(!claimed || class != Some(label));
+    }
+    // A journal of one protocol is not continued by another.
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(folder.path(), "model").unwrap();
+    run_on(&mean, 30, Some(&mut journal)).unwrap();
+    let mut journal = Journal::open(folder.path(), "model").unwrap();
+    let problem = run_on(&mean, 10, Some(&mut journal)).unwrap_err().to_string();
+    assert!(problem.contains("draws of a verdict"), "{problem}");
 }

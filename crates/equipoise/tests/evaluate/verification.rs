@@ -39,7 +39,7 @@ impl Evidence {
         batch: usize,
     ) -> Verification {
         let (linear, budget) = (&self.bench.linear, settings().budget);
-        verify_readout(linear, recorded, &self.points, &budget, stored, (1, batch), &Quiet).unwrap()
+        verify_readout(linear, recorded, &self.points, &budget, stored, (1, 1, batch), &Quiet).unwrap()
     }
 
     fn broken(&self) -> Vec<usize> {
@@ -147,8 +147,8 @@ fn another_model_and_other_data_are_found() {
     let stored = evidence.stored(evidence.outcome.adversarial.clone());
     let other = Linear::random(5, 38);
     let budget = settings().budget;
-    let found =
-        verify_readout(&other, recorded, &evidence.points, &budget, Some(&stored), (1, 8), &Quiet).unwrap();
+    let found = verify_readout(&other, recorded, &evidence.points, &budget, Some(&stored), (1, 1, 8), &Quiet)
+        .unwrap();
     let answers = predictions(&other.logits(evidence.points.images()));
     let expected =
         recorded.examples.iter().zip(answers).filter(|(example, answer)| example.clean_prediction != *answer);
@@ -158,7 +158,7 @@ fn another_model_and_other_data_are_found() {
     let (indices, labels) = (evidence.points.indices().to_vec(), evidence.points.labels().to_vec());
     let others = Points::new(indices, images(30, 30, 0.0, 1.0).flip([0]), labels).unwrap();
     let linear = &evidence.bench.linear;
-    let found = verify_readout(linear, recorded, &others, &budget, Some(&stored), (1, 8), &Quiet).unwrap();
+    let found = verify_readout(linear, recorded, &others, &budget, Some(&stored), (1, 1, 8), &Quiet).unwrap();
     assert!(found.clean.differences.len() > 10 && found.broken.verified() == 0, "{found:?}");
     assert!(evidence.points.sha256() != others.sha256());
 }

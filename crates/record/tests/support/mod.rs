@@ -375,6 +375,7 @@ pub fn readout(name: &str, misclassified: usize, groups: &[Group], runs: &[Run])
         flags: Vec::new(),
         plan: None,
         gallery: None,
+        randomness: None,
         certificates: Vec::new(),
     }
 }

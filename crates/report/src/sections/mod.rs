@@ -15,6 +15,7 @@ mod figures;
 mod glossary;
 mod images;
 mod radii;
+mod randomness;
 mod reproduce;
 mod runs;
 mod training;
@@ -38,11 +39,12 @@ use crate::{Report, ReportError};
 use maud::Markup;
 
 /// Every part, in the order of the page. A new one is a line here, and its file.
-pub(crate) const SECTIONS: [&dyn Section; 17] = [
+pub(crate) const SECTIONS: [&dyn Section; 18] = [
     &verdict::Verdicts,
     &effort::Effort,
     &accuracy::Accuracies,
     &radii::Radii,
+    &randomness::Draws,
     &certified::Certified,
     &comparison::Paired,
     &dose::GapAgainstResidual,

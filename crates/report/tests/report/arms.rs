@@ -249,6 +249,7 @@ impl<'a> Builder<'a> {
             flags: Vec::new(),
             plan: None,
             gallery: None,
+            randomness: None,
             certificates: Vec::new(),
         }
     }

@@ -1,6 +1,6 @@
 //! Auto-PGD (APGD): projected gradient ascent with momentum that sets its own step sizes (Croce and Hein 2020,
-//! arXiv 2003.01690), on the cross-entropy, on the DLR loss, or on the targeted DLR loss for one class after
-//! the other. For L1 it takes sparse steps, through larger balls first (Croce and Hein 2021, arXiv 2103.01208).
+//! arXiv 2003.01690), on the cross-entropy, on the DLR loss, on the margin of probabilities, or on the targeted DLR loss
+//! for one class after the other. For L1 it takes sparse steps, through larger balls first (Croce and Hein 2021, arXiv 2103.01208).
 //!
 //! The constants are those of the authors' implementation. An example leaves the batch as soon as it is
 //! misclassified; the others take all steps. The point after the last step needs no gradient, so a restart of
@@ -19,10 +19,10 @@ pub use schedule::checkpoints;
 
 use self::schedule::{Phase, phases};
 use self::state::State;
-use super::driver::{Answer, Schedule, Search, each_example};
+use super::driver::{Answer, Schedule, Search, Targets, each_example};
 use super::names::{AttackFamily, Counts, boxed};
-use super::{Attack, Budget, Norm, Queries};
-use crate::loss::{CrossEntropy, Dlr, Objective, TargetedDlr};
+use super::{Attack, Budget, Norm, Queries, TargetOrder};
+use crate::loss::{CrossEntropy, Dlr, Objective, ProbabilityMargin, TargetedDlr};
 use crate::random::ExampleRng;
 
 /// The loss that APGD ascends.
@@ -33,11 +33,15 @@ pub enum ApgdLoss {
     CrossEntropy,
     /// [`Dlr`]; needs three classes.
     Dlr,
-    /// [`TargetedDlr`] for each of so many target classes, from the most likely on a clean image down; needs
-    /// four classes. A model with fewer other classes has fewer targets.
+    /// [`ProbabilityMargin`]; needs two classes.
+    ProbabilityMargin,
+    /// [`TargetedDlr`] for each of so many target classes, one after the other; needs four classes. A model with
+    /// fewer other classes has fewer targets.
     TargetedDlr {
         /// Number of targets, at least 1. The standard version has 9.
         targets: usize,
+        /// Which of them come first. The standard version has the most likely ones first.
+        order: TargetOrder,
     },
 }
 
@@ -47,7 +51,9 @@ impl ApgdLoss {
         match self {
             Self::CrossEntropy => "apgd-ce",
             Self::Dlr => "apgd-dlr",
-            Self::TargetedDlr { .. } => "apgd-t",
+            Self::ProbabilityMargin => "apgd-pma",
+            Self::TargetedDlr { order: TargetOrder::Likely, .. } => "apgd-t",
+            Self::TargetedDlr { order: TargetOrder::Near, .. } => "apgd-t-malt",
         }
     }
 
@@ -56,6 +62,7 @@ impl ApgdLoss {
         match self {
             Self::CrossEntropy => Box::new(CrossEntropy { labels }),
             Self::Dlr => Box::new(Dlr { labels }),
+            Self::ProbabilityMargin => Box::new(ProbabilityMargin { labels }),
             Self::TargetedDlr { .. } => Box::new(TargetedDlr { labels, targets }),
         }
     }
@@ -128,7 +135,7 @@ impl Apgd {
     /// asked for.
     pub fn new(config: ApgdConfig) -> Result<Self, ApgdError> {
         let ApgdConfig { iterations, restarts, loss, rho, keep_first } = config;
-        let targets = if let ApgdLoss::TargetedDlr { targets } = loss { targets } else { 1 };
+        let targets = if let ApgdLoss::TargetedDlr { targets, .. } = loss { targets } else { 1 };
         if iterations == 0 || restarts == 0 || targets == 0 {
             return Err(ApgdError::Nothing { iterations, restarts, targets });
         }
@@ -230,7 +237,13 @@ impl Attack for Apgd {
         let loss = match loss {
             ApgdLoss::CrossEntropy => "cross-entropy".to_owned(),
             ApgdLoss::Dlr => "DLR".to_owned(),
-            ApgdLoss::TargetedDlr { targets } => format!("DLR of {targets} targets"),
+            ApgdLoss::ProbabilityMargin => "probability margin".to_owned(),
+            ApgdLoss::TargetedDlr { targets, order: TargetOrder::Likely } => {
+                format!("DLR of {targets} targets")
+            }
+            ApgdLoss::TargetedDlr { targets, order: TargetOrder::Near } => {
+                format!("DLR of {targets} targets, the nearest first")
+            }
         };
         let end = if keep_first { "at the first success" } else { "after all steps" };
         format!("iterations {iterations}, restarts {restarts}, loss {loss}, ρ {rho}, ends {end}")
@@ -238,7 +251,7 @@ impl Attack for Apgd {
 
     fn least_classes(&self) -> usize {
         match self.config.loss {
-            ApgdLoss::CrossEntropy => 2,
+            ApgdLoss::CrossEntropy | ApgdLoss::ProbabilityMargin => 2,
             ApgdLoss::Dlr => 3,
             ApgdLoss::TargetedDlr { .. } => 4,
         }
@@ -249,7 +262,9 @@ impl Attack for Apgd {
         let unit = Budget::new(norm, 1.0).expect("a radius of one");
         let ends = phases(iterations, &unit).len();
         let targets = match loss {
-            ApgdLoss::TargetedDlr { targets } => Some(targets.min(classes - 1)),
+            ApgdLoss::TargetedDlr { targets, order } => {
+                Some(Targets { count: targets.min(classes - 1), order, classes })
+            }
             _ => None,
         };
         let queries = Queries { gradients: iterations, logits: ends };
@@ -293,11 +308,17 @@ impl Attack for Apgd {
 
 /// Names of APGD.
 pub(super) const FAMILY: AttackFamily = AttackFamily {
-    names: &["apgd-ce", "apgd-dlr", "apgd-t"],
-    usage: "apgd-ce, apgd-dlr and apgd-t, with [-ITERATIONS[xRESTARTS]] such as apgd-ce-50, apgd-dlr-100x5",
+    names: &["apgd-ce", "apgd-dlr", "apgd-t", "apgd-t-malt", "apgd-pma"],
+    usage: "apgd-ce, apgd-dlr, apgd-t, apgd-t-malt and apgd-pma, with [-ITERATIONS[xRESTARTS]] such as apgd-ce-50, apgd-dlr-100x5",
     parse: |name| {
-        for loss in [ApgdLoss::CrossEntropy, ApgdLoss::Dlr, ApgdLoss::TargetedDlr { targets: USUAL_TARGETS }]
-        {
+        let targeted = |order| ApgdLoss::TargetedDlr { targets: USUAL_TARGETS, order };
+        for loss in [
+            ApgdLoss::CrossEntropy,
+            ApgdLoss::Dlr,
+            ApgdLoss::ProbabilityMargin,
+            targeted(TargetOrder::Likely),
+            targeted(TargetOrder::Near),
+        ] {
             let usual = ApgdConfig { loss, ..ApgdConfig::default() };
             if let Some(counts) = Counts::read(name, loss.family(), Some(usual.iterations))? {
                 let Counts { steps: iterations, restarts } = counts;
@@ -309,7 +330,7 @@ pub(super) const FAMILY: AttackFamily = AttackFamily {
 };
 
 impl fmt::Display for Apgd {
-    /// `apgd-ce`, `apgd-dlr` or `apgd-t`; with another number of iterations `apgd-ce-50`, with restarts
+    /// `apgd-ce`, `apgd-dlr`, `apgd-pma`, `apgd-t` or `apgd-t-malt`; with another number of iterations `apgd-ce-50`, with restarts
     /// `apgd-ce-100x5`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ApgdConfig { iterations: steps, restarts, loss, .. } = self.config;
@@ -325,7 +346,7 @@ mod tests {
     #[test]
     fn configurations_that_lead_nowhere_are_refused() {
         let ok = ApgdConfig::default();
-        let targeted = |targets| ApgdLoss::TargetedDlr { targets };
+        let targeted = |targets| ApgdLoss::TargetedDlr { targets, order: TargetOrder::Likely };
         assert!(Apgd::new(ApgdConfig { iterations: 0, ..ok.clone() }).is_err());
         assert!(Apgd::new(ApgdConfig { restarts: 0, ..ok.clone() }).is_err());
         assert!(Apgd::new(ApgdConfig { loss: targeted(0), ..ok.clone() }).is_err());
@@ -340,8 +361,9 @@ mod tests {
     #[test]
     fn the_losses_need_their_classes() {
         let attack = |loss| Apgd::new(ApgdConfig { loss, ..ApgdConfig::default() }).unwrap();
-        let targeted = ApgdLoss::TargetedDlr { targets: 9 };
-        for (loss, needed) in [(ApgdLoss::CrossEntropy, 2), (ApgdLoss::Dlr, 3), (targeted, 4)] {
+        let targeted = ApgdLoss::TargetedDlr { targets: 9, order: TargetOrder::Near };
+        let pma = ApgdLoss::ProbabilityMargin;
+        for (loss, needed) in [(ApgdLoss::CrossEntropy, 2), (pma, 2), (ApgdLoss::Dlr, 3), (targeted, 4)] {
             assert_eq!(attack(loss).check(needed), Ok(()));
             assert_eq!(attack(loss).check(needed - 1).unwrap_err().needed, needed);
         }

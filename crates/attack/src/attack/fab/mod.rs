@@ -19,9 +19,9 @@ use std::ops::ControlFlow;
 use thiserror::Error;
 
 use self::state::{Plane, State};
-use super::driver::{Schedule, Search, drive, each_example};
+use super::driver::{Schedule, Search, Targets, drive, each_example};
 use super::names::{AttackFamily, Counts, boxed};
-use super::{Attack, Budget, Examples, Norm, Queries, Uninterrupted, WhiteBox, insist};
+use super::{Attack, Budget, Examples, Norm, Queries, TargetOrder, Uninterrupted, WhiteBox, insist};
 use crate::batch::Images;
 use crate::loss::TargetMargin;
 
@@ -259,7 +259,8 @@ impl Attack for Fab {
             None => (1, classes - 1),
         };
         let queries = Queries { gradients: iterations * each, logits: iterations };
-        Schedule { targets: Some(rounds), ..Schedule::new(iterations, restarts, queries) }
+        let targets = Targets { count: rounds, order: TargetOrder::Likely, classes };
+        Schedule { targets: Some(targets), ..Schedule::new(iterations, restarts, queries) }
     }
 
     /// The unperturbed image remains where nothing is found within ε.

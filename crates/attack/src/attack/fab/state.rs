@@ -23,12 +23,7 @@ impl Plane {
 
     /// How far the plane is, leaving the box aside: |z_t − z_y| over the dual norm of the gradient.
     pub(super) fn distance(&self, norm: Norm) -> f64 {
-        let length = match norm {
-            Norm::Linf => self.slope.iter().map(|w| w.abs()).sum::<f64>(),
-            Norm::L2 => self.slope.iter().map(|w| w * w).sum::<f64>().sqrt(),
-            Norm::L1 => unreachable!("FAB refuses L1"),
-        };
-        self.value.abs() / (1e-12 + length)
+        norm.to_zero(self.value, self.slope.iter().copied())
     }
 }
 
