@@ -6,6 +6,7 @@
 //! ([`StopReason`]), not an error.
 //!
 //! With g(z) = f(z) − z: [`Picard`] z ← z + τ g; [`Anderson`] mixes the last m points (Walker and Ni 2011);
+//! [`Reversible`] z_{t+1} = (1−β) z_{t−1} + β f(z_t);
 //! [`Broyden`] z ← z − B g with a limited-memory inverse Jacobian (Broyden 1965; Bai, Kolter and Koltun 2019). One more
 //! solver is one more file beside theirs, or in a crate of its own: an implementation of [`Solver`].
 
@@ -13,6 +14,7 @@ mod anderson;
 mod broyden;
 mod kept;
 mod picard;
+mod reversible;
 pub(crate) mod small;
 mod solver;
 mod trajectory;
@@ -21,6 +23,7 @@ pub use anderson::Anderson;
 pub use broyden::{Broyden, BroydenMemory};
 pub use kept::Keep;
 pub use picard::Picard;
+pub use reversible::Reversible;
 pub(crate) use solver::add;
 pub use solver::{Bars, InverseJacobian, Memory, Method, Reverse, Solver};
 pub use trajectory::{Evaluation, StateChoice, StopReason, Trajectory};
@@ -106,6 +109,11 @@ impl SolverConfig {
     /// Picard's method.
     pub fn picard(steps: usize, damping: f64) -> Self {
         Self { method: Method::picard(damping), steps, ..Self::default() }
+    }
+
+    /// The reversible iteration.
+    pub fn reversible(steps: usize, beta: f64) -> Self {
+        Self { method: Reversible { beta }.into(), steps, ..Self::default() }
     }
 
     /// The same with another tolerance.

@@ -228,13 +228,14 @@ impl<'de> Visitor<'de> for Written {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::solve::SolverConfig;
+    use crate::solve::{Reversible, SolverConfig};
 
     #[test]
     fn files_say_a_name_alone_or_with_its_settings() {
         for (method, text) in [
             (Method::broyden(), r#""broyden""#),
             (Method::picard(0.5), r#"{"picard":{"damping":0.5}}"#),
+            (Reversible { beta: 0.8 }.into(), r#"{"reversible":{"beta":0.8}}"#),
             (
                 Method::anderson(6, 1e-4, 1.0),
                 r#"{"anderson":{"memory":6,"regularisation":0.0001,"mixing":1.0}}"#,
@@ -252,6 +253,7 @@ mod tests {
             ("method = { anderson = {} }", Method::anderson(6, 1e-4, 1.0)),
             ("[method.anderson]\nmemory = 3\nmixing = 1", Method::anderson(3, 1e-4, 1.0)),
             ("[method.picard]\ndamping = 1", Method::picard(1.0)),
+            ("method = { reversible = {} }", Reversible { beta: 0.8 }.into()),
             ("steps = 8", Method::broyden()),
         ] {
             assert_eq!(
@@ -267,8 +269,8 @@ mod tests {
     #[test]
     fn what_is_wrong_in_a_file_is_named() {
         for (text, problems) in [
-            (r#""newton""#, &["`newton`", "`anderson`", "`broyden`", "`picard`"][..]),
-            (r#"{"newton": {}}"#, &["`newton`", "`anderson`", "`broyden`", "`picard`"]),
+            (r#""newton""#, &["`newton`", "`anderson`", "`broyden`", "`picard`", "`reversible`"][..]),
+            (r#"{"newton": {}}"#, &["`newton`", "`anderson`", "`broyden`", "`picard`", "`reversible`"]),
             (r#"{"picard": {}}"#, &["missing field `damping`"]),
             (r#""picard""#, &["solver `picard` without settings", "Picard", "is written"]),
             (r#"{"picard": {"damping": 1, "depth": 3}}"#, &["unknown field `depth`", "`damping`"]),

@@ -184,6 +184,8 @@ fn through_solver_is_the_gradient_of_the_deployed_function() {
         ("anderson, exact weights", with(anderson(4, 0.0, 1.0, 5))),
         ("anderson, one point", with(anderson(1, 1e-4, 0.5, 4))),
         ("picard", with(SolverConfig::picard(5, 1.0).with_tolerance(0.0))),
+        ("reversible", with(SolverConfig::reversible(8, 0.8).with_tolerance(0.0))),
+        ("reversible, loose", with(SolverConfig::reversible(12, 0.6).with_tolerance(0.1))),
         ("picard, damped", with(SolverConfig::picard(6, 0.4).with_tolerance(0.0))),
     ];
     for (name, deployment) in cases {

@@ -32,7 +32,13 @@ fn reach(config: &SolverConfig) -> (f64, Vec<usize>, u64) {
 
 #[test]
 fn every_solver_reaches_the_fixed_point() {
-    for config in [SolverConfig::broyden(60), SolverConfig::anderson(60), SolverConfig::picard(400, 1.0)] {
+    let all = [
+        SolverConfig::broyden(60),
+        SolverConfig::anderson(60),
+        SolverConfig::picard(400, 1.0),
+        SolverConfig::reversible(400, 0.8),
+    ];
+    for config in all {
         let (error, _, _) = reach(&config.clone().with_tolerance(1e-6));
         assert!(error < 2e-5, "{config:?}: {error}");
     }
@@ -40,7 +46,13 @@ fn every_solver_reaches_the_fixed_point() {
 
 #[test]
 fn work_is_one_evaluation_for_the_start_and_one_for_each_step() {
-    for config in [SolverConfig::broyden(60), SolverConfig::anderson(60), SolverConfig::picard(400, 0.8)] {
+    let all = [
+        SolverConfig::broyden(60),
+        SolverConfig::anderson(60),
+        SolverConfig::picard(400, 0.8),
+        SolverConfig::reversible(400, 0.8),
+    ];
+    for config in all {
         let (_, steps, evaluations) = reach(&config.with_tolerance(1e-5));
         assert_eq!(evaluations, steps.iter().map(|steps| *steps as u64 + 1).sum::<u64>());
     }
@@ -51,6 +63,31 @@ fn evaluation_counts_are_pinned() {
     let (_, broyden, _) = reach(&SolverConfig::broyden(60).with_tolerance(1e-5));
     let (_, anderson, _) = reach(&SolverConfig::anderson(60).with_tolerance(1e-5));
     assert_eq!((broyden, anderson), (vec![7, 7, 7, 6, 6], vec![11, 13, 12, 11, 13]));
+}
+
+/// In turn y ← (1−β) y + β f(z) and z ← (1−β) z + β f(y), as published: the iterates of even number are z, and each can be
+/// found again from the two after it.
+#[test]
+fn the_reversible_iteration_is_two_states_in_turn_and_can_be_undone() {
+    let (cell, injection) = problem();
+    let map = cell.bind(&injection);
+    let beta = 0.8;
+    let config = SolverConfig::reversible(6, beta).with_tolerance(0.0);
+    let trajectory = solve(&*map, injection.zeros_like().into(), &config);
+    let near = |a: &State, b: &State| {
+        let pairs = a.numbers().into_iter().zip(b.numbers());
+        pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+    };
+    let (mut y, mut z) = (State::from(injection.zeros_like()), State::from(injection.zeros_like()));
+    for n in 1..=3 {
+        y = y * (1.0 - beta) + map.apply(&z) * beta;
+        z = z * (1.0 - beta) + map.apply(&y) * beta;
+        assert!(near(trajectory.state(2 * n - 1), &y) < 1e-5 && near(trajectory.state(2 * n), &z) < 1e-5);
+    }
+    for t in (2..6).rev() {
+        let back = trajectory.state(t + 1).clone() - map.apply(trajectory.state(t)) * beta;
+        assert!(near(&(back / (1.0 - beta)), trajectory.state(t - 1)) < 1e-4, "{t}");
+    }
 }
 
 #[test]
@@ -64,7 +101,13 @@ fn the_first_broyden_step_is_f_of_the_start() {
 
 #[test]
 fn an_example_alone_is_the_example_in_a_batch() {
-    for config in [SolverConfig::broyden(30), SolverConfig::anderson(30), SolverConfig::picard(30, 0.7)] {
+    let all = [
+        SolverConfig::broyden(30),
+        SolverConfig::anderson(30),
+        SolverConfig::picard(30, 0.7),
+        SolverConfig::reversible(30, 0.7),
+    ];
+    for config in all {
         let (cell, injection) = problem();
         let together = solve(&*cell.bind(&injection), injection.zeros_like().into(), &config);
         for row in 0..5 {
@@ -139,6 +182,7 @@ fn settings_out_of_range_are_named() {
     for (config, problem) in [
         (SolverConfig::broyden(0), "steps"),
         (SolverConfig::picard(5, 0.0), "damping"),
+        (SolverConfig::reversible(5, 1.1), "beta"),
         (SolverConfig::broyden(5).with_tolerance(f64::NAN), "tolerance"),
     ] {
         let message = config.validate().unwrap_err().to_string();
