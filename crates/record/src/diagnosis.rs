@@ -66,6 +66,18 @@ pub struct ModelDiagnosis {
     /// Accuracy as the solver's budget, its tolerance and ε change.
     #[serde(default)]
     pub sweep: Option<Section<Sweep>>,
+    /// How far the nearest adversarial images are.
+    #[serde(default)]
+    pub distance: Option<Section<Distances>>,
+    /// Which classes images can be turned into.
+    #[serde(default)]
+    pub targets: Option<Section<Targeted>>,
+    /// How much longer the solver can be made to work.
+    #[serde(default)]
+    pub work: Option<Section<Workload>>,
+    /// How many fixed points there are, from random starts.
+    #[serde(default)]
+    pub starts: Option<Section<Starts>>,
     /// Some images, what was added to them, and what the model made of both.
     #[serde(default)]
     pub gallery: Option<Section<Gallery>>,
@@ -73,8 +85,20 @@ pub struct ModelDiagnosis {
 
 impl ModelDiagnosis {
     /// The keys of the sections, in the order in which they are measured and shown.
-    pub const SECTIONS: [&'static str; 8] =
-        ["residual", "accuracy", "alignment", "yardstick", "landscape", "spectrum", "sweep", "gallery"];
+    pub const SECTIONS: [&'static str; 12] = [
+        "residual",
+        "accuracy",
+        "alignment",
+        "yardstick",
+        "landscape",
+        "spectrum",
+        "sweep",
+        "distance",
+        "targets",
+        "work",
+        "starts",
+        "gallery",
+    ];
 
     /// Whether a section of this name can hold that.
     ///
@@ -450,4 +474,123 @@ pub struct SweepPoint {
     /// the setting alone. Absent along ε.
     #[serde(default)]
     pub transferred: Option<Share>,
+}
+
+/// How far the nearest adversarial images are that minimum-norm attacks find.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Distances {
+    /// The gradient that the attacks went through.
+    pub gradient: String,
+    /// Each attack alone.
+    pub attacks: Vec<AttackDistances>,
+    /// The least distance of all attacks; 0 for an image that is wrong when clean, not finite where nothing was found.
+    pub least: Spread,
+    /// Share of images without an adversarial image within ε, ε from 0 up.
+    pub curve: Vec<DistancePoint>,
+}
+
+/// Distances of one minimum-norm attack.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttackDistances {
+    /// The attack.
+    pub attack: String,
+    /// In the diagnosis' norm.
+    pub distance: Spread,
+    /// Share of images for which one was found.
+    pub found: Share,
+}
+
+/// A point of the curve of distances.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DistancePoint {
+    /// ε.
+    pub eps: f64,
+    /// Images whose least distance is larger.
+    pub standing: Share,
+}
+
+/// Which classes images can be turned into within ε.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Targeted {
+    /// The attack, once for each other class.
+    pub attack: String,
+    /// The gradient that it went through.
+    pub gradient: String,
+    /// Names of the classes; empty where they are not known.
+    pub classes: Vec<String>,
+    /// A row for each true class.
+    pub rows: Vec<TargetedRow>,
+    /// Pairs of image and other class that were reached.
+    pub reached: Share,
+}
+
+/// Images of one class.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TargetedRow {
+    /// Images of it that are correct when clean: those attacked.
+    pub images: usize,
+    /// How many of them can be turned into each class; 0 at their own.
+    pub reached: Vec<usize>,
+}
+
+/// How much longer the solver can be made to work within ε.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Workload {
+    /// The attack: on the residual at z_T.
+    pub attack: String,
+    /// The relative residual at which a solve is done.
+    pub tolerance: f64,
+    /// Steps that solves were given to reach it.
+    pub horizon: usize,
+    /// As the images are.
+    pub clean: WorkloadSide,
+    /// Where the attack ends.
+    pub attacked: WorkloadSide,
+}
+
+/// Work on one kind of images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadSide {
+    /// Relative residual at z_T, T of the deployed solver.
+    pub residual: Spread,
+    /// Steps to the tolerance, of those images that reach it.
+    pub steps: Spread,
+    /// The most of them.
+    pub most: Option<usize>,
+    /// Images that do not reach it within the horizon.
+    pub never: Share,
+}
+
+/// How many fixed points there are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Starts {
+    /// Starts of each image, one of them 0, the others random.
+    pub starts: usize,
+    /// The relative residual below which a solve has found a fixed point.
+    pub tolerance: f64,
+    /// Steps of a solve.
+    pub horizon: usize,
+    /// Relative distance below which two fixed points are one.
+    pub cluster: f64,
+    /// One entry for each kind of images.
+    pub views: Vec<StartsView>,
+}
+
+/// Fixed points on one kind of images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StartsView {
+    /// Which images.
+    pub view: View,
+    /// Solves that found a fixed point.
+    pub converged: Share,
+    /// Distinct fixed points of an image, of those images for which any was found.
+    pub distinct: Spread,
+    /// Images with more than one.
+    pub several: Share,
+    /// Images to which different starts give different classes.
+    pub disagree: Share,
+    /// Accuracy of the answer from z_0 = 0.
+    pub from_zero: Share,
+    /// Accuracy of the answer at the iterate with the lowest residual of all starts.
+    pub lowest: Share,
 }

@@ -28,9 +28,10 @@ pub use accuracy::{Accuracy, Interval, wilson_interval};
 pub use certificate::{Certificate, CertifiedExample, CertifiedNetwork, CertifiedRadius, Confidence};
 pub use check::{Contradiction, check};
 pub use diagnosis::{
-    Alignment, Attacked, Cosine, Diagnosis, IterateAccuracies, IterateAccuracy, Landscape, Line, LinePoint,
-    ModelDiagnosis, Residual, ResidualView, Section, Share, Spectrum, SpectrumView, Spread, Sweep,
-    SweepPoint, View, YardstickRow, Yardsticks,
+    Alignment, AttackDistances, Attacked, Cosine, Diagnosis, DistancePoint, Distances, IterateAccuracies,
+    IterateAccuracy, Landscape, Line, LinePoint, ModelDiagnosis, Residual, ResidualView, Section, Share,
+    Spectrum, SpectrumView, Spread, Starts, StartsView, Sweep, SweepPoint, Targeted, TargetedRow, View,
+    Workload, WorkloadSide, YardstickRow, Yardsticks,
 };
 pub use evaluation::{
     Arm, AttackResult, BrokenBy, BrokenIn, Collection, Evaluation, ExampleResult, FORMAT_VERSION,

@@ -18,7 +18,10 @@ use super::{Ball, Images};
                   the training gradient,\n             behind final and early states: aim and gradient apart\n  landscape  loss along the gradient and along a random direction\n  \
                   spectrum   spectral radius and Frobenius norm of the cell's Jacobian\n  sweep      accuracy over \
                   solver steps, tolerance and eps, down to 0%\n  gallery    images, perturbations, answers by \
-                  iterate\n\nModels are shown side by side on the same images. The attack is PGD-10 through the gradient \
+                  iterate\n  distance   how far the nearest adversarial images are, by fab-t and by bisection over eps\n  \
+                  targets    which classes images can be turned into\n  \
+                  work       how much longer an attack can make the solver work\n  \
+                  starts     how many fixed points there are, from random starts\n\nModels are shown side by side on the same images. The attack is PGD-10 through the gradient \
                   that a model was trained with; or --adversarial gives images that fool it already, such as those of \
                   the white-box plan. They are verified first: they must be of this model, data, norm and eps. \
                   Sweeps attack anew by PGD-10 all the same. Sections that are done stay in the folder: --resume goes on from \
@@ -39,7 +42,8 @@ pub struct Diagnose {
     /// Go on with the diagnosis in --out that was interrupted; its other flags are remembered
     #[arg(long)]
     pub resume: bool,
-    /// What to measure, separated by commas: residual, accuracy, alignment, yardstick, landscape, spectrum, sweep, gallery
+    /// What to measure, separated by commas: residual, accuracy, alignment, yardstick, landscape, spectrum, sweep, gallery; and
+    /// distance, targets, work and starts, which are measured where they are named
     #[arg(
         long,
         value_name = "LIST",

@@ -383,7 +383,8 @@ impl Recorder {
     }
 }
 
-/// ‖g‖ / ‖f‖, guarded as in the release against f = 0.
+/// ‖g‖ / ‖f‖, guarded as in the release against f = 0. Where ‖f‖ overflows it is no number: a residual that is still finite
+/// beside it would otherwise count as 0.
 fn relative((residual, value): (f64, f64)) -> f64 {
-    residual / (value + 1e-9)
+    if value.is_finite() { residual / (value + 1e-9) } else { f64::NAN }
 }

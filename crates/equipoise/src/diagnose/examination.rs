@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    Case, DiagnoseError, Measured, Settings, SpectrumConfig, accuracy, alignment, gallery, landscape,
-    residual, spectrum, sweep, yardstick,
+    Case, DiagnoseError, Measured, Settings, SpectrumConfig, accuracy, alignment, distance, gallery,
+    landscape, residual, spectrum, starts, sweep, targets, work, yardstick,
 };
 use crate::attack::WhiteBox;
 use crate::checkpoint::ModelFile;
@@ -24,7 +24,7 @@ use crate::victim::Deployment;
 use crate::work::Work;
 
 /// Every question, in the order in which they are asked and shown.
-pub const QUESTIONS: [Question; 8] = [
+pub const QUESTIONS: [Question; 12] = [
     residual::QUESTION,
     accuracy::QUESTION,
     alignment::QUESTION,
@@ -32,6 +32,10 @@ pub const QUESTIONS: [Question; 8] = [
     landscape::QUESTION,
     spectrum::QUESTION,
     sweep::QUESTION,
+    distance::QUESTION,
+    targets::QUESTION,
+    work::QUESTION,
+    starts::QUESTION,
     gallery::QUESTION,
 ];
 
@@ -50,6 +54,12 @@ pub struct Question {
 }
 
 impl Question {
+    /// Whether it is asked unless others are named. Those that attack every image many times anew are not.
+    pub fn is_usual(&self) -> bool {
+        let unusual = [distance::QUESTION, targets::QUESTION, work::QUESTION, starts::QUESTION];
+        unusual.iter().all(|question| question.name != self.name)
+    }
+
     /// The questions whose sections have these names, each once, in their own order.
     ///
     /// # Errors
@@ -87,7 +97,7 @@ pub struct Examination<'a> {
 }
 
 impl<'a> Examination<'a> {
-    /// Everything that can be asked, with ready-made PGD-10 as the attack, and no gallery.
+    /// The usual questions ([`Question::is_usual`]), with ready-made PGD-10 as the attack, and no gallery.
     pub fn new(model: &'a ModelFile, points: &'a Points, settings: Settings) -> Self {
         let ModelFile { metadata, model } = model;
         Self::of(&**model, &metadata.deployment, points, settings).named(&metadata.name)
@@ -106,7 +116,7 @@ impl<'a> Examination<'a> {
             name: "model".to_owned(),
             points,
             settings,
-            questions: QUESTIONS.to_vec(),
+            questions: QUESTIONS.into_iter().filter(Question::is_usual).collect(),
             horizon: (3 * deployment.solver.steps).min(MAX_STEPS),
             spectrum: SpectrumConfig::default(),
             gallery: 0,

@@ -4,7 +4,9 @@
 //! [`accuracy`]: what would the head answer at every iterate? [`alignment`]: where do the gradient estimators
 //! point, beside the true gradient? [`landscape`]: does the loss rise along them? [`spectrum`]: does the cell
 //! contract? [`yardstick()`]: what does the true gradient break that the
-//! training gradient does not? `sweep`: what if the solver or ε were another? [`gallery`]: what does it look like?
+//! training gradient does not? `sweep`: what if the solver or ε were another? [`distances`]: how far is the nearest adversarial
+//! image? [`targets`]: which classes can images be turned into? [`work`]: how much longer can the solver be made to work?
+//! [`starts`]: how many fixed points are there? [`gallery`]: what does it look like?
 //!
 //! All of them look at a [`Case`]: some points, clean and after the ready-made PGD-10, or after an evaluation's
 //! attacks where that saved their images. Everything is per example,
@@ -15,22 +17,30 @@
 
 mod accuracy;
 mod alignment;
+mod distance;
 mod examination;
 mod gallery;
 mod landscape;
 mod residual;
 mod spectrum;
+mod starts;
 mod sweep;
+mod targets;
+mod work;
 mod yardstick;
 
 pub use accuracy::{accuracy, feedforward_accuracy};
 pub use alignment::alignment;
+pub use distance::distances;
 pub use examination::{Examination, QUESTIONS, Question, UnknownSection};
 pub use gallery::{feedforward_gallery, gallery};
 pub use landscape::{DISTANCES, landscape};
 pub use residual::residual;
 pub use spectrum::{SpectrumConfig, spectrum};
+pub use starts::starts;
 pub use sweep::{eps as sweep_eps, solver_steps as sweep_solver_steps, tolerance as sweep_tolerance};
+pub use targets::targets;
+pub use work::work;
 pub use yardstick::yardstick;
 
 use std::ops::ControlFlow;

@@ -65,6 +65,22 @@ fn evaluation_counts_are_pinned() {
     assert_eq!((broyden, anderson), (vec![7, 7, 7, 6, 6], vec![11, 13, 12, 11, 13]));
 }
 
+/// Iterates that grow fifteen times a step are never near a fixed point. In float32 the norm of f overflows before that of the
+/// residual, which is a fourteenth smaller, for those of many starts that come to lie between: no residual of 0 either.
+#[test]
+fn an_iterate_that_overflows_has_not_converged() {
+    let count = 200;
+    let growth = 15.0_f32;
+    let scales = from_vec(vec![growth; count], [count, 1], &Device::default());
+    let starts = (0..count).map(|k| growth.powf(k as f32 / count as f32)).collect();
+    let start: Tensor<2> = from_vec(starts, [count, 1], &Device::default());
+    let trajectory = solve(&Scale(scales), start.into(), &SolverConfig::picard(60, 1.0));
+    let reasons = trajectory.stop_reasons();
+    assert!(!reasons.contains(&StopReason::Converged), "{reasons:?}");
+    assert!(reasons.contains(&StopReason::NonFinite), "{reasons:?}");
+    assert!(trajectory.relative_residuals().iter().flatten().all(|r| !r.is_finite() || *r > 0.9));
+}
+
 /// In turn y ← (1−β) y + β f(z) and z ← (1−β) z + β f(y), as published: the iterates of even number are z, and each can be
 /// found again from the two after it.
 #[test]

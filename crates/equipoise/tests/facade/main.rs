@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod attacked;
 mod diagnose;
 mod proofs;
 mod proofs_conv;

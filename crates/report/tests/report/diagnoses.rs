@@ -145,8 +145,8 @@ fn one_gradient_against_one_splits_into_aim_and_gradient() {
 #[test]
 fn every_section_is_in_the_costs() {
     let page = render(Format::Html, &Report { diagnoses: vec![diagnosis()], ..Report::default() }).unwrap();
-    // Eight of 1.5 seconds, and that of the network without a solver.
-    let costs = "It took 13.5 s, 180 evaluations of the cell and 36 vector-Jacobian products";
+    // Twelve of 1.5 seconds, and that of the network without a solver.
+    let costs = "It took 19.5 s, 260 evaluations of the cell and 52 vector-Jacobian products";
     assert!(page.contains(costs), "{}", page.split("It took").nth(1).unwrap_or_default());
 }
 
@@ -162,6 +162,10 @@ fn csv_has_a_row_for_each_number() {
         "landscape.csv",
         "spectrum.csv",
         "sweep.csv",
+        "distance.csv",
+        "targets.csv",
+        "work.csv",
+        "starts.csv",
         "gallery.csv",
     ];
     assert_eq!(names, expected);
@@ -172,6 +176,9 @@ fn csv_has_a_row_for_each_number() {
     };
     assert_eq!(rows("residual.csv").len(), 2 * (2 + 2 + 2));
     assert_eq!(rows("accuracy.csv").len(), 2 * 2 + 2 * 2);
+    // One attack, the least, and two radii; every pair of three classes; two numbers a side; six of each kind of images.
+    let lengths = ["distance.csv", "targets.csv", "work.csv", "starts.csv"].map(|name| rows(name).len());
+    assert_eq!(lengths, [1 + 1 + 2, 3 * 2, 2 * 2, 2 * 6]);
     let sweep = rows("sweep.csv");
     assert!(
         sweep.iter().any(|row| row.iter().take(6).eq(["deq", "eps", "1", "robust", "2", "10"])),

@@ -2,11 +2,12 @@
 
 use crate::arms::{self, Runs, model};
 use equipoise_record::{
-    Accuracy, Alignment, Answers, Attacked, Certificate, CertifiedExample, CertifiedNetwork, CertifiedRadius,
-    Confidence, Cosine, Diagnosis, Evaluation, Evidence, FORMAT_VERSION, Flag, Gallery, GalleryItem,
-    IterateAccuracies, IterateAccuracy, Landscape, Line, LinePoint, ModelDiagnosis, Paired, RadiusResult,
-    Residual, ResidualView, Section, Share, Spectrum, SpectrumView, Spread, Sweep, SweepPoint, View,
-    YardstickRow, Yardsticks,
+    Accuracy, Alignment, Answers, AttackDistances, Attacked, Certificate, CertifiedExample, CertifiedNetwork,
+    CertifiedRadius, Confidence, Cosine, Diagnosis, DistancePoint, Distances, Evaluation, Evidence,
+    FORMAT_VERSION, Flag, Gallery, GalleryItem, IterateAccuracies, IterateAccuracy, Landscape, Line,
+    LinePoint, ModelDiagnosis, Paired, RadiusResult, Residual, ResidualView, Section, Share, Spectrum,
+    SpectrumView, Spread, Starts, StartsView, Sweep, SweepPoint, Targeted, TargetedRow, View, Workload,
+    WorkloadSide, YardstickRow, Yardsticks,
 };
 use equipoise_report::Report;
 
@@ -280,6 +281,64 @@ pub fn diagnosis() -> Diagnosis {
             tolerance: vec![at(0.1, 4, Some(share(4)))],
             eps: vec![at(8.0 / 255.0, 4, None), at(1.0, 2, None)],
         }),
+        distance: section(Distances {
+            gradient: "through-solver".into(),
+            attacks: vec![AttackDistances {
+                attack: "fab-t-30".into(),
+                distance: around(0.02),
+                found: share(7),
+            }],
+            least: around(0.015),
+            curve: vec![
+                DistancePoint { eps: 0.0, standing: share(8) },
+                DistancePoint { eps: 8.0 / 255.0, standing: share(3) },
+            ],
+        }),
+        targets: section(Targeted {
+            attack: "pgd-10, targeted, all steps".into(),
+            gradient: "through-solver".into(),
+            classes: vec!["cat".into(), "dog".into(), "ship".into()],
+            rows: vec![
+                TargetedRow { images: 4, reached: vec![0, 3, 1] },
+                TargetedRow { images: 3, reached: vec![2, 0, 0] },
+                TargetedRow { images: 1, reached: vec![0, 1, 0] },
+            ],
+            reached: Share::new(7, 16),
+        }),
+        work: section(Workload {
+            attack: "square-300 on the residual at z_T".into(),
+            tolerance: 1e-3,
+            horizon: 24,
+            clean: WorkloadSide {
+                residual: around(1e-3),
+                steps: around(8.0),
+                most: Some(10),
+                never: share(0),
+            },
+            attacked: WorkloadSide {
+                residual: around(1e-2),
+                steps: around(12.0),
+                most: Some(19),
+                never: share(2),
+            },
+        }),
+        starts: section(Starts {
+            starts: 8,
+            tolerance: 1e-3,
+            horizon: 24,
+            cluster: 1e-2,
+            views: [View::Clean, View::Attacked]
+                .map(|view| StartsView {
+                    view,
+                    converged: share(8),
+                    distinct: around(1.0),
+                    several: share(1),
+                    disagree: share(1),
+                    from_zero: share(7),
+                    lowest: share(6),
+                })
+                .to_vec(),
+        }),
         gallery: section(gallery()),
     };
     let resnet = ModelDiagnosis {
@@ -299,6 +358,10 @@ pub fn diagnosis() -> Diagnosis {
         spectrum: None,
         yardstick: absent(),
         sweep: None,
+        distance: None,
+        targets: None,
+        work: None,
+        starts: None,
         gallery: None,
     };
     Diagnosis {

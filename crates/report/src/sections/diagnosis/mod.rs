@@ -5,6 +5,7 @@
 
 mod accuracy;
 mod alignment;
+mod distance;
 mod findings;
 mod gallery;
 mod landscape;
@@ -12,7 +13,10 @@ mod spreads;
 mod page;
 mod residual;
 mod spectrum;
+mod starts;
 mod sweep;
+mod targets;
+mod work;
 mod yardstick;
 
 pub(super) use findings::Findings;
@@ -27,7 +31,7 @@ use crate::{ReportError, numbers};
 use equipoise_record::{Diagnosis, Gallery, ModelDiagnosis, Section};
 
 /// The sections of a diagnosis, in the order of the page. A new one is a line here, and its file.
-const MEASUREMENTS: [&dyn Measurement; 8] = [
+const MEASUREMENTS: [&dyn Measurement; 12] = [
     &residual::Convergence,
     &accuracy::IterateAccuracy,
     &alignment::Gradients,
@@ -35,6 +39,10 @@ const MEASUREMENTS: [&dyn Measurement; 8] = [
     &landscape::LossLandscape,
     &spectrum::Jacobian,
     &sweep::Sweeps,
+    &distance::Nearest,
+    &targets::ClassToClass,
+    &work::SolverWork,
+    &starts::FixedPoints,
     &gallery::Images,
 ];
 
