@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use equipoise::assess::{AssessError, Assessment, Attacks, ReadoutChoice};
+use equipoise::assess::{AssessError, Assessment, Attacks, Protocol, Randomness, ReadoutChoice};
 use equipoise::attack::{self, Budget};
 use equipoise::batch::to_vec;
 use equipoise::evaluate::Outcome;
@@ -57,6 +57,9 @@ pub struct Options {
     batch_size: usize,
     /// Seconds.
     time_limit: Option<f64>,
+    /// What is random about the deployed model, and what a verdict then is.
+    noise: Option<f64>,
+    protocol: Option<String>,
     /// The folder of the journal, and what tells the model from others.
     folder: Option<PathBuf>,
     identity: String,
@@ -70,6 +73,23 @@ type Behind<'py> = (String, Bound<'py, PyArray4<f32>>, Bound<'py, PyArray1<i64>>
 
 /// Images, labels and rows to choose `early` on.
 type Development<'py> = (PyReadonlyArray4<'py, f32>, Vec<usize>, Vec<usize>);
+
+fn randomness(options: &Options, readouts: &[Readout]) -> PyResult<Randomness> {
+    let usual = Randomness::default();
+    let protocol =
+        options.protocol.as_deref().map(str::parse::<Protocol>).transpose().map_err(value_error)?;
+    if let Some(sigma) = options.noise.filter(|sigma| !(*sigma > 0.0 && sigma.is_finite())) {
+        return Err(value_error(format!("noise {sigma}: give a deviation above 0, such as 0.1")));
+    }
+    let randomness =
+        Randomness { noise: options.noise, protocol: protocol.unwrap_or(usual.protocol), ..usual };
+    if protocol.is_some() && !readouts.iter().any(|readout| randomness.concerns(readout)) {
+        return Err(value_error(
+            "protocol: nothing is drawn; give noise, or the readout random-states, or leave it out",
+        ));
+    }
+    Ok(randomness)
+}
 
 /// Attacks a model behind each readout. The record as JSON, and what became of the images.
 #[pyfunction]
@@ -94,6 +114,7 @@ pub fn assess<'py>(
         }
     }
     let examples: Vec<Readout> = readouts.iter().map(ReadoutChoice::example).collect();
+    let randomness = randomness(&options, &examples)?;
     let gradients =
         other_gradients(options.gradients.as_deref(), &deployment, &examples).map_err(value_error)?;
     let shape = pixels(&images)?.1;
@@ -132,7 +153,8 @@ pub fn assess<'py>(
             .time_limit(options.time_limit)
             .checks(options.checks)
             .seed(options.seed)
-            .batch_size(options.batch_size);
+            .batch_size(options.batch_size)
+            .randomness(randomness);
         if let Some((images, rows)) = &development {
             assessment = assessment.development(images, rows.clone());
         }

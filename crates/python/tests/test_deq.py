@@ -283,6 +283,34 @@ def test_an_assessment_has_arms_readouts_and_radii(states, tmp_path):
                     gradients=["through-solver", "adjoint:state=4"], readouts=["final", "early(2)"], out=tmp_path / "run")
 
 
+def test_models_that_draw_are_judged_by_a_protocol():
+    _, deq = tanh()
+    x = images(12)
+    y = deq(x).argmax(1)
+    counts = []
+    for more in ({"readouts": "random-states", "protocol": "one-shot"}, {"readouts": "random-states", "protocol": "any-of-20"}):
+        found = eq.evaluate(
+            deq, x, y, eps=0.1, attacks="pgd-3", gradients="through-solver", checks=None, **more
+        )
+        readout = found.record["models"][0]["readouts"][0]
+        drawn = readout["randomness"]
+        assert (drawn["protocol"], drawn["exact"]) == (more["protocol"], True)
+        assert drawn["every"]["value"] <= drawn["expected"]["value"] <= drawn["clean_expected"]["value"]
+        counts.append(readout["white_box_accuracy"])
+    assert counts[1] <= counts[0]
+    noisy = eq.evaluate(deq, x, y, eps=0.1, attacks="pgd-2", gradients="none", checks=None, noise=0.05)
+    assert noisy.record["models"][0]["readouts"][0]["randomness"]["noise"] == 0.05
+    for wrong, message in (
+        ({"protocol": "any-of-10"}, "nothing is drawn"),
+        ({"protocol": "twice", "noise": 0.1}, "one-shot"),
+        ({"noise": -1.0}, "above 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            eq.evaluate(deq, x, y, eps=0.1, attacks="pgd-2", **wrong)
+    with pytest.raises(ValueError, match="noise: the model is a callable"):
+        eq.evaluate(lambda x: x.flatten(1), x, y, attacks="pgd-2", noise=0.1)
+
+
 def test_the_white_box_plan_and_a_chosen_t():
     _, model = tanh(solver=eq.Broyden(4))
     x, held_out = images(10), images(8, seed=9)

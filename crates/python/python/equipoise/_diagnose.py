@@ -81,7 +81,8 @@ def diagnose(
     eps, norm
         The budget of the ready-made PGD-10 that is looked at: ``"Linf"`` or ``"L2"``.
     sections
-        Which of ``residual``, ``accuracy``, ``alignment``, ``yardstick``, ``landscape``, ``spectrum``, ``sweep``, ``gallery``.
+        Which of ``residual``, ``accuracy``, ``alignment``, ``yardstick``, ``landscape``, ``spectrum``, ``sweep``, ``distance``, ``targets``,
+        ``work``, ``starts``, ``gallery``.
     horizon : int, optional
         Solver steps of the residual's curve; three times the deployed ones unless given.
     seed, batch_size, indices, verbose, dataset, class_names

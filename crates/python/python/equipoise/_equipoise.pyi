@@ -144,6 +144,8 @@ class AssessOptions(TypedDict):
     seed: int
     batch_size: int
     time_limit: Optional[float]
+    noise: Optional[float]
+    protocol: Optional[str]
     folder: Optional[Union[str, PathLike[str]]]
     identity: str
     described: str

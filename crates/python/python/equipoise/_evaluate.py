@@ -40,6 +40,8 @@ def evaluate(
     indices: Optional[Sequence[int]] = None,
     time_limit: Union[None, float, str] = None,
     draws: int = 1,
+    noise: Optional[float] = None,
+    protocol: Optional[str] = None,
     out: Optional[Union[str, "os.PathLike[str]"]] = None,
     verbose: bool = False,
     name: Optional[str] = None,
@@ -66,7 +68,7 @@ def evaluate(
         gradient; on a network with one gradient PGD-10, APGD-CE, APGD-T, FAB-T, Square. ``"autoattack"``, ``"autoattack-plus"``; names as in ``"pgd-20x5,apgd-ce-50,square-1000"``; or a list of names and of
         :class:`equipoise.Attack` objects. Those without gradients are run last.
     readouts : str or list of str, optional
-        A DEQ's readouts: ``"final"``, ``"early(t)"``, ``"ensemble-states"``, ``"ensemble-logits"``, or ``"early"`` to have t chosen
+        A DEQ's readouts: ``"final"``, ``"early(t)"``, ``"ensemble-states"``, ``"ensemble-logits"``, ``"random-states"``, or ``"early"`` to have t chosen
         on ``development`` under a ready-made attack, ``"early:whitebox"`` under the true gradients too; the deployed one unless given.
     gradients : str or list of str, optional
         A DEQ's gradients beside the training gradient, such as ``"through-solver,adjoint:state=4"``, or ``"none"``; the usual
@@ -93,6 +95,11 @@ def evaluate(
         For a callable that answers at random, such as one with noise or dropout: each answer to an attack is the mean of so many
         (expectation over transformation; AutoAttack's number is 20). An image is judged by one more answer, which no attack has
         seen. PyTorch's generator is not ours: another run draws others, and what is kept in ``out`` may not fool the model again.
+    noise : float, optional
+        For a DEQ: normal noise of this deviation is added to every image, and clipped nowhere. Attacks follow the mean of 20 draws.
+    protocol : str, optional
+        For a DEQ that draws, by ``noise`` or behind the readout ``"random-states"``: what a verdict is. ``"one-shot"`` (the default): one draw
+        that no attack has seen; ``"any-of-10"``: ten, broken if one is wrong; ``"fixed-seed"``: one draw that every attack knows.
     out : path, optional
         A folder for a journal, ``results.json`` and ``report.html``. The same call goes on from there if it was interrupted.
     verbose : bool
@@ -119,7 +126,9 @@ def evaluate(
     if 0 in radii:
         _torch.warn("eps 0: nothing can be perturbed; robust accuracy is clean accuracy")
     limit = seconds(time_limit)
-    several = {"readouts": readouts, "gradients": gradients, "development": development}
+    several = {
+        "readouts": readouts, "gradients": gradients, "development": development, "noise": noise, "protocol": protocol,
+    }
     if not isinstance(model, Examined):
         given = [what for what, value in several.items() if value is not None]
         if given:
@@ -138,8 +147,8 @@ def evaluate(
             result = assess(
                 model, x, y, norm=norm, eps=radii, attacks=attacks, readouts=readouts, gradients=gradients, control=control,
                 margin=margin, checks=checks, development=development, seed=seed, batch_size=batch_size, device=device,
-                indices=indices, time_limit=limit, folder=folder, watch=bars, name=name, dataset=dataset,
-                class_names=class_names,
+                indices=indices, time_limit=limit, noise=noise, protocol=protocol, folder=folder, watch=bars, name=name,
+                dataset=dataset, class_names=class_names,
             )
         else:
             result = run(
@@ -222,6 +231,8 @@ def assess(
     device: Any,
     indices: Optional[Sequence[int]],
     time_limit: Optional[float],
+    noise: Optional[float],
+    protocol: Optional[str],
     folder: Optional[Path],
     watch: Optional[_equipoise.Watch],
     name: Optional[str],
@@ -265,6 +276,8 @@ def assess(
         "seed": seed,
         "batch_size": batch_size,
         "time_limit": time_limit,
+        "noise": noise,
+        "protocol": protocol,
         "folder": folder,
         "identity": "" if folder is None else model._identity(images),
         "described": json.dumps({**model.described, **software()}),
