@@ -7,12 +7,12 @@ use equipoise::assess;
 use equipoise::assess::Randomness;
 use equipoise::attack::{Budget, Norm};
 use equipoise::batch::to_vec;
-use equipoise::certify::{Method, MonotoneCertifier, Proof};
+use equipoise::certify::{Method, MonotoneCertifier, Proof, Smoothing};
 use equipoise::checkpoint::ModelFile;
-use equipoise::evaluate::{Points, SavedAdversarial, read_adversarial};
+use equipoise::evaluate::{Observer, Points, SavedAdversarial, read_adversarial};
 use equipoise::network::Network;
 use equipoise::readout::Readout;
-use equipoise::verify::{Tally, Verification, compare_certificates, verify_readout};
+use equipoise::verify::{self, Tally, Verification, compare_certificates, verify_readout};
 use equipoise_record::{Certificate, CertifiedNetwork, Evaluation};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -71,7 +71,7 @@ struct CertificateFindings {
     readout: String,
     method: String,
     network: String,
-    /// Null where it cannot be proved again: votes under noise.
+    /// Null where it cannot be proved again.
     proved: Option<Count>,
 }
 
@@ -340,7 +340,7 @@ fn stored(folder: &Path) -> Result<Vec<(PathBuf, SavedAdversarial)>, Error> {
     Ok(found)
 }
 
-/// Some of a certificate's images, proved again; `None` for votes under noise.
+/// Some of a certificate's images, proved again, or voted on; `None` for a method that is not known here.
 fn proved(
     certificate: &Certificate,
     file: &ModelFile,
@@ -350,20 +350,6 @@ fn proved(
     flags: &Verify,
     setup: &Setup,
 ) -> Result<Option<Tally>, Error> {
-    let Ok(method) = certificate.method.parse::<Method>() else { return Ok(None) };
-    let refused = |error: equipoise::certify::Unbounded| {
-        input(format!(
-            "{}: the record has a certificate by {method}, and there is none: {error}",
-            file.metadata.name
-        ))
-    };
-    let certifier = MonotoneCertifier::new(&*file.model).map_err(refused)?;
-    let proof: Proof<'_> = match certificate.network {
-        CertifiedNetwork::Ideal => certifier.ideal(method).map_err(refused)?,
-        CertifiedNetwork::Deployed => {
-            certifier.deployed(method, &file.metadata.deployment, readout).map_err(refused)?
-        }
-    };
     let own: Norm = certificate.norm.parse().unwrap_or(norm);
     let numbers = to_vec(points.images().clone());
     let pixels = numbers.len() / points.len().max(1);
@@ -377,11 +363,80 @@ fn proved(
     let rows: Vec<usize> = (0..points.len())
         .filter(|&row| certified(points.indices()[row]) && chosen(points.indices()[row]))
         .collect();
+    let Ok(method) = certificate.method.parse::<Method>() else {
+        let Some(smoothing) = smoothing(certificate) else { return Ok(None) };
+        return voted(&smoothing, certificate, file, readout, points, (&rows, own, pixels), flags, setup)
+            .map(Some);
+    };
+    let refused = |error: equipoise::certify::Unbounded| {
+        input(format!(
+            "{}: the record has a certificate by {method}, and there is none: {error}",
+            file.metadata.name
+        ))
+    };
+    let certifier = MonotoneCertifier::new(&*file.model).map_err(refused)?;
+    let proof: Proof<'_> = match certificate.network {
+        CertifiedNetwork::Ideal => certifier.ideal(method).map_err(refused)?,
+        CertifiedNetwork::Deployed => {
+            certifier.deployed(method, &file.metadata.deployment, readout).map_err(refused)?
+        }
+    };
     let again = rows
         .par_iter()
         .map(|&row| proof.certified(points.indices()[row], &numbers[row * pixels..][..pixels], own))
         .collect::<Vec<_>>();
     Ok(Some(compare_certificates(&certificate.examples, &again)))
+}
+
+/// How votes under noise were taken, if that is what certified.
+fn smoothing(certificate: &Certificate) -> Option<Smoothing> {
+    let confidence = certificate.confidence.filter(|_| certificate.method == "smoothing")?;
+    let smoothing = Smoothing {
+        sigma: certificate.settings["sigma"].as_f64()?,
+        alpha: certificate.settings["alpha"].as_f64()?,
+        selection: confidence.selection,
+        estimation: confidence.estimation,
+    };
+    smoothing.check().is_ok().then_some(smoothing)
+}
+
+/// Votes of some of the images, taken under other noise: as many draws, which must not refute what the record has.
+#[expect(clippy::too_many_arguments, reason = "called once, from where they are")]
+fn voted(
+    smoothing: &Smoothing,
+    certificate: &Certificate,
+    file: &ModelFile,
+    readout: &Readout,
+    points: &Points,
+    (rows, norm, pixels): (&[usize], Norm, usize),
+    flags: &Verify,
+    setup: &Setup,
+) -> Result<Tally, Error> {
+    let deployment = &file.metadata.deployment;
+    let victim = file.model.victim(deployment, readout.clone(), deployment.training_gradient.clone());
+    let watch = Watch::new(&file.metadata.name, setup);
+    watch.stage("votes under other noise", rows.len());
+    let mut tally = Tally::default();
+    for &row in rows {
+        let index = points.indices()[row];
+        let claimed = certificate.examples.iter().find(|example| example.index == index);
+        let claim = claimed.and_then(|claimed| claimed.class.zip(claimed.radius));
+        tally.checked += 1;
+        if let Some((class, radius)) = claim {
+            let agreeing =
+                smoothing.agreeing(class, &*victim, points, row, setup.seed(), flags.batch_size, &watch);
+            let agreeing = agreeing.ok_or_else(interrupted)?;
+            if smoothing.refuted(agreeing, radius, norm, pixels) {
+                let problem = format!(
+                    "the record has class {class} within {radius}, and {agreeing} of {} draws of other noise give it: too few",
+                    smoothing.estimation
+                );
+                tally.differences.push(verify::Difference { index, problem });
+            }
+        }
+        watch.advance(1, "not refuted");
+    }
+    Ok(tally)
 }
 
 impl ModelFindings {
@@ -427,6 +482,9 @@ impl ModelFindings {
         }
         for of in &self.certificates {
             let proved = match &of.proved {
+                Some(count) if of.method == "smoothing" => {
+                    format!("{} not refuted by votes under other noise", says(count))
+                }
                 Some(count) => format!("{} proved again as recorded", says(count)),
                 None => "claimed: it is not proved again".to_owned(),
             };

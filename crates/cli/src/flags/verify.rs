@@ -9,7 +9,8 @@ use clap::Args;
                   cifar10:data/cifar10\n  equipoise verify runs/e --json\n\nWhat is checked: that every figure of the record follows from \
                   its examples; the SHA-256 of the model file, of the images with their classes, and of the files of stored images; \
                   the model's answer to every unperturbed image; of every broken point that the stored image lies in the budget \
-                  and that a pass of its own misclassifies it; every tenth certificate, chosen at random, by proving it again. Without \
+                  and that a pass of its own misclassifies it; every tenth certificate, chosen at random, by proving it again, or, of votes under noise, by as many \
+                  draws of other noise. Without \
                   stored images (`evaluate --save-adversarial`) what was broken is claimed, not verified. That a point is robust \
                   cannot be verified: only that nothing stored breaks it. Exit code 1 where anything differs."
 )]

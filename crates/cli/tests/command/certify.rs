@@ -45,6 +45,29 @@ fn certificates_stand_by_themselves_and_beside_attacks_and_go_on_from_their_imag
         "a page of certificates alone"
     );
 
+    // Whoever verifies draws other noise, by which an honest radius stands and a longer one does not.
+    let said = succeed(at, "verify whole --every 1");
+    assert!(said.contains("6 of 6 not refuted by votes under other noise"), "{said}");
+    let honest = fs::read(at.join("whole/results.json")).unwrap();
+    let mut edited: Value = serde_json::from_slice(&honest).unwrap();
+    // Another wrong class for an image that is given one, so that no figure of the record changes with it.
+    let readout = &mut edited["models"][0]["readouts"][0];
+    let label = |k: usize| readout["examples"][k]["label"].as_u64().unwrap();
+    let class = |k: usize| examples[k]["class"].as_u64();
+    let wrong =
+        (0..6).find(|&k| class(k).is_some_and(|class| class != label(k))).expect("it is hardly trained");
+    let another = (0..10).find(|&other| other != label(wrong) && Some(other) != class(wrong));
+    readout["certificates"][0]["examples"][wrong]["class"] = another.unwrap().into();
+    fs::write(at.join("whole/results.json"), edited.to_string()).unwrap();
+    let output = run(at, "verify whole --every 1");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("5 of 6 not refuted") && said.contains("draws of other noise give it: too few"),
+        "{said}"
+    );
+    fs::write(at.join("whole/results.json"), &honest).unwrap();
+
     // An interrupted run has some of the images: here one is removed, another is asked for in other batches.
     fs::remove_file(at.join("whole/sections/image-3.json")).unwrap();
     succeed(at, "certify --resume --out whole --batch-size 7");

@@ -55,6 +55,9 @@ pub struct Votes {
     pub count: usize,
 }
 
+/// The chance that an honest radius is refuted.
+const REFUTED: f64 = 1e-6;
+
 /// The most draws of an image.
 const MOST: usize = 10_000_000;
 
@@ -129,6 +132,21 @@ impl Smoothing {
         (share > 0.5 && radius > 0.0).then_some(radius)
     }
 
+    /// One image under noise.
+    fn draws<'a>(
+        &self,
+        classifier: &'a dyn Classifier,
+        points: &Points,
+        row: usize,
+        (seed, batch): (u64, usize),
+        observer: &'a dyn Observer,
+    ) -> Draws<'a> {
+        let image = select(points.images(), &[row]);
+        let (shape, device) = (image.dims(), image.device());
+        let (clean, index) = (to_vec(image), points.indices()[row]);
+        Draws { sigma: self.sigma, classifier, clean, shape, device, index, seed, batch, observer }
+    }
+
     /// The votes of one image, `row` of the points. `None` if the observer stopped it, or the classifier failed.
     pub fn votes(
         &self,
@@ -139,11 +157,7 @@ impl Smoothing {
         batch: usize,
         observer: &dyn Observer,
     ) -> Option<Votes> {
-        let image = select(points.images(), &[row]);
-        let (shape, device) = (image.dims(), image.device());
-        let (clean, index) = (to_vec(image), points.indices()[row]);
-        let draws =
-            Draws { sigma: self.sigma, classifier, clean, shape, device, index, seed, batch, observer };
+        let draws = self.draws(classifier, points, row, (seed, batch), observer);
         let total = self.selection + self.estimation;
         let first = draws.counts("smoothing, selection", self.selection, (0, total))?;
         let most = first.iter().copied().max().filter(|&most| most > 0);
@@ -151,6 +165,32 @@ impl Smoothing {
         let Some(chosen) = class else { return Some(Votes { class, count: 0 }) };
         let fresh = draws.counts("smoothing, estimation", self.estimation, (self.selection, total))?;
         Some(Votes { class, count: fresh[chosen] })
+    }
+
+    /// How many of the fresh draws of another seed give a class; as [`Self::votes`], whose choice of a class it leaves out.
+    #[expect(clippy::too_many_arguments, reason = "those of `votes`, and the class")]
+    pub fn agreeing(
+        &self,
+        class: usize,
+        classifier: &dyn Classifier,
+        points: &Points,
+        row: usize,
+        seed: u64,
+        batch: usize,
+        observer: &dyn Observer,
+    ) -> Option<usize> {
+        let draws = self.draws(classifier, points, row, (seed, batch), observer);
+        let counts = draws.counts("smoothing, verification", self.estimation, (0, self.estimation))?;
+        Some(counts.get(class).copied().unwrap_or(0))
+    }
+
+    /// Whether so many agreeing draws refute that a class is certified within a radius: were the share of noise that it is
+    /// given under as large as the radius needs, so few would come once in a million at most.
+    pub fn refuted(&self, agreeing: usize, radius: f64, norm: Norm, pixels: usize) -> bool {
+        let disagreeing = self.estimation - agreeing.min(self.estimation);
+        let largest_share = 1.0 - clopper_pearson_below(disagreeing, self.estimation, REFUTED);
+        let scale = scale(norm, pixels).unwrap_or(1.0);
+        self.sigma * normal_quantile_below(largest_share) < radius * scale
     }
 
     /// What votes certify in a norm: in L2 as they are, in L∞ the radius over √(CHW), since ‖δ‖₂ ≤ √(CHW) ‖δ‖∞. `pixels` is
@@ -298,6 +338,32 @@ mod tests {
         let labels = images.chunks(4).map(|x| usize::from(margin(x) > 0.0)).collect();
         let images = from_vec(images, [count, 1, 2, 2], &Device::default());
         Points::new((10..10 + count).collect(), images, labels).unwrap()
+    }
+
+    /// An honest radius stands under noise of other seeds, one that is longer by a tenth of σ does not.
+    #[test]
+    fn fresh_noise_refutes_what_was_never_certified() {
+        let (points, smoothing) = (points(12), Smoothing { estimation: 20_000, ..Smoothing::new(0.25) });
+        let mut refuted = 0;
+        for row in 0..points.len() {
+            let votes = smoothing.votes(&Linear, &points, row, 3, 1000, &Quiet).unwrap();
+            let found = smoothing.certified(row, votes, Norm::L2, 4).unwrap();
+            let (Some(class), Some(radius)) = (found.class, found.radius) else { continue };
+            for seed in 4..9 {
+                let agreeing = smoothing.agreeing(class, &Linear, &points, row, seed, 1000, &Quiet).unwrap();
+                assert!(!smoothing.refuted(agreeing, radius, Norm::L2, 4), "row {row}, seed {seed}");
+                assert!(!smoothing.refuted(agreeing, radius / 2.0, Norm::Linf, 4));
+                assert!(radius > 0.8 || smoothing.refuted(agreeing, radius + 0.1, Norm::L2, 4), "row {row}");
+                assert!(smoothing.refuted(agreeing, radius + 0.1, Norm::Linf, 4) || radius > 0.7);
+                let other = smoothing.estimation - agreeing;
+                refuted += usize::from(smoothing.refuted(other, 0.01, Norm::L2, 4));
+            }
+        }
+        assert!(refuted > 30, "the other class has less than half of the votes: {refuted}");
+        assert!(
+            !smoothing.refuted(smoothing.estimation, 1e3, Norm::L2, 4),
+            "no finite number of draws shows that"
+        );
     }
 
     #[test]

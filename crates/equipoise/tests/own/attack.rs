@@ -152,7 +152,9 @@ fn it_is_known_by_name() {
     assert!(few.ends_with("fab, fab-t, square or mi-fgsm-10 instead"), "{few}");
     let l1 = named("mi-fgsm-10").check_norm(Norm::L1).unwrap_err().to_string();
     assert!(
-        l1.starts_with("mi-fgsm-10 does not search in l1 balls: with l1 use apgd-ce, apgd-dlr or"),
+        l1.starts_with(
+            "mi-fgsm-10 does not search in l1 balls: with l1 use apgd-ce, apgd-dlr, apgd-t, apgd-t-malt or"
+        ),
         "{l1}"
     );
 }

@@ -77,7 +77,8 @@ fn it_is_trained_and_resumed_saved_attacked_and_diagnosed() {
     let points = assess::points(&images, (0..6).collect(), &device).unwrap();
     let budget = Budget::new(Norm::Linf, 0.05).unwrap();
     let examination = Examination::new(&file, &points, Settings { budget, seed: 0, batch_size: 4 });
-    let diagnosis = examination.gallery(2, &images.class_names).run(&Quiet).unwrap();
+    let all = examination.questions(QUESTIONS.to_vec()).gallery(2, &images.class_names);
+    let diagnosis = all.run(&Quiet).unwrap();
     let sections = serde_json::to_value(&diagnosis).unwrap();
     for question in QUESTIONS {
         assert!(sections[question.name]["result"].is_object(), "{}", question.name);
