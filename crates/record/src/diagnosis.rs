@@ -483,9 +483,9 @@ pub struct Distances {
     pub gradient: String,
     /// Each attack alone.
     pub attacks: Vec<AttackDistances>,
-    /// The least distance of all attacks; 0 for an image that is wrong when clean, not finite where nothing was found.
+    /// The least distance of all attacks, of images that are correct when clean; not finite where nothing was found.
     pub least: Spread,
-    /// Share of images without an adversarial image within ε, ε from 0 up.
+    /// Share of all images that are correct when clean and without an adversarial image within ε, ε from 0 up.
     pub curve: Vec<DistancePoint>,
 }
 
@@ -494,9 +494,9 @@ pub struct Distances {
 pub struct AttackDistances {
     /// The attack.
     pub attack: String,
-    /// In the diagnosis' norm.
+    /// In the diagnosis' norm, of images that are correct when clean.
     pub distance: Spread,
-    /// Share of images for which one was found.
+    /// Share of them for which one was found.
     pub found: Share,
 }
 

@@ -62,10 +62,13 @@ pub fn distances(
     }
     let all = [(fab.name(), &by_fab), (format!("{} by bisection", pgd(true).name()), &by_bisection)];
     let attacks = all.iter().filter(|(_, found)| !found.is_empty());
+    // What is wrong when clean has the distance 0, and no part in the others' median.
+    let of_correct =
+        |found: &[f64]| found.iter().copied().filter(|&distance| distance > 0.0).collect::<Vec<_>>();
     let of = |(attack, found): &(String, &Vec<f64>)| AttackDistances {
         attack: attack.clone(),
-        distance: Spread::of(found.iter().copied()),
-        found: Share::of(found.iter().map(|distance| distance.is_finite())),
+        distance: Spread::of(of_correct(found)),
+        found: Share::of(of_correct(found).into_iter().map(f64::is_finite)),
     };
     let attacks: Vec<AttackDistances> = attacks.map(of).collect();
     let at = |found: &[f64], k: usize| found.get(k).copied().unwrap_or(f64::INFINITY);
@@ -77,7 +80,7 @@ pub fn distances(
     let result = Distances {
         gradient: gradient.to_owned(),
         attacks,
-        least: Spread::of(least.iter().copied()),
+        least: Spread::of(of_correct(&least)),
         curve: (0..=RADII).map(point).collect(),
     };
     Ok(Measured { result, work: victim.work() - before })

@@ -69,7 +69,8 @@ fn distances_are_those_of_the_planes() {
         };
         let mut expected: Vec<f64> = (0..COUNT).map(plane).collect();
         expected.sort_by(f64::total_cmp);
-        let median = (expected[5] + expected[6]) / 2.0;
+        // One is wrong when clean.
+        let median = expected[6];
         // Four times ε reach every plane, and nowhere the box.
         let eps = expected[COUNT - 1] / 3.0;
         let mut found = Vec::new();
@@ -82,7 +83,11 @@ fn distances_are_those_of_the_planes() {
         let names: Vec<&str> = result.attacks.iter().map(|attack| attack.attack.as_str()).collect();
         assert_eq!(names, ["fab-t-30", "pgd-10 by bisection"]);
         for (attack, slack) in result.attacks.iter().zip([1.05, 1.6]) {
-            assert_eq!(attack.found.correct, COUNT, "{norm} {attack:?}");
+            assert_eq!(
+                (attack.found.correct, attack.found.count),
+                (COUNT - 1, COUNT - 1),
+                "{norm} {attack:?}"
+            );
             let found = attack.distance.median.unwrap();
             assert!(
                 found > 0.99 * median && found < slack * median,

@@ -1,9 +1,10 @@
 //! Distances: how far the nearest adversarial images are.
 
 use super::spreads::{
-    INTERVALS, SHARE, SPREAD, Sheet, empty, fields, share, share_fields, shares, spread, spread_fields, table,
+    INTERVALS, SHARE, SPREAD, Sheet, empty, fields, median, share, share_fields, shares, spread,
+    spread_fields, table,
 };
-use super::{Measurement, results, setting};
+use super::{Clause, Measurement, result, results, setting};
 use crate::figure::{Figure, Mark};
 use crate::numbers;
 use crate::table::{Table, columns};
@@ -41,7 +42,8 @@ impl Measurement for Nearest {
         vec![Figure {
             title: "Images without an adversarial image within ε".into(),
             caption: format!(
-                "{}. By the least distance that any of the attacks found. {INTERVALS}",
+                "{}. Share of all images that are correct when clean and stand, by the least distance that any of the attacks found. \
+                 {INTERVALS}",
                 setting(diagnosis)
             ),
             x_label: format!("ε, {}", numbers::norm(&diagnosis.norm)),
@@ -71,11 +73,20 @@ impl Measurement for Nearest {
             ]);
         }
         let caption = format!(
-            "{}. Medians with the 10th and 90th percentile of the images for which an adversarial image was found; an image that is wrong \
-             when clean has the distance 0.",
+            "{}. Medians with the 10th and 90th percentile, of images that are correct when clean and for which an adversarial image was \
+             found.",
             setting(diagnosis)
         );
         table(caption, columns(&["Model", "Attack"], &["Distance", "Found"]), rows)
+    }
+
+    fn clause(&self, diagnosis: &Diagnosis, model: &ModelDiagnosis) -> Option<Clause> {
+        let least = median(&result(&model.distance)?.least);
+        let norm = numbers::norm(&diagnosis.norm);
+        Some(Clause {
+            place: 8,
+            says: format!("the nearest adversarial image is {least} away in the median ({norm})"),
+        })
     }
 
     fn sheet(&self, diagnosis: &Diagnosis) -> Sheet {

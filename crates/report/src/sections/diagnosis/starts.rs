@@ -3,7 +3,8 @@
 use super::spreads::{
     SHARE, SPREAD, Sheet, empty, fields, share, share_fields, spread, spread_fields, table,
 };
-use super::{Measurement, results, setting};
+use super::{Clause, Measurement, result, results, setting};
+use crate::numbers;
 use crate::table::{Table, columns};
 use equipoise_record::{Diagnosis, ModelDiagnosis, Section};
 
@@ -62,6 +63,18 @@ impl Measurement for FixedPoints {
             "Correct at the lowest",
         ];
         table(caption, columns(&["Model", "Images"], &numeric), rows)
+    }
+
+    fn clause(&self, _: &Diagnosis, model: &ModelDiagnosis) -> Option<Clause> {
+        let starts = result(&model.starts)?;
+        let view = starts.views.first()?;
+        let says = format!(
+            "{} of solves from {} starts find a fixed point, and {} have several",
+            numbers::percent(view.converged.accuracy.value),
+            starts.starts,
+            numbers::images(view.several.correct)
+        );
+        Some(Clause { place: 11, says })
     }
 
     fn sheet(&self, diagnosis: &Diagnosis) -> Sheet {

@@ -1,7 +1,8 @@
 //! Targets: which classes images can be turned into.
 
 use super::spreads::{Sheet, fields, share, table};
-use super::{Measurement, results, setting};
+use super::{Clause, Measurement, result, results, setting};
+use crate::numbers;
 use crate::table::{Cell, Table, columns};
 use equipoise_record::{Diagnosis, ModelDiagnosis, Section, Targeted};
 
@@ -43,6 +44,15 @@ impl Measurement for ClassToClass {
             tables.push(matrix(model, targeted, diagnosis));
         }
         tables
+    }
+
+    fn clause(&self, _: &Diagnosis, model: &ModelDiagnosis) -> Option<Clause> {
+        let reached = result(&model.targets)?.reached;
+        let says = format!(
+            "images can be turned into {} of the other classes",
+            numbers::percent(reached.accuracy.value)
+        );
+        Some(Clause { place: 9, says })
     }
 
     fn sheet(&self, diagnosis: &Diagnosis) -> Sheet {

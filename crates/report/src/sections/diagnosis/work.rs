@@ -1,7 +1,9 @@
 //! Work: how much longer the solver can be made to work.
 
-use super::spreads::{SHARE, SPREAD, Sheet, fields, share, share_fields, spread, spread_fields, table};
-use super::{Measurement, results, setting};
+use super::spreads::{
+    SHARE, SPREAD, Sheet, fields, median, share, share_fields, spread, spread_fields, table,
+};
+use super::{Clause, Measurement, result, results, setting};
 use crate::numbers;
 use crate::table::{Table, columns};
 use equipoise_record::{Diagnosis, ModelDiagnosis, Section};
@@ -50,6 +52,18 @@ impl Measurement for SolverWork {
         );
         let numeric = ["Residual at the deployed T", "Tolerance", "Steps to it", "At most", "Never reach it"];
         table(caption, columns(&["Model", "Images"], &numeric), rows)
+    }
+
+    fn clause(&self, _: &Diagnosis, model: &ModelDiagnosis) -> Option<Clause> {
+        let work = result(&model.work)?;
+        let says = format!(
+            "an attack on the residual raises it from {} to {}, and the steps to the tolerance from {} to {}",
+            median(&work.clean.residual),
+            median(&work.attacked.residual),
+            median(&work.clean.steps),
+            median(&work.attacked.steps)
+        );
+        Some(Clause { place: 10, says })
     }
 
     fn sheet(&self, diagnosis: &Diagnosis) -> Sheet {
