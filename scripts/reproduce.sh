@@ -69,6 +69,18 @@ if [ ! -f "$out/diagnosis/report.html" ]; then
         --sections residual,accuracy,alignment,landscape,spectrum,sweep --out "$out/diagnosis" $resume
 fi
 
+# How many fixed points there are, with as many steps as it takes, and how much longer the solver can be made to work.
+if [ ! -f "$out/fixed-points/diagnosis.json" ]; then
+    resume=
+    [ -d "$out/fixed-points" ] && resume=--resume
+    set --
+    for model in standard-30 pgd-at-30 pgd-at-exact-seed-3 pgd-at-no-warmup pgd-at-jacobian-strong; do
+        set -- "$@" "$family/$model/model.safetensors"
+    done
+    "$equipoise" diagnose --model "$@" --data "cifar10:$data" --count 100 --horizon 300 --sections starts,work \
+        --out "$out/fixed-points" $resume
+fi
+
 # One page for everything, and the tables and figures of the document.
 "$equipoise" report "$out/$name" "$out/$name-radii" "$out/diagnosis" \
     --title "DEQs on CIFAR-10" --out "$out/report" --format html,markdown,csv,svg,pdf
