@@ -3,7 +3,7 @@
 #
 #   scripts/dose.sh PATH [OUT]
 #
-# PATH holds CIFAR-10; OUT is runs/dose unless given. Trains the members of recipes/dose (about 12 minutes each on one core),
+# PATH holds CIFAR-10; OUT is runs/dose unless given. Trains the members of recipes/dose (about 12 minutes each on one core; pgd-at-large two hours on two),
 # then evaluates and diagnoses each after every epoch that its recipe keeps, and reports on all of them in OUT/report. MEMBERS names some of them, in order; EPOCHS some of
 # the epochs, as in "002 006"; MORE=1 attacks final states that are no fixed points on 1,000 images,
 # follows pgd-at-30 over its epochs, attacks its defences on 1,000 images, and compares pgd-at-long with a ResNet-18 of like size; TRAIN=0 measures what is trained already; THREADS is of each command. Whatever was interrupted
@@ -82,8 +82,10 @@ if [ "${MORE:-0}" = 1 ]; then
     for name in pgd-at-exact-seed-3 pgd-at-inner-intermediate pgd-at-no-warmup; do
         evaluate "$out/$name/model.safetensors" "$out/$name/final" 1000 --readouts final --attacks pgd-10x8 --gradients through-solver
     done
-    for name in pgd-at-30 pgd-at-30-seed-2; do
-        for epoch in 006 012 018 024; do
+    for name in pgd-at-30 pgd-at-30-seed-2 pgd-at-large; do
+        epochs='006 012 018 024'
+        [ "$name" = pgd-at-large ] && epochs=012
+        for epoch in $epochs; do
             run=$out/$name
             over=$run/over/epoch-$epoch
             evaluate "$run/epoch-$epoch.safetensors" "$over/true" "$count" --readouts 'final,early(2),early(4)' --attacks pgd-10x8 \
