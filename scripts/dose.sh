@@ -14,7 +14,8 @@ data=${1:?give the folder that holds CIFAR-10}
 out=${2:-runs/dose}
 equipoise="${EQUIPOISE:-target/release/equipoise} ${THREADS:+--threads $THREADS}"
 count=${COUNT:-400}
-members=${MEMBERS:-$(cd recipes/dose && ls -- *.toml | sed 's/\.toml$//')}
+# The control whose training gradient is the true one has no arm of its own: MORE.
+members=${MEMBERS:-$(cd recipes/dose && ls -- *.toml | sed 's/\.toml$//; /reversible/d')}
 
 for name in $members; do
     run=$out/$name
@@ -93,6 +94,17 @@ if [ "${MORE:-0}" = 1 ]; then
             diagnose "$run/epoch-$epoch.safetensors" "$over/diagnosis"
         done
     done
+    # The control whose training gradient is the true one: other gradients have nothing to find.
+    control=$out/pgd-at-reversible
+    if [ ! -f "$control/model.safetensors" ]; then
+        resume=
+        [ -d "$control" ] && resume=--resume
+        $equipoise train --config recipes/dose/pgd-at-reversible.toml --data "cifar10:$data" --out "$control" $resume
+    fi
+    evaluate "$control/model.safetensors" "$control/control/evaluation" "$count" --readouts 'final,early(2),early(4)' \
+        --attacks pgd-10x2,square-300 \
+        --gradients 'exact,unrolled:state=2,lead=1,steps=4,unrolled:state=8,lead=1,steps=9,ensemble(unrolled:state=1..8,lead=1,steps=0)'
+    diagnose "$control/model.safetensors" "$control/control/diagnosis"
     run=$out/pgd-at-30
     # The control without an adversary: residuals and radii alone, as nothing withstands an attack.
     for epoch in 006 012 018 024; do

@@ -68,8 +68,8 @@ impl GradientEstimator for Aimed {
         if *readout == Readout::final_state() {
             return self.method.reads(readout, deployed);
         }
-        // The states themselves are read, without applications after them.
-        self.method().applications().is_none() && !readout.draws()
+        // The states themselves are read, or the deployed final ones, without applications of the method's own.
+        self.method().applications().is_none()
     }
 
     fn pull_back(&self, at: &mut Solved<'_>, weight: f64, cotangents: &mut Cotangents) -> Reading {
@@ -78,8 +78,8 @@ impl GradientEstimator for Aimed {
         }
         let (method, solved) = (self.method(), &*at);
         let read = |read: ReadState| match read {
-            ReadState::At(_) | ReadState::FinalOf(_) => method.read_at(solved, read.choice()),
-            ReadState::Final => method.read_final(solved),
+            ReadState::At(_) => method.read_at(solved, read.choice()),
+            ReadState::Final | ReadState::FinalOf(_) => method.read_final(solved, read.choice()),
         };
         let reads = at.readout.states(at.trajectory.len()).into_iter().map(read);
         let (states, backs): (Vec<_>, Vec<_>) = reads.map(|read| (read.state, read.back)).unzip();

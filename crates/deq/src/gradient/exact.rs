@@ -58,7 +58,11 @@ impl GradientEstimator for Exact {
 
 impl OneState for Exact {
     fn read<'a>(&self, at: &Solved<'a>) -> Read<'a> {
-        let (state, linearization) = at.final_state();
+        self.read_final(at, StateChoice::Best)
+    }
+
+    fn read_final<'a>(&self, at: &Solved<'a>, start: StateChoice) -> Read<'a> {
+        let (state, linearization) = at.final_state_from(start);
         Read { state, back: Box::new(Implicit { linearization, backward: at.backward }) }
     }
 

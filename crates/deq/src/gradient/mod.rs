@@ -116,9 +116,9 @@ pub trait OneState {
     /// The same pointed at another state of the trajectory.
     fn read_at<'a>(&self, at: &Solved<'a>, state: StateChoice) -> Read<'a>;
 
-    /// The same pointed at the final state.
-    fn read_final<'a>(&self, at: &Solved<'a>) -> Read<'a> {
-        self.read(at)
+    /// The same pointed at the final state, of which the tail begins at `start`: the best iterate, or the best of the first k.
+    fn read_final<'a>(&self, at: &Solved<'a>, start: StateChoice) -> Read<'a> {
+        if start == StateChoice::Best { self.read(at) } else { self.read_at(at, start) }
     }
 
     /// Work of a reading by [`read_at`](Self::read_at) and its way back, for one example.

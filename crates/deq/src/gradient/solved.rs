@@ -30,13 +30,18 @@ impl Solved<'_> {
     /// The deployed final state, and f linearised at the point of the last application before it: the best iterate itself
     /// where the tail has none.
     pub fn final_state(&self) -> (State, Box<dyn Linearization>) {
+        self.final_state_from(StateChoice::Best)
+    }
+
+    /// The same where the tail begins at another iterate, such as the best of the first k.
+    pub fn final_state_from(&self, start: StateChoice) -> (State, Box<dyn Linearization>) {
         let mut dampings: Vec<f64> = self.tail.dampings().collect();
         let last = dampings.pop();
-        let best = self.trajectory.choose(StateChoice::Best);
+        let best = self.trajectory.choose(start);
         let at_best = dampings.is_empty();
         let point = dampings.into_iter().fold(best, |a, damping| damped(&a, self.cell.apply(&a), damping));
         let linearization = match at_best {
-            true => self.trajectory.linearize_at(self.cell, StateChoice::Best, &point),
+            true => self.trajectory.linearize_at(self.cell, start, &point),
             false => self.cell.linearize(&point),
         };
         let state = match last {

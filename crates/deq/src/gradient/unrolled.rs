@@ -97,8 +97,8 @@ impl OneState for Unrolled {
         Read { state: tape.end.clone(), back: Box::new(Detached(tape)) }
     }
 
-    fn read_final<'a>(&self, at: &Solved<'a>) -> Read<'a> {
-        self.read_at(at, StateChoice::Best)
+    fn read_final<'a>(&self, at: &Solved<'a>, start: StateChoice) -> Read<'a> {
+        self.read_at(at, start)
     }
 
     fn work_at(&self, _: &Setting<'_>) -> Work {

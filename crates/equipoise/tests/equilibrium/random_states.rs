@@ -131,8 +131,13 @@ fn sampled_gradients_are_those_of_the_outcomes_and_average_to_the_mixture() {
         let sampled = truth(&model, &deployment, drawing.sampled().unwrap());
         let exact = mixture.value_and_gradient(&images, &objective);
         let question = Question { images: &images, keys: &keys(7) };
-        let one = sampled.differentiate(&question, &objective);
-        assert!(relative_error(&one.logits, &mixture.answer(&question)) < 1e-5);
+        for estimator in ["through-solver", "aimed(exact)", "exact", "unrolled:state=best,lead=1,steps=1"] {
+            let victim = |readout| Victim::new(&model, &deployment, readout, estimator.parse().unwrap());
+            let one = victim(drawing.sampled().unwrap()).differentiate(&question, &objective);
+            assert!(relative_error(&one.logits, &mixture.answer(&question)) < 1e-5, "{estimator}");
+            let all = victim(drawing.clone()).differentiate(&question, &objective);
+            assert!(relative_error(&all.logits, &exact.logits) < 1e-5, "{estimator}");
+        }
         let error = |draws: usize| {
             let mean = Expectation::new(&sampled, draws).differentiate(&question, &objective);
             relative_error(&mean.gradient, &exact.gradient)
