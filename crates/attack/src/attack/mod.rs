@@ -28,6 +28,7 @@ mod registry;
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 pub use apgd::{Apgd, ApgdConfig, ApgdError, ApgdLoss, checkpoints};
 pub use budget::{Budget, BudgetError, Norm};
@@ -249,6 +250,13 @@ pub trait Attack: Send + Sync {
     /// Whether another start is another search: whether it draws random numbers, at least from the second start on.
     fn draws_start(&self) -> bool {
         true
+    }
+
+    /// The same attack without its end at an example's first success: it takes all its steps, and returns where the loss is
+    /// highest, or where it ends. For a victim that draws random numbers, of which a success is but one draw's. `None` if it has
+    /// no such form.
+    fn to_the_end(&self) -> Option<Arc<dyn Attack>> {
+        None
     }
 
     /// How often it searches, and what a search asks of a model of so many classes, at least [`Self::least_classes`],

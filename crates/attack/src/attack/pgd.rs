@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -271,6 +272,10 @@ impl Attack for Pgd {
 
     fn draws_start(&self) -> bool {
         self.config.random_start
+    }
+
+    fn to_the_end(&self) -> Option<Arc<dyn Attack>> {
+        Some(Arc::new(Self { config: PgdConfig { keep_first: false, ..self.config.clone() } }))
     }
 
     fn schedule(&self, _classes: usize, _norm: Norm) -> Schedule {

@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use equipoise_record::{RandomnessResult, Rate};
 
@@ -102,6 +103,13 @@ impl Randomness {
     /// Whether a model behind this readout draws anything.
     pub fn concerns(&self, readout: &Readout) -> bool {
         self.noise.is_some() || readout.draws()
+    }
+
+    /// An attack on a model behind this readout. One that ends at the first success would end where half of the draws are
+    /// wrong, so that it takes all its steps where the verdict's draw is not known.
+    pub(super) fn attack(&self, attack: &Arc<dyn Attack>, readout: &Readout) -> Arc<dyn Attack> {
+        let unknown = self.concerns(readout) && self.protocol != Protocol::FixedSeed;
+        attack.to_the_end().filter(|_| unknown).unwrap_or_else(|| attack.clone())
     }
 
     /// The model as a verdict asks it.

@@ -12,6 +12,7 @@ mod state;
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -255,6 +256,11 @@ impl Attack for Apgd {
             ApgdLoss::Dlr => 3,
             ApgdLoss::TargetedDlr { .. } => 4,
         }
+    }
+
+    fn to_the_end(&self) -> Option<Arc<dyn Attack>> {
+        let apgd = Self::new(ApgdConfig { keep_first: false, ..self.config.clone() });
+        apgd.ok().map(|apgd| Arc::new(apgd) as Arc<dyn Attack>)
     }
 
     fn schedule(&self, classes: usize, norm: Norm) -> Schedule {
