@@ -237,6 +237,22 @@ mod tests {
         assert_eq!(parse("square-5000x2").unwrap().name(), "square-5000x2");
     }
 
+    /// Under the same name, with other settings: a journal of one is not continued by the other.
+    #[test]
+    fn some_attacks_can_be_told_to_take_all_their_steps() {
+        for name in ["pgd-10", "pgd-50x5-margin-warm", "apgd-ce", "apgd-pma-20x2"] {
+            let attack = parse(name).unwrap();
+            let whole = attack.to_the_end().expect(name);
+            assert_eq!(whole.name(), name);
+            assert!(whole.settings() != attack.settings() && whole.settings().contains("after all steps"));
+            assert_eq!(whole.to_the_end().expect(name).settings(), whole.settings());
+        }
+        // Losses for several targets cannot be compared, and the others end as they end.
+        for name in ["apgd-t", "apgd-t-malt", "fab-t", "square"] {
+            assert!(parse(name).unwrap().to_the_end().is_none(), "{name}");
+        }
+    }
+
     #[test]
     fn sets_are_those_of_the_reference() {
         let names = |set_name| set(set_name).unwrap().iter().map(|attack| attack.name()).collect::<Vec<_>>();

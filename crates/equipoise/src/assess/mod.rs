@@ -532,8 +532,12 @@ impl<'a> Assessment<'a> {
     }
 
     fn plan(&self, subject: &Subject<'_>) -> Plan {
-        let listed: Vec<Arc<dyn Attack>> =
-            self.attacks.listed.iter().map(|attack| self.randomness.attack(attack, &subject.readout)).collect();
+        let listed: Vec<Arc<dyn Attack>> = self
+            .attacks
+            .listed
+            .iter()
+            .map(|attack| self.randomness.attack(attack, &subject.readout))
+            .collect();
         let named = Tries::product(subject, &listed, &self.belonging(&self.gradients, subject));
         let tries = match self.attacks.white_box {
             true => Tries::white_box(subject, &self.belonging(&self.asked, subject)).with(named),
