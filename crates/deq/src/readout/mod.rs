@@ -226,8 +226,9 @@ impl Readout {
     ) -> Logits {
         let states = self.states(trajectory.len());
         let drawn: Vec<ReadState> = places.iter().map(|&place| states[place]).collect();
-        let number = |(row, read): (usize, &ReadState)| trajectory.numbers(read.choice())[row];
-        let read = trajectory.gather(&drawn.iter().enumerate().map(number).collect::<Vec<_>>());
+        let numbers: Vec<Vec<usize>> = states.iter().map(|read| trajectory.numbers(read.choice())).collect();
+        let number = |(row, &place): (usize, &usize)| numbers[place][row];
+        let read = trajectory.gather(&places.iter().enumerate().map(number).collect::<Vec<_>>());
         let tailed: Vec<usize> = (0..drawn.len()).filter(|&row| drawn[row].before_tail().is_some()).collect();
         if tailed.is_empty() {
             return head(read);
