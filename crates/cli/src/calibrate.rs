@@ -5,6 +5,7 @@
 //! evaluation gives verdicts on many disjoint subsets of its images ([`trial`]).
 
 pub mod checks;
+pub mod drawn;
 pub mod effort;
 pub mod faults;
 pub mod figures;

@@ -32,8 +32,9 @@ pub trait Network: fmt::Debug + Sync {
         estimator: Estimator,
     ) -> Box<dyn WhiteBox + 'a>;
 
-    /// How many answers of the model one answer to an attack takes: 1, unless it is the mean of several draws.
-    fn draws(&self) -> usize {
+    /// How many answers of the model behind a readout one answer to an attack takes: 1, unless it is the mean of several draws.
+    fn draws(&self, readout: &Readout) -> usize {
+        let _ = readout;
         1
     }
 }

@@ -10,13 +10,13 @@ use crate::defence::Defended;
 use crate::gradient::{BehindDefence, Cotangents, Estimator, ReadHead, Reading, Solved};
 use crate::model::cell::{BoundCell, Counted};
 use crate::model::equilibrium::{Equilibrium, ToImages};
-use crate::readout::{Readout, Tail};
+use crate::readout::{Readout, Starts, Tail};
 use crate::solve::{Keep, SolverConfig, SolverError, StateChoice, Trajectory, solve_keeping};
 use crate::state::{Injection, State};
 use equipoise_attack::attack::{Classifier, Question, ValueAndGradient, WarmStart, WhiteBox};
 use equipoise_attack::batch::{Images, Logits};
 use equipoise_attack::loss::Objective;
-use equipoise_attack::random::Key;
+use equipoise_attack::random::{ExampleRng, Key};
 use equipoise_attack::work::{Work, WorkCounter};
 
 /// How a DEQ is used: what its model file holds beside the weights.
@@ -149,6 +149,43 @@ impl<'a> Victim<'a> {
         SolverConfig { steps, ..self.deployment.solver.clone() }
     }
 
+    /// z_0 of each question, if it is drawn: of several random starts the one whose solve ends at the lowest relative residual,
+    /// the first of equal ones. Which one that is, is piecewise constant in the image.
+    fn start(&self, question: &Question<'_>) -> Option<State> {
+        let Starts { count, scale } = self.readout.starts()?;
+        let Question { images, keys } = *question;
+        let injection = self.model.injection(images);
+        let dim = self.model.state_dim();
+        let mut numbers: Vec<ExampleRng> = keys.iter().map(Key::rng).collect();
+        let zero = injection.zeros([keys.len(), dim]);
+        let mut draw = || {
+            let entries = numbers.iter_mut().flat_map(|rng| (0..dim).map(|_| scale * rng.normal()));
+            zero.like(entries.collect(), dim)
+        };
+        let mut chosen = draw();
+        if count == 1 {
+            return Some(chosen);
+        }
+        let solver = self.solver(self.deployment.solver.steps);
+        let solve = |start: &State| {
+            let cell = self.model.bind(&injection);
+            forward_from(cell, start.clone(), &solver, Keep::Nothing, &self.counter)
+                .trajectory
+                .best_residuals()
+        };
+        let mut lowest = solve(&chosen);
+        for _ in 1..count {
+            let start = draw();
+            let residuals = solve(&start);
+            let better: Vec<usize> = (0..keys.len()).filter(|&row| residuals[row] < lowest[row]).collect();
+            if !better.is_empty() {
+                chosen = chosen.put(&better, &start.select(&better));
+                better.iter().for_each(|&row| lowest[row] = residuals[row]);
+            }
+        }
+        Some(chosen)
+    }
+
     /// Logits `[N, K]` of the readout for a solved batch; behind a defence, those of the undefended model.
     pub fn read(&self, forward: &Forward) -> Logits {
         let head = |state: State| self.model.logits(&state);
@@ -161,19 +198,19 @@ impl<'a> Victim<'a> {
         keys.iter().map(|key| key.rng().below(outcomes)).collect()
     }
 
-    /// The same of a readout that draws, of its outcome in this place for each example.
+    /// The same of a readout that draws a state, of its outcome in this place for each example.
     fn read_drawn(&self, forward: &Forward, places: &[usize]) -> Logits {
         let head = |state: State| self.model.logits(&state);
         let Forward { cell, trajectory } = forward;
         self.readout.logits_drawn(cell, trajectory, &self.deployment.tail, &head, places)
     }
 
-    /// The logits `[N, K]` of every outcome of a readout that draws, each of which is as likely: one solve holds all.
+    /// The logits `[N, K]` of every outcome of a readout that draws a state, each of which is as likely: one solve holds all.
     /// Of another readout there is one outcome.
     pub fn outcomes(&self, images: &Images) -> Vec<Logits> {
         let steps = self.readout.steps(self.deployment.solver.steps);
         let forward = self.forward(images, steps);
-        if !self.readout.draws() {
+        if !self.readout.mixes() {
             return vec![self.read(&forward)];
         }
         let count = images.dims()[0];
@@ -319,8 +356,13 @@ impl Classifier for Victim<'_> {
             return defended.logits(question.images);
         }
         let steps = self.readout.steps(self.deployment.solver.steps);
+        if let Some(start) = self.start(question) {
+            let cell = self.model.bind(&self.model.injection(question.images));
+            let forward = forward_from(cell, start, &self.solver(steps), Keep::Nothing, &self.counter);
+            return self.read(&forward);
+        }
         let forward = self.forward(question.images, steps);
-        if !self.readout.draws() {
+        if !self.readout.mixes() {
             return self.read(&forward);
         }
         self.read_drawn(&forward, &self.places(question.keys))
@@ -346,7 +388,8 @@ impl WhiteBox for Victim<'_> {
             let (reading, gradient, forward) = picked.gradient(question.images, objective);
             return picked.answered(reading, gradient, &forward, objective);
         }
-        let (reading, gradient, forward) = self.gradient(question.images, objective);
+        let start = self.start(question);
+        let (reading, gradient, forward) = self.gradient_starting_at(start, question.images, objective);
         self.answered(reading, gradient, &forward, objective)
     }
 

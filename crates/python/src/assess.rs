@@ -78,14 +78,12 @@ fn randomness(options: &Options, readouts: &[Readout]) -> PyResult<Randomness> {
     let usual = Randomness::default();
     let protocol =
         options.protocol.as_deref().map(str::parse::<Protocol>).transpose().map_err(value_error)?;
-    if let Some(sigma) = options.noise.filter(|sigma| !(*sigma > 0.0 && sigma.is_finite())) {
-        return Err(value_error(format!("noise {sigma}: give a deviation above 0, such as 0.1")));
-    }
     let randomness =
         Randomness { noise: options.noise, protocol: protocol.unwrap_or(usual.protocol), ..usual };
+    randomness.check().map_err(value_error)?;
     if protocol.is_some() && !readouts.iter().any(|readout| randomness.concerns(readout)) {
         return Err(value_error(
-            "protocol: nothing is drawn; give noise, or the readout random-states, or leave it out",
+            "protocol: nothing is drawn; give noise, or the readout random-states or random-starts, or leave it out",
         ));
     }
     Ok(randomness)

@@ -1,12 +1,14 @@
 //! Planted faults of known size, and healthy models: how often the verdict says so.
 
-use equipoise::attack::{Budget, Norm, WhiteBox};
+use equipoise::assess::Protocol;
+use equipoise::attack::{Budget, Classifier, Norm, WhiteBox};
 use equipoise::evaluate::{Cascade, Duel, Pair, Points, Settings};
 use equipoise::gradient::Estimator;
 use equipoise::readout::{Readout, Tail};
 use equipoise::solve::{SolverConfig, StateChoice};
-use equipoise::victim::{Deployment, Victim};
+use equipoise::victim::Deployment;
 
+use super::drawn::{Asked, Drawn};
 use super::planted::{Origins, Rounded, Turned};
 use super::record::Row;
 use super::trial::{Trial, gradient_free_run_of, run_of};
@@ -26,10 +28,12 @@ pub enum Fault {
     Turned(f64),
     /// Inputs are rounded to this many steps on the way in.
     Rounded(usize),
+    /// The training gradient of a model that draws random numbers is turned to this cosine.
+    Drawn(Drawn, f64),
 }
 
 /// All planted faults, each with the radii at which it is evaluated.
-pub const FAULTS: [(Fault, &[f64]); 12] = [
+pub const FAULTS: [(Fault, &[f64]); 14] = [
     (Fault::Early(1), &[0.06, 0.1]),
     (Fault::Early(2), &[0.06, 0.1]),
     (Fault::Early(3), &[0.06, 0.1]),
@@ -42,6 +46,8 @@ pub const FAULTS: [(Fault, &[f64]); 12] = [
     (Fault::Turned(0.4), &[0.06]),
     (Fault::Rounded(8), &[0.06, 0.1]),
     (Fault::Rounded(16), &[0.06]),
+    (Fault::Drawn(Drawn::States, 0.6), &[0.06, 0.1]),
+    (Fault::Drawn(Drawn::Noise(0.2), 0.6), &[0.06, 0.1]),
 ];
 
 impl Fault {
@@ -53,6 +59,7 @@ impl Fault {
             Self::OneStep => "backward solver of one step".into(),
             Self::Turned(cosine) => format!("training gradient at cosine {cosine}"),
             Self::Rounded(steps) => format!("inputs rounded to {steps} steps"),
+            Self::Drawn(drawn, cosine) => format!("{drawn}, training gradient at cosine {cosine}"),
         }
     }
 
@@ -64,8 +71,18 @@ impl Fault {
         }
     }
 
-    fn readout(&self) -> Readout {
-        if let Self::Early(t) = self { Readout::early(*t) } else { Readout::final_state() }
+    /// How the model answers and is attacked.
+    fn asked(&self) -> Asked {
+        match self {
+            Self::Early(t) => Asked::plain(Readout::early(*t)),
+            Self::Drawn(drawn, _) => Asked::drawn(*drawn, Protocol::OneShot),
+            _ => Asked::plain(Readout::final_state()),
+        }
+    }
+
+    /// The gradient that was trained with: behind a drawn state, that of the mean, before it is turned.
+    fn training(&self) -> Estimator {
+        if let Self::Drawn(..) = self { Estimator::through_solver() } else { Estimator::exact() }
     }
 
     /// All verdicts of one model, evaluation seed and radius.
@@ -86,26 +103,28 @@ impl Fault {
         if *self == Self::OneStep {
             deployment.backward = SolverConfig::broyden(1);
         }
-        let readout = self.readout();
-        let victim = |estimator: Estimator| Victim::new(&*net, &deployment, readout.clone(), estimator);
-        let (training, truth) = (victim(Estimator::exact()), victim(Estimator::through_solver()));
-        let others: Vec<(String, Victim<'_>)> =
+        let asked = self.asked();
+        let judge = asked.judge(&net, &deployment);
+        let victim = |estimator: Estimator| asked.victim(&net, &deployment, estimator);
+        let (training, truth) = (victim(self.training()), victim(Estimator::through_solver()));
+        let others: Vec<(String, Box<dyn WhiteBox + '_>)> =
             self.others(&deployment).into_iter().map(|e| (e.to_string(), victim(e))).collect();
         let mut others: Vec<(String, &dyn WhiteBox)> =
-            others.iter().map(|(name, other)| (name.clone(), other as &dyn WhiteBox)).collect();
+            others.iter().map(|(name, other)| (name.clone(), &**other)).collect();
         let aim = victim(Estimator::aimed(Estimator::exact()).expect("exact reads one state"));
         let origins = Origins::new(points, eps);
         let turned = match self {
-            Self::Turned(cosine) => Some(Turned::new(&truth, &origins, points, *cosine, (seed, 0))),
+            Self::Turned(cosine) | Self::Drawn(_, cosine) => {
+                Some(Turned::new(&*truth, &origins, points, *cosine, (seed, 0)))
+            }
             _ => None,
         };
         let rounded = match self {
-            Self::Rounded(steps) => Some(Rounded { inner: &truth, steps: *steps as f64 }),
+            Self::Rounded(steps) => Some(Rounded { inner: &*truth, steps: *steps as f64 }),
             _ => None,
         };
-        let mut seen: &dyn WhiteBox = &training;
-        let mut aimed: Option<&dyn WhiteBox> =
-            matches!(self, Self::Early(_)).then_some(&aim as &dyn WhiteBox);
+        let mut seen: &dyn WhiteBox = &*training;
+        let mut aimed: Option<&dyn WhiteBox> = matches!(self, Self::Early(_)).then_some(&*aim);
         if let Some(turned) = &turned {
             seen = turned;
         }
@@ -114,7 +133,10 @@ impl Fault {
             (seen, aimed) = (rounded, None);
             others.iter_mut().for_each(|(_, other)| *other = rounded);
         }
-        let mut trial = Trial { arms: Cascade::new(readout.to_string(), seen), duels: Vec::new(), settings };
+        // What is rounded on the way in answers by rounded inputs.
+        let judge: &dyn Classifier = rounded.as_ref().map_or(&*judge, |rounded| rounded);
+        let readout = asked.readout().to_string();
+        let mut trial = Trial { arms: Cascade::new(readout, judge), duels: Vec::new(), settings };
         for attack in self.attacks() {
             trial.arms.opening.push(run_of(attack, "training", seen)?);
             for (name, other) in &others {
@@ -129,6 +151,7 @@ impl Fault {
         let pointed = aimed.map_or(other.through("training", seen), |aimed| other.through("aimed", aimed));
         trial.duels.push(Duel { training: pointed, other });
         trial.arms.gradient_free.push(gradient_free_run_of(self.gradient_free(), seen)?);
+        let trial = asked.trial(trial);
         let done = trial.run(points)?;
         let mut rows = Vec::new();
         let n = points.len();

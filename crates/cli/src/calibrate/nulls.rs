@@ -2,15 +2,19 @@
 //!
 //! (a) Both arms go through the training gradient, from starts of their own. (b) The solve has converged as far as
 //! float32 goes, so that all estimators are the true gradient. (c) Every gradient is the true one turned by the same
-//! angle, in directions that belong to the image and the gradient: equal quality, other directions.
+//! angle, in directions that belong to the image and the gradient: equal quality, other directions. (d) Models that draw random
+//! numbers, with the arms of (a) or (c) through the gradient of the mean, under each protocol.
 
-use equipoise::attack::{Budget, Norm, WhiteBox};
+use equipoise::assess::Protocol;
+use equipoise::attack::{Budget, Classifier, Norm, WhiteBox};
 use equipoise::batch::to_vec;
 use equipoise::evaluate::{Cascade, Duel, Pair, Points, Settings};
 use equipoise::gradient::{Estimator, parse_list};
 use equipoise::loss::CrossEntropy;
 use equipoise::victim::{Deployment, Victim};
+use equipoise_record::Verdict;
 
+use super::drawn::{Asked, Drawn};
 use super::effort::Effort;
 use super::model::Model;
 use super::planted::{Origins, Turned};
@@ -42,22 +46,39 @@ pub enum Null {
         /// Gradients beside the training gradient.
         others: usize,
     },
+    /// (d)
+    Drawn {
+        /// What is drawn.
+        drawn: Drawn,
+        /// What a verdict is.
+        protocol: Protocol,
+        /// Between each gradient and the true one; both arms go through the true one if there is none.
+        cosine: Option<f64>,
+    },
 }
 
 /// All of them.
-pub const NULLS: [Null; 6] = [
+pub const NULLS: [Null; 12] = [
     Null::SameGradient,
     Null::Converged,
     Null::EqualQuality { cosine: 0.8, others: 4 },
     Null::EqualQuality { cosine: 0.8, others: 20 },
     Null::EqualQuality { cosine: 0.95, others: 4 },
     Null::EqualQuality { cosine: 0.95, others: 20 },
+    Null::Drawn { drawn: Drawn::States, protocol: Protocol::OneShot, cosine: None },
+    Null::Drawn { drawn: Drawn::States, protocol: Protocol::AnyOf(10), cosine: None },
+    Null::Drawn { drawn: Drawn::States, protocol: Protocol::OneShot, cosine: Some(0.8) },
+    Null::Drawn { drawn: Drawn::Noise(0.2), protocol: Protocol::OneShot, cosine: None },
+    Null::Drawn { drawn: Drawn::Noise(0.2), protocol: Protocol::AnyOf(10), cosine: None },
+    Null::Drawn { drawn: Drawn::Noise(0.2), protocol: Protocol::OneShot, cosine: Some(0.8) },
 ];
 
 /// The opening of all, and both arms of (a) and (b): so weak that starts differ in many points.
 const WEAK: &str = "pgd-3";
 /// Both arms of (c): so strong that directions differ, and starts next to nothing.
 const STRONG: &str = "pgd-10";
+/// Gradients beside the training gradient, of (d).
+const DRAWN_OTHERS: usize = 4;
 /// Pairs of (a).
 const PAIRS: usize = 3;
 /// Radius of the nulls.
@@ -70,6 +91,7 @@ impl Null {
             Self::SameGradient => "a",
             Self::Converged => "b",
             Self::EqualQuality { .. } => "c",
+            Self::Drawn { .. } => "d",
         }
     }
 
@@ -80,6 +102,10 @@ impl Null {
             Self::Converged => "(b) converged, other estimators".into(),
             Self::EqualQuality { cosine, others } => {
                 format!("(c) equal quality, cosine {cosine}, {others} others")
+            }
+            Self::Drawn { drawn, protocol, cosine: None } => format!("(d) {drawn}, {protocol}, other starts"),
+            Self::Drawn { drawn, protocol, cosine: Some(cosine) } => {
+                format!("(d) {drawn}, {protocol}, equal quality, cosine {cosine}, {DRAWN_OTHERS} others")
             }
         }
     }
@@ -123,7 +149,7 @@ impl Null {
                 let net = victims.model(Kind::Contractive, model)?;
                 let deployment = Victims::deployment(Kind::Contractive);
                 let training = Victim::ready_made(&*net, &deployment);
-                let trial = same_gradient(&training, settings, 0)?;
+                let trial = same_gradient(&training, &training, settings, 0)?;
                 let done = trial.run(points)?;
                 for subset in subsets(points.len(), seed, self.small()) {
                     rows.push(row("fixed", done.verdict(&subset, &[0])?));
@@ -142,6 +168,7 @@ impl Null {
                     others.iter().map(|(name, victim)| (name.clone(), victim as &dyn WhiteBox)).collect();
                 let trial = against(
                     (&training, "exact"),
+                    &training,
                     named,
                     settings,
                     (WEAK, &[Estimator::through_solver().to_string()]),
@@ -154,31 +181,66 @@ impl Null {
             Self::EqualQuality { cosine, others } => {
                 let net = victims.model(Kind::Contractive, model)?;
                 let deployment = Victims::deployment(Kind::Contractive);
-                let truth = Victim::new(&*net, &deployment, readout(), Estimator::exact());
-                let origins = Origins::new(points, EPS);
-                // Draw 0 is the training gradient; the last belongs to no arm.
-                let draws: Vec<Turned<'_>> = (0..others + 2)
-                    .map(|draw| Turned::new(&truth, &origins, points, cosine, (seed, draw)))
-                    .collect();
-                let named: Vec<(String, &dyn WhiteBox)> = (1..others + 2)
-                    .map(|draw| (format!("draw {draw}"), &draws[draw] as &dyn WhiteBox))
-                    .collect();
-                let names: Vec<String> = named.iter().map(|(name, _)| name.clone()).collect();
-                let (in_arms, fixed) = named.split_at(others);
-                let mut trial =
-                    against((&draws[0], "draw 0"), in_arms.to_vec(), settings, (STRONG, &names[..others]))?;
-                let other = run_of(YARDSTICK, fixed[0].0.clone(), fixed[0].1)?.starting(ELSEWHERE);
-                trial.duels.push(Duel { training: other.through("draw 0", &draws[0]), other });
-                let done = trial.run(points)?;
-                let among: Vec<usize> = (0..others).collect();
-                for subset in subsets(points.len(), seed, self.small()) {
-                    rows.push(row("chosen", done.verdict(&subset, &among)?));
-                    rows.push(row("fixed", done.verdict(&subset, &[others])?));
-                }
+                let (truth, asked) = (Estimator::exact(), Asked::plain(readout()));
+                let truth = asked.victim(&net, &deployment, truth);
+                let found = equal_quality(&asked, (&*truth, &*truth), points, settings, (cosine, others))?;
+                rows.extend(found.into_iter().map(|(yardstick, verdict)| row(yardstick, verdict)));
+            }
+            Self::Drawn { drawn, protocol, cosine } => {
+                let net = victims.model(Kind::Contractive, model)?;
+                let deployment = Victims::deployment(Kind::Contractive);
+                let asked = Asked::drawn(drawn, protocol);
+                let truth = asked.victim(&net, &deployment, Estimator::truth(asked.readout()));
+                let judge = asked.judge(&net, &deployment);
+                let Some(cosine) = cosine else {
+                    let trial = asked.trial(same_gradient(&*truth, &*judge, settings, 0)?);
+                    let done = trial.run(points)?;
+                    for subset in subsets(points.len(), seed, self.small()) {
+                        rows.push(row("fixed", done.verdict(&subset, &[0])?));
+                    }
+                    return Ok(rows);
+                };
+                let arms = (&*truth, &*judge as &dyn Classifier);
+                let found = equal_quality(&asked, arms, points, settings, (cosine, DRAWN_OTHERS))?;
+                rows.extend(found.into_iter().map(|(yardstick, verdict)| row(yardstick, verdict)));
             }
         }
         Ok(rows)
     }
+}
+
+/// Draws of a gradient of this cosine with the true one: verdicts on subsets with the yardstick chosen, and fixed to one that is in
+/// no arm.
+fn equal_quality(
+    asked: &Asked,
+    (truth, judge): (&dyn WhiteBox, &dyn Classifier),
+    points: &Points,
+    settings: Settings,
+    (cosine, others): (f64, usize),
+) -> Result<Vec<(&'static str, Verdict)>, Error> {
+    let (eps, seed) = (settings.budget.eps(), settings.seed);
+    let origins = Origins::new(points, eps);
+    // Draw 0 is the training gradient; the last belongs to no arm.
+    let draws: Vec<Turned<'_>> =
+        (0..others + 2).map(|draw| Turned::new(truth, &origins, points, cosine, (seed, draw))).collect();
+    let named: Vec<(String, &dyn WhiteBox)> =
+        (1..others + 2).map(|draw| (format!("draw {draw}"), &draws[draw] as &dyn WhiteBox)).collect();
+    let names: Vec<String> = named.iter().map(|(name, _)| name.clone()).collect();
+    let (in_arms, fixed) = named.split_at(others);
+    let training = (&draws[0] as &dyn WhiteBox, "draw 0");
+    let mut trial = against(training, judge, in_arms.to_vec(), settings, (STRONG, &names[..others]))?;
+    let other = run_of(YARDSTICK, fixed[0].0.clone(), fixed[0].1)?.starting(ELSEWHERE);
+    trial.duels.push(Duel { training: other.through("draw 0", &draws[0]), other });
+    let trial = asked.trial(trial);
+    let done = trial.run(points)?;
+    let among: Vec<usize> = (0..others).collect();
+    let small = Null::EqualQuality { cosine, others }.small();
+    let mut verdicts = Vec::new();
+    for subset in subsets(points.len(), seed, small) {
+        verdicts.push(("chosen", done.verdict(&subset, &among)?));
+        verdicts.push(("fixed", done.verdict(&subset, &[others])?));
+    }
+    Ok(verdicts)
 }
 
 /// Other estimators of a model whose solve has converged.
@@ -214,10 +276,11 @@ pub fn least_cosine(model: &Model, deployment: &Deployment, points: &Points) -> 
 /// Both arms through one gradient. With `exchanged` 1 they exchange their starts.
 fn same_gradient<'a>(
     training: &'a dyn WhiteBox,
+    judge: &'a dyn Classifier,
     settings: Settings,
     exchanged: usize,
 ) -> Result<Trial<'a>, Error> {
-    let mut trial = Trial { arms: Cascade::new("final", training), duels: Vec::new(), settings };
+    let mut trial = Trial { arms: Cascade::new("final", judge), duels: Vec::new(), settings };
     trial.arms.opening.push(run_of(WEAK, "training", training)?);
     for j in 1..=PAIRS + 1 {
         let starts = [j, ELSEWHERE + j];
@@ -239,11 +302,12 @@ fn same_gradient<'a>(
 /// The training gradient against others, run by run from the same starts, with a duel for each of some names.
 fn against<'a>(
     (training, name): (&'a dyn WhiteBox, &str),
+    judge: &'a dyn Classifier,
     others: Vec<(String, &'a dyn WhiteBox)>,
     settings: Settings,
     (attack, candidates): (&str, &[String]),
 ) -> Result<Trial<'a>, Error> {
-    let mut trial = Trial { arms: Cascade::new("final", training), duels: Vec::new(), settings };
+    let mut trial = Trial { arms: Cascade::new("final", judge), duels: Vec::new(), settings };
     trial.arms.opening.push(run_of(WEAK, name, training)?);
     for (j, (other, victim)) in (1..).zip(&others) {
         let white_box = run_of(attack, other, *victim)?.starting(j);
@@ -287,7 +351,7 @@ mod tests {
         let training = Victim::ready_made(&*net, &deployment);
         let settings = Settings { budget: Budget::new(Norm::Linf, EPS).unwrap(), seed: 3, batch_size: 64 };
         let verdict = |exchanged| {
-            let trial = same_gradient(&training, settings, exchanged).unwrap();
+            let trial = same_gradient(&training, &training, settings, exchanged).unwrap();
             let done = trial.run(&points).unwrap();
             done.verdict(&(0..100).collect::<Vec<_>>(), &[0]).unwrap()
         };

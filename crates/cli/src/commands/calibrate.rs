@@ -28,7 +28,7 @@ use crate::progress::Progress;
 use crate::setup::Setup;
 
 /// What can be asked for.
-const KINDS: [&str; 6] = ["a", "b", "c", "healthy", "faults", "checks"];
+const KINDS: [&str; 7] = ["a", "b", "c", "d", "healthy", "faults", "checks"];
 
 /// The radius at which faults are planted for the checks.
 const FAULT_RADIUS: f64 = 0.1;

@@ -325,20 +325,20 @@ fn randomness(flags: &Evaluate, entrants: &[Entrant]) -> Result<Randomness, Erro
         None => usual.protocol,
         Some(name) => name.parse().map_err(|problem: String| input(format!("--protocol: {problem}")))?,
     };
-    if let Some(sigma) = flags.noise.filter(|sigma| !(*sigma > 0.0 && sigma.is_finite())) {
-        return Err(input(format!(
-            "--noise {sigma}: a deviation above 0, in units of pixel intensity, as in 0.1"
-        )));
-    }
     let draws = flags.mean_of.unwrap_or(usual.draws);
-    if !(1..=10_000).contains(&draws) {
-        return Err(input(format!("--mean-of {draws}: use 1 to 10000")));
-    }
     let randomness = Randomness { noise: flags.noise, protocol, draws };
-    let mut readouts = entrants.iter().flat_map(|entrant| &entrant.readouts);
-    if flags.protocol.is_some() && !readouts.any(|choice| randomness.concerns(&choice.example())) {
+    randomness
+        .check()
+        .map_err(|problem| input(format!("--{}", problem.replacen("mean of", "mean-of", 1))))?;
+    let readouts = || entrants.iter().flat_map(|entrant| &entrant.readouts).map(|choice| choice.example());
+    if flags.mean_of.is_some() && !readouts().any(|readout| randomness.samples(&readout)) {
         return Err(input(
-            "--protocol: nothing is drawn; add --noise SIGMA or the readout random-states, or leave it out",
+            "--mean-of: no mean of draws is taken; add --noise SIGMA or the readout random-starts, or leave it out",
+        ));
+    }
+    if flags.protocol.is_some() && !readouts().any(|readout| randomness.concerns(&readout)) {
+        return Err(input(
+            "--protocol: nothing is drawn; add --noise SIGMA or the readout random-states or random-starts, or leave it out",
         ));
     }
     Ok(randomness)

@@ -164,18 +164,12 @@ pub fn run(flags: &Verify, setup: &Setup) -> Result<(), Error> {
 fn randomness(evaluation: &Evaluation) -> Result<Randomness, Error> {
     let said = &evaluation.configuration["randomness"];
     let usual = Randomness::default();
-    let protocol = match said["protocol"].as_str() {
-        None => usual.protocol,
-        Some(name) => {
-            name.parse().map_err(|problem: String| input(format!("randomness of the record: {problem}")))?
-        }
+    let read = || {
+        let protocol = said["protocol"].as_str().map_or(Ok(usual.protocol), str::parse)?;
+        let randomness = Randomness { noise: said["noise"].as_f64(), protocol, ..usual };
+        randomness.check().map(|()| randomness)
     };
-    match said["noise"].as_f64() {
-        Some(sigma) if !(sigma > 0.0 && sigma.is_finite()) => {
-            Err(input(format!("randomness of the record: noise {sigma} is no deviation above 0")))
-        }
-        noise => Ok(Randomness { noise, protocol, ..usual }),
-    }
+    read().map_err(|problem: String| input(format!("randomness of the record: {problem}")))
 }
 
 /// One model of the record.

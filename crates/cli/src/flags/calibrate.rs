@@ -7,9 +7,9 @@ use clap::Args;
 #[command(
     after_help = "Examples:\n  equipoise calibrate --out calibration\n  equipoise calibrate --quick --kinds a,checks --out try\n\n\
                   Kinds: a, b and c are nulls (the training gradient from other starts; converged solves; gradients of \
-                  equal quality in other directions); healthy; faults; checks. Writes calibration.json (everything), \
-                  summary.json (rates), verdicts.csv, checks.csv, calibration.md and figures. The whole takes about 25 minutes \
-                  of one core."
+                  equal quality in other directions), d the same on models that draw random numbers; healthy; faults; checks. Writes calibration.json (everything), \
+                  summary.json (rates), verdicts.csv, checks.csv, calibration.md and figures. The whole takes about an hour of \
+                  one core."
 )]
 pub struct Calibrate {
     /// Folder for the record, the tables and the figures

@@ -84,8 +84,9 @@ pub struct Evaluate {
     pub gradients: Option<String>,
     /// Readouts, separated by commas: final, early(T), early (T chosen on training images held out, under a ready-made
     /// attack), early:whitebox (the same, under the true gradient of each T too), ensemble-states, ensemble-logits,
-    /// random-states or random-states(LEAST) (the number of solver steps drawn for each image and question); or a defence: entropy-reduction, entropy-reduction-corrected, each with settings
-    /// (segments=S,steps=K,updates=R,beta=B,rho=P)
+    /// random-states or random-states(LEAST) (the number of solver steps drawn for each image and question), random-starts(N)
+    /// (N solves from random states, of which that with the lowest residual answers); or a defence: entropy-reduction,
+    /// entropy-reduction-corrected, each with settings (segments=S,steps=K,updates=R,beta=B,rho=P)
     #[arg(long, value_name = "LIST", default_value = "final")]
     pub readouts: String,
     #[command(flatten)]
@@ -99,13 +100,14 @@ pub struct Evaluate {
     /// numbers, the base classifier of randomized smoothing
     #[arg(long, value_name = "SIGMA", allow_negative_numbers = true)]
     pub noise: Option<f64>,
-    /// What a verdict is where random numbers are drawn, by --noise or the readout random-states: one-shot (one draw that no
+    /// What a verdict is where random numbers are drawn, by --noise, random-states or random-starts: one-shot (one draw that no
     /// attack has seen), any-of-N (N such draws, broken if one is wrong), or fixed-seed (one draw that every attack knows)
     /// [default: one-shot]
     #[arg(long, value_name = "NAME")]
     pub protocol: Option<String>,
-    /// Draws whose mean attacks follow under --noise [default: 20]. Of random-states the mean over all outcomes is exact
-    #[arg(long, value_name = "N", requires = "noise")]
+    /// Draws whose mean attacks follow under --noise and behind random-starts [default: 20]. Of random-states the mean over all
+    /// outcomes is exact
+    #[arg(long, value_name = "N")]
     pub mean_of: Option<usize>,
     /// What a gap is compared with: twins (as many runs through the training gradient, from the same starts), or none,
     /// and then no finding is made

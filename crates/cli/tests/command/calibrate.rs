@@ -52,7 +52,7 @@ fn verdicts_and_checks_are_written_with_their_rates() {
 #[test]
 fn mistakes_are_named() {
     let folder = folder();
-    refuse(folder.path(), "calibrate --out out --kinds d", 2, &["--kinds d", "healthy, faults, checks"]);
+    refuse(folder.path(), "calibrate --out out --kinds z", 2, &["--kinds z", "healthy, faults, checks"]);
     refuse(folder.path(), "calibrate --out out --models 0", 2, &["--models 0", "at least 1"]);
     refuse(folder.path(), "calibrate", 2, &["--out"]);
     assert!(!folder.path().join("out").exists());

@@ -25,14 +25,15 @@ fn random_deployments_are_evaluated_and_verified() {
         ("ten", "--readouts random-states --protocol any-of-10"),
         ("known", "--readouts random-states(2) --protocol fixed-seed"),
         ("noisy", "--noise 0.1 --mean-of 3 --protocol any-of-3"),
+        ("starts", "--readouts random-starts(2) --mean-of 3 --protocol any-of-3"),
     ] {
         succeed(at, &format!("{evaluate} {flags} --out {name}"));
         let found = record(at, name);
         let readout = &found["models"][0]["readouts"][0];
         let drawn = &readout["randomness"];
-        let noisy = name == "noisy";
-        assert_eq!(drawn["exact"], !noisy);
-        let expected = if noisy { "any-of-3" } else { drawn["protocol"].as_str().unwrap() };
+        let sampled = ["noisy", "starts"].contains(&name);
+        assert_eq!(drawn["exact"], !sampled);
+        let expected = if sampled { "any-of-3" } else { drawn["protocol"].as_str().unwrap() };
         assert_eq!(found["models"][0]["configuration"]["randomness"]["protocol"], expected);
         let rate = |key: &str| drawn[key]["value"].as_f64().unwrap();
         assert!(rate("every") <= rate("expected") && rate("every") <= rate("majority"), "{drawn}");
@@ -62,11 +63,13 @@ fn flags_of_randomness_are_checked() {
     train_tiny(at);
     let evaluate = "evaluate --model model/model.safetensors --data digits --count 2 --out e";
     for (flags, parts) in [
-        ("--protocol any-of-10", &["--protocol", "nothing is drawn", "random-states"][..]),
+        ("--protocol any-of-10", &["--protocol", "nothing is drawn", "random-states or random-starts"][..]),
         ("--protocol twice --noise 0.1", &["protocol `twice`", "one-shot, any-of-N"]),
         ("--noise 0", &["--noise 0", "above 0"]),
         ("--noise -1", &["--noise -1", "above 0"]),
         ("--noise 0.1 --mean-of 0", &["--mean-of 0", "1 to 10000"]),
+        ("--mean-of 3", &["--mean-of", "no mean of draws is taken"]),
+        ("--readouts random-starts(0)", &["random-starts(0)", "N is a whole number from 1"]),
         ("--readouts random-states(99)", &["random-states(99)", "choose LEAST"]),
     ] {
         refuse(at, &format!("{evaluate} {flags}"), 2, parts);

@@ -14,6 +14,7 @@ mod entropy_reduction;
 mod final_state;
 mod head;
 mod picked;
+mod random_starts;
 mod random_states;
 mod registry;
 mod tail;
@@ -74,6 +75,26 @@ impl ReadState {
     }
 }
 
+/// What is drawn anew for every image and question.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Draws {
+    /// Nothing.
+    Nothing,
+    /// Which of the states that are read answers, with equal chances.
+    State,
+    /// Where the solve begins.
+    Start(Starts),
+}
+
+/// Random starts z_0 of a solve.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Starts {
+    /// How many, of which that with the lowest relative residual at the end answers.
+    pub count: usize,
+    /// Deviation of their entries, which are normal.
+    pub scale: f64,
+}
+
 /// What a readout is: the states it reads, and the function of them that answers.
 ///
 /// Unless it says otherwise, the answer is the mean of the head's logits over these states; of one state, its logits.
@@ -112,13 +133,12 @@ pub trait StateReadout: Send + Sync + 'static {
         head.read_mean(states, objective, weight)
     }
 
-    /// Whether the answer is that of one of the states, drawn anew for every image and question with equal chances. What
-    /// [`logits`](Self::logits) and [`transpose`](Self::transpose) compute is then the whole mixture's.
-    fn draws(&self) -> bool {
-        false
+    /// What is drawn. Of a drawn state [`logits`](Self::logits) and [`transpose`](Self::transpose) compute the whole mixture.
+    fn draws(&self) -> Draws {
+        Draws::Nothing
     }
 
-    /// Of a readout that draws: the one that draws for gradients as well, the same outcome as for logits, by the question's
+    /// Of a readout that draws a state: the one that draws for gradients as well, the same outcome as for logits, by the question's
     /// key. What an attacker meets who knows the draw, or takes the mean over several.
     fn sampled(&self) -> Option<Readout> {
         None
@@ -187,7 +207,7 @@ impl Readout {
 
     /// Whether the final state is all that is read, so that any solve that ends at the same fixed point serves it.
     pub fn needs_only_the_best(&self, steps: usize) -> bool {
-        self.states(steps) == [ReadState::Final]
+        self.states(steps) == [ReadState::Final] && self.starts().is_none()
     }
 
     /// `random-states`: one of the final states of solves of `least`..T steps, drawn.
@@ -195,12 +215,30 @@ impl Readout {
         random_states::RandomStates { least, sampled: false }.into()
     }
 
-    /// Whether the answer is that of one of the states that are read, drawn with equal chances.
-    pub fn draws(&self) -> bool {
-        self.0.draws()
+    /// `random-starts`: the final state of the solve from random starts that ends at the lowest residual.
+    pub fn random_starts(starts: Starts) -> Self {
+        random_starts::RandomStarts(starts).into()
     }
 
-    /// This readout with an outcome drawn for each gradient, if it draws; see [`StateReadout::sampled`].
+    /// Whether anything is drawn anew for every image and question.
+    pub fn draws(&self) -> bool {
+        self.0.draws() != Draws::Nothing
+    }
+
+    /// Whether the answer is that of one of the states that are read, drawn with equal chances: one solve holds all outcomes.
+    pub fn mixes(&self) -> bool {
+        self.0.draws() == Draws::State
+    }
+
+    /// The random starts of the solve, if it does not begin at 0.
+    pub fn starts(&self) -> Option<Starts> {
+        match self.0.draws() {
+            Draws::Start(starts) => Some(starts),
+            Draws::Nothing | Draws::State => None,
+        }
+    }
+
+    /// This readout with an outcome drawn for each gradient, if it draws a state; see [`StateReadout::sampled`].
     pub fn sampled(&self) -> Option<Self> {
         self.0.sampled()
     }
@@ -338,7 +376,12 @@ mod tests {
     #[test]
     fn strings_survive_a_round_trip() {
         let specs = ["final", "early(1)", "early(12)", "ensemble-states", "ensemble-logits", "random-states"];
-        for spec in specs.into_iter().chain(["random-states(3)", "random-states(2,sampled)"]) {
+        for spec in specs.into_iter().chain([
+            "random-states(3)",
+            "random-states(2,sampled)",
+            "random-starts(1)",
+            "random-starts(4,0.5)",
+        ]) {
             assert_eq!(spec.parse::<Readout>().unwrap().to_string(), spec);
         }
     }
@@ -348,7 +391,7 @@ mod tests {
         for (spec, problem) in [
             (
                 "",
-                "unknown readout ``: use final, early(T) with T from 1, ensemble-states, ensemble-logits, random-states(LEAST), entropy-reduction(segments=S",
+                "unknown readout ``: use final, early(T) with T from 1, ensemble-states, ensemble-logits, random-states(LEAST), random-starts(N), entropy-reduction(segments=S",
             ),
             ("fianl", "use final, early(T) with T from 1, ensemble-states"),
             ("early", "T is a whole number from 1"),
@@ -358,6 +401,9 @@ mod tests {
             ("early(3)x", "without its `)`"),
             ("final(2)", "takes nothing in parentheses"),
             ("random-states(0)", "LEAST is a whole number from 1"),
+            ("random-starts(0)", "N is a whole number from 1 to 1000"),
+            ("random-starts(2,0)", "deviation of the starts' entries"),
+            ("random-starts(2,nan)", "deviation of the starts' entries"),
         ] {
             let message = spec.parse::<Readout>().unwrap_err();
             assert!(message.contains(problem), "{spec}: {message}");

@@ -6,7 +6,7 @@
 
 use burn::tensor::activation::log_softmax;
 
-use super::{ReadHead, ReadState, Reading, Readout, ReadoutKind, StateReadout};
+use super::{Draws, ReadHead, ReadState, Reading, Readout, ReadoutKind, StateReadout};
 use crate::state::State;
 use equipoise_attack::batch::Logits;
 use equipoise_attack::loss::Objective;
@@ -44,8 +44,8 @@ impl StateReadout for RandomStates {
         (self.least.min(steps)..=steps).map(ReadState::FinalOf).collect()
     }
 
-    fn draws(&self) -> bool {
-        true
+    fn draws(&self) -> Draws {
+        Draws::State
     }
 
     fn sampled(&self) -> Option<Readout> {

@@ -3,7 +3,8 @@
 use std::str::FromStr;
 
 use super::{
-    Readout, early, ensemble_logits, ensemble_states, entropy_reduction, final_state, random_states,
+    Readout, early, ensemble_logits, ensemble_states, entropy_reduction, final_state, random_starts,
+    random_states,
 };
 use equipoise_attack::registry::{Named, Unknown, named};
 
@@ -29,6 +30,7 @@ impl Named for ReadoutKind {
         ensemble_states::KIND,
         ensemble_logits::KIND,
         random_states::KIND,
+        random_starts::KIND,
         entropy_reduction::PUBLISHED,
         entropy_reduction::CORRECTED,
     ];

@@ -218,6 +218,12 @@ impl Trajectory {
         &self.best
     }
 
+    /// The relative residual of the best iterate of each example; infinite where the solve broke down at once.
+    pub fn best_residuals(&self) -> Vec<f64> {
+        let found = self.relative.iter().zip(&self.best).map(|(residuals, &best)| residuals[best - 1]);
+        found.map(|residual| if residual.is_nan() { f64::INFINITY } else { residual }).collect()
+    }
+
     /// Steps that each example took before it stopped.
     pub fn steps(&self) -> &[usize] {
         &self.steps

@@ -88,7 +88,7 @@ pub struct Randomness {
     pub noise: Option<f64>,
     /// What a verdict is.
     pub protocol: Protocol,
-    /// Draws whose mean an attack follows, where the mean over all outcomes is not to be had: 20 in the reference
+    /// Draws whose mean an attack follows, where the mean over all outcomes cannot be had: 20 in the reference
     /// implementation of AutoAttack.
     pub draws: usize,
 }
@@ -100,27 +100,48 @@ impl Default for Randomness {
 }
 
 impl Randomness {
+    /// # Errors
+    ///
+    /// A deviation that is not above 0, and numbers of draws out of range.
+    pub fn check(&self) -> Result<(), String> {
+        match self.noise {
+            Some(sigma) if !(sigma > 0.0 && sigma.is_finite()) => Err(format!(
+                "noise {sigma}: give a deviation above 0, in units of pixel intensity, such as 0.1"
+            )),
+            _ if !(1..=MOST).contains(&self.draws) => {
+                Err(format!("mean of {} draws: give 1 to {MOST}", self.draws))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a model behind this readout draws anything.
     pub fn concerns(&self, readout: &Readout) -> bool {
         self.noise.is_some() || readout.draws()
     }
 
+    /// Whether something is drawn behind this readout of which the outcomes cannot be listed, so that attacks follow the mean of
+    /// several draws.
+    pub fn samples(&self, readout: &Readout) -> bool {
+        self.noise.is_some() || readout.starts().is_some()
+    }
+
     /// An attack on a model behind this readout. One that ends at the first success would end where half of the draws are
     /// wrong, so that it takes all its steps where the verdict's draw is not known.
-    pub(super) fn attack(&self, attack: &Arc<dyn Attack>, readout: &Readout) -> Arc<dyn Attack> {
+    pub fn attack(&self, attack: &Arc<dyn Attack>, readout: &Readout) -> Arc<dyn Attack> {
         let unknown = self.concerns(readout) && self.protocol != Protocol::FixedSeed;
         attack.to_the_end().filter(|_| unknown).unwrap_or_else(|| attack.clone())
     }
 
     /// The model as a verdict asks it.
     pub fn deployed<'a>(&self, network: &'a dyn Network) -> Randomised<'a> {
-        Randomised { network, noise: self.noise, seen: Seen::Once }
+        Randomised { network, randomness: *self, seen: Seen::Once }
     }
 
     /// The model as attacks see it.
     pub fn attacked<'a>(&self, network: &'a dyn Network) -> Randomised<'a> {
         let seen = if self.protocol == Protocol::FixedSeed { Seen::Pinned } else { Seen::Mean(self.draws) };
-        Randomised { network, noise: self.noise, seen }
+        Randomised { network, randomness: *self, seen }
     }
 }
 
@@ -128,7 +149,7 @@ impl Randomness {
 #[derive(Debug)]
 pub struct Randomised<'a> {
     network: &'a dyn Network,
-    noise: Option<f64>,
+    randomness: Randomness,
     seen: Seen,
 }
 
@@ -141,6 +162,31 @@ enum Seen {
     Mean(usize),
     /// By the draw of the verdict.
     Pinned,
+}
+
+impl<'a> Randomised<'a> {
+    /// It behind a readout, attacked through an estimator: [`Network::victim`] for as long as the network is there.
+    pub fn behind(
+        &self,
+        deployment: &'a Deployment,
+        readout: Readout,
+        estimator: Estimator,
+    ) -> Box<dyn WhiteBox + 'a> {
+        let pinned = matches!(self.seen, Seen::Pinned);
+        let random = self.randomness.concerns(&readout);
+        let sampled = self.randomness.samples(&readout);
+        let readout = if pinned { readout.sampled().unwrap_or(readout) } else { readout };
+        let model = self.network.victim(deployment, readout, estimator);
+        let model: Box<dyn WhiteBox + 'a> = match self.randomness.noise {
+            None => model,
+            Some(sigma) => Box::new(Noisy::new(model, sigma)),
+        };
+        match self.seen {
+            Seen::Pinned if random => Box::new(Pinned(model)),
+            Seen::Mean(draws) if sampled => Box::new(Expectation::new(model, draws)),
+            _ => model,
+        }
+    }
 }
 
 impl Network for Randomised<'_> {
@@ -158,24 +204,12 @@ impl Network for Randomised<'_> {
         readout: Readout,
         estimator: Estimator,
     ) -> Box<dyn WhiteBox + 'a> {
-        let pinned = matches!(self.seen, Seen::Pinned);
-        let random = self.noise.is_some() || readout.draws();
-        let readout = if pinned { readout.sampled().unwrap_or(readout) } else { readout };
-        let model = self.network.victim(deployment, readout, estimator);
-        let model: Box<dyn WhiteBox + 'a> = match self.noise {
-            None => model,
-            Some(sigma) => Box::new(Noisy::new(model, sigma)),
-        };
-        match self.seen {
-            Seen::Pinned if random => Box::new(Pinned(model)),
-            Seen::Mean(draws) if self.noise.is_some() => Box::new(Expectation::new(model, draws)),
-            _ => model,
-        }
+        self.behind(deployment, readout, estimator)
     }
 
-    fn draws(&self) -> usize {
+    fn draws(&self, readout: &Readout) -> usize {
         match self.seen {
-            Seen::Mean(draws) if self.noise.is_some() => draws,
+            Seen::Mean(draws) if self.randomness.samples(readout) => draws,
             _ => 1,
         }
     }
@@ -205,7 +239,7 @@ impl Assessment<'_> {
         let victim = attacked.victim(self.deployment, readout.clone(), truth.clone());
         let pgd = PgdConfig { steps: STEPS, keep_first: false, ..PgdConfig::default() };
         let pgd = Pgd::new(pgd).expect("steps and a restart");
-        let exact = self.randomness.noise.is_none();
+        let exact = !self.randomness.samples(readout);
         let (mut clean, mut found) = (Vec::new(), Vec::new());
         observer.stage("draws", points.len());
         let all: Vec<usize> = (0..points.len()).collect();
@@ -287,6 +321,20 @@ mod tests {
         for wrong in ["", "any-of-1", "any-of-0", "any-of-x", "any-of-10001", "two-shot"] {
             let message = wrong.parse::<Protocol>().unwrap_err();
             assert!(message.contains("one-shot, any-of-N"), "{message}");
+        }
+    }
+
+    #[test]
+    fn noise_and_draws_have_bounds() {
+        let usual = Randomness::default();
+        assert_eq!(usual.check(), Ok(()));
+        for noise in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let message = Randomness { noise: Some(noise), ..usual }.check().unwrap_err();
+            assert!(message.contains("above 0"), "{message}");
+        }
+        for draws in [0, MOST + 1] {
+            let message = Randomness { draws, ..usual }.check().unwrap_err();
+            assert!(message.contains("1 to 10000"), "{message}");
         }
     }
 }

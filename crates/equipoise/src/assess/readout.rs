@@ -111,11 +111,13 @@ impl Assessment<'_> {
     /// What a journal is of: the model's file, with what is random about it.
     fn journalled(&self, readout: &Readout) -> String {
         let Randomness { noise, protocol, draws } = self.randomness;
-        match (self.randomness.concerns(readout), noise) {
-            (false, _) => self.hash.clone(),
-            (true, None) => format!("{}, {protocol}", self.hash),
-            (true, Some(sigma)) => format!("{}, noise {sigma}, {protocol}, mean of {draws}", self.hash),
+        if !self.randomness.concerns(readout) {
+            return self.hash.clone();
         }
+        let noise = noise.map_or(String::new(), |sigma| format!(", noise {sigma}"));
+        let mean =
+            if self.randomness.samples(readout) { format!(", mean of {draws}") } else { String::new() };
+        format!("{}{noise}, {protocol}{mean}", self.hash)
     }
 
     /// `FOLDER/journal/READOUT`, with a folder for each radius below it if there are several.

@@ -87,13 +87,13 @@ fn solves(
         let best = trajectory.choose(StateChoice::Best);
         let classes = predictions(&model.logits(&deployment.tail.apply(&cell, best.clone())));
         let states = best.numbers();
+        let residuals = trajectory.best_residuals();
         for (row, class) in classes.into_iter().enumerate() {
             let state = states[row * dim..][..dim].to_vec();
             if number == 0 {
                 scales[row] = (state.iter().map(|x| x * x).sum::<f64>() / dim as f64).sqrt();
             }
-            let residual = trajectory.relative_residuals()[row][trajectory.best()[row] - 1];
-            ends[row].1.push(End { residual, state, class });
+            ends[row].1.push(End { residual: residuals[row], state, class });
         }
     }
     Ok(ends)

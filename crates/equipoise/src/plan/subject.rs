@@ -110,7 +110,7 @@ impl Subject<'_> {
     /// Cell evaluations and vector-Jacobian products of one question for value and gradient, or, without an estimator,
     /// for logits: where no example stops early and the last iterate is the best, as a rule.
     pub fn work(&self, estimator: Option<&Estimator>) -> f64 {
-        self.model.draws() as f64 * self.work_of_one(estimator)
+        self.model.draws(&self.readout) as f64 * self.work_of_one(estimator)
     }
 
     /// The same of one draw.
@@ -121,20 +121,24 @@ impl Subject<'_> {
         let (steps, tail) = (self.steps(), self.deployment.tail);
         // Of a readout that draws one of its states, one tail answers.
         let tails = self.readout.tails(steps);
-        let tails = if self.readout.draws() { tails.min(1) } else { tails };
+        let tails = if self.readout.mixes() { tails.min(1) } else { tails };
         let reading = tails * tail.applications();
         let each = self.deployment.solver.method.evaluations_per_step();
         if let Some(defence) = self.readout.defence() {
             let answer = defence.work(tail.applications()).total() as f64;
             return answer + estimator.map_or(0.0, |estimator| self.work_behind(estimator));
         }
+        // Of several random starts all are solved from, and the chosen one once more.
+        let chosen =
+            self.readout.starts().map_or(0, |starts| if starts.count > 1 { starts.count } else { 0 });
+        let choice = (chosen * (1 + steps * each)) as f64;
         let Some(estimator) = estimator else {
-            return (1 + self.readout.steps(steps) * each + reading) as f64;
+            return choice + (1 + self.readout.steps(steps) * each + reading) as f64;
         };
         let own = if estimator.reads(&self.readout, &tail) { 0 } else { reading };
         let backward = &self.deployment.backward;
         let beyond = estimator.work(&Setting { steps, tail, backward, readout: &self.readout });
-        (1 + steps * each + own) as f64 + beyond.total() as f64
+        choice + (1 + steps * each + own) as f64 + beyond.total() as f64
     }
 
     /// That of the true gradient behind another readout, and of the answer behind this one.

@@ -9,6 +9,7 @@ mod neumann;
 
 mod defence;
 mod gradients;
+mod random_starts;
 mod random_states;
 mod solvers;
 mod warm_start;

@@ -15,7 +15,7 @@ use equipoise::victim::{Deployment, Victim};
 
 const COUNT: usize = 4;
 
-fn tiny() -> Mdeq {
+pub(crate) fn tiny() -> Mdeq {
     let config = MdeqConfig {
         channels: vec![8, 8],
         head_channels: vec![2, 4],
@@ -26,7 +26,7 @@ fn tiny() -> Mdeq {
     config.init(5, &Device::default()).unwrap()
 }
 
-struct Double;
+pub(crate) struct Double;
 
 impl ModuleMapper for Double {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
