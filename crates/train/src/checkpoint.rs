@@ -163,12 +163,14 @@ fn all(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     Ok(found)
 }
 
-/// The newest checkpoint of a folder, if it has one that belongs to this plan.
+/// The newest checkpoint of a folder, if it has one that belongs to this plan. Whoever is to write the next one also removes what
+/// is left of older ones.
 pub(super) fn read(
     folder: &Path,
     plan: &serde_json::Value,
     optimizer: ModuleOptimizer,
     device: &Device,
+    writes: bool,
 ) -> Result<Option<(ModelFile, ModuleOptimizer, Progress)>, CheckpointError> {
     if !folder.exists() {
         return Ok(None);
@@ -192,8 +194,10 @@ pub(super) fn read(
     let bytes = Bytes::from_bytes_vec(fs::read(&file).map_err(failed(&file, "read"))?);
     check_state(bytes.clone(), &*model.model).map_err(|problem| broken(&file, problem))?;
     let optimizer = optimizer.from_bytes(bytes).map_err(|error| broken(&file, error.to_string()))?;
-    // What is left of one whose removal was interrupted.
-    remove_older(found, &path)?;
+    if writes {
+        // What is left of one whose removal was interrupted.
+        remove_older(found, &path)?;
+    }
     Ok(Some((model, optimizer, progress)))
 }
 

@@ -24,6 +24,10 @@ pub struct TrainConfig {
     /// Examples per step.
     #[serde(default = "defaults::batch_size")]
     pub batch_size: usize,
+    /// Examples whose gradients and batch statistics are computed together; a step adds up those of all its micro-batches, on as
+    /// many ranks as there are. It divides the batch size; absent for the whole batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_batch: Option<usize>,
     /// The optimiser.
     #[serde(default)]
     pub optimizer: OptimizerConfig,
@@ -393,6 +397,7 @@ impl TrainConfig {
         Self {
             epochs,
             batch_size: defaults::batch_size(),
+            micro_batch: None,
             optimizer: OptimizerConfig::default(),
             schedule: Schedule::default(),
             warmup: Warmup::default(),
@@ -425,6 +430,14 @@ impl TrainConfig {
             if value == 0 {
                 return wrong(format!("{setting} must be at least 1"));
             }
+        }
+        if let Some(micro_batch) = self.micro_batch
+            && (micro_batch == 0 || !self.batch_size.is_multiple_of(micro_batch))
+        {
+            return wrong(format!(
+                "micro_batch {micro_batch} must divide batch_size, which is {}",
+                self.batch_size
+            ));
         }
         if self.keep_every == Some(0) {
             return wrong(

@@ -4,17 +4,20 @@
 //! deployment's training gradient (exact or unrolled, the same estimators that attacks use), adds those of the Jacobian
 //! regularisation in some steps, clips them, and lets the optimiser move. Every random choice is derived from
 //! (seed, epoch or step, example), so a run that was killed goes on from its last checkpoint to the same weights as
-//! one that was not.
+//! one that was not. Several [ranks](Ranks) share out the micro-batches of a step, and come to the weights of one.
 
 mod augment;
 mod checkpoint;
 mod config;
 mod log;
+mod micro;
 mod order;
 mod random_states;
+mod ranks;
 mod run;
 mod trades;
 mod trainer;
+mod tree;
 
 pub use checkpoint::{CheckpointError, Progress};
 pub use config::{
@@ -26,7 +29,9 @@ pub use equipoise_deq::training_pass::{
     gradients,
 };
 pub use random_states::RandomStates;
+pub use ranks::{Alone, Ranks, RanksError};
 pub use trades::{TradesPass, trades_gradients};
 pub use trainer::{
     Best, EpochReport, Initial, Observer, Origin, Outcome, Plan, Silent, StepReport, TrainError, train,
+    train_together,
 };

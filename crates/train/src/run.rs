@@ -12,14 +12,17 @@ use super::config::{
     Adversary, AdversaryKind, OptimizerConfig, RandomBudget, TRADES_START, TrainConfigError, Warmup,
 };
 use super::log::{StepLog, write_epochs};
+use super::micro::{Said, Summed};
 use super::order::epoch_seed;
 use super::random_states::{Drawn, Step};
+use super::ranks::{Ranks, Standing, agreed, bytes, compared, gathered, share, total};
 use super::trades::trades_gradients;
 use super::trainer::{Best, EpochReport, Initial, Observer, Outcome, Plan, StepReport, Sums, TrainError};
+use super::tree::Tree;
 use equipoise_attack::attack::{Attack, Examples, Noise, Pgd, WhiteBox};
 use equipoise_attack::batch::{Images, from_vec, predictions, to_vec};
 use equipoise_attack::loss::{CrossEntropy, KlFrom, Objective};
-use equipoise_attack::random::ExampleRng;
+use equipoise_attack::random::{ExampleRng, fnv1a};
 use equipoise_attack::work::WorkCounter;
 use equipoise_deq::architecture::Model;
 use equipoise_deq::checkpoint::ModelFile;
@@ -32,15 +35,20 @@ use equipoise_deq::victim::Deployment;
 /// A run under way.
 pub(super) struct Run<'a> {
     plan: &'a Plan<'a>,
+    ranks: &'a dyn Ranks,
     device: Device,
     model: Box<dyn Model>,
     optimizer: ModuleOptimizer,
     pub progress: Progress,
-    log: StepLog,
+    /// Of the rank that writes.
+    log: Option<StepLog>,
     counter: WorkCounter,
     /// Until the run ends, nobody else writes to its folder.
-    _lock: Lock,
+    _lock: Option<Lock>,
 }
+
+/// After so many steps ranks compare their weights.
+const COMPARED: usize = 100;
 
 /// A pass through the model; each has dropout masks of its own.
 #[derive(Clone, Copy)]
@@ -53,7 +61,12 @@ enum Pass {
 
 impl<'a> Run<'a> {
     /// Checks that everything fits together, and takes up the run where it was left.
-    pub fn start(plan: &'a Plan<'a>, device: &Device, observer: &dyn Observer) -> Result<Self, TrainError> {
+    pub fn start(
+        plan: &'a Plan<'a>,
+        ranks: &'a dyn Ranks,
+        device: &Device,
+        observer: &dyn Observer,
+    ) -> Result<Self, TrainError> {
         let Plan { metadata, config, data, .. } = plan;
         metadata.deployment.validate()?;
         config.validate_for(&metadata.architecture, &metadata.deployment)?;
@@ -94,16 +107,35 @@ impl<'a> Run<'a> {
             );
             return unfit(problem);
         }
-        let folder = &plan.folder;
-        let lock = claim(folder, plan.resume).map_err(failed(folder, "write to"))?;
-        if let Some(warning) = lock.warning() {
-            tracing::warn!("{warning}");
+        let micro_batches = config.batch_size / config.micro_batch.unwrap_or(config.batch_size);
+        if micro_batches < ranks.size() {
+            return Err(TrainConfigError(format!(
+                "micro_batch: a step of {} examples is {micro_batches} micro-batches, fewer than the {} ranks; give at most \
+                 micro_batch = {}, or start fewer ranks",
+                config.batch_size,
+                ranks.size(),
+                config.batch_size / ranks.size()
+            ))
+            .into());
         }
-        let fingerprint = plan.fingerprint();
-        let found = match plan.resume {
-            true => checkpoint::read(folder, &fingerprint, build_optimizer(&config.optimizer), device)?,
-            false => None,
+        let (folder, fingerprint) = (&plan.folder, plan.fingerprint());
+        let read = |writes: bool| match plan.resume {
+            true => {
+                checkpoint::read(folder, &fingerprint, build_optimizer(&config.optimizer), device, writes)
+            }
+            false => Ok(None),
         };
+        // The rank that writes makes the folder its own; then the others read.
+        let writes = ranks.rank() == 0;
+        let begun = || {
+            let lock = claim(folder, plan.resume).map_err(failed(folder, "write to"))?;
+            if let Some(warning) = lock.warning() {
+                tracing::warn!("{warning}");
+            }
+            Ok::<_, TrainError>((Some(lock), read(true)?))
+        };
+        let (lock, found) = agreed(ranks, if writes { begun() } else { Ok((None, None)) })?;
+        let found = agreed(ranks, if writes { Ok(found) } else { read(false).map_err(TrainError::from) })?;
         let (model, optimizer, progress) = match found {
             Some((model, optimizer, progress)) => {
                 (model.model, optimizer, Progress { plan: fingerprint, ..progress })
@@ -121,10 +153,42 @@ impl<'a> Run<'a> {
                 format!("epochs {}: the run is in epoch {done} already; give at least {done}", config.epochs);
             return Err(TrainConfigError(problem).into());
         }
-        observer.begin(progress.step, steps_per_epoch * config.epochs);
-        let log = StepLog::open(folder, progress.step)?;
-        let counter = WorkCounter::default();
-        Ok(Self { plan, device: device.clone(), model, optimizer, progress, log, counter, _lock: lock })
+        let (device, counter) = (device.clone(), WorkCounter::default());
+        let run = Self { plan, ranks, device, model, optimizer, progress, log: None, counter, _lock: lock };
+        run.compare()?;
+        observer.begin(run.progress.step, steps_per_epoch * config.epochs);
+        let log = || StepLog::open(folder, run.progress.step).map_err(TrainError::from);
+        let log = agreed(ranks, if writes { log().map(Some) } else { Ok(None) })?;
+        Ok(Self { log, ..run })
+    }
+
+    /// Whether this rank writes.
+    fn writes(&self) -> bool {
+        self.ranks.rank() == 0
+    }
+
+    /// Whether something holds on any rank.
+    pub fn any(&self, here: bool) -> Result<bool, TrainError> {
+        Ok(gathered(self.ranks, vec![here])?.contains(&true))
+    }
+
+    /// Whether all ranks train the same model on the same data, and stand at the same place.
+    fn compare(&self) -> Result<(), TrainError> {
+        if self.ranks.size() == 1 {
+            return Ok(());
+        }
+        let data = self.plan.data;
+        let (labels, ends) = (&data.labels, data.images(&[0, data.len() - 1]));
+        let settings = (&self.progress.plan, labels, ends.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+        let settings = serde_json::to_vec(&settings).expect("JSON of numbers and strings");
+        let weights = self.model.weights();
+        let numbers = weights.values().flat_map(|entry| bytes(&entry.values));
+        let standing = Standing {
+            plan: fnv1a(&settings),
+            step: self.progress.step,
+            weights: fnv1a(&numbers.collect::<Vec<u8>>()),
+        };
+        Ok(compared(self.ranks, standing)?)
     }
 
     pub fn training_count(&self) -> usize {
@@ -182,14 +246,10 @@ impl<'a> Run<'a> {
         let number = self.progress.step;
         let start = (number % self.steps_per_epoch()) * config.batch_size;
         let indices = &order[start..start + config.batch_size];
-        let labels = self.labels(indices);
         let warmup = Some(&config.warmup).filter(|warmup| number < warmup.steps);
         let solver_steps = self.solver_steps(number, epoch, warmup);
-        let mut step = self.gradients(indices, &labels, epoch, warmup, solver_steps)?;
-        let predicted = predictions(&step.logits);
-        let correct = predicted.iter().zip(&labels).filter(|(found, label)| **found == Some(**label)).count();
-        let loss: f64 = to_vec(step.values).into_iter().map(f64::from).sum();
-        let mean = loss / labels.len() as f64;
+        let (mut step, Summed { loss, correct, .. }) = self.added_up(indices, epoch, warmup, solver_steps)?;
+        let mean = loss / indices.len() as f64;
         if !mean.is_finite() {
             let best = self.progress.best.map(|_| self.plan.folder.join("best.safetensors"));
             return Err(TrainError::NonFinite { step: number + 1, loss: mean, best });
@@ -204,7 +264,7 @@ impl<'a> Run<'a> {
         let sums = &mut self.progress.epoch;
         sums.loss += loss;
         sums.correct += correct;
-        sums.seen += labels.len();
+        sums.seen += indices.len();
         sums.steps += 1;
         sums.gradient_norm += gradient_norm;
         sums.jacobian += step.jacobian.unwrap_or(0.0);
@@ -215,7 +275,7 @@ impl<'a> Run<'a> {
             step: self.progress.step,
             epoch: epoch + 1,
             loss: mean,
-            accuracy: correct as f64 / labels.len() as f64,
+            accuracy: correct as f64 / indices.len() as f64,
             learning_rate: rate,
             gradient_norm,
             jacobian: step.jacobian,
@@ -223,8 +283,51 @@ impl<'a> Run<'a> {
             solver_steps: step.residual.map(|_| solver_steps),
             residual: step.residual,
         };
-        self.log.write(&report)?;
+        let written = self.log.as_mut().map_or(Ok(()), |log| log.write(&report).map_err(TrainError::from));
+        agreed(self.ranks, written)?;
+        if self.progress.step.is_multiple_of(COMPARED) {
+            self.compare()?;
+        }
         Ok(report)
+    }
+
+    /// Gradients of a step: the mean over its micro-batches, of which this rank computes its share.
+    fn added_up(
+        &self,
+        indices: &[usize],
+        epoch: usize,
+        warmup: Option<&Warmup>,
+        solver_steps: usize,
+    ) -> Result<(StepGradients, Summed), TrainError> {
+        let size = self.plan.config.micro_batch.unwrap_or(indices.len());
+        let count = indices.len() / size;
+        let (mut tree, mut said, mut last) = (Tree::new(count), Vec::new(), None);
+        for number in share(self.ranks, count) {
+            let indices = &indices[number * size..(number + 1) * size];
+            let labels = self.labels(indices);
+            let step = self.gradients(indices, &labels, epoch, warmup, solver_steps)?;
+            let predicted = predictions(&step.logits);
+            let correct =
+                predicted.iter().zip(&labels).filter(|(found, label)| **found == Some(**label)).count();
+            let loss = to_vec(step.values.clone()).into_iter().map(f64::from).sum();
+            let mut moments = Vec::new();
+            if count > 1 {
+                moments = step.moments.numbers();
+                tree.add_leaf(number, self.model.gradient_numbers(&step.parameters));
+            }
+            said.push(Said::new(loss, correct, step.jacobian, step.residual, &moments));
+            last = Some(step);
+        }
+        let mut step = last.expect("as many micro-batches as ranks, or more");
+        let summed = Summed::of(&gathered(self.ranks, said)?);
+        if count > 1 {
+            let mut mean = total(self.ranks, tree)?;
+            mean.iter_mut().for_each(|sum| *sum /= count as f32);
+            self.model.replace_gradients(&mut step.parameters, &mean);
+            step.moments.replace(&summed.moments);
+            (step.jacobian, step.residual) = (summed.jacobian, summed.residual);
+        }
+        Ok((step, summed))
     }
 
     /// Gradients of a step, inner attack included.
@@ -393,18 +496,18 @@ impl<'a> Run<'a> {
     /// Ends an epoch: evaluates on the development split, keeps the model if it is the best so far, and writes the
     /// log.
     pub fn close_epoch(&mut self, epoch: usize, seconds: f64) -> Result<EpochReport, TrainError> {
-        let sums = std::mem::take(&mut self.progress.epoch);
         let development = self.develop()?;
+        let sums = std::mem::take(&mut self.progress.epoch);
+        let mut kept = Vec::new();
         if let Some((clean, robust)) = development {
             let correct = robust.unwrap_or(clean);
             if self.progress.best.is_none_or(|best| correct > best.correct) {
                 self.progress.best = Some(Best { epoch: epoch + 1, correct });
-                self.model_file().write(&self.plan.folder.join("best.safetensors"))?;
+                kept.push("best.safetensors".to_owned());
             }
         }
         if self.plan.config.keep_every.is_some_and(|every| (epoch + 1).is_multiple_of(every)) {
-            let name = format!("epoch-{:03}.safetensors", epoch + 1);
-            self.model_file().write(&self.plan.folder.join(name))?;
+            kept.push(format!("epoch-{:03}.safetensors", epoch + 1));
         }
         let share = |correct: usize| correct as f64 / self.plan.config.development as f64;
         let mean = |sum: f64, count: usize| (count > 0).then(|| sum / count as f64);
@@ -423,7 +526,13 @@ impl<'a> Run<'a> {
             seconds,
         };
         self.progress.history.push(report);
-        write_epochs(&self.plan.folder, &self.progress.history)?;
+        let write = || -> Result<(), TrainError> {
+            for name in &kept {
+                self.model_file().write(&self.plan.folder.join(name))?;
+            }
+            Ok(write_epochs(&self.plan.folder, &self.progress.history)?)
+        };
+        agreed(self.ranks, if self.writes() { write() } else { Ok(()) })?;
         Ok(report)
     }
 
@@ -439,7 +548,8 @@ impl<'a> Run<'a> {
         let victim = self.model.victim(deployment, Readout::final_state(), estimator);
         let held_out: Vec<usize> = (self.training_count()..self.plan.data.len()).collect();
         let (mut clean, mut robust) = (0, 0);
-        for indices in held_out.chunks(config.batch_size) {
+        let chunks: Vec<&[usize]> = held_out.chunks(config.batch_size).collect();
+        for &indices in &chunks[share(self.ranks, chunks.len())] {
             let labels = self.labels(indices);
             let correct = |images: &Images| {
                 let found = predictions(&victim.logits(images));
@@ -453,6 +563,9 @@ impl<'a> Run<'a> {
                 robust += correct(&pgd(&*self.used(adversary), adversary, &examples)?);
             }
         }
+        let (clean, robust) = gathered(self.ranks, vec![(clean, robust)])?
+            .into_iter()
+            .fold((0, 0), |(clean, robust), here| (clean + here.0, robust + here.1));
         Ok(Some((clean, config.adversary.as_ref().map(|_| robust))))
     }
 
@@ -461,8 +574,27 @@ impl<'a> Run<'a> {
         ModelFile { metadata: self.plan.trained_metadata(step, epoch), model: self.model.clone() }
     }
 
+    /// Writes a checkpoint, once all ranks agree on what is in it.
     pub fn checkpoint(&self) -> Result<(), TrainError> {
+        self.compare()?;
+        agreed(self.ranks, if self.writes() { self.write_checkpoint() } else { Ok(()) })
+    }
+
+    fn write_checkpoint(&self) -> Result<(), TrainError> {
         Ok(checkpoint::write(&self.plan.folder, &self.model_file(), &self.optimizer, &self.progress)?)
+    }
+
+    /// Writes a checkpoint where ranks cannot go on together; the step that it is of, if this rank writes and could.
+    pub fn rescue(&self) -> Option<usize> {
+        let written = self.writes() && self.write_checkpoint().is_ok();
+        written.then_some(self.progress.step)
+    }
+
+    /// Writes the finished model.
+    pub fn finish(&self) -> Result<(), TrainError> {
+        let path = self.plan.folder.join("model.safetensors");
+        let write = || self.model_file().write(&path).map_err(TrainError::from);
+        agreed(self.ranks, if self.writes() { write() } else { Ok(()) })
     }
 
     pub fn outcome(self, complete: bool) -> Outcome {

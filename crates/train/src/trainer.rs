@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint::CheckpointError;
 use super::config::{TrainConfig, TrainConfigError};
 use super::order::shuffled;
+use super::ranks::{Alone, Ranks, RanksError};
 use super::run::Run;
 use equipoise_attack::attack::PgdError;
 use equipoise_deq::architecture::Model;
@@ -170,12 +171,26 @@ pub enum TrainError {
         /// What does not fit.
         source: Box<StateDictError>,
     },
+    /// Ranks cannot go on together.
+    #[error("{source}{}", kept.map_or_else(String::new, |step| format!("; a checkpoint of step {step} is kept: resume the run")))]
+    Ranks {
+        /// What is wrong, and with which.
+        source: RanksError,
+        /// The step of the checkpoint that this rank has written on that account.
+        kept: Option<usize>,
+    },
     /// A checkpoint cannot be read or written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// The model cannot be written.
     #[error(transparent)]
     Model(#[from] ModelFileError),
+}
+
+impl From<RanksError> for TrainError {
+    fn from(source: RanksError) -> Self {
+        Self::Ranks { source, kept: None }
+    }
 }
 
 /// Trains a model. Writes into the plan's folder: checkpoints `step-N/`; `steps.jsonl` and `log.jsonl` with a line per
@@ -195,7 +210,37 @@ pub enum TrainError {
 /// If recipe, architecture and data do not fit together, if the loss stops being a number, if a file cannot be written (the
 /// folder may have been removed), or if another run writes to the folder.
 pub fn train(plan: &Plan<'_>, device: &Device, observer: &dyn Observer) -> Result<Outcome, TrainError> {
-    let mut run = Run::start(plan, device, observer)?;
+    train_together(plan, &Alone, device, observer)
+}
+
+/// The same on several ranks: every rank calls it with the same plan, and computes a share of the micro-batches of each step. All
+/// of them come to the weights, to the bit, that one would come to, and a run may be resumed with another number. Rank 0 alone
+/// writes; a folder that is resumed must be one that all ranks read. If any rank is asked to stop, all do.
+///
+/// # Errors
+///
+/// As [`train`]; if a step has fewer micro-batches than there are ranks; if ranks turn out to differ in settings, data or, on the
+/// way, in weights; and if one of them is lost, before which rank 0 writes a checkpoint.
+pub fn train_together(
+    plan: &Plan<'_>,
+    ranks: &dyn Ranks,
+    device: &Device,
+    observer: &dyn Observer,
+) -> Result<Outcome, TrainError> {
+    let mut run = Run::start(plan, ranks, device, observer)?;
+    match go(&mut run, plan, observer) {
+        Ok(complete) => Ok(run.outcome(complete)),
+        // Of weights that may be wrong nothing is kept.
+        Err(TrainError::Ranks { source, .. }) if source.lost => {
+            let kept = run.rescue();
+            Err(TrainError::Ranks { source, kept })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes steps until the run is done, or somebody asks to stop; whether it is done.
+fn go(run: &mut Run<'_>, plan: &Plan<'_>, observer: &dyn Observer) -> Result<bool, TrainError> {
     let total = run.total_steps();
     let mut since_checkpoint = 0;
     while run.progress.step < total && !run.stops_early() {
@@ -207,25 +252,25 @@ pub fn train(plan: &Plan<'_>, device: &Device, observer: &dyn Observer) -> Resul
             let report = run.step(&order, epoch)?;
             observer.step(&report);
             since_checkpoint += 1;
-            let stop = observer.cancelled();
+            let stop = run.any(observer.cancelled())?;
             if run.progress.step < end && (stop || since_checkpoint >= plan.config.checkpoint_steps) {
                 run.checkpoint()?;
                 since_checkpoint = 0;
             }
             if stop && run.progress.step < end {
-                return Ok(run.outcome(false));
+                return Ok(false);
             }
         }
         let report = run.close_epoch(epoch, started.elapsed().as_secs_f64())?;
         observer.epoch(&report);
         run.checkpoint()?;
         since_checkpoint = 0;
-        if observer.cancelled() && run.progress.step < total && !run.stops_early() {
-            return Ok(run.outcome(false));
+        if run.any(observer.cancelled())? && run.progress.step < total && !run.stops_early() {
+            return Ok(false);
         }
     }
-    run.model_file().write(&plan.folder.join("model.safetensors"))?;
-    Ok(run.outcome(true))
+    run.finish()?;
+    Ok(true)
 }
 
 impl Plan<'_> {

@@ -9,7 +9,7 @@ use crate::model::cell::Cell;
 use crate::model::deq::{Deq, Head, Stem};
 use crate::model::feedforward::Feedforward;
 use crate::model::layers::BatchMoments;
-use crate::model::parameters::{clip, global_norm, merge};
+use crate::model::parameters::{clip, global_norm, merge, numbers, replace};
 use crate::model::state_dict::{
     Parameter, Shapes, StateDict, StateDictError, load_state_dict, parameters, state_dict,
 };
@@ -102,6 +102,16 @@ pub trait Parameters: Any {
     /// Adds the gradients of one collection to those of another.
     fn merge(&self, into: &mut GradientsParams, from: &mut GradientsParams);
 
+    /// The numbers of gradients in the order of the parameters; those without a gradient are left out.
+    fn gradient_numbers(&self, gradients: &GradientsParams) -> Vec<f32>;
+
+    /// Puts other numbers in their place, as many and in that order.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer or more.
+    fn replace_gradients(&self, gradients: &mut GradientsParams, numbers: &[f32]);
+
     /// The model after an optimiser's step, and with its running statistics moved towards a batch's.
     fn stepped(
         &self,
@@ -139,6 +149,14 @@ impl<M: Module + Model + 'static> Parameters for M {
 
     fn merge(&self, into: &mut GradientsParams, from: &mut GradientsParams) {
         merge(self, into, from);
+    }
+
+    fn gradient_numbers(&self, gradients: &GradientsParams) -> Vec<f32> {
+        numbers(self, gradients)
+    }
+
+    fn replace_gradients(&self, gradients: &mut GradientsParams, numbers: &[f32]) {
+        replace(self, gradients, numbers);
     }
 
     fn stepped(

@@ -5,7 +5,7 @@ use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Gradients, Tensor};
 
-use equipoise_attack::batch::to_vec;
+use equipoise_attack::batch::{from_vec, to_vec};
 
 /// Adds a gradient to what is already held for that parameter.
 pub fn accumulate<const D: usize>(into: &mut GradientsParams, id: ParamId, gradient: Tensor<D>) {
@@ -43,6 +43,38 @@ pub fn merge<M: Module>(module: &M, into: &mut GradientsParams, from: &mut Gradi
         }
     }
     module.visit(&mut Move(into, from));
+}
+
+/// The numbers of a module's gradients, in the order of its parameters; those without a gradient are left out.
+pub fn numbers<M: Module>(module: &M, gradients: &GradientsParams) -> Vec<f32> {
+    struct Read<'a>(&'a GradientsParams, Vec<f32>);
+    impl ModuleVisitor for Read<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.0.get::<D>(param.id) {
+                self.1.extend(to_vec(gradient));
+            }
+        }
+    }
+    let mut read = Read(gradients, Vec::new());
+    module.visit(&mut read);
+    read.1
+}
+
+/// Puts other numbers, as many and in the order of [`numbers`], in the place of a module's gradients.
+pub fn replace<M: Module>(module: &M, gradients: &mut GradientsParams, numbers: &[f32]) {
+    struct Write<'a>(&'a mut GradientsParams, &'a [f32]);
+    impl ModuleVisitor for Write<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.0.remove::<D>(param.id) {
+                let (own, rest) = self.1.split_at(gradient.dims().iter().product());
+                self.1 = rest;
+                self.0.register(param.id, from_vec(own.to_vec(), gradient.dims(), &gradient.device()));
+            }
+        }
+    }
+    let mut write = Write(gradients, numbers);
+    module.visit(&mut write);
+    assert!(write.1.is_empty(), "numbers of other gradients");
 }
 
 /// The Euclidean norm of a model's gradients as one vector. Summed in float64 in the order of the parameters, so that

@@ -4,6 +4,7 @@
 mod common;
 
 mod random_states;
+mod ranks;
 mod regularisation;
 mod trades;
 mod training;

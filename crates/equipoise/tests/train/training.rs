@@ -59,7 +59,7 @@ fn gradients_match_autodiff_through_the_whole_model() {
     assert!(compared > 30, "only {compared} parameters compared");
 }
 
-fn plan<'a>(data: &'a Dataset, folder: &Path) -> Plan<'a> {
+pub(crate) fn plan<'a>(data: &'a Dataset, folder: &Path) -> Plan<'a> {
     let adversary = Adversary { eps: 0.1, steps: 2, ..Adversary::default() };
     let config = TrainConfig {
         batch_size: 16,
@@ -82,7 +82,13 @@ fn plan<'a>(data: &'a Dataset, folder: &Path) -> Plan<'a> {
 }
 
 /// Stops after so many steps.
-struct StopAfter(Flag<usize>);
+pub(crate) struct StopAfter(Flag<usize>);
+
+impl StopAfter {
+    pub(crate) fn new(steps: usize) -> Self {
+        Self(Flag::new(steps))
+    }
+}
 
 impl Observer for StopAfter {
     fn begin(&self, _step: usize, _steps: usize) {}
@@ -112,7 +118,7 @@ fn a_run_that_was_cut_off_ends_with_the_same_weights() {
     for cut in [1, 3, 5, 8] {
         let folder = tempfile::tempdir().unwrap();
         let plan = plan(&data, folder.path());
-        let stopped = train(&plan, &device, &StopAfter(Flag::new(cut))).unwrap();
+        let stopped = train(&plan, &device, &StopAfter::new(cut)).unwrap();
         assert!(!stopped.complete);
         assert!(!folder.path().join("model.safetensors").exists());
         let resumed = train(&plan, &device, &Silent).unwrap();
@@ -124,7 +130,7 @@ fn a_run_that_was_cut_off_ends_with_the_same_weights() {
 }
 
 /// Everything that training can do, at once.
-fn full_plan<'a>(data: &'a Dataset, folder: &Path) -> Plan<'a> {
+pub(crate) fn full_plan<'a>(data: &'a Dataset, folder: &Path) -> Plan<'a> {
     let mut plan = plan(data, folder);
     plan.metadata.architecture = Architecture::from(MdeqConfig { dropout: 0.2, ..small_mdeq() });
     let config = &mut plan.config;
@@ -174,7 +180,7 @@ fn a_run_with_everything_is_resumed_to_the_bit() {
     for cut in [1, 4, 5, 8, 10] {
         let folder = tempfile::tempdir().unwrap();
         let plan = full_plan(&data, folder.path());
-        assert!(!train(&plan, &device, &StopAfter(Flag::new(cut))).unwrap().complete);
+        assert!(!train(&plan, &device, &StopAfter::new(cut)).unwrap().complete);
         // What a crash may leave behind: a step beyond the checkpoint, and half a line.
         let path = folder.path().join("steps.jsonl");
         let text = std::fs::read_to_string(&path).unwrap() + "{\"step\":14,\"loss\":0}\n{\"st";
@@ -251,7 +257,7 @@ fn clipped_gradients_have_the_norm_asked_for() {
     plan.config.optimizer = OptimizerConfig::Sgd { learning_rate: 0.5, weight_decay: 0.0, momentum: 0.0 };
     (plan.config.schedule, plan.config.clip_norm) = (Schedule::Constant, Some(0.01));
     let before = plan.metadata.architecture.init(plan.seed, &Device::default()).unwrap().weights();
-    let outcome = train(&plan, &Device::default(), &StopAfter(Flag::new(1))).unwrap();
+    let outcome = train(&plan, &Device::default(), &StopAfter::new(1)).unwrap();
     let norm = lines(folder.path(), "steps.jsonl")[0]["gradient_norm"].as_f64().unwrap();
     assert!(norm > 0.1, "{norm}");
     let after = outcome.model.model.weights();
@@ -432,7 +438,7 @@ fn a_checkpoint_of_another_run_is_refused() {
     let data = Source::Digits.load(Split::Train).unwrap().take(100);
     let folder = tempfile::tempdir().unwrap();
     let first = plan(&data, folder.path());
-    train(&first, &Device::default(), &StopAfter(Flag::new(3))).unwrap();
+    train(&first, &Device::default(), &StopAfter::new(3)).unwrap();
     let other = Plan { seed: 2, ..plan(&data, folder.path()) };
     let message = train(&other, &Device::default(), &Silent).unwrap_err().to_string();
     assert!(message.contains("another seed"), "{message}");
@@ -509,7 +515,7 @@ fn a_run_starts_from_the_weights_it_is_given() {
     // Interrupted and resumed, also without the weights at hand being those of the seed.
     let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let expected = weights(train(&tuned(whole.path()), &device, &Silent).unwrap());
-    train(&tuned(cut.path()), &device, &StopAfter(Flag::new(4))).unwrap();
+    train(&tuned(cut.path()), &device, &StopAfter::new(4)).unwrap();
     assert_eq!(weights(train(&tuned(cut.path()), &device, &Silent).unwrap()), expected);
     let mut other = tuned(cut.path());
     other.init.as_mut().unwrap().origin.sha256 = "11".into();
@@ -602,7 +608,7 @@ fn no_bit_of_a_checkpoint_may_change() {
     let device = Device::default();
     let folder = tempfile::tempdir().unwrap();
     let plan = plan(&data, folder.path());
-    train(&plan, &device, &StopAfter(Flag::new(3))).unwrap();
+    train(&plan, &device, &StopAfter::new(3)).unwrap();
     let kept: Vec<_> =
         files(folder.path()).into_iter().filter(|(path, _)| path.starts_with("step-000000003")).collect();
     assert_eq!(kept.len(), 4);
@@ -636,7 +642,7 @@ fn the_state_of_another_optimiser_is_refused_even_with_right_checksums() {
     let mut plan_there = plan(&data, other.path());
     plan_there.metadata.architecture = Architecture::from(MdeqConfig { final_channels: 12, ..small_mdeq() });
     for plan in [&plan_here, &plan_there] {
-        train(plan, &device, &StopAfter(Flag::new(3))).unwrap();
+        train(plan, &device, &StopAfter::new(3)).unwrap();
     }
     let [here, there] = [&folder, &other].map(|folder| folder.path().join("step-000000003"));
     std::fs::copy(there.join("optimizer.bpk"), here.join("optimizer.bpk")).unwrap();
@@ -654,7 +660,7 @@ fn the_same_run_writes_the_same_bytes() {
     let device = Device::default();
     let [once, again] = [(); 2].map(|()| {
         let folder = tempfile::tempdir().unwrap();
-        train(&plan(&data, folder.path()), &device, &StopAfter(Flag::new(3))).unwrap();
+        train(&plan(&data, folder.path()), &device, &StopAfter::new(3)).unwrap();
         files(folder.path())
     });
     assert!(once.len() >= 5 && once.keys().eq(again.keys()));
@@ -669,7 +675,7 @@ fn a_folder_has_one_run_and_no_litter() {
     let device = Device::default();
     let folder = tempfile::tempdir().unwrap();
     let plan = plan(&data, folder.path());
-    train(&plan, &device, &StopAfter(Flag::new(3))).unwrap();
+    train(&plan, &device, &StopAfter::new(3)).unwrap();
     let before = files(folder.path());
     let held = equipoise_files::lock(folder.path()).unwrap();
     let error = train(&plan, &device, &Silent).unwrap_err().to_string();
@@ -681,7 +687,7 @@ fn a_folder_has_one_run_and_no_litter() {
     std::fs::create_dir(folder.path().join(".equipoise-ghijkl")).unwrap();
     std::fs::create_dir(folder.path().join("step-000000001")).unwrap();
     std::fs::write(folder.path().join("step-000000001/progress.json"), "{}").unwrap();
-    train(&plan, &device, &StopAfter(Flag::new(1))).unwrap();
+    train(&plan, &device, &StopAfter::new(1)).unwrap();
     let names: Vec<_> = files(folder.path()).into_keys().map(|path| path.display().to_string()).collect();
     assert!(names.iter().all(|name| name.starts_with("step-000000004") || !name.contains('/')), "{names:?}");
     assert!(names.iter().all(|name| !name.starts_with('.')), "{names:?}");

@@ -6,6 +6,7 @@ use burn::module::{Module, Param, ParamId};
 use burn::tensor::Tensor;
 
 use crate::model::init::Init;
+use equipoise_attack::batch::{from_vec, to_vec};
 
 const EPSILON: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
@@ -128,6 +129,25 @@ impl BatchMoments {
         };
         let notes = [note(&norm.running_mean, mean), note(&norm.running_var, unbiased)];
         self.0.borrow_mut().extend(notes);
+    }
+
+    /// What was noted, one number after the other.
+    pub fn numbers(&self) -> Vec<f32> {
+        self.0.borrow().iter().flat_map(|(_, batch)| to_vec(batch.clone())).collect()
+    }
+
+    /// Puts other numbers, as many and in the order of [`Self::numbers`], in their place.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer or more.
+    pub fn replace(&mut self, numbers: &[f32]) {
+        let mut rest = numbers;
+        for (_, batch) in self.0.get_mut() {
+            let (own, others) = rest.split_at(batch.dims()[0]);
+            (*batch, rest) = (from_vec(own.to_vec(), batch.dims(), &batch.device()), others);
+        }
+        assert!(rest.is_empty(), "numbers of other statistics");
     }
 
     /// Adds those of a later pass.
