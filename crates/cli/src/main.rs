@@ -21,6 +21,7 @@ mod normalised;
 mod printable;
 mod progress;
 mod recipe;
+mod ranks;
 mod records;
 mod sections;
 mod setup;

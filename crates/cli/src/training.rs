@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use equipoise::architecture::Architecture;
 use equipoise::checkpoint::{FORMAT_VERSION, Metadata, ModelFile};
-use equipoise::train::{EpochReport, Initial, Observer, Origin, Outcome, Plan, StepReport, train};
+use equipoise::train::{
+    EpochReport, Initial, Observer, Origin, Outcome, Plan, Ranks, StepReport, train_together,
+};
 use equipoise_dataset::Dataset;
 use equipoise_report::write_atomically;
 
@@ -82,8 +84,8 @@ pub fn run(
     recipe: &Recipe,
     data: &Dataset,
     start: Option<Start>,
-    folder: &Path,
-    resume: bool,
+    (folder, resume): (&Path, bool),
+    ranks: &dyn Ranks,
     setup: &Setup,
 ) -> Result<Outcome, Error> {
     let metadata = Metadata {
@@ -119,10 +121,25 @@ pub fn run(
         }),
         failed: OnceCell::new(),
     };
-    let outcome = train(&plan, &setup.device, &watch);
+    if ranks.rank() > 0 {
+        return Ok(train_together(&plan, ranks, &setup.device, &Follows)?);
+    }
+    let outcome = train_together(&plan, ranks, &setup.device, &watch);
     match watch.failed.into_inner() {
         Some(error) => Err(error),
         None => Ok(outcome?),
+    }
+}
+
+/// A rank that neither writes nor reports.
+struct Follows;
+
+impl Observer for Follows {
+    fn begin(&self, _: usize, _: usize) {}
+    fn step(&self, _: &StepReport) {}
+    fn epoch(&self, _: &EpochReport) {}
+    fn cancelled(&self) -> bool {
+        interrupt::asked()
     }
 }
 

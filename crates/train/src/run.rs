@@ -109,12 +109,17 @@ impl<'a> Run<'a> {
         }
         let micro_batches = config.batch_size / config.micro_batch.unwrap_or(config.batch_size);
         if micro_batches < ranks.size() {
+            let enough = |size: &usize| {
+                config.batch_size.is_multiple_of(*size) && config.batch_size / size >= ranks.size()
+            };
+            let advice = match (1..=config.batch_size).rev().find(enough) {
+                Some(size) => format!("give micro_batch = {size} or a divisor of it, or start fewer ranks"),
+                None => "start fewer ranks".to_owned(),
+            };
             return Err(TrainConfigError(format!(
-                "micro_batch: a step of {} examples is {micro_batches} micro-batches, fewer than the {} ranks; give at most \
-                 micro_batch = {}, or start fewer ranks",
+                "micro_batch: a step of {} examples is {micro_batches} micro-batches, fewer than the {} ranks; {advice}",
                 config.batch_size,
                 ranks.size(),
-                config.batch_size / ranks.size()
             ))
             .into());
         }

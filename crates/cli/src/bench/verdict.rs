@@ -12,6 +12,7 @@ use equipoise::batch::{predictions, select};
 use equipoise::checkpoint::ModelFile;
 use equipoise::evaluate::{self, Cascade, Pair, Points, Quiet, Run, Settings};
 use equipoise::readout::Readout;
+use equipoise::train::Alone;
 use equipoise::victim::Deployment;
 use equipoise_dataset::{Dataset, Reading, Source, Split};
 use serde::Serialize;
@@ -106,7 +107,7 @@ pub fn trained(count: usize, setup: &Setup) -> Result<Target, Error> {
         data: Data::all("digits"),
         train: config,
     };
-    let outcome = training::run(&recipe, &data, None, &folder.path().join("model"), false, setup)?;
+    let outcome = training::run(&recipe, &data, None, (&folder.path().join("model"), false), &Alone, setup)?;
     if !outcome.complete {
         return Err(Error::Interrupted("a benchmark cannot be resumed; run it again".into()));
     }

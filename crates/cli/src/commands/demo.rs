@@ -6,6 +6,7 @@ use std::path::Path;
 use equipoise::assess::Assessment;
 use equipoise::attack::{Budget, Norm};
 use equipoise::checkpoint::ModelFile;
+use equipoise::train::Alone;
 use equipoise::victim::Deployment;
 use equipoise_dataset::{Dataset, Source, Split};
 use equipoise_files::Lock;
@@ -52,7 +53,7 @@ pub fn run(flags: &Demo, setup: &Setup) -> Result<(), Error> {
             train: config,
         };
         let folder = flags.out.join(name);
-        let outcome = training::run(&recipe, &training, None, &folder, true, setup)?;
+        let outcome = training::run(&recipe, &training, None, (&folder, true), &Alone, setup)?;
         if !outcome.complete {
             return Err(interrupted());
         }

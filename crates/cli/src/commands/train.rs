@@ -6,7 +6,7 @@ use equipoise::architecture::Architecture;
 use equipoise::gradient::Estimator;
 use equipoise::readout::Tail;
 use equipoise::train::{
-    Adversary, AdversaryKind, EarlyStopping, OptimizerConfig, Schedule, TrainConfig, TrainError,
+    Adversary, AdversaryKind, EarlyStopping, OptimizerConfig, Ranks, Schedule, TrainConfig, TrainError,
 };
 use equipoise::victim::Deployment;
 use equipoise_dataset::{Dataset, Reading, Source, Split};
@@ -17,15 +17,26 @@ use crate::error::{Error, input};
 use crate::flags::Train;
 use crate::recipe::{Data, Draft, Init, Recipe, adapted, architecture};
 use crate::setup::Setup;
-use crate::{arguments, files, interrupt, training};
+use crate::{arguments, files, interrupt, ranks, training};
 
 /// Epochs when nobody says.
 const EPOCHS: usize = 10;
 
 /// Runs the command.
 pub fn run(flags: &Train, setup: &Setup) -> Result<(), Error> {
+    let ranks = ranks::open(flags.ranks.as_deref())?;
+    let outcome = together(flags, setup, &*ranks);
+    if outcome.is_err() {
+        // A process that ends without a farewell ends the others, which may wait for it.
+        std::mem::forget(ranks);
+    }
+    outcome
+}
+
+fn together(flags: &Train, setup: &Setup, ranks: &dyn Ranks) -> Result<(), Error> {
     let draft = draft(flags)?;
-    if !flags.resume && files::has_content(&flags.out)? {
+    let first = ranks.rank() == 0;
+    if first && !flags.resume && files::has_content(&flags.out)? {
         return Err(input(format!(
             "{}: the folder is not empty; add --resume to go on with its run, or give another --out",
             flags.out.display()
@@ -34,7 +45,7 @@ pub fn run(flags: &Train, setup: &Setup) -> Result<(), Error> {
     let file = draft.file.clone();
     let Resolved { recipe, data, init } = resolve(flags, draft, setup)?;
     interrupt::listen();
-    let outcome = training::run(&recipe, &data, init, &flags.out, flags.resume, setup);
+    let outcome = training::run(&recipe, &data, init, (&flags.out, flags.resume), ranks, setup);
     // The recipe says how many images of the data are needed.
     let outcome = outcome.map_err(|error| match (error, file) {
         (Error::Train(error @ TrainError::Data { .. }), Some(path)) => {
@@ -47,6 +58,9 @@ pub fn run(flags: &Train, setup: &Setup) -> Result<(), Error> {
             "a checkpoint is kept; go on with `equipoise train --resume --out {}`",
             flags.out.display()
         )));
+    }
+    if !first {
+        return Ok(());
     }
     let model = flags.out.join("model.safetensors");
     tracing::info!("{} written", model.display());
@@ -174,7 +188,8 @@ fn resolve(flags: &Train, draft: Draft, setup: &Setup) -> Result<Resolved, Error
 }
 
 /// The flags that set something of a recipe, by its name there.
-const SETTINGS: [(&str, &str); 13] = [
+const SETTINGS: [(&str, &str); 14] = [
+    ("micro_batch", "--micro-batch"),
     ("epochs", "--epochs"),
     ("batch_size", "--batch-size"),
     ("checkpoint_steps", "--checkpoint-steps"),
@@ -234,6 +249,7 @@ fn override_config(config: &mut TrainConfig, flags: &Train) -> Result<(), Error>
     let set = |value: &mut usize, flag: Option<usize>| *value = flag.unwrap_or(*value);
     set(&mut config.epochs, flags.epochs);
     set(&mut config.batch_size, flags.batch_size);
+    config.micro_batch = flags.micro_batch.or(config.micro_batch);
     set(&mut config.development, flags.development);
     set(&mut config.checkpoint_steps, flags.checkpoint_steps);
     config.keep_every = flags.keep_every.or(config.keep_every);

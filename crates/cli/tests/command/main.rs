@@ -16,6 +16,7 @@ mod leaderboard;
 mod limits;
 mod many;
 mod randomised;
+mod ranks;
 mod report;
 mod results;
 mod resume;

@@ -169,7 +169,7 @@ fn ranks_that_do_not_fit_together_are_refused() {
         assert!(!own.path().join("model.safetensors").exists());
     };
     let usual = |_: usize| in_quarters(plan(data, own.path()));
-    refused(5, &usual, &["4 micro-batches, fewer than the 5 ranks", "micro_batch = 3"]);
+    refused(5, &usual, &["4 micro-batches, fewer than the 5 ranks", "give micro_batch = 2 or a divisor"]);
     let other_seed = |rank: usize| Plan { seed: rank as u64 / 2, ..usual(rank) };
     refused(3, &other_seed, &["rank 2 of 3", "other settings or other data than rank 0"]);
     // A folder that one of them does not see.
