@@ -20,6 +20,7 @@ mod report;
 mod rows;
 mod serve;
 mod subject;
+mod train;
 mod watch;
 
 use pyo3::prelude::*;
@@ -45,6 +46,8 @@ mod _equipoise {
     use super::serve::{num_threads, set_num_threads};
     #[pymodule_export]
     use super::subject::{Native, checked_deployment, logits};
+    #[pymodule_export]
+    use super::train::train;
 
     use pyo3::prelude::*;
 

@@ -17,6 +17,7 @@ from ._native import Model, load
 from ._report import report
 from ._result import Result, Verdict
 from ._torchdeq import from_torchdeq
+from ._train import Ranks, TorchRanks, Trained, train
 from .autoattack import AutoAttack
 
 __all__ = [
@@ -30,8 +31,11 @@ __all__ = [
     "Diagnosis",
     "Model",
     "Picard",
+    "Ranks",
     "Result",
     "Tail",
+    "TorchRanks",
+    "Trained",
     "Verdict",
     "WhiteBox",
     "__version__",
@@ -45,4 +49,5 @@ __all__ = [
     "report",
     "scales",
     "set_num_threads",
+    "train",
 ]

@@ -25,6 +25,7 @@ __all__ = [
     "render",
     "set_num_threads",
     "statements",
+    "train",
 ]
 
 __version__: Final[str]
@@ -37,6 +38,19 @@ class Classifier(Protocol):
     def linearise(
         self, images: NDArray[float32], /
     ) -> Tuple[NDArray[float32], Callable[[NDArray[float32]], NDArray[float32]]]: ...
+
+@type_check_only
+class Ranks(Protocol):
+    rank: int
+    size: int
+    def all_to_all(self, parts: List[bytes], /) -> List[bytes]: ...
+    def all_gather(self, own: bytes, /) -> List[bytes]: ...
+
+@type_check_only
+class TrainWatch(Protocol):
+    def begin(self, step: int, steps: int, /) -> None: ...
+    def step(self, step: int, loss: float, accuracy: float, /) -> None: ...
+    def epoch(self, report: str, /) -> None: ...
 
 # Rows, [N, D]: an array of float32; or, where a Deq has an algebra, whatever the algebra computes with, with a `shape`.
 _Rows = Any
@@ -272,6 +286,13 @@ def gradient(
 def logits(
     model: Union[Deq, Native], images: NDArray[float32], deployment: str, readout: str
 ) -> NDArray[float32]: ...
+def train(
+    images: NDArray[float32],
+    labels: Sequence[int],
+    request: str,
+    ranks: Optional[Ranks],
+    watch: Optional[TrainWatch],
+) -> str: ...
 def checked_deployment(text: str) -> str: ...
 def check_budget(norm: str, eps: float) -> None: ...
 def render(records: Sequence[str], format: str, title: str) -> str: ...
