@@ -15,9 +15,7 @@ use super::Preparation;
                   resnet18 --width 7 --adversary pgd --out runs/resnet\n  equipoise train --config \
                   recipes/small/cifar10-mdeq-small-full.toml --data cifar10:data/cifar10-jpeg --out runs/mine\n  \
                   equipoise train --resume --out runs/mine\n  equipoise train --init imported.safetensors --data \
-                  cifar10:data/cifar10-jpeg --adversary pgd --eps 8/255 --epochs 3 --lr 1e-4 --out runs/hardened\n  \
-                  mpirun -n 4 equipoise --threads 1 train --ranks mpi --micro-batch 16 --data digits --model mdeq-digits \
-                  --out runs/together\n\nThe folder gets model.safetensors (after the last epoch), \
+                  cifar10:data/cifar10-jpeg --adversary pgd --eps 8/255 --epochs 3 --lr 1e-4 --out runs/hardened\n\nThe folder gets model.safetensors (after the last epoch), \
                   best.safetensors (after the epoch with the best accuracy on the images held out, under attack in \
                   adversarial training), log.jsonl and steps.jsonl (a line per epoch and per step), recipe.toml \
                   (everything that was decided) and a checkpoint, step-N.\n\nDefaults are those of a run without --config. With one, \
@@ -71,8 +69,9 @@ pub struct Train {
     /// share them out [default: the whole step]
     #[arg(long, value_name = "N")]
     pub micro_batch: Option<usize>,
-    /// Train on several processes together: mpi, under mpirun or srun, in builds with the cargo feature mpi. Any number of them
-    /// comes to the same weights, and may go on with a run of another number
+    /// Train on several processes together: mpi, under mpirun or srun, as in `mpirun -n 4 equipoise --threads 1 train --ranks mpi
+    /// --micro-batch 16 ..`, in builds with the cargo feature mpi. Any number of them comes to the same weights, and may go on
+    /// with a run of another number
     #[arg(long, value_name = "ENGINE")]
     pub ranks: Option<String>,
     /// Learning rate at the start, of Adam with cosine decay unless a recipe says otherwise [default: 0.001]
