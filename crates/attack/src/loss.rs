@@ -20,10 +20,9 @@ pub trait Objective {
         let tracked = logits.clone().autodiff().require_grad();
         let values = self.values(tracked.clone());
         let plain = values.clone().inner();
-        let derivative = match values.sum() {
-            total if total.is_tracked() => tracked.grad(&total.backward()),
-            _ => None,
-        };
+        // From values to their sum the way back is a row of ones, with which it begins. The sum itself nobody needs, and on a GPU it is
+        // taken by atomic additions: in any order, and some drivers do not survive them.
+        let derivative = if values.is_tracked() { tracked.grad(&values.backward()) } else { None };
         (plain, derivative.unwrap_or_else(|| logits.zeros_like()))
     }
 }

@@ -403,7 +403,7 @@ mod tests {
         let (z, x) = (state.clone().autodiff().require_grad(), injection.clone().autodiff().require_grad());
         let cell = model.cell.clone().train();
         let value = cell.apply(z.clone(), x.clone());
-        let mut gradients = (value.clone() * u.clone()).sum().backward();
+        let mut gradients = (value.clone() * u.clone()).backward();
         let tape = model.cell.bind(&injection).linearize(&state.clone().into());
         close(tape.value().tensor().clone(), value.inner());
         let mut into = GradientsParams::new();

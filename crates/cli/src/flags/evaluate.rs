@@ -9,7 +9,7 @@ const EPS: &str = "Radius of the perturbations, such as 8/255, or several separa
                    falls at one counts at every larger one [default: 8/255 for linf; another norm needs its own]";
 
 /// Attacks that search where PGD does not.
-const NORM: &str = "Norm of the radius: linf, l2 or l1; in l1 balls only apgd-ce, apgd-dlr and apgd-t search";
+const NORM: &str = "Norm of the radius: linf, l2 or l1; in l1 balls only the apgd attacks search";
 
 /// Attack a model and report its robust accuracy, with a verdict on gradient obfuscation
 #[derive(Debug, Clone, Args)]
@@ -38,7 +38,7 @@ const NORM: &str = "Norm of the radius: linf, l2 or l1; in l1 balls only apgd-ce
                   adjoint\n       gradients at all states; those of --gradients\n     behind entropy-reduction: shift; smooth(1), smooth(0.1), smooth(10); lock-in at the first and at all segments;\n       \
                   off(through-solver)\n  3. fab-t through the first of these, \
                   or the training gradient if there is no other\n  4. square\nWhat a model does not admit is left out \
-                  and recorded: adjoint and through-solver need Broyden's method, apgd-t four classes, only APGD searches in l1; a feedforward \
+                  and recorded: adjoint and through-solver need a solver that has what they follow, apgd-t four classes, only APGD searches in l1; a feedforward \
                   network has one gradient. With --time-limit the opening, the yardstick, the arms and the \
                   attacks without gradients have a quarter, 15, 45 and 15% of the time, and what one leaves goes to the next; \
                   within each, the next is the one that promises the most broken points per \

@@ -9,7 +9,7 @@ use clap::Args;
                   of the same weights, readout, images and budget make one row: an image is robust there if it is robust in all of \
                   them. Beside a record, `verification.json` is what `equipoise verify --json` printed of it, and `about.json` what only \
                   people know of the model: \"name\", \"authors\", \"link\", \"venue\", \"footnote\" as texts, \"additional_data\" true \
-                  or false.\n\nThe folder gets index.html, leaderboard.csv, and robustbench/DATA/NORM/MODEL.json."
+                  or false.\n\nThe folder gets index.html, leaderboard.csv, and robustbench/DATA/NORM/MODEL-READOUT.json."
 )]
 pub struct Leaderboard {
     /// Folders with records, or records

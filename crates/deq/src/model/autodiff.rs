@@ -14,7 +14,7 @@ pub fn through_autodiff<const A: usize, const B: usize>(
     let value = function(tracked.clone());
     let plain = value.clone().inner();
     let pull_back = move |cotangent: Tensor<B>| {
-        let gradients = (value * cotangent).sum().backward();
+        let gradients = (value * cotangent).backward();
         tracked.grad(&gradients).unwrap_or_else(|| tracked.inner().zeros_like())
     };
     (plain, Box::new(pull_back))

@@ -153,7 +153,7 @@ impl<C: Cell> AutodiffLinearization<C> {
         let state = self.state.clone().autodiff().require_grad();
         let injection = self.bound.injection.clone().autodiff().require_grad();
         let value = cell.apply(state.clone(), injection.clone());
-        let gradients = (value * cotangent.tensor().clone()).sum().backward();
+        let gradients = (value * cotangent.tensor().clone()).backward();
         let at_state = state.grad(&gradients).unwrap_or_else(|| self.state.zeros_like());
         let at_injection = injection.grad(&gradients).unwrap_or_else(|| self.bound.injection.zeros_like());
         (at_state.into(), at_injection.into(), gradients)

@@ -53,7 +53,7 @@ pub trait Stem: Module + ModuleDisplay + Sync + 'static {
         let injection = stem.forward(images.clone(), &Phase::Train(moments));
         let plain = if injection.is_autodiff() { injection.clone().inner() } else { injection.clone() };
         let pull_back = move |cotangent: Tensor<2>, into: &mut GradientsParams| {
-            let product = (injection * cotangent).sum();
+            let product = injection * cotangent;
             // A stem without parameters records no graph.
             if product.is_tracked() {
                 accumulate_module(into, product.backward(), &stem);
@@ -105,7 +105,7 @@ pub trait Head: Module + ModuleDisplay + Sync + 'static {
         let logits = head.forward(tracked.clone(), &Phase::Train(moments));
         let plain = logits.clone().inner();
         let pull_back = move |cotangent: Logits, into: &mut GradientsParams| {
-            let gradients = (logits * cotangent).sum().backward();
+            let gradients = (logits * cotangent).backward();
             let state = tracked.grad(&gradients).unwrap_or_else(|| tracked.inner().zeros_like());
             accumulate_module(into, gradients, &head);
             state

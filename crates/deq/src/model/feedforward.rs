@@ -55,7 +55,7 @@ pub trait Feedforward: Module + Sync + 'static {
         let logits = model.forward(images.clone(), &Phase::Train(moments));
         let plain = logits.clone().inner();
         let pull_back = move |cotangent: Logits, into: &mut GradientsParams| {
-            accumulate_module(into, (logits * cotangent).sum().backward(), &model);
+            accumulate_module(into, (logits * cotangent).backward(), &model);
         };
         (plain, Box::new(pull_back))
     }

@@ -71,7 +71,8 @@ impl MonotoneConvCell {
     /// V as a kernel, `[C, C, 5, 5]`, in Burn operations on whatever is tracked.
     fn kernel(&self) -> Tensor<4> {
         let unit = |weight: Tensor<4>| {
-            let square = (weight.clone() * weight.clone()).sum().clamp_min(Self::SHORTEST * Self::SHORTEST);
+            let square = (weight.clone() * weight.clone()).flatten::<1>(0, 3).sum_dim(0);
+            let square = square.clamp_min(Self::SHORTEST * Self::SHORTEST);
             weight / square.sqrt().reshape([1, 1, 1, 1])
         };
         let scalar = |param: &Param<Tensor<1>>| param.val().reshape([1, 1, 1, 1]);
@@ -142,7 +143,7 @@ impl Coupling for Convolution {
     fn accumulate(&self, states: &Tensor<2>, cotangents: &Tensor<2>, into: &mut GradientsParams) {
         let g = self.kernel.vjp_weight(self.maps(states), self.maps(cotangents));
         let cell = self.cell.clone().train();
-        let product = (cell.kernel() * Tensor::from_inner(g)).sum();
+        let product = cell.kernel() * Tensor::from_inner(g);
         accumulate_module(into, product.backward(), &cell);
     }
 }
