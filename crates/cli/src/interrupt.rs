@@ -13,6 +13,7 @@ pub fn asked() -> bool {
 pub fn listen() {
     let handler = || {
         if ASKED.swap(true, Ordering::Relaxed) {
+            crate::lifeline::release();
             std::process::exit(1);
         }
         tracing::warn!("stopping at the next safe point; once more to stop at once");

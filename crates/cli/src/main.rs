@@ -15,6 +15,7 @@ mod error;
 mod files;
 mod flags;
 mod interrupt;
+mod lifeline;
 mod log;
 mod machine;
 mod normalised;
@@ -32,10 +33,15 @@ mod watch;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if lifeline::watched() {
+        return ExitCode::SUCCESS;
+    }
     log::one_line_panics();
     equipoise_kernels::memory::keep_freed();
     // A panic is a bug of ours. Its message is printed already; what is left is the exit code.
-    match std::panic::catch_unwind(commands::run) {
+    let ended = std::panic::catch_unwind(commands::run);
+    lifeline::release();
+    match ended {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
             log::error(&error);

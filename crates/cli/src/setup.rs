@@ -4,6 +4,7 @@ use burn::tensor::Device;
 
 use crate::error::{Error, input};
 use crate::flags::Global;
+use crate::lifeline;
 use crate::log;
 
 /// How a device is opened, by its number if one was given.
@@ -86,6 +87,9 @@ impl Setup {
     /// Must come before any computation: the thread pool cannot be changed later.
     pub fn new(global: &Global) -> Result<Self, Error> {
         log::start(global.verbose as i8 - if global.quiet { 100 } else { 0 });
+        if global.device != "cpu" {
+            lifeline::hold(&global.device);
+        }
         let device = device(&global.device)?;
         if global.threads == Some(0) {
             return Err(input("--threads 0: give at least 1, or leave it out for one per core"));

@@ -7,6 +7,7 @@ mod certify;
 mod data;
 mod defaults;
 mod defence;
+mod device;
 mod diagnose;
 mod documents;
 mod exchange;
