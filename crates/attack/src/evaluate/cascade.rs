@@ -108,6 +108,18 @@ pub struct Cascade<'a> {
 }
 
 impl<'a> Cascade<'a> {
+    /// Changes every run: of the opening, of both arms and the aimed one, of the yardstick and those without gradients or made elsewhere.
+    pub fn each_run(&mut self, mut change: impl FnMut(&mut Run<'a>)) {
+        let alone = self.opening.iter_mut().chain(&mut self.gradient_free).chain(&mut self.transferred);
+        alone.for_each(&mut change);
+        for Pair { white_box, twin, aimed } in &mut self.pairs {
+            [Some(white_box), twin.as_mut(), aimed.as_mut()].into_iter().flatten().for_each(&mut change);
+        }
+        for Duel { training, other } in &mut self.yardsticks {
+            [training, other].into_iter().for_each(&mut change);
+        }
+    }
+
     /// A cascade without attacks.
     pub fn new(readout: impl Into<String>, judge: &'a dyn Classifier) -> Self {
         Self {

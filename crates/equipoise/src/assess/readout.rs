@@ -42,6 +42,7 @@ impl Assessment<'_> {
         let victims = plan.victims(&subject);
         let mut cascade = plan.cascade(&subject, judge.as_ref(), &victims);
         cascade.draws = self.randomness.protocol.draws();
+        cascade.each_run(|run| run.attack = self.randomness.attack(&run.attack, &subject.readout));
         let radii = self.budgets.len();
         let limit = self.time_limit.map(|seconds| TimeLimit { seconds: seconds / radii as f64 });
         let mut smaller: Option<Outcome> = None;
