@@ -81,15 +81,8 @@ impl Asked {
     /// draw is not known, as in the product.
     pub fn trial<'a>(&self, mut trial: Trial<'a>) -> Trial<'a> {
         let end = |run: &mut Run<'_>| run.attack = self.randomness.attack(&run.attack, &self.readout);
-        let arms = &mut trial.arms;
-        arms.draws = self.randomness.protocol.draws();
-        arms.opening.iter_mut().chain(&mut arms.gradient_free).for_each(end);
-        for pair in &mut arms.pairs {
-            [Some(&mut pair.white_box), pair.twin.as_mut(), pair.aimed.as_mut()]
-                .into_iter()
-                .flatten()
-                .for_each(end);
-        }
+        trial.arms.draws = self.randomness.protocol.draws();
+        trial.arms.each_run(end);
         for duel in &mut trial.duels {
             [&mut duel.other, &mut duel.training].into_iter().for_each(end);
         }

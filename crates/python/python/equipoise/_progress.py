@@ -5,15 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 
+def tqdm() -> Any:
+    """What draws bars, and knows terminals and notebooks."""
+    try:
+        from tqdm.auto import tqdm as bar
+    except ImportError as error:
+        raise ImportError("verbose=True draws progress bars and needs tqdm: pip install tqdm") from error
+    return bar
+
+
 class Bars:
     """A bar for each stage of an evaluation, by tqdm, which knows terminals and notebooks."""
 
     def __init__(self) -> None:
-        try:
-            from tqdm.auto import tqdm
-        except ImportError as error:
-            raise ImportError("verbose=True draws progress bars and needs tqdm: pip install tqdm") from error
-        self._new: Any = tqdm
+        self._new = tqdm()
         self._bar: Any = None
 
     def stage(self, label: str, total: int) -> None:

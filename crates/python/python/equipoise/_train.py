@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional, Protocol, Sequence, Union
 
 from . import _equipoise, _torch
 from ._native import Model, load
+from ._progress import tqdm
 
 
 class Ranks(Protocol):
@@ -120,11 +121,7 @@ class Trained:
 
 class _Bar:
     def __init__(self) -> None:
-        try:
-            from tqdm.auto import tqdm
-        except ImportError as error:
-            raise ImportError("verbose=True draws a progress bar and needs tqdm: pip install tqdm") from error
-        self._new: Any = tqdm
+        self._new = tqdm()
         self._bar: Any = None
 
     def begin(self, step: int, steps: int) -> None:
