@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::defence::Defended;
-use crate::gradient::{BehindDefence, Cotangents, Estimator, ReadHead, Reading, Solved};
+use crate::gradient::{BehindDefence, Cotangents, Estimator, ReadHead, Reading, Setting, Solved};
 use crate::model::cell::{BoundCell, Counted};
 use crate::model::equilibrium::{Equilibrium, ToImages};
 use crate::readout::{Readout, Starts, Tail};
@@ -142,7 +142,14 @@ impl<'a> Victim<'a> {
     /// Solves for the fixed points of a batch of images, in at most `steps` steps; with a defence off.
     pub fn forward(&self, images: &Images, steps: usize) -> Forward {
         let injection = self.model.injection(images);
-        forward(self.model, &injection, &self.solver(steps), Keep::Nothing, &self.counter)
+        forward(self.model, &injection, &self.solver(steps), &Keep::nothing(), &self.counter)
+    }
+
+    /// What a solve of so many steps keeps for the estimator.
+    fn kept(&self, steps: usize) -> Keep {
+        let Deployment { tail, backward, .. } = self.deployment;
+        let setting = Setting { steps, tail: *tail, backward, readout: &self.readout };
+        Keep::at(self.estimator.visits(&setting))
     }
 
     fn solver(&self, steps: usize) -> SolverConfig {
@@ -151,10 +158,8 @@ impl<'a> Victim<'a> {
 
     /// z_0 of each question, if it is drawn: of several random starts the one whose solve ends at the lowest relative residual,
     /// the first of equal ones. Which one that is, is piecewise constant in the image.
-    fn start(&self, question: &Question<'_>) -> Option<State> {
+    fn start(&self, keys: &[Key], injection: &Injection) -> Option<State> {
         let Starts { count, scale } = self.readout.starts()?;
-        let Question { images, keys } = *question;
-        let injection = self.model.injection(images);
         let dim = self.model.state_dim();
         let mut numbers: Vec<ExampleRng> = keys.iter().map(Key::rng).collect();
         let zero = injection.zeros([keys.len(), dim]);
@@ -168,8 +173,8 @@ impl<'a> Victim<'a> {
         }
         let solver = self.solver(self.deployment.solver.steps);
         let solve = |start: &State| {
-            let cell = self.model.bind(&injection);
-            forward_from(cell, start.clone(), &solver, Keep::Nothing, &self.counter)
+            let cell = self.model.bind(injection);
+            forward_from(cell, start.clone(), &solver, &Keep::nothing(), &self.counter)
                 .trajectory
                 .best_residuals()
         };
@@ -221,23 +226,22 @@ impl<'a> Victim<'a> {
     /// The estimator's reading on a batch, and the estimated gradient `[N, C, H, W]` of its sum with respect
     /// to the images; with a defence off.
     pub fn gradient(&self, images: &Images, objective: &dyn Objective) -> (Reading, Images, Forward) {
-        self.gradient_starting_at(None, images, objective)
+        self.gradient_starting_at(|_| None, images, objective)
     }
 
-    /// The same with a solve that starts from z_0 = `start` `[N, D]`; from 0 if there is none.
+    /// The same with a solve that starts from a z_0 `[N, D]`, given the injection; from 0 if there is none.
     fn gradient_starting_at(
         &self,
-        start: Option<State>,
+        start: impl FnOnce(&Injection) -> Option<State>,
         images: &Images,
         objective: &dyn Objective,
     ) -> (Reading, Images, Forward) {
         let (injection, to_images) = self.model.linearize_stem(images);
         let solver = self.solver(self.deployment.solver.steps);
-        let forward = match start {
-            None => forward(self.model, &injection, &solver, Keep::Last, &self.counter),
-            Some(start) => {
-                forward_from(self.model.bind(&injection), start, &solver, Keep::Last, &self.counter)
-            }
+        let keep = self.kept(solver.steps);
+        let forward = match start(&injection) {
+            None => forward(self.model, &injection, &solver, &keep, &self.counter),
+            Some(start) => forward_from(self.model.bind(&injection), start, &solver, &keep, &self.counter),
         };
         let (reading, gradient) = self.pull_back(images, to_images, &forward, objective);
         (reading, gradient, forward)
@@ -271,7 +275,7 @@ impl<'a> Victim<'a> {
         let (injection, to_images) = self.model.linearize_stem(images);
         let solver = self.solver(longest(steps));
         let Forward { cell, trajectory } =
-            forward(self.model, &injection, &solver, Keep::Last, &self.counter);
+            forward(self.model, &injection, &solver, &self.kept(solver.steps), &self.counter);
         let forward = Forward { cell, trajectory: trajectory.ended_after(steps) };
         let (reading, gradient) = self.pull_back(images, to_images, &forward, objective);
         self.answered(reading, gradient, &forward, objective)
@@ -314,7 +318,7 @@ pub(crate) fn forward(
     model: &dyn Equilibrium,
     injection: &Injection,
     solver: &SolverConfig,
-    keep: Keep,
+    keep: &Keep,
     counter: &WorkCounter,
 ) -> Forward {
     forward_bound(model.bind(injection), model.state_dim(), injection, solver, keep, counter)
@@ -326,7 +330,7 @@ pub(crate) fn forward_bound(
     dim: usize,
     injection: &Injection,
     solver: &SolverConfig,
-    keep: Keep,
+    keep: &Keep,
     counter: &WorkCounter,
 ) -> Forward {
     let start = injection.zeros([injection.dims()[0], dim]);
@@ -338,7 +342,7 @@ fn forward_from(
     cell: Box<dyn BoundCell>,
     start: State,
     solver: &SolverConfig,
-    keep: Keep,
+    keep: &Keep,
     counter: &WorkCounter,
 ) -> Forward {
     let cell = Counted::new(cell, counter.clone());
@@ -356,9 +360,11 @@ impl Classifier for Victim<'_> {
             return defended.logits(question.images);
         }
         let steps = self.readout.steps(self.deployment.solver.steps);
-        if let Some(start) = self.start(question) {
-            let cell = self.model.bind(&self.model.injection(question.images));
-            let forward = forward_from(cell, start, &self.solver(steps), Keep::Nothing, &self.counter);
+        if self.readout.starts().is_some() {
+            let injection = self.model.injection(question.images);
+            let start = self.start(question.keys, &injection).expect("starts that are drawn");
+            let cell = self.model.bind(&injection);
+            let forward = forward_from(cell, start, &self.solver(steps), &Keep::nothing(), &self.counter);
             return self.read(&forward);
         }
         let forward = self.forward(question.images, steps);
@@ -388,7 +394,7 @@ impl WhiteBox for Victim<'_> {
             let (reading, gradient, forward) = picked.gradient(question.images, objective);
             return picked.answered(reading, gradient, &forward, objective);
         }
-        let start = self.start(question);
+        let start = |injection: &Injection| self.start(question.keys, injection);
         let (reading, gradient, forward) = self.gradient_starting_at(start, question.images, objective);
         self.answered(reading, gradient, &forward, objective)
     }
@@ -411,7 +417,7 @@ impl WhiteBox for Victim<'_> {
         }
         // Where the solve before broke down, this one begins from 0 again.
         let start = carried.rows().map(|rows: &State| rows.clone().finite_or_zero());
-        let (reading, gradient, forward) = self.gradient_starting_at(start, question.images, objective);
+        let (reading, gradient, forward) = self.gradient_starting_at(|_| start, question.images, objective);
         carried.keep(forward.trajectory.choose(StateChoice::Best));
         self.answered(reading, gradient, &forward, objective)
     }

@@ -10,7 +10,7 @@
 
 use super::{
     Cotangents, Estimator, EstimatorError, EstimatorKind, GradientEstimator, Reading, Setting, SharedPass,
-    Solved, Spec, SpecError, check_state,
+    Solved, Spec, SpecError, check_state, number,
 };
 use crate::solve::{SolverConfig, StateChoice};
 use crate::state::State;
@@ -71,6 +71,10 @@ impl GradientEstimator for Adjoint {
         self.work_at(&[self.state], setting)
     }
 
+    fn visits(&self, setting: &Setting<'_>) -> Vec<usize> {
+        (1..=number(self.state, setting.steps)).collect()
+    }
+
     fn shared_pass(&self) -> Option<&dyn SharedPass> {
         Some(self)
     }
@@ -101,12 +105,9 @@ impl SharedPass for Adjoint {
     }
 
     fn work_at(&self, states: &[StateChoice], setting: &Setting<'_>) -> Work {
-        let last = states.iter().map(|state| match *state {
-            StateChoice::At(t) | StateChoice::BestOf(t) => t,
-            StateChoice::Best | StateChoice::Last => setting.steps,
-        });
+        let last = states.iter().map(|&state| number(state, setting.steps)).max();
         // Each state after the first is one product more.
-        last.max().map_or(Work::default(), |t| Work::new(t - 1, t + states.len() - 1))
+        last.map_or(Work::default(), |t| Work::new(0, t + states.len() - 1))
     }
 }
 

@@ -7,7 +7,7 @@
 
 use super::{
     Cotangents, Estimator, EstimatorError, EstimatorKind, GradientEstimator, OneState, Reading, Setting,
-    Solved, Spec, SpecError,
+    Solved, Spec, SpecError, number,
 };
 use crate::readout::{ReadState, Readout, Tail};
 use crate::solve::SolverConfig;
@@ -62,6 +62,14 @@ impl GradientEstimator for Aimed {
             ReadState::Final | ReadState::FinalOf(_) => self.method.work(setting),
         };
         setting.readout.states(setting.steps).into_iter().map(of).sum()
+    }
+
+    fn visits(&self, setting: &Setting<'_>) -> Vec<usize> {
+        if *setting.readout == Readout::final_state() {
+            return self.method.visits(setting);
+        }
+        let read = setting.readout.states(setting.steps).into_iter();
+        read.map(|read| number(read.choice(), setting.steps)).collect()
     }
 
     fn reads(&self, readout: &Readout, deployed: &Tail) -> bool {

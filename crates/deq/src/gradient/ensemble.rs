@@ -67,6 +67,10 @@ impl GradientEstimator for Ensemble {
         alone.chain(passes.iter().map(|pass| pass.pass.work_at(&pass.states, setting))).sum()
     }
 
+    fn visits(&self, setting: &Setting<'_>) -> Vec<usize> {
+        self.members.iter().flat_map(|member| member.visits(setting)).collect()
+    }
+
     fn needs_only_the_best(&self) -> bool {
         self.members.iter().all(|member| member.needs_only_the_best())
     }

@@ -35,8 +35,13 @@ impl GradientEstimator for Exact {
     }
 
     fn work(&self, setting: &Setting<'_>) -> Work {
-        // The linearisation at the best iterate is that of the solve's last evaluation, as a rule.
-        Work::new(setting.tail.applications().saturating_sub(1), setting.backward_products())
+        // One application or none is linearised at the best iterate, which the solve did on its way, as a rule.
+        let applications = setting.tail.applications();
+        Work::new(if applications > 1 { applications } else { 0 }, setting.backward_products())
+    }
+
+    fn visits(&self, setting: &Setting<'_>) -> Vec<usize> {
+        if setting.tail.applications() > 1 { Vec::new() } else { vec![setting.steps] }
     }
 
     fn reads(&self, readout: &Readout, _: &Tail) -> bool {
@@ -74,7 +79,7 @@ impl OneState for Exact {
     }
 
     fn work_at(&self, setting: &Setting<'_>) -> Work {
-        Work::new(1, setting.backward_products())
+        Work::new(0, setting.backward_products())
     }
 }
 

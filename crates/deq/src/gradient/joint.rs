@@ -49,6 +49,10 @@ impl GradientEstimator for Joint {
         self.members.iter().map(|member| member.work(setting)).sum()
     }
 
+    fn visits(&self, setting: &Setting<'_>) -> Vec<usize> {
+        self.members.iter().flat_map(|member| member.visits(setting)).collect()
+    }
+
     fn needs_only_the_best(&self) -> bool {
         self.members.iter().all(|member| member.needs_only_the_best())
     }

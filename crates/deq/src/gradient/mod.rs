@@ -8,9 +8,9 @@
 //! | estimator | exact when | cost beyond the forward solve |
 //! |---|---|---|
 //! | [`exact`](Estimator::exact) | z* is a fixed point and the backward solve converged | one VJP per backward step, one more in training; an evaluation where the best iterate is not the last |
-//! | [`unrolled`](Estimator::unrolled) | in the limit of many steps from a fixed point of a contraction; for few steps it is the phantom gradient | l + k evaluations, l + k VJPs; an evaluation less from the last iterate |
-//! | [`adjoint`](Estimator::adjoint) | in the limit of many steps, where the forward iteration converges | t evaluations and t − 1 VJPs up to the largest t, and one VJP for each t read; low-rank products as in the solver |
-//! | [`through-solver`](Estimator::through_solver) | always (almost everywhere): it differentiates what is deployed | T evaluations and T VJPs, and the tail's; keeps a few vectors of the state's size for each step and one linearisation at a time |
+//! | [`unrolled`](Estimator::unrolled) | in the limit of many steps from a fixed point of a contraction; for few steps it is the phantom gradient | l + k − 1 evaluations, l + k VJPs |
+//! | [`adjoint`](Estimator::adjoint) | in the limit of many steps, where the forward iteration converges | t − 1 VJPs up to the largest t, and one VJP for each t read; low-rank products as in the solver |
+//! | [`through-solver`](Estimator::through_solver) | always (almost everywhere): it differentiates what is deployed | T VJPs, and the tail's; keeps a few vectors of the state's size for each step |
 //! | [`ensemble`](Estimator::ensemble) | when all its members are | the sum of its members', from one trajectory |
 //! | [`aimed`](Estimator::aimed) | as its method is, for the states that the readout reads; behind `final` it is its method | its method's, for each state that the readout reads |
 //! | [`joint`](Estimator::joint) | for the mean of its members' logits, when all its members are | the same |
@@ -18,6 +18,9 @@
 //! | [`smooth`](Estimator::smooth) | never: it gives the defence's steps a slope that they do not have | that of `shift`, and four gradients' worth for each step of the input |
 //! | [`lock-in`](Estimator::lock_in) | for its own loss, where its method is | its method's, up to the last segment that is read |
 //! | [`off`](Estimator::off) | never behind a defence: it is the undefended model's | the undefended solve and its method's |
+//!
+//! The forward solve keeps linearisations at the iterates that an estimator [visits](GradientEstimator::visits), as far as
+//! the memory for them reaches ([`Keep`](crate::solve::Keep)); beyond, each of them takes an evaluation more.
 //!
 //! Each is a [`GradientEstimator`] in a file of its own, which knows its specification, its cost and its way back, and has
 //! a line in the table of `registry.rs`. In another crate it is that file and a [`register!`](equipoise_attack::register).
@@ -74,6 +77,12 @@ pub trait GradientEstimator: Send + Sync + 'static {
 
     /// Work beyond the forward solve, for one example. Plans order attacks by it.
     fn work(&self, setting: &Setting<'_>) -> Work;
+
+    /// The iterates z_t, t from 0, at which it linearises the cell, as a rule: there the forward solve keeps what products
+    /// need, which saves an evaluation each. By default the last one, for that is the best as a rule.
+    fn visits(&self, setting: &Setting<'_>) -> Vec<usize> {
+        vec![setting.steps]
+    }
 
     /// Whether the logits at which this estimator reads its loss are those of a readout, so that an attack need not ask the
     /// readout again.
@@ -342,6 +351,14 @@ impl EstimatorError {
     /// What is wrong.
     pub fn problem(&self) -> &str {
         &self.problem
+    }
+}
+
+/// The number of a chosen state in a solve of so many steps, as a rule: the best iterate is the last.
+fn number(state: StateChoice, steps: usize) -> usize {
+    match state {
+        StateChoice::At(t) | StateChoice::BestOf(t) => t.min(steps),
+        StateChoice::Best | StateChoice::Last => steps,
     }
 }
 

@@ -1,9 +1,9 @@
 //! Reverse mode through the whole iteration of the solver: the true gradient of the function that is deployed.
 //!
 //! With g_t = f(z_t) − z_t an iterate z_{t+1} follows from z_0..z_t and g_0..g_t; how is the solver's to say, and to run
-//! backwards ([`Reverse`](crate::solve::Reverse)). The cell enters only through its linearisation at each z_t, which is
-//! recomputed when its turn comes: memory is a few vectors of the state's size for each step (4 for Broyden's method: g, d,
-//! u, v) and one linearisation, whatever the cell keeps.
+//! backwards ([`Reverse`](crate::solve::Reverse)). The cell enters only through its linearisation at each z_t, which the
+//! solve kept on its way or, where the memory for that did not reach, is made when its turn comes: memory is a few vectors
+//! of the state's size for each step (4 for Broyden's method: g, d, u, v) beside what is [kept](crate::solve::Keep).
 //!
 //! Exact wherever the deployed function is differentiable: where an example stops, and which iterate is its best,
 //! are piecewise constant.
@@ -43,13 +43,16 @@ impl GradientEstimator for ThroughSolver {
     fn work(&self, setting: &Setting<'_>) -> Work {
         let last = setting.readout.last(setting.steps);
         let tails = setting.readout.tails(setting.steps);
-        if tails == 0 {
-            return Work::new(last, last);
-        }
-        // The tail of the best iterate begins at a state that is linearised already, as a rule.
-        let count = last + tails * setting.tail.applications();
+        // A tail begins at a state that is linearised already, as a rule: the last one, which nothing else visits.
+        let applications = tails * setting.tail.applications();
         let known = usize::from(setting.readout.states(setting.steps).contains(&ReadState::Final));
-        Work::new(count.saturating_sub(known), count)
+        Work::new(applications.saturating_sub(known), last + applications)
+    }
+
+    fn visits(&self, setting: &Setting<'_>) -> Vec<usize> {
+        let last = setting.readout.last(setting.steps);
+        let tail = setting.readout.states(setting.steps).contains(&ReadState::Final);
+        (0..last).chain(tail.then_some(setting.steps)).collect()
     }
 
     fn reads(&self, _: &Readout, _: &Tail) -> bool {
@@ -142,13 +145,12 @@ fn through_cell(at: &Solved<'_>, t: usize, bar: &State, cotangents: &mut Cotange
     let count = steps.len();
     let rows: Vec<usize> = (0..count).filter(|&row| reach(row) > t).collect();
     let state = trajectory.evaluation(t).state;
-    if rows.len() == count {
-        let linearization = at.cell.linearize(&state);
-        return cotangents.through(&*linearization, bar);
-    }
     if rows.is_empty() {
         return bar.zeros_like();
     }
-    let linearization = at.cell.linearize_rows(&state, &rows);
+    let linearization = trajectory.linearize_rows(at.cell, |_| t, &state, &rows);
+    if rows.len() == count {
+        return cotangents.through(&*linearization, bar);
+    }
     cotangents.through_rows(&*linearization, &bar.select(&rows), &rows, count)
 }

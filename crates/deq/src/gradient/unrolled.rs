@@ -2,7 +2,7 @@
 
 use super::{
     Cotangents, Estimator, EstimatorError, EstimatorKind, GradientEstimator, OneState, PullBack, Read,
-    ReadHead, Reading, Setting, Solved, Spec, SpecError, check_state, pull_back_reads,
+    ReadHead, Reading, Setting, Solved, Spec, SpecError, check_state, number, pull_back_reads,
 };
 use crate::model::cell::{BoundCell, Linearization};
 use crate::readout::{Readout, Tail, damped};
@@ -60,12 +60,11 @@ impl GradientEstimator for Unrolled {
     }
 
     fn work(&self, setting: &Setting<'_>) -> Work {
-        let count = self.tail.applications();
-        match self.state {
-            // The linearisation at the best iterate is that of the solve's last evaluation, as a rule.
-            StateChoice::Best => Work::new(count.saturating_sub(1), count),
-            _ => self.work_at(setting),
-        }
+        self.work_at(setting)
+    }
+
+    fn visits(&self, setting: &Setting<'_>) -> Vec<usize> {
+        vec![number(self.state, setting.steps)]
     }
 
     fn reads(&self, readout: &Readout, deployed: &Tail) -> bool {
@@ -102,8 +101,9 @@ impl OneState for Unrolled {
     }
 
     fn work_at(&self, _: &Setting<'_>) -> Work {
+        // The first application is linearised on the solve's way.
         let count = self.tail.applications();
-        Work::new(count, count)
+        Work::new(count.saturating_sub(1), count)
     }
 
     fn applications(&self) -> Option<Tail> {

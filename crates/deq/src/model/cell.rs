@@ -5,6 +5,8 @@
 //! linearisation**: linearise once, apply often. Built-in cells implement it by hand; a cell of yours needs
 //! only [`Cell::apply`] in Burn operations, and gets its linearisation through autodiff.
 
+use std::rc::Rc;
+
 use burn::module::{Module, ModuleDisplay};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
@@ -101,6 +103,12 @@ pub trait Linearization {
 
     /// The linearisation of some of the examples.
     fn select(&self, rows: &[usize]) -> Box<dyn Linearization>;
+
+    /// Bytes of memory that it takes for each example, beside its value; `None` if that is not known. A solve keeps those
+    /// of many iterates only of a cell that knows it; see [`Keep`](crate::solve::Keep).
+    fn memory(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// A cell of any kind, linearised by autodiff. Burn's graphs are consumed by their backward pass, so each
@@ -138,6 +146,33 @@ impl<C: Cell> BoundCell for Autodiff<C> {
 
     fn linearize_rows(&self, state: &State, rows: &[usize]) -> Box<dyn Linearization> {
         self.rows(rows).linearize(&state.select(rows))
+    }
+}
+
+/// The same for whoever shares it.
+impl Linearization for Rc<dyn Linearization> {
+    fn value(&self) -> &State {
+        (**self).value()
+    }
+
+    fn vjp_state(&self, cotangent: &State) -> State {
+        (**self).vjp_state(cotangent)
+    }
+
+    fn vjp(&self, cotangent: &State) -> (State, Injection) {
+        (**self).vjp(cotangent)
+    }
+
+    fn vjp_parameters(&self, cotangent: &State, into: &mut GradientsParams) -> (State, Injection) {
+        (**self).vjp_parameters(cotangent, into)
+    }
+
+    fn select(&self, rows: &[usize]) -> Box<dyn Linearization> {
+        (**self).select(rows)
+    }
+
+    fn memory(&self) -> Option<usize> {
+        (**self).memory()
     }
 }
 
@@ -179,6 +214,11 @@ impl<C: Cell> Linearization for AutodiffLinearization<C> {
         let (state, injection, gradients) = self.pull_back(&cell, cotangent);
         accumulate_module(into, gradients, &cell);
         (state, injection)
+    }
+
+    fn memory(&self) -> Option<usize> {
+        // A state; products evaluate the cell again.
+        Some(self.state.dims()[1] * size_of::<f32>())
     }
 
     fn select(&self, rows: &[usize]) -> Box<dyn Linearization> {
@@ -276,6 +316,10 @@ impl Linearization for CountedLinearization {
     fn vjp_parameters(&self, cotangent: &State, into: &mut GradientsParams) -> (State, Injection) {
         self.counter.pulled_back(cotangent.dims()[0]);
         self.inner.vjp_parameters(cotangent, into)
+    }
+
+    fn memory(&self) -> Option<usize> {
+        self.inner.memory()
     }
 
     fn select(&self, rows: &[usize]) -> Box<dyn Linearization> {

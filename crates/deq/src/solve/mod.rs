@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::cell::{BoundCell, FixedPointMap};
 use crate::state::State;
-use kept::Kept;
+use kept::Keeper;
 
 /// What "the residual is small enough" and "the best iterate" refer to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -202,18 +202,19 @@ pub fn solve_knowing(map: &dyn FixedPointMap, first: Evaluation, config: &Solver
 }
 
 /// The same for a cell, with what is kept for [`Trajectory::linearize`].
-pub fn solve_keeping(cell: &dyn BoundCell, start: State, config: &SolverConfig, keep: Keep) -> Trajectory {
-    let value = cell.apply_to_iterate(&start);
-    let keeping = (keep == Keep::Last).then_some(cell);
-    iterate(cell, Evaluation { state: start, value }, config, keeping)
+pub fn solve_keeping(cell: &dyn BoundCell, start: State, config: &SolverConfig, keep: &Keep) -> Trajectory {
+    let mut keeper = Keeper::new(cell, keep, config.steps);
+    let all: Vec<usize> = (0..start.dims()[0]).collect();
+    let value = keeper.evaluate(0, &start, &all, &start).unwrap_or_else(|| cell.apply_to_iterate(&start));
+    iterate(cell, Evaluation { state: start, value }, config, Some(keeper))
 }
 
-/// The one loop of all solvers. Where a cell is given, its linearisation at the last iterate is kept.
+/// The one loop of all solvers, with what keeps linearisations of a cell on the way.
 fn iterate(
     map: &dyn FixedPointMap,
     first: Evaluation,
     config: &SolverConfig,
-    keeping: Option<&dyn BoundCell>,
+    mut keeper: Option<Keeper<'_>>,
 ) -> Trajectory {
     let count = first.state.dims()[0];
     let mut active: Vec<usize> = (0..count).collect();
@@ -229,13 +230,8 @@ fn iterate(
         }
         let here: &dyn FixedPointMap = selected.as_deref().unwrap_or(map);
         let next = memory.next(&current, here);
-        let cell = keeping.filter(|_| t == config.steps);
-        let kept = cell.and_then(|cell| Kept::at(cell, &full.state, &active, &next));
-        let value = match &kept {
-            Some(kept) => kept.value().clone(),
-            None => here.apply_to_iterate(&next),
-        };
-        kept.into_iter().for_each(|kept| record.keep(kept));
+        let kept = keeper.as_mut().and_then(|keeper| keeper.evaluate(t, &full.state, &active, &next));
+        let value = kept.unwrap_or_else(|| here.apply_to_iterate(&next));
         current = Evaluated::new(next, value);
         full = Evaluation {
             state: full.state.put(&active, &current.state),
@@ -251,6 +247,9 @@ fn iterate(
             selected = Some(map.select(&rows));
         }
         active = staying.into_iter().map(|k| active[k]).collect();
+    }
+    if let Some(keeper) = keeper {
+        record.keep(keeper.kept);
     }
     record.finish()
 }

@@ -1,11 +1,10 @@
 //! What a solve leaves behind: every iterate, every residual, and how each example stopped.
 
 use serde::{Deserialize, Serialize};
-use std::cell::RefCell;
 use std::fmt;
 use std::str::FromStr;
 
-use super::kept::Kept;
+use super::kept::{Kept, completed};
 use super::{DIVERGENCE, Method, PATIENCE, SolverConfig};
 use crate::model::cell::{BoundCell, Linearization};
 use crate::state::State;
@@ -107,8 +106,8 @@ pub struct Trajectory {
     best: Vec<usize>,
     steps: Vec<usize>,
     stop: Vec<StopReason>,
-    /// The linearisation at z_T of the examples that took step T, until it is asked for.
-    kept: RefCell<Option<Kept>>,
+    /// Linearisations at some iterates of the examples that got there.
+    kept: Kept,
 }
 
 impl Trajectory {
@@ -173,8 +172,8 @@ impl Trajectory {
         rows.map(|(series, &best)| if best <= k { best } else { lowest(&series[..k]) }).collect()
     }
 
-    /// The cell linearised at a chosen state of each example: what the solve kept of it, which is given away, and anew for
-    /// the other examples. `cell` is the one that was solved for.
+    /// The cell linearised at a chosen state of each example: what the solve kept of it, and anew for the
+    /// other examples. `cell` is the one that was solved for.
     pub fn linearize(&self, cell: &dyn BoundCell, choice: StateChoice) -> Box<dyn Linearization> {
         self.linearize_at(cell, choice, &self.choose(choice))
     }
@@ -186,21 +185,23 @@ impl Trajectory {
         choice: StateChoice,
         state: &State,
     ) -> Box<dyn Linearization> {
-        let last = self.len();
-        let (held, left) = match self.kept.take() {
-            None => (None, None),
-            Some(kept) => kept.split(|row| match choice {
-                StateChoice::At(t) => t >= last,
-                StateChoice::Last => true,
-                StateChoice::Best => self.best[row] == last,
-                StateChoice::BestOf(k) => k >= last && self.best[row] == last,
-            }),
-        };
-        self.kept.replace(left);
-        match held {
-            None => cell.linearize(state),
-            Some(held) => held.completed(cell, state),
-        }
+        let (numbers, all) = (self.numbers(choice), Vec::from_iter(0..self.best.len()));
+        self.linearize_rows(cell, |row| numbers[row], state, &all)
+    }
+
+    /// The same for some of the examples, in ascending order, each at the iterate of its number, from 0; `state` has a row for
+    /// every example.
+    pub(crate) fn linearize_rows(
+        &self,
+        cell: &dyn BoundCell,
+        number: impl Fn(usize) -> usize,
+        state: &State,
+        rows: &[usize],
+    ) -> Box<dyn Linearization> {
+        // Where an example stopped earlier, it stayed.
+        let here = |row: usize, t: usize| number(row).min(self.steps[row]) == t;
+        let wanted = |row: usize, t: usize| here(row, t) && rows.binary_search(&row).is_ok();
+        completed(self.kept.find(wanted), cell, state, rows)
     }
 
     /// ‖f(z_t) − z_t‖ / ‖f(z_t)‖ by example, then by t − 1.
@@ -238,8 +239,7 @@ impl Trajectory {
     /// with the best of these iterates, and the last of them repeated.
     pub fn ended_after(mut self, steps: &[usize]) -> Self {
         let length = self.len();
-        let kept = self.kept.take().and_then(|kept| kept.split(|row| steps[row] >= length).0);
-        self.kept = RefCell::new(kept);
+        self.kept.retain(|row, t| t <= steps[row]);
         for (row, &last) in steps.iter().enumerate() {
             if last >= self.steps[row] {
                 continue;
@@ -311,7 +311,7 @@ impl Recorder {
             best: vec![1; count],
             steps: vec![0; count],
             stop: vec![StopReason::StepLimit; count],
-            kept: RefCell::default(),
+            kept: Kept::default(),
         };
         Self { limit, first: Vec::new(), trajectory, stopped: vec![None; count] }
     }
@@ -341,9 +341,9 @@ impl Recorder {
         }
     }
 
-    /// What the last step kept.
+    /// What was kept on the way.
     pub(super) fn keep(&mut self, kept: Kept) {
-        self.trajectory.kept = RefCell::new(Some(kept));
+        self.trajectory.kept = kept;
     }
 
     /// Positions in `active` of the examples that go on; notes down why the others stop.

@@ -7,7 +7,7 @@ mod jacobian;
 
 use burn::optim::GradientsParams;
 
-use crate::gradient::{Cotangents, Estimator, ReadHead, Reading, Solved, pull_back_from};
+use crate::gradient::{Cotangents, ReadHead, Reading, Setting, Solved, pull_back_from};
 use crate::model::cell::{Cell, Counted, Mask};
 use crate::model::deq::{Deq, Head, Stem};
 use crate::model::feedforward::Feedforward;
@@ -106,12 +106,15 @@ pub fn gradients<S: Stem, C: Cell, H: Head>(
             let ended = options.ended_after.as_deref();
             let steps = ended.map(longest).or(options.solver_steps).unwrap_or(deployment.solver.steps);
             let solver = SolverConfig { steps, ..deployment.solver.clone() };
+            let (estimator, readout) = (&deployment.training_gradient, Readout::final_state());
+            let (tail, backward) = (deployment.tail, &deployment.backward);
+            let visits = estimator.visits(&Setting { steps, tail, backward, readout: &readout });
             let mut forward = forward_bound(
                 bound,
                 model.cell.state_dim(),
                 &plain.clone().into(),
                 &solver,
-                Keep::Last,
+                &Keep::at(visits),
                 counter,
             );
             if let Some(steps) = ended {
@@ -123,13 +126,11 @@ pub fn gradients<S: Stem, C: Cell, H: Head>(
                 regulariser = Some(found.ok_or(UnsupportedCell::Jacobian)?);
             }
             let residual = mean_residual(&forward.trajectory);
-            let estimator: &Estimator = &deployment.training_gradient;
-            let readout = Readout::final_state();
             let mut solved = Solved {
                 cell: &forward.cell,
                 trajectory: &forward.trajectory,
-                tail: deployment.tail,
-                backward: &deployment.backward,
+                tail,
+                backward,
                 readout: &readout,
                 head: &mut reader,
                 objective,

@@ -9,7 +9,7 @@ use equipoise::attack::{Classifier, WhiteBox};
 use equipoise::batch::{Images, select, to_vec};
 use equipoise::gradient::Estimator;
 use equipoise::loss::{CrossEntropy, Objective};
-use equipoise::model::cell::{BoundCell, Cell, Counted};
+use equipoise::model::cell::{BoundCell, Cell, Counted, FixedPointMap, Linearization};
 use equipoise::model::deq::{Head, Stem};
 use equipoise::model::init::Init;
 use equipoise::model::layers::Phase;
@@ -17,7 +17,7 @@ use equipoise::model::mdeq::{Mdeq, MdeqConfig};
 use equipoise::problems::linear_deq;
 use equipoise::readout::{Readout, Tail};
 use equipoise::solve::{Keep, Method, SolverConfig, StateChoice, solve, solve_keeping};
-use equipoise::state::State;
+use equipoise::state::{Injection, State};
 use equipoise::victim::{Deployment, Victim};
 use equipoise::work::WorkCounter;
 
@@ -133,7 +133,11 @@ fn work_is_what_the_algorithms_say() {
     // Forward: z_0 and 8 steps, of which the last one, here the best, is linearised on its way. Exact: 7 backward steps.
     assert_eq!(work("exact"), (9, 7));
     assert_eq!(work("unrolled:state=best,lead=1,steps=9"), (9 + 9, 10));
-    assert_eq!(work("ensemble(unrolled:state=1..8,lead=1,steps=0)"), (9 + 7, 8));
+    // Every member's linearisation is that of the evaluation on the solver's way.
+    assert_eq!(work("ensemble(unrolled:state=1..8,lead=1,steps=0)"), (9, 8));
+    assert_eq!(work("unrolled:state=3,lead=1,steps=4"), (9 + 4, 5));
+    assert_eq!(work("ensemble(adjoint:state=1..8)"), (9, 7 + 8));
+    assert_eq!(work("through-solver"), (9, 8 + 1));
     // An early readout needs only the steps up to its state.
     let victim = Victim::new(&model, &deployment, Readout::early(3), Estimator::exact());
     victim.logits(&images);
@@ -351,14 +355,14 @@ fn adjoints_of_one_ensemble_share_their_pass() {
         let gradient = victim.gradient(&images, &objective).1;
         (gradient, victim.work().cell_evaluations / 2, victim.work().vjps / 2)
     };
-    // Forward 9; then one evaluation per state but the last, products along the way and one at each state read.
+    // Forward 9, each linearised on the way; then products along it and one at each state read.
     let (together, evaluations, vjps) = run("ensemble(adjoint:state=1..8)");
-    assert_eq!((evaluations, vjps), (9 + 7, 7 - 1 + 1 + 8));
+    assert_eq!((evaluations, vjps), (9, 7 - 1 + 1 + 8));
     let alone = (1..=8).map(|t| run(&format!("adjoint:state={t}")).0).reduce(|a, b| a + b).unwrap() / 8.0;
     assert!(relative_error(&together, &alone) < 1e-5);
     let (_, evaluations, vjps) = run("through-solver");
-    // z_0..z_7 once more; the tail is applied at the last state, which is linearised already.
-    assert_eq!((evaluations, vjps), (9 + 8, 1 + 8));
+    // z_0..z_7, and the last state, where the tail is applied.
+    assert_eq!((evaluations, vjps), (9, 1 + 8));
 }
 
 /// Examples that stop early under Anderson's and Picard's methods: the others must not move them, nor they the others.
@@ -484,8 +488,8 @@ fn threads_change_nothing() {
     assert_eq!(with(1), with(2));
 }
 
-/// Examples leave the batch at different times and have their best iterates at different places: what the last step kept
-/// serves some of them, once, and the others are linearised anew.
+/// Examples leave the batch at different times and have their best iterates at different places: what the solve kept serves
+/// some of them, and the others are linearised anew.
 #[test]
 fn a_kept_linearisation_is_the_same_for_any_rows() {
     let (model, _) = tiny();
@@ -495,11 +499,15 @@ fn a_kept_linearisation_is_the_same_for_any_rows() {
     let cell = |counter: &WorkCounter| Counted::new(model.cell.bind(&injection), counter.clone());
     let start = State::from(injection.clone()).zeros([7, dim]);
     let mut seen = Vec::new();
-    for (steps, tolerance) in [(3, 0.0), (8, 0.0), (9, 0.0), (8, 0.1), (9, 0.15)] {
+    let cases = [(3, 0.0), (8, 0.0), (9, 0.0), (8, 0.1), (9, 0.15)].into_iter();
+    let cases = cases.flat_map(|(steps, tolerance)| {
+        [vec![steps], vec![2, steps], (0..=steps).collect()].map(|keep| (steps, tolerance, keep))
+    });
+    for (steps, tolerance, keep) in cases {
         let config = SolverConfig::broyden(steps).with_tolerance(tolerance);
         let counter = WorkCounter::default();
         let counted = cell(&counter);
-        let trajectory = solve_keeping(&counted, start.clone(), &config, Keep::Last);
+        let trajectory = solve_keeping(&counted, start.clone(), &config, &Keep::at(keep.clone()));
         let plain = solve(&cell(&WorkCounter::default()), start.clone(), &config);
         assert_eq!(trajectory.steps(), plain.steps());
         for t in 1..=steps {
@@ -507,8 +515,6 @@ fn a_kept_linearisation_is_the_same_for_any_rows() {
         }
         let taken: u64 = trajectory.steps().iter().map(|&steps| steps as u64 + 1).sum();
         assert_eq!(counter.total().cell_evaluations, taken);
-        // The examples that took the last step.
-        let mut held: Vec<usize> = (0..7).filter(|&row| trajectory.steps()[row] == steps).collect();
         for choice in [
             StateChoice::At(2),
             StateChoice::BestOf(steps - 1),
@@ -517,14 +523,9 @@ fn a_kept_linearisation_is_the_same_for_any_rows() {
             StateChoice::Last,
             StateChoice::Best,
         ] {
-            let served = |row: &usize| match choice {
-                StateChoice::At(t) => t == steps,
-                StateChoice::Last => true,
-                StateChoice::Best => trajectory.best()[*row] == steps,
-                StateChoice::BestOf(k) => k >= steps && trajectory.best()[*row] == steps,
-            };
-            let (serving, left): (Vec<usize>, Vec<usize>) = held.into_iter().partition(served);
-            held = left;
+            let numbers = trajectory.numbers(choice);
+            let served = |row: &usize| keep.contains(&numbers[*row].min(trajectory.steps()[*row]));
+            let serving: Vec<usize> = (0..7).filter(served).collect();
             seen.push(serving.len());
             let before = counter.total();
             let found = trajectory.linearize(&counted, choice);
@@ -549,4 +550,85 @@ fn a_kept_linearisation_is_the_same_for_any_rows() {
     // All of them, some, and none.
     assert!(seen.contains(&7) && seen.contains(&0), "{seen:?}");
     assert!(seen.iter().filter(|&&served| 0 < served && served < 7).count() > 1, "{seen:?}");
+}
+
+/// A cell whose linearisations take so much memory, as they say.
+struct Heavy {
+    cell: Counted,
+    memory: Option<usize>,
+}
+
+struct HeavyLinearization {
+    inner: Box<dyn Linearization>,
+    memory: Option<usize>,
+}
+
+impl FixedPointMap for Heavy {
+    fn apply(&self, state: &State) -> State {
+        self.cell.apply(state)
+    }
+
+    fn select(&self, rows: &[usize]) -> Box<dyn FixedPointMap + '_> {
+        self.cell.select(rows)
+    }
+}
+
+impl BoundCell for Heavy {
+    fn linearize(&self, state: &State) -> Box<dyn Linearization> {
+        Box::new(HeavyLinearization { inner: self.cell.linearize(state), memory: self.memory })
+    }
+}
+
+impl Linearization for HeavyLinearization {
+    fn value(&self) -> &State {
+        self.inner.value()
+    }
+
+    fn vjp_state(&self, cotangent: &State) -> State {
+        self.inner.vjp_state(cotangent)
+    }
+
+    fn vjp(&self, cotangent: &State) -> (State, Injection) {
+        self.inner.vjp(cotangent)
+    }
+
+    fn vjp_parameters(&self, cotangent: &State, into: &mut GradientsParams) -> (State, Injection) {
+        self.inner.vjp_parameters(cotangent, into)
+    }
+
+    fn select(&self, rows: &[usize]) -> Box<dyn Linearization> {
+        Box::new(Self { inner: self.inner.select(rows), memory: self.memory })
+    }
+
+    fn memory(&self) -> Option<usize> {
+        self.memory
+    }
+}
+
+/// The first ones are kept as far as 24 MiB for each example reach, whatever the batch, and the last one always.
+#[test]
+fn linearisations_are_kept_as_far_as_memory_reaches() {
+    let (model, _) = tiny();
+    let injection = model.stem.forward(uniform([3, 1, 8, 8], 8), &Phase::Evaluate);
+    let start = State::from(injection.clone()).zeros([3, model.cell.state_dim()]);
+    let config = SolverConfig::broyden(8).with_tolerance(0.0);
+    for (memory, kept) in [
+        (Some(1 << 10), vec![0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        (Some(8 << 20), vec![0, 1, 2, 8]),
+        (Some((8 << 20) + 1), vec![0, 1, 8]),
+        (Some(25 << 20), vec![8]),
+        (None, vec![8]),
+    ] {
+        let counter = WorkCounter::default();
+        let cell = Heavy { cell: Counted::new(model.cell.bind(&injection), counter.clone()), memory };
+        let trajectory = solve_keeping(&cell, start.clone(), &config, &Keep::at(0..=8));
+        assert_eq!(counter.total().cell_evaluations, 3 * 9);
+        let free = |t: &usize| {
+            let before = counter.total();
+            trajectory.linearize(&cell, StateChoice::At(*t));
+            counter.total() == before
+        };
+        let found: Vec<usize> = (1..=8).filter(free).collect();
+        assert_eq!(found, kept.into_iter().filter(|&t| t > 0).collect::<Vec<_>>(), "{memory:?}");
+    }
 }

@@ -44,7 +44,7 @@ fn a_solve_that_ended_is_one_with_so_many_steps() {
         [SolverConfig::broyden(8), SolverConfig::anderson(8), SolverConfig::broyden(8).with_tolerance(0.3)]
     {
         let solved = |steps: usize| -> Trajectory {
-            solve_keeping(&*bound, start(), &SolverConfig { steps, ..config.clone() }, Keep::Last)
+            solve_keeping(&*bound, start(), &SolverConfig { steps, ..config.clone() }, &Keep::at([steps]))
         };
         let ended = solved(8).ended_after(&STEPS);
         for (row, &steps) in STEPS.iter().enumerate() {

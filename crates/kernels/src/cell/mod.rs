@@ -16,6 +16,7 @@ use crate::cell::capture::Capture;
 use crate::cell::chunk::{CHUNK, ChunkTape, Forward, Scratch};
 use crate::cell::layers::Layers;
 use crate::cell::tape::Tape;
+use crate::image::stack::Stack;
 use crate::parameters::{CellParameters, Convolutions};
 use crate::pool::{Pool, chunk};
 
@@ -42,6 +43,7 @@ pub(crate) struct Inner {
     passing: Pool<ChunkTape>,
     pub scratch: Pool<Scratch>,
     pub captures: Pool<Capture>,
+    tape_bytes: usize,
 }
 
 impl Cell {
@@ -62,8 +64,12 @@ impl Cell {
         arch: Arch,
         wide_from: usize,
     ) -> Self {
+        let layers = Layers::new(parameters, convolutions, arch, wide_from);
+        let one = layers.new_tape(1, true);
+        let tape_bytes = one.stacks().into_iter().map(Stack::bytes).sum();
         Self(Arc::new(Inner {
-            layers: Layers::new(parameters, convolutions, arch, wide_from),
+            layers,
+            tape_bytes,
             tapes: Pool::of(SPARE),
             passing: Pool::of(SPARE),
             scratch: Pool::of(SPARE),
@@ -84,6 +90,11 @@ impl Cell {
     /// Length M of a dropout mask: a factor for each channel of each branch, in this order.
     pub fn mask_dim(&self) -> usize {
         self.0.layers.mask_dim
+    }
+
+    /// Bytes that a [`Tape`] takes for each of its examples.
+    pub fn tape_bytes(&self) -> usize {
+        self.0.tape_bytes
     }
 
     /// out = f(state; injection), all `[N, ..]`.

@@ -48,6 +48,11 @@ impl Stack {
         ImagesMut { data: &mut self.data[place..], stride: self.each }
     }
 
+    /// Bytes of all images.
+    pub fn bytes(&self) -> usize {
+        self.data.len() * size_of::<f32>()
+    }
+
     /// Whether nothing is kept.
     pub fn is_empty(&self) -> bool {
         self.data.is_empty()

@@ -284,6 +284,10 @@ impl Linearization for FusedLinearization {
         (self.state_like(state), self.injection_like(injection))
     }
 
+    fn memory(&self) -> Option<usize> {
+        Some(self.weights.kernels.tape_bytes())
+    }
+
     fn select(&self, rows: &[usize]) -> Box<dyn Linearization> {
         Box::new(Self {
             cell: self.cell.clone(),
