@@ -42,6 +42,14 @@ def evaluated(model, last):
     return model.to(memory_format=torch.channels_last) if last else model
 
 
+def normalised(model, by):
+    """The model of images that are normalised first."""
+    if by is None:
+        return model
+    mean, deviation = (torch.tensor(by[name]).view(1, -1, 1, 1) for name in ("mean", "std"))
+    return lambda x: model((x - mean) / deviation)
+
+
 def layout(x, last):
     return x.contiguous(memory_format=torch.channels_last) if last else x
 

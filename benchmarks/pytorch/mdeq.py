@@ -402,6 +402,12 @@ def read(path):
     return model, metadata["deployment"]
 
 
+def normalisation(path):
+    """Mean and deviation that images are normalised by, by channel, if they are."""
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["equipoise"])["architecture"].get("normalisation")
+
+
 def peak_kib():
     """Peak of this process's resident memory, where Linux tells."""
     try:
@@ -463,6 +469,33 @@ def check(arguments):
     print(json.dumps(errors))
 
 
+def autoattack(arguments):
+    try:
+        from autoattack import AutoAttack
+    except ImportError as error:
+        print(json.dumps({"missing": str(error)}))
+        return
+    model, _ = read(arguments.model)
+    if isinstance(model, Mdeq):
+        sys.exit("autoattack: feedforward networks alone")
+    tensors = load_file(arguments.input)
+    last = arguments.layout != "channels-first" and faster_layout("pgd:exact", model, None, tensors["x"][:arguments.batch],
+                                                                  tensors["y"][:arguments.batch])
+    model = feedforward.normalised(feedforward.evaluated(model, last), normalisation(arguments.model))
+    x, y = feedforward.layout(tensors["x"], last), tensors["y"]
+    with torch.no_grad():
+        clean = sum((model(x[k:k + arguments.batch]).argmax(1) == y[k:k + arguments.batch]).sum().item()
+                    for k in range(0, len(y), arguments.batch))
+    adversary = AutoAttack(model, norm="Linf", eps=arguments.eps, version="standard", device="cpu", verbose=False)
+    started = time.perf_counter()
+    images = adversary.run_standard_evaluation(x, y, bs=arguments.batch)
+    seconds = time.perf_counter() - started
+    with torch.no_grad():
+        robust = sum((model(images[k:k + arguments.batch]).argmax(1) == y[k:k + arguments.batch]).sum().item()
+                     for k in range(0, len(y), arguments.batch))
+    print(json.dumps({"seconds": seconds, "clean": clean, "robust": robust}))
+
+
 def about(arguments):
     print(json.dumps({
         "torch": torch.__version__, "threads": torch.get_num_threads(), "layout": arguments.layout,
@@ -473,13 +506,15 @@ def about(arguments):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["about", "check", "worker"])
+    parser.add_argument("command", choices=["about", "autoattack", "check", "worker"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--layout", choices=["auto", "channels-last", "channels-first"], default="auto")
     parser.add_argument("--task")
     for name in "model", "input", "trace":
         parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--eps", type=float, help="of `autoattack`, L∞")
+    parser.add_argument("--batch", type=int, default=64, help="of `autoattack`")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.set_flush_denormal(True)
-    {"about": about, "check": check, "worker": worker}[arguments.command](arguments)
+    {"about": about, "autoattack": autoattack, "check": check, "worker": worker}[arguments.command](arguments)

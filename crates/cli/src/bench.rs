@@ -4,6 +4,7 @@
 //! process, round after round, for a repetition; where a PyTorch program is given it asks that one for the same
 //! work in the same round ([`process`]), and takes the ratio round by round: both see the same minute of the machine.
 
+pub mod autoattack;
 pub mod case;
 pub mod check;
 pub mod flops;
@@ -11,6 +12,7 @@ pub mod measure;
 pub mod memory;
 pub mod process;
 pub mod record;
+pub mod scaling;
 pub mod subject;
 pub mod table;
 pub mod verdict;

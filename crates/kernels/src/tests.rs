@@ -488,6 +488,33 @@ fn batches_change_nothing_in(cell: &Cell) {
     }
 }
 
+/// At z = 0 the hidden layers are those of any image, and are computed once: the same to the bit as a linearisation, which
+/// computes them for every example, also where some examples of a batch are at z = 0 and others are not.
+#[test]
+fn evaluations_at_zero_are_those_of_a_linearisation() {
+    for (convolutions, wide_from) in WAYS {
+        let cell = Cell::with(&parameters(), convolutions, Arch::new(), wide_from);
+        let count = if cfg!(miri) { 2 } else { 21 };
+        let mut random = Random(9);
+        let injection = random.numbers(count * cell.injection_dim());
+        let mask: Vec<f32> = (0..count * cell.mask_dim()).map(|i| [1.5, 0.0, 1.5][i % 3]).collect();
+        let elsewhere = random.numbers(cell.state_dim());
+        for moved in [None, Some(0), Some(count - 1)] {
+            let mut state = vec![0.0; count * cell.state_dim()];
+            if let Some(example) = moved {
+                state[example * cell.state_dim()..][..cell.state_dim()].copy_from_slice(&elsewhere);
+            }
+            for mask in [None, Some(&mask[..])] {
+                let (mut value, mut alone) = (state.clone(), state.clone());
+                cell.linearize_masked(&state, &injection, mask, &mut value);
+                cell.forward_masked(&state, &injection, mask, &mut alone);
+                let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&value), bits(&alone), "{convolutions:?} {wide_from} {moved:?}");
+            }
+        }
+    }
+}
+
 #[test]
 #[should_panic(expected = "a mask of 16 factors for each of 1 examples")]
 fn masks_of_the_wrong_length_are_refused() {

@@ -79,7 +79,7 @@ pub const CASES: [Case; 11] = [
 const UNROLLED: &str = "pgd:unrolled:state=best,lead=1,steps=9,damping=0.5";
 
 /// Sections of the benchmark that are not cases.
-pub const SECTIONS: [&str; 2] = ["memory", "verdict"];
+pub const SECTIONS: [&str; 4] = ["memory", "threads", "verdict", "autoattack"];
 
 impl Case {
     /// How the model is used in this case.

@@ -112,7 +112,7 @@ pub fn about(program: &Program, threads: usize) -> Result<Value, Error> {
 }
 
 /// What a command prints, if it succeeds.
-fn answer(command: &mut Command) -> Result<String, Error> {
+pub fn answer(command: &mut Command) -> Result<String, Error> {
     let output = command.stderr(Stdio::inherit()).output();
     let output = output.map_err(|error| {
         input(format!("--pytorch {}: cannot start: {error}", command.get_program().to_string_lossy()))

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::interrupt;
 
 /// Threads that wait for work spin for a while before they sleep; they must not do so in the other's turn.
-const PAUSE: Duration = Duration::from_millis(20);
+pub const PAUSE: Duration = Duration::from_millis(20);
 /// A turn shorter than this is repeated within its round, and counts by its median.
 const TURN: f64 = 0.05;
 /// At most so often.
@@ -34,8 +34,7 @@ pub fn measure(
     let start = |program: &Program, task: &str| start(program, task, &model, &data, machine.threads);
     let mut ours = start(&Program::Ours, case.ours)?;
     let mut theirs = theirs.map(|program| start(program, case.theirs)).transpose()?;
-    let warm = ours.run(2)?.seconds[1];
-    let repetitions = ((TURN / warm).ceil() as usize).clamp(1, REPETITIONS);
+    let repetitions = repetitions(&mut ours)?;
     if let Some(theirs) = &mut theirs {
         theirs.run(2)?;
     }
@@ -96,7 +95,14 @@ fn start(program: &Program, task: &str, model: &Path, data: &Path, threads: usiz
     Process::start(program, task, model, data, threads)
 }
 
-fn turn(process: &mut Process, repetitions: usize) -> Result<(f64, Reply), Error> {
+/// How often it repeats its work within a turn; its first repetitions are not counted.
+pub fn repetitions(process: &mut Process) -> Result<usize, Error> {
+    let warm = process.run(2)?.seconds[1];
+    Ok(((TURN / warm).ceil() as usize).clamp(1, REPETITIONS))
+}
+
+/// The median of some repetitions.
+pub fn turn(process: &mut Process, repetitions: usize) -> Result<(f64, Reply), Error> {
     let reply = process.run(repetitions)?;
     Ok((Spread::of(&reply.seconds).median, reply))
 }

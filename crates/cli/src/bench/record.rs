@@ -34,8 +34,12 @@ pub struct Record {
     pub cases: Vec<CaseResult>,
     /// Peak memory, one thing varied at a time.
     pub memory: Vec<MemoryResult>,
+    /// Timings by the number of threads.
+    pub threads: Vec<ThreadsResult>,
     /// Whole evaluations.
     pub verdicts: Vec<super::verdict::VerdictResult>,
+    /// AutoAttack beside the reference implementation.
+    pub autoattack: Option<super::autoattack::AutoAttackResult>,
 }
 
 /// The machine, and what it can do at most.
@@ -120,6 +124,23 @@ pub struct MemoryResult {
     pub pytorch_peak_mib: Option<f64>,
 }
 
+/// One case with a number of threads.
+#[derive(Debug, Serialize)]
+pub struct ThreadsResult {
+    /// The model.
+    pub model: String,
+    /// The case.
+    pub case: &'static str,
+    /// Threads.
+    pub threads: usize,
+    /// Seconds, over rounds.
+    pub seconds: Spread,
+    /// Seconds of one thread over these times the threads, round by round: 1 if they are all of use.
+    pub efficiency: Spread,
+    /// The share of the work that more threads do not shorten, as if the rest were divided evenly; null for one thread.
+    pub serial: Option<f64>,
+}
+
 impl Spread {
     /// Of at least one value.
     pub fn of(values: &[f64]) -> Self {
@@ -148,7 +169,9 @@ impl Record {
             agreement: BTreeMap::new(),
             cases: Vec::new(),
             memory: Vec::new(),
+            threads: Vec::new(),
             verdicts: Vec::new(),
+            autoattack: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The record as Markdown tables.
 
-use super::record::{CaseResult, MemoryResult, Record, Spread};
+use super::autoattack::AutoAttackResult;
+use super::record::{CaseResult, MemoryResult, Record, Spread, ThreadsResult};
 use super::verdict::VerdictResult;
 
 /// All tables.
@@ -27,11 +28,38 @@ pub fn tables(record: &Record) -> String {
         text += "\n";
         text += &aligned(&memory(&record.memory), 3);
     }
+    if !record.threads.is_empty() {
+        text += "\n";
+        text += &aligned(&threads(&record.threads), 2);
+        text += "\nefficiency: seconds of one thread over these times the threads, round by round; serial: the share of the work that \
+                 more threads do not shorten, as if the rest were divided evenly\n";
+    }
     for verdict in &record.verdicts {
         text += "\n";
         text += &verdict_lines(verdict);
     }
+    if let Some(result) = &record.autoattack {
+        text += "\n";
+        text += &autoattack_line(result);
+    }
     text
+}
+
+fn autoattack_line(result: &AutoAttackResult) -> String {
+    let AutoAttackResult { model, count, eps, ours, reference } = result;
+    let mut text = format!(
+        "AutoAttack standard, L∞ {eps:.5}, {count} images, {model}: {:.1} s; {} are classified rightly, {} withstand",
+        ours.seconds, ours.clean, ours.robust
+    );
+    if let Some(reference) = reference {
+        text += &format!(
+            ". The reference in PyTorch: {:.1} s, {:.2} times as long; {} withstand",
+            reference.seconds,
+            reference.seconds / ours.seconds,
+            reference.robust
+        );
+    }
+    text + ".\n"
 }
 
 fn cases(cases: &[CaseResult]) -> Vec<Vec<String>> {
@@ -75,6 +103,22 @@ fn memory(results: &[MemoryResult]) -> Vec<Vec<String>> {
             result.value.to_string(),
             format!("{:.0}", result.peak_mib),
             result.pytorch_peak_mib.map_or_else(|| "-".to_owned(), |mib| format!("{mib:.0}")),
+        ]);
+    }
+    rows
+}
+
+fn threads(results: &[ThreadsResult]) -> Vec<Vec<String>> {
+    let header = ["model", "case", "threads", "ms", "efficiency", "serial"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    for result in results {
+        rows.push(vec![
+            result.model.clone(),
+            result.case.to_owned(),
+            result.threads.to_string(),
+            spread(result.seconds, milliseconds),
+            spread(result.efficiency, |share| format!("{:.0}%", 100.0 * share)),
+            result.serial.map_or_else(|| "-".to_owned(), |share| format!("{:.1}%", 100.0 * share)),
         ]);
     }
     rows

@@ -142,22 +142,21 @@ impl Null {
     ) -> Result<Vec<Row>, Error> {
         let settings =
             Settings { budget: Budget::new(Norm::Linf, EPS).map_err(input)?, seed, batch_size: BATCH };
-        let row = |yardstick: &str, verdict| Row::new(self.name(), yardstick, (model, seed, EPS), verdict);
-        let mut rows = Vec::new();
-        match *self {
+        let (kind, small) =
+            (if *self == Self::Converged { Kind::Tight } else { Kind::Contractive }, self.small());
+        let (net, deployment) = (victims.model(kind, model)?, Victims::deployment(kind));
+        // Verdicts on subsets with the yardstick fixed.
+        let fixed = |trial: Trial<'_>| -> Result<Vec<(&'static str, Verdict)>, Error> {
+            let done = trial.run(points)?;
+            let subsets = subsets(points.len(), seed, small).into_iter();
+            subsets.map(|subset| Ok(("fixed", done.verdict(&subset, &[0])?))).collect()
+        };
+        let found = match *self {
             Self::SameGradient => {
-                let net = victims.model(Kind::Contractive, model)?;
-                let deployment = Victims::deployment(Kind::Contractive);
                 let training = Victim::ready_made(&*net, &deployment);
-                let trial = same_gradient(&training, &training, settings, 0)?;
-                let done = trial.run(points)?;
-                for subset in subsets(points.len(), seed, self.small()) {
-                    rows.push(row("fixed", done.verdict(&subset, &[0])?));
-                }
+                fixed(same_gradient(&training, &training, settings, 0)?)?
             }
             Self::Converged => {
-                let net = victims.model(Kind::Tight, model)?;
-                let deployment = Victims::deployment(Kind::Tight);
                 let training = Victim::ready_made(&*net, &deployment);
                 let others: Vec<(String, Victim<'_>)> = parse_list(CONVERGED)
                     .map_err(input)?
@@ -166,46 +165,34 @@ impl Null {
                     .collect();
                 let named =
                     others.iter().map(|(name, victim)| (name.clone(), victim as &dyn WhiteBox)).collect();
-                let trial = against(
+                fixed(against(
                     (&training, "exact"),
                     &training,
                     named,
                     settings,
                     (WEAK, &[Estimator::through_solver().to_string()]),
-                )?;
-                let done = trial.run(points)?;
-                for subset in subsets(points.len(), seed, self.small()) {
-                    rows.push(row("fixed", done.verdict(&subset, &[0])?));
-                }
+                )?)?
             }
             Self::EqualQuality { cosine, others } => {
-                let net = victims.model(Kind::Contractive, model)?;
-                let deployment = Victims::deployment(Kind::Contractive);
                 let (truth, asked) = (Estimator::exact(), Asked::plain(readout()));
                 let truth = asked.victim(&net, &deployment, truth);
-                let found = equal_quality(&asked, (&*truth, &*truth), points, settings, (cosine, others))?;
-                rows.extend(found.into_iter().map(|(yardstick, verdict)| row(yardstick, verdict)));
+                equal_quality(&asked, (&*truth, &*truth), points, settings, (cosine, others))?
             }
             Self::Drawn { drawn, protocol, cosine } => {
-                let net = victims.model(Kind::Contractive, model)?;
-                let deployment = Victims::deployment(Kind::Contractive);
                 let asked = Asked::drawn(drawn, protocol);
                 let truth = asked.victim(&net, &deployment, Estimator::truth(asked.readout()));
                 let judge = asked.judge(&net, &deployment);
-                let Some(cosine) = cosine else {
-                    let trial = asked.trial(same_gradient(&*truth, &*judge, settings, 0)?);
-                    let done = trial.run(points)?;
-                    for subset in subsets(points.len(), seed, self.small()) {
-                        rows.push(row("fixed", done.verdict(&subset, &[0])?));
+                match cosine {
+                    None => fixed(asked.trial(same_gradient(&*truth, &*judge, settings, 0)?))?,
+                    Some(cosine) => {
+                        let arms = (&*truth, &*judge as &dyn Classifier);
+                        equal_quality(&asked, arms, points, settings, (cosine, DRAWN_OTHERS))?
                     }
-                    return Ok(rows);
-                };
-                let arms = (&*truth, &*judge as &dyn Classifier);
-                let found = equal_quality(&asked, arms, points, settings, (cosine, DRAWN_OTHERS))?;
-                rows.extend(found.into_iter().map(|(yardstick, verdict)| row(yardstick, verdict)));
+                }
             }
-        }
-        Ok(rows)
+        };
+        let row = |(yardstick, verdict)| Row::new(self.name(), yardstick, (model, seed, EPS), verdict);
+        Ok(found.into_iter().map(row).collect())
     }
 }
 

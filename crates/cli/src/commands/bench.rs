@@ -10,7 +10,7 @@ use crate::bench::process::Program;
 use crate::bench::record::Record;
 use crate::bench::subject::Subject;
 use crate::bench::verdict::{self, Target};
-use crate::bench::{check, measure, memory, table};
+use crate::bench::{autoattack, check, measure, memory, scaling, table};
 use crate::error::{Error, input};
 use crate::flags::Bench;
 use crate::interrupt;
@@ -32,13 +32,23 @@ pub fn run(flags: &Bench, setup: &Setup) -> Result<(), Error> {
     if flags.data.is_none() && reading != Reading::default() {
         return Err(input("--resize, --crop and --layout belong to images: add --weights and --data"));
     }
-    let (cases, sections) = chosen(flags.only.as_deref())?;
+    let (cases, mut sections) = chosen(flags.only.as_deref())?;
+    if flags.weights.is_none() && sections.contains(&"autoattack") {
+        if flags.only.is_some() {
+            return Err(input(
+                "--only autoattack: give a feedforward network and its images, --weights and --data",
+            ));
+        }
+        sections.retain(|section| *section != "autoattack");
+    }
     let names = flags.model.split(',').map(str::trim);
     let subjects: Vec<Subject> =
         names.map(|name| Subject::new(name, setup.seed(), &setup.device)).collect::<Result<_, _>>()?;
     let idle = |subject: &&Subject| {
         let (cases, memory) = possible(subject, &cases, &sections);
-        cases.is_empty() && !memory && !sections.contains(&"verdict")
+        cases.is_empty()
+            && !memory
+            && !["threads", "verdict", "autoattack"].iter().any(|section| sections.contains(section))
     };
     if let Some(Subject { name, .. }) = subjects.iter().find(idle) {
         return Err(input(format!("--only: nothing that {name} can do; see `equipoise bench --help`")));
@@ -67,6 +77,9 @@ pub fn run(flags: &Bench, setup: &Setup) -> Result<(), Error> {
     }
     for subject in &subjects {
         measure_subject(subject, &cases, &sections, theirs.as_ref(), flags, setup, &mut record)?;
+    }
+    if let Some(target) = given.as_ref().filter(|_| sections.contains(&"autoattack")) {
+        record.autoattack = Some(autoattack::measure(target, theirs.as_ref(), flags.batch, setup)?);
     }
     if sections.contains(&"verdict") {
         let target: Target = match given {
@@ -115,6 +128,10 @@ fn measure_subject(
     drop(progress);
     if memory {
         record.memory.extend(memory::measure(subject, theirs, flags.batch, setup.threads)?);
+    }
+    if sections.contains(&"threads") {
+        let results = scaling::measure(subject, &CASES, flags.batch, flags.rounds, setup.threads)?;
+        record.threads.extend(results);
     }
     Ok(())
 }

@@ -9,9 +9,12 @@ use super::Preparation;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  equipoise bench --model mdeq-small --rounds 5\n  sh benchmarks/pytorch/setup.sh env\n  \
-                  equipoise bench --pytorch env/bin/python --json results.json\n  equipoise bench --model resnet18-w8,wrn-34-10-w2 --only pgd\n\nCases: cell-forward, cell-vjp, low-rank, \
+                  equipoise bench --pytorch env/bin/python --json results.json\n  equipoise bench --model resnet18-w8,wrn-34-10-w2 --only pgd\n  \
+                  equipoise bench --only autoattack --weights resnet.safetensors --data cifar10:data/cifar10-jpeg --count 100 \
+                  --pytorch env/bin/python\n\nCases: cell-forward, cell-vjp, low-rank, \
                   solve, pgd-exact, pgd-unrolled, pgd-ensemble, pgd-ensemble-shared of a DEQ; logits, pgd of a feedforward \
-                  network; train-step of both; sections: memory, verdict. Each runs in a process of its own on random weights and images. GFLOP/s are those of direct \
+                  network; train-step of both; sections: memory, threads, verdict, \
+                  autoattack (of --weights, beside the reference implementation where --pytorch can import `autoattack`). Each runs in a process of its own on random weights and images. GFLOP/s are those of direct \
                   convolutions; ratios are PyTorch's seconds over ours, the median over rounds."
 )]
 pub struct Bench {
@@ -36,17 +39,17 @@ pub struct Bench {
     /// Write machine, date and every number to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// The model that `verdict` attacks [default: one trained on digits for some seconds]
+    /// The model that `verdict` and `autoattack` attack [default: one trained on digits for some seconds]
     #[arg(long, value_name = "FILE", requires = "data")]
     pub weights: Option<PathBuf>,
     #[arg(long, value_name = "SPEC", requires = "weights", help = format!("Its data: {}", Source::FORMS))]
     pub data: Option<String>,
     #[command(flatten)]
     pub preparation: Preparation,
-    /// Test images that `verdict` attacks
+    /// Test images that `verdict` and `autoattack` attack
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub count: usize,
-    /// Radius of `verdict`, L∞ [default: 8/255; 0.15 on digits]
+    /// Radius of `verdict` and `autoattack`, L∞ [default: 8/255; 0.15 on digits]
     #[arg(long, value_name = "X", requires = "weights")]
     pub eps: Option<String>,
 }

@@ -27,8 +27,8 @@ fn cases_are_timed_and_counted() {
         (&cases[0], 9.0..=9.0, 0.0),
         // The solve, and a linearisation where the last iterate is not the best; 7 steps backward.
         (&cases[1], 9.0..=10.0, 7.0),
-        // One trajectory, the tail of the readout, and one linearisation for each state but the last.
-        (&cases[2], 17.0..=17.0, 8.0),
+        // One trajectory, linearised on its way; the readout's tail is the solver's last evaluation.
+        (&cases[2], 9.0..=9.0, 8.0),
         // Both the attack and the gradient of the parameters, which takes a product more.
         (&cases[3], 18.0..=20.0, 15.0),
     ] {
@@ -71,6 +71,21 @@ fn memory_is_that_of_each_process() {
 }
 
 #[test]
+fn threads_are_compared_with_one() {
+    let folder = folder();
+    succeed(folder.path(), &format!("{FAST} --only threads --threads 3 --json bench.json"));
+    let record = record(folder.path());
+    let found = record["threads"].as_array().unwrap();
+    let of = |row: &Value| (row["case"].as_str().unwrap().to_owned(), row["threads"].as_u64().unwrap());
+    let expected = ["cell-forward", "pgd-exact", "train-step"].into_iter();
+    let expected = expected.flat_map(|case| [1, 2, 3].map(|threads| (case.to_owned(), threads)));
+    assert_eq!(found.iter().map(of).collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    assert!(found.iter().all(|row| row["efficiency"]["median"].as_f64().unwrap() > 0.0));
+    assert!(found.iter().all(|row| (row["threads"] == 1) == row["serial"].is_null()));
+    assert!(found.iter().filter(|row| row["threads"] == 1).all(|row| row["efficiency"]["median"] == 1.0));
+}
+
+#[test]
 fn mistakes_are_named() {
     let folder = folder();
     refuse(folder.path(), "bench --only cell", 2, &["--only cell", "cell-forward", "verdict"]);
@@ -83,6 +98,7 @@ fn mistakes_are_named() {
     refuse(folder.path(), "bench --model resnet18-wide", 2, &["--model resnet18-wide", "resnet18-w8"]);
     refuse(folder.path(), "bench --model resnet18-w1 --only solve", 2, &["--only", "resnet18-w1"]);
     refuse(folder.path(), "bench --rounds 0", 2, &["at least 1"]);
+    refuse(folder.path(), "bench --only autoattack", 2, &["--only autoattack", "--weights", "--data"]);
     refuse(folder.path(), "bench --weights m.safetensors", 2, &["--data"]);
     refuse(
         folder.path(),

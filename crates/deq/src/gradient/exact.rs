@@ -35,9 +35,8 @@ impl GradientEstimator for Exact {
     }
 
     fn work(&self, setting: &Setting<'_>) -> Work {
-        // One application or none is linearised at the best iterate, which the solve did on its way, as a rule.
-        let applications = setting.tail.applications();
-        Work::new(if applications > 1 { applications } else { 0 }, setting.backward_products())
+        // At the best iterate f is known, and linearised if the last application is there, as a rule.
+        Work::new(setting.tail.applications().saturating_sub(1), setting.backward_products())
     }
 
     fn visits(&self, setting: &Setting<'_>) -> Vec<usize> {

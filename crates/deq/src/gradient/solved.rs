@@ -3,7 +3,7 @@
 use burn::optim::GradientsParams;
 
 use crate::model::cell::{BoundCell, Linearization};
-use crate::readout::{ReadHead, Reading, Readout, Tail, damped};
+use crate::readout::{ReadHead, Reading, Readout, Tail, applied, damped};
 use crate::solve::{SolverConfig, StateChoice, Trajectory};
 use crate::state::{Injection, State};
 use equipoise_attack::loss::Objective;
@@ -37,9 +37,9 @@ impl Solved<'_> {
     pub fn final_state_from(&self, start: StateChoice) -> (State, Box<dyn Linearization>) {
         let mut dampings: Vec<f64> = self.tail.dampings().collect();
         let last = dampings.pop();
-        let best = self.trajectory.choose(start);
+        let best = self.trajectory.evaluated(start);
         let at_best = dampings.is_empty();
-        let point = dampings.into_iter().fold(best, |a, damping| damped(&a, self.cell.apply(&a), damping));
+        let point = applied(dampings.into_iter(), self.cell, best);
         let linearization = match at_best {
             true => self.trajectory.linearize_at(self.cell, start, &point),
             false => self.cell.linearize(&point),

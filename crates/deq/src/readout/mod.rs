@@ -24,7 +24,7 @@ pub use head::{ReadHead, Reading};
 use registry::nothing;
 pub use registry::{ReadoutKind, names};
 pub use tail::Tail;
-pub(crate) use tail::damped;
+pub(crate) use tail::{applied, damped};
 
 use std::fmt;
 use std::sync::Arc;
@@ -269,9 +269,10 @@ impl Readout {
         let read = trajectory.gather(&places.iter().enumerate().map(number).collect::<Vec<_>>());
         let tailed: Vec<usize> = (0..drawn.len()).filter(|&row| drawn[row].before_tail().is_some()).collect();
         if tailed.is_empty() {
-            return head(read);
+            return head(read.state);
         }
         let after = tail.apply(map, read.clone());
+        let read = read.state;
         head(if tailed.len() == drawn.len() { after } else { read.put(&tailed, &after.select(&tailed)) })
     }
 
@@ -306,8 +307,8 @@ impl Readout {
         head: &dyn Fn(State) -> Logits,
     ) -> Logits {
         let state = |state: ReadState| {
-            let read = trajectory.choose(state.choice());
-            if state.before_tail().is_some() { tail.apply(map, read) } else { read }
+            let read = trajectory.evaluated(state.choice());
+            if state.before_tail().is_some() { tail.apply(map, read) } else { read.state }
         };
         let states: Vec<State> = self.states(trajectory.len()).into_iter().map(state).collect();
         self.0.logits(&states, head)

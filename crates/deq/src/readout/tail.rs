@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::cell::FixedPointMap;
-use crate::solve::MAX_STEPS;
+use crate::solve::{Evaluation, MAX_STEPS};
 use crate::state::State;
 
 /// Applications of f after the solver: first undamped, then a ← (1−λ) a + λ f(a).
@@ -56,10 +56,24 @@ impl Tail {
         std::iter::repeat_n(1.0, self.lead).chain(std::iter::repeat_n(damping, self.steps))
     }
 
-    /// The state after the tail.
-    pub fn apply(&self, map: &dyn FixedPointMap, state: State) -> State {
-        self.dampings().fold(state, |a, damping| damped(&a, map.apply(&a), damping))
+    /// The state after the tail, from one where f is known: as many evaluations as it has applications, less one.
+    pub fn apply(&self, map: &dyn FixedPointMap, from: Evaluation) -> State {
+        applied(self.dampings(), map, from)
     }
+}
+
+/// The state after applications of f of these dampings, from one where f is known.
+pub(crate) fn applied(
+    dampings: impl Iterator<Item = f64>,
+    map: &dyn FixedPointMap,
+    from: Evaluation,
+) -> State {
+    let Evaluation { state, value } = from;
+    let mut known = Some(value);
+    dampings.fold(state, |a, damping| {
+        let value = known.take().unwrap_or_else(|| map.apply(&a));
+        damped(&a, value, damping)
+    })
 }
 
 /// (1−λ) a + λ f(a).

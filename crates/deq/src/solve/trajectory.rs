@@ -147,12 +147,12 @@ impl Trajectory {
 
     /// A chosen state of each example, `[N, D]`.
     pub fn choose(&self, choice: StateChoice) -> State {
-        match choice {
-            StateChoice::At(t) => self.state(t).clone(),
-            StateChoice::Last => self.state(self.len()).clone(),
-            StateChoice::Best => self.gather(&self.best),
-            StateChoice::BestOf(k) => self.gather(&self.best_of(k)),
-        }
+        gather(&self.states, &self.numbers(choice))
+    }
+
+    /// The same with f there, as the solver saw it.
+    pub fn evaluated(&self, choice: StateChoice) -> Evaluation {
+        self.gather(&self.numbers(choice))
     }
 
     /// Number of a chosen iterate of each example, from 1.
@@ -261,22 +261,25 @@ impl Trajectory {
         self
     }
 
-    /// Row i of z_{chosen[i]}.
-    pub(crate) fn gather(&self, chosen: &[usize]) -> State {
-        let first = chosen[0];
-        if chosen.iter().all(|&t| t == first) {
-            return self.state(first).clone();
-        }
-        let mut result = self.state(first).clone();
-        let mut distinct: Vec<usize> = chosen.iter().copied().filter(|&t| t != first).collect();
-        distinct.sort_unstable();
-        distinct.dedup();
-        for t in distinct {
-            let rows: Vec<usize> = (0..chosen.len()).filter(|&i| chosen[i] == t).collect();
-            result = result.put(&rows, &self.state(t).select(&rows));
-        }
-        result
+    /// Row i of z_{chosen[i]}, and f there.
+    pub(crate) fn gather(&self, chosen: &[usize]) -> Evaluation {
+        Evaluation { state: gather(&self.states, chosen), value: gather(&self.values, chosen) }
     }
+}
+
+/// Row i of the series' entry chosen\[i\], from 1.
+fn gather(series: &[State], chosen: &[usize]) -> State {
+    let at = |t: usize| &series[t - 1];
+    let first = chosen[0];
+    let mut result = at(first).clone();
+    let mut distinct: Vec<usize> = chosen.iter().copied().filter(|&t| t != first).collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    for t in distinct {
+        let rows: Vec<usize> = (0..chosen.len()).filter(|&i| chosen[i] == t).collect();
+        result = result.put(&rows, &at(t).select(&rows));
+    }
+    result
 }
 
 /// Where the lowest of some residuals stands, from 1; the first of equals, and of none that is finite.

@@ -350,7 +350,7 @@ mod tests {
     fn deployed_state(model: &dyn Equilibrium, deployment: &Deployment, images: &Tensor<4>) -> Vec<f64> {
         let victim = Victim::new(model, deployment, Readout::final_state(), Estimator::exact());
         let forward = victim.forward(images, deployment.solver.steps);
-        let best = forward.trajectory.choose(StateChoice::Best);
+        let best = forward.trajectory.evaluated(StateChoice::Best);
         deployment.tail.apply(&forward.cell, best).numbers()
     }
 

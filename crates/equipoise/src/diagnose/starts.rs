@@ -84,9 +84,9 @@ fn solves(
         let start = if number == 0 { zero.clone() } else { random(&zero, &scales, batch, case, number) };
         let cell = Counted::new(model.bind(&injection), counter.clone());
         let trajectory = solve(&cell, start, solver);
-        let best = trajectory.choose(StateChoice::Best);
-        let classes = predictions(&model.logits(&deployment.tail.apply(&cell, best.clone())));
-        let states = best.numbers();
+        let best = trajectory.evaluated(StateChoice::Best);
+        let states = best.state.numbers();
+        let classes = predictions(&model.logits(&deployment.tail.apply(&cell, best)));
         let residuals = trajectory.best_residuals();
         for (row, class) in classes.into_iter().enumerate() {
             let state = states[row * dim..][..dim].to_vec();

@@ -122,7 +122,8 @@ impl Subject<'_> {
         // Of a readout that draws one of its states, one tail answers.
         let tails = self.readout.tails(steps);
         let tails = if self.readout.mixes() { tails.min(1) } else { tails };
-        let reading = tails * tail.applications();
+        // Its first application is known from the solve.
+        let reading = tails * tail.applications().saturating_sub(1);
         let each = self.deployment.solver.method.evaluations_per_step();
         if let Some(defence) = self.readout.defence() {
             let answer = defence.work(tail.applications()).total() as f64;

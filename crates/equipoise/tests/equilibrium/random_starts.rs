@@ -47,7 +47,7 @@ fn the_solve_of_the_lowest_residual_answers() {
                         let start = zero.like(entries.collect(), model.state_dim());
                         let cell = model.bind(&injection);
                         let trajectory = solve(&*cell, start, &deployment.solver);
-                        let end = deployment.tail.apply(&*cell, trajectory.choose(StateChoice::Best));
+                        let end = deployment.tail.apply(&*cell, trajectory.evaluated(StateChoice::Best));
                         (trajectory.best_residuals()[0], model.logits(&end))
                     })
                     .collect();

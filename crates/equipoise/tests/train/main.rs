@@ -3,8 +3,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod gradients;
+mod plans;
 mod random_states;
 mod ranks;
 mod regularisation;
+mod resumption;
 mod trades;
-mod training;
+mod settings;

@@ -12,7 +12,7 @@ use equipoise::train::{
 };
 use equipoise_dataset::{Dataset, Source, Split};
 
-use crate::training::{StopAfter, full_plan, plan};
+use crate::plans::{StopAfter, full_plan, plan};
 
 /// Threads of this process as ranks.
 struct Threads {

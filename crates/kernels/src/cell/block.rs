@@ -5,6 +5,7 @@
 //! examples at a time as keep it in the second level cache.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use pulp::Arch;
 use rayon::prelude::*;
@@ -39,6 +40,9 @@ pub(crate) struct Block {
     hidden_plain: Plane,
     /// Examples that are worked on together.
     pub together: usize,
+    /// conv2(ReLU(GN1(conv1(0)))), plain, once it was asked for: solves begin at z = 0, and up to there nothing depends on the
+    /// image.
+    at_zero: OnceLock<Vec<f32>>,
 }
 
 /// What the block keeps of an evaluation.
@@ -125,6 +129,7 @@ impl Block {
             hidden,
             hidden_plain: Plane::plain([inner, height, width]),
             together,
+            at_zero: OnceLock::new(),
         }
     }
 
@@ -166,11 +171,15 @@ impl Block {
             let examples = start..chunk.count.min(start + self.together);
             let here = examples.len();
             self.enter(arch, examples.clone(), &mut chunk);
-            let ForwardChunk { tape, scratch, .. } = &mut chunk;
-            self.conv1.apply(arch, tape.z.images(start), scratch.hidden.images_mut(start), here);
-            self.rectify(arch, examples.clone(), &mut chunk);
-            let ForwardChunk { tape, scratch, .. } = &mut chunk;
-            self.conv2.apply(arch, scratch.hidden.images(start), tape.mixed.images_mut(start), here);
+            if chunk.is_at_zero(examples.clone()) {
+                chunk.mix(examples.clone(), self.at_zero(arch));
+            } else {
+                let ForwardChunk { tape, scratch, .. } = &mut chunk;
+                self.conv1.apply(arch, tape.z.images(start), scratch.hidden.images_mut(start), here);
+                self.rectify(arch, examples.clone(), &mut chunk);
+                let ForwardChunk { tape, scratch, .. } = &mut chunk;
+                self.conv2.apply(arch, scratch.hidden.images(start), tape.mixed.images_mut(start), here);
+            }
             self.leave(arch, examples, &mut chunk);
         }
     }
@@ -179,6 +188,17 @@ impl Block {
     /// by every thread.
     pub fn forward_all(&self, arch: Arch, chunks: &mut [ForwardChunk<'_>]) {
         chunks.par_iter_mut().for_each(|chunk| self.enter(arch, 0..chunk.count, chunk));
+        if chunks.iter().all(|chunk| chunk.is_at_zero(0..chunk.count)) {
+            let mixed = self.at_zero(arch);
+            chunks.par_iter_mut().for_each(|chunk| chunk.mix(0..chunk.count, mixed));
+        } else {
+            self.convolve_all(arch, chunks);
+        }
+        chunks.par_iter_mut().for_each(|chunk| self.leave(arch, 0..chunk.count, chunk));
+    }
+
+    /// Both convolutions of a whole batch, with what is between them.
+    fn convolve_all(&self, arch: Arch, chunks: &mut [ForwardChunk<'_>]) {
         let batch = chunks.iter_mut().map(|chunk| Share {
             x: chunk.tape.z.images(0),
             y: chunk.scratch.hidden.images_mut(0),
@@ -192,7 +212,28 @@ impl Block {
             count: chunk.count,
         });
         self.conv2.apply_to_all(arch, batch.collect(), false);
-        chunks.par_iter_mut().for_each(|chunk| self.leave(arch, 0..chunk.count, chunk));
+    }
+
+    /// conv2's output at z = 0, the same for every image.
+    fn at_zero(&self, arch: Arch) -> &[f32] {
+        if let Some(mixed) = self.at_zero.get() {
+            return mixed;
+        }
+        let (mut tape, mut scratch) = (self.tape(1, false), self.scratch(1));
+        let state = Dense { data: &[], stride: 0, start: 0, len: 0 };
+        let inputs = Inputs { state, injection: None, mask: None };
+        let mut chunk = ForwardChunk { count: 1, inputs, tape: &mut tape, scratch: &mut scratch };
+        if self.is_wide() {
+            self.convolve_all(arch, std::slice::from_mut(&mut chunk));
+        } else {
+            let ForwardChunk { tape, scratch, .. } = &mut chunk;
+            self.conv1.apply(arch, tape.z.images(0), scratch.hidden.images_mut(0), 1);
+            self.rectify(arch, 0..1, &mut chunk);
+            let ForwardChunk { tape, scratch, .. } = &mut chunk;
+            self.conv2.apply(arch, scratch.hidden.images(0), tape.mixed.images_mut(0), 1);
+        }
+        // Not made under the lock: a thread that waits for others meanwhile may be given a task that asks for it, too.
+        self.at_zero.get_or_init(|| tape.mixed.at(0).to_vec())
     }
 
     /// z, in the order of planes.
@@ -394,6 +435,21 @@ impl Block {
         for example in examples {
             let (image, dense) = (chunk.scratch.residual.at(example), chunk.state.at(example));
             arch.dispatch(ToChannels { image, plane: self.plain, dense });
+        }
+    }
+}
+
+impl ForwardChunk<'_> {
+    /// Whether z = 0 for these examples, and nothing is kept of what leads to conv2's output.
+    fn is_at_zero(&self, examples: Range<usize>) -> bool {
+        let zero = |example: usize| self.inputs.state.at(example).iter().all(|z| z.to_bits() == 0);
+        self.tape.hidden.is_empty() && examples.into_iter().all(zero)
+    }
+
+    /// The same output of conv2 for all of these examples.
+    fn mix(&mut self, examples: Range<usize>, mixed: &[f32]) {
+        for example in examples {
+            self.tape.mixed.at_mut(example).copy_from_slice(mixed);
         }
     }
 }
