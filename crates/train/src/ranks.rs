@@ -147,7 +147,7 @@ fn read(part: &[u8], length: usize) -> Result<Vec<Node>, String> {
     Ok(part.chunks_exact(size).map(node).collect())
 }
 
-pub(super) fn bytes(numbers: &[f32]) -> Vec<u8> {
+fn bytes(numbers: &[f32]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 

@@ -15,7 +15,7 @@ use super::log::{StepLog, write_epochs};
 use super::micro::{Said, Summed};
 use super::order::epoch_seed;
 use super::random_states::{Drawn, Step};
-use super::ranks::{Ranks, Standing, agreed, bytes, compared, gathered, share, total};
+use super::ranks::{Ranks, Standing, agreed, compared, gathered, share, total};
 use super::trades::trades_gradients;
 use super::trainer::{Best, EpochReport, Initial, Observer, Outcome, Plan, StepReport, Sums, TrainError};
 use super::tree::Tree;
@@ -25,7 +25,7 @@ use equipoise_attack::loss::{CrossEntropy, KlFrom, Objective};
 use equipoise_attack::random::{ExampleRng, fnv1a};
 use equipoise_attack::work::WorkCounter;
 use equipoise_deq::architecture::Model;
-use equipoise_deq::checkpoint::ModelFile;
+use equipoise_deq::checkpoint::{Entry, ModelFile};
 use equipoise_deq::gradient::Estimator;
 use equipoise_deq::model::cell::Mask;
 use equipoise_deq::readout::Readout;
@@ -187,7 +187,7 @@ impl<'a> Run<'a> {
         let settings = (&self.progress.plan, labels, ends.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
         let settings = serde_json::to_vec(&settings).expect("JSON of numbers and strings");
         let weights = self.model.weights();
-        let numbers = weights.values().flat_map(|entry| bytes(&entry.values));
+        let numbers = weights.values().flat_map(Entry::to_le_bytes);
         let standing = Standing {
             plan: fnv1a(&settings),
             step: self.progress.step,

@@ -25,11 +25,17 @@ impl<T> Prepared<T> {
     pub fn get(&self, module: &impl Module, make: impl FnOnce() -> T) -> Option<Arc<T>> {
         let parameters = parameters(module)?;
         let entry = || self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(entry) = &*entry()
-            && entry.parameters.len() == parameters.len()
-            && entry.parameters.iter().zip(&parameters).all(|(a, b)| same(a, b))
         {
-            return Some(entry.made.clone());
+            let mut held = entry();
+            let known = |entry: &Entry<T>| {
+                entry.parameters.len() == parameters.len()
+                    && entry.parameters.iter().zip(&parameters).all(|(a, b)| same(a, b))
+            };
+            if let Some(entry) = held.as_ref().filter(|entry| known(entry)) {
+                return Some(entry.made.clone());
+            }
+            // Both would be in memory together: in training, at every step.
+            *held = None;
         }
         // Not while the lock is held: a thread that waits for parallel work of `make` may take up work that comes here.
         let made = Arc::new(make());

@@ -12,7 +12,7 @@ use equipoise::model::deq::{Head, Stem};
 use equipoise::model::layers::{BatchMoments, Phase};
 use equipoise::model::parameters::accumulate_module;
 use equipoise::solve::{SolverConfig, StateChoice, solve};
-use equipoise::train::{StepOptions, gradients, train};
+use equipoise::train::{StepOptions, gradients};
 use equipoise::victim::Deployment;
 
 /// The unrolled training gradient is that of an ordinary network: the estimator's pieces must add up to what

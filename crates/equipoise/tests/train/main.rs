@@ -9,5 +9,5 @@ mod random_states;
 mod ranks;
 mod regularisation;
 mod resumption;
-mod trades;
 mod settings;
+mod trades;

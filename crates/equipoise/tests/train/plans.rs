@@ -4,12 +4,8 @@ use std::cell::Cell as Flag;
 use std::path::Path;
 
 use crate::common::small_mdeq;
-use burn::module::Module;
 use equipoise::architecture::Architecture;
 use equipoise::checkpoint::{FORMAT_VERSION, Metadata};
-use equipoise::loss::Objective;
-use equipoise::model::cell::Cell;
-use equipoise::model::deq::{Head, Stem};
 use equipoise::model::mdeq::MdeqConfig;
 use equipoise::solve::SolverConfig;
 use equipoise::train::{
@@ -80,4 +76,9 @@ pub(crate) fn full_plan<'a>(data: &'a Dataset, folder: &Path) -> Plan<'a> {
     config.random_budget = Some(RandomBudget { steps: [2, 5], only_with_jacobian: false });
     config.early_stopping = Some(EarlyStopping { patience: 2 });
     plan
+}
+
+pub(crate) fn lines(folder: &Path, name: &str) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(folder.join(name)).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

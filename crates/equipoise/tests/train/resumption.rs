@@ -3,17 +3,11 @@
 use std::path::Path;
 
 use crate::common::small_mdeq;
-use crate::plans::{StopAfter, full_plan, plan, weights};
-use burn::module::Module;
+use crate::plans::{StopAfter, full_plan, lines, plan, weights};
 use burn::tensor::Device;
 use equipoise::architecture::Architecture;
-use equipoise::batch::to_vec;
 use equipoise::checkpoint::ModelFile;
-use equipoise::loss::Objective;
-use equipoise::model::cell::Cell;
-use equipoise::model::deq::{Head, Stem};
 use equipoise::model::mdeq::MdeqConfig;
-use equipoise::solve::solve;
 use equipoise::train::{EpochReport, Observer, Plan, Schedule, Silent, StepReport, train};
 use equipoise_dataset::{Source, Split};
 
@@ -38,11 +32,6 @@ fn a_run_that_was_cut_off_ends_with_the_same_weights() {
         }
         assert_eq!(weights(resumed), expected, "cut after {cut}");
     }
-}
-
-fn lines(folder: &Path, name: &str) -> Vec<serde_json::Value> {
-    let text = std::fs::read_to_string(folder.join(name)).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]

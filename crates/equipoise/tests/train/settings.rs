@@ -3,16 +3,13 @@
 use std::path::Path;
 
 use crate::common::{small_mdeq, uniform};
-use crate::plans::{StopAfter, full_plan, plan, weights};
-use burn::module::Module;
+use crate::plans::{StopAfter, full_plan, lines, plan, weights};
 use burn::tensor::Device;
 use equipoise::architecture::{Architecture, Model};
 use equipoise::batch::to_vec;
 use equipoise::checkpoint::ModelFile;
 use equipoise::gradient::Estimator;
-use equipoise::loss::{CrossEntropy, Objective};
-use equipoise::model::cell::Cell;
-use equipoise::model::deq::{Head, Stem};
+use equipoise::loss::CrossEntropy;
 use equipoise::model::mdeq::MdeqConfig;
 use equipoise::readout::Readout;
 use equipoise::train::{

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use burn::backend::flex::FlexTensor;
+use burn::module::Param;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use equipoise_kernels::{
@@ -28,8 +29,6 @@ use equipoise_attack::cpu::{numbers_of, plain};
 #[derive(Debug)]
 pub struct Weights {
     kernels: Kernels,
-    /// Zeros in the shapes of the cell's parameters.
-    zeros: CellParameters,
 }
 
 /// The cell bound to an injection, if the kernels can serve it.
@@ -45,10 +44,7 @@ pub fn bind(
         None => None,
     };
     let plain = plain(injection)?;
-    let weights = prepared.get(cell, || {
-        let numbers = numbers(cell);
-        Weights { kernels: Kernels::new(&numbers, convolutions), zeros: numbers.zeros_like() }
-    })?;
+    let weights = prepared.get(cell, || Weights { kernels: Kernels::new(&numbers(cell), convolutions) })?;
     Some(Box::new(FusedMdeq { cell: cell.clone(), weights, plain, injection: injection.clone(), mask }))
 }
 
@@ -65,6 +61,15 @@ impl Conv<'_> {
             Self::Folded(conv) => to_vec(conv.kernel().weight().clone()),
             Self::Plain(conv) => to_vec(conv.weight.val()),
         }
+    }
+
+    /// As many as its kernel has.
+    fn zeros(&self) -> Vec<f32> {
+        let kernel = match self {
+            Self::Folded(conv) => conv.weight_v.dims(),
+            Self::Plain(conv) => conv.weight.dims(),
+        };
+        vec![0.0; kernel.iter().product()]
     }
 
     /// Adds the gradient of its kernel to those of its parameters.
@@ -117,6 +122,18 @@ fn numbers(cell: &MdeqCell) -> CellParameters {
         },
     };
     layers(cell).map(Conv::numbers, norm)
+}
+
+/// Zeros in the shapes of the cell's parameters.
+fn zeros(cell: &MdeqCell) -> CellParameters {
+    let norm = |norm: &&GroupNorm| {
+        let zeros = |weight: &Param<Tensor<1>>| vec![0.0; weight.dims()[0]];
+        NormParameters {
+            groups: norm.groups(),
+            affine: norm.weight.as_ref().zip(norm.bias.as_ref()).map(|(w, b)| (zeros(w), zeros(b))),
+        }
+    };
+    layers(cell).map(Conv::zeros, norm)
 }
 
 /// Adds gradients of plain numbers to those of the cell's parameters.
@@ -278,7 +295,7 @@ impl Linearization for FusedLinearization {
     fn vjp_parameters(&self, cotangent: &State, into: &mut GradientsParams) -> (State, Injection) {
         let Some(plain) = cotangent.plain() else { return self.composed().vjp_parameters(cotangent, into) };
         let (mut state, mut injection) = (Self::zeros(self.state.dims()), Self::zeros(self.injection.dims()));
-        let mut numbers = self.weights.zeros.clone();
+        let mut numbers = zeros(&self.cell);
         self.tape.vjp_parameters(numbers_of(&plain), &mut state, &mut injection, &mut numbers);
         accumulate_numbers(&self.cell, numbers, &self.injection.device(), into);
         (self.state_like(state), self.injection_like(injection))
