@@ -156,6 +156,11 @@ impl Trajectory {
         }
     }
 
+    /// f at a chosen state of each example, `[N, D]`, which the solve has evaluated.
+    pub fn value(&self, choice: StateChoice) -> State {
+        gathered(&self.values, &self.numbers(choice))
+    }
+
     /// Number of a chosen iterate of each example, from 1.
     pub fn numbers(&self, choice: StateChoice) -> Vec<usize> {
         match choice {
@@ -263,20 +268,23 @@ impl Trajectory {
 
     /// Row i of z_{chosen[i]}.
     pub(crate) fn gather(&self, chosen: &[usize]) -> State {
-        let first = chosen[0];
-        if chosen.iter().all(|&t| t == first) {
-            return self.state(first).clone();
-        }
-        let mut result = self.state(first).clone();
-        let mut distinct: Vec<usize> = chosen.iter().copied().filter(|&t| t != first).collect();
-        distinct.sort_unstable();
-        distinct.dedup();
-        for t in distinct {
-            let rows: Vec<usize> = (0..chosen.len()).filter(|&i| chosen[i] == t).collect();
-            result = result.put(&rows, &self.state(t).select(&rows));
-        }
-        result
+        gathered(&self.states, chosen)
     }
+}
+
+/// Row i of entry number chosen[i], from 1, of some series.
+fn gathered(series: &[State], chosen: &[usize]) -> State {
+    let entry = |t: usize| &series[t.clamp(1, series.len()) - 1];
+    let first = chosen[0];
+    let mut result = entry(first).clone();
+    let mut distinct: Vec<usize> = chosen.iter().copied().filter(|&t| t != first).collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    for t in distinct {
+        let rows: Vec<usize> = (0..chosen.len()).filter(|&i| chosen[i] == t).collect();
+        result = result.put(&rows, &entry(t).select(&rows));
+    }
+    result
 }
 
 /// Where the lowest of some residuals stands, from 1; the first of equals, and of none that is finite.

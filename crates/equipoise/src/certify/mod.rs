@@ -13,7 +13,7 @@ mod proof;
 mod smoothing;
 
 pub use proof::{Method, MonotoneCertifier, Proof, Unbounded};
-pub use smoothing::{Smoothing, SmoothingError, Votes};
+pub use smoothing::{Checks, Prediction, Serialized, Smoothing, SmoothingError, Votes};
 
 use equipoise_record::{Accuracy, Certificate, CertifiedExample, CertifiedRadius};
 
