@@ -26,6 +26,15 @@ fn radii(examples: &[CertifiedExample], labels: &[usize], eps: &[f64]) -> Vec<Ce
     eps.iter().map(|&eps| CertifiedRadius { eps, certified_accuracy: certified(eps) }).collect()
 }
 
+/// Radii for a table where none are given: sixteen, evenly, from 0 to the largest that proofs showed.
+pub fn usual_radii(found: &[Vec<CertifiedExample>]) -> Vec<f64> {
+    let radii = found.iter().flatten().filter_map(|example| example.radius);
+    match radii.fold(0.0, f64::max) {
+        0.0 => vec![0.0],
+        largest => (0..16).map(|k| largest * f64::from(k) / 15.0).collect(),
+    }
+}
+
 impl Proof<'_> {
     /// Everything that was certified of some images with these true classes, at radii from the smallest up. Without a
     /// confidence: it is a proof.

@@ -193,7 +193,7 @@ mod tests {
 
     const ALPHA: f64 = 0.1;
     const WORLDS: [(f64, f64, bool); 5] =
-        [(0.7, 0.0, false), (0.7, 0.1, false), (0.9, 0.3, false), (0.55, 0.6, true), (0.8, 0.2, true)];
+        [(0.7, 0.0, false), (0.7, 0.2, false), (0.9, 0.3, false), (0.55, 0.6, true), (0.8, 0.2, true)];
 
     fn uniformly(trial: usize) -> Vec<usize> {
         sample(ExampleRng::new(7, PICKED, trial, 0), N, K)
