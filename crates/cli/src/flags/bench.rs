@@ -10,7 +10,7 @@ use super::Preparation;
 #[command(
     after_help = "Examples:\n  equipoise bench --model mdeq-small --rounds 5\n  sh benchmarks/pytorch/setup.sh env\n  \
                   equipoise bench --pytorch env/bin/python --json results.json\n  equipoise bench --model resnet18-w8,wrn-34-10-w2 --only pgd\n\nCases: cell-forward, cell-vjp, low-rank, \
-                  solve, pgd-exact, pgd-unrolled, pgd-ensemble, pgd-ensemble-shared of a DEQ; logits, pgd of a feedforward \
+                  solve, pgd-exact, pgd-unrolled, pgd-ensemble, pgd-ensemble-shared, vote, vote-fast of a DEQ; logits, pgd of a feedforward \
                   network; train-step of both; sections: memory, verdict. Each runs in a process of its own on random weights and images. GFLOP/s are those of direct \
                   convolutions; ratios are PyTorch's seconds over ours, the median over rounds."
 )]

@@ -157,8 +157,9 @@ fn fast_votes_are_checked_and_go_on_from_their_images() {
     for (change, parts) in [
         ("--chains 30", ["--chains", "--serialized 1"]),
         ("--checks 100", ["--checks", "--serialized 1"]),
-        ("--serialized 4", ["--serialized", "are not fast"]),
-        ("--serialized 0", ["--serialized", "1 is usual"]),
+        ("--serialized 4 --checks 100", ["--serialized", "are not fast"]),
+        ("--serialized 0 --checks 100", ["--serialized", "1 is usual"]),
+        ("--serialized 1", ["--checks", "400 of 200 draws"]),
         ("--serialized 1 --checks 201", ["--checks", "of 200 draws"]),
         ("--serialized 1 --checks 7", ["--checks", "use more"]),
         ("--serialized 1 --checks 100 --readout early(2)", ["--serialized", "`final`"]),

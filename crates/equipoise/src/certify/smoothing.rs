@@ -13,15 +13,15 @@
 
 mod draws;
 mod predict;
+mod record;
 mod serialized;
 
 pub use predict::Prediction;
 pub use serialized::{Checks, Serialized};
 
-use equipoise_record::{Certificate, CertifiedExample, CertifiedNetwork, Confidence, SerializedVotes};
+use equipoise_record::CertifiedExample;
 use equipoise_verdict::{clopper_pearson_below, normal_quantile_below};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::attack::{Classifier, Norm};
 use crate::evaluate::{Observer, Points};
@@ -167,7 +167,9 @@ impl Smoothing {
     /// The L2 radius that votes for a class certify, rounded down; `None` where the method abstains. Of fast votes half of α is the
     /// correction's.
     fn radius(&self, votes: &Votes) -> Option<f64> {
-        let (count, alpha) = match votes.checks {
+        // Fast votes that nobody checked show nothing.
+        let unchecked = self.serialized.map(|_| Checks { checked: 0, confirmed: 0 });
+        let (count, alpha) = match votes.checks.or(unchecked) {
             None => (votes.count, self.alpha),
             Some(checks) => (checks.accurate(votes.count, self.alpha / 2.0), self.alpha / 2.0),
         };
@@ -235,6 +237,10 @@ impl Smoothing {
 
     /// What votes certify in a norm: in L2 as they are, in L∞ the radius over √(CHW), since ‖δ‖₂ ≤ √(CHW) ‖δ‖∞. `pixels` is
     /// CHW. `None` for L1, whose ball lies in that of L2: certify in L2.
+    ///
+    /// # Panics
+    ///
+    /// If more votes are counted than draws, or checked than counted, or confirmed than checked.
     pub fn certified(
         &self,
         index: usize,
@@ -247,68 +253,6 @@ impl Smoothing {
         let radius = radius.map(|radius| if scale == 1.0 { radius } else { (radius / scale).next_down() });
         let class = votes.class.filter(|_| radius.is_some());
         Some(CertifiedExample { index, class, radius, abstained: class.is_none() })
-    }
-
-    /// Everything that was certified of some points by the votes of each. `network` is the vote over all noise, which the deployed one
-    /// is not. `None` for L1.
-    pub fn certificate(
-        &self,
-        points: &Points,
-        votes: &[Votes],
-        norm: Norm,
-        eps: &[f64],
-        (seconds, cell_evaluations): (f64, u64),
-    ) -> Option<Certificate> {
-        let pixels: usize = points.images().dims()[1..].iter().product();
-        let each = points.indices().iter().zip(votes);
-        let examples: Vec<CertifiedExample> =
-            each.map(|(&index, &votes)| self.certified(index, votes, norm, pixels)).collect::<Option<_>>()?;
-        let sum = |of: fn(Checks) -> usize| votes.iter().filter_map(|votes| votes.checks).map(of).sum();
-        let serialized = self.serialized.map(|Serialized { steps, chains, checks }| SerializedVotes {
-            steps,
-            chains,
-            checks,
-            checked: sum(|checks| checks.checked),
-            confirmed: sum(|checks| checks.confirmed),
-        });
-        Some(Certificate {
-            method: self.method().to_owned(),
-            settings: json!({ "sigma": self.sigma, "alpha": self.alpha }),
-            network: CertifiedNetwork::Ideal,
-            norm: norm.to_string(),
-            confidence: Some(Confidence {
-                level: 1.0 - self.alpha,
-                selection: self.selection,
-                estimation: self.estimation,
-                serialized,
-            }),
-            abstained: examples.iter().filter(|example| example.abstained).count(),
-            radii: super::radii(&examples, points.labels(), eps),
-            examples,
-            seconds,
-            cell_evaluations,
-        })
-    }
-
-    /// How a certificate of the record was made, if it was by smoothing.
-    pub fn of(certificate: &Certificate) -> Option<Self> {
-        let Confidence { selection, estimation, serialized, .. } = certificate.confidence?;
-        let setting = |name: &str| certificate.settings[name].as_f64();
-        let fast = |SerializedVotes { steps, chains, checks, .. }| Serialized { steps, chains, checks };
-        let smoothing = Self {
-            sigma: setting("sigma")?,
-            selection,
-            estimation,
-            alpha: setting("alpha")?,
-            serialized: serialized.map(fast),
-        };
-        let named = certificate.method == smoothing.method();
-        (named && smoothing.check().is_ok()).then_some(smoothing)
-    }
-
-    /// The method's name in records.
-    pub fn method(&self) -> &'static str {
-        if self.serialized.is_some() { "serialized-smoothing" } else { "smoothing" }
     }
 }
 

@@ -193,7 +193,7 @@ mod tests {
 
     const ALPHA: f64 = 0.1;
     const WORLDS: [(f64, f64, bool); 5] =
-        [(0.7, 0.0, false), (0.7, 0.2, false), (0.9, 0.3, false), (0.55, 0.6, true), (0.8, 0.2, true)];
+        [(0.7, 0.0, false), (0.7, 0.2, false), (0.9, 0.3, false), (0.55, 0.6, true), (0.6, 0.5, true)];
 
     fn uniformly(trial: usize) -> Vec<usize> {
         sample(ExampleRng::new(7, PICKED, trial, 0), N, K)
@@ -264,6 +264,7 @@ mod tests {
         for votes in [
             Votes { class: None, count: 0, checks: None },
             Votes { class: Some(0), count: 0, checks: Some(Checks { checked: 0, confirmed: 0 }) },
+            Votes { class: Some(0), count: 1000, checks: None },
         ] {
             let found = smoothing(Some(all(400))).certified(0, votes, crate::attack::Norm::L2, 4).unwrap();
             assert!(found.abstained);
