@@ -80,7 +80,7 @@ pub struct Confidence {
 pub struct SerializedVotes {
     /// Solver steps of a fast vote.
     pub steps: usize,
-    /// B: the vote on sample i goes on from the end of that on sample i − B.
+    /// B: the vote on sample i goes on from the end of that on sample i − B, the first B from the image without noise.
     pub chains: usize,
     /// K: samples of each example that were picked to be checked.
     pub checks: usize,

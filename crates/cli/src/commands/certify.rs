@@ -249,6 +249,7 @@ fn key(checked: &Checked, setup: &Setup) -> Value {
                 "samples": smoothing.estimation,
             });
             if let Some(Serialized { steps, chains, checks }) = smoothing.serialized {
+                let chains = chains.min(smoothing.estimation);
                 way["serialized"] = json!({ "steps": steps, "chains": chains, "checks": checks });
             }
             way

@@ -53,11 +53,12 @@ pub struct Certify {
     /// Fresh draws that bound how often that class is given
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub samples: usize,
-    /// Cast the votes of a DEQ fast: by so many solver steps from where the solve for an earlier draw ended, 1 or 2, say. A
+    /// Cast the votes of a DEQ fast: by so many solver steps, 1 or 2, say, from where the solve for the image without noise ended. A
     /// random sample of them is checked, so that accurate votes are certified
     #[arg(long, value_name = "STEPS")]
     pub serialized: Option<usize>,
-    /// Of fast votes: a draw goes on from the one that is so many before it [default: 256]
+    /// Of fast votes: a draw goes on from the one that is so many before it, as was published [default: each goes on from the image without
+    /// noise]
     #[arg(long, value_name = "N")]
     pub chains: Option<usize>,
     /// Of fast votes: draws of an image that are picked to be checked. They bound its radius from above, as so many

@@ -54,7 +54,8 @@ fn fast_votes_depend_on_neither_batch_nor_neighbours() {
             assert_eq!(found, votes(&smoothing, &victim, &points([9, 8]), batch), "{batch}");
         }
         // A chain for every draw: each goes on from the image without noise.
-        votes(&serialized(1, 300, 100), &victim, &points([3, 8]), 64);
+        let alone = |chains, batch| votes(&serialized(1, chains, 100), &victim, &points([3, 8]), batch);
+        assert_eq!(alone(300, 64), alone(1_000_000, 9));
     }
 }
 

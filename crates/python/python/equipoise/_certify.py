@@ -146,7 +146,7 @@ def certify(
     selection: int = 100,
     alpha: float = 0.001,
     serialized: Optional[int] = None,
-    chains: int = 256,
+    chains: Optional[int] = None,
     checks: int = 400,
     norm: str = "L2",
     eps: Sequence[float] = (),
@@ -182,10 +182,11 @@ def certify(
     alpha : float
         Of smoothing, the chance, for each image, that what is certified does not hold.
     serialized : int, optional
-        Casts the votes of a DEQ fast, by so many solver steps from where those of an earlier draw ended. Accurate votes are certified
-        all the same, since some of the fast ones are checked.
-    chains, checks : int
-        Of fast votes: a draw goes on from the one that is so many before it; draws of an image that are picked to be checked.
+        Casts the votes of a DEQ fast, by so many solver steps from where those for the image without noise ended. Accurate votes are
+        certified all the same, since some of the fast ones are checked.
+    chains, checks : int, optional
+        Of fast votes: a draw goes on from the one that is so many before it, as was published, and not from the image without noise;
+        draws of an image that are picked to be checked.
     norm : str
         ``"L2"``, or ``"Linf"``: of smoothing the L2 radius over the root of the number of pixels.
     eps : sequence of float
@@ -219,7 +220,7 @@ def certify(
     bars = Bars() if verbose else None
     try:
         if smoothing:
-            fast = None if serialized is None else (serialized, chains, checks)
+            fast = None if serialized is None else (serialized, samples if chains is None else chains, checks)
             assert sigma is not None
             settings = _settings(sigma, samples, selection, alpha, fast)
             return Certified(_equipoise.certify(asking.prepared, asking.images, asked, settings, bars))

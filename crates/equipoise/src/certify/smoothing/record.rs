@@ -25,7 +25,7 @@ impl Smoothing {
         let sum = |of: fn(Checks) -> usize| votes.iter().filter_map(|votes| votes.checks).map(of).sum();
         let serialized = self.serialized.map(|Serialized { steps, chains, checks }| SerializedVotes {
             steps,
-            chains,
+            chains: chains.min(self.estimation),
             checks,
             checked: sum(|checks| checks.checked),
             confirmed: sum(|checks| checks.confirmed),

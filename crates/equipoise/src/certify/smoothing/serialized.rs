@@ -1,7 +1,7 @@
 //! Serialized smoothing: most votes of a DEQ are cast fast, and a random sample of them is cast again accurately.
 //!
-//! A fast vote is a solve of a few steps that goes on from the end of one for another draw. So fast votes depend on each other, and
-//! bound nothing by themselves. What is certified is the vote of the *accurate* classifier, whose answers Y₁..Y_N to the N draws are
+//! A fast vote is a solve of a few steps that goes on from the end of one for the image without noise, or for another draw. So fast votes
+//! are no answers of one classifier, may depend on each other, and bound nothing by themselves. What is certified is the vote of the *accurate* classifier, whose answers Y₁..Y_N to the N draws are
 //! independent:
 //!
 //! 1. N₀ accurate votes guess a class c.
@@ -12,7 +12,7 @@
 //! 5. Then at least G of N independent votes are for c. The bound of Clopper and Pearson grows with the count, so that the bound
 //!    of G in N at level α/2 is above the true share with a chance of α/2 at most.
 //!
-//! Fast votes are those of Gao, Hou, Xu and Liu (2024, arXiv 2411.00899). Their published code multiplies N by the rate of agreement
+//! Fast votes from other draws are those of Gao, Hou, Xu and Liu (2024, arXiv 2411.00899). Their published code multiplies N by the rate of agreement
 //! as well as N_A, which corrects nothing, and checks the first batch in the place of a random sample.
 
 use std::collections::BTreeSet;
@@ -30,7 +30,8 @@ use crate::solve::{MAX_STEPS, SolverConfig};
 pub struct Serialized {
     /// Solver steps of a fast vote.
     pub steps: usize,
-    /// B: draw i goes on from the end of draw i − B.
+    /// B: draw i goes on from the end of draw i − B, and each of the first B from the end of the solve for the image without noise. All do
+    /// where B is at least n. That end is nearer than another draw's, and what a fast vote leaves undone is left to no other.
     pub chains: usize,
     /// K: draws whose votes are cast again accurately.
     pub checks: usize,
@@ -55,9 +56,9 @@ impl Checks {
 }
 
 impl Serialized {
-    /// Fast votes of so many steps, 256 chains, 400 checks.
+    /// Fast votes of so many steps, each from the end of the solve for the image without noise, and 400 checks.
     pub fn new(steps: usize) -> Self {
-        Self { steps, chains: 256, checks: 400 }
+        Self { steps, chains: MOST, checks: 400 }
     }
 
     /// Whether the settings make sense for N draws.
@@ -70,7 +71,7 @@ impl Serialized {
             );
         }
         if !(1..=MOST).contains(&self.chains) {
-            return wrong("chains", format!("{}; use 1 to {MOST}, 256 is usual", self.chains));
+            return wrong("chains", format!("{}; use 1 to {MOST}, the number of draws for none", self.chains));
         }
         if !(1..=draws).contains(&self.checks) {
             let problem = format!("{} of {draws} draws; use 1 to {draws}, 400 is usual", self.checks);
