@@ -71,7 +71,10 @@ impl Serialized {
             );
         }
         if !(1..=MOST).contains(&self.chains) {
-            return wrong("chains", format!("{}; use 1 to {MOST}, the number of draws for none", self.chains));
+            return wrong(
+                "chains",
+                format!("{}; use 1 to {MOST}, the number of draws for none", self.chains),
+            );
         }
         if !(1..=draws).contains(&self.checks) {
             let problem = format!("{} of {draws} draws; use 1 to {draws}, 400 is usual", self.checks);
