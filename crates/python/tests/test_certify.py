@@ -9,7 +9,7 @@ import torch
 
 from test_deq import SMALL, images, tanh
 
-MONOTONE = {"kind": "monotone", "hidden": 16, "monotonicity": 8.0, "step": 0.08}
+MONOTONE = {"kind": "monotone", "hidden": 16, "monotonicity": 8.0, "step": 0.08, "image": [1, 8, 8]}
 PICARD = {"method": {"picard": {"damping": 1.0}}, "steps": 30, "tolerance": 1e-5}
 
 
