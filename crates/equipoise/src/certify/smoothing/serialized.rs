@@ -275,6 +275,44 @@ mod tests {
         }
     }
 
+    /// What the guide says that fast votes can win: radii in units of σ, of plain votes and by checks.
+    #[test]
+    fn radii_are_those_of_the_guide() {
+        let plain = |n: usize, p: f64| {
+            let votes = Votes { class: Some(0), count: (p * n as f64).round() as usize, checks: None };
+            (Smoothing { estimation: n, ..Smoothing::new(1.0) }, votes)
+        };
+        let fast = |checks: usize, p: f64, stand: f64| {
+            let checked = (p * checks as f64).round();
+            let checks = Checks { checked: checked as usize, confirmed: (checked * stand).round() as usize };
+            let (smoothing, votes) = plain(10_000, p);
+            let serialized = Some(Serialized { checks: 1000, ..Serialized::new(1) });
+            (Smoothing { serialized, ..smoothing }, Votes { checks: Some(checks), ..votes })
+        };
+        for (p, radii) in [
+            (0.55, [0.09, 0.04, 0.01, 0.07, 0.04, 0.03, 0.04, 0.05]),
+            (0.7, [0.48, 0.43, 0.39, 0.46, 0.43, 0.43, 0.43, 0.45]),
+            (0.9, [1.23, 1.13, 1.04, 1.19, 1.11, 1.15, 1.16, 1.19]),
+            (0.99, [2.21, 1.82, 1.59, 2.02, 1.74, 2.06, 2.08, 2.12]),
+            (1.0, [3.20, 1.99, 1.70, 2.31, 1.89, 2.65, 2.70, 2.83]),
+        ] {
+            let each = [
+                plain(10_000, p),
+                fast(400, p, 1.0),
+                fast(400, p, 0.99),
+                fast(1000, p, 1.0),
+                fast(1000, p, 0.99),
+                plain(1700, p),
+                plain(2000, p),
+                plain(3000, p),
+            ];
+            for ((smoothing, votes), radius) in each.into_iter().zip(radii) {
+                let found = smoothing.certified(0, votes, crate::attack::Norm::L2, 4).unwrap().radius;
+                assert!((found.unwrap() - radius).abs() < 0.0051, "{p}: {found:?} for {radius}");
+            }
+        }
+    }
+
     /// Each subset of 2 of 5 as often as another, and each number in the end.
     #[test]
     fn samples_are_uniform() {
