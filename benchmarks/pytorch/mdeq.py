@@ -331,6 +331,23 @@ def train_step(model, optimizer, deployment, last, x, y):
     optimizer.step()
 
 
+@torch.no_grad()
+def votes(deq, x, batch, fast):
+    """How many of 16 batches of draws of an image under noise give each class: by a solve from 0 and the tail, or, fast, by one step
+    of the solver from the end of the batch before, and f there."""
+    counts = 0
+    z = deq.solve(deq.inject(x)).expand(batch, -1) if fast else None
+    for _ in range(16):
+        injection = deq.inject(x + 0.25 * torch.randn(batch, *x.shape[1:]))
+        if fast:
+            z = deq.cell(deq.cell(z, injection), injection)
+        else:
+            z = deq.tail(injection, deq.solve(injection), deq.deployment["tail"])
+        logits = deq.head(z)
+        counts = counts + torch.bincount(logits.argmax(1), minlength=logits.shape[1])
+    return counts
+
+
 def task(name, model, deployment, last, x, y):
     """What one repetition does."""
     if not isinstance(model, Mdeq):
@@ -342,6 +359,8 @@ def task(name, model, deployment, last, x, y):
     if name.startswith("pgd:"):
         gradient = parse(name.removeprefix("pgd:"))
         return lambda: pgd_step(gradient, deq, x, y)
+    if name in ("vote", "vote-fast"):
+        return lambda: votes(deq, x[:1], len(x), name == "vote-fast")
     with torch.no_grad():
         injection = deq.inject(x)
     states = deq.solve(injection, keep=True)[1]
@@ -380,7 +399,7 @@ def timed(run):
 def faster_layout(name, model, deployment, x, y):
     """Whether channels-last is faster here, by evaluations of the cell, or by its VJPs where a task needs them; for a feedforward
     network by the task itself."""
-    probe = "cell-forward" if name in ("cell-forward", "solve", "low-rank") else "cell-vjp"
+    probe = "cell-forward" if name in ("cell-forward", "solve", "low-rank", "vote", "vote-fast") else "cell-vjp"
     probe = probe if isinstance(model, Mdeq) else name
     seconds = {}
     for last in (False, True):

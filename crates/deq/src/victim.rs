@@ -13,7 +13,7 @@ use crate::model::equilibrium::{Equilibrium, ToImages};
 use crate::readout::{Readout, Starts, Tail};
 use crate::solve::{Keep, SolverConfig, SolverError, StateChoice, Trajectory, solve_keeping};
 use crate::state::{Injection, State};
-use equipoise_attack::attack::{Classifier, Question, ValueAndGradient, WarmStart, WhiteBox};
+use equipoise_attack::attack::{Approximate, Classifier, Question, ValueAndGradient, WarmStart, WhiteBox};
 use equipoise_attack::batch::{Images, Logits};
 use equipoise_attack::loss::Objective;
 use equipoise_attack::random::{ExampleRng, Key};
@@ -374,8 +374,37 @@ impl Classifier for Victim<'_> {
         self.read_drawn(&forward, &self.places(question.keys))
     }
 
+    /// Behind the readout `final`, where any solve that ends at the same fixed point answers alike.
+    fn approximation(&self) -> Option<&dyn Approximate> {
+        let final_alone = self.readout.needs_only_the_best(self.deployment.solver.steps);
+        (final_alone && self.readout.defence().is_none()).then_some(self)
+    }
+
     fn work(&self) -> Work {
         self.counter.total()
+    }
+}
+
+impl Approximate for Victim<'_> {
+    /// The head reads f at the best iterate, which the solve has evaluated, whatever the deployed tail: k steps are k + 1
+    /// evaluations of f. The next solve starts there.
+    fn approximate(&self, question: &Question<'_>, steps: usize, warm_start: &mut WarmStart) -> Logits {
+        let injection = self.model.injection(question.images);
+        let (start, steps) = match warm_start.rows() {
+            // Where the solve before broke down, this one begins from 0 again.
+            Some(rows) => (State::clone(rows).finite_or_zero(), steps),
+            None => {
+                let zeros = injection.zeros([question.keys.len(), self.model.state_dim()]);
+                (zeros, self.deployment.solver.steps)
+            }
+        };
+        let cell = self.model.bind(&injection);
+        let solver = self.solver(steps);
+        let Forward { trajectory, .. } = forward_from(cell, start, &solver, &Keep::nothing(), &self.counter);
+        let end = trajectory.evaluated(StateChoice::Best).value;
+        let logits = self.model.logits(&end);
+        warm_start.keep(end);
+        logits
     }
 }
 

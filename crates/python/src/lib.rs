@@ -35,7 +35,7 @@ mod _equipoise {
     #[pymodule_export]
     use super::attack::Attack;
     #[pymodule_export]
-    use super::certify::certify;
+    use super::certify::{certify, predict, prove};
     #[pymodule_export]
     use super::diagnose::diagnose;
     #[pymodule_export]
@@ -54,6 +54,8 @@ mod _equipoise {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module
+            .add("METHODS", equipoise::certify::Method::ALL.map(equipoise::certify::Method::name).to_vec())?;
         module.add("SECTIONS", super::diagnose::sections())?;
         module.add("ONE_GRADIENT", equipoise::plan::ONE_GRADIENT.to_vec())
     }

@@ -89,6 +89,13 @@ impl Native {
     }
 }
 
+impl Native {
+    /// What was read.
+    pub fn file(&self) -> Arc<ModelFile> {
+        self.file.clone()
+    }
+}
+
 fn json(data: &impl serde::Serialize) -> String {
     serde_json::to_string(data).expect("plain data")
 }

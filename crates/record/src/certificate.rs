@@ -8,7 +8,7 @@ use crate::accuracy::{self, Accuracy};
 /// What one method certified behind one readout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Certificate {
-    /// The method: `lipschitz`, `ibp`, `ch-zonotope`, `smoothing`, ..
+    /// The method: `lipschitz`, `ibp`, `ch-zonotope`, `smoothing`, `serialized-smoothing`, ..
     pub method: String,
     /// Everything that is needed to repeat it, such as the noise of smoothing.
     pub settings: Value,
@@ -69,6 +69,25 @@ pub struct Confidence {
     pub selection: usize,
     /// n: fresh samples that bound its probability.
     pub estimation: usize,
+    /// How samples were taken fast, and corrected; absent where each was taken as the network answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serialized: Option<SerializedVotes>,
+}
+
+/// Votes of a DEQ that are cast by a few solver steps from where others ended, some of which are cast again accurately. The certificate
+/// speaks of accurate votes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SerializedVotes {
+    /// Solver steps of a fast vote.
+    pub steps: usize,
+    /// B: the vote on sample i goes on from the end of that on sample i − B, the first B from the image without noise.
+    pub chains: usize,
+    /// K: samples of each example that were picked to be checked.
+    pub checks: usize,
+    /// Fast votes for the class among those that were picked, of all examples together.
+    pub checked: usize,
+    /// Those of them that accurate votes confirmed.
+    pub confirmed: usize,
 }
 
 /// Certified accuracy at one radius.

@@ -25,7 +25,9 @@ mod training;
 mod verdict;
 
 pub use accuracy::{Accuracy, Interval, wilson_interval};
-pub use certificate::{Certificate, CertifiedExample, CertifiedNetwork, CertifiedRadius, Confidence};
+pub use certificate::{
+    Certificate, CertifiedExample, CertifiedNetwork, CertifiedRadius, Confidence, SerializedVotes,
+};
 pub use check::{Contradiction, check};
 pub use diagnosis::{
     Alignment, AttackDistances, Attacked, Cosine, Diagnosis, DistancePoint, Distances, IterateAccuracies,

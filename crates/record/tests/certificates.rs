@@ -2,7 +2,7 @@
 
 mod support;
 
-use equipoise_record::{CertifiedNetwork, Collection, SCHEMA, check, read};
+use equipoise_record::{CertifiedNetwork, Collection, SCHEMA, SerializedVotes, check, read};
 use serde_json::{Value, json};
 use support::{EPS, certified};
 
@@ -74,6 +74,41 @@ fn every_edit_is_refused_by_the_field_s_name() {
 }
 
 #[test]
+fn counts_of_checked_votes_are_read_and_held_against_each_other() {
+    let with = |edit: &dyn Fn(&mut SerializedVotes)| {
+        let mut record = certified();
+        let certificate = &mut record.models[0].readouts[0].certificates[1];
+        let mut votes =
+            SerializedVotes { steps: 1, chains: 256, checks: 400, checked: 8000, confirmed: 7900 };
+        edit(&mut votes);
+        certificate.confidence.as_mut().unwrap().serialized = Some(votes);
+        record
+    };
+    let record = with(&|_| {});
+    check(&record).unwrap();
+    let value = serde_json::to_value(&record).unwrap();
+    assert_eq!(read(&value.to_string()).unwrap(), record);
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    assert!(validator.is_valid(&value));
+    let at = "/models/0/readouts/0/certificates/1/confidence/serialized";
+    for key in ["steps", "chains", "checks", "checked", "confirmed"] {
+        let mut without = value.clone();
+        without.pointer_mut(at).unwrap().as_object_mut().unwrap().remove(key);
+        assert!(!validator.is_valid(&without) && read(&without.to_string()).is_err(), "{key}");
+    }
+    let refused = |edit: &dyn Fn(&mut SerializedVotes)| check(&with(edit)).map_err(|found| found.field);
+    let field = |name: &str| Err(format!("certificates[1].confidence.serialized.{name}"));
+    assert_eq!(refused(&|votes| votes.steps = 0), field("steps"));
+    assert_eq!(refused(&|votes| votes.chains = 0), field("chains"));
+    assert_eq!(refused(&|votes| votes.checks = 0), field("checks"));
+    assert_eq!(refused(&|votes| votes.checks = 10_001), field("checks"));
+    // 20 examples of 400 draws each.
+    assert_eq!(refused(&|votes| votes.checked = 8001), field("checked"));
+    assert_eq!(refused(&|votes| votes.confirmed = 8001), field("confirmed"));
+}
+
+#[test]
 fn an_attack_contradicts_only_what_speaks_of_the_deployed_network_and_its_ball() {
     let edited = |edit: &dyn Fn(&mut Value)| {
         let mut record = serde_json::to_value(certified()).unwrap();
@@ -106,8 +141,12 @@ fn sampling_may_be_wrong_as_often_as_its_confidence_says() {
     let wrong = |count: usize| {
         let mut record = certified();
         let certificate = &mut record.models[0].readouts[0].certificates[0];
-        certificate.confidence =
-            Some(equipoise_record::Confidence { level: 0.999, selection: 100, estimation: 1000 });
+        certificate.confidence = Some(equipoise_record::Confidence {
+            level: 0.999,
+            selection: 100,
+            estimation: 1000,
+            serialized: None,
+        });
         for at in 60..60 + count {
             certificate.examples[at].radius = Some(EPS);
         }

@@ -40,6 +40,6 @@ pub use comparison::{Comparison, Side, compare};
 pub use conclude::{conclude, conclude_alone};
 pub use power::power;
 pub use rules::{ENOUGH_TO_DENY, FEWEST, Facts, LEAST_DIFFERENCE, MOST_IMAGES, decide, would_decide_at};
-pub use sampling::{clopper_pearson_below, normal_quantile_below};
+pub use sampling::{clopper_pearson_below, hypergeometric_below, normal_quantile_below};
 pub use statistics::{Correction, difference_interval, exact_test, exact_test_two_sided, holm, paired};
 pub use trend::{Estimate, FEWEST_CLUSTERS, Fitted, Observation, Trend};

@@ -84,10 +84,23 @@ pub trait Classifier {
         self.answer(&Question { images, keys: &keys })
     }
 
+    /// The same model answering faster and less surely, if it can.
+    fn approximation(&self) -> Option<&dyn Approximate> {
+        None
+    }
+
     /// The work done so far, counted per example. A model without a cell has none.
     fn work(&self) -> Work {
         Work::default()
     }
+}
+
+/// A classifier whose answer is the end of an iteration, which can begin near its end and be cut short.
+pub trait Approximate {
+    /// Logits `[N, K]` by an iteration of at most `steps` steps, which goes on from what the call before kept for these rows at images
+    /// nearby; of all its steps from its usual start, where nothing is kept. They depend on those images too, and are
+    /// never a verdict.
+    fn approximate(&self, question: &Question<'_>, steps: usize, warm_start: &mut WarmStart) -> Logits;
 }
 
 /// Keys by row.
@@ -145,6 +158,10 @@ macro_rules! passed_on {
 
             fn logits(&self, images: &Images) -> Logits {
                 (**self).logits(images)
+            }
+
+            fn approximation(&self) -> Option<&dyn Approximate> {
+                (**self).approximation()
             }
 
             fn work(&self) -> Work {

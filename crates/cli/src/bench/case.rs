@@ -39,7 +39,7 @@ const fn same(name: &'static str, about: &'static str) -> Case {
 const ENSEMBLE: &str = "pgd:ensemble(unrolled:state=1..8,lead=1,steps=0)";
 
 /// All of them, in the order in which they are run.
-pub const CASES: [Case; 11] = [
+pub const CASES: [Case; 13] = [
     same("cell-forward", "f(z; x)"),
     same("cell-vjp", "one vector-Jacobian product, to state and injection, at a kept linearisation"),
     same("low-rank", "the low-rank products of a forward solve alone"),
@@ -68,6 +68,8 @@ pub const CASES: [Case; 11] = [
         theirs: ENSEMBLE,
         ..same("pgd-ensemble-shared", "the same, PyTorch with one trajectory too")
     },
+    same("vote", "votes of smoothing on 16 batches of draws of one image: noise, stem, solve, tail, head"),
+    same("vote-fast", "the same by serialized smoothing: one solver step from the end of the batch before"),
     Case { by: By::Feedforward, ..same("logits", "from images to logits") },
     Case { ours: "pgd:exact", by: By::Feedforward, ..same("pgd", "PGD step") },
     Case {

@@ -9,8 +9,10 @@ use std::time::Instant;
 
 use burn::optim::AdamConfig;
 use equipoise::attack::{Attack, Budget, Examples, Norm, Pgd, PgdConfig};
-use equipoise::batch::Images;
+use equipoise::batch::{Images, select};
+use equipoise::certify::{Serialized, Smoothing};
 use equipoise::checkpoint::ModelFile;
+use equipoise::evaluate::{Points, Quiet};
 use equipoise::gradient::Estimator;
 use equipoise::loss::CrossEntropy;
 use equipoise::model::cell::{Counted, FixedPointMap};
@@ -56,6 +58,8 @@ pub enum Task {
     Solve,
     /// From images to logits.
     Logits,
+    /// Votes of smoothing on [`BATCHES`] batches of draws of the first image; fast ones by serialized smoothing.
+    Vote { fast: bool },
     /// One step of PGD, stem and head included.
     Pgd(Estimator),
     /// One step of PGD and one of Adam.
@@ -71,6 +75,8 @@ impl Task {
             "low-rank" => Self::LowRank,
             "solve" => Self::Solve,
             "logits" => Self::Logits,
+            "vote" => Self::Vote { fast: false },
+            "vote-fast" => Self::Vote { fast: true },
             "train-step" => Self::TrainStep,
             _ => match text.strip_prefix("pgd:") {
                 Some(spec) => {
@@ -150,6 +156,7 @@ fn prepare<'a>(
                 Ok(Work::default())
             })
         }
+        Task::Vote { fast } => votes(*fast, file, &images, &labels)?,
         Task::Pgd(estimator) => {
             let victim =
                 file.model.victim(&file.metadata.deployment, Readout::final_state(), estimator.clone());
@@ -226,6 +233,34 @@ fn cell<'a>(
             })
         }
     }
+}
+
+/// Batches of draws in which votes are cast.
+const BATCHES: usize = 16;
+
+/// Votes on draws of the first image. Beside the fast ones stand one for the class, the solve without noise, and a check at most.
+fn votes<'a>(
+    fast: bool,
+    file: &'a ModelFile,
+    images: &Images,
+    labels: &[usize],
+) -> Result<Repeat<'a>, Error> {
+    let batch = labels.len();
+    let points = Points::new(vec![0], select(images, &[0]), vec![labels[0]]).map_err(input)?;
+    let serialized = fast.then_some(Serialized { steps: 1, chains: batch, checks: 1 });
+    let smoothing =
+        Smoothing { selection: 1, estimation: BATCHES * batch, serialized, ..Smoothing::new(0.25) };
+    let victim = file.model.victim(&file.metadata.deployment, Readout::final_state(), Estimator::exact());
+    smoothing.check_classifier(&victim).map_err(|error| input(error.to_string()))?;
+    Ok(Box::new(move || {
+        let before = victim.work();
+        if fast {
+            smoothing.votes(&victim, &points, 0, 0, batch, &Quiet);
+        } else {
+            smoothing.agreeing(0, &victim, &points, 0, 0, batch, &Quiet);
+        }
+        Ok(victim.work() - before)
+    }))
 }
 
 /// One step of the inner attack through the training gradient, then the gradients of all parameters at what it

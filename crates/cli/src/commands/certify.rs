@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use equipoise::assess;
 use equipoise::attack::{Budget, Classifier, Norm};
-use equipoise::certify::{Smoothing, SmoothingError, Votes};
+use equipoise::certify::{Checks, Serialized, Smoothing, SmoothingError, Votes};
 use equipoise::checkpoint::ModelFile;
 use equipoise::evaluate::{Cascade, Conditions, Observer, Points, Settings, run_with};
 use equipoise::readout::Readout;
-use equipoise_record::{Certificate, Collection, Evaluation, FORMAT_VERSION};
+use equipoise_record::{Certificate, Collection, Confidence, Evaluation, FORMAT_VERSION, SerializedVotes};
 use equipoise_verdict::conclude;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -131,23 +131,51 @@ fn way(flags: &Certify, file: &ModelFile, readout: &Readout, norm: Norm) -> Resu
         if flags.sigma.is_some() {
             return Err(input("--sigma belongs to --method smoothing; leave one of them out"));
         }
+        if flags.serialized.is_some() {
+            return Err(input("--serialized belongs to smoothing: give --sigma, or leave it out"));
+        }
         return Ok(Way::Proofs(Box::new(Proofs::check(flags, file, readout, norm)?)));
     }
     let Some(sigma) = flags.sigma else {
         return Err(input("--method smoothing needs --sigma, the deviation of its noise; 0.25 is usual"));
     };
-    let smoothing =
-        Smoothing { sigma, selection: flags.selection, estimation: flags.samples, alpha: flags.alpha };
-    smoothing.check().map_err(|SmoothingError { field, problem }| {
+    let (selection, estimation, alpha) = (flags.selection, flags.samples, flags.alpha);
+    let smoothing = Smoothing { sigma, selection, estimation, alpha, serialized: serialized(flags)? };
+    let of_flag = |SmoothingError { field, problem }| {
         let flag = if field == "estimation" { "samples" } else { field };
         input(format!("--{flag}: {problem}"))
-    })?;
+    };
+    smoothing.check().map_err(of_flag)?;
+    let deployment = &file.metadata.deployment;
+    let victim = file.model.victim(deployment, readout.clone(), deployment.training_gradient.clone());
+    smoothing.check_classifier(&*victim).map_err(of_flag)?;
+    if let Some(serialized) = smoothing.serialized {
+        serialized.check_solver(&deployment.solver).map_err(of_flag)?;
+    }
     if args::is_equilibrium(file) {
         Smoothing::check_solver(&file.metadata.deployment.solver).map_err(
             |SmoothingError { problem, .. }| input(format!("{}: {problem}", flags.model.display())),
         )?;
     }
     Ok(Way::Smoothing(smoothing))
+}
+
+/// `--serialized`, with the flags that belong to it.
+fn serialized(flags: &Certify) -> Result<Option<Serialized>, Error> {
+    let Some(steps) = flags.serialized else {
+        return match (flags.chains, flags.checks) {
+            (None, None) => Ok(None),
+            (chains, _) => {
+                let flag = if chains.is_some() { "chains" } else { "checks" };
+                Err(input(format!(
+                    "--{flag} is of fast votes: give --serialized, such as --serialized 1, or leave it out"
+                )))
+            }
+        };
+    };
+    let usual = Serialized::new(steps);
+    let (chains, checks) = (flags.chains.unwrap_or(usual.chains), flags.checks.unwrap_or(usual.checks));
+    Ok(Some(Serialized { steps, chains, checks }))
 }
 
 /// `--eps`, the smallest first, each once.
@@ -214,11 +242,18 @@ fn key(checked: &Checked, setup: &Setup) -> Value {
         "seed": setup.seed(),
     });
     let way = match &checked.way {
-        Way::Smoothing(smoothing) => json!({
-            "sigma": smoothing.sigma,
-            "selection": smoothing.selection,
-            "samples": smoothing.estimation,
-        }),
+        Way::Smoothing(smoothing) => {
+            let mut way = json!({
+                "sigma": smoothing.sigma,
+                "selection": smoothing.selection,
+                "samples": smoothing.estimation,
+            });
+            if let Some(Serialized { steps, chains, checks }) = smoothing.serialized {
+                let chains = chains.min(smoothing.estimation);
+                way["serialized"] = json!({ "steps": steps, "chains": chains, "checks": checks });
+            }
+            way
+        }
         Way::Proofs(proofs) => json!({ "proofs": proofs.names(), "norm": checked.norm.to_string() }),
     };
     if let (Value::Object(key), Value::Object(way)) = (&mut key, way) {
@@ -251,7 +286,7 @@ fn smoothed(
     let watch = Watch::new(&file.metadata.name, setup);
     let pixels: usize = checked.data.shape.iter().product();
     watch.stage(&format!("certifying {readout}"), points.len());
-    let (mut examples, mut seconds, mut evaluations, mut shown) = (Vec::new(), 0.0, 0, 0);
+    let (mut all, mut seconds, mut evaluations, mut shown) = (Vec::new(), 0.0, 0, 0);
     for (row, &index) in points.indices().iter().enumerate() {
         let mut draw = || {
             let (start, before) = (Instant::now(), classifier.work().cell_evaluations);
@@ -271,23 +306,33 @@ fn smoothed(
         let example = smoothing.certified(index, votes, *norm, pixels).expect("L1 is refused");
         (seconds, evaluations) = (seconds + spent, evaluations + cell_evaluations);
         shown += usize::from(example.class == Some(points.labels()[row]));
-        examples.push(example);
+        all.push(votes);
         watch.advance(1, &format!("{shown} of {} certified at some radius", row + 1));
     }
     let usual = || smoothing.radii(*norm, pixels);
     let eps = Some(checked.eps.clone()).filter(|eps| !eps.is_empty()).unwrap_or_else(usual);
-    Ok(smoothing.certificate(points, examples, *norm, &eps, (seconds, evaluations)))
+    Ok(smoothing.certificate(points, &all, *norm, &eps, (seconds, evaluations)).expect("L1 is refused"))
 }
 
 /// Whether kept votes can be those of so many draws.
 fn believable(found: &Value, smoothing: &Smoothing, classes: usize) -> Result<(), String> {
-    let Kept { votes: Votes { class, count }, .. } =
+    let Kept { votes: Votes { class, count, checks }, .. } =
         serde_json::from_value(found.clone()).map_err(|error| error.to_string())?;
     if class.is_some_and(|class| class >= classes) {
         return Err(format!("votes.class: the model has {classes} classes"));
     }
     if count > smoothing.estimation || class.is_none() && count > 0 {
         return Err(format!("votes.count: {count} of {} draws", smoothing.estimation));
+    }
+    match (smoothing.serialized, checks) {
+        (Some(serialized), Some(Checks { checked, confirmed })) => {
+            if class.is_none() || checked > serialized.checks.min(count) || confirmed > checked {
+                return Err(format!("votes.checks: {confirmed} of {checked} of {count} votes"));
+            }
+        }
+        (Some(_), None) if class.is_some() => return Err("votes.checks: there are none".to_owned()),
+        (None, Some(_)) => return Err("votes.checks: these votes were not fast".to_owned()),
+        _ => {}
     }
     Ok(())
 }
@@ -383,8 +428,12 @@ fn summary(certificate: &Certificate) -> String {
         );
     }
     let what = match confidence {
-        Some(confidence) => {
-            format!("The vote over all noise, with confidence {} for each image", confidence.level)
+        Some(Confidence { level, serialized, .. }) => {
+            let of_fast = |found: &SerializedVotes| {
+                format!("; of {} fast votes that were checked {} stood", found.checked, found.confirmed)
+            };
+            let checks = serialized.as_ref().map_or(String::new(), of_fast);
+            format!("The vote over all noise, with confidence {level} for each image{checks}")
         }
         None => format!("By {method}, of the {} network", network.name()),
     };
@@ -399,9 +448,20 @@ mod tests {
     use super::*;
 
     equipoise_fuzz::fuzz!(certified_images, 500, {
-        let smoothing = Smoothing { estimation: 200, ..Smoothing::new(0.25) };
+        read_back(Smoothing { estimation: 200, ..Smoothing::new(0.25) }, None)
+    });
+
+    equipoise_fuzz::fuzz!(certified_images_of_fast_votes, 500, {
+        let serialized = Some(Serialized { checks: 50, ..Serialized::new(1) });
+        let smoothing = Smoothing { estimation: 200, serialized, ..Smoothing::new(0.25) };
+        read_back(smoothing, Some(Checks { checked: 46, confirmed: 45 }))
+    });
+
+    /// Reads votes that were kept, and certifies what they say.
+    fn read_back(smoothing: Smoothing, checks: Option<Checks>) -> Target {
         let key = json!({ "model": "m", "sigma": 0.25 });
-        let kept = Kept { votes: Votes { class: Some(3), count: 187 }, seconds: 0.5, cell_evaluations: 1980 };
+        let votes = Votes { class: Some(3), count: 187, checks };
+        let kept = Kept { votes, seconds: 0.5, cell_evaluations: 1980 };
         let sample = Sample::of("sections/key.json", seal(&key).unwrap(), mutate::sealed);
         let sample = sample.and("sections/image-7.json", seal(&json!(kept)).unwrap(), Some(mutate::sealed));
         Target::new(vec![sample], move |folder| {
@@ -414,5 +474,5 @@ mod tests {
             assert!(example.radius.unwrap_or(0.0) <= smoothing.largest_radius());
             Ok(())
         })
-    });
+    }
 }

@@ -358,7 +358,7 @@ fn proved(
         .filter(|&row| certified(points.indices()[row]) && chosen(points.indices()[row]))
         .collect();
     let Ok(method) = certificate.method.parse::<Method>() else {
-        let Some(smoothing) = smoothing(certificate) else { return Ok(None) };
+        let Some(smoothing) = Smoothing::of(certificate) else { return Ok(None) };
         return voted(&smoothing, certificate, file, readout, points, (&rows, own, pixels), flags, setup)
             .map(Some);
     };
@@ -380,18 +380,6 @@ fn proved(
         .map(|&row| proof.certified(points.indices()[row], &numbers[row * pixels..][..pixels], own))
         .collect::<Vec<_>>();
     Ok(Some(compare_certificates(&certificate.examples, &again)))
-}
-
-/// How votes under noise were taken, if that is what certified.
-fn smoothing(certificate: &Certificate) -> Option<Smoothing> {
-    let confidence = certificate.confidence.filter(|_| certificate.method == "smoothing")?;
-    let smoothing = Smoothing {
-        sigma: certificate.settings["sigma"].as_f64()?,
-        alpha: certificate.settings["alpha"].as_f64()?,
-        selection: confidence.selection,
-        estimation: confidence.estimation,
-    };
-    smoothing.check().is_ok().then_some(smoothing)
 }
 
 /// Votes of some of the images, taken under other noise: as many draws, which must not refute what the record has.
@@ -476,7 +464,7 @@ impl ModelFindings {
         }
         for of in &self.certificates {
             let proved = match &of.proved {
-                Some(count) if of.method == "smoothing" => {
+                Some(count) if of.method.ends_with("smoothing") => {
                     format!("{} not refuted by votes under other noise", says(count))
                 }
                 Some(count) => format!("{} proved again as recorded", says(count)),

@@ -12,7 +12,7 @@ use super::Preparation;
                   equipoise bench --pytorch env/bin/python --json results.json\n  equipoise bench --model resnet18-w8,wrn-34-10-w2 --only pgd\n  \
                   equipoise bench --only autoattack --weights resnet.safetensors --data cifar10:data/cifar10-jpeg --count 100 \
                   --pytorch env/bin/python\n\nCases: cell-forward, cell-vjp, low-rank, \
-                  solve, pgd-exact, pgd-unrolled, pgd-ensemble, pgd-ensemble-shared of a DEQ; logits, pgd of a feedforward \
+                  solve, pgd-exact, pgd-unrolled, pgd-ensemble, pgd-ensemble-shared, vote, vote-fast of a DEQ; logits, pgd of a feedforward \
                   network; train-step of both; sections: memory, threads, verdict, \
                   autoattack (of --weights, beside the reference implementation where --pytorch can import `autoattack`). Each runs in a process of its own on random weights and images. GFLOP/s are those of direct \
                   convolutions; ratios are PyTorch's seconds over ours, the median over rounds."

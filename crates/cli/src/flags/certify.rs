@@ -13,13 +13,15 @@ use super::Images;
                   equipoise certify --model m.safetensors --data cifar10:data/cifar10-jpeg --every 20 --sigma 0.25 \
                   --out runs/certified\n  equipoise certify --model m.safetensors --data digits --count 50 --sigma 0.5 --samples \
                   1000 --out runs/c\n  equipoise certify --model m.safetensors --data digits --count 50 --sigma 0.1 --record \
-                  runs/e/results.json --out runs/both\n\nA monotone DEQ is certified by proof, in float64 with every rounding \
+                  runs/e/results.json --out runs/both\n  equipoise certify --model m.safetensors --data digits --count 50 --sigma 0.25 --serialized \
+                  1 --checks 1000 --out runs/fast\n\nA monotone DEQ is certified by proof, in float64 with every rounding \
                   counted: its ideal fixed point, and, where the solver is picard, the network as it is deployed. lipschitz bounds how \
                   far the fixed point moves; affine follows it to first order and bounds the rest; boxes (in linf) need a network whose units are coupled weakly.\n\nRandomized smoothing \
                   (Cohen, Rosenfeld and Kolter 2019) asks the model under \
                   normal noise of deviation sigma and certifies the vote over all noise: not the model as it is deployed, but the \
                   classifier that answers by that vote. It works for every model, a DEQ that does not converge included, and is \
-                  worth it for a model that was trained with such noise.\n\nImages that were done stay in the folder: --resume goes \
+                  worth it for a model that was trained with such noise. With --serialized most votes of a DEQ are solves of a few steps; what \
+                  is certified are accurate votes all the same, at a smaller radius, since some of the fast ones may be wrong.\n\nImages that were done stay in the folder: --resume goes \
                   on from them. The report shows certified accuracy by radius; with --record it stands beside what attacks \
                   left of the same model."
 )]
@@ -51,6 +53,18 @@ pub struct Certify {
     /// Fresh draws that bound how often that class is given
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub samples: usize,
+    /// Cast the votes of a DEQ fast: by so many solver steps, 1 or 2, say, from where the solve for the image without noise ended. A
+    /// random sample of them is checked, so that accurate votes are certified
+    #[arg(long, value_name = "STEPS")]
+    pub serialized: Option<usize>,
+    /// Of fast votes: a draw goes on from the one that is so many before it, as was published [default: each goes on from the image without
+    /// noise]
+    #[arg(long, value_name = "N")]
+    pub chains: Option<usize>,
+    /// Of fast votes: draws of an image that are picked to be checked. They bound its radius from above, as so many
+    /// draws alone would [default: 400]
+    #[arg(long, value_name = "K")]
+    pub checks: Option<usize>,
     /// The chance, for each image, that what is certified does not hold
     #[arg(long, value_name = "X", default_value_t = 0.001)]
     pub alpha: f64,

@@ -16,12 +16,12 @@ fn cases_are_timed_and_counted() {
     let folder = folder();
     let table = succeed(
         folder.path(),
-        &format!("{FAST} --only solve,pgd-exact,pgd-ensemble,train-step --json bench.json"),
+        &format!("{FAST} --only solve,pgd-exact,pgd-ensemble,vote,vote-fast,train-step --json bench.json"),
     );
     let record = record(folder.path());
     let cases = record["cases"].as_array().unwrap();
     let names: Vec<&str> = cases.iter().map(|case| case["case"].as_str().unwrap()).collect();
-    assert_eq!(names, ["solve", "pgd-exact", "pgd-ensemble", "train-step"]);
+    assert_eq!(names, ["solve", "pgd-exact", "pgd-ensemble", "vote", "vote-fast", "train-step"]);
     for (case, evaluations, vjps) in [
         // z_0 and 8 steps.
         (&cases[0], 9.0..=9.0, 0.0),
@@ -29,8 +29,12 @@ fn cases_are_timed_and_counted() {
         (&cases[1], 9.0..=10.0, 7.0),
         // One trajectory, linearised on its way; the readout's tail is the solver's last evaluation.
         (&cases[2], 9.0..=9.0, 8.0),
+        // A solve for each of 16 batches.
+        (&cases[3], 144.0..=144.0, 0.0),
+        // Two for each; for a batch of 2 the vote for the class, the solve without noise, and perhaps a check.
+        (&cases[4], 39.5..=46.5, 0.0),
         // Both the attack and the gradient of the parameters, which takes a product more.
-        (&cases[3], 18.0..=20.0, 15.0),
+        (&cases[5], 18.0..=20.0, 15.0),
     ] {
         assert!(evaluations.contains(&case["cell_evaluations"].as_f64().unwrap()), "{case}");
         assert_eq!(case["vjps"], vjps, "{case}");
@@ -120,14 +124,14 @@ fn pytorch_does_the_same_work() {
     let folder = folder();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../benchmarks/pytorch/mdeq.py");
     let python = python.to_string_lossy();
-    let only = "cell-forward,cell-vjp,low-rank,solve,pgd-exact,pgd-unrolled,pgd-ensemble,pgd-ensemble-shared,train-step";
+    let only = "cell-forward,cell-vjp,low-rank,solve,pgd-exact,pgd-unrolled,pgd-ensemble,pgd-ensemble-shared,vote,vote-fast,train-step";
     succeed(
         folder.path(),
         &format!("{FAST} --only {only} --json bench.json --pytorch {python} --pytorch-script {script}"),
     );
     let record = record(folder.path());
     let cases = record["cases"].as_array().unwrap();
-    assert_eq!(cases.len(), 9);
+    assert_eq!(cases.len(), 11);
     assert!(cases.iter().all(|case| case["pytorch"]["ratio"]["median"].as_f64().unwrap() > 0.0));
     // The command has refused already if the results differ; here it has to have looked.
     assert_eq!(record["agreement"]["mdeq-digits"].as_object().unwrap().len(), 5);

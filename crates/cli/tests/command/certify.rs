@@ -121,6 +121,57 @@ fn certificates_stand_by_themselves_and_beside_attacks_and_go_on_from_their_imag
 }
 
 #[test]
+fn fast_votes_are_checked_and_go_on_from_their_images() {
+    let folder = folder();
+    let at = folder.path();
+    train_tiny(at);
+    let fast = format!("{CERTIFY} --serialized 1 --chains 30 --checks 120");
+    let stdout = succeed(at, &format!("{fast} --out fast"));
+    assert!(stdout.contains("fast votes that were checked"), "{stdout}");
+    let found = certificate(&at.join("fast/results.json"));
+    assert_eq!(
+        (found["method"].as_str(), found["network"].as_str()),
+        (Some("serialized-smoothing"), Some("ideal"))
+    );
+    let votes = &found["confidence"]["serialized"];
+    let number = |name: &str| votes[name].as_u64().unwrap();
+    assert_eq!((number("steps"), number("chains"), number("checks")), (1, 30, 120));
+    assert!(number("confirmed") <= number("checked") && number("checked") <= 6 * 120, "{votes}");
+    // Of 200 draws two evaluations each; of the checks and 20 draws for the class at most six, and once more one image.
+    let evaluations = found["cell_evaluations"].as_u64().unwrap();
+    assert!(evaluations <= 6 * (400 + 6) + 6 * (number("checked") + 6 * 20), "{evaluations}");
+    let record = json(&at.join("fast/results.json"));
+    let schema: Value = serde_json::from_str(equipoise_record::SCHEMA).unwrap();
+    assert!(jsonschema::validator_for(&schema).unwrap().is_valid(&record));
+    let page = fs::read_to_string(at.join("fast/results.md")).unwrap();
+    assert!(page.contains("picked to be checked") && page.contains("confirmed"), "{page}");
+    let said = succeed(at, "verify fast --every 1");
+    assert!(said.contains("6 of 6 not refuted by votes under other noise"), "{said}");
+
+    fs::remove_file(at.join("fast/sections/image-3.json")).unwrap();
+    succeed(at, "certify --resume --out fast --batch-size 7");
+    let again = certificate(&at.join("fast/results.json"));
+    assert_eq!((&again["examples"], &again["confidence"]), (&found["examples"], &found["confidence"]));
+    let other = fast.replace("--chains 30", "--chains 40");
+    refuse(at, &format!("{other} --out fast --resume"), 2, &["serialized", "another --out"]);
+    for (change, parts) in [
+        ("--chains 30", ["--chains", "--serialized 1"]),
+        ("--checks 100", ["--checks", "--serialized 1"]),
+        ("--serialized 4 --checks 100", ["--serialized", "are not fast"]),
+        ("--serialized 0 --checks 100", ["--serialized", "1 is usual"]),
+        ("--serialized 1", ["--checks", "400 of 200 draws"]),
+        ("--serialized 1 --checks 201", ["--checks", "of 200 draws"]),
+        ("--serialized 1 --checks 7", ["--checks", "use more"]),
+        ("--serialized 1 --checks 100 --readout early(2)", ["--serialized", "`final`"]),
+    ] {
+        refuse(at, &format!("{CERTIFY} {change} --out c"), 2, &parts);
+        assert!(!at.join("c").exists(), "{change}");
+    }
+    let proof = CERTIFY.replace("--sigma 0.1", "--serialized 1");
+    refuse(at, &format!("{proof} --out c"), 2, &["--serialized", "give --sigma"]);
+}
+
+#[test]
 fn what_certifies_nothing_is_refused() {
     let folder = folder();
     let at = folder.path();
@@ -244,7 +295,7 @@ fn a_monotone_deq_is_certified_by_proof_beside_attacks() {
     }
 
     for (change, parts) in [
-        ("--method boxes", ["--method boxes", "--norm linf"]),
+        ("--method boxes", ["--method boxes", "use linf"]),
         ("--method sdp", ["--method", "lipschitz, affine, boxes, smoothing"]),
         ("--method smoothing", ["--sigma", "0.25 is usual"]),
         ("--method lipschitz --sigma 0.1", ["--sigma", "leave one of them out"]),

@@ -13,7 +13,7 @@ mod proof;
 mod smoothing;
 
 pub use proof::{Method, MonotoneCertifier, Proof, Unbounded};
-pub use smoothing::{Smoothing, SmoothingError, Votes};
+pub use smoothing::{Checks, Prediction, Serialized, Smoothing, SmoothingError, Votes};
 
 use equipoise_record::{Accuracy, Certificate, CertifiedExample, CertifiedRadius};
 
@@ -24,6 +24,15 @@ fn radii(examples: &[CertifiedExample], labels: &[usize], eps: &[f64]) -> Vec<Ce
         Accuracy::new(holding.count(), examples.len())
     };
     eps.iter().map(|&eps| CertifiedRadius { eps, certified_accuracy: certified(eps) }).collect()
+}
+
+/// Radii for a table where none are given: sixteen, evenly, from 0 to the largest that proofs showed.
+pub fn usual_radii(found: &[Vec<CertifiedExample>]) -> Vec<f64> {
+    let radii = found.iter().flatten().filter_map(|example| example.radius);
+    match radii.fold(0.0, f64::max) {
+        0.0 => vec![0.0],
+        largest => (0..16).map(|k| largest * f64::from(k) / 15.0).collect(),
+    }
 }
 
 impl Proof<'_> {

@@ -42,6 +42,18 @@ impl Method {
             Self::Boxes => "boxes",
         }
     }
+
+    /// Whether it says anything in a norm.
+    ///
+    /// # Errors
+    ///
+    /// If it shows next to nothing there; says in which it does.
+    pub fn check_norm(self, norm: Norm) -> Result<(), Unbounded> {
+        if self == Self::Boxes && norm != Norm::Linf {
+            return Err(Unbounded(format!("in {norm} they show next to nothing; use linf")));
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for Method {
@@ -115,6 +127,38 @@ impl MonotoneCertifier {
     /// known of the deployed network; a smaller step α helps.
     pub fn contraction(&self) -> f64 {
         self.network.contraction().value()
+    }
+
+    /// All methods that say something of the network in a norm, and why others of that norm do not.
+    pub fn methods(&self, norm: Norm) -> (Vec<Method>, Vec<(Method, Unbounded)>) {
+        let (mut known, mut unknown) = (Vec::new(), Vec::new());
+        for method in Method::ALL.into_iter().filter(|method| method.check_norm(norm).is_ok()) {
+            match self.ideal(method) {
+                Ok(_) => known.push(method),
+                Err(error) => unknown.push((method, error)),
+            }
+        }
+        (known, unknown)
+    }
+
+    /// By each of some methods, of the ideal network and, where it is deployed in a way that something is known of, of that one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::ideal`] and [`Self::deployed`].
+    pub fn proofs(
+        &self,
+        methods: &[Method],
+        deployed: Option<(&Deployment, &Readout)>,
+    ) -> Result<Vec<Proof<'_>>, Unbounded> {
+        let mut proofs = Vec::new();
+        for &method in methods {
+            proofs.push(self.ideal(method)?);
+            if let Some((deployment, readout)) = deployed {
+                proofs.push(self.deployed(method, deployment, readout)?);
+            }
+        }
+        Ok(proofs)
     }
 
     /// Of the exact fixed point, in exact arithmetic.

@@ -6,21 +6,27 @@
 //! deviation σ in units of pixel intensity, is added before any normalisation, and is not clipped: the classifier meets images
 //! outside of \[0, 1\].
 //!
+//! A DEQ's votes may be cast fast and corrected ([`Serialized`]). [`Smoothing::predict`] is the answer of the smoothed classifier itself.
+//!
 //! A draw is a function of (seed, index of the image, number of the draw), so that neither batch size nor order changes a vote.
 //! The draws of an image must be independent: a solver that stops on the norms of a whole batch would tie them together.
 
-use burn::tensor::Device;
-use equipoise_record::{Certificate, CertifiedExample, CertifiedNetwork, Confidence};
-use equipoise_verdict::{clopper_pearson_below, normal_quantile_below};
-use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+mod draws;
+mod predict;
+mod record;
+mod serialized;
 
-use crate::attack::{Classifier, Norm, Question, Step};
-use crate::batch::{from_vec, predictions, select, to_vec};
+pub use predict::Prediction;
+pub use serialized::{Checks, Serialized};
+
+use equipoise_record::CertifiedExample;
+use equipoise_verdict::{clopper_pearson_below, normal_quantile_below};
+use serde::{Deserialize, Serialize};
+
+use crate::attack::{Classifier, Norm};
 use crate::evaluate::{Observer, Points};
-use crate::random::{ExampleRng, Key};
 use crate::solve::{SolverConfig, StopScope};
+use draws::Draws;
 
 /// The method's settings.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,6 +39,8 @@ pub struct Smoothing {
     pub estimation: usize,
     /// α: the chance, for each image, that what is certified does not hold.
     pub alpha: f64,
+    /// How a DEQ's votes are cast fast, if they are.
+    pub serialized: Option<Serialized>,
 }
 
 /// Settings that make no sense.
@@ -53,6 +61,9 @@ pub struct Votes {
     pub class: Option<usize>,
     /// How many of the fresh draws gave it.
     pub count: usize,
+    /// Of fast votes, what became of those that were checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<Checks>,
 }
 
 /// The chance that an honest radius is refuted.
@@ -61,10 +72,13 @@ const REFUTED: f64 = 1e-6;
 /// The most draws of an image.
 const MOST: usize = 10_000_000;
 
+/// The purpose of the noise of the draws that bound a share.
+const ESTIMATION: &str = "smoothing, estimation";
+
 impl Smoothing {
     /// Noise of deviation σ, with 100 draws for the class, 10,000 for its share, and α = 0.001.
     pub fn new(sigma: f64) -> Self {
-        Self { sigma, selection: 100, estimation: 10_000, alpha: 0.001 }
+        Self { sigma, selection: 100, estimation: 10_000, alpha: 0.001, serialized: None }
     }
 
     /// Whether the settings make sense.
@@ -84,6 +98,14 @@ impl Smoothing {
         }
         if !(self.alpha > 0.0 && self.alpha < 0.5) {
             return wrong("alpha", format!("{} must be above 0 and below 0.5; 0.001 is usual", self.alpha));
+        }
+        if let Some(serialized) = self.serialized {
+            serialized.check(self.estimation)?;
+            let plain = Self { serialized: None, ..*self };
+            if self.largest_radius() <= 0.0 && plain.largest_radius() > 0.0 {
+                let problem = format!("{} can certify nothing at this alpha; use more", serialized.checks);
+                return wrong("checks", problem);
+            }
         }
         if self.largest_radius() <= 0.0 {
             let problem = format!("{} draws can certify nothing at this alpha; use more", self.estimation);
@@ -109,9 +131,26 @@ impl Smoothing {
         }
     }
 
+    /// Whether a classifier can vote so.
+    ///
+    /// # Errors
+    ///
+    /// If votes are to be fast, and it has no approximation.
+    pub fn check_classifier(&self, classifier: &dyn Classifier) -> Result<(), SmoothingError> {
+        if self.serialized.is_none() || classifier.approximation().is_some() {
+            return Ok(());
+        }
+        let problem =
+            "only a DEQ behind the readout `final` has states that a solve can go on from; leave it out"
+                .to_owned();
+        Err(SmoothingError { field: "serialized", problem })
+    }
+
     /// The radius where all draws agree: no image is certified beyond it.
     pub fn largest_radius(&self) -> f64 {
-        self.radius(self.estimation).unwrap_or(0.0)
+        let checked = |serialized: Serialized| serialized.checks.min(self.estimation);
+        let checks = self.serialized.map(checked).map(|checked| Checks { checked, confirmed: checked });
+        self.radius(&Votes { class: Some(0), count: self.estimation, checks }).unwrap_or(0.0)
     }
 
     /// The largest radius in a norm for images of `pixels` = CHW numbers; `None` for L1.
@@ -125,29 +164,26 @@ impl Smoothing {
         largest.map_or(Vec::new(), |largest| (0..16).map(|k| largest * f64::from(k) / 15.0).collect())
     }
 
-    /// The L2 radius that so many of the fresh draws certify, rounded down; `None` where the method abstains.
-    fn radius(&self, count: usize) -> Option<f64> {
-        let share = clopper_pearson_below(count, self.estimation, self.alpha);
+    /// The L2 radius that votes for a class certify, rounded down; `None` where the method abstains. Of fast votes half of α is the
+    /// correction's.
+    fn radius(&self, votes: &Votes) -> Option<f64> {
+        // Fast votes that nobody checked show nothing.
+        let unchecked = self.serialized.map(|_| Checks { checked: 0, confirmed: 0 });
+        let (count, alpha) = match votes.checks.or(unchecked) {
+            None => (votes.count, self.alpha),
+            Some(checks) => (checks.accurate(votes.count, self.alpha / 2.0), self.alpha / 2.0),
+        };
+        let share = clopper_pearson_below(count, self.estimation, alpha);
         let radius = (self.sigma * normal_quantile_below(share)).next_down();
         (share > 0.5 && radius > 0.0).then_some(radius)
     }
 
-    /// One image under noise.
-    fn draws<'a>(
-        &self,
-        classifier: &'a dyn Classifier,
-        points: &Points,
-        row: usize,
-        (seed, batch): (u64, usize),
-        observer: &'a dyn Observer,
-    ) -> Draws<'a> {
-        let image = select(points.images(), &[row]);
-        let (shape, device) = (image.dims(), image.device());
-        let (clean, index) = (to_vec(image), points.indices()[row]);
-        Draws { sigma: self.sigma, classifier, clean, shape, device, index, seed, batch, observer }
-    }
-
-    /// The votes of one image, `row` of the points. `None` if the observer stopped it, or the classifier failed.
+    /// The votes of one image, `row` of the points. `None` if the observer stopped it, or the classifier failed. Of fast votes `seed` and
+    /// the settings are all that they depend on too, and `batch` is only how many draws are asked about at once.
+    ///
+    /// # Panics
+    ///
+    /// If [`Self::check_classifier`] refuses the classifier.
     pub fn votes(
         &self,
         classifier: &dyn Classifier,
@@ -157,17 +193,23 @@ impl Smoothing {
         batch: usize,
         observer: &dyn Observer,
     ) -> Option<Votes> {
-        let draws = self.draws(classifier, points, row, (seed, batch), observer);
-        let total = self.selection + self.estimation;
+        let draws = Draws::new(self.sigma, classifier, points, row, (seed, batch), observer);
+        let checks = self.serialized.map_or(0, |serialized| serialized.checks);
+        let total = self.selection + self.estimation + checks;
         let first = draws.counts("smoothing, selection", self.selection, (0, total))?;
         let most = first.iter().copied().max().filter(|&most| most > 0);
         let class = most.and_then(|most| first.iter().position(|&count| count == most));
-        let Some(chosen) = class else { return Some(Votes { class, count: 0 }) };
-        let fresh = draws.counts("smoothing, estimation", self.estimation, (self.selection, total))?;
-        Some(Votes { class, count: fresh[chosen] })
+        let Some(chosen) = class else { return Some(Votes { class, count: 0, checks: None }) };
+        let place = (self.selection, total);
+        if let Some(serialized) = self.serialized {
+            return serialized.votes(self.estimation, &draws, chosen, place);
+        }
+        let fresh = draws.counts(ESTIMATION, self.estimation, place)?;
+        Some(Votes { class, count: fresh[chosen], checks: None })
     }
 
-    /// How many of the fresh draws of another seed give a class; as [`Self::votes`], whose choice of a class it leaves out.
+    /// How many of the fresh draws of another seed give a class, each of them answered as ever; as [`Self::votes`], whose choice of a class
+    /// it leaves out.
     #[expect(clippy::too_many_arguments, reason = "those of `votes`, and the class")]
     pub fn agreeing(
         &self,
@@ -179,7 +221,7 @@ impl Smoothing {
         batch: usize,
         observer: &dyn Observer,
     ) -> Option<usize> {
-        let draws = self.draws(classifier, points, row, (seed, batch), observer);
+        let draws = Draws::new(self.sigma, classifier, points, row, (seed, batch), observer);
         let counts = draws.counts("smoothing, verification", self.estimation, (0, self.estimation))?;
         Some(counts.get(class).copied().unwrap_or(0))
     }
@@ -195,6 +237,10 @@ impl Smoothing {
 
     /// What votes certify in a norm: in L2 as they are, in L∞ the radius over √(CHW), since ‖δ‖₂ ≤ √(CHW) ‖δ‖∞. `pixels` is
     /// CHW. `None` for L1, whose ball lies in that of L2: certify in L2.
+    ///
+    /// # Panics
+    ///
+    /// If more votes are counted than draws, or checked than counted, or confirmed than checked.
     pub fn certified(
         &self,
         index: usize,
@@ -203,37 +249,10 @@ impl Smoothing {
         pixels: usize,
     ) -> Option<CertifiedExample> {
         let scale = scale(norm, pixels)?;
-        let radius = votes.class.and_then(|_| self.radius(votes.count));
+        let radius = votes.class.and_then(|_| self.radius(&votes));
         let radius = radius.map(|radius| if scale == 1.0 { radius } else { (radius / scale).next_down() });
         let class = votes.class.filter(|_| radius.is_some());
         Some(CertifiedExample { index, class, radius, abstained: class.is_none() })
-    }
-
-    /// Everything that was certified of some points. `network` is the vote over all noise, which the deployed one is not.
-    pub fn certificate(
-        &self,
-        points: &Points,
-        examples: Vec<CertifiedExample>,
-        norm: Norm,
-        eps: &[f64],
-        (seconds, cell_evaluations): (f64, u64),
-    ) -> Certificate {
-        Certificate {
-            method: "smoothing".to_owned(),
-            settings: json!({ "sigma": self.sigma, "alpha": self.alpha }),
-            network: CertifiedNetwork::Ideal,
-            norm: norm.to_string(),
-            confidence: Some(Confidence {
-                level: 1.0 - self.alpha,
-                selection: self.selection,
-                estimation: self.estimation,
-            }),
-            abstained: examples.iter().filter(|example| example.abstained).count(),
-            radii: super::radii(&examples, points.labels(), eps),
-            examples,
-            seconds,
-            cell_evaluations,
-        }
     }
 }
 
@@ -246,63 +265,13 @@ fn scale(norm: Norm, pixels: usize) -> Option<f64> {
     }
 }
 
-/// One image under noise.
-struct Draws<'a> {
-    sigma: f64,
-    classifier: &'a dyn Classifier,
-    /// The image's numbers, and its shape as a batch of one.
-    clean: Vec<f32>,
-    shape: [usize; 4],
-    device: Device,
-    /// Its row in its data set.
-    index: usize,
-    seed: u64,
-    batch: usize,
-    observer: &'a dyn Observer,
-}
-
-impl Draws<'_> {
-    /// How many of the draws gave each class. `done` of `total` draws of the image came before.
-    fn counts(&self, purpose: &str, draws: usize, (done, total): (usize, usize)) -> Option<Vec<usize>> {
-        let mut counts = vec![0; self.classifier.classes()];
-        let numbers: Vec<usize> = (0..draws).collect();
-        for chunk in numbers.chunks(self.batch.max(1)) {
-            let step = Step { done: done + chunk[0], total, examples: 1, standing: 1 };
-            if self.observer.cancelled() || self.observer.step(step).is_break() {
-                return None;
-            }
-            for class in self.classes(purpose, chunk).into_iter().flatten() {
-                counts[class] += 1;
-            }
-        }
-        (!self.observer.failed()).then_some(counts)
-    }
-
-    /// The class of some draws.
-    fn classes(&self, purpose: &str, draws: &[usize]) -> Vec<Option<usize>> {
-        // Not `self`: classifiers and observers stay on their thread.
-        let Self { clean, index, seed, sigma, .. } = self;
-        let (index, seed, sigma) = (*index, *seed, *sigma);
-        let mut noisy = vec![0.0; draws.len() * clean.len()];
-        noisy.par_chunks_mut(clean.len()).zip(draws).for_each(|(noisy, &draw)| {
-            let mut rng = ExampleRng::new(seed, purpose, index, draw);
-            for (noisy, &clean) in noisy.iter_mut().zip(clean) {
-                *noisy = (f64::from(clean) + sigma * rng.normal()) as f32;
-            }
-        });
-        let [_, channels, height, width] = self.shape;
-        let images = from_vec(noisy, [draws.len(), channels, height, width], &self.device);
-        // A classifier that draws random numbers itself draws others for each noisy image.
-        let key = |&draw: &usize| Key { seed, asker: "smoothing", index, start: 0, draw };
-        let keys: Vec<Key> = draws.iter().map(key).collect();
-        predictions(&self.classifier.answer(&Question { images: &images, keys: &keys }))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
-    use crate::batch::Logits;
+    use crate::attack::Question;
+    use crate::batch::{Logits, from_vec, select, to_vec};
     use crate::evaluate::Quiet;
 
     /// Two classes by the sign of w·x + b on 4 pixels, so that everything about its vote is known: the vote of x is the
@@ -391,7 +360,7 @@ mod tests {
     #[test]
     fn a_certificate_is_wrong_as_often_as_it_says() {
         let points = points(40);
-        let smoothing = Smoothing { selection: 20, estimation: 200, alpha: 0.2, sigma: 0.25 };
+        let smoothing = Smoothing { selection: 20, estimation: 200, alpha: 0.2, ..Smoothing::new(0.25) };
         let truth = |row: &usize| margin(&to_vec(select(points.images(), &[*row]))).abs() / length();
         let row = (0..40).min_by(|a, b| (truth(a) - 0.2).abs().total_cmp(&(truth(b) - 0.2).abs())).unwrap();
         let truth = truth(&row);
@@ -410,6 +379,30 @@ mod tests {
         assert!((20..120).contains(&wrong), "{wrong} of 400");
     }
 
+    /// Far from the border it names the class, and where both are as likely it names none.
+    #[test]
+    fn the_smoothed_classifier_answers_or_abstains() {
+        let (points, smoothing) = (points(12), Smoothing { estimation: 400, ..Smoothing::new(0.25) });
+        let mut abstained = 0;
+        for row in 0..points.len() {
+            let x = to_vec(select(points.images(), &[row]));
+            let distance = margin(&x).abs() / length();
+            let found = smoothing.predict(&Linear, &points, row, 3, 100, &Quiet).unwrap();
+            assert_eq!(found.counts.iter().sum::<usize>(), 400);
+            assert!(found.class.is_some() || distance < 0.1, "{distance}: {found:?}");
+            assert!(found.class.is_none_or(|class| class == points.labels()[row]), "{found:?}");
+            assert_eq!(found, smoothing.predict(&Linear, &points, row, 3, 7, &Quiet).unwrap());
+            abstained += usize::from(found.class.is_none());
+        }
+        // On the border, but for rounding.
+        let mut x = vec![0.5, 0.2, 0.3, 0.0];
+        x[3] = ((0.0 - margin(&x)) / f64::from(W[3])) as f32;
+        let images = from_vec(x, [1, 1, 2, 2], &Device::default());
+        let even = Points::new(vec![0], images, vec![1]).unwrap();
+        assert_eq!(smoothing.predict(&Linear, &even, 0, 3, 100, &Quiet).unwrap().class, None);
+        assert!(abstained < 6, "{abstained}");
+    }
+
     #[test]
     fn votes_belong_to_the_image() {
         let (points, smoothing) = (points(3), Smoothing { estimation: 500, ..Smoothing::new(0.5) });
@@ -421,11 +414,13 @@ mod tests {
     #[test]
     fn an_abstention_certifies_nothing() {
         let smoothing = Smoothing { estimation: 1000, ..Smoothing::new(0.25) };
-        for votes in [Votes { class: Some(1), count: 500 }, Votes { class: None, count: 0 }] {
+        for (class, count) in [(Some(1), 500), (None, 0)] {
+            let votes = Votes { class, count, checks: None };
             let found = smoothing.certified(0, votes, Norm::L2, 4).unwrap();
             assert!(found.abstained && found.class.is_none() && found.radius.is_none());
         }
-        assert!(smoothing.certified(0, Votes { class: Some(0), count: 1000 }, Norm::L1, 4).is_none());
+        let votes = Votes { class: Some(0), count: 1000, checks: None };
+        assert!(smoothing.certified(0, votes, Norm::L1, 4).is_none());
     }
 
     #[test]
@@ -447,13 +442,19 @@ mod tests {
     #[test]
     fn settings_that_make_no_sense_are_named() {
         let usual = Smoothing::new(0.25);
-        assert!(usual.check().is_ok());
+        let fast = |serialized| Smoothing { serialized: Some(serialized), ..usual };
+        assert!(usual.check().is_ok() && fast(Serialized::new(1)).check().is_ok());
         for (settings, field) in [
             (Smoothing { sigma: 0.0, ..usual }, "sigma"),
             (Smoothing { sigma: f64::NAN, ..usual }, "sigma"),
             (Smoothing { selection: 0, ..usual }, "selection"),
             (Smoothing { estimation: 5, ..usual }, "estimation"),
             (Smoothing { alpha: 0.5, ..usual }, "alpha"),
+            (fast(Serialized { steps: 0, ..Serialized::new(1) }), "serialized"),
+            (fast(Serialized { chains: 0, ..Serialized::new(1) }), "chains"),
+            (fast(Serialized { checks: 0, ..Serialized::new(1) }), "checks"),
+            (fast(Serialized { checks: 9, ..Serialized::new(1) }), "checks"),
+            (fast(Serialized { checks: 10_001, ..Serialized::new(1) }), "checks"),
         ] {
             assert_eq!(settings.check().unwrap_err().field, field);
         }

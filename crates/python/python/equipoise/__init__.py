@@ -7,11 +7,11 @@ images to logits in PyTorch. A deep equilibrium model is a :class:`Deq` of three
 
 from ._adversary import adversary
 from ._attack import Attack, Batch, WhiteBox
-from ._certify import Certified, certify
+from ._certify import Bound, Certified, certify, predict
 from ._deployment import Anderson, Broyden, Picard, Tail
 from ._deq import Deq, scales
 from ._diagnose import Diagnosis, diagnose
-from ._equipoise import __version__, get_num_threads, set_num_threads
+from ._equipoise import METHODS, __version__, get_num_threads, set_num_threads
 from ._evaluate import evaluate
 from ._native import Model, load
 from ._report import report
@@ -25,10 +25,12 @@ __all__ = [
     "Attack",
     "AutoAttack",
     "Batch",
+    "Bound",
     "Broyden",
     "Certified",
     "Deq",
     "Diagnosis",
+    "METHODS",
     "Model",
     "Picard",
     "Ranks",
@@ -46,6 +48,7 @@ __all__ = [
     "from_torchdeq",
     "get_num_threads",
     "load",
+    "predict",
     "report",
     "scales",
     "set_num_threads",

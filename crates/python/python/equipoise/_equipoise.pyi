@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Attack",
+    "METHODS",
     "Native",
     "ONE_GRADIENT",
     "SECTIONS",
@@ -22,6 +23,8 @@ __all__ = [
     "get_num_threads",
     "gradient",
     "logits",
+    "predict",
+    "prove",
     "render",
     "set_num_threads",
     "statements",
@@ -29,6 +32,7 @@ __all__ = [
 ]
 
 __version__: Final[str]
+METHODS: Final[List[str]]
 ONE_GRADIENT: Final[List[str]]
 SECTIONS: Final[List[str]]
 
@@ -196,7 +200,7 @@ class AdversaryOptions(TypedDict):
     seed: int
 
 @type_check_only
-class CertifyOptions(TypedDict):
+class Asked(TypedDict):
     deployment: Optional[str]
     readout: str
     labels: Sequence[int]
@@ -206,13 +210,17 @@ class CertifyOptions(TypedDict):
     dataset: str
     norm: str
     eps: Sequence[float]
+    seed: int
+    batch_size: int
+    described: str
+
+@type_check_only
+class SmoothingSettings(TypedDict):
     sigma: float
     selection: int
     samples: int
     alpha: float
-    seed: int
-    batch_size: int
-    described: str
+    serialized: Optional[Tuple[int, int, int]]
 
 @final
 class Native:
@@ -273,8 +281,27 @@ def adversary(
     model: Union[Deq, Native], images: NDArray[float32], options: AdversaryOptions
 ) -> NDArray[float32]: ...
 def certify(
-    model: Union[Classifier, Deq, Native], images: NDArray[float32], options: CertifyOptions, watch: Optional[Watch]
+    model: Union[Classifier, Deq, Native],
+    images: NDArray[float32],
+    asked: Asked,
+    settings: SmoothingSettings,
+    watch: Optional[Watch],
 ) -> str: ...
+def predict(
+    model: Union[Classifier, Deq, Native],
+    images: NDArray[float32],
+    asked: Asked,
+    settings: SmoothingSettings,
+    watch: Optional[Watch],
+) -> List[Tuple[Optional[int], List[int]]]: ...
+def prove(
+    model: Native,
+    images: NDArray[float32],
+    asked: Asked,
+    methods: Sequence[str],
+    network: Optional[str],
+    watch: Optional[Watch],
+) -> Tuple[str, List[str]]: ...
 def gradient(
     model: Union[Deq, Native],
     images: NDArray[float32],

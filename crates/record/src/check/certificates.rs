@@ -3,7 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Contradiction, NORMS, Place, accuracies};
-use crate::{Certificate, CertifiedExample, CertifiedNetwork, Evaluation, ExampleResult, ReadoutResult};
+use crate::{
+    Certificate, CertifiedExample, CertifiedNetwork, Evaluation, ExampleResult, ReadoutResult,
+    SerializedVotes,
+};
 
 pub(super) fn check(
     place: &Place<'_>,
@@ -65,9 +68,40 @@ impl Scene<'_> {
             if confidence.estimation == 0 {
                 return Err(self.refuse("confidence.estimation", 0, "it rests on samples"));
             }
+            if let Some(serialized) = confidence.serialized {
+                self.serialized(&serialized, confidence.estimation)?;
+            }
         }
         if !(seconds.is_finite() && *seconds >= 0.0) {
             return Err(self.refuse("seconds", seconds, "a time is a number from 0"));
+        }
+        Ok(())
+    }
+
+    /// The counts of checked votes.
+    fn serialized(&self, found: &SerializedVotes, samples: usize) -> Result<(), Contradiction> {
+        let SerializedVotes { steps, chains, checks, checked, confirmed } = *found;
+        let refuse = |field: &str, stands: usize, follows: String| {
+            Err(self.refuse(&format!("confidence.serialized.{field}"), stands, follows))
+        };
+        for (field, stands) in [("steps", steps), ("chains", chains)] {
+            if stands == 0 {
+                return refuse(field, stands, "there is at least one".to_owned());
+            }
+        }
+        if !(1..=samples).contains(&checks) {
+            return refuse("checks", checks, format!("some of {samples} samples were checked"));
+        }
+        let examples = self.certificate.examples.len();
+        if checked > checks.saturating_mul(examples) {
+            return refuse(
+                "checked",
+                checked,
+                format!("{checks} samples of {examples} examples were picked"),
+            );
+        }
+        if confirmed > checked {
+            return refuse("confirmed", confirmed, format!("{checked} votes were checked"));
         }
         Ok(())
     }

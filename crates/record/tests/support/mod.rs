@@ -206,7 +206,7 @@ pub fn certified() -> Collection {
         100..150 => Some(EPS / 2.0),
         _ => Some(EPS),
     };
-    let sure = Confidence { level: 0.999, selection: 100, estimation: 10_000 };
+    let sure = Confidence { level: 0.999, selection: 100, estimation: 10_000, serialized: None };
     let all: Vec<usize> = (0..200).collect();
     let some: Vec<usize> = (0..200).step_by(10).collect();
     let (deployed, ideal) = (CertifiedNetwork::Deployed, CertifiedNetwork::Ideal);

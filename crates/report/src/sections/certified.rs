@@ -10,7 +10,9 @@ use crate::sheet::sheet;
 use crate::svg::{self, Drawing};
 use crate::table::{Cell, Column, Table, columns};
 use crate::{Report, ReportError, numbers};
-use equipoise_record::{Accuracy, Certificate, CertifiedRadius, Evaluation, ExampleResult, ReadoutResult};
+use equipoise_record::{
+    Accuracy, Certificate, CertifiedRadius, Evaluation, ExampleResult, ReadoutResult, SerializedVotes,
+};
 use maud::{Markup, html};
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -122,12 +124,13 @@ impl Bound<'_> {
     fn row(&self) -> Vec<Cell> {
         let Certificate { method, network, norm, confidence, abstained, .. } = self.certificate;
         let sampled = confidence.map(|sure| {
-            format!(
+            let samples = format!(
                 "{} each, {} and {} samples",
                 numbers::percent(sure.level),
                 numbers::thousands(sure.selection as u64),
                 numbers::thousands(sure.estimation as u64)
-            )
+            );
+            samples + &sure.serialized.as_ref().map_or(String::new(), fast)
         });
         vec![
             Cell::noted(self.model.model.clone(), vec![self.readout.name.clone()]),
@@ -163,12 +166,16 @@ impl Bound<'_> {
             Some(sure) => [sure.level.to_string(), sure.selection.to_string(), sure.estimation.to_string()],
             None => [const { String::new() }; 3],
         });
+        fields.extend(match certificate.confidence.and_then(|sure| sure.serialized) {
+            Some(fast) => [fast.steps, fast.checks, fast.checked, fast.confirmed].map(|n| n.to_string()),
+            None => [const { String::new() }; 4],
+        });
         fields
     }
 }
 
 /// Columns of `certified.csv`. Accuracies are fractions of the certificate's images; a field that does not apply is empty.
-const HEAD: [&str; 18] = [
+const HEAD: [&str; 22] = [
     "model",
     "dataset",
     "readout",
@@ -187,7 +194,24 @@ const HEAD: [&str; 18] = [
     "confidence",
     "selection",
     "estimation",
+    "fast_steps",
+    "checks",
+    "checked",
+    "confirmed",
 ];
+
+/// Of fast votes, what they were and what became of those that were checked.
+fn fast(votes: &SerializedVotes) -> String {
+    let SerializedVotes { steps, checks, checked, confirmed, .. } = *votes;
+    let number = |count: usize| numbers::thousands(count as u64);
+    format!(
+        ", cast fast ({steps} solver {}), {} of them picked to be checked: {} of {} confirmed; what is certified are accurate votes",
+        if steps == 1 { "step" } else { "steps" },
+        number(checks),
+        number(confirmed),
+        number(checked),
+    )
+}
 
 /// A table for each setting in which anything was certified.
 pub(crate) fn tables(models: &[Evaluation]) -> Vec<Table> {

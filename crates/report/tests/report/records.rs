@@ -91,7 +91,8 @@ pub fn certified() -> Evaluation {
     let radii = [(2.0 / 255.0, 150), (8.0 / 255.0, 90)];
     let mut smoothing = certificate("smoothing", CertifiedNetwork::Ideal, &[(0.25, 20)], 50);
     smoothing.norm = "l2".into();
-    smoothing.confidence = Some(Confidence { level: 0.999, selection: 100, estimation: 10_000 });
+    smoothing.confidence =
+        Some(Confidence { level: 0.999, selection: 100, estimation: 10_000, serialized: None });
     smoothing.examples[49].abstained = true;
     smoothing.examples[49].class = None;
     smoothing.abstained = 1;

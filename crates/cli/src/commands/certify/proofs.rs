@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use equipoise::attack::Norm;
 use equipoise::batch::to_vec;
-use equipoise::certify::{Method, MonotoneCertifier, Proof};
+use equipoise::certify::{Method, MonotoneCertifier, Proof, usual_radii};
 use equipoise::checkpoint::ModelFile;
 use equipoise::evaluate::Observer;
 use equipoise::readout::Readout;
@@ -50,23 +50,19 @@ impl Proofs {
         for name in &flags.method {
             let method: Method =
                 name.parse().map_err(|error| input(format!("--method: {error}, smoothing")))?;
-            if method == Method::Boxes && norm != Norm::Linf {
-                return Err(input(format!(
-                    "--method boxes: in {norm} they show next to nothing; use --norm linf"
-                )));
-            }
-            certifier.ideal(method).map_err(|error| input(format!("--method {name}: {error}")))?;
+            let refused = |error| input(format!("--method {name}: {error}"));
+            method.check_norm(norm).map_err(refused)?;
+            certifier.ideal(method).map_err(refused)?;
             if !methods.contains(&method) {
                 methods.push(method);
             }
         }
         if methods.is_empty() {
-            methods.extend([Method::Lipschitz, Method::Affine]);
-            match certifier.ideal(Method::Boxes) {
-                Ok(_) if norm == Norm::Linf => methods.push(Method::Boxes),
-                Err(error) if norm == Norm::Linf => tracing::info!("no certificate by boxes: {error}"),
-                _ => {}
+            let (known, unknown) = certifier.methods(norm);
+            for (method, error) in unknown {
+                tracing::info!("no certificate by {method}: {error}");
             }
+            methods = known;
         }
         let deployment = &file.metadata.deployment;
         let refused = certifier.deployed(Method::Lipschitz, deployment, readout).err();
@@ -84,21 +80,6 @@ impl Proofs {
         self.methods.iter().map(|method| method.name()).collect()
     }
 
-    /// Each method, of the ideal network and then of the deployed one.
-    fn proofs(&self, checked: &Checked) -> Result<Vec<Proof<'_>>, Error> {
-        let internal = |error: equipoise::certify::Unbounded| Error::Internal(error.to_string());
-        let deployment = &checked.file.metadata.deployment;
-        let mut proofs = Vec::new();
-        for &method in &self.methods {
-            proofs.push(self.certifier.ideal(method).map_err(internal)?);
-            if self.deployed {
-                let proof = self.certifier.deployed(method, deployment, &checked.readout);
-                proofs.push(proof.map_err(internal)?);
-            }
-        }
-        Ok(proofs)
-    }
-
     /// Every image, read or proved.
     pub fn certificates(
         &self,
@@ -107,7 +88,9 @@ impl Proofs {
         setup: &Setup,
     ) -> Result<Vec<Certificate>, Error> {
         let Checked { file, points, norm, .. } = checked;
-        let proofs = self.proofs(checked)?;
+        let deployed = self.deployed.then_some((&file.metadata.deployment, &checked.readout));
+        let proofs = self.certifier.proofs(&self.methods, deployed);
+        let proofs = proofs.map_err(|error| Error::Internal(error.to_string()))?;
         let watch = Watch::new(&file.metadata.name, setup);
         watch.stage(&format!("certifying {}", self.names().join(", ")), points.len());
         let numbers = to_vec(points.images().clone());
@@ -141,22 +124,13 @@ impl Proofs {
             watch.advance(1, &format!("{} of {} certified at some radius", shown.count(), row + 1));
         }
         let eps = match checked.eps.as_slice() {
-            [] => usual(&found),
+            [] => usual_radii(&found),
             given => given.to_vec(),
         };
         let each = proofs.iter().zip(found).zip(seconds);
         Ok(each
             .map(|((proof, found), seconds)| proof.certificate(found, points.labels(), *norm, &eps, seconds))
             .collect())
-    }
-}
-
-/// Sixteen radii, evenly, from 0 to the largest that was certified.
-fn usual(found: &[Vec<CertifiedExample>]) -> Vec<f64> {
-    let radii = found.iter().flatten().filter_map(|example| example.radius);
-    match radii.fold(0.0, f64::max) {
-        0.0 => vec![0.0],
-        largest => (0..16).map(|k| largest * f64::from(k) / 15.0).collect(),
     }
 }
 
