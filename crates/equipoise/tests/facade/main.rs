@@ -6,4 +6,5 @@ mod common;
 mod attacked;
 mod diagnose;
 mod proofs;
+mod proofs_cells;
 mod proofs_conv;

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod boxes;
 mod random_states;
 mod ranks;
 mod regularisation;
