@@ -21,7 +21,7 @@ pub use convolutional::{
     MonotoneConv, MonotoneConvCell, MonotoneConvConfig, MonotoneConvHead, MonotoneConvStem,
 };
 pub use lben::{Lben, LbenConfig};
-pub use weight::{IntervalBounded, LbenCell, LbenWeight, Nemon, WinstonKolter};
+pub use weight::{IntervalBounded, LEAST_SCALE, LbenCell, LbenWeight, Nemon, WinstonKolter};
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};

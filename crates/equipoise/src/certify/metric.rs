@@ -19,22 +19,19 @@ pub(crate) struct Metric {
     kind: Kind,
     /// Λ.
     scale: Vec<f64>,
-    /// What Λ as a rounded exponential may be off by, and what is made of it; 1 where Λ is I.
+    /// What Λ's rounding comes to, and that of what is made of it; 1 where Λ is I.
     slack: Upper,
 }
 
 impl Metric {
     /// Without weights.
     pub(crate) fn plain(kind: Kind, side: usize) -> Self {
-        Self::weighted(kind, &vec![0.0; side])
+        Self { kind, scale: vec![1.0; side], slack: Upper::exact(1.0) }
     }
 
-    /// Of the logarithms of Λ's entries.
-    pub(crate) fn weighted(kind: Kind, logarithms: &[f64]) -> Self {
-        // Its results are off by less than a unit in the last place.
-        let scale: Vec<f64> = logarithms.iter().map(|&d| libm::exp(d)).collect();
-        let exact = logarithms.iter().all(|d| *d == 0.0);
-        Self { kind, scale, slack: Upper::exact(if exact { 1.0 } else { 1.0 + 1e-14 }) }
+    /// With Λ, whose entries may be off by ten roundings.
+    pub(crate) fn weighted(kind: Kind, scale: Vec<f64>) -> Self {
+        Self { kind, scale, slack: Upper::exact(1.0 + 1e-14) }
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -90,10 +87,10 @@ impl Metric {
     pub(crate) fn norm(&self, m: &Matrix) -> Upper {
         match self.kind {
             Kind::Euclidean if self.is_plain() => m.norm(),
-            // Four of exponentials, two of the products.
+            // Twenty of two entries of Λ, and two of the products.
             Kind::Euclidean => {
                 let scaled = self.scaled(m);
-                scaled.norm() + gamma(8, UNIT) * scaled.frobenius()
+                scaled.norm() + gamma(24, UNIT) * scaled.frobenius()
             }
             Kind::Maximum => self.size(m),
         }
@@ -105,7 +102,7 @@ impl Metric {
             Kind::Euclidean => {
                 let scaled = Matrix::new(u.rows, u.columns, |i, j| u.row(i)[j] * self.scale[i]);
                 let frobenius = scaled.frobenius();
-                let rounding = if self.is_plain() { 0 } else { 4 };
+                let rounding = if self.is_plain() { 0 } else { 12 };
                 [scaled.norm() + frobenius * gamma(rounding, UNIT), frobenius * self.slack]
             }
             Kind::Maximum => {
@@ -121,7 +118,7 @@ impl Metric {
         match self.kind {
             Kind::Euclidean => {
                 let scaled = Matrix::new(head.rows, head.columns, |i, j| head.row(i)[j] / self.scale[j]);
-                let rounding = if self.is_plain() { 0 } else { 4 };
+                let rounding = if self.is_plain() { 0 } else { 12 };
                 scaled.norm() + scaled.frobenius() * gamma(rounding, UNIT)
             }
             Kind::Maximum => {
@@ -176,8 +173,8 @@ mod tests {
         for (kind, weighted) in
             [(Kind::Euclidean, false), (Kind::Euclidean, true), (Kind::Maximum, false), (Kind::Maximum, true)]
         {
-            let logarithms = if weighted { numbers(1, side) } else { vec![0.0; side] };
-            let metric = Metric::weighted(kind, &logarithms);
+            let scale = numbers(1, side).into_iter().map(|entry| 1.0 + entry).collect();
+            let metric = if weighted { Metric::weighted(kind, scale) } else { Metric::plain(kind, side) };
             let m = Matrix::of(side, side, numbers(2, side * side));
             let u = Matrix::of(side, 9, numbers(3, side * 9));
             let (norm, size, [gain, sizes]) = (metric.norm(&m), metric.size(&m), metric.from_images(&u));
@@ -225,7 +222,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_bounds_nothing() {
-        let metric = Metric::weighted(Kind::Maximum, &[0.0, 1000.0]);
+        let metric = Metric::weighted(Kind::Maximum, vec![1.0, f64::NAN]);
         assert!(!metric.length(&[1.0, 1.0]).value().is_finite());
         assert!(!Metric::plain(Kind::Maximum, 2).length(&[1.0, f64::NAN]).value().is_finite());
     }

@@ -440,7 +440,7 @@ mod tests {
             assert!(centre.margins[other] <= 0.0);
             let ball = Ball::Distance(0.0);
             let reach = network.reach(&network.spread(&ball)) + centre.distance;
-            let affine = Affine::new(&network).margins(&network, &centre, &ball, reach);
+            let (affine, _) = Affine::new(&network).margins(&network, &centre, &ball, reach);
             assert!(affine[other] <= 0.0 && affine[other] > -1e-9, "{}", affine[other]);
             let boxes = Boxes::new(&network).unwrap();
             let states =

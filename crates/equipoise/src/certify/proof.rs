@@ -274,39 +274,31 @@ impl Proof<'_> {
     fn holds(&self, centre: &Centre, ball: &Ball<'_>) -> bool {
         let (network, class) = (self.network, centre.class);
         let spread = network.spread(ball);
-        let error = match self.deployed.map(|deployed| deployed.error(network, centre, &spread)) {
-            // Nothing is known of the deployed network.
-            Some(None) => return false,
-            Some(Some(error)) => Some(error),
-            None => None,
-        };
-        let lost = |j: usize| {
-            let of =
-                |error: &Error| network.gap(class, j) * error.state + error.logits[class] + error.logits[j];
-            error.as_ref().map_or(Upper::exact(0.0), of)
-        };
         let reach = network.reach(&spread);
-        let leads = |margin: &dyn Fn(usize) -> f64| {
-            (0..network.classes()).filter(|j| *j != class).all(|j| margin(j) > lost(j).value())
-        };
-        match &self.tool {
-            Tool::Lipschitz => leads(&|j| less(centre.margins[j], network.change(class, j, &spread))),
+        let each = |margin: &dyn Fn(usize) -> f64| (0..network.classes()).map(margin).collect::<Vec<_>>();
+        let (margins, states) = match &self.tool {
+            Tool::Lipschitz => (each(&|j| less(centre.margins[j], network.change(class, j, &spread))), None),
             Tool::Affine(affine) => {
-                let margins = affine.margins(network, centre, ball, reach + centre.distance);
-                leads(&|j| margins[j])
+                let (margins, states) = affine.margins(network, centre, ball, reach + centre.distance);
+                (margins, Some(states))
             }
             Tool::Boxes(boxes) => {
                 let Ball::Pixels { middle, half } = ball else { return false };
-                boxes.around(&network.injections(middle, half), &centre.state).is_some_and(|found| {
-                    let states = found.met(&Interval::around(
-                        network.metric(),
-                        &centre.state,
-                        reach + centre.distance,
-                    ));
-                    leads(&|j| network.margin(class, j, &states))
-                })
+                let found = boxes.around(&network.injections(middle, half), &centre.state);
+                let Some(found) = found else { return false };
+                let near = Interval::around(network.metric(), &centre.state, reach + centre.distance);
+                let states = found.met(&near);
+                (each(&|j| network.margin(class, j, &states)), Some(states))
             }
-        }
+        };
+        let leads = |lost: &dyn Fn(usize) -> Upper| {
+            (0..network.classes()).filter(|j| *j != class).all(|j| margins[j] > lost(j).value())
+        };
+        let Some(deployed) = self.deployed else { return leads(&|_| Upper::exact(0.0)) };
+        // Where it is None, nothing is known of the deployed network.
+        deployed.error(network, centre, &spread, states.as_ref()).is_some_and(|Error { state, logits }| {
+            leads(&|j| network.gap(class, j) * state + logits[class] + logits[j])
+        })
     }
 }
 
@@ -379,7 +371,7 @@ mod tests {
     #[test]
     fn the_deployed_state_is_no_further_from_the_fixed_point_than_its_bound() {
         let full = model(0.15);
-        no_further_than_its_bound(&full, &MonotoneCertifier::of(&full));
+        assert_eq!(no_further_than_its_bound(&full, &MonotoneCertifier::of(&full)), 6);
     }
 
     #[test]
@@ -395,7 +387,8 @@ mod tests {
             ..MonotoneConvConfig::digits()
         };
         let model = config.init(3, &Device::default()).unwrap();
-        no_further_than_its_bound(&model, &MonotoneCertifier::of_convolutional(&model).unwrap());
+        let certifier = MonotoneCertifier::of_convolutional(&model).unwrap();
+        assert_eq!(no_further_than_its_bound(&model, &certifier), 6);
     }
 
     /// In the norm of each: Λ is not I, and fixed points are away from 0.
@@ -433,15 +426,17 @@ mod tests {
             [of(Parametrisation::Nemon, 4.0, 0.12), of(Parametrisation::IntervalBounded, 0.5, 1.0), bounded]
         {
             model.stem.injection.bias = model.stem.injection.bias.map(|bias| bias + 1.0);
-            no_further_than_its_bound(&model, &MonotoneCertifier::of(&model));
+            // After four steps nothing may follow from a residual in L2 about a distance in another norm.
+            assert!(no_further_than_its_bound(&model, &MonotoneCertifier::of(&model)) >= 5);
         }
     }
 
-    fn no_further_than_its_bound(model: &dyn Equilibrium, certifier: &MonotoneCertifier) {
+    /// Of how many deployments there is a bound.
+    fn no_further_than_its_bound(model: &dyn Equilibrium, certifier: &MonotoneCertifier) -> usize {
         let eps = 0.3;
         let tails = [Tail::EXACT, Tail { lead: 0, steps: 0, damping: 0.5 }, Tail::UNROLLED];
-        let mut broken_without_rounding = 0;
-        for (case, (solver, tail)) in [
+        let (mut broken_without_rounding, mut bounded) = (0, 0);
+        'cases: for (case, (solver, tail)) in [
             (SolverConfig::picard(4, 1.0).with_tolerance(0.0), tails[0]),
             (SolverConfig::picard(12, 1.0).with_tolerance(0.0), tails[1]),
             (SolverConfig::picard(200, 1.0).with_tolerance(1e-2), tails[1]),
@@ -462,10 +457,11 @@ mod tests {
                 let centre = certifier.network.centre(&wide);
                 let error = |deployed: Deployed| {
                     let spread = certifier.network.spread(&Ball::Distance(eps));
-                    deployed.error(&certifier.network, &centre, &spread).unwrap().state.value()
+                    Some(deployed.error(&certifier.network, &centre, &spread, None)?.state.value())
                 };
-                bound = error(deployed);
-                let careless = error(Deployed { unit: 0.0, tolerance: 0.0, ..deployed });
+                let Some(found) = error(deployed) else { continue 'cases };
+                bound = found;
+                let careless = error(Deployed { unit: 0.0, tolerance: 0.0, ..deployed }).unwrap();
                 let images: Vec<Vec<f32>> = (0..60).map(|draw| nearby(&clean, eps, draw)).collect();
                 let batch = from_vec(images.concat(), [60, 1, 6, 6], &Device::default());
                 for (image, state) in
@@ -480,9 +476,11 @@ mod tests {
                     largest = largest.max(off);
                 }
             }
-            assert!(bound < 2000.0 * largest.max(1e-7), "case {case}: {bound} for {largest} says little");
+            assert!(bound < 5000.0 * largest.max(1e-7), "case {case}: {bound} for {largest} says little");
+            bounded += 1;
         }
         assert!(broken_without_rounding > 0);
+        bounded
     }
 
     #[test]

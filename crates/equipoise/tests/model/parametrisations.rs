@@ -4,7 +4,7 @@ use crate::common::{Nudge, compare_gradients, double, entries, normal, relative_
 use crate::splitting;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{DType, Device, Tensor, TensorData, activation};
 use equipoise::architecture::{Architecture, Model};
 use equipoise::checkpoint::{
     Configuration, FORMAT_VERSION, ImportOptions, Metadata, ModelFile, export_pytorch, export_safetensors,
@@ -59,7 +59,7 @@ struct Shake(f64, u64);
 impl ModuleMapper for Shake {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         self.1 += 1;
-        let noise = if D == 1 { normal(param.dims(), self.1) * 0.4 } else { normal(param.dims(), 1) * 0.0 };
+        let noise = if D == 1 { normal(param.dims(), self.1) * 0.8 } else { normal(param.dims(), 1) * 0.0 };
         param.map(|value| value * self.0 + noise)
     }
 }
@@ -128,6 +128,12 @@ fn gradients_meet_each_other_and_differences() {
     }
 }
 
+/// In float64 there is no normalisation.
+fn unnormalised(parametrisation: Parametrisation) -> Monotone {
+    let config = MonotoneConfig { normalisation: None, step: 0.1, ..config(parametrisation) };
+    config.init(5, &Device::default()).unwrap().map(&mut Shake(1.0, 40))
+}
+
 /// The gradients of a training pass are those of autodiff through 400 applications of the cell, in float64. `tracked` is the
 /// module's network, whose parameters may be used several times.
 fn gradients_are_those_of_a_long_unrolling<M: Module, S: Stem, C: Cell, H: Head>(
@@ -163,10 +169,10 @@ fn training_gradients_are_those_of_a_long_unrolling() {
     let objective = CrossEntropy { labels: vec![0, 1, 3] };
     let same = |model: &Monotone| model.clone();
     for parametrisation in [Parametrisation::Nemon, Parametrisation::IntervalBounded] {
-        let model = model(parametrisation, Splitting::ForwardBackward, 0.1);
-        gradients_are_those_of_a_long_unrolling(&model, same, &objective, 6);
+        gradients_are_those_of_a_long_unrolling(&unnormalised(parametrisation), same, &objective, 6);
     }
-    let bounded = lben(Splitting::ForwardBackward, 0.1);
+    let config = LbenConfig { normalisation: None, step: 0.1, ..bounded() };
+    let bounded = config.init(5, &Device::default()).unwrap().map(&mut Shake(1.0, 40));
     gradients_are_those_of_a_long_unrolling(&bounded, Lben::network, &objective, 7);
 }
 
@@ -183,7 +189,7 @@ fn gradients_through_boxes_are_those_of_a_long_unrolling() {
     }
     let boxes = |model: &Monotone| model.boxes(0.07).unwrap();
     for parametrisation in [Parametrisation::Nemon, Parametrisation::IntervalBounded] {
-        let model = model(parametrisation, Splitting::ForwardBackward, 0.1);
+        let model = unnormalised(parametrisation);
         gradients_are_those_of_a_long_unrolling(&model, boxes, &Sum, 6);
         let boxed = boxes(&model);
         let inputs =
@@ -243,15 +249,20 @@ fn large(parametrisation: Parametrisation) -> (Vec<f64>, Vec<f64>) {
         _ => unreachable!("one with a scale"),
     };
     let exact = model.cell.clone().map(&mut Nudge { id: None, step: 0.0 });
-    (entries(&exact.weight()), entries(&d))
+    (entries(&exact.weight()), scale(&entries(&d)))
+}
+
+/// Λ of d.
+fn scale(d: &[f64]) -> Vec<f64> {
+    d.iter().map(|d| 1.0 / 3.0 + 2.0 / 3.0 / (1.0 + (-d).exp())).collect()
 }
 
 #[test]
 fn a_nemon_contracts_in_its_norm_whatever_its_parameters_are() {
-    let (w, d) = large(Parametrisation::Nemon);
+    let (w, scale) = large(Parametrisation::Nemon);
     for i in 0..SIDE {
         let others = (0..SIDE).filter(|j| *j != i);
-        let sum: f64 = others.map(|j| w[i * SIDE + j].abs() * (d[i] - d[j]).exp()).sum();
+        let sum: f64 = others.map(|j| w[i * SIDE + j].abs() * scale[i] / scale[j]).sum();
         // 1 − m is 0.
         assert!(w[i * SIDE + i] + sum <= 1e-9, "row {i}: {}", w[i * SIDE + i] + sum);
     }
@@ -281,8 +292,9 @@ fn a_bounded_network_keeps_its_bound_whatever_its_parameters_are() {
     let cell = network.network().cell;
     let (v, s) = (network.cell.v.val(), network.cell.s.val());
     let (u, g) = (network.stem.injection.weight.val(), network.head.classifier.weight.val());
-    let squares = (network.cell.d.val() * 2.0).exp().unsqueeze_dim::<2>(1);
-    let roots = network.cell.d.val().exp().unsqueeze_dim::<2>(1);
+    let roots = scale(&entries(&network.cell.d.val()));
+    let roots = Tensor::<2>::from_data(TensorData::new(roots, [SIDE, 1]), (&Device::default(), DType::F64));
+    let squares = roots.clone() * roots.clone();
     let eye = double(Tensor::<2>::eye(SIDE, &Device::default()));
     let left = (eye.clone() - cell.weight()) * squares.clone();
     let both = |x: Tensor<2>| x * roots.clone() * roots.clone().transpose();
@@ -320,7 +332,8 @@ fn a_bounded_network_keeps_its_bound_whatever_its_parameters_are() {
             }
             let away = Away { from: own.clone() };
             let gradient = victim.gradient(&others, &away).1;
-            let length = (gradient.clone() * gradient.clone()).flatten::<2>(1, 3).sum_dim(1).sqrt();
+            // Where no unit that is read is at work the gradient is 0.
+            let length = (gradient.clone() * gradient.clone()).flatten::<2>(1, 3).sum_dim(1).sqrt() + 1e-12;
             others = images.clone() + gradient / length.reshape([count, 1, 1, 1]) * 0.1;
         }
     }

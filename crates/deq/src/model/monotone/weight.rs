@@ -7,8 +7,10 @@
 //! | [`IntervalBounded`] | Λ⁻¹ D^(−½) M D^(−½) Λ, D = diag(\|M\|1 + \|M\|ᵀ1)/(2(1−m)) | the spectral radius of \|W\| is at most 1−m, and the symmetric part of I − ΛWΛ⁻¹ at least m I |
 //! | [`LbenCell`] | (1−m) I − Λ⁻¹ (½VᵀV + S − Sᵀ) Λ − (Λ⁻²GᵀG + UUᵀΛ²)/2γ | the symmetric part of I − ΛWΛ⁻¹ is at least m I + (Λ⁻¹GᵀGΛ⁻¹ + ΛUUᵀΛ)/2γ |
 //!
-//! Λ = exp(diag d). A ReLU commutes with it: as ζ = Λz the network has W′ = ΛWΛ⁻¹, U′ = ΛU and the head GΛ⁻¹, so that everything
-//! that holds without Λ holds in the norm of Λz. Each matrix is made in Burn operations and its derivative is autodiff's.
+//! Λ is a positive diagonal with entries 1/3 + ⅔ σ(d). A ReLU commutes with it: as ζ = Λz the network has W′ = ΛWΛ⁻¹, U′ = ΛU and the head
+//! GΛ⁻¹. So everything that holds without Λ holds in the norm of Λz, and no network is lost by keeping its entries near each other, as
+//! IBP-monDEQ does: a bound in that norm is then never far from one of z. Each matrix is made in Burn operations and its derivative is
+//! autodiff's.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -52,7 +54,7 @@ pub struct WinstonKolter {
 pub struct Nemon {
     /// T, `[D, D]`.
     pub t: Param<Tensor<2>>,
-    /// log Λ, `[D]`.
+    /// d, by which Λ is given, `[D]`.
     pub d: Param<Tensor<1>>,
     #[module(skip)]
     pub(super) settings: Settings,
@@ -63,7 +65,7 @@ pub struct Nemon {
 pub struct IntervalBounded {
     /// M, `[D, D]`.
     pub m: Param<Tensor<2>>,
-    /// log Λ, `[D]`.
+    /// d, by which Λ is given, `[D]`.
     pub d: Param<Tensor<1>>,
     #[module(skip)]
     pub(super) settings: Settings,
@@ -77,7 +79,7 @@ pub struct LbenWeight {
     pub v: Param<Tensor<2>>,
     /// S, `[D, D]`.
     pub s: Param<Tensor<2>>,
-    /// log Λ, `[D]`.
+    /// d, by which Λ is given, `[D]`.
     pub d: Param<Tensor<1>>,
     #[module(skip)]
     pub(super) settings: Settings,
@@ -143,22 +145,28 @@ impl LbenCell {
     pub(super) fn matrix(&self) -> Tensor<2> {
         let LbenWeight { v, s, d, lipschitz, .. } = &self.own;
         let (v, s, u, g) = (v.val(), s.val(), self.u.val(), self.g.val());
-        let twice = d.val() * 2.0;
+        let scale = scale(d.val());
+        let squares = scale.clone() * scale;
         let inner = v.clone().transpose().matmul(v) * 0.5 + s.clone() - s.transpose();
-        let read = g.clone().transpose().matmul(g) * column(twice.clone() * -1.0);
-        let injected = u.clone().matmul(u.transpose()) * column(twice).transpose();
+        let read = g.clone().transpose().matmul(g) / squares.clone();
+        let injected = u.clone().matmul(u.transpose()) * squares.transpose();
         (scaled(inner, d.val()) + (read + injected) * (0.5 / lipschitz)) * -1.0
     }
 }
 
-/// exp of each entry, as a column.
-fn column(d: Tensor<1>) -> Tensor<2> {
-    d.exp().unsqueeze_dim(1)
+/// The least entry that Λ may have; 1 is the largest.
+pub const LEAST_SCALE: f64 = 1.0 / 3.0;
+
+/// Λ as a column.
+fn scale(d: Tensor<1>) -> Tensor<2> {
+    let sigmoid = ((d * -1.0).exp() + 1.0).recip();
+    (sigmoid * (1.0 - LEAST_SCALE) + LEAST_SCALE).unsqueeze_dim(1)
 }
 
 /// Λ⁻¹ X Λ.
 fn scaled(x: Tensor<2>, d: Tensor<1>) -> Tensor<2> {
-    x * column(d.clone()).transpose() * column(d * -1.0)
+    let scale = scale(d);
+    x * scale.clone().transpose() / scale
 }
 
 /// I, of a square matrix's size and kind.

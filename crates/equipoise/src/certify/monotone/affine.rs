@@ -16,7 +16,7 @@
 //! is another error. It is the relaxation of zonotopes (Singh et al. 2018), solved for its fixed point instead of iterated towards
 //! it (Müller et al. 2023, arXiv 2110.08260, iterate).
 
-use super::{Centre, Network};
+use super::{Centre, Interval, Network};
 use crate::certify::matrix::Matrix;
 use crate::certify::metric::Metric;
 use crate::certify::upper::{UNIT, Upper, dot, gamma, length, less};
@@ -115,15 +115,15 @@ impl Affine {
         Self { weight, doubt, steps, injection, lengths }
     }
 
-    /// The least lead of the centre's class over each other one in a ball, or −∞ where nothing was shown. `reach` is how far the
-    /// fixed points of the ball are from the centre's state at most.
+    /// The least lead of the centre's class over each other one in a ball, or −∞ where nothing was shown, and a box of the fixed
+    /// points. `reach` is how far those are from the centre's state at most.
     pub(crate) fn margins(
         &self,
         network: &Network,
         centre: &Centre,
         ball: &Ball<'_>,
         reach: Upper,
-    ) -> Vec<f64> {
+    ) -> (Vec<f64>, Interval) {
         let side = self.steps.len();
         // ĉ at the middle, how far it moves, and what it may be off by.
         let moved = |i: usize| match ball {
@@ -155,7 +155,9 @@ impl Affine {
         let class = centre.class;
         let margin =
             |j: usize| form.as_ref().map_or(f64::NEG_INFINITY, |form| form.margin(network, class, j, ball));
-        (0..network.classes()).map(margin).collect()
+        let ends = |ends: &[f64]| ends.iter().map(|end| end.max(0.0)).collect();
+        let states = Interval { low: ends(&known.low), high: ends(&known.high) };
+        ((0..network.classes()).map(margin).collect(), states)
     }
 
     /// Ranges of v where z is within a distance of the centre's state.
@@ -330,7 +332,7 @@ mod tests {
                     let ball =
                         if linf { Ball::Pixels { middle: &image, half: &half } } else { Ball::Distance(eps) };
                     let reach = network.reach(&network.spread(&ball)) + centre.distance;
-                    let margins = affine.margins(&network, &centre, &ball, reach);
+                    let (margins, states) = affine.margins(&network, &centre, &ball, reach);
                     for j in (0..3).filter(|j| *j != centre.class) {
                         // The steepest image of the ball at its middle, by differences.
                         let slope: Vec<f64> = (0..16)
@@ -352,7 +354,12 @@ mod tests {
                             };
                             let moved: Vec<f64> =
                                 image.iter().zip(&noise).map(|(x, d)| x + scale * d).collect();
-                            least = least.min(lead(&network.centre(&moved), j));
+                            let reached = network.centre(&moved);
+                            for (i, z) in reached.state.iter().enumerate() {
+                                let off = reached.distance.value();
+                                assert!(*z >= states.low[i] - off && *z <= states.high[i] + off, "unit {i}");
+                            }
+                            least = least.min(lead(&reached, j));
                         }
                         let bound = margins[j];
                         assert!(bound <= least + 1e-9, "{monotonicity} {eps} {linf}: {bound} {least}");

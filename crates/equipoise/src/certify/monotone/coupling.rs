@@ -4,12 +4,12 @@ use super::Coupling;
 use crate::certify::matrix::Matrix;
 use crate::certify::metric::{Kind, Metric};
 use crate::certify::upper::dot;
-use crate::model::monotone::{IntervalBounded, MonotoneConvCell};
+use crate::model::monotone::{IntervalBounded, LEAST_SCALE, MonotoneConvCell};
 
-/// How many roundings an exponential counts for in float64, where it is off by less than a unit in the last place, and in
-/// float32, where it may be off by two.
-const EXPONENTIAL: usize = 2;
-const EXPONENTIAL_32: usize = 4;
+/// How many roundings an entry of Λ has behind it in float64, where an exponential is off by less than a unit in the last
+/// place, and in float32, where it may be off by two.
+const SCALE: usize = 10;
+const SCALE_32: usize = 12;
 
 /// What a Lipschitz-bounded network's W is made of.
 pub(crate) struct Bounded {
@@ -24,31 +24,9 @@ pub(crate) struct Bounded {
     pub(crate) lipschitz: f64,
 }
 
-/// Λ = exp(diag d), rounded.
-struct Scale {
-    values: Vec<f64>,
-}
-
-impl Scale {
-    fn new(d: &[f64]) -> Self {
-        Self { values: d.iter().map(|&d| libm::exp(d)).collect() }
-    }
-
-    /// What an entry (i, j) of Λ⁻¹XΛ is of that of X.
-    fn between(&self, i: usize, j: usize) -> f64 {
-        self.values[j] / self.values[i]
-    }
-}
-
-/// The kernels of a convolutional cell, and the sides of its state.
-pub(crate) struct Kernels {
-    /// A and B, `[C, C, 3, 3]`.
-    pub(crate) a: Vec<f64>,
-    pub(crate) b: Vec<f64>,
-    pub(crate) g: f64,
-    pub(crate) h: f64,
-    /// C, H, W.
-    pub(crate) state: [usize; 3],
+/// Λ, rounded.
+fn scale(d: &[f64]) -> Vec<f64> {
+    d.iter().map(|&d| LEAST_SCALE + (1.0 - LEAST_SCALE) / (1.0 + libm::exp(-d))).collect()
 }
 
 impl Coupling {
@@ -67,24 +45,24 @@ impl Coupling {
         Self { weight, magnitude, entry: side + 6, product: 2 * side + 10, metric }
     }
 
-    /// Λ⁻¹ ((1−m) I − diag(|T|1) + T) Λ, Λ = exp(diag d).
+    /// Λ⁻¹ ((1−m) I − diag(|T|1) + T) Λ.
     pub(crate) fn nemon(t: &Matrix, d: &[f64], m: f64) -> Self {
-        let (side, scale) = (t.rows, Scale::new(d));
+        let (side, scale) = (t.rows, scale(d));
         let sums: Vec<f64> = (0..side).map(|i| t.row(i).iter().map(|entry| entry.abs()).sum()).collect();
         let sum = |i: usize, j: usize| if i == j { sums[i] } else { 0.0 };
-        let term = |i: usize, j: usize| scale.between(i, j) * t.row(i)[j];
+        let term = |i: usize, j: usize| scale[j] / scale[i] * t.row(i)[j];
         Self {
             weight: Matrix::new(side, side, |i, j| identity(i, j, m) - sum(i, j) + term(i, j)),
             magnitude: Matrix::new(side, side, |i, j| sum(i, j) + term(i, j).abs()),
-            entry: side + 2 * EXPONENTIAL + 6,
-            product: 2 * side + 2 * EXPONENTIAL_32 + 16,
-            metric: Metric::weighted(Kind::Maximum, d),
+            entry: side + 2 * SCALE + 6,
+            product: 2 * side + 2 * SCALE_32 + 16,
+            metric: Metric::weighted(Kind::Maximum, scale),
         }
     }
 
     /// Λ⁻¹ D^(−½) M D^(−½) Λ, D the means of |M|'s sums by row and column over 1−m.
     pub(crate) fn interval_bounded(matrix: &Matrix, d: &[f64], m: f64) -> Self {
-        let (side, scale) = (matrix.rows, Scale::new(d));
+        let (side, scale) = (matrix.rows, scale(d));
         let sums = |matrix: &Matrix| -> Vec<f64> {
             (0..side).map(|i| matrix.row(i).iter().map(|entry| entry.abs()).sum()).collect()
         };
@@ -92,24 +70,23 @@ impl Coupling {
         let roots: Vec<f64> = both
             .map(|(row, column)| ((row + column) * (0.5 / (1.0 - m)) + IntervalBounded::SMALLEST_SUM).sqrt())
             .collect();
-        let term = |i: usize, j: usize| scale.between(i, j) * matrix.row(i)[j] / roots[i] / roots[j];
+        let term = |i: usize, j: usize| scale[j] / scale[i] * matrix.row(i)[j] / roots[i] / roots[j];
         // The cell takes (1−m) I off, and adds it again.
         let taken = |i: usize, j: usize| identity(i, j, m).abs();
         Self {
             weight: Matrix::new(side, side, term),
             magnitude: Matrix::new(side, side, |i, j| term(i, j).abs() + taken(i, j)),
             // A root halves what a sum is off by, and there are two of them.
-            entry: side + 2 * EXPONENTIAL + 20,
-            product: 2 * side + 2 * EXPONENTIAL_32 + 30,
-            metric: Metric::weighted(Kind::Euclidean, d),
+            entry: side + 2 * SCALE + 20,
+            product: 2 * side + 2 * SCALE_32 + 30,
+            metric: Metric::weighted(Kind::Euclidean, scale),
         }
     }
 
     /// (1−m) I − Λ⁻¹ (½VᵀV + S − Sᵀ) Λ − (Λ⁻²GᵀG + UUᵀΛ²)/2γ.
     pub(crate) fn lben(parts: &Bounded, m: f64) -> Self {
         let Bounded { v, s, d, u, g, lipschitz } = parts;
-        let (side, scale, twice) =
-            (s.rows, Scale::new(d), Scale::new(&d.iter().map(|d| 2.0 * d).collect::<Vec<_>>()));
+        let (side, scale) = (s.rows, scale(d));
         let product = |columns: &Matrix| {
             let sizes = columns.map(f64::abs);
             move |columns: &Matrix, i: usize, j: usize| {
@@ -123,7 +100,8 @@ impl Coupling {
             let ((v, v_size), (g, g_size), (u, u_size)) =
                 (of_v(&by_v, i, j), of_g(&by_g, i, j), of_u(u, i, j));
             let (forth, back) = (s.row(i)[j], s.row(j)[i]);
-            let (inner, read, injected) = (scale.between(i, j), 1.0 / twice.values[i], twice.values[j]);
+            let squares = [scale[i] * scale[i], scale[j] * scale[j]];
+            let (inner, read, injected) = (scale[j] / scale[i], 1.0 / squares[0], squares[1]);
             let sum = inner * (0.5 * v + (forth - back)) + share * (g * read + u * injected);
             let size = inner * (0.5 * v_size + forth.abs() + back.abs())
                 + share * (g_size * read + u_size * injected);
@@ -133,9 +111,9 @@ impl Coupling {
         Self {
             weight: Matrix::new(side, side, |i, j| identity(i, j, m) - entry(i, j).0),
             magnitude: Matrix::new(side, side, |i, j| entry(i, j).1),
-            entry: longest + 2 * EXPONENTIAL + 14,
-            product: longest + side + 2 * EXPONENTIAL_32 + 24,
-            metric: Metric::weighted(Kind::Euclidean, d),
+            entry: longest + 2 * SCALE + 14,
+            product: longest + side + 2 * SCALE_32 + 24,
+            metric: Metric::weighted(Kind::Euclidean, scale),
         }
     }
 

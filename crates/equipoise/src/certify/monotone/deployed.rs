@@ -2,7 +2,7 @@
 //!
 //! The network is deployed with Picard's iteration z ← (1−τ) z + τ f(z) from 0, f the cell. Its bound is found before anything
 //! is run, in four steps. (1) The injection is rounded: that moves the fixed point by ‖error‖/m at most. Let z* be that of the
-//! rounded injection, Z ≤ ‖z*‖ ≤ Z′ over the ball. (2) f contracts by κ = ‖(1−α) I + α W‖, the iteration by k = (1−τ) + τκ, so
+//! rounded injection, Z ≤ ‖z*‖ ≤ Z′ over the ball, from how far fixed points move in it or from a box that holds them. (2) f contracts by κ = ‖(1−α) I + α W‖, the iteration by k = (1−τ) + τκ, so
 //! ‖z_t − z*‖ ≤ kᵗ ‖z*‖ + n_t, with n_t from the roundings of t steps. (3) Which iterate is read is the solver's choice: the one
 //! of the smallest relative residual r. Neither divergence nor a stall ends a solve before step 30 ([`solve`](crate::solve)
 //! waits as long for a better iterate), so r is below the tolerance where the solver stops by it, and otherwise no more than
@@ -13,8 +13,8 @@
 //! one to the other. Roundings are counted with γ_n, in any order of a sum, with fused products or without, underflow flushed or not: what holds
 //! of float32 on a CPU, but of no shorter format that an accelerator may multiply in.
 
-use super::{Centre, Network, Spread};
-use crate::certify::upper::{Upper, gamma, less};
+use super::{Centre, Interval, Network, Spread};
+use crate::certify::upper::{Upper, gamma, length, less};
 use crate::solve::{DIVERGENCE, PATIENCE};
 
 /// A float32 solver, and the arithmetic that it runs in.
@@ -49,9 +49,15 @@ pub(crate) struct Error {
 }
 
 impl Deployed {
-    /// Over all images so far from that of a centre. `None` where nothing follows: a step does not contract, or the ball
-    /// reaches images whose fixed point may be 0.
-    pub(crate) fn error(&self, network: &Network, centre: &Centre, spread: &Spread) -> Option<Error> {
+    /// Over all images so far from that of a centre, whose fixed points lie in a box, if one is known. `None` where nothing
+    /// follows: a step does not contract, or the ball reaches images whose fixed point may be 0.
+    pub(crate) fn error(
+        &self,
+        network: &Network,
+        centre: &Centre,
+        spread: &Spread,
+        states: Option<&Interval>,
+    ) -> Option<Error> {
         let one = Upper::exact(1.0);
         let unit = |n: usize| gamma(n, self.unit);
         let (hidden, m, reach) = (network.hidden(), network.monotonicity(), network.reach(spread));
@@ -62,9 +68,19 @@ impl Deployed {
         let injection_error = unit(network.pixels() + 8) * size + underflow;
         let injection = centre.injection + spread.injection + injection_error;
         let drift = injection_error.over(m);
-        let most = centre.norm + reach + drift;
-        let longest = centre.most + down * (reach + drift);
-        let least = less(centre.least, reach + drift);
+        let metric = network.metric();
+        let mut ends = [centre.norm + reach, centre.most + down * reach];
+        let mut least = less(centre.least, reach);
+        if let Some(Interval { low, high }) = states {
+            let bounds = [metric.length(high), length(high)];
+            ends.iter_mut()
+                .zip(bounds)
+                .filter(|(end, bound)| *bound < **end)
+                .for_each(|(end, bound)| *end = bound);
+            least = least.max(metric.length(low).value() * (1.0 - 1e-9));
+        }
+        let (most, longest) = (ends[0] + drift, ends[1] + down * drift);
+        let least = less(least, drift);
 
         let contraction = network.contraction;
         if contraction.value() >= 1.0 || least <= 0.0 {
@@ -135,7 +151,7 @@ impl Deployed {
         }
         let state = off + drift;
 
-        let size = centre.norm + reach + state;
+        let size = ends[0] + state;
         let (head, bias) = (&network.parameters.head, &network.parameters.bias);
         let logit = |k: usize| {
             let terms = network.metric().dual(head.row(k)) * size + Upper::exact(bias[k].abs());
