@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn the_deployed_state_is_no_further_from_the_fixed_point_than_its_bound() {
         let full = model(0.15);
-        assert_eq!(no_further_than_its_bound(&full, &MonotoneCertifier::of(&full)), 6);
+        assert_eq!(no_further_than_its_bound(&full, &MonotoneCertifier::of(&full), 2e3), 6);
     }
 
     #[test]
@@ -388,7 +388,7 @@ mod tests {
         };
         let model = config.init(3, &Device::default()).unwrap();
         let certifier = MonotoneCertifier::of_convolutional(&model).unwrap();
-        assert_eq!(no_further_than_its_bound(&model, &certifier), 6);
+        assert_eq!(no_further_than_its_bound(&model, &certifier, 2e3), 6);
     }
 
     /// In the norm of each: Λ is not I, and fixed points are away from 0.
@@ -427,12 +427,12 @@ mod tests {
         {
             model.stem.injection.bias = model.stem.injection.bias.map(|bias| bias + 1.0);
             // After four steps nothing may follow from a residual in L2 about a distance in another norm.
-            assert!(no_further_than_its_bound(&model, &MonotoneCertifier::of(&model)) >= 5);
+            assert!(no_further_than_its_bound(&model, &MonotoneCertifier::of(&model), 1e5) >= 5);
         }
     }
 
-    /// Of how many deployments there is a bound.
-    fn no_further_than_its_bound(model: &dyn Equilibrium, certifier: &MonotoneCertifier) -> usize {
+    /// Of how many deployments there is a bound. None is so many times what it bounds: a step contracts by more than κ.
+    fn no_further_than_its_bound(model: &dyn Equilibrium, certifier: &MonotoneCertifier, most: f64) -> usize {
         let eps = 0.3;
         let tails = [Tail::EXACT, Tail { lead: 0, steps: 0, damping: 0.5 }, Tail::UNROLLED];
         let (mut broken_without_rounding, mut bounded) = (0, 0);
@@ -476,7 +476,7 @@ mod tests {
                     largest = largest.max(off);
                 }
             }
-            assert!(bound < 5000.0 * largest.max(1e-7), "case {case}: {bound} for {largest} says little");
+            assert!(bound < most * largest.max(1e-7), "case {case}: {bound} for {largest} says little");
             bounded += 1;
         }
         assert!(broken_without_rounding > 0);

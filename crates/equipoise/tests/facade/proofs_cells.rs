@@ -173,20 +173,20 @@ fn the_bound_of_a_bounded_network_is_met() {
     let mut model = config.init(9, &device).unwrap();
     let zero = |param: Param<Tensor<2>>| param.map(|value| value * 0.0);
     (model.cell.v, model.cell.s) = (zero(model.cell.v), zero(model.cell.s));
-    let size = 30.0_f32;
+    // Λ is 2/3: of ΛU and GΛ⁻¹ either is 30.
     let along = from_vec(vec![0.25; 16], [1, 16], &device);
     let parting = from_vec(vec![0.5_f32.sqrt(), -(0.5_f32.sqrt())], [2, 1], &device);
     model.stem.injection.weight =
-        model.stem.injection.weight.map(|_| parting.clone().matmul(along.clone()) * f64::from(size));
+        model.stem.injection.weight.map(|_| parting.clone().matmul(along.clone()) * 45.0);
     model.head.classifier.weight =
-        model.head.classifier.weight.map(|_| from_vec(vec![size, 0.0, 0.0, size], [2, 2], &device));
+        model.head.classifier.weight.map(|_| from_vec(vec![20.0, 0.0, 0.0, 20.0], [2, 2], &device));
     model.stem.injection.bias = model.stem.injection.bias.map(|bias| bias * 0.0 + 2000.0);
     model.head.classifier.bias = model.head.classifier.bias.map(|bias| bias * 0.0);
     let image = uniform([1, 1, 4, 4], 2) * 0.2 + 0.4;
     let certifier = MonotoneCertifier::new(&model).unwrap();
     let found = certifier.ideal(Method::Lipschitz).unwrap().certified(0, &to_vec(image.clone()), Norm::L2);
     let radius = found.radius.unwrap();
-    // z = (I − W)⁻¹ (U x + b): along the direction that parts them I − W is m + (G² + U²)/2γ.
+    // z = (I − W)⁻¹ (U x + b): along the direction that parts them ΛWΛ⁻¹ is that of m + (30² + 30²)/2γ.
     let pixels: f64 = entries(&image).iter().sum::<f64>() * 0.25;
     let stiff = 0.01 + 2.0 * 900.0 / 4.0;
     let slope = 900.0 * 2.0_f64.sqrt() / stiff;

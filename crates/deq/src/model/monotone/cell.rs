@@ -14,6 +14,7 @@ use crate::model::parameters::accumulate_module;
 
 /// The cell of a monotone DEQ, by what W is made of.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a few handles to parameters, of which a model has one")]
 pub enum MonotoneCell {
     /// Monotone in L2.
     WinstonKolter(WinstonKolter),

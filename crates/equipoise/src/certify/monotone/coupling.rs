@@ -24,6 +24,17 @@ pub(crate) struct Bounded {
     pub(crate) lipschitz: f64,
 }
 
+/// The kernels of a convolutional cell, and the sides of its state.
+pub(crate) struct Kernels {
+    /// A and B, `[C, C, 3, 3]`.
+    pub(crate) a: Vec<f64>,
+    pub(crate) b: Vec<f64>,
+    pub(crate) g: f64,
+    pub(crate) h: f64,
+    /// C, H, W.
+    pub(crate) state: [usize; 3],
+}
+
 /// Λ, rounded.
 fn scale(d: &[f64]) -> Vec<f64> {
     d.iter().map(|&d| LEAST_SCALE + (1.0 - LEAST_SCALE) / (1.0 + libm::exp(-d))).collect()
