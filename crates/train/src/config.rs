@@ -7,7 +7,9 @@ use equipoise_attack::attack::{Budget, Norm, PgdConfig, PgdLoss};
 use equipoise_deq::architecture::Architecture;
 use equipoise_deq::gradient::Estimator;
 use equipoise_deq::model::limits::MAX_SIDE;
+use equipoise_deq::model::monotone::{MonotoneConfig, Parametrisation};
 use equipoise_deq::solve::{MAX_STEPS, SolverConfig};
+use equipoise_deq::training_pass::UnsupportedCell;
 use equipoise_deq::victim::Deployment;
 
 /// The most epochs, and the most examples per step.
@@ -206,6 +208,9 @@ pub enum AdversaryKind {
     /// TRADES (Zhang et al. 2019): the cross-entropy on the clean image and β KL(f(x) ‖ f(x')), where the inner attack
     /// ascends the divergence.
     Trades,
+    /// Certified training (Gowal et al. 2018; Wei and Kolter 2022 for equilibria): the cross-entropy at the worst logits that a box
+    /// of states leaves, without an attack. For monotone DEQs whose boxes contract.
+    Boxes,
 }
 
 impl AdversaryKind {
@@ -230,6 +235,10 @@ pub struct Adversary {
     /// β of TRADES; 6 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beta: Option<f64>,
+    /// Epochs in which the radius of `boxes` grows to its full size: with the fourth power of the time in the first quarter,
+    /// evenly afterwards. 0 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ramp: Option<usize>,
     /// Norm of the budget.
     #[serde(default = "defaults::norm")]
     pub norm: Norm,
@@ -256,6 +265,7 @@ impl Default for Adversary {
         Self {
             kind: AdversaryKind::default(),
             beta: None,
+            ramp: None,
             norm: defaults::norm(),
             eps: defaults::eps(),
             step_size: None,
@@ -270,6 +280,22 @@ impl Adversary {
     /// β of TRADES.
     pub fn beta(&self) -> f64 {
         self.beta.unwrap_or(BETA)
+    }
+
+    /// The radius after so many epochs.
+    pub fn radius(&self, epochs: f64) -> f64 {
+        const QUARTER: f64 = 0.25;
+        let time = match self.ramp {
+            Some(ramp) if ramp > 0 => (epochs / ramp as f64).min(1.0),
+            _ => 1.0,
+        };
+        // Both parts meet with the same slope.
+        let steep = 1.0 / (QUARTER.powi(3) * (4.0 - 3.0 * QUARTER));
+        let share = match time <= QUARTER {
+            true => steep * time.powi(4),
+            false => 1.0 - 4.0 * steep * QUARTER.powi(3) * (1.0 - time),
+        };
+        self.eps * share
     }
 
     /// The budget.
@@ -449,6 +475,11 @@ impl TrainConfig {
             ("batch_size", self.batch_size, MAX_COUNT),
             ("warmup.layers", self.warmup.layers, MAX_STEPS),
             ("adversary.steps", self.adversary.as_ref().map_or(0, |adversary| adversary.steps), MAX_WORK),
+            (
+                "adversary.ramp",
+                self.adversary.as_ref().and_then(|adversary| adversary.ramp).unwrap_or(0),
+                MAX_COUNT,
+            ),
             ("augment.crop", self.augment.map_or(0, |augment| augment.crop), MAX_SIDE),
             ("jacobian.probes", self.jacobian.map_or(0, |jacobian| jacobian.probes), MAX_WORK),
             ("random_budget.steps", self.random_budget.map_or(0, |budget| budget.steps[1]), MAX_STEPS),
@@ -501,6 +532,23 @@ impl TrainConfig {
             }
             if adversary.steps == 0 {
                 return wrong("adversary.steps must be at least 1".into());
+            }
+            if adversary.kind == AdversaryKind::Boxes {
+                if adversary.norm != Norm::Linf {
+                    return wrong(format!(
+                        "adversary.norm {}: boxes are those of linf; remove it",
+                        adversary.norm
+                    ));
+                }
+                if self.jacobian.is_some() {
+                    return wrong(
+                        "jacobian: boxes have a Jacobian of their own, which is not regularised; remove the setting".into(),
+                    );
+                }
+            } else if adversary.ramp.is_some() {
+                return wrong(
+                    "adversary.ramp belongs to kind = \"boxes\"; remove it or change the kind".into(),
+                );
             }
             if let Some(beta) = adversary.beta {
                 if adversary.kind != AdversaryKind::Trades {
@@ -566,6 +614,13 @@ impl TrainConfig {
     ) -> Result<(), TrainConfigError> {
         self.validate()?;
         let wrong = |problem: String| Err(TrainConfigError(problem));
+        if self.adversary.as_ref().is_some_and(|adversary| adversary.kind == AdversaryKind::Boxes) {
+            let parametrisation =
+                architecture.config::<MonotoneConfig>().map(|config| config.parametrisation);
+            if matches!(parametrisation, None | Some(Parametrisation::WinstonKolter)) {
+                return wrong(format!("adversary: {}", UnsupportedCell::Boxes));
+            }
+        }
         if !architecture.is_equilibrium() {
             let what = match self {
                 _ if self.warmup.steps > 0 => {

@@ -1,4 +1,4 @@
-//! Training: standard, and adversarial with PGD-AT or TRADES.
+//! Training: standard, adversarial with PGD-AT or TRADES, and certified by boxes.
 //!
 //! A step takes a batch, lets the inner attack perturb its images, obtains gradients of all parameters by the
 //! deployment's training gradient (exact or unrolled, the same estimators that attacks use), adds those of the Jacobian
@@ -25,8 +25,8 @@ pub use config::{
     Schedule, TrainConfig, TrainConfigError, Warmup,
 };
 pub use equipoise_deq::training_pass::{
-    JacobianGradients, JacobianTerm, StepGradients, StepOptions, UnsupportedCell, feedforward_gradients,
-    gradients,
+    JacobianGradients, JacobianTerm, StepGradients, StepOptions, UnsupportedCell, box_gradients,
+    feedforward_gradients, gradients,
 };
 pub use random_states::RandomStates;
 pub use ranks::{Alone, Ranks, RanksError};

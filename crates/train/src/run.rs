@@ -28,8 +28,11 @@ use equipoise_deq::architecture::Model;
 use equipoise_deq::checkpoint::{Entry, ModelFile};
 use equipoise_deq::gradient::Estimator;
 use equipoise_deq::model::cell::Mask;
+use equipoise_deq::model::monotone::Monotone;
 use equipoise_deq::readout::Readout;
-use equipoise_deq::training_pass::{JacobianTerm, StepGradients, StepOptions, UnsupportedCell};
+use equipoise_deq::training_pass::{
+    JacobianTerm, StepGradients, StepOptions, UnsupportedCell, box_gradients,
+};
 use equipoise_deq::victim::Deployment;
 
 /// A run under way.
@@ -361,16 +364,25 @@ impl<'a> Run<'a> {
         let Some(adversary) = adversary else {
             return Ok(self.pass(&clean, &objective, &options(Pass::Main))?);
         };
-        let images = self.perturbed(adversary, &clean, labels, indices, seed)?;
+        let perturbed = || self.perturbed(adversary, &clean, labels, indices, seed);
         Ok(match adversary.kind {
-            AdversaryKind::Pgd => self.pass(&images, &objective, &options(Pass::Main))?,
-            AdversaryKind::Trades => trades_gradients(
-                &*self.model,
-                labels,
-                adversary.beta(),
-                &|objective| self.pass(&clean, objective, &options(Pass::Clean)),
-                &|objective| self.pass(&images, objective, &options(Pass::Main)),
-            )?,
+            AdversaryKind::Pgd => self.pass(&perturbed()?, &objective, &options(Pass::Main))?,
+            AdversaryKind::Trades => {
+                let images = perturbed()?;
+                trades_gradients(
+                    &*self.model,
+                    labels,
+                    adversary.beta(),
+                    &|objective| self.pass(&clean, objective, &options(Pass::Clean)),
+                    &|objective| self.pass(&images, objective, &options(Pass::Main)),
+                )?
+            }
+            AdversaryKind::Boxes => {
+                let model = self.model.downcast::<Monotone>().ok_or(UnsupportedCell::Boxes)?;
+                let radius = adversary.radius(self.progress.step as f64 / self.steps_per_epoch() as f64);
+                let (deployment, options) = (self.deployment(), options(Pass::Main));
+                box_gradients(model, radius, labels, deployment, &options, &clean, &self.counter)?
+            }
         })
     }
 

@@ -98,7 +98,7 @@ fn configuration(flags: &Import) -> Result<Configuration, Error> {
         (None, Some("mdeq")) => {
             return Err(input("--arch mdeq needs --config: the sizes of an MDEQ are not in its weights"));
         }
-        (None, Some(name @ ("monotone" | "monotone-conv"))) => {
+        (None, Some(name @ ("monotone" | "monotone-conv" | "lben"))) => {
             return Err(input(format!(
                 "--arch {name} needs --config: monotonicity and step of a monotone DEQ are not in its weights"
             )));
@@ -107,7 +107,9 @@ fn configuration(flags: &Import) -> Result<Configuration, Error> {
             let architecture = Architecture::named(name);
             let architecture = architecture.filter(|architecture| architecture.kind() == name);
             let architecture = architecture.ok_or_else(|| {
-                input(format!("--arch {name}: use mdeq, monotone, monotone-conv, resnet18 or wrn-34-10"))
+                input(format!(
+                    "--arch {name}: use mdeq, monotone, monotone-conv, lben, resnet18 or wrn-34-10"
+                ))
             })?;
             Configuration { architecture, deployment: Deployment::default() }
         }

@@ -174,6 +174,7 @@ fn resolve(flags: &Train, draft: Draft, setup: &Setup) -> Result<Resolved, Error
         None => "standard",
         Some(AdversaryKind::Pgd) => "pgd-at",
         Some(AdversaryKind::Trades) => "trades",
+        Some(AdversaryKind::Boxes) => "certified",
     };
     let name = flags.name.clone().or(draft.name);
     let name = name.unwrap_or_else(|| match (&flags.model, own) {
@@ -275,10 +276,19 @@ fn override_config(config: &mut TrainConfig, flags: &Train) -> Result<(), Error>
         Some("none") => config.adversary = None,
         Some("pgd") => {
             let adversary = config.adversary.get_or_insert(Adversary { steps: 7, ..Adversary::default() });
-            (adversary.kind, adversary.beta) = (AdversaryKind::Pgd, None);
+            (adversary.kind, adversary.beta, adversary.ramp) = (AdversaryKind::Pgd, None, None);
         }
-        Some("trades") => config.adversary.get_or_insert_default().kind = AdversaryKind::Trades,
-        Some(other) => return Err(input(format!("--adversary {other}: unknown; use pgd, trades or none"))),
+        Some("trades") => {
+            let adversary = config.adversary.get_or_insert_default();
+            (adversary.kind, adversary.ramp) = (AdversaryKind::Trades, None);
+        }
+        Some("boxes") => {
+            let adversary = config.adversary.get_or_insert_default();
+            (adversary.kind, adversary.beta) = (AdversaryKind::Boxes, None);
+        }
+        Some(other) => {
+            return Err(input(format!("--adversary {other}: unknown; use pgd, trades, boxes or none")));
+        }
     }
     if let Some(patience) = flags.patience {
         config.early_stopping = Some(EarlyStopping { patience });

@@ -16,7 +16,7 @@ use super::Images;
                   runs/e/results.json --out runs/both\n  equipoise certify --model m.safetensors --data digits --count 50 --sigma 0.25 --serialized \
                   1 --checks 1000 --out runs/fast\n\nA monotone DEQ is certified by proof, in float64 with every rounding \
                   counted: its ideal fixed point, and, where the solver is picard, the network as it is deployed. lipschitz bounds how \
-                  far the fixed point moves; affine follows it to first order and bounds the rest; boxes (in linf) need a network whose units are coupled weakly.\n\nRandomized smoothing \
+                  far the fixed point moves; affine follows it to first order and bounds the rest; boxes (in linf) need a network whose units are coupled weakly, or made for them (nemon, interval-bounded).\n\nRandomized smoothing \
                   (Cohen, Rosenfeld and Kolter 2019) asks the model under \
                   normal noise of deviation sigma and certifies the vote over all noise: not the model as it is deployed, but the \
                   classifier that answers by that vote. It works for every model, a DEQ that does not converge included, and is \

@@ -95,7 +95,8 @@ pub struct Train {
     /// Stop after N epochs without a new best accuracy on the images held out [default: never]
     #[arg(long, value_name = "N")]
     pub patience: Option<usize>,
-    /// pgd or trades for adversarial training, none for standard training [default: none]
+    /// pgd or trades for adversarial training, boxes for certified training of a monotone DEQ whose boxes contract, none for
+    /// standard training [default: none]
     #[arg(long, value_name = "KIND")]
     pub adversary: Option<String>,
     /// Weight of the divergence in TRADES [default: 6]

@@ -5,6 +5,7 @@
 //! [`ArchitectureConfig`], and a line in [`Architecture::presets`] if commands shall know it by name. Kinds of other crates
 //! are read from model files like built-in ones.
 
+mod lben;
 mod mdeq;
 mod model;
 mod monotone;

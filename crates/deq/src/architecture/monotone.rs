@@ -3,7 +3,7 @@
 use super::{Architecture, ArchitectureConfig, Model};
 use crate::model::ConfigError;
 use crate::model::init::Init;
-use crate::model::monotone::MonotoneConfig;
+use crate::model::monotone::{MonotoneConfig, Parametrisation};
 use crate::model::normalisation::Normalisation;
 
 /// Names in the authors' code, by their end, and here.
@@ -45,7 +45,10 @@ impl ArchitectureConfig for MonotoneConfig {
     }
 
     fn describe(&self) -> String {
-        format!("monotone DEQ with {} units", self.hidden)
+        match self.parametrisation {
+            Parametrisation::WinstonKolter => format!("monotone DEQ with {} units", self.hidden),
+            other => format!("monotone DEQ ({}) with {} units", other.name(), self.hidden),
+        }
     }
 
     fn normalisation(&self) -> Option<&Normalisation> {
@@ -70,11 +73,16 @@ impl ArchitectureConfig for MonotoneConfig {
 }
 
 /// Names in equations, as people save arrays from MATLAB and NumPy, and here.
-const LETTERS: [[&str; 2]; 6] = [
+const LETTERS: [[&str; 2]; 11] = [
     ["U", "injection.weight"],
     ["u", "injection.bias"],
     ["A", "fullstage.a"],
     ["B", "fullstage.b"],
+    ["T", "fullstage.t"],
+    ["M", "fullstage.m"],
+    ["V", "fullstage.v"],
+    ["S", "fullstage.s"],
+    ["d", "fullstage.d"],
     ["C", "classifier.weight"],
     ["c", "classifier.bias"],
 ];

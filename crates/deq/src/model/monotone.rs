@@ -1,20 +1,27 @@
 //! The monotone DEQ (Winston and Kolter 2020, arXiv 2006.08591), fully connected or convolutional: its fixed point exists, is
 //! the only one, and moves by at most ‖U‖/m times as much as the image, whatever is trained.
 //!
-//! Fully connected, z* = relu(W z* + U x + b) with W = (1−m) I − AᵀA + B − Bᵀ, so that the symmetric part of I − W is m I + AᵀA ⪰ m I. The
+//! Fully connected, z* = relu(W z* + U x + b) with W = (1−m) I − AᵀA + B − Bᵀ, so that the symmetric part of I − W is m I + AᵀA ⪰ m I, or
+//! one of the other [parametrisations](Parametrisation) of W, among them that of a [network with a Lipschitz bound](Lben). The
 //! stem is U x + b of the normalised image, the [cell](MonotoneCell) a step towards z* by one of two [splittings](Splitting), the head linear.
 
 mod splitting;
 mod peaceman_rachford;
+mod weight;
 mod cell;
 mod config;
+mod boxes;
+mod lben;
 mod convolutional;
 
+pub use boxes::{BoxCell, BoxHead, BoxStem, Boxed};
 pub use cell::MonotoneCell;
-pub use config::{MonotoneConfig, Splitting};
+pub use config::{MonotoneConfig, Parametrisation, Splitting};
 pub use convolutional::{
     MonotoneConv, MonotoneConvCell, MonotoneConvConfig, MonotoneConvHead, MonotoneConvStem,
 };
+pub use lben::{Lben, LbenConfig};
+pub use weight::{IntervalBounded, LEAST_SCALE, LbenCell, LbenWeight, Nemon, WinstonKolter};
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
@@ -92,7 +99,7 @@ impl MonotoneConfig {
                 injection: Dense::new(pixels, self.hidden, init),
                 normalisation: self.normalisation.clone(),
             },
-            cell: MonotoneCell::new(self, init),
+            cell: self.cell(init),
             head: MonotoneHead {
                 classifier: Dense::new(self.hidden, self.classes, init),
                 splitting: self.splitting,

@@ -3,6 +3,7 @@
 //! Stem, cell and head are pulled back through once each, by their own linearisations; the cell under a dropout mask if
 //! there is one.
 
+mod boxes;
 mod jacobian;
 
 use burn::optim::GradientsParams;
@@ -17,6 +18,7 @@ use crate::readout::{Readout, Tail};
 use crate::solve::{Keep, SolverConfig, StateChoice, Trajectory};
 use crate::state::State;
 use crate::victim::{Deployment, forward_bound, longest};
+pub use boxes::box_gradients;
 use equipoise_attack::batch::{Images, Logits, Values};
 use equipoise_attack::loss::Objective;
 use equipoise_attack::work::WorkCounter;
@@ -49,6 +51,11 @@ pub enum UnsupportedCell {
          train it without Jacobian regularisation"
     )]
     Jacobian,
+    /// Certified training of a model whose boxes of states need not contract.
+    #[error(
+        "boxes of this model's states need not contract, so that there is no certified training: use kind `monotone` with the          parametrisation `nemon` or `interval-bounded`"
+    )]
+    Boxes,
 }
 
 /// What a training step needs.

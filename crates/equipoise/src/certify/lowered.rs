@@ -1,10 +1,14 @@
 //! Monotone DEQs of either kind as matrices in float64, which every certificate works on.
 
+use burn::module::Param;
+use burn::tensor::Tensor;
+
 use super::matrix::Matrix;
-use super::monotone::{Coupling, Kernels, Network, Parameters};
+use super::monotone::{Bounded, Coupling, Kernels, Network, Parameters};
 use super::proof::Unbounded;
 use crate::batch::to_f64;
-use crate::model::monotone::{Monotone, MonotoneConv};
+use crate::model::cell::Cell;
+use crate::model::monotone::{LbenCell, Monotone, MonotoneCell, MonotoneConv};
 use crate::model::normalisation::Normalisation;
 
 /// The most units of a convolutional network: its matrices have as many rows and columns.
@@ -28,11 +32,29 @@ fn normalised(normalisation: Option<&Normalisation>, pixels: usize) -> (Vec<f64>
 /// Of a fully connected one.
 pub(super) fn full(model: &Monotone) -> Network {
     let Monotone { stem, cell, head } = model;
-    let (hidden, classes) = (cell.a.dims()[0], head.classifier.bias.dims()[0]);
+    let (hidden, classes) = (cell.state_dim(), head.classifier.bias.dims()[0]);
     let [_, pixels] = stem.injection.weight.dims();
-    let square = |values| Matrix::of(hidden, hidden, values);
+    let matrix = |parameter: &Param<Tensor<2>>| {
+        let [rows, columns] = parameter.dims();
+        Matrix::of(rows, columns, to_f64(parameter.val()))
+    };
+    let logarithms = |d: &Param<Tensor<1>>| to_f64(d.val());
     let (mean, deviation) = normalised(stem.normalisation(), pixels);
-    let (a, b) = (square(to_f64(cell.a.val())), square(to_f64(cell.b.val())));
+    let m = cell.monotonicity();
+    let coupling = match cell {
+        MonotoneCell::WinstonKolter(w) => Coupling::full(&matrix(&w.a), &matrix(&w.b), m),
+        MonotoneCell::Nemon(w) => Coupling::nemon(&matrix(&w.t), &logarithms(&w.d), m),
+        MonotoneCell::IntervalBounded(w) => Coupling::interval_bounded(&matrix(&w.m), &logarithms(&w.d), m),
+        MonotoneCell::Lben(LbenCell { own, u, g }) => {
+            let (v, s, d) = (matrix(&own.v), matrix(&own.s), logarithms(&own.d));
+            let parts = Bounded { v, s, d, u: matrix(u), g: matrix(g), lipschitz: own.lipschitz() };
+            Coupling::lben(&parts, m)
+        }
+    };
+    let bound = match cell {
+        MonotoneCell::Lben(cell) => Some(cell.own.lipschitz()),
+        _ => None,
+    };
     let parameters = Parameters {
         monotonicity: cell.monotonicity(),
         step: cell.step(),
@@ -42,10 +64,11 @@ pub(super) fn full(model: &Monotone) -> Network {
         deviation,
         head: Matrix::of(classes, hidden, to_f64(head.classifier.weight.val())),
         bias: to_f64(head.classifier.bias.val()),
+        bound,
         scale: 1.0,
         reading: hidden + 4,
     };
-    Network::new(Coupling::full(&a, &b, cell.monotonicity()), parameters)
+    Network::new(coupling, parameters)
 }
 
 /// Of a convolutional one.
@@ -110,6 +133,7 @@ pub(super) fn convolutional(model: &MonotoneConv) -> Result<Network, Unbounded> 
             feature(unit).map_or(0.0, |feature| weight[class * features + feature])
         }),
         bias: to_f64(head.classifier.bias.val()).into_iter().map(|bias| bias * scale).collect(),
+        bound: None,
         scale,
         reading: features + pool * pool + 6,
     };

@@ -6,6 +6,7 @@
 
 mod upper;
 mod matrix;
+mod metric;
 mod search;
 mod monotone;
 mod lowered;

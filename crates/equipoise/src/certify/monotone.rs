@@ -1,14 +1,17 @@
 //! A monotone DEQ as numbers in float64: its fixed points with what they may be off by, and the constants of its bounds.
 //!
-//! The ideal network is that of exact arithmetic on the stored float32 parameters. For its fixed point z* = relu(W z* + U x + b)
-//! and any p, with q = relu(W p + U x + b):
+//! The ideal network is that of exact arithmetic on the stored float32 parameters. All bounds of its fixed point
+//! z*(c) = relu(W z*(c) + c), c = U x + b, rest on one fact, in the [norm](Metric) in which W has it:
 //!
-//! > ‖p − z*‖ ≤ ‖p − q‖ + ‖W (p − q)‖/m.
+//! > ‖z*(c) − z*(c′)‖ ≤ ‖c − c′‖/m.
 //!
-//! The ReLU is the projection onto z ≥ 0, so W p + U x + b − q and W z* + U x + b − z* lie in the normal cones of its values q
-//! and z*. Normal cones are monotone: ⟨(W p − q) − (W z* − z*), q − z*⟩ ≥ 0. With p = q + (p − q) that is
-//! ⟨(I − W)(q − z*), q − z*⟩ ≤ ⟨W (p − q), q − z*⟩, and the left side is at least m ‖q − z*‖². Two images differ by another
-//! right side alone: ‖z*(x) − z*(x′)‖ ≤ ‖U (x − x′)‖/m (Pabbaraju, Winston and Kolter 2021).
+//! Where the symmetric part of I − W is at least m I, or that of I − ΛWΛ⁻¹, it holds in L2, or in that of Λz: the ReLU is the
+//! projection onto z ≥ 0, so that W z* + c − z* lies in a normal cone. These are monotone, which leaves
+//! ⟨(I − W) Δz, Δz⟩ ≤ ⟨Δc, Δz⟩, and the left side is at least m ‖Δz‖² (Pabbaraju, Winston and Kolter 2021). Where the matrix measure of
+//! ΛWΛ⁻¹ in ℓ∞ is at most 1−m, it holds in the ℓ∞ norm of Λz: z* is the fixed point of relu((1−α) z + α (W z + c)) too, which
+//! contracts by 1 − αm for small α and moves by α ‖Δc‖ (Jafarpour et al. 2021).
+//!
+//! For any p, with q = relu(W p + c), q is the fixed point for c + W (p − q). So ‖p − z*‖ ≤ ‖p − q‖ + ‖W (p − q)‖/m.
 
 mod coupling;
 mod affine;
@@ -17,10 +20,11 @@ mod deployed;
 
 pub(crate) use affine::{Affine, Ball};
 pub(crate) use boxes::{Boxes, Interval};
-pub(crate) use coupling::Kernels;
+pub(crate) use coupling::{Bounded, Kernels};
 pub(crate) use deployed::{Deployed, Error};
 
 use super::matrix::Matrix;
+use super::metric::{Kind, Metric};
 use super::upper::{UNIT, Upper, dot, gamma, length, less};
 
 /// W of a cell, whatever it is made of.
@@ -33,6 +37,8 @@ pub(crate) struct Coupling {
     pub(crate) entry: usize,
     /// How many a unit's value has that the cell computes in float32, from the parameters on.
     pub(crate) product: usize,
+    /// The norm in which W has its property.
+    pub(crate) metric: Metric,
 }
 
 /// The other parameters, exactly.
@@ -47,6 +53,8 @@ pub(crate) struct Parameters {
     /// Mean and deviation of each pixel.
     pub(crate) mean: Vec<f64>,
     pub(crate) deviation: Vec<f64>,
+    /// γ with ‖y − y′‖ ≤ γ ‖x − x′‖ for logits and normalised images, where W is made so.
+    pub(crate) bound: Option<f64>,
     /// `[K, D]` and `[K]`, of the logits times `scale`: with it the entries are exact where the state is averaged first.
     pub(crate) head: Matrix,
     pub(crate) bias: Vec<f64>,
@@ -60,16 +68,21 @@ pub(crate) struct Network {
     parameters: Parameters,
     /// W, rounded.
     weight: Matrix,
-    /// ‖W − weight‖_F.
+    /// The norm of states in which everything that follows is measured.
+    metric: Metric,
+    /// ‖W − weight‖.
     weight_error: Upper,
-    /// ‖W‖₂.
+    /// ‖W‖.
     weight_norm: Upper,
-    /// ‖U diag(1/σ)‖₂ and ‖U diag(1/σ)‖_F: images are measured in pixel intensity.
+    /// U diag(1/σ), rounded, and the norms of it and of its entries' sizes: images are measured in pixel intensity, in L2.
+    injection: Matrix,
     gain: Upper,
-    gain_frobenius: Upper,
-    /// ‖w_y − w_j‖ by y, then j.
+    gain_of_sizes: Upper,
+    /// ‖w_y − w_j‖ by y, then j, as functions of states.
     gaps: Vec<Upper>,
-    /// ‖(1−α) I + α W‖₂: what a step of the cell contracts by.
+    /// What logits move by at most, relatively to the image, where W is made for that.
+    bound: Option<Upper>,
+    /// ‖(1−α) I + α W‖: what a step of the cell contracts by.
     contraction: Upper,
     /// What rounding is relative to, and its norm.
     magnitude: Matrix,
@@ -87,7 +100,7 @@ const ITERATIONS: usize = 20_000;
 impl Network {
     /// Of its parameters. Takes some matrix products of side D.
     pub(crate) fn new(coupling: Coupling, parameters: Parameters) -> Self {
-        let Coupling { weight, magnitude, entry, product } = coupling;
+        let Coupling { weight, magnitude, entry, product, metric } = coupling;
         let Parameters { monotonicity, step, injection, deviation, head, .. } = &parameters;
         let (m, side) = (*monotonicity, weight.rows);
         let identity = |i: usize, j: usize| f64::from(u8::from(i == j));
@@ -95,13 +108,13 @@ impl Network {
         // Its entries carry rounding too, far below a part in a million.
         let slightly = Upper::exact(1.0 + 1e-6);
         let rounding = gamma(entry, UNIT);
-        let diagonal = Upper::exact((1.0 + m) * (side as f64).sqrt()) * slightly;
-        let weight_error = rounding * slightly * (magnitude.frobenius() + diagonal);
+        let terms = Matrix::new(side, side, |i, j| (1.0 + m) * identity(i, j) + at(&magnitude, i, j));
+        let weight_error = rounding * slightly * metric.size(&terms);
         let averaged = |step: f64| {
             let matrix =
                 Matrix::new(side, side, |i, j| (1.0 - step) * identity(i, j) + step * at(&weight, i, j));
-            let entries = weight.frobenius() + Upper::exact((side as f64).sqrt()) * slightly;
-            matrix.norm() + weight_error * step + gamma(4, UNIT) * entries
+            let entries = Matrix::new(side, side, |i, j| identity(i, j) + at(&weight, i, j).abs());
+            metric.norm(&matrix) + weight_error * step + gamma(5, UNIT) * metric.size(&entries)
         };
         let contraction = averaged(*step);
         // Fixed points are found with the half, the quarter, .. of the cell's step while that contracts by more.
@@ -110,18 +123,25 @@ impl Network {
             (solving, best) = (solving / 2.0, norm);
         }
         let scaled = Matrix::new(side, injection.columns, |i, j| injection.row(i)[j] / deviation[j]);
-        let gain_frobenius = scaled.frobenius();
+        let [gain, gain_of_sizes] = metric.from_images(&scaled);
+        let bound = parameters.bound.map(|gamma| {
+            let least = deviation.iter().copied().fold(f64::INFINITY, f64::min);
+            Upper::exact(gamma).over(least)
+        });
         let difference = |y: usize, j: usize| -> Vec<f64> {
             head.row(y).iter().zip(head.row(j)).map(|(own, other)| own - other).collect()
         };
         let pairs = (0..head.rows).flat_map(|y| (0..head.rows).map(move |j| (y, j)));
         Self {
-            weight_norm: weight.norm() + weight_error,
-            gain: scaled.norm() + gain_frobenius * gamma(1, UNIT),
-            gain_frobenius: gain_frobenius * slightly,
-            gaps: pairs.map(|(y, j)| length(&difference(y, j))).collect(),
+            weight_norm: metric.norm(&weight) + weight_error,
+            gain: gain + gain_of_sizes * gamma(1, UNIT),
+            gain_of_sizes: gain_of_sizes * slightly,
+            gaps: pairs.map(|(y, j)| metric.dual(&difference(y, j))).collect(),
+            bound,
             contraction,
-            coupling: magnitude.norm() * slightly,
+            coupling: metric.norm(&magnitude) * slightly,
+            injection: scaled,
+            metric,
             magnitude,
             entry,
             product,
@@ -161,19 +181,53 @@ impl Network {
         self.gaps[y * self.classes() + j]
     }
 
-    /// ‖W_out‖ ‖U diag(1/σ)‖/m: what logits move by at most, relatively to the image.
+    /// ‖W_out‖ ‖U diag(1/σ)‖/m: what logits move by at most, relatively to the image, both in L2; or γ, if that is less.
     pub(crate) fn lipschitz(&self) -> Upper {
-        (self.parameters.head.norm() * self.gain).over(self.monotonicity()).over(self.parameters.scale)
+        let head = self.metric.to_logits(&self.parameters.head);
+        let product = (head * self.gain).over(self.monotonicity()).over(self.parameters.scale);
+        self.bound.map_or(product, |bound| if bound < product { bound } else { product })
     }
 
-    /// ‖(1−α) I + α W‖₂.
+    /// ‖(1−α) I + α W‖.
     pub(crate) fn contraction(&self) -> Upper {
         self.contraction
     }
 
-    /// ‖z* − z*′‖ for images at this distance.
-    pub(crate) fn reach(&self, distance: Upper) -> Upper {
-        (self.gain * distance).over(self.monotonicity())
+    /// The norm of states.
+    pub(crate) fn metric(&self) -> &Metric {
+        &self.metric
+    }
+
+    /// How far a ball's images are from its middle.
+    pub(crate) fn spread(&self, ball: &Ball<'_>) -> Spread {
+        let distance = match ball {
+            Ball::Distance(distance) => Upper::exact(*distance),
+            Ball::Pixels { half, .. } => length(half),
+        };
+        let (injection, sizes) = match (ball, self.metric.kind()) {
+            (Ball::Pixels { half, .. }, Kind::Maximum) => {
+                let moved = self.injection.map(f64::abs).times(half);
+                // Two roundings of each entry, and those of a sum.
+                let moved =
+                    self.metric.length(&moved) * Upper::exact(1.0 + (half.len() + 8) as f64 * f64::EPSILON);
+                (moved, moved)
+            }
+            _ => (self.gain * distance, self.gain_of_sizes * distance),
+        };
+        Spread { distance, injection, sizes }
+    }
+
+    /// ‖z* − z*′‖ for images that are so far apart.
+    pub(crate) fn reach(&self, spread: &Spread) -> Upper {
+        spread.injection.over(self.monotonicity())
+    }
+
+    /// How much a class's lead over another one changes at most.
+    pub(crate) fn change(&self, class: usize, other: usize, spread: &Spread) -> Upper {
+        let by_states = self.gap(class, other) * self.reach(spread);
+        // |Δy_a − Δy_b| ≤ √2 ‖Δy‖.
+        let by_bound = self.bound.map(|bound| Upper::exact(2.0).sqrt() * bound * spread.distance);
+        by_bound.map_or(by_states, |bound| if bound < by_states { bound } else { by_states })
     }
 
     /// The fixed point of an image, whatever its pixels are.
@@ -188,17 +242,19 @@ impl Network {
         let magnitudes = u.map(f64::abs).times(&sizes);
         let magnitudes: Vec<f64> = magnitudes.iter().zip(offset).map(|(u, b)| u + b.abs()).collect();
         // Its sums of positive numbers are good to a part in a million, to say the least.
-        let magnitude = length(&magnitudes) * Upper::exact(1.0 + 1e-6);
+        let magnitude = self.metric.length(&magnitudes) * Upper::exact(1.0 + 1e-6);
         let injection_error = gamma(image.len() + 8, UNIT) * magnitude;
 
         let state = self.solved(&injected);
         let relu = |(w, x): (f64, &f64)| (w + x).max(0.0);
         let next: Vec<f64> = self.weight.times(&state).into_iter().zip(&injected).map(relu).collect();
         let apart: Vec<f64> = state.iter().zip(&next).map(|(p, q)| p - q).collect();
-        let (size, injection) = (length(&state), length(&injected));
-        let rounding = gamma(hidden + 4, UNIT) * (self.weight.frobenius() * size + injection);
-        let off = length(&apart) + rounding + self.weight_error * size + injection_error;
+        let (size, injection) = (self.metric.length(&state), self.metric.length(&injected));
+        let rounding = gamma(hidden + 4, UNIT) * (self.metric.size(&self.weight) * size + injection);
+        let off = self.metric.length(&apart) + rounding + self.weight_error * size + injection_error;
         let distance = off * (Upper::exact(1.0) + self.weight_norm.over(*monotonicity));
+        let [to_euclidean, _] = self.metric.euclidean();
+        let euclidean = length(&state);
 
         let logit = |row: usize| dot(head.row(row), &state) + bias[row];
         let logits: Vec<f64> = (0..self.classes()).map(logit).collect();
@@ -207,7 +263,7 @@ impl Network {
         let margin = |j: usize| {
             let sizes = length(head.row(class)) + length(head.row(j));
             let offsets = Upper::exact(bias[class].abs()) + Upper::exact(bias[j].abs());
-            let rounding = gamma(hidden + 8, UNIT) * (sizes * size + offsets);
+            let rounding = gamma(hidden + 8, UNIT) * (sizes * euclidean + offsets);
             less(logits[class] - logits[j], rounding + self.gap(class, j) * distance)
         };
         Centre {
@@ -215,6 +271,7 @@ impl Network {
             margins: (0..self.classes()).map(margin).collect(),
             norm: size + distance,
             least: less(size.value() * (1.0 - 1e-9), distance),
+            most: euclidean + to_euclidean * distance,
             injection: injection + injection_error,
             injected,
             magnitude,
@@ -281,15 +338,23 @@ impl Network {
     }
 }
 
+/// How far images are from another one: ‖Δx‖₂, ‖U Δx‖ and ‖|U| |Δx|‖, at most.
+pub(crate) struct Spread {
+    distance: Upper,
+    injection: Upper,
+    sizes: Upper,
+}
+
 /// The fixed point z* of an image.
 pub(crate) struct Centre {
     /// The class with the largest logit there.
     pub(crate) class: usize,
     /// Its logit's lead over each class's, from below; that over itself means nothing.
     pub(crate) margins: Vec<f64>,
-    /// ‖z*‖ from above, and from below.
+    /// ‖z*‖ from above and from below, and ‖z*‖₂ from above.
     norm: Upper,
     least: f64,
+    most: Upper,
     /// ‖U x + b‖, and ‖|U| |x| + |b|‖, of the normalised x, and both, computed.
     injection: Upper,
     injected: Vec<f64>,
@@ -326,6 +391,7 @@ mod testing {
             deviation: vec![0.25; 16],
             head: Matrix::of(3, 10, numbers(5, 30, 1.0)),
             bias: numbers(6, 3, 0.1),
+            bound: None,
             scale: 1.0,
             reading: 14,
         };
@@ -361,6 +427,7 @@ mod tests {
                 deviation: vec![0.3; pixels],
                 head: Matrix::of(2, side, rows.concat()),
                 bias: vec![0.1; 2],
+                bound: None,
                 scale: 1.0,
                 reading: side + 4,
             };
@@ -372,8 +439,8 @@ mod tests {
             seeming += usize::from(lead > 0.0);
             assert!(centre.margins[other] <= 0.0);
             let ball = Ball::Distance(0.0);
-            let reach = network.reach(Upper::exact(0.0)) + centre.distance;
-            let affine = Affine::new(&network).margins(&network, &centre, &ball, reach);
+            let reach = network.reach(&network.spread(&ball)) + centre.distance;
+            let (affine, _) = Affine::new(&network).margins(&network, &centre, &ball, reach);
             assert!(affine[other] <= 0.0 && affine[other] > -1e-9, "{}", affine[other]);
             let boxes = Boxes::new(&network).unwrap();
             let states =

@@ -6,5 +6,6 @@ mod common;
 mod attacked;
 mod diagnose;
 mod proofs;
+mod proofs_cells;
 mod proofs_conv;
 mod smoothing;

@@ -11,7 +11,7 @@ use equipoise::certify::{Method, MonotoneCertifier, Proof};
 use equipoise::checkpoint::{Configuration, ImportOptions, ModelFile, Normalise, import};
 use equipoise::gradient::Estimator;
 use equipoise::model::equilibrium::Equilibrium;
-use equipoise::model::monotone::{Monotone, MonotoneConfig};
+use equipoise::model::monotone::{Monotone, MonotoneCell, MonotoneConfig};
 use equipoise::model::normalisation::Normalisation;
 use equipoise::readout::Readout;
 use equipoise::record::CertifiedExample;
@@ -144,8 +144,9 @@ fn a_certificate_ends_just_before_the_border_where_that_is_known() {
         ..config()
     };
     let mut model = config.init(9, &device).unwrap();
-    model.cell.a = model.cell.a.map(|a| a * 0.0);
-    model.cell.b = model.cell.b.map(|b| b * 0.0);
+    let MonotoneCell::WinstonKolter(weight) = &mut model.cell else { panic!("the usual one") };
+    weight.a = weight.a.clone().map(|a| a * 0.0);
+    weight.b = weight.b.clone().map(|b| b * 0.0);
     model.stem.injection.bias = model.stem.injection.bias.map(|bias| bias * 0.0 + 30.0);
     // The left singular vector of U's largest singular value, by power iteration in float64.
     let u = entries(&model.stem.injection.weight.val());

@@ -14,6 +14,7 @@ mod monotone;
 mod splitting;
 mod monotone_conv;
 mod network;
+mod parametrisations;
 mod parity;
 mod reference;
 mod stem;

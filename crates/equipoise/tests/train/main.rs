@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod boxes;
 mod gradients;
 mod plans;
 mod random_states;

@@ -1,96 +1,114 @@
-//! The cell of a fully connected monotone DEQ: V = B − Bᵀ − AᵀA, as a matrix.
+//! The cell of a fully connected monotone DEQ: V = W − (1−m) I as a matrix, whatever it is made of.
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
+use super::Splitting;
 use super::peaceman_rachford::{PeacemanRachford, resolvent};
 use super::splitting::{Coupling, ForwardBackward, Step};
-use super::{MonotoneConfig, Splitting};
+use super::weight::{IntervalBounded, LbenCell, Nemon, Settings, WinstonKolter, identity};
 use crate::model::cell::{BoundCell, Cell, Mask};
-use crate::model::init::{Init, Law};
 use crate::model::layers::products;
-use crate::model::parameters::accumulate;
-use crate::model::prepared::Prepared;
+use crate::model::parameters::accumulate_module;
 
-/// The cell of a monotone DEQ.
+/// The cell of a monotone DEQ, by what W is made of.
 #[derive(Module, Debug)]
-pub struct MonotoneCell {
-    /// A, `[D, D]`.
-    pub a: Param<Tensor<2>>,
-    /// B, `[D, D]`.
-    pub b: Param<Tensor<2>>,
-    #[module(skip)]
-    monotonicity: f64,
-    #[module(skip)]
-    step: f64,
-    #[module(skip)]
-    splitting: Splitting,
-    /// The resolvent of Peaceman-Rachford splitting.
-    #[module(skip)]
-    prepared: Prepared<Tensor<2>>,
+#[expect(clippy::large_enum_variant, reason = "a few handles to parameters, of which a model has one")]
+pub enum MonotoneCell {
+    /// Monotone in L2.
+    WinstonKolter(WinstonKolter),
+    /// Contracting in ℓ∞.
+    Nemon(Nemon),
+    /// With boxes that contract.
+    IntervalBounded(IntervalBounded),
+    /// Of a Lipschitz-bounded network.
+    Lben(LbenCell),
 }
 
 impl MonotoneCell {
-    pub(super) fn new(config: &MonotoneConfig, init: &mut Init) -> Self {
-        let side = config.hidden;
-        Self {
-            a: init.parameter([side, side], Law::FanIn),
-            b: init.parameter([side, side], Law::FanIn),
-            monotonicity: config.monotonicity,
-            step: config.step,
-            splitting: config.splitting,
-            prepared: Prepared::default(),
+    pub(super) fn settings(&self) -> &Settings {
+        match self {
+            Self::WinstonKolter(WinstonKolter { settings, .. })
+            | Self::Nemon(Nemon { settings, .. })
+            | Self::IntervalBounded(IntervalBounded { settings, .. }) => settings,
+            Self::Lben(cell) => &cell.own.settings,
         }
     }
 
-    /// m.
+    /// m: the fixed point moves by at most 1/m times as much as the injection, in the norm that is natural to W.
     pub fn monotonicity(&self) -> f64 {
-        self.monotonicity
+        self.settings().monotonicity
     }
 
     /// α.
     pub fn step(&self) -> f64 {
-        self.step
+        self.settings().step
     }
 
     /// Which map has the fixed point.
     pub fn splitting(&self) -> Splitting {
-        self.splitting
+        self.settings().splitting
+    }
+
+    /// W, `[D, D]`.
+    pub fn weight(&self) -> Tensor<2> {
+        let v = self.matrix();
+        identity(&v) * (1.0 - self.monotonicity()) + v
+    }
+
+    /// V, `[D, D]`, on whatever is tracked.
+    pub(super) fn matrix(&self) -> Tensor<2> {
+        match self {
+            Self::WinstonKolter(weight) => weight.matrix(),
+            Self::Nemon(weight) => weight.matrix(),
+            Self::IntervalBounded(weight) => weight.matrix(),
+            Self::Lben(cell) => cell.matrix(),
+        }
+    }
+
+    /// Adds ⟨g, ∂V/∂θ⟩, by parameter, to a collection.
+    pub(super) fn accumulate(&self, g: Tensor<2>, into: &mut GradientsParams) {
+        let tracked = self.clone().train();
+        accumulate_module(into, (tracked.matrix() * g).backward(), &tracked);
     }
 
     fn coupling(&self) -> Full {
-        let (a, b) = (self.a.val(), self.b.val());
-        let matrix = b.clone() - b.transpose() - a.clone().transpose().matmul(a);
-        Full { matrix, cell: self.clone() }
+        Full { matrix: self.matrix(), cell: self.clone() }
     }
 
     fn forward_backward(&self) -> ForwardBackward<Full> {
-        ForwardBackward { coupling: self.coupling(), monotonicity: self.monotonicity, step: self.step }
+        ForwardBackward { coupling: self.coupling(), monotonicity: self.monotonicity(), step: self.step() }
     }
 
     fn peaceman_rachford(&self) -> PeacemanRachford<Full> {
         let coupling = self.coupling();
-        let make = || resolvent(&coupling.matrix, self.monotonicity, self.step);
-        let resolvent = self.prepared.get(self, make).map_or_else(make, |kept| (*kept).clone());
-        PeacemanRachford { coupling, resolvent, step: self.step }
+        let make = || resolvent(&coupling.matrix, self.monotonicity(), self.step());
+        let resolvent = self.settings().resolvent.get(self, make).map_or_else(make, |kept| (*kept).clone());
+        PeacemanRachford { coupling, resolvent, step: self.step() }
     }
 }
 
 impl Cell for MonotoneCell {
     fn apply(&self, state: Tensor<2>, injection: Tensor<2>) -> Tensor<2> {
-        match self.splitting {
+        match self.splitting() {
             Splitting::ForwardBackward => self.forward_backward().value(&state, &injection),
             Splitting::PeacemanRachford => self.peaceman_rachford().value(&state, &injection),
         }
     }
 
     fn state_dim(&self) -> usize {
-        self.a.lazy_shape()[0]
+        let square = match self {
+            Self::WinstonKolter(weight) => &weight.a,
+            Self::Nemon(weight) => &weight.t,
+            Self::IntervalBounded(weight) => &weight.m,
+            Self::Lben(cell) => &cell.own.v,
+        };
+        square.lazy_shape()[0]
     }
 
     fn bind(&self, injection: &Tensor<2>) -> Box<dyn BoundCell> {
-        match self.splitting {
+        match self.splitting() {
             Splitting::ForwardBackward => self.forward_backward().bound(injection),
             Splitting::PeacemanRachford => self.peaceman_rachford().bound(injection),
         }
@@ -103,7 +121,7 @@ impl Cell for MonotoneCell {
         _: Option<&Mask>,
         cotangents: &[Tensor<2>],
     ) -> Option<Vec<Tensor<2>>> {
-        Some(match self.splitting {
+        Some(match self.splitting() {
             Splitting::ForwardBackward => self.forward_backward().products(state, injection, cotangents),
             Splitting::PeacemanRachford => self.peaceman_rachford().products(state, injection, cotangents),
         })
@@ -126,11 +144,8 @@ impl Coupling for Full {
         products(cotangents.clone(), self.matrix.clone().transpose(), None)
     }
 
-    /// With G = Σ s zᵀ over the batch, the derivative with respect to V: −A (G + Gᵀ) for A, G − Gᵀ for B.
+    /// The derivative with respect to V is Σ s zᵀ over the batch.
     fn accumulate(&self, states: &Tensor<2>, cotangents: &Tensor<2>, into: &mut GradientsParams) {
-        let g = cotangents.clone().transpose().matmul(states.clone());
-        let a = self.cell.a.val().matmul(g.clone() + g.clone().transpose()) * -1.0;
-        accumulate(into, self.cell.a.id, a);
-        accumulate(into, self.cell.b.id, g.clone() - g.transpose());
+        self.cell.accumulate(cotangents.clone().transpose().matmul(states.clone()), into);
     }
 }

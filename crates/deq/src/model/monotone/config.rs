@@ -14,10 +14,15 @@ use crate::model::normalisation::Normalisation;
 pub struct MonotoneConfig {
     /// Length D of the state.
     pub hidden: usize,
-    /// m > 0: the symmetric part of I − W is at least m I. The fixed point moves by at most ‖U‖/m times as much as the image.
+    /// What W is made of.
+    #[serde(default, skip_serializing_if = "Parametrisation::is_usual")]
+    pub parametrisation: Parametrisation,
+    /// m > 0: the symmetric part of I − W is at least m I. The fixed point moves by at most ‖U‖/m times as much as the image. Of the
+    /// other parametrisations it says the same in their norms, and is below 1 for `interval-bounded`.
     pub monotonicity: f64,
     /// α in (0, 1\], the cell's step. Every α has the same fixed point; solvers reach it by plain iteration where
-    /// ‖(1−α) I + α W‖ < 1, which small ones fulfil: all below 2m/‖I − W‖². Of Peaceman-Rachford splitting every one does.
+    /// ‖(1−α) I + α W‖ < 1, which small ones fulfil: all below 2m/‖I − W‖²; with `nemon` all up to 1/(1 − min W_ii), with
+    /// `interval-bounded` all up to 1. Of Peaceman-Rachford splitting every one does, but with `nemon` up to the same bound.
     pub step: f64,
     /// Which map has the fixed point: what an iteration of the cell is.
     #[serde(default, skip_serializing_if = "Splitting::is_usual")]
@@ -30,6 +35,34 @@ pub struct MonotoneConfig {
     /// What the images are normalised by before anything else, for models that expect it; absent for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub normalisation: Option<Normalisation>,
+}
+
+/// What W is made of: what holds for every value of its parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Parametrisation {
+    /// The symmetric part of I − W is at least m I: see [`WinstonKolter`](super::WinstonKolter).
+    #[default]
+    WinstonKolter,
+    /// W's matrix measure in a weighted ℓ∞ norm is at most 1−m: see [`Nemon`](super::Nemon).
+    Nemon,
+    /// The spectral radius of |W| is at most 1−m: see [`IntervalBounded`](super::IntervalBounded).
+    IntervalBounded,
+}
+
+impl Parametrisation {
+    fn is_usual(&self) -> bool {
+        *self == Self::WinstonKolter
+    }
+
+    /// The name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WinstonKolter => "winston-kolter",
+            Self::Nemon => "nemon",
+            Self::IntervalBounded => "interval-bounded",
+        }
+    }
 }
 
 /// Maps that have the same z*. The step α is that of either.
@@ -45,12 +78,12 @@ pub enum Splitting {
 }
 
 impl Splitting {
-    fn is_usual(&self) -> bool {
+    pub(super) fn is_usual(&self) -> bool {
         *self == Self::ForwardBackward
     }
 }
 
-fn classes() -> usize {
+pub(super) fn classes() -> usize {
     10
 }
 
@@ -59,6 +92,7 @@ impl MonotoneConfig {
     pub fn digits() -> Self {
         Self {
             hidden: 40,
+            parametrisation: Parametrisation::WinstonKolter,
             monotonicity: 1.0,
             step: 0.2,
             splitting: Splitting::ForwardBackward,
@@ -81,6 +115,10 @@ impl MonotoneConfig {
         at_most("hidden", self.hidden, MAX_CHANNELS)?;
         images_within(self.image, self.classes)?;
         dynamics(self.monotonicity, self.step, self.classes, self.image)?;
+        if self.parametrisation == Parametrisation::IntervalBounded && self.monotonicity >= 1.0 {
+            let m = self.monotonicity;
+            return wrong("monotonicity", format!("{m} is not in (0, 1): |W| is scaled to at most 1−m"));
+        }
         self.normalisation.iter().try_for_each(|normalisation| normalisation.validate(self.image[0]))?;
         parameters_within(&self.build(&mut Init::shapes(&Device::flex())))
     }

@@ -8,6 +8,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor, TensorData, activation};
 
 use super::splitting::{Coupling, Step, where_positive};
+use super::weight::identity;
 use crate::model::layers::products;
 use equipoise_attack::batch::to_f64;
 
@@ -25,10 +26,7 @@ pub(super) struct PeacemanRachford<V> {
 pub(super) fn resolvent(v: &Tensor<2>, monotonicity: f64, step: f64) -> Tensor<2> {
     let [side, _] = v.dims();
     let device = v.device();
-    let identity = |scale: f64| {
-        let identity = Tensor::<2>::eye(side, &device).cast(v.dtype()) * scale;
-        if v.is_autodiff() { identity.autodiff() } else { identity }
-    };
+    let identity = |scale: f64| identity(v) * scale;
     let k = identity(1.0 + step * monotonicity) - v.clone() * step;
     let plain = if k.is_autodiff() { k.clone().inner() } else { k.clone() };
     let values = TensorData::new(inverse(to_f64(plain), side), [side, side]);
@@ -41,8 +39,8 @@ pub(super) fn resolvent(v: &Tensor<2>, monotonicity: f64, step: f64) -> Tensor<2
     near.clone().matmul(identity(2.0) - k.matmul(near))
 }
 
-/// The inverse of a matrix in row-major order, by Gauss and Jordan. Its symmetric part is positive definite, so that no
-/// pivot is 0 and none need be chosen.
+/// The inverse of a matrix in row-major order, by Gauss and Jordan. After a diagonal scaling its symmetric part is positive definite
+/// or its rows are dominated by their diagonal, so that no pivot is 0 and none need be chosen.
 fn inverse(mut k: Vec<f64>, side: usize) -> Vec<f64> {
     for pivot in 0..side {
         let scale = 1.0 / k[pivot * side + pivot];

@@ -6,9 +6,9 @@
 //!
 //! > v = (I − ŴΛ)⁻¹ (ĉ + Ŵ (μ + μ∘e)),
 //!
-//! whose matrix is invertible for every Λ in \[0, 1\], by the monotonicity of I − W. So v is affine in the image and in e, which
-//! bounds it anew: ranges only shrink, and each holds because those before did. The first comes from the L2 ball that holds all
-//! fixed points. Margins are affine too: what an image's pixels do to them to first order is exact.
+//! whose matrix is invertible for every Λ in \[0, 1\], as I − WΛ is for every W of [monotone](super). So v is affine in the image and in e, which
+//! bounds it anew: ranges only shrink, and each holds because those before did. The first comes from the ball that holds all
+//! fixed points, in the norm of the network. Margins are affine too: what an image's pixels do to them to first order is exact.
 //!
 //! A unit that is never at work, u ≤ 0, is 0 and drops out: the system is that of the others.
 //!
@@ -16,8 +16,9 @@
 //! is another error. It is the relaxation of zonotopes (Singh et al. 2018), solved for its fixed point instead of iterated towards
 //! it (Müller et al. 2023, arXiv 2110.08260, iterate).
 
-use super::{Centre, Network};
+use super::{Centre, Interval, Network};
 use crate::certify::matrix::Matrix;
+use crate::certify::metric::Metric;
 use crate::certify::upper::{UNIT, Upper, dot, gamma, length, less};
 
 /// The images that are spoken of, around that of a centre.
@@ -114,15 +115,15 @@ impl Affine {
         Self { weight, doubt, steps, injection, lengths }
     }
 
-    /// The least lead of the centre's class over each other one in a ball, or −∞ where nothing was shown. `reach` is how far the
-    /// fixed points of the ball are from the centre's state at most.
+    /// The least lead of the centre's class over each other one in a ball, or −∞ where nothing was shown, and a box of the fixed
+    /// points. `reach` is how far those are from the centre's state at most.
     pub(crate) fn margins(
         &self,
         network: &Network,
         centre: &Centre,
         ball: &Ball<'_>,
         reach: Upper,
-    ) -> Vec<f64> {
+    ) -> (Vec<f64>, Interval) {
         let side = self.steps.len();
         // ĉ at the middle, how far it moves, and what it may be off by.
         let moved = |i: usize| match ball {
@@ -139,7 +140,7 @@ impl Affine {
             self.steps.iter().zip(&centre.magnitudes).map(|(step, size)| off * step * size).collect();
 
         let set = Set { middle, moved, off };
-        let mut known = self.near(centre, &set, reach.value());
+        let mut known = self.near(network.metric(), centre, &set, reach);
         let mut form = None;
         let mut width = f64::INFINITY;
         for _ in 0..ROUNDS {
@@ -154,18 +155,21 @@ impl Affine {
         let class = centre.class;
         let margin =
             |j: usize| form.as_ref().map_or(f64::NEG_INFINITY, |form| form.margin(network, class, j, ball));
-        (0..network.classes()).map(margin).collect()
+        let ends = |ends: &[f64]| ends.iter().map(|end| end.max(0.0)).collect();
+        let states = Interval { low: ends(&known.low), high: ends(&known.high) };
+        ((0..network.classes()).map(margin).collect(), states)
     }
 
     /// Ranges of v where z is within a distance of the centre's state.
-    fn near(&self, centre: &Centre, set: &Set, distance: f64) -> Ranges {
+    fn near(&self, metric: &Metric, centre: &Centre, set: &Set, distance: Upper) -> Ranges {
         let state = &centre.state;
         let ends = (0..state.len()).map(|i| {
             let row = self.weight.row(i);
             let at = dot(row, state) + set.middle[i];
             let sizes = row.iter().zip(state).map(|(w, z)| (w * z).abs()).sum::<f64>() + set.middle[i].abs();
-            let doubts = dot(self.doubt.row(i), state) + length(self.doubt.row(i)).value() * distance;
-            let away = length(row).value() * distance + set.moved[i] + set.off[i] + doubts + sizes * 1e-12;
+            let along = |row: &[f64]| (metric.dual(row) * distance).value();
+            let doubts = dot(self.doubt.row(i), state) + along(self.doubt.row(i));
+            let away = along(row) + set.moved[i] + set.off[i] + doubts + sizes * 1e-12;
             ((at - away * SLIGHTLY).next_down(), (at + away * SLIGHTLY).next_up())
         });
         Ranges::of(ends)
@@ -325,11 +329,10 @@ mod tests {
             for eps in [0.0, 1e-4, 0.02, 0.2] {
                 let half = vec![eps; 16];
                 for linf in [false, true] {
-                    let distance = if linf { length(&half) } else { Upper::exact(eps) };
                     let ball =
                         if linf { Ball::Pixels { middle: &image, half: &half } } else { Ball::Distance(eps) };
-                    let reach = network.reach(distance) + centre.distance;
-                    let margins = affine.margins(&network, &centre, &ball, reach);
+                    let reach = network.reach(&network.spread(&ball)) + centre.distance;
+                    let (margins, states) = affine.margins(&network, &centre, &ball, reach);
                     for j in (0..3).filter(|j| *j != centre.class) {
                         // The steepest image of the ball at its middle, by differences.
                         let slope: Vec<f64> = (0..16)
@@ -351,7 +354,12 @@ mod tests {
                             };
                             let moved: Vec<f64> =
                                 image.iter().zip(&noise).map(|(x, d)| x + scale * d).collect();
-                            least = least.min(lead(&network.centre(&moved), j));
+                            let reached = network.centre(&moved);
+                            for (i, z) in reached.state.iter().enumerate() {
+                                let off = reached.distance.value();
+                                assert!(*z >= states.low[i] - off && *z <= states.high[i] + off, "unit {i}");
+                            }
+                            least = least.min(lead(&reached, j));
                         }
                         let bound = margins[j];
                         assert!(bound <= least + 1e-9, "{monotonicity} {eps} {linf}: {bound} {least}");

@@ -12,6 +12,7 @@
 
 use super::Network;
 use crate::certify::matrix::Matrix;
+use crate::certify::metric::Metric;
 use crate::certify::upper::{UNIT, Upper, dot, gamma, less};
 
 /// How boxes are found in a network that has them.
@@ -59,10 +60,13 @@ impl Boxes {
         let doubt =
             Matrix::new(side, side, |i, j| 1.000_001 * rounding * (identity(i, j) + step * magnitude(i, j)));
         let size = averaged.map(f64::abs);
-        // v = Σ |A|ᵏ 1, which exists where |A|'s spectral radius is below 1.
-        let mut weights = vec![1.0; side];
+        // v = Σ |A|ᵏ v₀, which exists where |A|'s spectral radius is below 1. Where |A| v₀ ≤ θv₀, as of a W that contracts in a
+        // weighted ℓ∞ norm, every partial sum has that too.
+        let first = network.metric().units();
+        let mut weights = first.clone();
         for _ in 0..ITERATIONS {
-            let next: Vec<f64> = size.times(&weights).into_iter().map(|product| 1.0 + product).collect();
+            let next: Vec<f64> =
+                size.times(&weights).iter().zip(&first).map(|(p, first)| first + p).collect();
             let grown = next.iter().zip(&weights).map(|(next, now)| next / now).fold(1.0, f64::max);
             weights = next;
             if grown < 1.0 + 1e-9 || weights.iter().any(|weight| *weight > 1e12) {
@@ -162,9 +166,10 @@ impl Interval {
     }
 
     /// All within a distance of a point.
-    pub(crate) fn around(point: &[f64], distance: Upper) -> Self {
-        let low = point.iter().map(|z| less(*z, distance).max(0.0)).collect();
-        let high = point.iter().map(|z| (z + distance.value()).next_up()).collect();
+    pub(crate) fn around(metric: &Metric, point: &[f64], distance: Upper) -> Self {
+        let away: Vec<Upper> = (0..point.len()).map(|i| metric.of_unit(i, distance)).collect();
+        let low = point.iter().zip(&away).map(|(z, away)| less(*z, *away).max(0.0)).collect();
+        let high = point.iter().zip(&away).map(|(z, away)| (z + away.value()).next_up()).collect();
         Self { low, high }
     }
 }

@@ -1,9 +1,28 @@
-//! W as a matrix, of a fully connected cell and of a convolutional one.
+//! W as a matrix, of fully connected cells, whatever it is made of, and of a convolutional one.
 
 use super::Coupling;
 use crate::certify::matrix::Matrix;
+use crate::certify::metric::{Kind, Metric};
 use crate::certify::upper::dot;
-use crate::model::monotone::MonotoneConvCell;
+use crate::model::monotone::{IntervalBounded, LEAST_SCALE, MonotoneConvCell};
+
+/// How many roundings an entry of Λ has behind it in float64, where an exponential is off by less than a unit in the last
+/// place, and in float32, where it may be off by two.
+const SCALE: usize = 10;
+const SCALE_32: usize = 12;
+
+/// What a Lipschitz-bounded network's W is made of.
+pub(crate) struct Bounded {
+    /// V and S, `[D, D]`, and d.
+    pub(crate) v: Matrix,
+    pub(crate) s: Matrix,
+    pub(crate) d: Vec<f64>,
+    /// U, `[D, CHW]`, and G, `[K, D]`.
+    pub(crate) u: Matrix,
+    pub(crate) g: Matrix,
+    /// γ.
+    pub(crate) lipschitz: f64,
+}
 
 /// The kernels of a convolutional cell, and the sides of its state.
 pub(crate) struct Kernels {
@@ -14,6 +33,11 @@ pub(crate) struct Kernels {
     pub(crate) h: f64,
     /// C, H, W.
     pub(crate) state: [usize; 3],
+}
+
+/// Λ, rounded.
+fn scale(d: &[f64]) -> Vec<f64> {
+    d.iter().map(|&d| LEAST_SCALE + (1.0 - LEAST_SCALE) / (1.0 + libm::exp(-d))).collect()
 }
 
 impl Coupling {
@@ -28,7 +52,80 @@ impl Coupling {
         let magnitude = Matrix::new(side, side, |i, j| {
             dot(size.row(i), size.row(j)) + at(b, i, j).abs() + at(b, j, i).abs()
         });
-        Self { weight, magnitude, entry: side + 6, product: 2 * side + 10 }
+        let metric = Metric::plain(Kind::Euclidean, side);
+        Self { weight, magnitude, entry: side + 6, product: 2 * side + 10, metric }
+    }
+
+    /// Λ⁻¹ ((1−m) I − diag(|T|1) + T) Λ.
+    pub(crate) fn nemon(t: &Matrix, d: &[f64], m: f64) -> Self {
+        let (side, scale) = (t.rows, scale(d));
+        let sums: Vec<f64> = (0..side).map(|i| t.row(i).iter().map(|entry| entry.abs()).sum()).collect();
+        let sum = |i: usize, j: usize| if i == j { sums[i] } else { 0.0 };
+        let term = |i: usize, j: usize| scale[j] / scale[i] * t.row(i)[j];
+        Self {
+            weight: Matrix::new(side, side, |i, j| identity(i, j, m) - sum(i, j) + term(i, j)),
+            magnitude: Matrix::new(side, side, |i, j| sum(i, j) + term(i, j).abs()),
+            entry: side + 2 * SCALE + 6,
+            product: 2 * side + 2 * SCALE_32 + 16,
+            metric: Metric::weighted(Kind::Maximum, scale),
+        }
+    }
+
+    /// Λ⁻¹ D^(−½) M D^(−½) Λ, D the means of |M|'s sums by row and column over 1−m.
+    pub(crate) fn interval_bounded(matrix: &Matrix, d: &[f64], m: f64) -> Self {
+        let (side, scale) = (matrix.rows, scale(d));
+        let sums = |matrix: &Matrix| -> Vec<f64> {
+            (0..side).map(|i| matrix.row(i).iter().map(|entry| entry.abs()).sum()).collect()
+        };
+        let both = sums(matrix).into_iter().zip(sums(&matrix.transposed()));
+        let roots: Vec<f64> = both
+            .map(|(row, column)| ((row + column) * (0.5 / (1.0 - m)) + IntervalBounded::SMALLEST_SUM).sqrt())
+            .collect();
+        let term = |i: usize, j: usize| scale[j] / scale[i] * matrix.row(i)[j] / roots[i] / roots[j];
+        // The cell takes (1−m) I off, and adds it again.
+        let taken = |i: usize, j: usize| identity(i, j, m).abs();
+        Self {
+            weight: Matrix::new(side, side, term),
+            magnitude: Matrix::new(side, side, |i, j| term(i, j).abs() + taken(i, j)),
+            // A root halves what a sum is off by, and there are two of them.
+            entry: side + 2 * SCALE + 20,
+            product: 2 * side + 2 * SCALE_32 + 30,
+            metric: Metric::weighted(Kind::Euclidean, scale),
+        }
+    }
+
+    /// (1−m) I − Λ⁻¹ (½VᵀV + S − Sᵀ) Λ − (Λ⁻²GᵀG + UUᵀΛ²)/2γ.
+    pub(crate) fn lben(parts: &Bounded, m: f64) -> Self {
+        let Bounded { v, s, d, u, g, lipschitz } = parts;
+        let (side, scale) = (s.rows, scale(d));
+        let product = |columns: &Matrix| {
+            let sizes = columns.map(f64::abs);
+            move |columns: &Matrix, i: usize, j: usize| {
+                (dot(columns.row(i), columns.row(j)), dot(sizes.row(i), sizes.row(j)))
+            }
+        };
+        let (by_v, by_g) = (v.transposed(), g.transposed());
+        let (of_v, of_g, of_u) = (product(&by_v), product(&by_g), product(u));
+        let share = 0.5 / lipschitz;
+        let entry = |i: usize, j: usize| {
+            let ((v, v_size), (g, g_size), (u, u_size)) =
+                (of_v(&by_v, i, j), of_g(&by_g, i, j), of_u(u, i, j));
+            let (forth, back) = (s.row(i)[j], s.row(j)[i]);
+            let squares = [scale[i] * scale[i], scale[j] * scale[j]];
+            let (inner, read, injected) = (scale[j] / scale[i], 1.0 / squares[0], squares[1]);
+            let sum = inner * (0.5 * v + (forth - back)) + share * (g * read + u * injected);
+            let size = inner * (0.5 * v_size + forth.abs() + back.abs())
+                + share * (g_size * read + u_size * injected);
+            (sum, size)
+        };
+        let longest = side.max(u.columns).max(g.rows);
+        Self {
+            weight: Matrix::new(side, side, |i, j| identity(i, j, m) - entry(i, j).0),
+            magnitude: Matrix::new(side, side, |i, j| entry(i, j).1),
+            entry: longest + 2 * SCALE + 14,
+            product: longest + side + 2 * SCALE_32 + 24,
+            metric: Metric::weighted(Kind::Euclidean, scale),
+        }
     }
 
     /// (1−m) I − |g| ÂᵀÂ + h (B̂ − B̂ᵀ) of kernels that are divided by their lengths, with zeros around the state: entry
@@ -81,6 +178,7 @@ impl Coupling {
             magnitude: Matrix::new(side, side, |p, q| between(p, q).1),
             entry: numbers + 9 * c + 20,
             product: numbers + 34 * c + 40,
+            metric: Metric::plain(Kind::Euclidean, side),
         }
     }
 }

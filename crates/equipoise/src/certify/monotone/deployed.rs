@@ -2,17 +2,18 @@
 //!
 //! The network is deployed with Picard's iteration z ← (1−τ) z + τ f(z) from 0, f the cell. Its bound is found before anything
 //! is run, in four steps. (1) The injection is rounded: that moves the fixed point by ‖error‖/m at most. Let z* be that of the
-//! rounded injection, Z ≤ ‖z*‖ ≤ Z′ over the ball. (2) f contracts by κ = ‖(1−α) I + α W‖, the iteration by k = (1−τ) + τκ, so
+//! rounded injection, Z ≤ ‖z*‖ ≤ Z′ over the ball, from how far fixed points move in it or from a box that holds them. (2) f contracts by κ = ‖(1−α) I + α W‖, the iteration by k = (1−τ) + τκ, so
 //! ‖z_t − z*‖ ≤ kᵗ ‖z*‖ + n_t, with n_t from the roundings of t steps. (3) Which iterate is read is the solver's choice: the one
 //! of the smallest relative residual r. Neither divergence nor a stall ends a solve before step 30 ([`solve`](crate::solve)
 //! waits as long for a better iterate), so r is below the tolerance where the solver stops by it, and otherwise no more than
 //! that of step min(T, 30), which (2) bounds. (4) From a residual back to a distance: ‖z − z*‖ ≤ ‖f(z) − z‖/(1−κ). The tail's
 //! applications contract once more.
 //!
-//! Roundings are counted with γ_n, in any order of a sum, with fused products or without, underflow flushed or not: what holds
+//! Distances are in the norm of the network, residuals as the solver measures them, in L2: ‖v‖₂ ≤ c ‖v‖ and ‖v‖ ≤ C ‖v‖₂ go from
+//! one to the other. Roundings are counted with γ_n, in any order of a sum, with fused products or without, underflow flushed or not: what holds
 //! of float32 on a CPU, but of no shorter format that an accelerator may multiply in.
 
-use super::{Centre, Network};
+use super::{Centre, Interval, Network, Spread};
 use crate::certify::upper::{Upper, gamma, length, less};
 use crate::solve::{DIVERGENCE, PATIENCE};
 
@@ -48,20 +49,38 @@ pub(crate) struct Error {
 }
 
 impl Deployed {
-    /// Over all images within `distance` in L2 of that of a centre, or of the one image where it is 0. `None` where nothing
+    /// Over all images so far from that of a centre, whose fixed points lie in a box, if one is known. `None` where nothing
     /// follows: a step does not contract, or the ball reaches images whose fixed point may be 0.
-    pub(crate) fn error(&self, network: &Network, centre: &Centre, distance: Upper) -> Option<Error> {
+    pub(crate) fn error(
+        &self,
+        network: &Network,
+        centre: &Centre,
+        spread: &Spread,
+        states: Option<&Interval>,
+    ) -> Option<Error> {
         let one = Upper::exact(1.0);
         let unit = |n: usize| gamma(n, self.unit);
-        let (hidden, m) = (network.hidden(), network.monotonicity());
-        let spread = network.gain * distance;
+        let (hidden, m, reach) = (network.hidden(), network.monotonicity(), network.reach(spread));
+        let [down, up] = network.metric().euclidean();
+        let underflow = up * UNDERFLOW;
 
-        let size = centre.magnitude + network.gain_frobenius * distance;
-        let injection_error = unit(network.pixels() + 8) * size + Upper::exact(UNDERFLOW);
-        let injection = centre.injection + spread + injection_error;
+        let size = centre.magnitude + spread.sizes;
+        let injection_error = unit(network.pixels() + 8) * size + underflow;
+        let injection = centre.injection + spread.injection + injection_error;
         let drift = injection_error.over(m);
-        let most = centre.norm + spread.over(m) + drift;
-        let least = less(centre.least, spread.over(m) + drift);
+        let metric = network.metric();
+        let mut ends = [centre.norm + reach, centre.most + down * reach];
+        let mut least = less(centre.least, reach);
+        if let Some(Interval { low, high }) = states {
+            let bounds = [metric.length(high), length(high)];
+            ends.iter_mut()
+                .zip(bounds)
+                .filter(|(end, bound)| *bound < **end)
+                .for_each(|(end, bound)| *end = bound);
+            least = least.max(metric.length(low).value() * (1.0 - 1e-9));
+        }
+        let (most, longest) = (ends[0] + drift, ends[1] + down * drift);
+        let least = less(least, drift);
 
         let contraction = network.contraction;
         if contraction.value() >= 1.0 || least <= 0.0 {
@@ -72,7 +91,7 @@ impl Deployed {
         let kept = Upper::exact((1.0 - alpha * m).abs()) + Upper::exact(1e-15 * (1.0 + alpha * m));
         let relative = unit(network.product) * (kept + network.coupling * alpha)
             + Upper::exact(2e-15 * (1.0 + alpha * m));
-        let fixed = unit(8) * injection * alpha + Upper::exact(UNDERFLOW);
+        let fixed = unit(8) * injection * alpha + underflow;
         // An evaluation's rounding at a state of this length, and the length of its value at this distance from z*.
         let evaluation = |size: Upper| relative * size + fixed;
         let value = |off: Upper| most + contraction * off + evaluation(most + off);
@@ -88,15 +107,15 @@ impl Deployed {
             let rounding = evaluation(most + any);
             let shortest = less(less(least, contraction * off), rounding);
             // The first residual is that of z = 0, to which divergence is relative: it is 1 but for the guard against f = 0.
-            if t == 0 && shortest < 1e-6 {
+            if t == 0 && shortest < 1e-6 * up.value() {
                 return None;
             }
             if t > 0 {
                 if shortest <= 0.0 {
                     return None;
                 }
-                let apart = (one + contraction) * off + rounding + Upper::exact(SQUARES);
-                let found = (apart * (one + norms)).over(shortest) * (one + norms + norms);
+                let apart = down * ((one + contraction) * off + rounding) + Upper::exact(SQUARES);
+                let found = (up * apart * (one + norms)).over(shortest) * (one + norms + norms);
                 // It diverges at a thousand times the first one.
                 if found.value() >= 0.9 * DIVERGENCE {
                     return None;
@@ -112,14 +131,14 @@ impl Deployed {
             if residual.value() < self.tolerance { Upper::exact(self.tolerance) } else { residual };
         let residual = residual * (one + norms) * (one + norms);
 
-        // d (1 − κ) ≤ ‖f(z) − z‖ ≤ e + r (‖f̃(z)‖ + 2e-9) with e ≤ relative (Z′ + d) + fixed, ‖f̃(z)‖ ≤ Z′ + κd + e.
-        let left = less(less(less(1.0, contraction), relative * (one + residual)), residual * contraction);
+        // d (1 − κ) ≤ ‖f(z) − z‖ ≤ e + C r (‖f̃(z)‖₂ + 2e-9) with e ≤ relative (Z′ + d) + fixed, ‖f̃(z)‖₂ ≤ Z′₂ + c (κd + e).
+        let both = up * down * residual;
+        let left = less(less(less(1.0, contraction), relative * (one + both)), both * contraction);
         if left <= 0.0 {
             return None;
         }
-        let right = evaluation(most) * (one + residual)
-            + residual * (most + Upper::exact(2e-9))
-            + Upper::exact(SQUARES);
+        let right =
+            evaluation(most) * (one + both) + up * residual * (longest + Upper::exact(2e-9)) + up * SQUARES;
         let mut off = right.over(left);
         let applied = |off: Upper| contraction * off + evaluation(most + off);
         for _ in 0..self.lead {
@@ -132,14 +151,14 @@ impl Deployed {
         }
         let state = off + drift;
 
-        let size = centre.norm + spread.over(m) + state;
+        let size = ends[0] + state;
         let (head, bias) = (&network.parameters.head, &network.parameters.bias);
         let logit = |k: usize| {
-            let terms = length(head.row(k)) * size + Upper::exact(bias[k].abs());
+            let terms = network.metric().dual(head.row(k)) * size + Upper::exact(bias[k].abs());
             unit(network.parameters.reading) * terms + Upper::exact(UNDERFLOW) * network.parameters.scale
         };
         let logits: Vec<Upper> = (0..network.classes()).map(logit).collect();
-        let largest = network.coupling * value(most) + injection + size;
+        let largest = down * (network.coupling * value(most) + injection + size);
         (largest.value() < LARGE && state.value() < LARGE).then_some(Error { state, logits })
     }
 }

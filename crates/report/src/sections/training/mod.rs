@@ -55,6 +55,7 @@ pub fn training_method(recipe: &Value) -> String {
     let name = match text("kind") {
         None | Some("pgd") => "PGD-AT",
         Some("trades") => "TRADES",
+        Some("boxes") => "certified by boxes",
         Some(other) => other,
     };
     let eps = match adversary.get("eps") {
@@ -63,7 +64,9 @@ pub fn training_method(recipe: &Value) -> String {
     };
     let norm = text("norm").map(numbers::norm);
     let budget = eps.map(|eps| format!("{} ε = {eps}", norm.unwrap_or_default()).trim_start().to_owned());
-    let steps = adversary.get("steps").and_then(Value::as_u64).map(|steps| format!("{steps} steps"));
+    // Boxes take no steps: those of the recipe are of the attack that training is watched by.
+    let steps = adversary.get("steps").and_then(Value::as_u64).filter(|_| text("kind") != Some("boxes"));
+    let steps = steps.map(|steps| format!("{steps} steps"));
     let parts = [Some(name.to_owned()), budget, steps];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
