@@ -13,6 +13,7 @@ mod limits;
 mod monotone;
 mod splitting;
 mod monotone_conv;
+mod monotone_conv_reflected;
 mod network;
 mod parity;
 mod reference;

@@ -12,15 +12,17 @@
 
 mod cell;
 mod config;
+mod torus;
 
 pub use cell::MonotoneConvCell;
 pub use config::MonotoneConvConfig;
 
 use burn::module::Module;
-use burn::tensor::Tensor;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::{ConvOptions, PadMode};
+use burn::tensor::{Tensor, activation};
 
+use super::Splitting;
 use crate::model::ConfigError;
 use crate::model::deq::{Deq, Head, Stem};
 use crate::model::init::{Init, Law};
@@ -85,10 +87,12 @@ pub struct MonotoneConvHead {
     state: [usize; 3],
     #[module(skip)]
     pool: usize,
+    #[module(skip)]
+    splitting: Splitting,
 }
 
 impl MonotoneConvHead {
-    /// C, H, W of the state.
+    /// C, H, W of the state z.
     pub fn state(&self) -> [usize; 3] {
         self.state
     }
@@ -113,6 +117,10 @@ pub(super) fn windows(side: usize, pool: usize) -> usize {
 
 impl Head for MonotoneConvHead {
     fn forward(&self, state: Tensor<2>, _phase: &Phase<'_>) -> Logits {
+        let state = match self.splitting {
+            Splitting::ForwardBackward => state,
+            Splitting::PeacemanRachford => activation::relu(torus::inner(&state, self.state)),
+        };
         let ([n, _], [c, h, w], pool) = (state.dims(), self.state, self.pool);
         if pool == 1 {
             return self.classifier.forward(state);
@@ -155,6 +163,7 @@ impl MonotoneConvConfig {
                 classifier: Dense::new(self.features(), self.classes, init),
                 state: self.state(),
                 pool: self.pool,
+                splitting: self.splitting,
             },
         }
     }

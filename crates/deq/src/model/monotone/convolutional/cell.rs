@@ -11,11 +11,15 @@ use burn::tensor::module::conv2d;
 use burn::tensor::ops::{ConvOptions, PadMode};
 
 use super::MonotoneConvConfig;
+use super::torus::{Circular, Spectrum, around};
 use crate::model::cell::{BoundCell, Cell, Mask};
 use crate::model::init::{Init, Law};
 use crate::model::layers::Kernel;
+use crate::model::monotone::Splitting;
+use crate::model::monotone::peaceman_rachford::PeacemanRachford;
 use crate::model::monotone::splitting::{Coupling, ForwardBackward, Step};
 use crate::model::parameters::accumulate_module;
+use crate::model::prepared::Prepared;
 
 /// The cell of a convolutional monotone DEQ.
 #[derive(Module, Debug)]
@@ -34,6 +38,11 @@ pub struct MonotoneConvCell {
     monotonicity: f64,
     #[module(skip)]
     step: f64,
+    #[module(skip)]
+    splitting: Splitting,
+    /// The resolvent of Peaceman-Rachford splitting.
+    #[module(skip)]
+    prepared: Prepared<Spectrum>,
 }
 
 impl MonotoneConvCell {
@@ -50,10 +59,12 @@ impl MonotoneConvCell {
             state: config.state(),
             monotonicity: config.monotonicity,
             step: config.step,
+            splitting: config.splitting,
+            prepared: Prepared::default(),
         }
     }
 
-    /// C, H, W of the state.
+    /// C, H, W of z.
     pub fn state(&self) -> [usize; 3] {
         self.state
     }
@@ -66,6 +77,11 @@ impl MonotoneConvCell {
     /// α.
     pub fn step(&self) -> f64 {
         self.step
+    }
+
+    /// Which map has the fixed point.
+    pub fn splitting(&self) -> Splitting {
+        self.splitting
     }
 
     /// V as a kernel, `[C, C, 5, 5]`, in Burn operations on whatever is tracked.
@@ -85,23 +101,44 @@ impl MonotoneConvCell {
         skew.pad((1, 1, 1, 1), PadMode::Constant(0.0)) - symmetric
     }
 
-    fn splitting(&self) -> ForwardBackward<Convolution> {
-        let coupling = Convolution { kernel: Kernel::new(self.kernel(), 1), cell: self.clone() };
+    pub(super) fn coupling(&self) -> Convolution {
+        Convolution { kernel: Kernel::new(self.kernel(), 1), cell: self.clone() }
+    }
+
+    fn forward_backward(&self) -> ForwardBackward<Convolution> {
+        let coupling = self.coupling();
         ForwardBackward { coupling, monotonicity: self.monotonicity, step: self.step }
+    }
+
+    fn peaceman_rachford(&self) -> PeacemanRachford<Circular, Spectrum> {
+        let coupling = self.coupling();
+        let make = || Spectrum::new(coupling.kernel.weight(), self.state, self.monotonicity, self.step);
+        let resolvent = self.prepared.get(self, make).map_or_else(make, |kept| (*kept).clone());
+        PeacemanRachford { coupling: Circular(coupling), resolvent, step: self.step }
     }
 }
 
 impl Cell for MonotoneConvCell {
     fn apply(&self, state: Tensor<2>, injection: Tensor<2>) -> Tensor<2> {
-        self.splitting().value(&state, &injection)
+        match self.splitting {
+            Splitting::ForwardBackward => self.forward_backward().value(&state, &injection),
+            Splitting::PeacemanRachford => self.peaceman_rachford().value(&state, &injection),
+        }
     }
 
     fn state_dim(&self) -> usize {
-        self.state.iter().product()
+        let units = match self.splitting {
+            Splitting::ForwardBackward => self.state,
+            Splitting::PeacemanRachford => around(self.state),
+        };
+        units.iter().product()
     }
 
     fn bind(&self, injection: &Tensor<2>) -> Box<dyn BoundCell> {
-        self.splitting().bound(injection)
+        match self.splitting {
+            Splitting::ForwardBackward => self.forward_backward().bound(injection),
+            Splitting::PeacemanRachford => self.peaceman_rachford().bound(injection),
+        }
     }
 
     fn differentiable_vjp(
@@ -111,18 +148,33 @@ impl Cell for MonotoneConvCell {
         _: Option<&Mask>,
         cotangents: &[Tensor<2>],
     ) -> Option<Vec<Tensor<2>>> {
-        Some(self.splitting().products(state, injection, cotangents))
+        Some(match self.splitting {
+            Splitting::ForwardBackward => self.forward_backward().products(state, injection, cotangents),
+            Splitting::PeacemanRachford => self.peaceman_rachford().products(state, injection, cotangents),
+        })
     }
 }
 
 /// V, and the parameters that it is made of.
 #[derive(Clone)]
-struct Convolution {
-    kernel: Kernel,
+pub(super) struct Convolution {
+    pub(super) kernel: Kernel,
     cell: MonotoneConvCell,
 }
 
 impl Convolution {
+    /// C, H, W of z.
+    pub(super) fn state(&self) -> [usize; 3] {
+        self.cell.state
+    }
+
+    /// Takes the derivatives with respect to the kernel's few numbers back to the parameters, by autodiff.
+    pub(super) fn accumulate_kernel(&self, gradient: Tensor<4>, into: &mut GradientsParams) {
+        let cell = self.cell.clone().train();
+        let product = cell.kernel() * Tensor::from_inner(gradient);
+        accumulate_module(into, product.backward(), &cell);
+    }
+
     fn maps(&self, rows: &Tensor<2>) -> Tensor<4> {
         let [c, h, w] = self.cell.state;
         rows.clone().reshape([rows.dims()[0], c, h, w])
@@ -139,11 +191,8 @@ impl Coupling for Convolution {
         self.kernel.vjp_input(self.maps(cotangents), [h, w]).flatten(1, 3)
     }
 
-    /// Through the kernel, whose few numbers autodiff takes back to the parameters.
     fn accumulate(&self, states: &Tensor<2>, cotangents: &Tensor<2>, into: &mut GradientsParams) {
-        let g = self.kernel.vjp_weight(self.maps(states), self.maps(cotangents));
-        let cell = self.cell.clone().train();
-        let product = cell.kernel() * Tensor::from_inner(g);
-        accumulate_module(into, product.backward(), &cell);
+        let gradient = self.kernel.vjp_weight(self.maps(states), self.maps(cotangents));
+        self.accumulate_kernel(gradient, into);
     }
 }
