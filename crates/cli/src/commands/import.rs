@@ -98,7 +98,7 @@ fn configuration(flags: &Import) -> Result<Configuration, Error> {
         (None, Some("mdeq")) => {
             return Err(input("--arch mdeq needs --config: the sizes of an MDEQ are not in its weights"));
         }
-        (None, Some(name @ ("monotone" | "monotone-conv"))) => {
+        (None, Some(name @ ("monotone" | "monotone-conv" | "monotone-multi"))) => {
             return Err(input(format!(
                 "--arch {name} needs --config: monotonicity and step of a monotone DEQ are not in its weights"
             )));
@@ -107,7 +107,7 @@ fn configuration(flags: &Import) -> Result<Configuration, Error> {
             let architecture = Architecture::named(name);
             let architecture = architecture.filter(|architecture| architecture.kind() == name);
             let architecture = architecture.ok_or_else(|| {
-                input(format!("--arch {name}: use mdeq, monotone, monotone-conv, resnet18 or wrn-34-10"))
+                input(format!("--arch {name}: use mdeq, monotone, monotone-conv, monotone-multi, resnet18 or wrn-34-10"))
             })?;
             Configuration { architecture, deployment: Deployment::default() }
         }
@@ -119,7 +119,7 @@ fn configuration(flags: &Import) -> Result<Configuration, Error> {
     if let Some(width) = flags.width {
         let wider = configuration.architecture.with_width(width);
         configuration.architecture =
-            wider.ok_or_else(|| input("--width: an mdeq has none; its sizes are in --config"))?;
+            wider.ok_or_else(|| input("--width: an mdeq and a monotone-multi have none; their sizes are in --config"))?;
     }
     let [channels, height, width] = configuration.architecture.image();
     let classes = flags.classes.unwrap_or(configuration.architecture.classes());

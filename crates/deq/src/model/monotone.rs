@@ -9,12 +9,14 @@ mod peaceman_rachford;
 mod cell;
 mod config;
 mod convolutional;
+mod multi;
 
 pub use cell::MonotoneCell;
 pub use config::{MonotoneConfig, Splitting};
 pub use convolutional::{
     MonotoneConv, MonotoneConvCell, MonotoneConvConfig, MonotoneConvHead, MonotoneConvStem,
 };
+pub use multi::{MonotoneDown, MonotoneMulti, MonotoneMultiCell, MonotoneMultiConfig, MonotoneTier};
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};

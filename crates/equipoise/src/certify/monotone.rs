@@ -17,7 +17,7 @@ mod deployed;
 
 pub(crate) use affine::{Affine, Ball};
 pub(crate) use boxes::{Boxes, Interval};
-pub(crate) use coupling::Kernels;
+pub(crate) use coupling::Tier;
 pub(crate) use deployed::{Deployed, Error};
 
 use super::matrix::Matrix;

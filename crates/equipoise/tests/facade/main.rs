@@ -7,3 +7,4 @@ mod attacked;
 mod diagnose;
 mod proofs;
 mod proofs_conv;
+mod proofs_multi;

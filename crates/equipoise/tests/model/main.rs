@@ -14,6 +14,7 @@ mod monotone;
 mod splitting;
 mod monotone_conv;
 mod monotone_conv_reflected;
+mod monotone_multi;
 mod network;
 mod parity;
 mod reference;

@@ -264,7 +264,7 @@ fn nothing_that_is_trained_takes_the_monotonicity_away() {
     }
 }
 
-fn write(weights: &StateDict, path: &std::path::Path) {
+pub fn write(weights: &StateDict, path: &std::path::Path) {
     let views = weights.iter().map(|(name, entry)| {
         let bytes: &[u8] = Box::leak(entry.to_le_bytes().into_boxed_slice());
         let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, entry.shape.clone(), bytes);

@@ -86,19 +86,8 @@ impl MonotoneConvCell {
 
     /// V as a kernel, `[C, C, 5, 5]`, in Burn operations on whatever is tracked.
     fn kernel(&self) -> Tensor<4> {
-        let unit = |weight: Tensor<4>| {
-            let square = (weight.clone() * weight.clone()).flatten::<1>(0, 3).sum_dim(0);
-            let square = square.clamp_min(Self::SHORTEST * Self::SHORTEST);
-            weight / square.sqrt().reshape([1, 1, 1, 1])
-        };
-        let scalar = |param: &Param<Tensor<1>>| param.val().reshape([1, 1, 1, 1]);
-        // [i, c, ·] and [o, c, ·]: the input channels of A are what is apart.
-        let a = unit(self.a.val()).swap_dims(0, 1);
-        let options = ConvOptions::new([1, 1], [2, 2], [1, 1], 1);
-        let symmetric = conv2d(a.clone(), a, None, options).swap_dims(0, 1) * scalar(&self.g).abs();
-        let b = unit(self.b.val());
-        let skew = (b.clone() - b.swap_dims(0, 1).flip([2, 3])) * scalar(&self.h);
-        skew.pad((1, 1, 1, 1), PadMode::Constant(0.0)) - symmetric
+        let symmetric = gram(unit(self.a.val())) * self.g.val().abs().reshape([1, 1, 1, 1]);
+        skew(&self.b, &self.h).pad((1, 1, 1, 1), PadMode::Constant(0.0)) - symmetric
     }
 
     pub(super) fn coupling(&self) -> Convolution {
@@ -153,6 +142,26 @@ impl Cell for MonotoneConvCell {
             Splitting::PeacemanRachford => self.peaceman_rachford().products(state, injection, cotangents),
         })
     }
+}
+
+/// A kernel over its length.
+pub(in super::super) fn unit(weight: Tensor<4>) -> Tensor<4> {
+    let square = (weight.clone() * weight.clone()).flatten::<1>(0, 3).sum_dim(0);
+    let least = MonotoneConvCell::SHORTEST * MonotoneConvCell::SHORTEST;
+    weight / square.clamp_min(least).sqrt().reshape([1, 1, 1, 1])
+}
+
+/// AᵀA, 5×5.
+pub(in super::super) fn gram(a: Tensor<4>) -> Tensor<4> {
+    // [i, c, ·] and [o, c, ·]: the input channels of A are what is apart.
+    let a = a.swap_dims(0, 1);
+    conv2d(a.clone(), a, None, ConvOptions::new([1, 1], [2, 2], [1, 1], 1)).swap_dims(0, 1)
+}
+
+/// h (B̂ − B̂ᵀ), 3×3.
+pub(in super::super) fn skew(b: &Param<Tensor<4>>, h: &Param<Tensor<1>>) -> Tensor<4> {
+    let b = unit(b.val());
+    (b.clone() - b.swap_dims(0, 1).flip([2, 3])) * h.val().reshape([1, 1, 1, 1])
 }
 
 /// V, and the parameters that it is made of.
