@@ -98,7 +98,7 @@ fn configuration(flags: &Import) -> Result<Configuration, Error> {
         (None, Some("mdeq")) => {
             return Err(input("--arch mdeq needs --config: the sizes of an MDEQ are not in its weights"));
         }
-        (None, Some(name @ ("monotone" | "monotone-conv" | "lben"))) => {
+        (None, Some(name @ ("monotone" | "monotone-conv" | "monotone-multi" | "lben"))) => {
             return Err(input(format!(
                 "--arch {name} needs --config: monotonicity and step of a monotone DEQ are not in its weights"
             )));
@@ -108,7 +108,7 @@ fn configuration(flags: &Import) -> Result<Configuration, Error> {
             let architecture = architecture.filter(|architecture| architecture.kind() == name);
             let architecture = architecture.ok_or_else(|| {
                 input(format!(
-                    "--arch {name}: use mdeq, monotone, monotone-conv, lben, resnet18 or wrn-34-10"
+                    "--arch {name}: use mdeq, monotone, monotone-conv, monotone-multi, lben, resnet18 or wrn-34-10"
                 ))
             })?;
             Configuration { architecture, deployment: Deployment::default() }
@@ -120,8 +120,9 @@ fn configuration(flags: &Import) -> Result<Configuration, Error> {
     }
     if let Some(width) = flags.width {
         let wider = configuration.architecture.with_width(width);
-        configuration.architecture =
-            wider.ok_or_else(|| input("--width: an mdeq has none; its sizes are in --config"))?;
+        configuration.architecture = wider.ok_or_else(|| {
+            input("--width: an mdeq and a monotone-multi have none; their sizes are in --config")
+        })?;
     }
     let [channels, height, width] = configuration.architecture.image();
     let classes = flags.classes.unwrap_or(configuration.architecture.classes());

@@ -20,11 +20,11 @@ pub struct Import {
     /// The checkpoint: .pth, .pth.tar, .ckpt (zip, tar or legacy pickle), .safetensors, .npz or .mat
     #[arg(long, value_name = "FILE")]
     pub from: PathBuf,
-    /// mdeq, monotone, monotone-conv, lben, resnet18 or wrn-34-10 [default: what --config says]
+    /// mdeq, monotone, monotone-conv, monotone-multi, lben, resnet18 or wrn-34-10 [default: what --config says]
     #[arg(long, value_name = "NAME")]
     pub arch: Option<String>,
     /// Sizes and deployment: the release's YAML; TOML or JSON with [architecture] and [deployment]; or what `equipoise
-    /// info --json` printed. An mdeq, a monotone, a monotone-conv or an lben needs it
+    /// info --json` printed. An mdeq and every monotone DEQ needs it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Width of a resnet18 or wrn-34-10

@@ -11,7 +11,7 @@ use clap::Args;
 )]
 pub struct Info {
     /// The model file, or an architecture by name: mdeq-digits, mdeq-small, single-scale, mdeq-large, mdeq-xl, monotone-digits,
-    /// monotone-conv-digits, resnet18, wrn-34-10
+    /// monotone-conv-digits, monotone-multi-digits, resnet18, wrn-34-10
     #[arg(long, value_name = "FILE|NAME")]
     pub model: Option<PathBuf>,
     /// As JSON, for other programs

@@ -36,7 +36,7 @@ pub struct Train {
     #[arg(long, value_name = "N")]
     pub count: Option<usize>,
     /// Architecture by name: mdeq-digits, mdeq-small, single-scale, mdeq-large, mdeq-xl, monotone-digits,
-    /// monotone-conv-digits, resnet18, wrn-34-10
+    /// monotone-conv-digits, monotone-multi-digits, resnet18, wrn-34-10
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
     /// Width of a resnet18 (channels of its first stage) [default: 64] or of a wrn-34-10 (widening factor) [default: 10]

@@ -10,6 +10,7 @@ mod mdeq;
 mod model;
 mod monotone;
 mod monotone_conv;
+mod monotone_multi;
 mod resnet18;
 mod wide_resnet;
 
@@ -25,9 +26,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::model::ConfigError;
 use crate::model::init::Init;
-use crate::model::monotone::{MonotoneConfig, MonotoneConvConfig};
+use crate::model::monotone::{MonotoneConfig, MonotoneConvConfig, MonotoneMultiConfig};
 use crate::model::normalisation::Normalisation;
 use crate::model::resnet::ResNet18Config;
+use crate::model::state_dict::Entry;
 use crate::model::wide_resnet::WideResNetConfig;
 
 /// The sizes of a model of one kind, as files and recipes say them.
@@ -97,6 +99,13 @@ pub trait ArchitectureConfig: Any + fmt::Debug + Send + Sync {
         None
     }
 
+    /// A tensor that the usual code of this kind saves, by its name here, as it is here: one of another shape with the same
+    /// meaning is brought to the shape that it has here.
+    fn own_entry(&self, tensor: &str, entry: Entry) -> Entry {
+        let _ = tensor;
+        entry
+    }
+
     /// Why the usual code of this kind means something by the numbers of a tensor, by its name here, that a model here cannot
     /// be; `None` for all others.
     fn misread(&self, tensor: &str, values: &[f32]) -> Option<String> {
@@ -121,6 +130,7 @@ impl Architecture {
         let mut presets = mdeq::presets();
         presets.push(("monotone-digits", MonotoneConfig::digits().into()));
         presets.push(("monotone-conv-digits", MonotoneConvConfig::digits().into()));
+        presets.push(("monotone-multi-digits", MonotoneMultiConfig::digits().into()));
         presets.push(("resnet18", ResNet18Config::new(64).into()));
         presets.push(("wrn-34-10", WideResNetConfig::new(10).into()));
         presets
@@ -232,6 +242,7 @@ mod tests {
             "mdeq-digits",
             "monotone-digits",
             "monotone-conv-digits",
+            "monotone-multi-digits",
             "resnet18",
         ] {
             let architecture = Architecture::named(name).unwrap();
@@ -272,7 +283,7 @@ mod tests {
         let unknown =
             serde_json::from_str::<Architecture>(r#"{"kind":"transformer"}"#).unwrap_err().to_string();
         assert!(
-            ["transformer", "mdeq", "monotone", "monotone-conv", "resnet18", "wrn-34-10"]
+            ["transformer", "mdeq", "monotone", "monotone-conv", "monotone-multi", "resnet18", "wrn-34-10"]
                 .iter()
                 .all(|name| unknown.contains(name)),
             "{unknown}"

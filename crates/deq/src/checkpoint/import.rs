@@ -118,6 +118,7 @@ pub fn import(
             if entry.shape.is_empty() {
                 entry.shape = vec![1];
             }
+            let entry = architecture.own_entry(&name, entry);
             if let Some(problem) = architecture.misread(&name, &entry.values) {
                 return Err(wrong(problem));
             }

@@ -13,6 +13,7 @@ mod config;
 mod boxes;
 mod lben;
 mod convolutional;
+mod multi;
 
 pub use boxes::{BoxCell, BoxHead, BoxStem, Boxed};
 pub use cell::MonotoneCell;
@@ -21,6 +22,7 @@ pub use convolutional::{
     MonotoneConv, MonotoneConvCell, MonotoneConvConfig, MonotoneConvHead, MonotoneConvStem,
 };
 pub use lben::{Lben, LbenConfig};
+pub use multi::{MonotoneDown, MonotoneMulti, MonotoneMultiCell, MonotoneMultiConfig, MonotoneTier};
 pub use weight::{IntervalBounded, LEAST_SCALE, LbenCell, LbenWeight, Nemon, WinstonKolter};
 
 use burn::module::Module;

@@ -1,14 +1,17 @@
-//! Monotone DEQs of either kind as matrices in float64, which every certificate works on.
+//! Monotone DEQs of each kind as matrices in float64, which every certificate works on.
 
 use burn::module::Param;
 use burn::tensor::Tensor;
 
 use super::matrix::Matrix;
-use super::monotone::{Bounded, Coupling, Kernels, Network, Parameters};
+use super::monotone::{Bounded, Coupling, Network, Parameters, Tier};
 use super::proof::Unbounded;
 use crate::batch::to_f64;
 use crate::model::cell::Cell;
-use crate::model::monotone::{LbenCell, Monotone, MonotoneCell, MonotoneConv};
+use crate::model::monotone::{
+    LbenCell, Monotone, MonotoneCell, MonotoneConv, MonotoneConvHead, MonotoneConvStem, MonotoneMulti,
+    MonotoneMultiCell,
+};
 use crate::model::normalisation::Normalisation;
 
 /// The most units of a convolutional network: its matrices have as many rows and columns.
@@ -74,22 +77,56 @@ pub(super) fn full(model: &Monotone) -> Network {
 /// Of a convolutional one.
 pub(super) fn convolutional(model: &MonotoneConv) -> Result<Network, Unbounded> {
     let MonotoneConv { stem, cell, head } = model;
-    let [channels, rows, columns] = cell.state();
+    let tier = || Tier {
+        a: to_f64(cell.a.val()),
+        b: to_f64(cell.b.val()),
+        g: to_f64(cell.g.val())[0].abs(),
+        h: to_f64(cell.h.val())[0],
+        from: None,
+        state: cell.state(),
+    };
+    around(stem, head, &[cell.state()], [cell.monotonicity(), cell.step()], || vec![tier()])
+}
+
+/// Of one of several tiers.
+pub(super) fn multi(model: &MonotoneMulti) -> Result<Network, Unbounded> {
+    let MonotoneMulti { stem, cell, head } = model;
+    let size = |scale: Tensor<1>| to_f64(scale)[0].abs().max(f64::from(MonotoneMultiCell::LEAST));
+    let tier = |at: usize| {
+        let (own, before) = (&cell.tiers[at], at.checked_sub(1).map(|before| &cell.downs[before]));
+        Tier {
+            a: to_f64(own.a.val()),
+            b: to_f64(own.b.val()),
+            g: size(own.g.val()),
+            h: to_f64(own.h.val())[0],
+            from: before.map(|down| (to_f64(down.n.val()), size(down.gamma.val()))),
+            state: cell.states()[at],
+        }
+    };
+    let tiers = || (0..cell.tiers.len()).map(tier).collect();
+    around(stem, head, cell.states(), [cell.monotonicity(), cell.step()], tiers)
+}
+
+/// A cell of tiers of these C, H, W, with what leads into the first and reads the last.
+fn around(
+    stem: &MonotoneConvStem,
+    head: &MonotoneConvHead,
+    states: &[[usize; 3]],
+    [monotonicity, step]: [f64; 2],
+    tiers: impl FnOnce() -> Vec<Tier>,
+) -> Result<Network, Unbounded> {
     let image = stem.image();
-    let (units, pixels) = (channels * rows * columns, image.iter().product::<usize>());
+    let sizes: Vec<usize> = states.iter().map(|state| state.iter().product()).collect();
+    let (units, pixels) = (sizes.iter().sum::<usize>(), image.iter().product::<usize>());
     if units > MOST_UNITS || units * pixels > MOST_NUMBERS {
         return Err(Unbounded::new(format!(
             "its state has {units} units and its images {pixels} pixels; convolutional networks are certified as matrices of up \
              to {MOST_UNITS} units and {MOST_NUMBERS} numbers: use fewer channels or a larger stride, or smoothing"
         )));
     }
-    let kernels = Kernels {
-        a: to_f64(cell.a.val()),
-        b: to_f64(cell.b.val()),
-        g: to_f64(cell.g.val())[0],
-        h: to_f64(cell.h.val())[0],
-        state: cell.state(),
-    };
+    // The first tier's units come first, the last one's last.
+    let (entered, unread) = (sizes[0], units - sizes[sizes.len() - 1]);
+    let [channels, rows, columns] = states[0];
     let place = |unit: usize| (unit / (rows * columns), unit / columns % rows, unit % columns);
 
     let [inputs, height, width] = image;
@@ -101,6 +138,9 @@ pub(super) fn convolutional(model: &MonotoneConv) -> Result<Network, Unbounded> 
         usize::try_from(tap).ok().filter(|tap| *tap < k)
     };
     let injection = Matrix::new(units, pixels, |unit, pixel| {
+        if unit >= entered {
+            return 0.0;
+        }
         let (o, y, x) = place(unit);
         let (i, row, column) = (pixel / (height * width), pixel / width % height, pixel % width);
         match (tap(y, row), tap(x, column)) {
@@ -116,17 +156,19 @@ pub(super) fn convolutional(model: &MonotoneConv) -> Result<Network, Unbounded> 
     let (weight, features) = (to_f64(head.classifier.weight.val()), head.classifier.weight.dims()[1]);
     let [down, across] = head.windows();
     let scale = (pool * pool) as f64;
+    let [_, rows, columns] = head.state();
     let feature = |unit: usize| {
-        let (channel, y, x) = place(unit);
+        let unit = unit.checked_sub(unread)?;
+        let (channel, y, x) = (unit / (rows * columns), unit / columns % rows, unit % columns);
         let (row, column) = if pool == 1 { (y, x) } else { ((y + 1) / pool, (x + 1) / pool) };
         (row < down && column < across).then_some((channel * down + row) * across + column)
     };
     let (mean, deviation) = normalised(stem.normalisation(), pixels);
     let parameters = Parameters {
-        monotonicity: cell.monotonicity(),
-        step: cell.step(),
+        monotonicity,
+        step,
         injection,
-        offset: (0..units).map(|unit| bias[place(unit).0]).collect(),
+        offset: (0..units).map(|unit| if unit < entered { bias[place(unit).0] } else { 0.0 }).collect(),
         mean,
         deviation,
         head: Matrix::new(classes, units, |class, unit| {
@@ -137,7 +179,7 @@ pub(super) fn convolutional(model: &MonotoneConv) -> Result<Network, Unbounded> 
         scale,
         reading: features + pool * pool + 6,
     };
-    Ok(Network::new(Coupling::convolution(&kernels, cell.monotonicity()), parameters))
+    Ok(Network::new(Coupling::convolution(&tiers(), monotonicity), parameters))
 }
 
 #[cfg(test)]
@@ -148,7 +190,7 @@ mod tests {
     use crate::batch::from_vec;
     use crate::certify::upper::dot;
     use crate::model::equilibrium::Equilibrium;
-    use crate::model::monotone::MonotoneConvConfig;
+    use crate::model::monotone::{MonotoneConvConfig, MonotoneMultiConfig};
     use crate::random::ExampleRng;
     use crate::readout::Readout;
     use crate::solve::SolverConfig;
@@ -157,6 +199,26 @@ mod tests {
     fn numbers(seed: u64, count: usize) -> Vec<f32> {
         let mut rng = ExampleRng::new(seed, "lowered", 0, 0);
         (0..count).map(|_| rng.unit() as f32).collect()
+    }
+
+    fn agree(network: &Network, model: &dyn Equilibrium, image: [usize; 3], pool: usize) {
+        let pixels = numbers(1, image.iter().product());
+        let images: Tensor<4> =
+            from_vec(pixels.clone(), [1, image[0], image[1], image[2]], &Device::default());
+        let solver = SolverConfig::picard(500, 1.0).with_tolerance(0.0);
+        let deployment = Deployment { solver, ..Deployment::exact() };
+        let victim =
+            Victim::new(model, &deployment, Readout::final_state(), crate::gradient::Estimator::exact());
+        let found = to_f64(crate::attack::Classifier::logits(&victim, &images));
+        let wide: Vec<f64> = pixels.iter().map(|&pixel| f64::from(pixel)).collect();
+        let centre = network.centre(&wide);
+        assert!(centre.distance.value() < 1e-9 && centre.state.len() == model.state_dim());
+        for (class, found) in found.iter().enumerate() {
+            let (head, bias) = network.head();
+            let logit = dot(head.row(class), &centre.state) + bias[class];
+            let expected = logit / (pool * pool) as f64;
+            assert!((found - expected).abs() < 1e-5 * (1.0 + expected.abs()), "{found} {expected}");
+        }
     }
 
     /// The matrices' fixed point and logits are those of the network, with pixels cut off and zeros around them, windows that
@@ -180,22 +242,32 @@ mod tests {
             model.cell.g = model.cell.g.map(|g| g * -1.3);
             model.cell.h = model.cell.h.map(|h| h * 0.8);
             let network = convolutional(&model).unwrap();
-            let pixels = numbers(1, 216);
-            let image: Tensor<4> = from_vec(pixels.clone(), [1, 2, 9, 12], &Device::default());
-            let solver = SolverConfig::picard(500, 1.0).with_tolerance(0.0);
-            let deployment = Deployment { solver, ..Deployment::exact() };
-            let victim =
-                Victim::new(&model, &deployment, Readout::final_state(), crate::gradient::Estimator::exact());
-            let found = to_f64(crate::attack::Classifier::logits(&victim, &image));
-            let wide: Vec<f64> = pixels.iter().map(|&pixel| f64::from(pixel)).collect();
-            let centre = network.centre(&wide);
-            assert!(centre.distance.value() < 1e-9 && centre.state.len() == model.state_dim());
-            for (class, found) in found.iter().enumerate() {
-                let (head, bias) = network.head();
-                let logit = dot(head.row(class), &centre.state) + bias[class];
-                let expected = logit / (config.pool * config.pool) as f64;
-                assert!((found - expected).abs() < 1e-5 * (1.0 + expected.abs()), "{found} {expected}");
+            agree(&network, &model, config.image, config.pool);
+        }
+    }
+
+    /// So they are with tiers, of which the last is averaged or not, and signs that do not count.
+    #[test]
+    fn the_matrices_are_those_of_tiers() {
+        let config = MonotoneMultiConfig {
+            channels: vec![2, 3, 2],
+            image: [2, 8, 12],
+            classes: 4,
+            ..MonotoneMultiConfig::digits()
+        };
+        for config in [
+            MonotoneMultiConfig { padding: 0, kernel: 5, ..config.clone() },
+            MonotoneMultiConfig { pool: 2, ..config },
+        ] {
+            let mut model = config.init(2, &Device::default()).unwrap();
+            for tier in &mut model.cell.tiers {
+                tier.g = tier.g.clone().map(|g| g * -1.3);
+                tier.h = tier.h.clone().map(|h| h * 0.8);
             }
+            for down in &mut model.cell.downs {
+                down.gamma = down.gamma.clone().map(|gamma| gamma * 2.1);
+            }
+            agree(&multi(&model).unwrap(), &model, config.image, config.pool);
         }
     }
 }

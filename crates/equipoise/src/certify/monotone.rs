@@ -20,7 +20,7 @@ mod deployed;
 
 pub(crate) use affine::{Affine, Ball};
 pub(crate) use boxes::{Boxes, Interval};
-pub(crate) use coupling::{Bounded, Kernels};
+pub(crate) use coupling::{Bounded, Tier};
 pub(crate) use deployed::{Deployed, Error};
 
 use super::matrix::Matrix;

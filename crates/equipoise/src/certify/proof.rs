@@ -14,7 +14,7 @@ use super::search::largest;
 use super::upper::{SINGLE, Upper, less};
 use crate::architecture::Model;
 use crate::attack::{Budget, Norm};
-use crate::model::monotone::{Lben, Monotone, MonotoneConv, Splitting};
+use crate::model::monotone::{Lben, Monotone, MonotoneConv, MonotoneMulti, Splitting};
 use crate::readout::Readout;
 use crate::solve::Picard;
 use crate::victim::Deployment;
@@ -96,17 +96,22 @@ impl MonotoneCertifier {
     ///
     /// # Errors
     ///
-    /// If it is no monotone DEQ, or a convolutional one that is too large; see
+    /// If it is no monotone DEQ, or a convolutional one, of one tier or several, that is too large; see
     /// [`of_convolutional`](Self::of_convolutional).
     pub fn new(model: &dyn Model) -> Result<Self, Unbounded> {
         if let Some(model) = model.downcast::<Lben>() {
             return Ok(Self::of(&model.network()));
         }
-        match (model.downcast::<Monotone>(), model.downcast::<MonotoneConv>()) {
-            (Some(model), _) => Ok(Self::of(model)),
-            (_, Some(model)) => Self::of_convolutional(model),
-            _ => Err(Unbounded("only a monotone DEQ is certified by proof".into())),
+        if let Some(model) = model.downcast::<Monotone>() {
+            return Ok(Self::of(model));
         }
+        if let Some(model) = model.downcast::<MonotoneConv>() {
+            return Self::of_convolutional(model);
+        }
+        if let Some(model) = model.downcast::<MonotoneMulti>() {
+            return Self::of_multi(model);
+        }
+        Err(Unbounded("only a monotone DEQ is certified by proof".into()))
     }
 
     /// Of a fully connected monotone DEQ, whatever its W is made of.
@@ -120,7 +125,16 @@ impl MonotoneCertifier {
     ///
     /// If it has more than 4096 units, or these times its pixels are more than 2^26.
     pub fn of_convolutional(model: &MonotoneConv) -> Result<Self, Unbounded> {
-        Ok(Self { network: lowered::convolutional(model)?, splitting: Splitting::ForwardBackward })
+        Ok(Self { network: lowered::convolutional(model)?, splitting: model.cell.splitting() })
+    }
+
+    /// Of a convolutional monotone DEQ of several tiers, by its matrices.
+    ///
+    /// # Errors
+    ///
+    /// If it has more than 4096 units, or these times its pixels are more than 2^26.
+    pub fn of_multi(model: &MonotoneMulti) -> Result<Self, Unbounded> {
+        Ok(Self { network: lowered::multi(model)?, splitting: Splitting::ForwardBackward })
     }
 
     /// ‖W_out‖ ‖U‖/m with U in units of pixel intensity: an upper bound of the Lipschitz constant of the logits in L2.
@@ -365,7 +379,9 @@ mod tests {
     use crate::batch::from_vec;
     use crate::gradient::Estimator;
     use crate::model::equilibrium::Equilibrium;
-    use crate::model::monotone::{LbenConfig, MonotoneConfig, MonotoneConvConfig, Parametrisation};
+    use crate::model::monotone::{
+        LbenConfig, MonotoneConfig, MonotoneConvConfig, MonotoneMultiConfig, Parametrisation,
+    };
     use crate::model::normalisation::Normalisation;
     use crate::random::ExampleRng;
     use crate::readout::Tail;
@@ -473,6 +489,24 @@ mod tests {
             // After four steps nothing may follow from a residual in L2 about a distance in another norm.
             assert!(no_further_than_its_bound(&model, &MonotoneCertifier::of(&model), 1e5) >= 5);
         }
+    }
+
+    /// Its convolutions act one after the other, with roundings of their own.
+    #[test]
+    fn so_is_that_of_a_network_of_tiers() {
+        let normalisation = Some(Normalisation { mean: vec![0.3], std: vec![0.2] });
+        let config = MonotoneMultiConfig {
+            channels: vec![2, 3],
+            monotonicity: 6.0,
+            step: 0.12,
+            image: [1, 6, 6],
+            classes: 4,
+            normalisation,
+            ..MonotoneMultiConfig::digits()
+        };
+        let model = config.init(3, &Device::default()).unwrap();
+        let certifier = MonotoneCertifier::of_multi(&model).unwrap();
+        assert_eq!(no_further_than_its_bound(&model, &certifier, 2e3), 6);
     }
 
     /// Of how many deployments there is a bound. None is so many times what it bounds: a step contracts by more than κ.

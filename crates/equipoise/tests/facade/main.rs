@@ -8,4 +8,5 @@ mod diagnose;
 mod proofs;
 mod proofs_cells;
 mod proofs_conv;
+mod proofs_multi;
 mod smoothing;

@@ -13,6 +13,8 @@ mod limits;
 mod monotone;
 mod splitting;
 mod monotone_conv;
+mod monotone_conv_reflected;
+mod monotone_multi;
 mod network;
 mod parametrisations;
 mod parity;

@@ -16,7 +16,7 @@ use equipoise::model::normalisation::Normalisation;
 use equipoise::model::state_dict::state_dict;
 use equipoise::state::State;
 
-fn config() -> MonotoneConvConfig {
+pub fn config() -> MonotoneConvConfig {
     MonotoneConvConfig {
         channels: 3,
         image: [2, 7, 6],
@@ -27,7 +27,7 @@ fn config() -> MonotoneConvConfig {
 }
 
 /// With another g and h than 1.
-fn model_of(config: &MonotoneConvConfig) -> MonotoneConv {
+pub fn model_of(config: &MonotoneConvConfig) -> MonotoneConv {
     let mut model = config.init(5, &Device::default()).unwrap();
     model.cell.g = model.cell.g.map(|g| g * 1.7);
     model.cell.h = model.cell.h.map(|h| h * 0.6);
@@ -264,7 +264,7 @@ fn nothing_that_is_trained_takes_the_monotonicity_away() {
     }
 }
 
-fn write(weights: &StateDict, path: &std::path::Path) {
+pub fn write(weights: &StateDict, path: &std::path::Path) {
     let views = weights.iter().map(|(name, entry)| {
         let bytes: &[u8] = Box::leak(entry.to_le_bytes().into_boxed_slice());
         let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, entry.shape.clone(), bytes);

@@ -20,6 +20,11 @@ impl Kernel {
     /// A square kernel `[Cout, Cin, k, k]`, k odd, padded so that stride 1 keeps the resolution.
     pub fn new(weight: Tensor<4>, stride: usize) -> Self {
         let padding = weight.dims()[2] / 2;
+        Self::padded(weight, stride, padding)
+    }
+
+    /// The same with as many zeros around the input as are given.
+    pub fn padded(weight: Tensor<4>, stride: usize, padding: usize) -> Self {
         Self { weight, stride, padding }
     }
 

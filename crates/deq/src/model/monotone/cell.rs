@@ -5,7 +5,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
 use super::Splitting;
-use super::peaceman_rachford::{PeacemanRachford, resolvent};
+use super::peaceman_rachford::{PeacemanRachford, resolvents};
 use super::splitting::{Coupling, ForwardBackward, Step};
 use super::weight::{IntervalBounded, LbenCell, Nemon, Settings, WinstonKolter, identity};
 use crate::model::cell::{BoundCell, Cell, Mask};
@@ -81,9 +81,10 @@ impl MonotoneCell {
         ForwardBackward { coupling: self.coupling(), monotonicity: self.monotonicity(), step: self.step() }
     }
 
-    fn peaceman_rachford(&self) -> PeacemanRachford<Full> {
+    fn peaceman_rachford(&self) -> PeacemanRachford<Full, Tensor<2>> {
         let coupling = self.coupling();
-        let make = || resolvent(&coupling.matrix, self.monotonicity(), self.step());
+        let v = || coupling.matrix.clone().unsqueeze::<3>();
+        let make = || resolvents(&v(), self.monotonicity(), self.step()).squeeze_dim::<2>(0);
         let resolvent = self.settings().resolvent.get(self, make).map_or_else(make, |kept| (*kept).clone());
         PeacemanRachford { coupling, resolvent, step: self.step() }
     }

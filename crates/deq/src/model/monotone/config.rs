@@ -72,8 +72,8 @@ pub enum Splitting {
     /// Forward-backward: relu((1−α) z + α (W z + x)), which contracts for small α.
     #[default]
     ForwardBackward,
-    /// Peaceman-Rachford, whose state is u with z = relu(u): fewer steps for any α, and an inverse of D rows whenever the
-    /// weights have changed.
+    /// Peaceman-Rachford, whose state is u with z = relu(u): fewer steps for any α, and an inverse whenever the weights have
+    /// changed, of D rows or, of a convolution, of as many as there are channels at each frequency.
     PeacemanRachford,
 }
 

@@ -3,7 +3,7 @@
 //!
 //! W = (1−m) I − |g| ÂᵀÂ + h (B̂ − B̂ᵀ), Â = A/‖A‖_F and B̂ = B/‖B‖_F 3×3 convolutions without bias, so that the symmetric part of
 //! I − W is m I + |g| ÂᵀÂ ⪰ m I. The authors' code keeps a border of one unit around the state, on a torus, and sets it to 0
-//! after every step; those units are no part of the state here: what is left is convolution with zeros around the state, and
+//! after every step; those units are no part of z here: what is left is convolution with zeros around the state, and
 //! Âᵀ the adjoint of an Â whose output is larger than its input by one on each side.
 //!
 //! Authors' names for the same functions: with padding p of the image, stride s and a k×k kernel of U, their torus has
@@ -12,15 +12,18 @@
 
 mod cell;
 mod config;
+mod torus;
 
 pub use cell::MonotoneConvCell;
+pub(super) use cell::{gram, skew, unit};
 pub use config::MonotoneConvConfig;
 
 use burn::module::Module;
-use burn::tensor::Tensor;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::{ConvOptions, PadMode};
+use burn::tensor::{Tensor, activation};
 
+use super::Splitting;
 use crate::model::ConfigError;
 use crate::model::deq::{Deq, Head, Stem};
 use crate::model::init::{Init, Law};
@@ -76,7 +79,7 @@ impl Stem for MonotoneConvStem {
     }
 }
 
-/// A linear classifier of the state's means over windows.
+/// A linear classifier of the means over windows of a state, or of the last units of one that has more.
 #[derive(Module, Debug)]
 pub struct MonotoneConvHead {
     /// `[K, F]` and `[K]`, F features by channel, row and column of windows.
@@ -85,10 +88,24 @@ pub struct MonotoneConvHead {
     state: [usize; 3],
     #[module(skip)]
     pool: usize,
+    #[module(skip)]
+    splitting: Splitting,
 }
 
 impl MonotoneConvHead {
-    /// C, H, W of the state.
+    pub(super) fn new(
+        state: [usize; 3],
+        pool: usize,
+        classes: usize,
+        splitting: Splitting,
+        init: &mut Init,
+    ) -> Self {
+        let [channels, h, w] = state;
+        let features = channels * windows(h, pool) * windows(w, pool);
+        Self { classifier: Dense::new(features, classes, init), state, pool, splitting }
+    }
+
+    /// C, H, W of the state z that it reads.
     pub fn state(&self) -> [usize; 3] {
         self.state
     }
@@ -113,7 +130,12 @@ pub(super) fn windows(side: usize, pool: usize) -> usize {
 
 impl Head for MonotoneConvHead {
     fn forward(&self, state: Tensor<2>, _phase: &Phase<'_>) -> Logits {
-        let ([n, _], [c, h, w], pool) = (state.dims(), self.state, self.pool);
+        let state = match self.splitting {
+            Splitting::ForwardBackward => state,
+            Splitting::PeacemanRachford => activation::relu(torus::inner(&state, self.state)),
+        };
+        let ([n, dim], [c, h, w], pool) = (state.dims(), self.state, self.pool);
+        let state = if dim > c * h * w { state.narrow(1, dim - c * h * w, c * h * w) } else { state };
         if pool == 1 {
             return self.classifier.forward(state);
         }
@@ -142,20 +164,18 @@ impl MonotoneConvConfig {
 
     /// A model of sizes that fit together.
     pub(crate) fn build(&self, init: &mut Init) -> MonotoneConv {
+        let (stem, cell) = (self.stem(init), MonotoneConvCell::new(self, init));
+        let head = MonotoneConvHead::new(self.state(), self.pool, self.classes, self.splitting, init);
+        Deq { stem, cell, head }
+    }
+
+    pub(super) fn stem(&self, init: &mut Init) -> MonotoneConvStem {
         let channels = [self.image[0], self.channels];
-        Deq {
-            stem: MonotoneConvStem {
-                injection: Conv2d::new(channels, self.kernel, self.stride, true, Law::FanIn, init),
-                padding: self.padding,
-                image: self.image,
-                normalisation: self.normalisation.clone(),
-            },
-            cell: MonotoneConvCell::new(self, init),
-            head: MonotoneConvHead {
-                classifier: Dense::new(self.features(), self.classes, init),
-                state: self.state(),
-                pool: self.pool,
-            },
+        MonotoneConvStem {
+            injection: Conv2d::new(channels, self.kernel, self.stride, true, Law::FanIn, init),
+            padding: self.padding,
+            image: self.image,
+            normalisation: self.normalisation.clone(),
         }
     }
 }

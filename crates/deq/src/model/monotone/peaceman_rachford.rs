@@ -3,6 +3,9 @@
 //! With the resolvent R = ((1+α) I − α W)⁻¹ a step is u½ = 2z − u, z½ = R (u½ + αx), f(u; x) = 2 z½ − u½ (Winston and Kolter 2020, section
 //! 3). It converges for every α > 0, mostly in fewer steps than forward-backward splitting takes. At its fixed point
 //! u* = (1−α) z* + α (W z* + x), which makes relu(u*) the same z*.
+//!
+//! Where the resolvent has its form on more units than z has, z is 0 at those: relu becomes the projection P onto z ≥ 0 that is
+//! 0 there too, x is 0 there, and all of this stays true of P(u).
 
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor, TensorData, activation};
@@ -14,23 +17,52 @@ use equipoise_attack::batch::to_f64;
 
 /// Peaceman-Rachford splitting.
 #[derive(Clone)]
-pub(super) struct PeacemanRachford<V> {
+pub(super) struct PeacemanRachford<V, R> {
     pub(super) coupling: V,
-    /// R.
-    pub(super) resolvent: Tensor<2>,
+    pub(super) resolvent: R,
     /// α.
     pub(super) step: f64,
 }
 
-/// ((1+α) I − α W)⁻¹ of W = (1−m) I + V, V `[D, D]` and tracked or not.
-pub(super) fn resolvent(v: &Tensor<2>, monotonicity: f64, step: f64) -> Tensor<2> {
-    let [side, _] = v.dims();
+/// R, in whatever form it is had.
+pub(super) trait Resolvent: Clone + 'static {
+    /// R r of each row r, `[N, D]`.
+    fn times(&self, rows: &Tensor<2>) -> Tensor<2>;
+
+    /// Rᵀ s of each row s, `[N, D]`.
+    fn transposed(&self, cotangents: &Tensor<2>) -> Tensor<2>;
+
+    /// P of each row: by entries, and with a derivative of 0 or 1.
+    fn projected(&self, rows: &Tensor<2>) -> Tensor<2> {
+        activation::relu(rows.clone())
+    }
+}
+
+/// As a matrix `[D, D]`.
+impl Resolvent for Tensor<2> {
+    fn times(&self, rows: &Tensor<2>) -> Tensor<2> {
+        products(rows.clone(), self.clone(), None)
+    }
+
+    fn transposed(&self, cotangents: &Tensor<2>) -> Tensor<2> {
+        products(cotangents.clone(), self.clone().transpose(), None)
+    }
+}
+
+/// ((1+α) I − α W)⁻¹ of each W = (1−m) I + V, V `[F, D, D]` and tracked or not.
+pub(super) fn resolvents(v: &Tensor<3>, monotonicity: f64, step: f64) -> Tensor<3> {
+    let [count, side, _] = v.dims();
     let device = v.device();
-    let identity = |scale: f64| identity(v) * scale;
+    let identity = |scale: f64| {
+        let identity = Tensor::<2>::eye(side, &device).cast(v.dtype()).unsqueeze::<3>() * scale;
+        if v.is_autodiff() { identity.autodiff() } else { identity }
+    };
     let k = identity(1.0 + step * monotonicity) - v.clone() * step;
     let plain = if k.is_autodiff() { k.clone().inner() } else { k.clone() };
-    let values = TensorData::new(inverse(to_f64(plain), side), [side, side]);
-    let near = Tensor::<2>::from_data(values, (&device, DType::F64)).cast(v.dtype());
+    let mut values = to_f64(plain);
+    values.chunks_exact_mut(side * side).for_each(|k| invert(k, side));
+    let values = TensorData::new(values, [count, side, side]);
+    let near = Tensor::<3>::from_data(values, (&device, DType::F64)).cast(v.dtype());
     if !k.is_autodiff() {
         return near;
     }
@@ -39,9 +71,9 @@ pub(super) fn resolvent(v: &Tensor<2>, monotonicity: f64, step: f64) -> Tensor<2
     near.clone().matmul(identity(2.0) - k.matmul(near))
 }
 
-/// The inverse of a matrix in row-major order, by Gauss and Jordan. After a diagonal scaling its symmetric part is positive definite
-/// or its rows are dominated by their diagonal, so that no pivot is 0 and none need be chosen.
-fn inverse(mut k: Vec<f64>, side: usize) -> Vec<f64> {
+/// Inverts a matrix in row-major order, by Gauss and Jordan. After a diagonal scaling its symmetric part is positive definite or its
+/// rows are dominated by their diagonal, so that no pivot is 0 and none need be chosen.
+fn invert(k: &mut [f64], side: usize) {
     for pivot in 0..side {
         let scale = 1.0 / k[pivot * side + pivot];
         k[pivot * side + pivot] = 1.0;
@@ -56,36 +88,42 @@ fn inverse(mut k: Vec<f64>, side: usize) -> Vec<f64> {
             other.iter_mut().zip(&row).for_each(|(entry, own)| *entry -= factor * own);
         }
     }
-    k
 }
 
-/// u½ = 2 relu(u) − u.
-fn half(state: &Tensor<2>) -> Tensor<2> {
-    activation::relu(state.clone()) * 2.0 - state.clone()
+impl<V, R: Resolvent> PeacemanRachford<V, R> {
+    /// u½ = 2 P(u) − u.
+    fn half(&self, state: &Tensor<2>) -> Tensor<2> {
+        self.resolvent.projected(state) * 2.0 - state.clone()
+    }
 }
 
-impl<V: Coupling> Step for PeacemanRachford<V> {
+impl<V: Coupling, R: Resolvent> Step for PeacemanRachford<V, R> {
     fn value(&self, state: &Tensor<2>, injection: &Tensor<2>) -> Tensor<2> {
-        let half = half(state);
-        let solved = products(half.clone() + injection.clone() * self.step, self.resolvent.clone(), None);
-        solved * 2.0 - half
+        let half = self.half(state);
+        let forward = self.coupling.injected(injection) * self.step;
+        self.resolvent.times(&(half.clone() + forward)) * 2.0 - half
     }
 
     fn pulled_back(&self, state: &Tensor<2>, _: &Tensor<2>, u: &Tensor<2>) -> [Tensor<2>; 2] {
         // That of 2 z½, which depends on u½ and on αx in the same way.
-        let solved = products(u.clone(), self.resolvent.clone().transpose(), None) * 2.0;
+        let solved = self.resolvent.transposed(u) * 2.0;
         let half = solved.clone() - u.clone();
-        [where_positive(state, &half) * 2.0 - half, solved * self.step]
+        let projected = self.resolvent.projected(state);
+        [where_positive(&projected, &half) * 2.0 - half, solved * self.step]
     }
 
-    /// dR = α R dW R, so that the derivative with respect to W is that of ⟨uᵀ ∂f/∂x, dW z½⟩.
+    fn injection(&self, forward: &Tensor<2>) -> Tensor<2> {
+        self.coupling.injection(forward)
+    }
+
+    /// dR = α R dW R, so that the derivative with respect to W is that of ⟨uᵀ ∂f/∂y, dW z½⟩.
     fn accumulate(
         &self,
         state: &Tensor<2>,
         value: &Tensor<2>,
-        injection: &Tensor<2>,
+        forward: &Tensor<2>,
         into: &mut GradientsParams,
     ) {
-        self.coupling.accumulate(&((value.clone() + half(state)) * 0.5), injection, into);
+        self.coupling.accumulate(&((value.clone() + self.half(state)) * 0.5), forward, into);
     }
 }

@@ -19,6 +19,16 @@ pub(super) trait Coupling: Clone + 'static {
 
     /// Adds the derivatives of Σ ⟨s, V z⟩ over the batch, by parameter, to a collection.
     fn accumulate(&self, states: &Tensor<2>, cotangents: &Tensor<2>, into: &mut GradientsParams);
+
+    /// What an injection adds to each unit, `[N, I]` to `[N, D]`: itself, or 0 at units that it does not reach.
+    fn injected(&self, injection: &Tensor<2>) -> Tensor<2> {
+        injection.clone()
+    }
+
+    /// Its adjoint, `[N, D]` to `[N, I]`.
+    fn injection(&self, cotangents: &Tensor<2>) -> Tensor<2> {
+        cotangents.clone()
+    }
 }
 
 /// A cell's map f(·; x) without its injection, in Burn operations on whatever is tracked.
@@ -26,15 +36,18 @@ pub(super) trait Step: Clone + 'static {
     /// f of each row.
     fn value(&self, state: &Tensor<2>, injection: &Tensor<2>) -> Tensor<2>;
 
-    /// uᵀ ∂f/∂z and uᵀ ∂f/∂x of each row, where f is `value` at `state`.
+    /// uᵀ ∂f/∂z and uᵀ ∂f/∂y of each row, y = W z + x of all units, where f is `value` at `state`.
     fn pulled_back(&self, state: &Tensor<2>, value: &Tensor<2>, u: &Tensor<2>) -> [Tensor<2>; 2];
 
-    /// Adds uᵀ ∂f/∂θ summed over the batch, by parameter, to a collection, given uᵀ ∂f/∂x.
+    /// uᵀ ∂f/∂x, given uᵀ ∂f/∂y.
+    fn injection(&self, forward: &Tensor<2>) -> Tensor<2>;
+
+    /// Adds uᵀ ∂f/∂θ summed over the batch, by parameter, to a collection, given uᵀ ∂f/∂y.
     fn accumulate(
         &self,
         state: &Tensor<2>,
         value: &Tensor<2>,
-        injection: &Tensor<2>,
+        forward: &Tensor<2>,
         into: &mut GradientsParams,
     );
 
@@ -71,7 +84,7 @@ impl<V> ForwardBackward<V> {
 
 impl<V: Coupling> Step for ForwardBackward<V> {
     fn value(&self, state: &Tensor<2>, injection: &Tensor<2>) -> Tensor<2> {
-        let forward = self.coupling.times(state) + injection.clone();
+        let forward = self.coupling.times(state) + self.coupling.injected(injection);
         activation::relu(state.clone() * self.kept() + forward * self.step)
     }
 
@@ -81,14 +94,12 @@ impl<V: Coupling> Step for ForwardBackward<V> {
         [state, s * self.step]
     }
 
-    fn accumulate(
-        &self,
-        state: &Tensor<2>,
-        _: &Tensor<2>,
-        injection: &Tensor<2>,
-        into: &mut GradientsParams,
-    ) {
-        self.coupling.accumulate(state, injection, into);
+    fn injection(&self, forward: &Tensor<2>) -> Tensor<2> {
+        self.coupling.injection(forward)
+    }
+
+    fn accumulate(&self, state: &Tensor<2>, _: &Tensor<2>, forward: &Tensor<2>, into: &mut GradientsParams) {
+        self.coupling.accumulate(state, forward, into);
     }
 }
 
@@ -144,14 +155,15 @@ impl<S: Step> Linearization for Linear<S> {
     }
 
     fn vjp(&self, cotangent: &State) -> (State, Injection) {
-        let [state, injection] = self.step.pulled_back(&self.state, self.value.tensor(), cotangent.tensor());
-        (state.into(), injection.into())
+        let [state, forward] = self.step.pulled_back(&self.state, self.value.tensor(), cotangent.tensor());
+        (state.into(), self.step.injection(&forward).into())
     }
 
     fn vjp_parameters(&self, cotangent: &State, into: &mut GradientsParams) -> (State, Injection) {
-        let (state, injection) = self.vjp(cotangent);
-        self.step.accumulate(&self.state, self.value.tensor(), injection.tensor(), into);
-        (state, injection)
+        let (z, value) = (&self.state, self.value.tensor());
+        let [state, forward] = self.step.pulled_back(z, value, cotangent.tensor());
+        self.step.accumulate(z, value, &forward, into);
+        (state.into(), self.step.injection(&forward).into())
     }
 
     fn select(&self, rows: &[usize]) -> Box<dyn Linearization> {

@@ -1,4 +1,4 @@
-//! W as a matrix, of fully connected cells, whatever it is made of, and of a convolutional one.
+//! W as a matrix, of fully connected cells, whatever it is made of, and of convolutional ones of one tier or several.
 
 use super::Coupling;
 use crate::certify::matrix::Matrix;
@@ -24,13 +24,16 @@ pub(crate) struct Bounded {
     pub(crate) lipschitz: f64,
 }
 
-/// The kernels of a convolutional cell, and the sides of its state.
-pub(crate) struct Kernels {
+/// The kernels of a tier of a convolutional cell, and the sides of its state.
+pub(crate) struct Tier {
     /// A and B, `[C, C, 3, 3]`.
     pub(crate) a: Vec<f64>,
     pub(crate) b: Vec<f64>,
+    /// |g|, by whose root A is multiplied.
     pub(crate) g: f64,
     pub(crate) h: f64,
+    /// N, `[C, C′, 3, 3]`, and |γ|, from the tier before with its C′ channels: none at the first.
+    pub(crate) from: Option<(Vec<f64>, f64)>,
     /// C, H, W.
     pub(crate) state: [usize; 3],
 }
@@ -128,56 +131,73 @@ impl Coupling {
         }
     }
 
-    /// (1−m) I − |g| ÂᵀÂ + h (B̂ − B̂ᵀ) of kernels that are divided by their lengths, with zeros around the state: entry
-    /// ((o, p), (i, q)) is that of a 5×5 kernel at (o, i, q − p).
+    /// Of tiers of 3×3 kernels that are divided by their lengths, with zeros around the states: (1−m) I − 𝒜ᵀ𝒜 + B − Bᵀ whose blocks
+    /// above the diagonal are moved below it, to those that are there, (𝒜z)_i = A_i z_i + N_i z_{i−1}.
     ///
-    /// Roundings: the squares of a length are 9C² terms, an entry of ÂᵀÂ is a sum of 9C products, and a unit's value one of 25C.
-    /// Those of the two lengths are halved by their roots, and a term of ÂᵀÂ has that of A twice.
-    pub(crate) fn convolution(kernels: &Kernels, m: f64) -> Self {
-        let Kernels { a, b, g, h, state: [channels, rows, columns] } = kernels;
-        let (c, numbers) = (*channels, a.len());
+    /// Roundings: the squares of a length are 9CC′ terms, an entry of 𝒜ᵀ𝒜 is a sum of at most 9 (C + C″) products, C″ channels of
+    /// the next tier, and a unit's value one of 25C and of what two convolutions in a row make: 9C, 9C′ and 9C″ terms. Those of
+    /// the two lengths are halved by their roots, and a term of 𝒜ᵀ𝒜 has two.
+    pub(crate) fn convolution(tiers: &[Tier], m: f64) -> Self {
         let shortest = f64::from(MonotoneConvCell::SHORTEST);
-        let square = |v: &[f64]| dot(v, v).max(shortest * shortest);
-        let (by_a, by_b) = (g.abs() / square(a), h / square(b).sqrt());
-        let tap = |kernel: &[f64], o: usize, i: usize, [y, x]: [isize; 2]| {
-            let inside = (-1..=1).contains(&y) && (-1..=1).contains(&x);
-            if inside { kernel[(o * c + i) * 9 + (3 * (y + 1) + x + 1) as usize] } else { 0.0 }
+        let length = |v: &[f64]| dot(v, v).max(shortest * shortest).sqrt();
+        let start = |tier: usize| -> usize {
+            tiers[..tier].iter().map(|tier| tier.state.iter().product::<usize>()).sum()
         };
-        // V at (o, i, d), and the sum of the sizes of its terms.
-        let entry = |o: usize, i: usize, d: [isize; 2]| {
-            let (mut sum, mut size) = (0.0, 0.0);
-            for (k, e) in (0..c).flat_map(|k| (0..9_isize).map(move |e| (k, [e / 3 - 1, e % 3 - 1]))) {
-                let term = tap(a, k, o, e) * tap(a, k, i, [e[0] + d[0], e[1] + d[1]]);
-                (sum, size) = (sum + term, size + term.abs());
-            }
-            let (forth, back) = (tap(b, o, i, d), tap(b, i, o, [-d[0], -d[1]]));
-            (by_b * (forth - back) - by_a * sum, by_b.abs() * (forth.abs() + back.abs()) + by_a * size)
+        let side = start(tiers.len());
+        let mut weight = Matrix::new(side, side, |i, j| identity(i, j, m));
+        let mut magnitude = Matrix::new(side, side, |_, _| 0.0);
+        let mut add = |i: usize, j: usize, term: f64| {
+            weight.values[i * side + j] += term;
+            magnitude.values[i * side + j] += term.abs();
         };
-        let at = |o: usize, i: usize, [y, x]: [isize; 2]| {
-            ((o * c + i) * 5 + (y + 2) as usize) * 5 + (x + 2) as usize
+        // The units of a tier that output (k, y, x) of a kernel with two zeros around its input reads, with the weights.
+        let read = |kernel: &[f64], by: f64, tier: usize, stride: usize, [k, y, x]: [usize; 3]| {
+            let ([c, h, w], start) = (tiers[tier].state, start(tier));
+            let inside = |at: usize, tap: usize, side: usize| {
+                (stride * at + tap).checked_sub(2).filter(|place| *place < side)
+            };
+            let taps = (0..9 * c).filter_map(|tap| {
+                let (i, dy, dx) = (tap / 9, tap / 3 % 3, tap % 3);
+                let (y, x) = (inside(y, dy, h)?, inside(x, dx, w)?);
+                Some((start + (i * h + y) * w + x, by * kernel[k * 9 * c + tap]))
+            });
+            taps.collect::<Vec<_>>()
         };
-        let mut kernel = vec![(0.0, 0.0); 25 * c * c];
-        for (o, i) in (0..c).flat_map(|o| (0..c).map(move |i| (o, i))) {
-            for d in (0..25_isize).map(|d| [d / 5 - 2, d % 5 - 2]) {
-                kernel[at(o, i, d)] = entry(o, i, d);
+        for (at, Tier { a, b, g, h: skew, from, state: [c, h, w] }) in tiers.iter().enumerate() {
+            let (by_a, by_b) = (g.sqrt() / length(a), skew / length(b));
+            let output = |at: usize| [at / ((h + 2) * (w + 2)), at / (w + 2) % (h + 2), at % (w + 2)];
+            for output in (0..c * (h + 2) * (w + 2)).map(output) {
+                let own = read(a, by_a, at, 1, output);
+                let before = from
+                    .as_ref()
+                    .map_or(Vec::new(), |(n, gamma)| read(n, gamma.sqrt() / length(n), at - 1, 2, output));
+                for &(i, p) in &own {
+                    own.iter().for_each(|(j, q)| add(i, *j, -p * q));
+                    before.iter().for_each(|(j, q)| add(i, *j, -2.0 * p * q));
+                }
+                for &(i, p) in &before {
+                    before.iter().for_each(|(j, q)| add(i, *j, -p * q));
+                }
+                // B's outputs are the units themselves: those inside of the border.
+                let [k, y, x] = output;
+                if (1..=*h).contains(&y) && (1..=*w).contains(&x) {
+                    let unit = start(at) + (k * h + y - 1) * w + x - 1;
+                    for (j, q) in read(b, by_b, at, 1, output) {
+                        add(unit, j, q);
+                        add(j, unit, -q);
+                    }
+                }
             }
         }
-        let units = rows * columns;
-        let place = |unit: usize| {
-            let inner = unit % units;
-            (unit / units, [inner / columns, inner % columns].map(|side| side as isize))
-        };
-        let between = |p: usize, q: usize| {
-            let ((o, p), (i, q)) = (place(p), place(q));
-            let d = [q[0] - p[0], q[1] - p[1]];
-            if d.iter().all(|side| side.abs() <= 2) { kernel[at(o, i, d)] } else { (0.0, 0.0) }
-        };
-        let side = c * units;
+        let most = |of: &dyn Fn(&Tier) -> usize| tiers.iter().map(of).max().unwrap_or(0);
+        let channels = most(&|tier| tier.state[0]);
+        let numbers = most(&|tier| tier.a.len().max(tier.from.as_ref().map_or(0, |(n, _)| n.len())));
+        let across = if tiers.len() > 1 { channels } else { 0 };
         Self {
-            weight: Matrix::new(side, side, |p, q| identity(p, q, m) + between(p, q).0),
-            magnitude: Matrix::new(side, side, |p, q| between(p, q).1),
-            entry: numbers + 9 * c + 20,
-            product: numbers + 34 * c + 40,
+            weight,
+            magnitude,
+            entry: numbers + 9 * (channels + across) + 30,
+            product: numbers + 34 * channels + 18 * across + 60,
             metric: Metric::plain(Kind::Euclidean, side),
         }
     }

@@ -11,11 +11,15 @@ use burn::tensor::module::conv2d;
 use burn::tensor::ops::{ConvOptions, PadMode};
 
 use super::MonotoneConvConfig;
+use super::torus::{Circular, Spectrum, around};
 use crate::model::cell::{BoundCell, Cell, Mask};
 use crate::model::init::{Init, Law};
 use crate::model::layers::Kernel;
+use crate::model::monotone::Splitting;
+use crate::model::monotone::peaceman_rachford::PeacemanRachford;
 use crate::model::monotone::splitting::{Coupling, ForwardBackward, Step};
 use crate::model::parameters::accumulate_module;
+use crate::model::prepared::Prepared;
 
 /// The cell of a convolutional monotone DEQ.
 #[derive(Module, Debug)]
@@ -34,6 +38,11 @@ pub struct MonotoneConvCell {
     monotonicity: f64,
     #[module(skip)]
     step: f64,
+    #[module(skip)]
+    splitting: Splitting,
+    /// The resolvent of Peaceman-Rachford splitting.
+    #[module(skip)]
+    prepared: Prepared<Spectrum>,
 }
 
 impl MonotoneConvCell {
@@ -50,10 +59,12 @@ impl MonotoneConvCell {
             state: config.state(),
             monotonicity: config.monotonicity,
             step: config.step,
+            splitting: config.splitting,
+            prepared: Prepared::default(),
         }
     }
 
-    /// C, H, W of the state.
+    /// C, H, W of z.
     pub fn state(&self) -> [usize; 3] {
         self.state
     }
@@ -68,40 +79,55 @@ impl MonotoneConvCell {
         self.step
     }
 
-    /// V as a kernel, `[C, C, 5, 5]`, in Burn operations on whatever is tracked.
-    fn kernel(&self) -> Tensor<4> {
-        let unit = |weight: Tensor<4>| {
-            let square = (weight.clone() * weight.clone()).flatten::<1>(0, 3).sum_dim(0);
-            let square = square.clamp_min(Self::SHORTEST * Self::SHORTEST);
-            weight / square.sqrt().reshape([1, 1, 1, 1])
-        };
-        let scalar = |param: &Param<Tensor<1>>| param.val().reshape([1, 1, 1, 1]);
-        // [i, c, ·] and [o, c, ·]: the input channels of A are what is apart.
-        let a = unit(self.a.val()).swap_dims(0, 1);
-        let options = ConvOptions::new([1, 1], [2, 2], [1, 1], 1);
-        let symmetric = conv2d(a.clone(), a, None, options).swap_dims(0, 1) * scalar(&self.g).abs();
-        let b = unit(self.b.val());
-        let skew = (b.clone() - b.swap_dims(0, 1).flip([2, 3])) * scalar(&self.h);
-        skew.pad((1, 1, 1, 1), PadMode::Constant(0.0)) - symmetric
+    /// Which map has the fixed point.
+    pub fn splitting(&self) -> Splitting {
+        self.splitting
     }
 
-    fn splitting(&self) -> ForwardBackward<Convolution> {
-        let coupling = Convolution { kernel: Kernel::new(self.kernel(), 1), cell: self.clone() };
+    /// V as a kernel, `[C, C, 5, 5]`, in Burn operations on whatever is tracked.
+    fn kernel(&self) -> Tensor<4> {
+        let symmetric = gram(unit(self.a.val())) * self.g.val().abs().reshape([1, 1, 1, 1]);
+        skew(&self.b, &self.h).pad((1, 1, 1, 1), PadMode::Constant(0.0)) - symmetric
+    }
+
+    pub(super) fn coupling(&self) -> Convolution {
+        Convolution { kernel: Kernel::new(self.kernel(), 1), cell: self.clone() }
+    }
+
+    fn forward_backward(&self) -> ForwardBackward<Convolution> {
+        let coupling = self.coupling();
         ForwardBackward { coupling, monotonicity: self.monotonicity, step: self.step }
+    }
+
+    fn peaceman_rachford(&self) -> PeacemanRachford<Circular, Spectrum> {
+        let coupling = self.coupling();
+        let make = || Spectrum::new(coupling.kernel.weight(), self.state, self.monotonicity, self.step);
+        let resolvent = self.prepared.get(self, make).map_or_else(make, |kept| (*kept).clone());
+        PeacemanRachford { coupling: Circular(coupling), resolvent, step: self.step }
     }
 }
 
 impl Cell for MonotoneConvCell {
     fn apply(&self, state: Tensor<2>, injection: Tensor<2>) -> Tensor<2> {
-        self.splitting().value(&state, &injection)
+        match self.splitting {
+            Splitting::ForwardBackward => self.forward_backward().value(&state, &injection),
+            Splitting::PeacemanRachford => self.peaceman_rachford().value(&state, &injection),
+        }
     }
 
     fn state_dim(&self) -> usize {
-        self.state.iter().product()
+        let units = match self.splitting {
+            Splitting::ForwardBackward => self.state,
+            Splitting::PeacemanRachford => around(self.state),
+        };
+        units.iter().product()
     }
 
     fn bind(&self, injection: &Tensor<2>) -> Box<dyn BoundCell> {
-        self.splitting().bound(injection)
+        match self.splitting {
+            Splitting::ForwardBackward => self.forward_backward().bound(injection),
+            Splitting::PeacemanRachford => self.peaceman_rachford().bound(injection),
+        }
     }
 
     fn differentiable_vjp(
@@ -111,18 +137,53 @@ impl Cell for MonotoneConvCell {
         _: Option<&Mask>,
         cotangents: &[Tensor<2>],
     ) -> Option<Vec<Tensor<2>>> {
-        Some(self.splitting().products(state, injection, cotangents))
+        Some(match self.splitting {
+            Splitting::ForwardBackward => self.forward_backward().products(state, injection, cotangents),
+            Splitting::PeacemanRachford => self.peaceman_rachford().products(state, injection, cotangents),
+        })
     }
+}
+
+/// A kernel over its length.
+pub(in super::super) fn unit(weight: Tensor<4>) -> Tensor<4> {
+    let square = (weight.clone() * weight.clone()).flatten::<1>(0, 3).sum_dim(0);
+    let least = MonotoneConvCell::SHORTEST * MonotoneConvCell::SHORTEST;
+    weight / square.clamp_min(least).sqrt().reshape([1, 1, 1, 1])
+}
+
+/// AᵀA, 5×5.
+pub(in super::super) fn gram(a: Tensor<4>) -> Tensor<4> {
+    // [i, c, ·] and [o, c, ·]: the input channels of A are what is apart.
+    let a = a.swap_dims(0, 1);
+    conv2d(a.clone(), a, None, ConvOptions::new([1, 1], [2, 2], [1, 1], 1)).swap_dims(0, 1)
+}
+
+/// h (B̂ − B̂ᵀ), 3×3.
+pub(in super::super) fn skew(b: &Param<Tensor<4>>, h: &Param<Tensor<1>>) -> Tensor<4> {
+    let b = unit(b.val());
+    (b.clone() - b.swap_dims(0, 1).flip([2, 3])) * h.val().reshape([1, 1, 1, 1])
 }
 
 /// V, and the parameters that it is made of.
 #[derive(Clone)]
-struct Convolution {
-    kernel: Kernel,
+pub(super) struct Convolution {
+    pub(super) kernel: Kernel,
     cell: MonotoneConvCell,
 }
 
 impl Convolution {
+    /// C, H, W of z.
+    pub(super) fn state(&self) -> [usize; 3] {
+        self.cell.state
+    }
+
+    /// Takes the derivatives with respect to the kernel's few numbers back to the parameters, by autodiff.
+    pub(super) fn accumulate_kernel(&self, gradient: Tensor<4>, into: &mut GradientsParams) {
+        let cell = self.cell.clone().train();
+        let product = cell.kernel() * Tensor::from_inner(gradient);
+        accumulate_module(into, product.backward(), &cell);
+    }
+
     fn maps(&self, rows: &Tensor<2>) -> Tensor<4> {
         let [c, h, w] = self.cell.state;
         rows.clone().reshape([rows.dims()[0], c, h, w])
@@ -139,11 +200,8 @@ impl Coupling for Convolution {
         self.kernel.vjp_input(self.maps(cotangents), [h, w]).flatten(1, 3)
     }
 
-    /// Through the kernel, whose few numbers autodiff takes back to the parameters.
     fn accumulate(&self, states: &Tensor<2>, cotangents: &Tensor<2>, into: &mut GradientsParams) {
-        let g = self.kernel.vjp_weight(self.maps(states), self.maps(cotangents));
-        let cell = self.cell.clone().train();
-        let product = cell.kernel() * Tensor::from_inner(g);
-        accumulate_module(into, product.backward(), &cell);
+        let gradient = self.kernel.vjp_weight(self.maps(states), self.maps(cotangents));
+        self.accumulate_kernel(gradient, into);
     }
 }

@@ -7,7 +7,7 @@ use super::windows;
 use crate::model::ConfigError;
 use crate::model::init::Init;
 use crate::model::limits::{MAX_CHANNELS, MAX_NUMBERS, MAX_SIDE, at_most, images_within, parameters_within};
-use crate::model::monotone::config::dynamics;
+use crate::model::monotone::config::{Splitting, dynamics};
 use crate::model::normalisation::Normalisation;
 
 /// Sizes of a convolutional monotone DEQ.
@@ -29,8 +29,12 @@ pub struct MonotoneConvConfig {
     /// m > 0: the symmetric part of I − W is at least m I. The fixed point moves by at most ‖U‖/m times as much as the image.
     pub monotonicity: f64,
     /// α in (0, 1\], the cell's step. Every α has the same fixed point; solvers reach it by plain iteration where
-    /// ‖(1−α) I + α W‖ < 1, which small ones fulfil: all below 2m/‖I − W‖².
+    /// ‖(1−α) I + α W‖ < 1, which small ones fulfil: all below 2m/‖I − W‖². Of Peaceman-Rachford splitting every one does.
     pub step: f64,
+    /// Which map has the fixed point: what an iteration of the cell is. That of Peaceman-Rachford splitting has a border of
+    /// one unit around the state.
+    #[serde(default, skip_serializing_if = "Splitting::is_usual")]
+    pub splitting: Splitting,
     /// C, H, W of the images.
     pub image: [usize; 3],
     /// Number of classes K.
@@ -56,6 +60,7 @@ impl MonotoneConvConfig {
             pool: 2,
             monotonicity: 1.0,
             step: 0.2,
+            splitting: Splitting::ForwardBackward,
             image: [1, 8, 8],
             classes: classes(),
             normalisation: None,
@@ -68,7 +73,7 @@ impl MonotoneConvConfig {
         usize::try_from(reach).map_or(0, |reach| reach / self.stride + 1)
     }
 
-    /// C, H, W of the state.
+    /// C, H, W of the state z.
     pub fn state(&self) -> [usize; 3] {
         [self.channels, self.units(self.image[1]), self.units(self.image[2])]
     }
@@ -128,7 +133,7 @@ impl MonotoneConvConfig {
             );
             return wrong("pool", problem);
         }
-        at_most("channels", self.channels * h * w, MAX_NUMBERS)?;
+        at_most("channels", self.channels * (h + 2) * (w + 2), MAX_NUMBERS)?;
         self.normalisation.iter().try_for_each(|normalisation| normalisation.validate(self.image[0]))?;
         parameters_within(&self.build(&mut Init::shapes(&Device::flex())))
     }
