@@ -11,7 +11,6 @@ use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor, TensorData, activation};
 
 use super::splitting::{Coupling, Step, where_positive};
-use super::weight::identity;
 use crate::model::layers::products;
 use equipoise_attack::batch::to_f64;
 
