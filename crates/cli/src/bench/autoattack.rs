@@ -96,7 +96,7 @@ pub fn measure(
         }
     }
     let name = format!("{}, {}", model.metadata.name, data.name);
-    Ok(AutoAttackResult { model: name, count: data.len(), eps: budget.eps, ours, reference })
+    Ok(AutoAttackResult { model: name, count: data.len(), eps: budget.eps(), ours, reference })
 }
 
 /// The reference implementation; `None` where PyTorch's side cannot import it.
@@ -111,7 +111,7 @@ fn reference(program: &Program, target: &Target, batch: usize, setup: &Setup) ->
     write_input(&images, &data.images(&all), [all.len(), channels, height, width], &data.labels)?;
     let mut command = program.command("autoattack", setup.threads)?;
     command.arg("--model").arg(&file).arg("--input").arg(&images);
-    command.args(["--eps", &budget.eps.to_string(), "--batch", &batch.to_string()]);
+    command.args(["--eps", &budget.eps().to_string(), "--batch", &batch.to_string()]);
     let text = answer(&mut command)?;
     match serde_json::from_str(&text) {
         Ok(Answer::Found(side)) => Ok(Some(side)),

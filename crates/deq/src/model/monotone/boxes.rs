@@ -123,6 +123,10 @@ impl Step for BoxStep {
     }
 
     /// A positive entry of A is in B where rows and columns are of the same end, a negative one where they are not.
+    fn injection(&self, forward: &Tensor<2>) -> Tensor<2> {
+        forward.clone()
+    }
+
     fn accumulate(
         &self,
         state: &Tensor<2>,
