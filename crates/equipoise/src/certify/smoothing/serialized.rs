@@ -168,13 +168,13 @@ mod tests {
             (0..N).map(|_| Some(if rng.unit() < share { CLASS } else { 0 })).collect();
         let mut fast = accurate.clone();
         let mut spell = [false; CHAINS];
-        for draw in 0..N {
+        for (draw, vote) in fast.iter_mut().enumerate() {
             let late = if grows { 2.0 * draw as f64 / N as f64 } else { 1.0 };
             if rng.unit() < 0.05 {
                 spell[draw % CHAINS] = rng.unit() < spells * late;
             }
             if spell[draw % CHAINS] {
-                fast[draw] = Some(CLASS);
+                *vote = Some(CLASS);
             }
         }
         (accurate, fast)
