@@ -132,7 +132,7 @@ impl MonotoneCertifier {
             Method::Lipschitz => Tool::Lipschitz,
             Method::Affine => Tool::Affine(Affine::new(&self.network)),
             Method::Boxes => Tool::Boxes(Boxes::new(&self.network).ok_or_else(|| {
-                let problem = "boxes of its states grow without end: the skew part of W is too large for the monotonicity m";
+                let problem = "boxes of its states grow without end: the skew part of W, or what couples its units otherwise, is too large for the monotonicity m";
                 Unbounded(problem.to_owned())
             })?),
         };
