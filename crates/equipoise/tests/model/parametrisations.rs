@@ -240,6 +240,33 @@ fn a_fixed_box_holds_the_fixed_points_of_its_images() {
     assert!(lben(Splitting::ForwardBackward, 0.1).network().boxes(0.1).is_none());
 }
 
+/// With the largest step for which that is known, however large the parameters are, from 0 and from elsewhere.
+#[test]
+fn plain_iteration_converges_with_the_largest_valid_step() {
+    let (start, x, _) = inputs();
+    let cell = |parametrisation, factor: f64, step: f64| {
+        let config = MonotoneConfig { step, ..config(parametrisation) };
+        config.init(5, &Device::default()).unwrap().map(&mut Shake(factor, 40)).cell
+    };
+    for factor in [1.0, 20.0] {
+        let w = entries(&cell(Parametrisation::Nemon, factor, 0.1).weight());
+        let lowest = (0..SIDE).map(|i| w[i * SIDE + i]).fold(0.0, f64::min);
+        for cell in [
+            cell(Parametrisation::Nemon, factor, 1.0 / (1.0 - lowest)),
+            cell(Parametrisation::IntervalBounded, factor, 1.0),
+        ] {
+            let bound = cell.bind(&x);
+            let map: &dyn FixedPointMap = &*bound;
+            let solver = SolverConfig::picard(5000, 1.0).with_tolerance(1e-6);
+            let found = [start.zeros_like(), start.clone() * 10.0]
+                .map(|start| solve(map, start, &solver).choose(StateChoice::Best));
+            let [here, there] = &found;
+            assert!(relative_error(map.apply(here).tensor(), here.tensor()) < 1e-5, "{factor}");
+            assert!(relative_error(here.tensor(), there.tensor()) < 1e-3, "{factor}");
+        }
+    }
+}
+
 /// W in float64, with parameters a hundred times as large as at the start.
 fn large(parametrisation: Parametrisation) -> (Vec<f64>, Vec<f64>) {
     let model = config(parametrisation).init(8, &Device::default()).unwrap().map(&mut Shake(100.0, 60));
