@@ -107,7 +107,9 @@ fn configuration(flags: &Import) -> Result<Configuration, Error> {
             let architecture = Architecture::named(name);
             let architecture = architecture.filter(|architecture| architecture.kind() == name);
             let architecture = architecture.ok_or_else(|| {
-                input(format!("--arch {name}: use mdeq, monotone, monotone-conv, monotone-multi, resnet18 or wrn-34-10"))
+                input(format!(
+                    "--arch {name}: use mdeq, monotone, monotone-conv, monotone-multi, resnet18 or wrn-34-10"
+                ))
             })?;
             Configuration { architecture, deployment: Deployment::default() }
         }
@@ -118,8 +120,9 @@ fn configuration(flags: &Import) -> Result<Configuration, Error> {
     }
     if let Some(width) = flags.width {
         let wider = configuration.architecture.with_width(width);
-        configuration.architecture =
-            wider.ok_or_else(|| input("--width: an mdeq and a monotone-multi have none; their sizes are in --config"))?;
+        configuration.architecture = wider.ok_or_else(|| {
+            input("--width: an mdeq and a monotone-multi have none; their sizes are in --config")
+        })?;
     }
     let [channels, height, width] = configuration.architecture.image();
     let classes = flags.classes.unwrap_or(configuration.architecture.classes());
