@@ -195,8 +195,9 @@ fn eigenvalues(mut m: Vec<Vec<f64>>) -> Vec<f64> {
             for row in &mut m {
                 (row[p], row[q]) = (c * row[p] - s * row[q], s * row[p] + c * row[q]);
             }
-            for k in 0..side {
-                (m[p][k], m[q][k]) = (c * m[p][k] - s * m[q][k], s * m[p][k] + c * m[q][k]);
+            let (before, after) = m.split_at_mut(q);
+            for (x, y) in before[p].iter_mut().zip(&mut after[0]) {
+                (*x, *y) = (c * *x - s * *y, s * *x + c * *y);
             }
         }
     }
