@@ -3,12 +3,15 @@
 use std::any::Any;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use equipoise_record::{CertifiedExample, CertifiedNetwork};
 use serde_json::{Value, json};
 
 use super::lowered;
-use super::monotone::{Affine, Ball, Boxes, Centre, Deployed, Error, Interval, Network};
+use super::monotone::{
+    Affine, Ball, Boxes, Branching, Centre, Deployed, Error, Interval, Network, Zonotopes,
+};
 use super::search::largest;
 use super::upper::{SINGLE, Upper, length, less};
 use crate::architecture::Model;
@@ -26,19 +29,25 @@ pub enum Method {
     Lipschitz,
     /// By the fixed points of a ball as an affine function of the image and errors of those ReLUs that may switch in it.
     Affine,
+    /// By affine functions of parts of the ball, in which ReLUs that may switch are decided, and the linear program of each part.
+    Branching,
+    /// By a set of states that a step maps into itself, as a zonotope.
+    Zonotopes,
     /// In L∞ by a box that holds the states of all images: for networks whose matrix measure is below 1.
     Boxes,
 }
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Lipschitz, Self::Affine, Self::Boxes];
+    pub const ALL: [Self; 5] = [Self::Lipschitz, Self::Affine, Self::Branching, Self::Zonotopes, Self::Boxes];
 
     /// The name in records.
     pub fn name(self) -> &'static str {
         match self {
             Self::Lipschitz => "lipschitz",
             Self::Affine => "affine",
+            Self::Branching => "branching",
+            Self::Zonotopes => "zonotopes",
             Self::Boxes => "boxes",
         }
     }
@@ -125,13 +134,18 @@ impl MonotoneCertifier {
     pub fn ideal(&self, method: Method) -> Result<Proof<'_>, Unbounded> {
         let tool = match method {
             Method::Lipschitz => Tool::Lipschitz,
-            Method::Affine => Tool::Affine(Affine::new(&self.network)),
+            Method::Affine => Tool::Affine(Arc::new(Affine::new(&self.network))),
+            Method::Branching => Tool::Branching(Branching::new(&self.network)),
+            Method::Zonotopes => Tool::Zonotopes(Zonotopes::new(&self.network).ok_or_else(|| {
+                let problem = "no step of its cell is known to contract, which zonotopes are iterated by";
+                Unbounded(problem.to_owned())
+            })?),
             Method::Boxes => Tool::Boxes(Boxes::new(&self.network).ok_or_else(|| {
                 let problem = "boxes of its states grow without end: the skew part of W is too large for the monotonicity m";
                 Unbounded(problem.to_owned())
             })?),
         };
-        Ok(Proof { network: &self.network, method, tool, deployed: None })
+        Ok(Proof { network: &self.network, method, tool, deployed: None, radii: None })
     }
 
     /// Of the network as it is deployed: its solver's error and float32's included.
@@ -196,12 +210,16 @@ pub struct Proof<'a> {
     method: Method,
     tool: Tool,
     deployed: Option<Deployed>,
+    /// The only ones that are tried, the largest first.
+    radii: Option<Vec<f64>>,
 }
 
 /// What a method has made of the network beforehand.
 enum Tool {
     Lipschitz,
-    Affine(Affine),
+    Affine(Arc<Affine>),
+    Branching(Branching),
+    Zonotopes(Zonotopes),
     Boxes(Boxes),
 }
 
@@ -221,44 +239,70 @@ impl Proof<'_> {
 
     /// What is needed to repeat it beside the model file.
     pub fn settings(&self) -> Value {
-        json!({ "lipschitz": self.network.lipschitz().value(), "contraction": self.network.contraction().value() })
+        let mut settings = json!({ "lipschitz": self.network.lipschitz().value(), "contraction": self.network.contraction().value() });
+        if let Some(radii) = &self.radii {
+            settings["radii"] = json!(radii);
+        }
+        settings
+    }
+
+    /// The same proof, which tries no radii but these of an image, from the largest down, and certifies the first that is shown.
+    /// Those that are not above 0 and finite are left out.
+    pub fn among(self, radii: &[f64]) -> Self {
+        let mut radii: Vec<f64> = radii.iter().copied().filter(|eps| *eps > 0.0 && eps.is_finite()).collect();
+        radii.sort_by(|a, b| b.total_cmp(a));
+        radii.dedup();
+        Self { radii: Some(radii), ..self }
     }
 
     /// The largest radius within which it is shown that an image's class does not change, rounded down. `image` has CHW numbers in
     /// \[0, 1\], and so have the images that it speaks of. What an evaluation counts as within the radius lies within it, rounding
-    /// included. Abstains where nothing is shown.
+    /// included. Abstains where nothing is shown. A dozen radii and more are tried, unless they
+    /// are given ([`among`](Self::among)): with [`Method::Branching`] each may take seconds.
     pub fn certified(&self, index: usize, image: &[f32], norm: Norm) -> CertifiedExample {
-        let image: Vec<f64> = image.iter().map(|&pixel| f64::from(pixel)).collect();
-        let own = self.network.centre(&image);
-        let most = match norm {
-            Norm::Linf => 1.0,
-            Norm::L2 | Norm::L1 => (image.len() as f64).sqrt(),
-        };
-        // Closed forms are cheap; what is iterated is worth the first three digits.
+        let sample = Sample::new(self.network, image, norm);
+        if let Some(radii) = &self.radii {
+            let shown = |eps: &&f64| self.shows(&self.tool, &sample, (**eps + sample.slack).next_up());
+            return sample.example(index, radii.iter().find(shown).copied());
+        }
+        // Closed forms are cheap; what is iterated is worth the first three digits, and what takes long two.
         let precision = match self.tool {
             Tool::Lipschitz => 1e-9,
             Tool::Affine(_) | Tool::Boxes(_) => 1e-3,
+            Tool::Branching(_) | Tool::Zonotopes(_) => 1e-2,
         };
-        let found = largest(most, precision, |eps| match (&self.tool, norm) {
+        let weaker = match &self.tool {
+            Tool::Branching(branching) => Some(Tool::Affine(Arc::clone(branching.affine()))),
+            Tool::Zonotopes(_) => Some(Tool::Lipschitz),
+            _ => None,
+        };
+        let guess = weaker
+            .and_then(|weaker| largest(None, sample.most(), 1e-3, |eps| self.shows(&weaker, &sample, eps)));
+        let found = largest(guess, sample.most(), precision, |eps| self.shows(&self.tool, &sample, eps));
+        let radius = found.map(|radius| (radius - sample.slack).next_down()).filter(|radius| *radius > 0.0);
+        sample.example(index, radius)
+    }
+
+    /// Whether it is shown of all images within a radius.
+    fn shows(&self, tool: &Tool, sample: &Sample, eps: f64) -> bool {
+        match (tool, sample.norm) {
             // ‖δ‖₂ ≤ ‖δ‖₁.
-            (Tool::Lipschitz | Tool::Affine(_), Norm::L2 | Norm::L1) => {
-                self.holds(&own, Upper::exact(eps), &Ball::Distance(eps))
-            }
+            (
+                Tool::Lipschitz | Tool::Affine(_) | Tool::Branching(_) | Tool::Zonotopes(_),
+                Norm::L2 | Norm::L1,
+            ) => self.holds(tool, &sample.own, Upper::exact(eps), &Ball::Distance(eps)),
             // ‖δ‖∞ ≤ ‖δ‖₂.
             (Tool::Boxes(_), _) | (_, Norm::Linf) => {
-                let (middle, half) = middle(&image, eps);
+                let (middle, half) = middle(&sample.image, eps);
                 let centre = self.network.centre(&middle);
                 let ball = Ball::Pixels { middle: &middle, half: &half };
-                centre.class == own.class && self.holds(&centre, length(&half), &ball)
+                centre.class == sample.own.class && self.holds(tool, &centre, length(&half), &ball)
             }
-        });
-        let slack = Budget::new(norm, 1.0).expect("1 is a radius").slack([1, 1, 1, image.len()]);
-        let radius = found.map(|radius| (radius - slack).next_down()).filter(|radius| *radius > 0.0);
-        CertifiedExample { index, class: radius.map(|_| own.class), radius, abstained: radius.is_none() }
+        }
     }
 
     /// Whether the centre's class is that of every image in a ball that lies within `distance` in L2.
-    fn holds(&self, centre: &Centre, distance: Upper, ball: &Ball<'_>) -> bool {
+    fn holds(&self, tool: &Tool, centre: &Centre, distance: Upper, ball: &Ball<'_>) -> bool {
         let (network, class) = (self.network, centre.class);
         let error = match self.deployed.map(|deployed| deployed.error(network, centre, distance)) {
             // Nothing is known of the deployed network.
@@ -275,12 +319,17 @@ impl Proof<'_> {
         let leads = |margin: &dyn Fn(usize) -> f64| {
             (0..network.classes()).filter(|j| *j != class).all(|j| margin(j) > lost(j).value())
         };
-        match &self.tool {
+        match tool {
             Tool::Lipschitz => leads(&|j| less(centre.margins[j], network.gap(class, j) * reach)),
             Tool::Affine(affine) => {
                 let margins = affine.margins(network, centre, ball, reach + centre.distance);
                 leads(&|j| margins[j])
             }
+            Tool::Branching(branching) => {
+                let lost = |j: usize| lost(j).value();
+                branching.leads(network, centre, ball, reach + centre.distance, &lost)
+            }
+            Tool::Zonotopes(zonotopes) => zonotopes.leads(network, centre, ball, &|j| lost(j).value()),
             Tool::Boxes(boxes) => {
                 let Ball::Pixels { middle, half } = ball else { return false };
                 boxes.around(&network.injections(middle, half), &centre.state).is_some_and(|found| {
@@ -289,6 +338,36 @@ impl Proof<'_> {
                 })
             }
         }
+    }
+}
+
+/// An image, and what it is given to.
+struct Sample {
+    image: Vec<f64>,
+    norm: Norm,
+    own: Centre,
+    /// What an evaluation counts as within a radius may be this much beyond it.
+    slack: f64,
+}
+
+impl Sample {
+    fn new(network: &Network, image: &[f32], norm: Norm) -> Self {
+        let slack = Budget::new(norm, 1.0).expect("1 is a radius").slack([1, 1, 1, image.len()]);
+        let image: Vec<f64> = image.iter().map(|&pixel| f64::from(pixel)).collect();
+        Self { own: network.centre(&image), image, norm, slack }
+    }
+
+    /// The largest distance of two images.
+    fn most(&self) -> f64 {
+        match self.norm {
+            Norm::Linf => 1.0,
+            Norm::L2 | Norm::L1 => (self.image.len() as f64).sqrt(),
+        }
+    }
+
+    fn example(&self, index: usize, radius: Option<f64>) -> CertifiedExample {
+        let class = radius.map(|_| self.own.class);
+        CertifiedExample { index, class, radius, abstained: radius.is_none() }
     }
 }
 

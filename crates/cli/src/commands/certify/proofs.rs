@@ -26,6 +26,8 @@ pub struct Proofs {
     certifier: MonotoneCertifier,
     methods: Vec<Method>,
     deployed: bool,
+    /// `--at-eps`
+    at_eps: bool,
 }
 
 /// What is kept of an image.
@@ -76,7 +78,12 @@ impl Proofs {
                 flags.model.display()
             );
         }
-        Ok(Self { certifier, methods, deployed: refused.is_none() })
+        Ok(Self { certifier, methods, deployed: refused.is_none(), at_eps: flags.at_eps })
+    }
+
+    /// Whether the table's radii are the only ones that are tried.
+    pub fn at_eps(&self) -> bool {
+        self.at_eps
     }
 
     /// The methods' names.
@@ -89,11 +96,12 @@ impl Proofs {
         let internal = |error: equipoise::certify::Unbounded| Error::Internal(error.to_string());
         let deployment = &checked.file.metadata.deployment;
         let mut proofs = Vec::new();
+        let tried = |proof: Proof<'_>| if self.at_eps { proof.among(&checked.eps) } else { proof };
         for &method in &self.methods {
-            proofs.push(self.certifier.ideal(method).map_err(internal)?);
+            proofs.push(tried(self.certifier.ideal(method).map_err(internal)?));
             if self.deployed {
                 let proof = self.certifier.deployed(method, deployment, &checked.readout);
-                proofs.push(proof.map_err(internal)?);
+                proofs.push(tried(proof.map_err(internal)?));
             }
         }
         Ok(proofs)
