@@ -247,7 +247,7 @@ fn a_monotone_deq_is_certified_by_proof_beside_attacks() {
         ("--method boxes", ["--method boxes", "--norm linf"]),
         ("--method sdp", ["--method", "lipschitz, affine, branching, zonotopes, boxes, smoothing"]),
         ("--method smoothing", ["--sigma", "0.25 is usual"]),
-        ("--method affine --at-eps", ["--at-eps", "--eps"]),
+        ("--method affine --at-eps", ["--eps", "certify --help"]),
         ("--sigma 0.1 --eps 0.1 --at-eps", ["--at-eps", "leave it out"]),
         ("--method lipschitz --sigma 0.1", ["--sigma", "leave one of them out"]),
         ("--method lipschitz,smoothing", ["--method", "stands alone"]),

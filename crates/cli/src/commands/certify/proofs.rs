@@ -96,13 +96,15 @@ impl Proofs {
         let internal = |error: equipoise::certify::Unbounded| Error::Internal(error.to_string());
         let deployment = &checked.file.metadata.deployment;
         let mut proofs = Vec::new();
-        let tried = |proof: Proof<'_>| if self.at_eps { proof.among(&checked.eps) } else { proof };
         for &method in &self.methods {
-            proofs.push(tried(self.certifier.ideal(method).map_err(internal)?));
+            proofs.push(self.certifier.ideal(method).map_err(internal)?);
             if self.deployed {
                 let proof = self.certifier.deployed(method, deployment, &checked.readout);
-                proofs.push(tried(proof.map_err(internal)?));
+                proofs.push(proof.map_err(internal)?);
             }
+        }
+        if self.at_eps {
+            proofs = proofs.into_iter().map(|proof| proof.among(&checked.eps)).collect();
         }
         Ok(proofs)
     }

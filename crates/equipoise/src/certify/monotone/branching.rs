@@ -81,7 +81,7 @@ impl Branching {
     }
 
     /// Whether the centre's class leads each other one by more than is `lost` of it, for every image of a ball. `reach` as in
-    /// [`Affine::margins`]. Gives up where an image is found that has another class, and after so many parts.
+    /// [`Affine::margins`]. Gives up where an image is found whose class does not, and after so many parts.
     pub(crate) fn leads(
         &self,
         network: &Network,
@@ -119,7 +119,8 @@ impl Branching {
                 }
                 if let Ball::Pixels { middle, .. } = ball {
                     let image: Vec<f64> = middle.iter().zip(&value.change).map(|(x, d)| x + d).collect();
-                    if network.centre(&image).class != class {
+                    let (w, offset) = &problem.rivals[j];
+                    if dot(w, &network.centre(&image).state) + offset <= enough {
                         return false;
                     }
                 }
@@ -391,7 +392,7 @@ mod tests {
                         branching <= least + 1e-9 && branching >= affine - 1e-9 && zonotopes <= affine + 1e-6
                     );
                     assert!(
-                        least - branching <= 0.02 * (least - affine) + 1e-3,
+                        least - branching <= 0.05 * (least - affine) + 1e-3,
                         "{affine} {branching} {least}"
                     );
                 }
