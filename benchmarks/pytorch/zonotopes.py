@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 STEPS, EVERY, TIGHTENINGS, BASIS, KEPT = 160, 8, 40, 4, 10
-WIDER, WIDER_BY, GROWTH, SMALL = 0.2, 1e-3, 1.1, 1e-7
+WIDER, WIDER_BY, GROWTH, SMALL = 0.2, 1e-3, 1.1, 1e-4
 
 
 class Network:
@@ -125,7 +125,7 @@ def holds(network, x, eps, label):
         if now > 0:
             return True
         if step % EVERY == EVERY - 1:
-            if now <= least + 1e-4 * abs(least):
+            if now <= least + 1e-2 * abs(least):
                 return False
             least = now
     return False

@@ -43,17 +43,19 @@ impl Matrix {
         (0..self.rows).map(|i| dot(self.row(i), v)).collect()
     }
 
-    /// M N, four rows by eight columns at a time.
+    /// M N, four rows by four columns at a time: as many sums as registers hold on any machine. Rows of N that are 0 are left out.
     pub(crate) fn product(&self, other: &Self) -> Self {
-        let (inner, columns) = (self.columns, other.columns);
+        let columns = other.columns;
+        let inner: Vec<usize> =
+            (0..other.rows).filter(|&k| other.row(k).iter().any(|entry| *entry != 0.0)).collect();
         let mut values = vec![0.0; self.rows * columns];
         for (block, out) in values.chunks_mut((4 * columns).max(1)).enumerate() {
             let rows: Vec<&[f64]> = (0..out.len() / columns).map(|r| self.row(4 * block + r)).collect();
-            let whole = if rows.len() == 4 { columns - columns % 8 } else { 0 };
-            for start in (0..whole).step_by(8) {
-                let mut sums = [[0.0; 8]; 4];
-                for k in 0..inner {
-                    let others: &[f64; 8] =
+            let whole = if rows.len() == 4 { columns - columns % 4 } else { 0 };
+            for start in (0..whole).step_by(4) {
+                let mut sums = [[0.0; 4]; 4];
+                for &k in &inner {
+                    let others: &[f64; 4] =
                         other.values[k * columns + start..].first_chunk().expect("a whole chunk");
                     for (sums, row) in sums.iter_mut().zip(&rows) {
                         let weight = row[k];
@@ -61,12 +63,12 @@ impl Matrix {
                     }
                 }
                 for (sums, out) in sums.iter().zip(out.chunks_exact_mut(columns)) {
-                    out[start..start + 8].copy_from_slice(sums);
+                    out[start..start + 4].copy_from_slice(sums);
                 }
             }
             for (row, out) in rows.iter().zip(out.chunks_exact_mut(columns)) {
-                for (k, weight) in row.iter().enumerate().filter(|(_, weight)| **weight != 0.0) {
-                    let others = &other.row(k)[whole..];
+                for &k in &inner {
+                    let (weight, others) = (row[k], &other.row(k)[whole..]);
                     out[whole..].iter_mut().zip(others).for_each(|(sum, other)| *sum += weight * other);
                 }
             }

@@ -99,9 +99,9 @@ impl Zonotopes {
                 return true;
             }
             let now = left.into_iter().fold(f64::INFINITY, f64::min);
-            // It has come to rest.
+            // It has come to rest: what is still to come is a fraction of that.
             if step % EVERY == EVERY - 1 {
-                if now <= least + 1e-4 * least.abs() {
+                if now <= least + 1e-2 * least.abs() {
                     return false;
                 }
                 least = now;
@@ -174,10 +174,11 @@ impl Zonotopes {
         let spread: Vec<usize> = (0..side).filter(|&j| set.around[j] > 0.0).collect();
         let old = self.averaged.product(&set.errors);
         let width = old.columns + spread.len();
-        let mut errors = Matrix::new(side, width, |i, k| match k.checked_sub(old.columns) {
-            None => old.row(i)[k],
-            Some(k) => self.averaged.row(i)[spread[k]] * set.around[spread[k]],
+        let columns = (0..side).flat_map(|i| {
+            let row = self.averaged.row(i);
+            old.row(i).iter().copied().chain(spread.iter().map(|&j| row[j] * set.around[j]))
         });
+        let mut errors = Matrix::of(side, width, columns.collect());
         let mut around = vec![0.0; side];
         for i in 0..side {
             let reach = (most(image.row(i), images.ball) + length1(errors.row(i)) + off[i]) * SLIGHTLY;

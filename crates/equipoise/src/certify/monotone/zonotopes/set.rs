@@ -9,7 +9,7 @@ use crate::certify::monotone::{Ball, Network};
 use crate::certify::upper::{UNIT, Upper, dot, gamma, less};
 
 /// Columns of G this small join b.
-const SMALL: f64 = 1e-7;
+const SMALL: f64 = 1e-4;
 
 /// {c + K δ + G e + b∘e′}; K is absent where the image was forgotten.
 #[derive(Clone)]
@@ -25,6 +25,8 @@ pub(super) struct Anchor {
     pub(super) set: Set,
     inverse: Matrix,
     residual: Matrix,
+    /// The set's sizes: what lies in it lies in the box around it.
+    sizes: Vec<f64>,
 }
 
 /// ‖v‖₁, as computed.
@@ -58,7 +60,13 @@ impl Set {
             let joined: f64 = row.map(|(entry, _)| entry.abs()).sum();
             *around = if joined > 0.0 { (*around + joined) * SLIGHTLY } else { *around };
         }
-        let errors = Matrix::new(errors.rows, large.len(), |i, k| errors.row(i)[large[k]]);
+        let kept = (0..errors.rows).flat_map(|i| {
+            large.iter().map({
+                let row = errors.row(i);
+                move |&k| row[k]
+            })
+        });
+        let errors = Matrix::of(errors.rows, large.len(), kept.collect());
         Self { centre, image, errors, around }
     }
 
@@ -122,7 +130,7 @@ impl Set {
             ((identity(i, j) - product.row(i)[j]).abs() + rounding * sizes.row(i)[j]) * SLIGHTLY
         });
         let set = Self { centre: self.centre.clone(), image: None, errors: matrix, around };
-        Anchor { set, inverse, residual }
+        Anchor { sizes: set.sizes(ball), set, inverse, residual }
     }
 
     /// The least lead of a class over another.
@@ -146,8 +154,13 @@ impl Set {
 impl Anchor {
     /// Whether a set lies in it.
     pub(super) fn holds(&self, set: &Set, ball: &Ball<'_>) -> bool {
-        let Self { set: own, inverse, residual } = self;
+        let Self { set: own, inverse, residual, sizes } = self;
         let side = own.centre.len();
+        let ends = set.sizes(ball).into_iter().zip(set.centre.iter().zip(&own.centre));
+        if ends.zip(sizes).any(|((size, (centre, own)), most)| (centre - own).abs() + size > most * SLIGHTLY)
+        {
+            return false;
+        }
         let apart: Vec<f64> = (0..side)
             .map(|i| {
                 let moved = (set.centre[i] - own.centre[i]).abs() + set.around[i];
@@ -271,8 +284,12 @@ mod tests {
             let residual = Matrix::new(side, side, |i, j| {
                 anchor.residual.row(i)[j] + if i == j { 0.100_000_1 } else { 1e-7 }
             });
-            let wrong =
-                |residual: Matrix| Anchor { set: anchor.set.clone(), inverse: inverse.clone(), residual };
+            let wrong = |residual: Matrix| Anchor {
+                set: anchor.set.clone(),
+                inverse: inverse.clone(),
+                residual,
+                sizes: anchor.sizes.clone(),
+            };
             assert!(lies || !wrong(residual).holds(&inner, &ball), "{seed}");
             let careless = wrong(Matrix::new(side, side, |_, _| 0.0));
             trusted += usize::from(!lies && careless.holds(&inner, &ball));
