@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 
-use super::affine::{Known, Ranges, SLIGHTLY, Set, most};
+use super::affine::{Form, Known, Ranges, SLIGHTLY, Set, most};
 use super::{Affine, Ball, Centre, Network};
 use crate::certify::matrix::Matrix;
 use crate::certify::upper::{UNIT, Upper, dot, gamma, less};
@@ -95,7 +95,7 @@ impl Branching {
         let Some(form) = form else { return false };
         let zero = vec![0.0; ranges.low.len()];
         let open: Vec<(usize, Vec<f64>)> = (0..network.classes())
-            .filter(|&j| j != class && !(form.margin(network, class, j, ball) > lost(j)))
+            .filter(|&j| j != class && !form.shows(network, (class, j), ball, lost))
             .map(|j| (j, zero.clone()))
             .collect();
         if open.is_empty() {
@@ -177,7 +177,7 @@ impl<'a> Problem<'a> {
         if part.ranges.low.iter().zip(&part.ranges.high).any(|(low, high)| low > high) {
             return false;
         }
-        part.open.retain(|(j, _)| !(form.margin(network, class, *j, self.ball) > lost(*j)));
+        part.open.retain(|(j, _)| !form.shows(network, (class, *j), self.ball, lost));
         !part.open.is_empty()
     }
 
@@ -277,6 +277,19 @@ impl<'a> Problem<'a> {
             rate *= DECAY;
         }
         best.expect("there is a first value")
+    }
+}
+
+impl Form {
+    /// Whether one class leads another by more than is lost.
+    fn shows(
+        &self,
+        network: &Network,
+        (class, other): (usize, usize),
+        ball: &Ball<'_>,
+        lost: &dyn Fn(usize) -> f64,
+    ) -> bool {
+        self.margin(network, class, other, ball) > lost(other)
     }
 }
 
