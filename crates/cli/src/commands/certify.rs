@@ -136,6 +136,9 @@ fn way(flags: &Certify, file: &ModelFile, readout: &Readout, norm: Norm) -> Resu
         }
         return Ok(Way::Proofs(Box::new(Proofs::check(flags, file, readout, norm)?)));
     }
+    if flags.at_eps {
+        return Err(input("--at-eps: smoothing finds its radius at once; leave it out"));
+    }
     let Some(sigma) = flags.sigma else {
         return Err(input("--method smoothing needs --sigma, the deviation of its noise; 0.25 is usual"));
     };
@@ -254,7 +257,10 @@ fn key(checked: &Checked, setup: &Setup) -> Value {
             }
             way
         }
-        Way::Proofs(proofs) => json!({ "proofs": proofs.names(), "norm": checked.norm.to_string() }),
+        Way::Proofs(proofs) => {
+            let radii = proofs.at_eps().then_some(&checked.eps);
+            json!({ "proofs": proofs.names(), "norm": checked.norm.to_string(), "radii": radii })
+        }
     };
     if let (Value::Object(key), Value::Object(way)) = (&mut key, way) {
         key.extend(way);

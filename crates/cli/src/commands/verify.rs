@@ -375,6 +375,11 @@ fn proved(
             certifier.deployed(method, &file.metadata.deployment, readout).map_err(refused)?
         }
     };
+    // Where it tried no others.
+    let proof = match certificate.settings["radii"].as_array() {
+        Some(radii) => proof.among(&radii.iter().filter_map(serde_json::Value::as_f64).collect::<Vec<_>>()),
+        None => proof,
+    };
     let again = rows
         .par_iter()
         .map(|&row| proof.certified(points.indices()[row], &numbers[row * pixels..][..pixels], own))

@@ -14,9 +14,13 @@ use super::Images;
                   --out runs/certified\n  equipoise certify --model m.safetensors --data digits --count 50 --sigma 0.5 --samples \
                   1000 --out runs/c\n  equipoise certify --model m.safetensors --data digits --count 50 --sigma 0.1 --record \
                   runs/e/results.json --out runs/both\n  equipoise certify --model m.safetensors --data digits --count 50 --sigma 0.25 --serialized \
-                  1 --checks 1000 --out runs/fast\n\nA monotone DEQ is certified by proof, in float64 with every rounding \
+                  1 --checks 1000 --out runs/fast\n  equipoise certify --model monotone.safetensors --data digits --norm linf \
+                  --method affine,branching --eps 0.02,0.05 --at-eps --out runs/split\n\nA monotone DEQ is certified by proof, in float64 with every rounding \
                   counted: its ideal fixed point, and, where the solver is picard, the network as it is deployed. lipschitz bounds how \
-                  far the fixed point moves; affine follows it to first order and bounds the rest; boxes (in linf) need a network whose units are coupled weakly, or made for them (nemon, interval-bounded).\n\nRandomized smoothing \
+                  far the fixed point moves; affine follows it to first order and bounds the rest; boxes (in linf) need a network whose units are coupled weakly, or made for them (nemon, interval-bounded). \
+                  branching splits a ball by what its ReLUs do until each part is shown: the most images, at up to seconds for each \
+                  radius; zonotopes iterate sets of states to one that maps into itself. These two are run where --method names them, \
+                  best with --at-eps.\n\nRandomized smoothing \
                   (Cohen, Rosenfeld and Kolter 2019) asks the model under \
                   normal noise of deviation sigma and certifies the vote over all noise: not the model as it is deployed, but the \
                   classifier that answers by that vote. It works for every model, a DEQ that does not converge included, and is \
@@ -40,8 +44,8 @@ pub struct Certify {
     /// Go on with the certification in --out that was interrupted; its other flags are remembered
     #[arg(long)]
     pub resume: bool,
-    /// Proofs, separated by commas, of lipschitz, affine and boxes; or smoothing [default: smoothing with --sigma, else all proofs that the
-    /// model and the norm have]
+    /// Proofs, separated by commas, of lipschitz, affine, branching, zonotopes and boxes; or smoothing [default: smoothing with --sigma,
+    /// else lipschitz, affine and, where the model and the norm have them, boxes]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub method: Vec<String>,
     /// Deviation of the noise of smoothing, in units of pixel intensity
@@ -75,6 +79,9 @@ pub struct Certify {
     /// certified, or of proofs was]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub eps: Vec<String>,
+    /// Prove at the radii of --eps alone, from the largest down, instead of searching for the largest of each image
+    #[arg(long, requires = "eps")]
+    pub at_eps: bool,
     /// Readout that is certified [default: the deployed one]
     #[arg(long, value_name = "NAME")]
     pub readout: Option<String>,

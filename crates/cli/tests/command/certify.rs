@@ -296,13 +296,42 @@ fn a_monotone_deq_is_certified_by_proof_beside_attacks() {
 
     for (change, parts) in [
         ("--method boxes", ["--method boxes", "use linf"]),
-        ("--method sdp", ["--method", "lipschitz, affine, boxes, smoothing"]),
+        ("--method sdp", ["--method", "lipschitz, affine, branching, zonotopes, boxes, smoothing"]),
         ("--method smoothing", ["--sigma", "0.25 is usual"]),
+        ("--method affine --at-eps", ["--eps", "certify --help"]),
+        ("--sigma 0.1 --eps 0.1 --at-eps", ["--at-eps", "leave it out"]),
         ("--method lipschitz --sigma 0.1", ["--sigma", "leave one of them out"]),
         ("--method lipschitz,smoothing", ["--method", "stands alone"]),
     ] {
         refuse(at, &format!("{certify} {change} --out c"), 2, &parts);
     }
+    // At given radii alone, the largest first: as many images there as a search finds, and `verify` tries no others.
+    let at_eps = "--norm linf --eps 0.005,0.01 --at-eps --out given";
+    let of_all = "--method lipschitz,affine,branching,zonotopes,boxes";
+    succeed(at, &format!("{certify} {of_all} {at_eps}"));
+    let given = json(&at.join("given/results.json"))["models"][0]["readouts"][0]["certificates"].clone();
+    let given = given.as_array().unwrap();
+    assert_eq!(given.len(), 10);
+    for certificate in given {
+        let radii: Vec<f64> = (0..30).map(|at| radius(certificate, at)).collect();
+        assert!(
+            radii.iter().all(|radius| [0.0, 0.005, 0.01].contains(radius)) && radii.contains(&0.01),
+            "{radii:?}"
+        );
+        assert_eq!(certificate["settings"]["radii"], serde_json::json!([0.01, 0.005]));
+    }
+    for (given, searched) in given.iter().zip(&certificates[..4]) {
+        for at in 0..30 {
+            // A search has a precision, and takes off what an evaluation may count as within a radius.
+            let [given, searched] = [given, searched].map(|certificate| radius(certificate, at));
+            assert!(searched > given * 0.998 && (given == 0.01 || searched < 0.0101), "{given} {searched}");
+        }
+    }
+    // Certificates of branching are no fewer than those of affine.
+    let count = |at: usize| (0..30).filter(|row| radius(&given[at], *row) == 0.01).count();
+    assert!(count(4) >= count(2) && count(5) >= count(3));
+    let said = succeed(at, "verify given --every 5");
+    assert_eq!(said.matches("proved again as recorded").count(), 10, "{said}");
     // Of the deployed network nothing is known behind another readout.
     let stdout = succeed(at, &format!("{certify} --readout early(5) --out early"));
     assert!(stdout.contains("ideal network") && !stdout.contains("deployed network"), "{stdout}");

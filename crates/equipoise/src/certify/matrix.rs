@@ -9,6 +9,8 @@ use super::upper::{UNIT, Upper, dot, gamma, length};
 
 /// Rounds of the iteration: within 0.1% of the norm at rank 60.
 const ROUNDS: usize = 10;
+/// Sweeps over all pairs of rows, of Jacobi's method.
+const SWEEPS: usize = 12;
 
 /// A matrix, row by row.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,10 +43,37 @@ impl Matrix {
         (0..self.rows).map(|i| dot(self.row(i), v)).collect()
     }
 
-    /// M N.
+    /// M N, four rows by four columns at a time: as many sums as registers hold on any machine. Rows of N that are 0 are left out.
     pub(crate) fn product(&self, other: &Self) -> Self {
-        let rows = (0..self.rows).flat_map(|i| other.combined(self.row(i)));
-        Self { rows: self.rows, columns: other.columns, values: rows.collect() }
+        let columns = other.columns;
+        let inner: Vec<usize> =
+            (0..other.rows).filter(|&k| other.row(k).iter().any(|entry| *entry != 0.0)).collect();
+        let mut values = vec![0.0; self.rows * columns];
+        for (block, out) in values.chunks_mut((4 * columns).max(1)).enumerate() {
+            let rows: Vec<&[f64]> = (0..out.len() / columns).map(|r| self.row(4 * block + r)).collect();
+            let whole = if rows.len() == 4 { columns - columns % 4 } else { 0 };
+            for start in (0..whole).step_by(4) {
+                let mut sums = [[0.0; 4]; 4];
+                for &k in &inner {
+                    let others: &[f64; 4] =
+                        other.values[k * columns + start..].first_chunk().expect("a whole chunk");
+                    for (sums, row) in sums.iter_mut().zip(&rows) {
+                        let weight = row[k];
+                        sums.iter_mut().zip(others).for_each(|(sum, other)| *sum += weight * other);
+                    }
+                }
+                for (sums, out) in sums.iter().zip(out.chunks_exact_mut(columns)) {
+                    out[start..start + 4].copy_from_slice(sums);
+                }
+            }
+            for (row, out) in rows.iter().zip(out.chunks_exact_mut(columns)) {
+                for &k in &inner {
+                    let (weight, others) = (row[k], &other.row(k)[whole..]);
+                    out[whole..].iter_mut().zip(others).for_each(|(sum, other)| *sum += weight * other);
+                }
+            }
+        }
+        Self { rows: self.rows, columns, values }
     }
 
     /// vᵀ M: the sum of rows by weights.
@@ -85,6 +114,44 @@ impl Matrix {
             }
         }
         Some(Self::of(side, side, rows.into_iter().flat_map(|row| row.into_iter().skip(side)).collect()))
+    }
+
+    /// About the eigenvectors of a symmetric M, in columns: orthonormal to rounding (Jacobi's method).
+    pub(crate) fn eigenvectors(&self) -> Self {
+        let side = self.rows;
+        let mut rest = self.clone();
+        // In rows, which are turned together.
+        let mut vectors = Self::new(side, side, |i, j| f64::from(u8::from(i == j)));
+        let turn = |of: &mut Self, p: usize, q: usize, (cosine, sine): (f64, f64)| {
+            for k in 0..side {
+                let (a, b) = (of.values[p * side + k], of.values[q * side + k]);
+                of.values[p * side + k] = cosine * a - sine * b;
+                of.values[q * side + k] = sine * a + cosine * b;
+            }
+        };
+        for _ in 0..SWEEPS {
+            let mut turned = false;
+            for (p, q) in (0..side).flat_map(|p| (p + 1..side).map(move |q| (p, q))) {
+                let [a, b, off] = [(p, p), (q, q), (p, q)].map(|(i, j)| rest.values[i * side + j]);
+                if off.abs() <= 1e-9 * (a.abs() * b.abs()).sqrt() + f64::MIN_POSITIVE {
+                    continue;
+                }
+                turned = true;
+                let cotangent = (b - a) / (2.0 * off);
+                let tangent = cotangent.signum() / (cotangent.abs() + cotangent.hypot(1.0));
+                let cosine = 1.0 / tangent.hypot(1.0);
+                let by = (cosine, tangent * cosine);
+                turn(&mut rest, p, q, by);
+                for row in rest.values.chunks_exact_mut(side) {
+                    (row[p], row[q]) = (by.0 * row[p] - by.1 * row[q], by.1 * row[p] + by.0 * row[q]);
+                }
+                turn(&mut vectors, p, q, by);
+            }
+            if !turned {
+                break;
+            }
+        }
+        vectors.transposed()
     }
 
     /// Entry by entry.
@@ -164,6 +231,24 @@ mod tests {
     }
 
     #[test]
+    fn products_are_sums_of_products() {
+        for (rows, inner, columns) in
+            [(1, 1, 1), (4, 3, 8), (7, 5, 19), (8, 0, 16), (9, 6, 0), (0, 4, 8), (3, 2, 7)]
+        {
+            let (m, n) = (random(rows, inner, 1), random(inner, columns, 2));
+            let product = m.product(&n);
+            assert_eq!(
+                (product.rows, product.columns, product.values.len()),
+                (rows, columns, rows * columns)
+            );
+            for (i, j) in (0..rows).flat_map(|i| (0..columns).map(move |j| (i, j))) {
+                let sum: f64 = (0..inner).map(|k| m.row(i)[k] * n.row(k)[j]).sum();
+                assert!((product.row(i)[j] - sum).abs() < 1e-14, "{rows}×{inner}×{columns} at {i}, {j}");
+            }
+        }
+    }
+
+    #[test]
     fn inverses_are_near() {
         let m = random(20, 20, 3);
         let product = m.inverse().unwrap().product(&m);
@@ -171,6 +256,24 @@ mod tests {
             assert!((entry - f64::from(u8::from(at / 20 == at % 20))).abs() < 1e-10);
         }
         assert!(Matrix::of(2, 2, vec![1.0, 2.0, 2.0, 4.0]).inverse().is_none());
+    }
+
+    #[test]
+    fn eigenvectors_are_orthonormal_and_turned_by_nothing() {
+        let m = random(17, 30, 4);
+        let gram = m.product(&m.transposed());
+        let q = gram.eigenvectors();
+        for (of, diagonal) in
+            [(q.transposed().product(&q), 1.0), (q.transposed().product(&gram).product(&q), 0.0)]
+        {
+            for (at, entry) in of.values.iter().enumerate() {
+                let expected =
+                    if at / 17 == at % 17 { if diagonal == 1.0 { 1.0 } else { *entry } } else { 0.0 };
+                assert!((entry - expected).abs() < 1e-7, "{at}: {entry}");
+            }
+        }
+        let zero = Matrix::of(2, 2, vec![0.0; 4]).eigenvectors();
+        assert_eq!(zero.values, [1.0, 0.0, 0.0, 1.0]);
     }
 
     #[test]

@@ -16,12 +16,16 @@
 mod coupling;
 mod affine;
 mod boxes;
+mod branching;
 mod deployed;
+mod zonotopes;
 
 pub(crate) use affine::{Affine, Ball};
 pub(crate) use boxes::{Boxes, Interval};
+pub(crate) use branching::Branching;
 pub(crate) use coupling::{Bounded, Tier};
 pub(crate) use deployed::{Deployed, Error};
+pub(crate) use zonotopes::Zonotopes;
 
 use super::matrix::Matrix;
 use super::metric::{Kind, Metric};
@@ -90,8 +94,9 @@ pub(crate) struct Network {
     /// Roundings of an entry of `weight`, and of a unit's value in float32.
     entry: usize,
     product: usize,
-    /// The step that fixed points are found with.
+    /// The step that fixed points are found with, and what it contracts by.
     solving: f64,
+    solves: f64,
 }
 
 /// The most iterations of a fixed point. One that is not reached makes its bound larger, not wrong.
@@ -146,6 +151,7 @@ impl Network {
             entry,
             product,
             solving,
+            solves: best.value(),
             weight,
             weight_error,
             parameters,
@@ -191,6 +197,14 @@ impl Network {
     /// ‖(1−α) I + α W‖.
     pub(crate) fn contraction(&self) -> Upper {
         self.contraction
+    }
+
+    /// A step that is known to contract: the cell's, or the one that fixed points are found with.
+    fn contracting(&self) -> Option<f64> {
+        match self.contraction.value() < 1.0 {
+            true => Some(self.parameters.step),
+            false => (self.solves < 1.0).then_some(self.solving),
+        }
     }
 
     /// The norm of states.
@@ -442,6 +456,15 @@ mod tests {
             let reach = network.reach(&network.spread(&ball)) + centre.distance;
             let (affine, _) = Affine::new(&network).margins(&network, &centre, &ball, reach);
             assert!(affine[other] <= 0.0 && affine[other] > -1e-9, "{}", affine[other]);
+            let leads = |lost: f64| {
+                let branching = Branching::new(&network);
+                let zonotopes = Zonotopes::new(&network).unwrap();
+                [
+                    branching.leads(&network, &centre, &ball, reach, &|_| lost),
+                    zonotopes.leads(&network, &centre, &ball, &|_| lost),
+                ]
+            };
+            assert_eq!((leads(0.0), leads(-1e-9)), ([false; 2], [true; 2]));
             let boxes = Boxes::new(&network).unwrap();
             let states =
                 boxes.around(&network.injections(&image, &vec![0.0; pixels]), &centre.state).unwrap();

@@ -3,15 +3,18 @@
 use std::any::Any;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use equipoise_record::{CertifiedExample, CertifiedNetwork};
 use serde_json::{Value, json};
 
 use super::lowered;
 use super::metric::Kind;
-use super::monotone::{Affine, Ball, Boxes, Centre, Deployed, Error, Interval, Network};
+use super::monotone::{
+    Affine, Ball, Boxes, Branching, Centre, Deployed, Error, Interval, Network, Zonotopes,
+};
 use super::search::largest;
-use super::upper::{SINGLE, Upper, less};
+use super::upper::{SINGLE, less};
 use crate::architecture::Model;
 use crate::attack::{Budget, Norm};
 use crate::model::monotone::{Lben, Monotone, MonotoneConv, MonotoneMulti, Splitting};
@@ -28,19 +31,28 @@ pub enum Method {
     Lipschitz,
     /// By the fixed points of a ball as an affine function of the image and errors of those ReLUs that may switch in it.
     Affine,
+    /// By affine functions of parts of the ball, in which ReLUs that may switch are decided, and the linear program of each part.
+    Branching,
+    /// By a set of states that a step maps into itself, as a zonotope.
+    Zonotopes,
     /// In L∞ by a box that holds the states of all images: for networks whose matrix measure is below 1.
     Boxes,
 }
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Lipschitz, Self::Affine, Self::Boxes];
+    pub const ALL: [Self; 5] = [Self::Lipschitz, Self::Affine, Self::Branching, Self::Zonotopes, Self::Boxes];
+
+    /// Those that are quick enough to search for radii by.
+    pub const USUAL: [Self; 3] = [Self::Lipschitz, Self::Affine, Self::Boxes];
 
     /// The name in records.
     pub fn name(self) -> &'static str {
         match self {
             Self::Lipschitz => "lipschitz",
             Self::Affine => "affine",
+            Self::Branching => "branching",
+            Self::Zonotopes => "zonotopes",
             Self::Boxes => "boxes",
         }
     }
@@ -148,10 +160,10 @@ impl MonotoneCertifier {
         self.network.contraction().value()
     }
 
-    /// All methods that say something of the network in a norm, and why others of that norm do not.
+    /// The [usual](Method::USUAL) methods that say something of the network in a norm, and why others of that norm do not.
     pub fn methods(&self, norm: Norm) -> (Vec<Method>, Vec<(Method, Unbounded)>) {
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
-        for method in Method::ALL.into_iter().filter(|method| method.check_norm(norm).is_ok()) {
+        for method in Method::USUAL.into_iter().filter(|method| method.check_norm(norm).is_ok()) {
             match self.ideal(method) {
                 Ok(_) => known.push(method),
                 Err(error) => unknown.push((method, error)),
@@ -188,13 +200,18 @@ impl MonotoneCertifier {
     pub fn ideal(&self, method: Method) -> Result<Proof<'_>, Unbounded> {
         let tool = match method {
             Method::Lipschitz => Tool::Lipschitz,
-            Method::Affine => Tool::Affine(Affine::new(&self.network)),
+            Method::Affine => Tool::Affine(Arc::new(Affine::new(&self.network))),
+            Method::Branching => Tool::Branching(Branching::new(&self.network)),
+            Method::Zonotopes => Tool::Zonotopes(Zonotopes::new(&self.network).ok_or_else(|| {
+                let problem = "no step of its cell is known to contract, which zonotopes are iterated by";
+                Unbounded(problem.to_owned())
+            })?),
             Method::Boxes => Tool::Boxes(Boxes::new(&self.network).ok_or_else(|| {
                 let problem = "boxes of its states grow without end: the skew part of W, or what couples its units otherwise, is too large for the monotonicity m";
                 Unbounded(problem.to_owned())
             })?),
         };
-        Ok(Proof { network: &self.network, method, tool, deployed: None })
+        Ok(Proof { network: &self.network, method, tool, deployed: None, radii: None })
     }
 
     /// Of the network as it is deployed: its solver's error and float32's included.
@@ -259,12 +276,16 @@ pub struct Proof<'a> {
     method: Method,
     tool: Tool,
     deployed: Option<Deployed>,
+    /// The only ones that are tried, the largest first.
+    radii: Option<Vec<f64>>,
 }
 
 /// What a method has made of the network beforehand.
 enum Tool {
     Lipschitz,
-    Affine(Affine),
+    Affine(Arc<Affine>),
+    Branching(Branching),
+    Zonotopes(Zonotopes),
     Boxes(Boxes),
 }
 
@@ -288,57 +309,104 @@ impl Proof<'_> {
             Kind::Euclidean => "l2",
             Kind::Maximum => "linf",
         };
-        json!({
+        let mut settings = json!({
             "lipschitz": self.network.lipschitz().value(),
             "contraction": self.network.contraction().value(),
             "states": states,
-        })
+        });
+        if let Some(radii) = &self.radii {
+            settings["radii"] = json!(radii);
+        }
+        settings
+    }
+
+    /// The same proof, which tries no radii but these of an image, from the largest down, and certifies the first that is shown.
+    /// Those that are not above 0 and finite are left out.
+    pub fn among(self, radii: &[f64]) -> Self {
+        let mut radii: Vec<f64> = radii.iter().copied().filter(|eps| *eps > 0.0 && eps.is_finite()).collect();
+        radii.sort_by(|a, b| b.total_cmp(a));
+        radii.dedup();
+        Self { radii: Some(radii), ..self }
     }
 
     /// The largest radius within which it is shown that an image's class does not change, rounded down. `image` has CHW numbers in
     /// \[0, 1\], and so have the images that it speaks of. What an evaluation counts as within the radius lies within it, rounding
-    /// included. Abstains where nothing is shown.
+    /// included. Abstains where nothing is shown. A dozen radii and more are tried, unless they
+    /// are given ([`among`](Self::among)): with [`Method::Branching`] each may take seconds.
     pub fn certified(&self, index: usize, image: &[f32], norm: Norm) -> CertifiedExample {
-        let image: Vec<f64> = image.iter().map(|&pixel| f64::from(pixel)).collect();
-        let own = self.network.centre(&image);
-        let most = match norm {
-            Norm::Linf => 1.0,
-            Norm::L2 | Norm::L1 => (image.len() as f64).sqrt(),
-        };
-        // Closed forms are cheap; what is iterated is worth the first three digits.
+        let sample = Sample::new(self.network, image, norm);
+        if let Some(radii) = &self.radii {
+            let shown = |eps: &&f64| self.shows(&self.tool, &sample, (**eps + sample.slack).next_up());
+            return sample.example(index, radii.iter().find(shown).copied());
+        }
+        // Closed forms are cheap; what is iterated is worth the first three digits, and what takes long two.
         let precision = match self.tool {
             Tool::Lipschitz => 1e-9,
             Tool::Affine(_) | Tool::Boxes(_) => 1e-3,
+            Tool::Branching(_) | Tool::Zonotopes(_) => 1e-2,
         };
-        let found = largest(most, precision, |eps| match (&self.tool, norm) {
+        let weaker = match &self.tool {
+            Tool::Branching(branching) => Some(Tool::Affine(Arc::clone(branching.affine()))),
+            Tool::Zonotopes(_) => Some(Tool::Lipschitz),
+            _ => None,
+        };
+        let guess = weaker
+            .and_then(|weaker| largest(None, sample.most(), 1e-3, |eps| self.shows(&weaker, &sample, eps)));
+        let found = largest(guess, sample.most(), precision, |eps| self.shows(&self.tool, &sample, eps));
+        let radius = found.map(|radius| (radius - sample.slack).next_down()).filter(|radius| *radius > 0.0);
+        sample.example(index, radius)
+    }
+
+    /// Whether it is shown of all images within a radius.
+    fn shows(&self, tool: &Tool, sample: &Sample, eps: f64) -> bool {
+        match (tool, sample.norm) {
             // ‖δ‖₂ ≤ ‖δ‖₁.
-            (Tool::Lipschitz | Tool::Affine(_), Norm::L2 | Norm::L1) => {
-                self.holds(&own, &Ball::Distance(eps))
-            }
+            (
+                Tool::Lipschitz | Tool::Affine(_) | Tool::Branching(_) | Tool::Zonotopes(_),
+                Norm::L2 | Norm::L1,
+            ) => self.holds(tool, &sample.own, &Ball::Distance(eps)),
             // ‖δ‖∞ ≤ ‖δ‖₂.
             (Tool::Boxes(_), _) | (_, Norm::Linf) => {
-                let (middle, half) = middle(&image, eps);
+                let (middle, half) = middle(&sample.image, eps);
                 let centre = self.network.centre(&middle);
                 let ball = Ball::Pixels { middle: &middle, half: &half };
-                centre.class == own.class && self.holds(&centre, &ball)
+                centre.class == sample.own.class && self.holds(tool, &centre, &ball)
             }
-        });
-        let slack = Budget::new(norm, 1.0).expect("1 is a radius").slack([1, 1, 1, image.len()]);
-        let radius = found.map(|radius| (radius - slack).next_down()).filter(|radius| *radius > 0.0);
-        CertifiedExample { index, class: radius.map(|_| own.class), radius, abstained: radius.is_none() }
+        }
     }
 
     /// Whether the centre's class is that of every image in a ball.
-    fn holds(&self, centre: &Centre, ball: &Ball<'_>) -> bool {
+    fn holds(&self, tool: &Tool, centre: &Centre, ball: &Ball<'_>) -> bool {
         let (network, class) = (self.network, centre.class);
         let spread = network.spread(ball);
         let reach = network.reach(&spread);
+        // What each lead loses to the deployed network, all of whose fixed points lie in a box, if one is known; `None` where
+        // nothing is known of it.
+        let lost = |states: Option<&Interval>| -> Option<Vec<f64>> {
+            let Some(deployed) = self.deployed else { return Some(vec![0.0; network.classes()]) };
+            let Error { state, logits } = deployed.error(network, centre, &spread, states)?;
+            let of = |j: usize| network.gap(class, j) * state + logits[class] + logits[j];
+            Some((0..network.classes()).map(|j| of(j).value()).collect())
+        };
         let each = |margin: &dyn Fn(usize) -> f64| (0..network.classes()).map(margin).collect::<Vec<_>>();
-        let (margins, states) = match &self.tool {
-            Tool::Lipschitz => (each(&|j| less(centre.margins[j], network.change(class, j, &spread))), None),
+        let leads = |margins: &[f64], states: Option<&Interval>| {
+            let others =
+                |lost: Vec<f64>| (0..network.classes()).filter(|j| *j != class).all(|j| margins[j] > lost[j]);
+            lost(states).is_some_and(others)
+        };
+        match tool {
+            Tool::Lipschitz => {
+                leads(&each(&|j| less(centre.margins[j], network.change(class, j, &spread))), None)
+            }
             Tool::Affine(affine) => {
                 let (margins, states) = affine.margins(network, centre, ball, reach + centre.distance);
-                (margins, Some(states))
+                leads(&margins, Some(&states))
+            }
+            Tool::Branching(branching) => lost(None).is_some_and(|lost| {
+                branching.leads(network, centre, ball, reach + centre.distance, &|j| lost[j])
+            }),
+            Tool::Zonotopes(zonotopes) => {
+                lost(None).is_some_and(|lost| zonotopes.leads(network, centre, ball, &|j| lost[j]))
             }
             Tool::Boxes(boxes) => {
                 let Ball::Pixels { middle, half } = ball else { return false };
@@ -346,17 +414,39 @@ impl Proof<'_> {
                 let Some(found) = found else { return false };
                 let near = Interval::around(network.metric(), &centre.state, reach + centre.distance);
                 let states = found.met(&near);
-                (each(&|j| network.margin(class, j, &states)), Some(states))
+                leads(&each(&|j| network.margin(class, j, &states)), Some(&states))
             }
-        };
-        let leads = |lost: &dyn Fn(usize) -> Upper| {
-            (0..network.classes()).filter(|j| *j != class).all(|j| margins[j] > lost(j).value())
-        };
-        let Some(deployed) = self.deployed else { return leads(&|_| Upper::exact(0.0)) };
-        // Where it is None, nothing is known of the deployed network.
-        deployed.error(network, centre, &spread, states.as_ref()).is_some_and(|Error { state, logits }| {
-            leads(&|j| network.gap(class, j) * state + logits[class] + logits[j])
-        })
+        }
+    }
+}
+
+/// An image, and what it is given to.
+struct Sample {
+    image: Vec<f64>,
+    norm: Norm,
+    own: Centre,
+    /// What an evaluation counts as within a radius may be this much beyond it.
+    slack: f64,
+}
+
+impl Sample {
+    fn new(network: &Network, image: &[f32], norm: Norm) -> Self {
+        let slack = Budget::new(norm, 1.0).expect("1 is a radius").slack([1, 1, 1, image.len()]);
+        let image: Vec<f64> = image.iter().map(|&pixel| f64::from(pixel)).collect();
+        Self { own: network.centre(&image), image, norm, slack }
+    }
+
+    /// The largest distance of two images.
+    fn most(&self) -> f64 {
+        match self.norm {
+            Norm::Linf => 1.0,
+            Norm::L2 | Norm::L1 => (self.image.len() as f64).sqrt(),
+        }
+    }
+
+    fn example(&self, index: usize, radius: Option<f64>) -> CertifiedExample {
+        let class = radius.map(|_| self.own.class);
+        CertifiedExample { index, class, radius, abstained: radius.is_none() }
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Proofs {
     certifier: MonotoneCertifier,
     methods: Vec<Method>,
     deployed: bool,
+    /// `--at-eps`
+    at_eps: bool,
 }
 
 /// What is kept of an image.
@@ -72,7 +74,12 @@ impl Proofs {
                 flags.model.display()
             );
         }
-        Ok(Self { certifier, methods, deployed: refused.is_none() })
+        Ok(Self { certifier, methods, deployed: refused.is_none(), at_eps: flags.at_eps })
+    }
+
+    /// Whether the table's radii are the only ones that are tried.
+    pub fn at_eps(&self) -> bool {
+        self.at_eps
     }
 
     /// The methods' names.
@@ -90,7 +97,10 @@ impl Proofs {
         let Checked { file, points, norm, .. } = checked;
         let deployed = self.deployed.then_some((&file.metadata.deployment, &checked.readout));
         let proofs = self.certifier.proofs(&self.methods, deployed);
-        let proofs = proofs.map_err(|error| Error::Internal(error.to_string()))?;
+        let mut proofs = proofs.map_err(|error| Error::Internal(error.to_string()))?;
+        if self.at_eps {
+            proofs = proofs.into_iter().map(|proof| proof.among(&checked.eps)).collect();
+        }
         let watch = Watch::new(&file.metadata.name, setup);
         watch.stage(&format!("certifying {}", self.names().join(", ")), points.len());
         let numbers = to_vec(points.images().clone());

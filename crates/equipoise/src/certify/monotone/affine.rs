@@ -32,31 +32,40 @@ pub(crate) enum Ball<'a> {
 /// A network in the form in which no unit acts on itself.
 pub(crate) struct Affine {
     /// Ŵ, rounded, and what each entry may be off by.
-    weight: Matrix,
-    doubt: Matrix,
+    pub(super) weight: Matrix,
+    pub(super) doubt: Matrix,
     /// α.
     steps: Vec<f64>,
     /// diag(α) U diag(1/σ), rounded, and the lengths of its rows.
-    injection: Matrix,
+    pub(super) injection: Matrix,
     lengths: Vec<f64>,
 }
 
 /// Rounds of tightening.
 const ROUNDS: usize = 40;
 /// What sums of positive numbers are off by at most, to say the least.
-const SLIGHTLY: f64 = 1.0 + 1e-9;
+pub(super) const SLIGHTLY: f64 = 1.0 + 1e-9;
 
 /// Of a ball of images ĉ at its middle, how far that moves, and what it may be off by.
-struct Set {
-    middle: Vec<f64>,
-    moved: Vec<f64>,
-    off: Vec<f64>,
+pub(super) struct Set {
+    pub(super) middle: Vec<f64>,
+    pub(super) moved: Vec<f64>,
+    pub(super) off: Vec<f64>,
 }
 
 /// Ranges of v.
-struct Ranges {
-    low: Vec<f64>,
-    high: Vec<f64>,
+#[derive(Clone)]
+pub(super) struct Ranges {
+    pub(super) low: Vec<f64>,
+    pub(super) high: Vec<f64>,
+}
+
+/// What is known of the fixed points of a ball.
+pub(super) struct Known {
+    pub(super) set: Set,
+    pub(super) ranges: Ranges,
+    /// The last form; `None` where no system could be solved.
+    pub(super) form: Option<Form>,
 }
 
 impl Ranges {
@@ -71,7 +80,7 @@ impl Ranges {
     }
 
     /// What is in both.
-    fn met(&self, other: &Self) -> Self {
+    pub(super) fn met(&self, other: &Self) -> Self {
         Self::of(self.pairs(other).map(|[a, b, c, d]| (a.max(c), b.min(d))))
     }
 
@@ -83,7 +92,7 @@ impl Ranges {
 }
 
 /// v = middle + coefficients δ + errors e + rest of the units that may be at work, δ the change of the image.
-struct Form {
+pub(super) struct Form {
     live: Vec<usize>,
     middle: Vec<f64>,
     coefficients: Matrix,
@@ -124,6 +133,17 @@ impl Affine {
         ball: &Ball<'_>,
         reach: Upper,
     ) -> (Vec<f64>, Interval) {
+        let Known { ranges, form, .. } = self.known(network, centre, ball, reach);
+        let class = centre.class;
+        let margin =
+            |j: usize| form.as_ref().map_or(f64::NEG_INFINITY, |form| form.margin(network, class, j, ball));
+        let ends = |ends: &[f64]| ends.iter().map(|end| end.max(0.0)).collect();
+        let states = Interval { low: ends(&ranges.low), high: ends(&ranges.high) };
+        ((0..network.classes()).map(margin).collect(), states)
+    }
+
+    /// Ranges as narrow as they become, and the form that follows from them.
+    pub(super) fn known(&self, network: &Network, centre: &Centre, ball: &Ball<'_>, reach: Upper) -> Known {
         let side = self.steps.len();
         // ĉ at the middle, how far it moves, and what it may be off by.
         let moved = |i: usize| match ball {
@@ -152,12 +172,7 @@ impl Affine {
             }
             width = known.width();
         }
-        let class = centre.class;
-        let margin =
-            |j: usize| form.as_ref().map_or(f64::NEG_INFINITY, |form| form.margin(network, class, j, ball));
-        let ends = |ends: &[f64]| ends.iter().map(|end| end.max(0.0)).collect();
-        let states = Interval { low: ends(&known.low), high: ends(&known.high) };
-        ((0..network.classes()).map(margin).collect(), states)
+        Known { set, ranges: known, form }
     }
 
     /// Ranges of v where z is within a distance of the centre's state.
@@ -176,7 +191,7 @@ impl Affine {
     }
 
     /// The affine form that follows from ranges. `None` where the system could not be solved.
-    fn form(&self, ranges: &Ranges, set: &Set) -> Option<Form> {
+    pub(super) fn form(&self, ranges: &Ranges, set: &Set) -> Option<Form> {
         let may_work = |i: &usize| ranges.high[*i] > 0.0 || ranges.high[*i].is_nan();
         let live: Vec<usize> = (0..self.steps.len()).filter(may_work).collect();
         let side = live.len();
@@ -248,7 +263,7 @@ impl Affine {
 }
 
 /// What a linear function of the image's change comes to in a ball at most.
-fn most(coefficients: &[f64], ball: &Ball<'_>) -> f64 {
+pub(super) fn most(coefficients: &[f64], ball: &Ball<'_>) -> f64 {
     match ball {
         Ball::Distance(distance) => length(coefficients).value() * distance * SLIGHTLY,
         Ball::Pixels { half, .. } => {
@@ -259,7 +274,7 @@ fn most(coefficients: &[f64], ball: &Ball<'_>) -> f64 {
 
 impl Form {
     /// What v is in then; of the other units nothing new.
-    fn ranges(&self, side: usize, ball: &Ball<'_>) -> Ranges {
+    pub(super) fn ranges(&self, side: usize, ball: &Ball<'_>) -> Ranges {
         let mut ranges = Ranges { low: vec![f64::NEG_INFINITY; side], high: vec![f64::INFINITY; side] };
         for (at, &i) in self.live.iter().enumerate() {
             let around = self.reach(at, ball);
@@ -276,7 +291,7 @@ impl Form {
     }
 
     /// The least lead of a class over another: w·z with z = Λv + μ + μ∘e.
-    fn margin(&self, network: &Network, class: usize, other: usize, ball: &Ball<'_>) -> f64 {
+    pub(super) fn margin(&self, network: &Network, class: usize, other: usize, ball: &Ball<'_>) -> f64 {
         if class == other {
             return f64::INFINITY;
         }
