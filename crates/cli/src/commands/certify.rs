@@ -331,10 +331,10 @@ fn believable(found: &Value, smoothing: &Smoothing, classes: usize) -> Result<()
         return Err(format!("votes.count: {count} of {} draws", smoothing.estimation));
     }
     match (smoothing.serialized, checks) {
-        (Some(serialized), Some(Checks { checked, confirmed })) => {
-            if class.is_none() || checked > serialized.checks.min(count) || confirmed > checked {
-                return Err(format!("votes.checks: {confirmed} of {checked} of {count} votes"));
-            }
+        (Some(serialized), Some(Checks { checked, confirmed }))
+            if class.is_none() || checked > serialized.checks.min(count) || confirmed > checked =>
+        {
+            return Err(format!("votes.checks: {confirmed} of {checked} of {count} votes"));
         }
         (Some(_), None) if class.is_some() => return Err("votes.checks: there are none".to_owned()),
         (None, Some(_)) => return Err("votes.checks: these votes were not fast".to_owned()),
