@@ -97,7 +97,7 @@ impl Metric {
     }
 
     /// Of a matrix from images, which are measured in L2, to states; and of that of its entries' sizes.
-    pub(crate) fn from_images(&self, u: &Matrix) -> [Upper; 2] {
+    pub(crate) fn of_injection(&self, u: &Matrix) -> [Upper; 2] {
         match self.kind {
             Kind::Euclidean => {
                 let scaled = Matrix::new(u.rows, u.columns, |i, j| u.row(i)[j] * self.scale[i]);
@@ -177,7 +177,7 @@ mod tests {
             let metric = if weighted { Metric::weighted(kind, scale) } else { Metric::plain(kind, side) };
             let m = Matrix::of(side, side, numbers(2, side * side));
             let u = Matrix::of(side, 9, numbers(3, side * 9));
-            let (norm, size, [gain, sizes]) = (metric.norm(&m), metric.size(&m), metric.from_images(&u));
+            let (norm, size, [gain, sizes]) = (metric.norm(&m), metric.size(&m), metric.of_injection(&u));
             let [down, up] = metric.euclidean();
             let functional = numbers(4, side);
             let (mut nearest, mut nearest_dual, mut nearest_gain) = (0.0_f64, 0.0_f64, 0.0_f64);

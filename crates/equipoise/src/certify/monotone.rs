@@ -128,7 +128,7 @@ impl Network {
             (solving, best) = (solving / 2.0, norm);
         }
         let scaled = Matrix::new(side, injection.columns, |i, j| injection.row(i)[j] / deviation[j]);
-        let [gain, gain_of_sizes] = metric.from_images(&scaled);
+        let [gain, gain_of_sizes] = metric.of_injection(&scaled);
         let bound = parameters.bound.map(|gamma| {
             let least = deviation.iter().copied().fold(f64::INFINITY, f64::min);
             Upper::exact(gamma).over(least)
