@@ -8,7 +8,7 @@ use crate::accuracy::{self, Accuracy};
 /// What one method certified behind one readout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Certificate {
-    /// The method: `lipschitz`, `ibp`, `ch-zonotope`, `smoothing`, `serialized-smoothing`, ..
+    /// The method: `lipschitz`, `affine`, `branching`, `zonotopes`, `boxes`, `smoothing`, `serialized-smoothing`
     pub method: String,
     /// Everything that is needed to repeat it, such as the noise of smoothing.
     pub settings: Value,
