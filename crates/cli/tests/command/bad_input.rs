@@ -126,7 +126,7 @@ fn bad_flags() {
     }
     let train = "train --out out --data digits --model mdeq-digits";
     for (flags, parts) in [
-        ("--adversary fgsm", &["--adversary fgsm", "pgd, trades or none"][..]),
+        ("--adversary fgsm", &["--adversary fgsm", "pgd, trades, boxes or none"][..]),
         ("--adversary pgd --eps -1", &["--eps", "negative"]),
         ("--eps 0.1", &["--adversary pgd"]),
         ("--beta 6", &["--beta", "--adversary"]),
