@@ -1,5 +1,7 @@
 //! `bench` end to end on a model that takes no time; what it measures is not looked at.
 
+use std::process::Command;
+
 use serde_json::Value;
 
 use crate::support::{folder, refuse, succeed};
@@ -77,12 +79,16 @@ fn memory_is_that_of_each_process() {
 #[test]
 fn threads_are_compared_with_one() {
     let folder = folder();
-    succeed(folder.path(), &format!("{FAST} --only threads --json bench.json"));
+    // Not by `succeed`, which says how many there are.
+    let flags = format!("{FAST} --only threads --threads 3 --json bench.json");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_equipoise"));
+    let output = command.current_dir(folder.path()).args(flags.split_whitespace()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let record = record(folder.path());
     let found = record["threads"].as_array().unwrap();
     let of = |row: &Value| (row["case"].as_str().unwrap().to_owned(), row["threads"].as_u64().unwrap());
     let expected = ["cell-forward", "pgd-exact", "train-step"].into_iter();
-    let expected = expected.flat_map(|case| [1, 2].map(|threads| (case.to_owned(), threads)));
+    let expected = expected.flat_map(|case| [1, 2, 3].map(|threads| (case.to_owned(), threads)));
     assert_eq!(found.iter().map(of).collect::<Vec<_>>(), expected.collect::<Vec<_>>());
     assert!(found.iter().all(|row| row["efficiency"]["median"].as_f64().unwrap() > 0.0));
     assert!(found.iter().all(|row| (row["threads"] == 1) == row["serial"].is_null()));
