@@ -498,7 +498,7 @@ def autoattack(arguments):
     if isinstance(model, Mdeq):
         sys.exit("autoattack: feedforward networks alone")
     tensors = load_file(arguments.input)
-    last = arguments.layout != "channels-first" and faster_layout("pgd:exact", model, None, tensors["x"][:arguments.batch],
+    last = arguments.layout != "channels-first" and faster_layout("pgd", model, None, tensors["x"][:arguments.batch],
                                                                   tensors["y"][:arguments.batch])
     model = feedforward.normalised(feedforward.evaluated(model, last), normalisation(arguments.model))
     x, y = feedforward.layout(tensors["x"], last), tensors["y"]
