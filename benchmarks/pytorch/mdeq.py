@@ -500,8 +500,13 @@ def autoattack(arguments):
     tensors = load_file(arguments.input)
     last = arguments.layout != "channels-first" and faster_layout("pgd", model, None, tensors["x"][:arguments.batch],
                                                                   tensors["y"][:arguments.batch])
-    model = feedforward.normalised(feedforward.evaluated(model, last), normalisation(arguments.model))
-    x, y = feedforward.layout(tensors["x"], last), tensors["y"]
+    network = feedforward.normalised(feedforward.evaluated(model, last), normalisation(arguments.model))
+    x, y = tensors["x"], tensors["y"]
+
+    # The attacks view gradients as rows, which have to have the images' own layout.
+    def model(images):
+        return network(feedforward.layout(images, last))
+
     with torch.no_grad():
         clean = sum((model(x[k:k + arguments.batch]).argmax(1) == y[k:k + arguments.batch]).sum().item()
                     for k in range(0, len(y), arguments.batch))
