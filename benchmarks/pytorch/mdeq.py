@@ -409,9 +409,14 @@ def faster_layout(name, model, deployment, x, y):
     return seconds[True] < seconds[False]
 
 
-def read(path):
+def described(path):
+    """What a model file says of its model."""
     with safe_open(path, "pt") as file:
-        metadata = json.loads(file.metadata()["equipoise"])
+        return json.loads(file.metadata()["equipoise"])
+
+
+def read(path):
+    metadata = described(path)
     sizes = metadata["architecture"]
     model = feedforward.KINDS.get(sizes["kind"], Mdeq)(sizes)
     missing, unexpected = model.load_state_dict(load_file(path), strict=False)
@@ -423,8 +428,7 @@ def read(path):
 
 def normalisation(path):
     """Mean and deviation that images are normalised by, by channel, if they are."""
-    with safe_open(path, "pt") as file:
-        return json.loads(file.metadata()["equipoise"])["architecture"].get("normalisation")
+    return described(path)["architecture"].get("normalisation")
 
 
 def peak_kib():

@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::answer;
 use super::process::Program;
-use super::subject::write_input;
-use super::verdict::Target;
+use super::verdict::{Target, handed_over};
 use crate::error::{Error, input};
 use crate::setup::Setup;
 
@@ -102,13 +101,7 @@ pub fn measure(
 /// The reference implementation; `None` where PyTorch's side cannot import it.
 fn reference(program: &Program, target: &Target, batch: usize, setup: &Setup) -> Result<Option<Side>, Error> {
     let Target { model, data, budget } = target;
-    let folder =
-        tempfile::tempdir().map_err(crate::files::failed(&std::env::temp_dir(), "make a folder in"))?;
-    let (file, images) = (folder.path().join("model.safetensors"), folder.path().join("input.safetensors"));
-    model.write(&file)?;
-    let all: Vec<usize> = (0..data.len()).collect();
-    let [channels, height, width] = data.shape;
-    write_input(&images, &data.images(&all), [all.len(), channels, height, width], &data.labels)?;
+    let (_folder, file, images) = handed_over(model, data, data.len())?;
     let mut command = program.command("autoattack", setup.threads)?;
     command.arg("--model").arg(&file).arg("--input").arg(&images);
     command.args(["--eps", &budget.eps().to_string(), "--batch", &batch.to_string()]);

@@ -4,6 +4,7 @@
 //! another, every attack takes all its steps on all points, as a script around a textbook PGD does. For PyTorch the
 //! seconds are computed: those of one step, measured with each gradient, times the steps.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use equipoise::assess::{self, ReadoutChoice};
@@ -208,6 +209,23 @@ fn attack(
     batch.correct(&judge.logits(&perturbed)).into_iter().map(|correct| !correct).collect()
 }
 
+/// Files of a model and of its first images, up to a count, for a program that reads them while their folder is there.
+pub fn handed_over(
+    model: &ModelFile,
+    data: &Dataset,
+    count: usize,
+) -> Result<(TempDir, PathBuf, PathBuf), Error> {
+    let folder =
+        tempfile::tempdir().map_err(crate::files::failed(&std::env::temp_dir(), "make a folder in"))?;
+    let (file, images) = (folder.path().join("model.safetensors"), folder.path().join("input.safetensors"));
+    model.write(&file)?;
+    let rows: Vec<usize> = (0..count.min(data.len())).collect();
+    let labels: Vec<usize> = rows.iter().map(|&row| data.labels[row]).collect();
+    let [channels, height, width] = data.shape;
+    write_input(&images, &data.images(&rows), [rows.len(), channels, height, width], &labels)?;
+    Ok((folder, file, images))
+}
+
 /// Seconds of one PGD step on a batch in PyTorch: the authors' algorithm, which solves again for each state.
 fn step_in_pytorch(
     program: &Program,
@@ -217,14 +235,7 @@ fn step_in_pytorch(
     batch: usize,
     threads: usize,
 ) -> Result<f64, Error> {
-    let folder: TempDir =
-        tempfile::tempdir().map_err(crate::files::failed(&std::env::temp_dir(), "make a folder in"))?;
-    let (file, images) = (folder.path().join("model.safetensors"), folder.path().join("input.safetensors"));
-    model.write(&file)?;
-    let rows: Vec<usize> = (0..batch.min(data.len())).collect();
-    let labels: Vec<usize> = rows.iter().map(|&row| data.labels[row]).collect();
-    let [channels, height, width] = data.shape;
-    write_input(&images, &data.images(&rows), [rows.len(), channels, height, width], &labels)?;
+    let (_folder, file, images) = handed_over(model, data, batch)?;
     let task = format!("pgd:{}", estimator.replacen("ensemble(", "resolve(", 1));
     let mut process = Process::start(program, &task, &file, &images, threads)?;
     process.run(2)?;

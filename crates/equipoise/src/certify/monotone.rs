@@ -460,7 +460,7 @@ mod tests {
                 let branching = Branching::new(&network);
                 let zonotopes = Zonotopes::new(&network).unwrap();
                 [
-                    branching.leads(&network, &centre, &ball, reach, &|_| lost),
+                    branching.leads(&network, &centre, &ball, reach, &|_| Some(vec![lost; 2])),
                     zonotopes.leads(&network, &centre, &ball, &|_| lost),
                 ]
             };

@@ -403,11 +403,8 @@ impl Proof<'_> {
                 leads(&margins, Some(&states))
             }
             Tool::Branching(branching) => {
-                let reach = reach + centre.distance;
-                // The box of the affine form, which parts begin with: the deployed network's error is smaller in it.
-                let (_, states) = branching.affine().margins(network, centre, ball, reach);
-                lost(Some(&states))
-                    .is_some_and(|lost| branching.leads(network, centre, ball, reach, &|j| lost[j]))
+                let lost = |states: &Interval| lost(Some(states));
+                branching.leads(network, centre, ball, reach + centre.distance, &lost)
             }
             Tool::Zonotopes(zonotopes) => {
                 lost(None).is_some_and(|lost| zonotopes.leads(network, centre, ball, &|j| lost[j]))

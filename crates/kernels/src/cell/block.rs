@@ -169,16 +169,11 @@ impl Block {
     pub fn forward(&self, arch: Arch, mut chunk: ForwardChunk<'_>) {
         for start in (0..chunk.count).step_by(self.together) {
             let examples = start..chunk.count.min(start + self.together);
-            let here = examples.len();
             self.enter(arch, examples.clone(), &mut chunk);
             if chunk.is_at_zero(examples.clone()) {
                 chunk.mix(examples.clone(), self.at_zero(arch));
             } else {
-                let ForwardChunk { tape, scratch, .. } = &mut chunk;
-                self.conv1.apply(arch, tape.z.images(start), scratch.hidden.images_mut(start), here);
-                self.rectify(arch, examples.clone(), &mut chunk);
-                let ForwardChunk { tape, scratch, .. } = &mut chunk;
-                self.conv2.apply(arch, scratch.hidden.images(start), tape.mixed.images_mut(start), here);
+                self.convolve(arch, examples.clone(), &mut chunk);
             }
             self.leave(arch, examples, &mut chunk);
         }
@@ -197,7 +192,17 @@ impl Block {
         chunks.par_iter_mut().for_each(|chunk| self.leave(arch, 0..chunk.count, chunk));
     }
 
-    /// Both convolutions of a whole batch, with what is between them.
+    /// Both convolutions of examples that are worked on together, with what is between them.
+    fn convolve(&self, arch: Arch, examples: Range<usize>, chunk: &mut ForwardChunk<'_>) {
+        let (start, here) = (examples.start, examples.len());
+        let ForwardChunk { tape, scratch, .. } = &mut *chunk;
+        self.conv1.apply(arch, tape.z.images(start), scratch.hidden.images_mut(start), here);
+        self.rectify(arch, examples, chunk);
+        let ForwardChunk { tape, scratch, .. } = chunk;
+        self.conv2.apply(arch, scratch.hidden.images(start), tape.mixed.images_mut(start), here);
+    }
+
+    /// The same of a whole batch.
     fn convolve_all(&self, arch: Arch, chunks: &mut [ForwardChunk<'_>]) {
         let batch = chunks.iter_mut().map(|chunk| Share {
             x: chunk.tape.z.images(0),
@@ -226,11 +231,7 @@ impl Block {
         if self.is_wide() {
             self.convolve_all(arch, std::slice::from_mut(&mut chunk));
         } else {
-            let ForwardChunk { tape, scratch, .. } = &mut chunk;
-            self.conv1.apply(arch, tape.z.images(0), scratch.hidden.images_mut(0), 1);
-            self.rectify(arch, 0..1, &mut chunk);
-            let ForwardChunk { tape, scratch, .. } = &mut chunk;
-            self.conv2.apply(arch, scratch.hidden.images(0), tape.mixed.images_mut(0), 1);
+            self.convolve(arch, 0..1, &mut chunk);
         }
         // Not made under the lock: a thread that waits for others meanwhile may be given a task that asks for it, too.
         self.at_zero.get_or_init(|| tape.mixed.at(0).to_vec())

@@ -79,6 +79,12 @@ impl Ranges {
         own.zip(other.low.iter().zip(&other.high)).map(|((a, b), (c, d))| [*a, *b, *c, *d])
     }
 
+    /// Those of z = relu(v).
+    pub(super) fn states(&self) -> Interval {
+        let ends = |ends: &[f64]| ends.iter().map(|end| end.max(0.0)).collect();
+        Interval { low: ends(&self.low), high: ends(&self.high) }
+    }
+
     /// What is in both.
     pub(super) fn met(&self, other: &Self) -> Self {
         Self::of(self.pairs(other).map(|[a, b, c, d]| (a.max(c), b.min(d))))
@@ -133,13 +139,12 @@ impl Affine {
         ball: &Ball<'_>,
         reach: Upper,
     ) -> (Vec<f64>, Interval) {
-        let Known { ranges, form, .. } = self.known(network, centre, ball, reach);
+        let known = self.known(network, centre, ball, reach);
         let class = centre.class;
-        let margin =
-            |j: usize| form.as_ref().map_or(f64::NEG_INFINITY, |form| form.margin(network, class, j, ball));
-        let ends = |ends: &[f64]| ends.iter().map(|end| end.max(0.0)).collect();
-        let states = Interval { low: ends(&ranges.low), high: ends(&ranges.high) };
-        ((0..network.classes()).map(margin).collect(), states)
+        let margin = |j: usize| {
+            known.form.as_ref().map_or(f64::NEG_INFINITY, |form| form.margin(network, class, j, ball))
+        };
+        ((0..network.classes()).map(margin).collect(), known.ranges.states())
     }
 
     /// Ranges as narrow as they become, and the form that follows from them.

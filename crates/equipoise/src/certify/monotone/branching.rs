@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use super::affine::{Form, Known, Ranges, SLIGHTLY, Set, most};
-use super::{Affine, Ball, Centre, Network};
+use super::{Affine, Ball, Centre, Interval, Network};
 use crate::certify::matrix::Matrix;
 use crate::certify::upper::{UNIT, Upper, dot, gamma, less};
 
@@ -80,19 +80,20 @@ impl Branching {
         &self.affine
     }
 
-    /// Whether the centre's class leads each other one by more than is `lost` of it, for every image of a ball. `reach` as in
-    /// [`Affine::margins`]. Gives up where an image is found whose class does not, and after so many parts.
+    /// Whether the centre's class leads each other one by more than is `lost` of it, given a box of the fixed points, for every
+    /// image of a ball; `None` if nothing is known of that. `reach` as in [`Affine::margins`]. Gives up where an image is found whose class does not, and after so many parts.
     pub(crate) fn leads(
         &self,
         network: &Network,
         centre: &Centre,
         ball: &Ball<'_>,
         reach: Upper,
-        lost: &dyn Fn(usize) -> f64,
+        lost: &dyn Fn(&Interval) -> Option<Vec<f64>>,
     ) -> bool {
         let class = centre.class;
         let Known { set, ranges, form } = self.affine.known(network, centre, ball, reach);
-        let Some(form) = form else { return false };
+        let (Some(form), Some(lost)) = (form, lost(&ranges.states())) else { return false };
+        let lost: &dyn Fn(usize) -> f64 = &|j| lost[j];
         let zero = vec![0.0; ranges.low.len()];
         let open: Vec<(usize, Vec<f64>)> = (0..network.classes())
             .filter(|&j| j != class && !form.shows(network, (class, j), ball, lost))
@@ -377,7 +378,9 @@ mod tests {
         };
         Found {
             affine: least(&mut others.iter().map(|&j| affine[j])),
-            branching: shown(|lost| branching.leads(network, &centre, &ball, reach, &|_| lost)),
+            branching: shown(|lost| {
+                branching.leads(network, &centre, &ball, reach, &|_| Some(vec![lost; 3]))
+            }),
             zonotopes: shown(|lost| zonotopes.leads(network, &centre, &ball, &|_| lost)),
             least: least(
                 &mut others.iter().flat_map(|&j| (0..4).map(move |start| (j, start))).map(descended),
