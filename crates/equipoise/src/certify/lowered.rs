@@ -4,8 +4,8 @@ use burn::module::Param;
 use burn::tensor::Tensor;
 
 use super::matrix::Matrix;
+use super::method::Unbounded;
 use super::monotone::{Bounded, Coupling, Network, Parameters, Tier};
-use super::proof::Unbounded;
 use crate::batch::to_f64;
 use crate::model::cell::Cell;
 use crate::model::monotone::{

@@ -10,10 +10,14 @@ mod metric;
 mod search;
 mod monotone;
 mod lowered;
+mod certifier;
+mod method;
 mod proof;
 mod smoothing;
 
-pub use proof::{Method, MonotoneCertifier, Proof, Unbounded};
+pub use certifier::MonotoneCertifier;
+pub use method::{Method, Unbounded};
+pub use proof::Proof;
 pub use smoothing::{Checks, Prediction, Serialized, Smoothing, SmoothingError, Votes};
 
 use equipoise_record::{Accuracy, Certificate, CertifiedExample, CertifiedRadius};

@@ -1,287 +1,31 @@
-//! Certificates of monotone DEQs: proofs, for the ideal fixed point or for the network as it is deployed.
+//! A proof of monotone DEQs by one method, for the ideal fixed point or for the network as it is deployed, and the radii that it shows.
 
-use std::any::Any;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use equipoise_record::{CertifiedExample, CertifiedNetwork};
 use serde_json::{Value, json};
 
-use super::lowered;
+use super::method::Method;
 use super::metric::Kind;
 use super::monotone::{
     Affine, Ball, Boxes, Branching, Centre, Deployed, Error, Interval, Network, Zonotopes,
 };
 use super::search::largest;
-use super::upper::{SINGLE, less};
-use crate::architecture::Model;
+use super::upper::less;
 use crate::attack::{Budget, Norm};
-use crate::model::monotone::{Lben, Monotone, MonotoneConv, MonotoneMulti, Splitting};
-use crate::readout::Readout;
-use crate::solve::Picard;
-use crate::victim::Deployment;
-
-/// How it is shown that a class does not change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    /// By the Lipschitz constant between each two classes, in L2. In L∞, from the middle of the box of images in \[0, 1\], by
-    /// the ball around it; of a network that contracts in ℓ∞, by that of the box itself. That of a Lipschitz-bounded network is √2 γ,
-    /// where it is the smaller one.
-    Lipschitz,
-    /// By the fixed points of a ball as an affine function of the image and errors of those ReLUs that may switch in it.
-    Affine,
-    /// By affine functions of parts of the ball, in which ReLUs that may switch are decided, and the linear program of each part.
-    Branching,
-    /// By a set of states that a step maps into itself, as a zonotope.
-    Zonotopes,
-    /// In L∞ by a box that holds the states of all images: for networks whose matrix measure is below 1.
-    Boxes,
-}
-
-impl Method {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Lipschitz, Self::Affine, Self::Branching, Self::Zonotopes, Self::Boxes];
-
-    /// Those that are quick enough to search for radii by.
-    pub const USUAL: [Self; 3] = [Self::Lipschitz, Self::Affine, Self::Boxes];
-
-    /// The name in records.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Lipschitz => "lipschitz",
-            Self::Affine => "affine",
-            Self::Branching => "branching",
-            Self::Zonotopes => "zonotopes",
-            Self::Boxes => "boxes",
-        }
-    }
-
-    /// Whether it says anything in a norm.
-    ///
-    /// # Errors
-    ///
-    /// If it shows next to nothing there; says in which it does.
-    pub fn check_norm(self, norm: Norm) -> Result<(), Unbounded> {
-        if self == Self::Boxes && norm != Norm::Linf {
-            return Err(Unbounded(format!("in {norm} they show next to nothing; use linf")));
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Method {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let names = Self::ALL.map(Self::name).join(", ");
-        let found = Self::ALL.into_iter().find(|method| method.name() == text);
-        found.ok_or_else(|| format!("unknown method `{text}`: use {names}"))
-    }
-}
-
-/// A network that no bound is known for.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Unbounded(String);
-
-impl Unbounded {
-    pub(super) fn new(problem: String) -> Self {
-        Self(problem)
-    }
-}
-
-/// A monotone DEQ whose constants are known. Made once for all images and methods.
-pub struct MonotoneCertifier {
-    network: Network,
-    splitting: Splitting,
-}
-
-impl MonotoneCertifier {
-    /// Of a model. Its stored float32 parameters are taken for exact.
-    ///
-    /// # Errors
-    ///
-    /// If it is no monotone DEQ, or a convolutional one, of one tier or several, that is too large; see
-    /// [`of_convolutional`](Self::of_convolutional).
-    pub fn new(model: &dyn Model) -> Result<Self, Unbounded> {
-        if let Some(model) = model.downcast::<Lben>() {
-            return Ok(Self::of(&model.network()));
-        }
-        if let Some(model) = model.downcast::<Monotone>() {
-            return Ok(Self::of(model));
-        }
-        if let Some(model) = model.downcast::<MonotoneConv>() {
-            return Self::of_convolutional(model);
-        }
-        if let Some(model) = model.downcast::<MonotoneMulti>() {
-            return Self::of_multi(model);
-        }
-        Err(Unbounded("only a monotone DEQ is certified by proof".into()))
-    }
-
-    /// Of a fully connected monotone DEQ, whatever its W is made of.
-    pub fn of(model: &Monotone) -> Self {
-        Self { network: lowered::full(model), splitting: model.cell.splitting() }
-    }
-
-    /// Of a convolutional monotone DEQ, by its matrices: those of the published ones have 392 and 512 units.
-    ///
-    /// # Errors
-    ///
-    /// If it has more than 4096 units, or these times its pixels are more than 2^26.
-    pub fn of_convolutional(model: &MonotoneConv) -> Result<Self, Unbounded> {
-        Ok(Self { network: lowered::convolutional(model)?, splitting: model.cell.splitting() })
-    }
-
-    /// Of a convolutional monotone DEQ of several tiers, by its matrices.
-    ///
-    /// # Errors
-    ///
-    /// If it has more than 4096 units, or these times its pixels are more than 2^26.
-    pub fn of_multi(model: &MonotoneMulti) -> Result<Self, Unbounded> {
-        Ok(Self { network: lowered::multi(model)?, splitting: Splitting::ForwardBackward })
-    }
-
-    /// ‖W_out‖ ‖U‖/m with U in units of pixel intensity: an upper bound of the Lipschitz constant of the logits in L2.
-    pub fn lipschitz(&self) -> f64 {
-        self.network.lipschitz().value()
-    }
-
-    /// κ = ‖(1−α) I + α W‖, from above: what one application of the cell contracts distances by, in the network's norm (L2, or ℓ∞
-    /// for `nemon`, of Λz). From 1 on nothing is known of the deployed network; a smaller step α helps.
-    pub fn contraction(&self) -> f64 {
-        self.network.contraction().value()
-    }
-
-    /// The [usual](Method::USUAL) methods that say something of the network in a norm, and why others of that norm do not.
-    pub fn methods(&self, norm: Norm) -> (Vec<Method>, Vec<(Method, Unbounded)>) {
-        let (mut known, mut unknown) = (Vec::new(), Vec::new());
-        for method in Method::USUAL.into_iter().filter(|method| method.check_norm(norm).is_ok()) {
-            match self.ideal(method) {
-                Ok(_) => known.push(method),
-                Err(error) => unknown.push((method, error)),
-            }
-        }
-        (known, unknown)
-    }
-
-    /// By each of some methods, of the ideal network and, where it is deployed in a way that something is known of, of that one.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::ideal`] and [`Self::deployed`].
-    pub fn proofs(
-        &self,
-        methods: &[Method],
-        deployed: Option<(&Deployment, &Readout)>,
-    ) -> Result<Vec<Proof<'_>>, Unbounded> {
-        let mut proofs = Vec::new();
-        for &method in methods {
-            proofs.push(self.ideal(method)?);
-            if let Some((deployment, readout)) = deployed {
-                proofs.push(self.deployed(method, deployment, readout)?);
-            }
-        }
-        Ok(proofs)
-    }
-
-    /// Of the exact fixed point, in exact arithmetic.
-    ///
-    /// # Errors
-    ///
-    /// If the method knows nothing of such a network.
-    pub fn ideal(&self, method: Method) -> Result<Proof<'_>, Unbounded> {
-        let tool = match method {
-            Method::Lipschitz => Tool::Lipschitz,
-            Method::Affine => Tool::Affine(Arc::new(Affine::new(&self.network))),
-            Method::Branching => Tool::Branching(Branching::new(&self.network)),
-            Method::Zonotopes => Tool::Zonotopes(Zonotopes::new(&self.network).ok_or_else(|| {
-                let problem = "no step of its cell is known to contract, which zonotopes are iterated by";
-                Unbounded(problem.to_owned())
-            })?),
-            Method::Boxes => Tool::Boxes(Boxes::new(&self.network).ok_or_else(|| {
-                let problem = "boxes of its states grow without end: the skew part of W, or what couples its units otherwise, is too large for the monotonicity m";
-                Unbounded(problem.to_owned())
-            })?),
-        };
-        Ok(Proof { network: &self.network, method, tool, deployed: None, radii: None })
-    }
-
-    /// Of the network as it is deployed: its solver's error and float32's included.
-    ///
-    /// # Errors
-    ///
-    /// If the solver, its scope or the readout is one for which no bound is known, a step of the cell does not contract, or the
-    /// method knows nothing of such a network.
-    pub fn deployed(
-        &self,
-        method: Method,
-        deployment: &Deployment,
-        readout: &Readout,
-    ) -> Result<Proof<'_>, Unbounded> {
-        let wrong = |problem: String| Err(Unbounded(problem));
-        if self.splitting != Splitting::ForwardBackward {
-            return wrong(
-                "of the error of Peaceman-Rachford splitting nothing is known beforehand; the fixed point is the same with \
-                 splitting `forward-backward` in the architecture"
-                    .into(),
-            );
-        }
-        let solver = &deployment.solver;
-        let chosen: &dyn Any = &*solver.method;
-        let Some(&Picard { damping }) = chosen.downcast_ref() else {
-            return wrong(format!(
-                "its solver is {}, of whose error nothing is known beforehand; deploy it with picard",
-                solver.method.name()
-            ));
-        };
-        if solver.scope != crate::solve::StopScope::Example {
-            return wrong(
-                "its solver stops on the norms of a whole batch; deploy it with scope `example`".into(),
-            );
-        }
-        if *readout != Readout::final_state() {
-            return wrong(format!("readout {readout}: only of `final` something is known"));
-        }
-        let contraction = self.contraction();
-        if contraction >= 1.0 {
-            return wrong(format!(
-                "a step of its cell expands distances by up to {contraction:.3}; the fixed point is the same with a smaller \
-                 `step` in the architecture"
-            ));
-        }
-        let deployed = Deployed {
-            steps: solver.steps,
-            tolerance: solver.tolerance,
-            damping,
-            lead: deployment.tail.lead,
-            tail: deployment.tail.steps,
-            tail_damping: deployment.tail.damping,
-            unit: SINGLE,
-        };
-        Ok(Proof { deployed: Some(deployed), ..self.ideal(method)? })
-    }
-}
 
 /// A method, and the network that it speaks of.
 pub struct Proof<'a> {
-    network: &'a Network,
-    method: Method,
-    tool: Tool,
-    deployed: Option<Deployed>,
+    pub(super) network: &'a Network,
+    pub(super) method: Method,
+    pub(super) tool: Tool,
+    pub(super) deployed: Option<Deployed>,
     /// The only ones that are tried, the largest first.
-    radii: Option<Vec<f64>>,
+    pub(super) radii: Option<Vec<f64>>,
 }
 
 /// What a method has made of the network beforehand.
-enum Tool {
+pub(super) enum Tool {
     Lipschitz,
     Affine(Arc<Affine>),
     Branching(Branching),
@@ -468,16 +212,18 @@ mod tests {
 
     use super::*;
     use crate::batch::from_vec;
+    use crate::certify::MonotoneCertifier;
     use crate::gradient::Estimator;
     use crate::model::equilibrium::Equilibrium;
     use crate::model::monotone::{
-        LbenConfig, MonotoneConfig, MonotoneConvConfig, MonotoneMultiConfig, Parametrisation,
+        LbenConfig, Monotone, MonotoneConfig, MonotoneConvConfig, MonotoneMultiConfig, Parametrisation,
+        Splitting,
     };
     use crate::model::normalisation::Normalisation;
     use crate::random::ExampleRng;
-    use crate::readout::Tail;
+    use crate::readout::{Readout, Tail};
     use crate::solve::{SolverConfig, StateChoice};
-    use crate::victim::Victim;
+    use crate::victim::{Deployment, Victim};
 
     fn model(step: f64) -> Monotone {
         let normalisation = Some(Normalisation { mean: vec![0.3], std: vec![0.2] });
