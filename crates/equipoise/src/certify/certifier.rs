@@ -64,7 +64,7 @@ impl MonotoneCertifier {
     ///
     /// If it has more than 4096 units, or these times its pixels are more than 2^26.
     pub fn of_multi(model: &MonotoneMulti) -> Result<Self, Unbounded> {
-        Ok(Self { network: lowered::multi(model)?, splitting: Splitting::ForwardBackward })
+        Ok(Self { network: lowered::multi(model)?, splitting: model.cell.splitting() })
     }
 
     /// ‖W_out‖ ‖U‖/m with U in units of pixel intensity: an upper bound of the Lipschitz constant of the logits in L2.

@@ -1,16 +1,17 @@
 //! Certificates of convolutional monotone DEQs: the same claims as of fully connected ones, and the published networks.
 
 use burn::tensor::Device;
-use equipoise::attack::Norm;
+use equipoise::attack::{Classifier, Norm};
+use equipoise::batch::{from_vec, to_vec};
 use equipoise::certify::{Method, MonotoneCertifier};
 use equipoise::checkpoint::{Configuration, ImportOptions, ModelFile, Normalise, import};
-use equipoise::model::monotone::MonotoneConvConfig;
+use equipoise::model::monotone::{MonotoneConvConfig, Splitting};
 use equipoise::model::normalisation::Normalisation;
 use equipoise::readout::Readout;
 use equipoise_dataset::{Dataset, Source, Split};
 
 use crate::common::uniform;
-use crate::proofs::{certified, correct, deployment, holds, shared};
+use crate::proofs::{certified, correct, deployment, holds, shared, victim};
 
 /// Random images and attacks within every certified radius, of the ideal network and of two deployed ones.
 #[test]
@@ -74,7 +75,7 @@ fn what_is_too_large_is_refused() {
 
 /// A published convolutional network: 8 channels, U 6×6 with stride 3. On its authors' torus of 9×9 units (10×10 for CIFAR-10)
 /// the border is 0, so that the outermost two pixels of an image are not read.
-fn published(name: &str, image: [usize; 3], normalise: &str, step: f64) -> Option<ModelFile> {
+fn published(name: &str, image: [usize; 3], normalise: &str, splitting: Splitting) -> Option<ModelFile> {
     let checkpoint = shared(&format!("published/{name}_mon_conv_c8_k6_s3_m20.0.pt"))?;
     let config = MonotoneConvConfig {
         channels: 8,
@@ -83,7 +84,8 @@ fn published(name: &str, image: [usize; 3], normalise: &str, step: f64) -> Optio
         padding: -2,
         pool: 2,
         monotonicity: 20.0,
-        step,
+        step: 0.04,
+        splitting,
         image,
         ..MonotoneConvConfig::digits()
     };
@@ -104,7 +106,9 @@ fn mnist() -> Option<Dataset> {
 /// with NumPy in float64.
 #[test]
 fn published_weights_have_their_numbers() {
-    let (Some(file), Some(data)) = (published("mnist_sm", [1, 28, 28], "mnist", 0.04), mnist()) else {
+    let (Some(file), Some(data)) =
+        (published("mnist_sm", [1, 28, 28], "mnist", Splitting::ForwardBackward), mnist())
+    else {
         return;
     };
     assert_eq!((data.len(), correct(&file, &data)), (10_000, 9306));
@@ -114,14 +118,44 @@ fn published_weights_have_their_numbers() {
     };
     above(certifier.lipschitz() * f64::from(0.3081_f32), 5.840369);
     above(certifier.contraction(), 0.418902);
-    let Some(file) = published("cifar_tiny", [3, 32, 32], "cifar10", 0.04) else { return };
+    let Some(file) = published("cifar_tiny", [3, 32, 32], "cifar10", Splitting::ForwardBackward) else {
+        return;
+    };
     assert!(MonotoneCertifier::new(&*file.model).unwrap().contraction() < 0.4);
+}
+
+/// By Peaceman-Rachford splitting too, in fewer steps; its ideal network is the same one.
+#[test]
+fn published_weights_answer_alike_by_either_splitting() {
+    let of = |splitting| published("mnist_sm", [1, 28, 28], "mnist", splitting);
+    let (Some(usual), Some(data)) = (of(Splitting::ForwardBackward), mnist()) else { return };
+    let reflected = of(Splitting::PeacemanRachford).unwrap();
+    let rows: Vec<usize> = (0..500).collect();
+    let images = from_vec(data.images(&rows), [rows.len(), 1, 28, 28], &Device::default());
+    let logits = |file: &ModelFile, steps: usize| {
+        let deployment = deployment(steps);
+        to_vec(victim(file.model.equilibrium().unwrap(), &deployment).logits(&images))
+    };
+    let (expected, found) = (logits(&usual, 20), logits(&reflected, 12));
+    let largest = expected.iter().fold(0.0, |most: f32, logit| most.max(logit.abs()));
+    assert!(expected.iter().zip(&found).all(|(a, b)| (a - b).abs() < 1e-5 * largest));
+    let radius = |file: &ModelFile| {
+        let certifier = MonotoneCertifier::new(&*file.model).unwrap();
+        let deployed = certifier.deployed(Method::Lipschitz, &deployment(40), &Readout::final_state());
+        let found = certifier.ideal(Method::Lipschitz).unwrap().certified(0, &data.images(&[0]), Norm::L2);
+        (found.radius, deployed.err().map(|error| error.to_string()))
+    };
+    let ((usual, none), (reflected, refused)) = (radius(&usual), radius(&reflected));
+    assert!(usual.is_some() && usual == reflected && none.is_none());
+    assert!(refused.is_some_and(|refused| refused.contains("`forward-backward`")));
 }
 
 /// What is certified of MNIST images.
 #[test]
 fn published_weights_are_certified() {
-    let (Some(file), Some(data)) = (published("mnist_sm", [1, 28, 28], "mnist", 0.04), mnist()) else {
+    let (Some(file), Some(data)) =
+        (published("mnist_sm", [1, 28, 28], "mnist", Splitting::ForwardBackward), mnist())
+    else {
         return;
     };
     let certifier = MonotoneCertifier::new(&*file.model).unwrap();

@@ -1,18 +1,20 @@
 //! The multi-tier convolutional monotone DEQ: the authors' tori as the reference, its monotonicity, products and import.
 
-use crate::common::{entries, normal, uniform};
+use crate::common::{entries, normal, relative_error, uniform};
 use crate::monotone_conv::write;
 use crate::splitting;
 use burn::tensor::{Device, Tensor};
 use equipoise::architecture::Architecture;
+use equipoise::attack::Classifier;
 use equipoise::checkpoint::{Configuration, Entry, ImportOptions, StateDict, import};
 use equipoise::model::cell::Cell;
 use equipoise::model::deq::{Head, Stem};
 use equipoise::model::layers::Phase;
-use equipoise::model::monotone::{MonotoneMulti, MonotoneMultiCell, MonotoneMultiConfig};
+use equipoise::model::monotone::{MonotoneMulti, MonotoneMultiCell, MonotoneMultiConfig, Splitting};
 use equipoise::model::normalisation::Normalisation;
 use equipoise::model::state_dict::state_dict;
 use equipoise::state::State;
+use equipoise::victim::Victim;
 
 /// Tiers of 8×4, 4×2 and 2×1 units.
 fn config() -> MonotoneMultiConfig {
@@ -302,6 +304,48 @@ fn gradients_meet_each_other_and_differences() {
 #[test]
 fn a_training_pass_reaches_every_parameter() {
     splitting::a_training_pass_reaches(&model(), &uniform([3, 2, 8, 4], 3), 20);
+}
+
+fn reflected(step: f64) -> MonotoneMulti {
+    model_of(&MonotoneMultiConfig { splitting: Splitting::PeacemanRachford, step, ..config() }, 5)
+}
+
+/// u has a border around each tier.
+fn reflected_inputs() -> (State, Tensor<2>, State) {
+    let units = 3 * 60 + 2 * 24 + 4 * 12;
+    (normal([3, units], 5).into(), normal([3, 96], 6), normal([3, units], 7).into())
+}
+
+#[test]
+fn products_of_peaceman_rachford_match_differences_and_autodiff() {
+    splitting::products_match(&reflected(0.3).cell, &reflected_inputs(), "peaceman-rachford", 1e-4, 16);
+}
+
+#[test]
+fn rows_of_peaceman_rachford_are_independent() {
+    splitting::rows_are_independent(&reflected(0.3).cell, &reflected_inputs());
+}
+
+/// The head reads the last tier's z of either, whatever α.
+#[test]
+fn both_splittings_answer_alike() {
+    let images = uniform([3, 2, 8, 4], 3);
+    let deployment = splitting::converged();
+    let answers = |model: &MonotoneMulti| Victim::ready_made(model, &deployment).logits(&images);
+    let expected = answers(&model());
+    for step in [0.1, 0.4, 1.0] {
+        assert!(relative_error(&answers(&reflected(step)), &expected) < 1e-4, "{step}");
+    }
+}
+
+#[test]
+fn gradients_of_peaceman_rachford_meet_each_other_and_differences() {
+    splitting::gradients_meet_each_other(&reflected(0.3), &uniform([3, 2, 8, 4], 3), 1e-3);
+}
+
+#[test]
+fn a_training_pass_through_peaceman_rachford_reaches_every_parameter() {
+    splitting::a_training_pass_reaches(&reflected(0.3), &uniform([3, 2, 8, 4], 3), 20);
 }
 
 /// The authors' names, twice over as their code saves them, and a classifier that reads the border too.

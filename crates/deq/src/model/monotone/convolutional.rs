@@ -12,7 +12,7 @@
 
 mod cell;
 mod config;
-mod torus;
+pub(super) mod torus;
 
 pub use cell::MonotoneConvCell;
 pub(super) use cell::{gram, skew, unit};
@@ -130,12 +130,17 @@ pub(super) fn windows(side: usize, pool: usize) -> usize {
 
 impl Head for MonotoneConvHead {
     fn forward(&self, state: Tensor<2>, _phase: &Phase<'_>) -> Logits {
-        let state = match self.splitting {
-            Splitting::ForwardBackward => state,
-            Splitting::PeacemanRachford => activation::relu(torus::inner(&state, self.state)),
+        let last = |state: Tensor<2>, units: [usize; 3]| {
+            let (dim, own) = (state.dims()[1], units.iter().product());
+            if dim > own { state.narrow(1, dim - own, own) } else { state }
         };
-        let ([n, dim], [c, h, w], pool) = (state.dims(), self.state, self.pool);
-        let state = if dim > c * h * w { state.narrow(1, dim - c * h * w, c * h * w) } else { state };
+        let state = match self.splitting {
+            Splitting::ForwardBackward => last(state, self.state),
+            Splitting::PeacemanRachford => {
+                activation::relu(torus::inner(&last(state, torus::around(self.state)), self.state))
+            }
+        };
+        let ([n, _], [c, h, w], pool) = (state.dims(), self.state, self.pool);
         if pool == 1 {
             return self.classifier.forward(state);
         }

@@ -19,11 +19,11 @@
 
 mod cell;
 mod config;
+mod tori;
 
 pub use cell::{MonotoneDown, MonotoneMultiCell, MonotoneTier};
 pub use config::MonotoneMultiConfig;
 
-use super::Splitting;
 use super::convolutional::{MonotoneConvHead, MonotoneConvStem};
 use crate::model::ConfigError;
 use crate::model::deq::Deq;
@@ -48,13 +48,7 @@ impl MonotoneMultiConfig {
         Deq {
             stem: self.first().stem(init),
             cell: MonotoneMultiCell::new(self, init),
-            head: MonotoneConvHead::new(
-                self.last(),
-                self.pool,
-                self.classes,
-                Splitting::ForwardBackward,
-                init,
-            ),
+            head: MonotoneConvHead::new(self.last(), self.pool, self.classes, self.splitting, init),
         }
     }
 }

@@ -11,7 +11,7 @@ use burn::tensor::module::conv2d;
 use burn::tensor::ops::{ConvOptions, PadMode};
 
 use super::MonotoneConvConfig;
-use super::torus::{Circular, Spectrum, around};
+use super::torus::{Bordered, Circular, around};
 use crate::model::cell::{BoundCell, Cell, Mask};
 use crate::model::init::{Init, Law};
 use crate::model::layers::Kernel;
@@ -42,7 +42,7 @@ pub struct MonotoneConvCell {
     splitting: Splitting,
     /// The resolvent of Peaceman-Rachford splitting.
     #[module(skip)]
-    prepared: Prepared<Spectrum>,
+    prepared: Prepared<Bordered>,
 }
 
 impl MonotoneConvCell {
@@ -99,9 +99,9 @@ impl MonotoneConvCell {
         ForwardBackward { coupling, monotonicity: self.monotonicity, step: self.step }
     }
 
-    fn peaceman_rachford(&self) -> PeacemanRachford<Circular, Spectrum> {
+    fn peaceman_rachford(&self) -> PeacemanRachford<Circular, Bordered> {
         let coupling = self.coupling();
-        let make = || Spectrum::new(coupling.kernel.weight(), self.state, self.monotonicity, self.step);
+        let make = || Bordered::new(coupling.kernel.weight(), self.state, self.monotonicity, self.step);
         let resolvent = self.prepared.get(self, make).map_or_else(make, |kept| (*kept).clone());
         PeacemanRachford { coupling: Circular(coupling), resolvent, step: self.step }
     }

@@ -21,21 +21,39 @@ use crate::model::monotone::peaceman_rachford::{Resolvent, resolvents};
 use crate::model::monotone::splitting::Coupling;
 
 /// C, H, W of u, whose border is around a state of as many channels.
-pub(super) fn around([c, h, w]: [usize; 3]) -> [usize; 3] {
+pub(in super::super) fn around([c, h, w]: [usize; 3]) -> [usize; 3] {
     [c, h + 2, w + 2]
 }
 
 /// A state `[N, D]` of C, H, W with a border of zeros around it.
-pub(super) fn bordered(rows: &Tensor<2>, [c, h, w]: [usize; 3]) -> Tensor<2> {
+pub(in super::super) fn bordered(rows: &Tensor<2>, [c, h, w]: [usize; 3]) -> Tensor<2> {
     let maps = rows.clone().reshape([rows.dims()[0], c, h, w]);
     maps.pad((1, 1, 1, 1), PadMode::Constant(0.0)).flatten(1, 3)
 }
 
 /// What is inside of the border.
-pub(super) fn inner(rows: &Tensor<2>, state @ [c, h, w]: [usize; 3]) -> Tensor<2> {
+pub(in super::super) fn inner(rows: &Tensor<2>, state @ [c, h, w]: [usize; 3]) -> Tensor<2> {
     let ([n, _], [_, rows_around, columns_around]) = (rows.dims(), around(state));
     let maps = rows.clone().reshape([n, c, rows_around, columns_around]);
     maps.slice([0..n, 0..c, 1..h + 1, 1..w + 1]).flatten(1, 3)
+}
+
+/// 1 inside of the border, 0 on it, `[1, D]`, of the kind that a kernel is of.
+pub(in super::super) fn inside(state @ [c, h, w]: [usize; 3], kernel: &Tensor<4>) -> Tensor<2> {
+    let ones = Tensor::<2>::ones([1, c * h * w], &kernel.device()).cast(kernel.dtype());
+    let inside = bordered(&ones, state);
+    if kernel.is_autodiff() { inside.autodiff() } else { inside }
+}
+
+/// Maps on a torus `[N, C, H, W]` with so many units of the other side before each row and column, and after each.
+pub(in super::super) fn wrapped(maps: Tensor<4>, before: usize, after: usize) -> Tensor<4> {
+    let beyond = |maps: Tensor<4>, dim: usize| {
+        let side = maps.dims()[dim];
+        let first = (after > 0).then(|| maps.clone().narrow(dim, 0, after));
+        let last = (before > 0).then(|| maps.clone().narrow(dim, side - before, before));
+        Tensor::cat(last.into_iter().chain([maps]).chain(first).collect(), dim)
+    };
+    beyond(beyond(maps, 2), 3)
 }
 
 /// V on the torus.
@@ -43,15 +61,10 @@ pub(super) fn inner(rows: &Tensor<2>, state @ [c, h, w]: [usize; 3]) -> Tensor<2
 pub(super) struct Circular(pub(super) Convolution);
 
 impl Circular {
-    /// Rows as maps, with two of the units of the other side beyond each.
+    /// Rows as maps, with as much of the other side beyond each as the kernel reads.
     fn wrapped(&self, rows: &Tensor<2>) -> Tensor<4> {
         let [c, h, w] = around(self.0.state());
-        let maps = rows.clone().reshape([rows.dims()[0], c, h, w]);
-        let beyond = |maps: Tensor<4>, dim: usize, side: usize| {
-            let (last, first) = (maps.clone().narrow(dim, side - 2, 2), maps.clone().narrow(dim, 0, 2));
-            Tensor::cat(vec![last, maps, first], dim)
-        };
-        beyond(beyond(maps, 2, h), 3, w)
+        wrapped(rows.clone().reshape([rows.dims()[0], c, h, w]), 2, 2)
     }
 }
 
@@ -84,7 +97,7 @@ impl Coupling for Circular {
 
 /// The resolvent by frequency.
 #[derive(Clone)]
-pub(super) struct Spectrum {
+pub(in super::super) struct Spectrum {
     /// C, H, W of the torus.
     torus: [usize; 3],
     /// R̂ and its adjoint, `[F·2C, 2C, 1, 1]` with F = H·(⌊W/2⌋ + 1) frequencies.
@@ -94,14 +107,12 @@ pub(super) struct Spectrum {
     columns: [Tensor<4>; 2],
     /// From a column of H complex units to its frequencies, and back.
     rows: [Tensor<4>; 2],
-    /// `[1, D]`: 1 inside of the border, 0 on it.
-    inside: Tensor<2>,
 }
 
 impl Spectrum {
-    /// Of a kernel of V, `[C, C, k, k]` and tracked or not, around a state of C, H, W.
-    pub(super) fn new(kernel: &Tensor<4>, state: [usize; 3], monotonicity: f64, step: f64) -> Self {
-        let torus @ [c, h, w] = around(state);
+    /// Of a kernel of V, `[C, C, k, k]` and tracked or not, on a torus of C, H, W.
+    pub(in super::super) fn new(kernel: &Tensor<4>, torus: [usize; 3], monotonicity: f64, step: f64) -> Self {
+        let [c, h, w] = torus;
         let (device, dtype, half) = (kernel.device(), kernel.dtype(), w / 2 + 1);
         let tracked = kernel.is_autodiff();
         let constant = |values: Vec<f64>, [a, b]: [usize; 2]| {
@@ -154,29 +165,33 @@ impl Spectrum {
             })
         };
         let pointwise = |matrix: Tensor<2>| matrix.unsqueeze_dims::<4>(&[2, 3]);
-        let on_border = |at: usize| {
-            let (y, x) = (at / w % h, at % w);
-            y == 0 || x == 0 || y == h - 1 || x == w - 1
-        };
         Self {
             torus,
             back: weight(resolvent.clone().swap_dims(1, 2)),
             forth: weight(resolvent),
             columns: [matrix([2 * half, w], &to), matrix([w, 2 * half], &from)].map(pointwise),
             rows: [across(-1.0, 1.0), across(1.0, 1.0 / h as f64)].map(pointwise),
-            inside: matrix([1, c * h * w], &|_, at| f64::from(u8::from(!on_border(at)))),
         }
     }
 
-    /// Each row's frequencies by their matrices, and back.
-    fn filtered(&self, rows: &Tensor<2>, by: &Tensor<4>) -> Tensor<2> {
-        let ([n, _], [c, h, w]) = (rows.dims(), self.torus);
+    /// R of maps `[N, C, H, W]`.
+    pub(in super::super) fn times(&self, maps: Tensor<4>) -> Tensor<4> {
+        self.filtered(maps, &self.forth)
+    }
+
+    /// Rᵀ.
+    pub(in super::super) fn transposed(&self, maps: Tensor<4>) -> Tensor<4> {
+        self.filtered(maps, &self.back)
+    }
+
+    /// The maps' frequencies by their matrices, and back.
+    fn filtered(&self, maps: Tensor<4>, by: &Tensor<4>) -> Tensor<4> {
+        let ([n, ..], [c, h, w]) = (maps.dims(), self.torus);
         let half = w / 2 + 1;
         let pointwise = |maps: Tensor<4>, by: &Tensor<4>, groups: usize| {
             conv2d(maps, by.clone(), None, ConvOptions::new([1, 1], [0, 0], [1, 1], groups))
         };
-        let maps = rows.clone().reshape([n, c, h, w]).permute([0, 3, 1, 2]);
-        let maps = pointwise(maps, &self.columns[0], 1);
+        let maps = pointwise(maps.permute([0, 3, 1, 2]), &self.columns[0], 1);
         let maps = maps.reshape([n, 2, half, c, h]).permute([0, 1, 4, 2, 3]);
         let maps = pointwise(maps.reshape([n, 2 * h, half, c]), &self.rows[0], 1);
         let maps = maps.reshape([n, 2, h, half, c]).permute([0, 2, 3, 1, 4]);
@@ -185,17 +200,37 @@ impl Spectrum {
         let maps = pointwise(maps.reshape([n, 2 * h, half, c]), &self.rows[1], 1);
         let maps = maps.reshape([n, 2, h, half, c]).permute([0, 1, 3, 2, 4]);
         let maps = pointwise(maps.reshape([n, 2 * half, h, c]), &self.columns[1], 1);
-        maps.permute([0, 3, 2, 1]).flatten(1, 3)
+        maps.permute([0, 3, 2, 1])
     }
 }
 
-impl Resolvent for Spectrum {
+/// The resolvent around a state, and P.
+#[derive(Clone)]
+pub(super) struct Bordered {
+    spectrum: Spectrum,
+    inside: Tensor<2>,
+}
+
+impl Bordered {
+    /// Of a kernel of V, `[C, C, k, k]` and tracked or not, around a state of C, H, W.
+    pub(super) fn new(kernel: &Tensor<4>, state: [usize; 3], monotonicity: f64, step: f64) -> Self {
+        let spectrum = Spectrum::new(kernel, around(state), monotonicity, step);
+        Self { spectrum, inside: inside(state, kernel) }
+    }
+
+    fn maps(&self, rows: &Tensor<2>) -> Tensor<4> {
+        let [c, h, w] = self.spectrum.torus;
+        rows.clone().reshape([rows.dims()[0], c, h, w])
+    }
+}
+
+impl Resolvent for Bordered {
     fn times(&self, rows: &Tensor<2>) -> Tensor<2> {
-        self.filtered(rows, &self.forth)
+        self.spectrum.times(self.maps(rows)).flatten(1, 3)
     }
 
     fn transposed(&self, cotangents: &Tensor<2>) -> Tensor<2> {
-        self.filtered(cotangents, &self.back)
+        self.spectrum.transposed(self.maps(cotangents)).flatten(1, 3)
     }
 
     fn projected(&self, rows: &Tensor<2>) -> Tensor<2> {
@@ -254,14 +289,13 @@ mod tests {
             assert!(apart(circular.transposed(&identity(side)), &v) < 1e-14);
             let inverse = resolvents(&v.unsqueeze::<3>(), m, ALPHA).squeeze_dim::<2>(0);
             for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {
-                let spectrum = Spectrum::new(&kernel.clone().cast(dtype), state, m, ALPHA);
+                let resolvent = Bordered::new(&kernel.clone().cast(dtype), state, m, ALPHA);
                 let rows = identity(side).cast(dtype);
-                let (forth, back) = (spectrum.times(&rows).transpose(), spectrum.transposed(&rows));
+                let (forth, back) = (resolvent.times(&rows).transpose(), resolvent.transposed(&rows));
                 assert!(apart(forth, &inverse) < tolerance && apart(back, &inverse) < tolerance, "{state:?}");
             }
             // ((1+α) I − αW) R z = z, with W by convolution.
-            let spectrum = Spectrum::new(&kernel, state, m, ALPHA);
-            let solved = spectrum.times(&identity(side));
+            let solved = Bordered::new(&kernel, state, m, ALPHA).times(&identity(side));
             let back = solved.clone() * (1.0 + ALPHA * m) - circular.times(&solved) * ALPHA;
             assert!(apart(back, &identity(side)) < 1e-12, "{state:?}");
         }
@@ -272,9 +306,9 @@ mod tests {
     fn of_a_projected_state_it_is_the_convolution_with_zeros_around() {
         for state in [[3, 4, 5], [2, 1, 2]] {
             let (circular, m) = coupling(state);
-            let spectrum = Spectrum::new(circular.0.kernel.weight(), state, m, ALPHA);
+            let resolvent = Bordered::new(circular.0.kernel.weight(), state, m, ALPHA);
             let side = around(state).iter().product();
-            let projected = spectrum.projected(&(identity(side) + 0.25));
+            let projected = resolvent.projected(&(identity(side) + 0.25));
             let found = inner(&circular.times(&projected), state);
             let within = inner(&projected, state);
             assert!(apart(found, &circular.0.times(&within)) < 1e-14, "{state:?}");

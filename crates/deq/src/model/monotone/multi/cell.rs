@@ -6,12 +6,17 @@ use burn::tensor::Tensor;
 use burn::tensor::ops::PadMode;
 
 use super::MonotoneMultiConfig;
+use super::tori::{Substitution, Tori};
 use crate::model::cell::{BoundCell, Cell, Mask};
 use crate::model::init::{Init, Law};
 use crate::model::layers::Kernel;
+use crate::model::monotone::Splitting;
+use crate::model::monotone::convolutional::torus::around;
 use crate::model::monotone::convolutional::{gram, skew, unit};
+use crate::model::monotone::peaceman_rachford::PeacemanRachford;
 use crate::model::monotone::splitting::{Coupling, ForwardBackward, Step};
 use crate::model::parameters::accumulate_module;
+use crate::model::prepared::Prepared;
 
 /// What acts within a tier.
 #[derive(Module, Debug)]
@@ -65,6 +70,11 @@ pub struct MonotoneMultiCell {
     monotonicity: f64,
     #[module(skip)]
     step: f64,
+    #[module(skip)]
+    splitting: Splitting,
+    /// The resolvent of Peaceman-Rachford splitting.
+    #[module(skip)]
+    pub(super) prepared: Prepared<Substitution>,
 }
 
 /// √|scale| · kernel/‖kernel‖.
@@ -85,6 +95,8 @@ impl MonotoneMultiCell {
             states: config.tiers(),
             monotonicity: config.monotonicity,
             step: config.step,
+            splitting: config.splitting,
+            prepared: Prepared::default(),
         }
     }
 
@@ -103,33 +115,57 @@ impl MonotoneMultiCell {
         self.step
     }
 
+    /// Which map has the fixed point.
+    pub fn splitting(&self) -> Splitting {
+        self.splitting
+    }
+
     /// In Burn operations on whatever is tracked.
-    fn coupling(&self) -> Tiers {
+    pub(super) fn coupling(&self) -> Tiers {
         let within = self.tiers.iter().map(|tier| {
-            let a = scaled(&tier.a, &tier.g);
-            let skew = skew(&tier.b, &tier.h).pad((1, 1, 1, 1), PadMode::Constant(0.0));
-            Within { own: Kernel::new(skew - gram(a.clone()), 1), twice: Kernel::padded(a * 2.0, 1, 2) }
+            let (a, skew) = (scaled(&tier.a, &tier.g), skew(&tier.b, &tier.h));
+            let own = skew.clone().pad((1, 1, 1, 1), PadMode::Constant(0.0)) - gram(a.clone());
+            Within { own: Kernel::new(own, 1), twice: Kernel::padded(a * 2.0, 1, 2), skew }
         });
         let downs = self.downs.iter().map(|down| Kernel::padded(scaled(&down.n, &down.gamma), 2, 2));
         Tiers { within: within.collect(), downs: downs.collect(), cell: self.clone() }
     }
 
-    fn splitting(&self) -> ForwardBackward<Tiers> {
+    fn forward_backward(&self) -> ForwardBackward<Tiers> {
         ForwardBackward { coupling: self.coupling(), monotonicity: self.monotonicity, step: self.step }
+    }
+
+    fn peaceman_rachford(&self) -> PeacemanRachford<Tori, Substitution> {
+        let coupling = Tori(self.coupling());
+        let make = || Substitution::new(&coupling, self.monotonicity, self.step);
+        let resolvent = self.prepared.get(self, make).map_or_else(make, |kept| (*kept).clone());
+        PeacemanRachford { coupling, resolvent, step: self.step }
     }
 }
 
 impl Cell for MonotoneMultiCell {
     fn apply(&self, state: Tensor<2>, injection: Tensor<2>) -> Tensor<2> {
-        self.splitting().value(&state, &injection)
+        match self.splitting {
+            Splitting::ForwardBackward => self.forward_backward().value(&state, &injection),
+            Splitting::PeacemanRachford => self.peaceman_rachford().value(&state, &injection),
+        }
     }
 
     fn state_dim(&self) -> usize {
-        self.states.iter().map(|state| state.iter().product::<usize>()).sum()
+        let units = |state: &[usize; 3]| -> usize {
+            match self.splitting {
+                Splitting::ForwardBackward => state.iter().product(),
+                Splitting::PeacemanRachford => around(*state).iter().product(),
+            }
+        };
+        self.states.iter().map(units).sum()
     }
 
     fn bind(&self, injection: &Tensor<2>) -> Box<dyn BoundCell> {
-        self.splitting().bound(injection)
+        match self.splitting {
+            Splitting::ForwardBackward => self.forward_backward().bound(injection),
+            Splitting::PeacemanRachford => self.peaceman_rachford().bound(injection),
+        }
     }
 
     fn differentiable_vjp(
@@ -139,44 +175,50 @@ impl Cell for MonotoneMultiCell {
         _: Option<&Mask>,
         cotangents: &[Tensor<2>],
     ) -> Option<Vec<Tensor<2>>> {
-        Some(self.splitting().products(state, injection, cotangents))
+        Some(match self.splitting {
+            Splitting::ForwardBackward => self.forward_backward().products(state, injection, cotangents),
+            Splitting::PeacemanRachford => self.peaceman_rachford().products(state, injection, cotangents),
+        })
     }
 }
 
 /// The kernels of a tier.
 #[derive(Clone)]
-struct Within {
+pub(super) struct Within {
     /// B − Bᵀ − AᵀA, 5×5.
-    own: Kernel,
+    pub(super) own: Kernel,
     /// 2 A, to outputs that are larger by one on each side.
-    twice: Kernel,
+    pub(super) twice: Kernel,
+    /// B − Bᵀ.
+    pub(super) skew: Tensor<4>,
 }
 
 /// V, and the parameters that it is made of.
 #[derive(Clone)]
-struct Tiers {
-    within: Vec<Within>,
+pub(super) struct Tiers {
+    pub(super) within: Vec<Within>,
     /// N, to all outputs but the last row and column, which are 0.
-    downs: Vec<Kernel>,
-    cell: MonotoneMultiCell,
+    pub(super) downs: Vec<Kernel>,
+    pub(super) cell: MonotoneMultiCell,
+}
+
+/// Rows `[N, D]` as the maps of tiers of these C, H, W.
+pub(super) fn maps(rows: &Tensor<2>, tiers: impl IntoIterator<Item = [usize; 3]>) -> Vec<Tensor<4>> {
+    let (count, mut start) = (rows.dims()[0], 0);
+    let tier = |[c, h, w]: [usize; 3]| {
+        let maps = rows.clone().narrow(1, start, c * h * w).reshape([count, c, h, w]);
+        start += c * h * w;
+        maps
+    };
+    tiers.into_iter().map(tier).collect()
+}
+
+/// The maps of tiers as rows.
+pub(super) fn rows(maps: Vec<Tensor<4>>) -> Tensor<2> {
+    Tensor::cat(maps.into_iter().map(|maps| maps.flatten(1, 3)).collect(), 1)
 }
 
 impl Tiers {
-    /// Rows as the maps of each tier.
-    fn maps(&self, rows: &Tensor<2>) -> Vec<Tensor<4>> {
-        let (count, mut start) = (rows.dims()[0], 0);
-        let tier = |&[c, h, w]: &[usize; 3]| {
-            let maps = rows.clone().narrow(1, start, c * h * w).reshape([count, c, h, w]);
-            start += c * h * w;
-            maps
-        };
-        self.cell.states.iter().map(tier).collect()
-    }
-
-    fn rows(maps: Vec<Tensor<4>>) -> Tensor<2> {
-        Tensor::cat(maps.into_iter().map(|maps| maps.flatten(1, 3)).collect(), 1)
-    }
-
     /// Rows and columns of a tier.
     fn side(&self, tier: usize) -> [usize; 2] {
         let [_, h, w] = self.cell.states[tier];
@@ -186,7 +228,7 @@ impl Tiers {
 
 impl Coupling for Tiers {
     fn times(&self, states: &Tensor<2>) -> Tensor<2> {
-        let maps = self.maps(states);
+        let maps = maps(states, self.cell.states.iter().copied());
         let below: Vec<Tensor<4>> =
             self.downs.iter().zip(&maps).map(|(down, maps)| down.apply(maps.clone())).collect();
         let tier = |(i, within): (usize, &Within)| {
@@ -200,11 +242,11 @@ impl Coupling for Tiers {
             }
             sum
         };
-        Self::rows(self.within.iter().enumerate().map(tier).collect())
+        rows(self.within.iter().enumerate().map(tier).collect())
     }
 
     fn transposed(&self, cotangents: &Tensor<2>) -> Tensor<2> {
-        let maps = self.maps(cotangents);
+        let maps = maps(cotangents, self.cell.states.iter().copied());
         let tier = |(i, within): (usize, &Within)| {
             let own = within.own.vjp_input(maps[i].clone(), self.side(i));
             let Some(down) = self.downs.get(i) else { return own };
@@ -214,15 +256,11 @@ impl Coupling for Tiers {
             let above = above.slice([0..n, 0..c, 0..h + 1, 0..w + 1]);
             own - down.vjp_input(down.apply(maps[i].clone()) + above, self.side(i))
         };
-        Self::rows(self.within.iter().enumerate().map(tier).collect())
+        rows(self.within.iter().enumerate().map(tier).collect())
     }
 
-    /// By autodiff, through V of the parameters.
     fn accumulate(&self, states: &Tensor<2>, cotangents: &Tensor<2>, into: &mut GradientsParams) {
-        let cell = self.cell.clone().train();
-        let value = cell.coupling().times(&Tensor::from_inner(states.clone()));
-        let product = value * Tensor::from_inner(cotangents.clone());
-        accumulate_module(into, product.backward(), &cell);
+        accumulated(&self.cell, |tiers| tiers, states, cotangents, into);
     }
 
     fn injected(&self, injection: &Tensor<2>) -> Tensor<2> {
@@ -233,4 +271,18 @@ impl Coupling for Tiers {
     fn injection(&self, cotangents: &Tensor<2>) -> Tensor<2> {
         cotangents.clone().narrow(1, 0, self.cell.states[0].iter().product())
     }
+}
+
+/// Σ ⟨s, V z⟩ through autodiff, V as a form of a cell's kernels.
+pub(super) fn accumulated<V: Coupling>(
+    cell: &MonotoneMultiCell,
+    form: impl FnOnce(Tiers) -> V,
+    states: &Tensor<2>,
+    cotangents: &Tensor<2>,
+    into: &mut GradientsParams,
+) {
+    let cell = cell.clone().train();
+    let value = form(cell.coupling()).times(&Tensor::from_inner(states.clone()));
+    let product = value * Tensor::from_inner(cotangents.clone());
+    accumulate_module(into, product.backward(), &cell);
 }

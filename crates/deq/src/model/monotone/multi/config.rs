@@ -29,8 +29,12 @@ pub struct MonotoneMultiConfig {
     /// m > 0: the symmetric part of I − W is at least m I. The fixed point moves by at most ‖U‖/m times as much as the image.
     pub monotonicity: f64,
     /// α in (0, 1\], the cell's step. Every α has the same fixed point; solvers reach it by plain iteration where
-    /// ‖(1−α) I + α W‖ < 1, which small ones fulfil: all below 2m/‖I − W‖².
+    /// ‖(1−α) I + α W‖ < 1, which small ones fulfil: all below 2m/‖I − W‖². Of Peaceman-Rachford splitting every one does.
     pub step: f64,
+    /// Which map has the fixed point: what an iteration of the cell is. That of Peaceman-Rachford splitting has a border of
+    /// one unit around each tier.
+    #[serde(default, skip_serializing_if = "Splitting::is_usual")]
+    pub splitting: Splitting,
     /// C, H, W of the images.
     pub image: [usize; 3],
     /// Number of classes K.
@@ -56,6 +60,7 @@ impl MonotoneMultiConfig {
             pool: 1,
             monotonicity: 1.0,
             step: 0.2,
+            splitting: Splitting::ForwardBackward,
             image: [1, 8, 8],
             classes: classes(),
             normalisation: None,
@@ -72,7 +77,7 @@ impl MonotoneMultiConfig {
             pool: 1,
             monotonicity: self.monotonicity,
             step: self.step,
-            splitting: Splitting::ForwardBackward,
+            splitting: self.splitting,
             image: self.image,
             classes: self.classes,
             normalisation: self.normalisation.clone(),
@@ -118,7 +123,7 @@ impl MonotoneMultiConfig {
             );
             return wrong("channels", problem);
         }
-        at_most("channels", self.tiers().iter().map(|[c, h, w]| c * h * w).sum(), MAX_NUMBERS)?;
+        at_most("channels", self.tiers().iter().map(|[c, h, w]| c * (h + 2) * (w + 2)).sum(), MAX_NUMBERS)?;
         let [_, h, w] = self.last();
         at_most("pool", self.pool, MAX_SIDE)?;
         if self.pool == 0 {
