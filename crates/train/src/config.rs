@@ -7,7 +7,7 @@ use equipoise_attack::attack::{Budget, Norm, PgdConfig, PgdLoss};
 use equipoise_deq::architecture::Architecture;
 use equipoise_deq::gradient::Estimator;
 use equipoise_deq::model::limits::MAX_SIDE;
-use equipoise_deq::model::monotone::{MonotoneConfig, Parametrisation};
+use equipoise_deq::model::monotone::{MonotoneConfig, MonotoneConvConfig, Parametrisation};
 use equipoise_deq::solve::{MAX_STEPS, SolverConfig};
 use equipoise_deq::training_pass::UnsupportedCell;
 use equipoise_deq::victim::Deployment;
@@ -615,9 +615,10 @@ impl TrainConfig {
         self.validate()?;
         let wrong = |problem: String| Err(TrainConfigError(problem));
         if self.adversary.as_ref().is_some_and(|adversary| adversary.kind == AdversaryKind::Boxes) {
-            let parametrisation =
-                architecture.config::<MonotoneConfig>().map(|config| config.parametrisation);
-            if matches!(parametrisation, None | Some(Parametrisation::WinstonKolter)) {
+            let full = architecture.config::<MonotoneConfig>().map(|config| config.parametrisation);
+            let convolutional =
+                architecture.config::<MonotoneConvConfig>().map(|config| config.parametrisation);
+            if !full.or(convolutional).is_some_and(Parametrisation::has_boxes) {
                 return wrong(format!("adversary: {}", UnsupportedCell::Boxes));
             }
         }

@@ -28,7 +28,6 @@ use equipoise_deq::architecture::Model;
 use equipoise_deq::checkpoint::{Entry, ModelFile};
 use equipoise_deq::gradient::Estimator;
 use equipoise_deq::model::cell::Mask;
-use equipoise_deq::model::monotone::Monotone;
 use equipoise_deq::readout::Readout;
 use equipoise_deq::training_pass::{
     JacobianTerm, StepGradients, StepOptions, UnsupportedCell, box_gradients,
@@ -378,10 +377,9 @@ impl<'a> Run<'a> {
                 )?
             }
             AdversaryKind::Boxes => {
-                let model = self.model.downcast::<Monotone>().ok_or(UnsupportedCell::Boxes)?;
                 let radius = adversary.radius(self.progress.step as f64 / self.steps_per_epoch() as f64);
                 let (deployment, options) = (self.deployment(), options(Pass::Main));
-                box_gradients(model, radius, labels, deployment, &options, &clean, &self.counter)?
+                box_gradients(&*self.model, radius, labels, deployment, &options, &clean, &self.counter)?
             }
         })
     }

@@ -3,7 +3,7 @@
 use super::{Architecture, ArchitectureConfig, Model};
 use crate::model::ConfigError;
 use crate::model::init::Init;
-use crate::model::monotone::MonotoneConvConfig;
+use crate::model::monotone::{MonotoneConvConfig, Parametrisation};
 use crate::model::normalisation::Normalisation;
 
 #[typetag::serde(name = "monotone-conv")]
@@ -34,7 +34,11 @@ impl ArchitectureConfig for MonotoneConvConfig {
 
     fn describe(&self) -> String {
         let [channels, h, w] = self.state();
-        format!("convolutional monotone DEQ with {channels} channels of {h}×{w} units")
+        let kind = match self.parametrisation {
+            Parametrisation::WinstonKolter => "convolutional monotone DEQ".to_owned(),
+            other => format!("convolutional monotone DEQ ({})", other.name()),
+        };
+        format!("{kind} with {channels} channels of {h}×{w} units")
     }
 
     fn normalisation(&self) -> Option<&Normalisation> {

@@ -15,11 +15,12 @@ mod lben;
 mod convolutional;
 mod multi;
 
-pub use boxes::{BoxCell, BoxHead, BoxStem, Boxed};
+pub use boxes::{BoxCell, BoxHead, BoxStem, Boxed, Contracting, LinearHead, LinearStem};
 pub use cell::MonotoneCell;
 pub use config::{MonotoneConfig, Parametrisation, Splitting};
 pub use convolutional::{
-    MonotoneConv, MonotoneConvCell, MonotoneConvConfig, MonotoneConvHead, MonotoneConvStem,
+    IntervalBoundedConv, MonotoneConv, MonotoneConvCell, MonotoneConvConfig, MonotoneConvHead,
+    MonotoneConvStem, NemonConv, WinstonKolterConv,
 };
 pub use lben::{Lben, LbenConfig};
 pub use multi::{MonotoneDown, MonotoneMulti, MonotoneMultiCell, MonotoneMultiConfig, MonotoneTier};
@@ -31,7 +32,7 @@ use burn::tensor::{Device, Tensor, activation};
 use super::ConfigError;
 use super::deq::{Deq, Head, Stem};
 use super::init::Init;
-use super::layers::{Dense, Phase};
+use super::layers::{Dense, Phase, products};
 use super::normalisation::{Normalisation, normalised};
 use equipoise_attack::batch::{Images, Logits};
 
@@ -47,16 +48,23 @@ pub struct MonotoneStem {
     normalisation: Option<Normalisation>,
 }
 
-impl MonotoneStem {
-    /// What images are normalised by.
-    pub fn normalisation(&self) -> Option<&Normalisation> {
-        self.normalisation.as_ref()
+impl Stem for MonotoneStem {
+    fn forward(&self, images: Images, _phase: &Phase<'_>) -> Tensor<2> {
+        self.affine(normalised(self.normalisation(), images))
     }
 }
 
-impl Stem for MonotoneStem {
-    fn forward(&self, images: Images, _phase: &Phase<'_>) -> Tensor<2> {
-        self.injection.forward(normalised(self.normalisation.as_ref(), images).flatten(1, 3))
+impl LinearStem for MonotoneStem {
+    fn normalisation(&self) -> Option<&Normalisation> {
+        self.normalisation.as_ref()
+    }
+
+    fn affine(&self, normalised: Images) -> Tensor<2> {
+        self.injection.forward(normalised.flatten(1, 3))
+    }
+
+    fn by_sizes(&self, normalised: Images) -> Tensor<2> {
+        products(normalised.flatten(1, 3), self.injection.weight.val().abs(), None)
     }
 }
 
@@ -79,6 +87,16 @@ impl Head for MonotoneHead {
 
     fn classes(&self) -> usize {
         self.classifier.weight.lazy_shape()[0]
+    }
+}
+
+impl LinearHead for MonotoneHead {
+    fn features(&self, z: Tensor<2>) -> Tensor<2> {
+        z
+    }
+
+    fn classifier(&self) -> &Dense {
+        &self.classifier
     }
 }
 

@@ -1,13 +1,15 @@
 //! Certified training (Gowal et al. 2018, arXiv 1810.12715): a pass at the worst logits that a box of states leaves.
 //!
-//! The box around an image's fixed points is the fixed point of the network [on boxes](Monotone::boxes), so that its gradient is
+//! The box around an image's fixed points is the fixed point of the network [on boxes](Deq::boxes), so that its gradient is
 //! found as any other is. Class y leads class j by at least so much in it; a classifier that leads by that much and no more has
 //! the logits 0 at y and minus the least leads elsewhere.
 
 use burn::tensor::Tensor;
 
 use super::{StepGradients, StepOptions, UnsupportedCell, gradients};
-use crate::model::monotone::Monotone;
+use crate::architecture::Model;
+use crate::model::deq::Deq;
+use crate::model::monotone::{Contracting, LinearHead, LinearStem, Monotone, MonotoneConv};
 use crate::victim::Deployment;
 use equipoise_attack::batch::{Images, Logits, Values, indices};
 use equipoise_attack::loss::{CrossEntropy, Objective};
@@ -18,9 +20,27 @@ use equipoise_attack::work::WorkCounter;
 ///
 /// # Errors
 ///
-/// If the boxes of such a W need not contract.
+/// If the model is no monotone DEQ, or the boxes of such a W need not contract.
 pub fn box_gradients(
-    model: &Monotone,
+    model: &dyn Model,
+    eps: f64,
+    labels: &[usize],
+    deployment: &Deployment,
+    options: &StepOptions,
+    images: &Images,
+    counter: &WorkCounter,
+) -> Result<StepGradients, UnsupportedCell> {
+    if let Some(model) = model.downcast::<Monotone>() {
+        return of(model, eps, labels, deployment, options, images, counter);
+    }
+    if let Some(model) = model.downcast::<MonotoneConv>() {
+        return of(model, eps, labels, deployment, options, images, counter);
+    }
+    Err(UnsupportedCell::Boxes)
+}
+
+fn of<S: LinearStem, C: Contracting, H: LinearHead>(
+    model: &Deq<S, C, H>,
     eps: f64,
     labels: &[usize],
     deployment: &Deployment,

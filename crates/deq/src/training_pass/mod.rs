@@ -53,8 +53,8 @@ pub enum UnsupportedCell {
     Jacobian,
     /// Certified training of a model whose boxes of states need not contract.
     #[error(
-        "boxes of this model's states need not contract, so that there is no certified training: use kind `monotone` with the \
-         parametrisation `nemon` or `interval-bounded`"
+        "boxes of this model's states need not contract, so that there is no certified training: use kind `monotone` or \
+         `monotone-conv` with the parametrisation `nemon` or `interval-bounded`"
     )]
     Boxes,
 }

@@ -9,8 +9,8 @@ use super::monotone::{Bounded, Coupling, Network, Parameters, Tier};
 use crate::batch::to_f64;
 use crate::model::cell::Cell;
 use crate::model::monotone::{
-    LbenCell, Monotone, MonotoneCell, MonotoneConv, MonotoneConvHead, MonotoneConvStem, MonotoneMulti,
-    MonotoneMultiCell,
+    LbenCell, LinearStem, Monotone, MonotoneCell, MonotoneConv, MonotoneConvCell, MonotoneConvHead,
+    MonotoneConvStem, MonotoneMulti, MonotoneMultiCell,
 };
 use crate::model::normalisation::Normalisation;
 
@@ -77,15 +77,44 @@ pub(super) fn full(model: &Monotone) -> Network {
 /// Of a convolutional one.
 pub(super) fn convolutional(model: &MonotoneConv) -> Result<Network, Unbounded> {
     let MonotoneConv { stem, cell, head } = model;
-    let tier = || Tier {
-        a: to_f64(cell.a.val()),
-        b: to_f64(cell.b.val()),
-        g: to_f64(cell.g.val())[0].abs(),
-        h: to_f64(cell.h.val())[0],
-        from: None,
-        state: cell.state(),
+    let (state @ [_, h, w], m) = (cell.state(), cell.monotonicity());
+    // That of each channel's units.
+    let logarithms = |d: &Param<Tensor<1>>| -> Vec<f64> {
+        to_f64(d.val()).into_iter().flat_map(|d| std::iter::repeat_n(d, h * w)).collect()
     };
-    around(stem, head, &[cell.state()], [cell.monotonicity(), cell.step()], || vec![tier()])
+    let coupling = || match cell {
+        MonotoneConvCell::WinstonKolter(weight) => {
+            let tier = Tier {
+                a: to_f64(weight.a.val()),
+                b: to_f64(weight.b.val()),
+                g: to_f64(weight.g.val())[0].abs(),
+                h: to_f64(weight.h.val())[0],
+                from: None,
+                state,
+            };
+            Coupling::convolution(&[tier], m)
+        }
+        MonotoneConvCell::Nemon(weight) => {
+            Coupling::nemon(&dense(&to_f64(weight.t.val()), state), &logarithms(&weight.d), m)
+        }
+        MonotoneConvCell::IntervalBounded(weight) => {
+            Coupling::interval_bounded(&dense(&to_f64(weight.m.val()), state), &logarithms(&weight.d), m)
+        }
+    };
+    around(stem, head, &[state], [m, cell.step()], coupling)
+}
+
+/// A 3×3 convolution with zeros around the state as a matrix.
+fn dense(kernel: &[f64], [c, h, w]: [usize; 3]) -> Matrix {
+    let place = |unit: usize| (unit / (h * w), unit / w % h, unit % w);
+    let tap = |to: usize, from: usize| (from + 1).checked_sub(to).filter(|tap| *tap < 3);
+    Matrix::new(c * h * w, c * h * w, |to, from| {
+        let ((o, y, x), (i, row, column)) = (place(to), place(from));
+        match (tap(y, row), tap(x, column)) {
+            (Some(dy), Some(dx)) => kernel[((o * c + i) * 3 + dy) * 3 + dx],
+            _ => 0.0,
+        }
+    })
 }
 
 /// Of one of several tiers.
@@ -103,8 +132,9 @@ pub(super) fn multi(model: &MonotoneMulti) -> Result<Network, Unbounded> {
             state: cell.states()[at],
         }
     };
-    let tiers = || (0..cell.tiers.len()).map(tier).collect();
-    around(stem, head, cell.states(), [cell.monotonicity(), cell.step()], tiers)
+    let (m, tiers) = (cell.monotonicity(), 0..cell.tiers.len());
+    let coupling = || Coupling::convolution(&tiers.map(tier).collect::<Vec<_>>(), m);
+    around(stem, head, cell.states(), [m, cell.step()], coupling)
 }
 
 /// A cell of tiers of these C, H, W, with what leads into the first and reads the last.
@@ -113,7 +143,7 @@ fn around(
     head: &MonotoneConvHead,
     states: &[[usize; 3]],
     [monotonicity, step]: [f64; 2],
-    tiers: impl FnOnce() -> Vec<Tier>,
+    coupling: impl FnOnce() -> Coupling,
 ) -> Result<Network, Unbounded> {
     let image = stem.image();
     let sizes: Vec<usize> = states.iter().map(|state| state.iter().product()).collect();
@@ -179,7 +209,7 @@ fn around(
         scale,
         reading: features + pool * pool + 6,
     };
-    Ok(Network::new(Coupling::convolution(&tiers(), monotonicity), parameters))
+    Ok(Network::new(coupling(), parameters))
 }
 
 #[cfg(test)]
@@ -190,7 +220,9 @@ mod tests {
     use crate::batch::from_vec;
     use crate::certify::upper::dot;
     use crate::model::equilibrium::Equilibrium;
-    use crate::model::monotone::{MonotoneConvConfig, MonotoneMultiConfig};
+    use crate::model::monotone::{
+        IntervalBoundedConv, MonotoneConvConfig, MonotoneMultiConfig, NemonConv, Parametrisation,
+    };
     use crate::random::ExampleRng;
     use crate::readout::Readout;
     use crate::solve::SolverConfig;
@@ -236,11 +268,26 @@ mod tests {
         for config in [
             MonotoneConvConfig { kernel: 4, stride: 2, padding: -1, pool: 2, ..config.clone() },
             MonotoneConvConfig { kernel: 3, stride: 3, padding: 1, pool: 3, ..config.clone() },
-            MonotoneConvConfig { kernel: 5, stride: 2, padding: 2, pool: 1, ..config },
+            MonotoneConvConfig { kernel: 5, stride: 2, padding: 2, pool: 1, ..config.clone() },
+            MonotoneConvConfig { parametrisation: Parametrisation::Nemon, step: 0.1, ..config.clone() },
+            MonotoneConvConfig {
+                parametrisation: Parametrisation::IntervalBounded,
+                monotonicity: 0.4,
+                step: 1.0,
+                ..config
+            },
         ] {
             let mut model = config.init(2, &Device::default()).unwrap();
-            model.cell.g = model.cell.g.map(|g| g * -1.3);
-            model.cell.h = model.cell.h.map(|h| h * 0.8);
+            match &mut model.cell {
+                MonotoneConvCell::WinstonKolter(weight) => {
+                    weight.g = weight.g.clone().map(|g| g * -1.3);
+                    weight.h = weight.h.clone().map(|h| h * 0.8);
+                }
+                MonotoneConvCell::Nemon(NemonConv { d, .. })
+                | MonotoneConvCell::IntervalBounded(IntervalBoundedConv { d, .. }) => {
+                    *d = d.clone().map(|d| d + Tensor::from_data([-1.0, 0.3, 1.4], &Device::default()));
+                }
+            }
             let network = convolutional(&model).unwrap();
             agree(&network, &model, config.image, config.pool);
         }

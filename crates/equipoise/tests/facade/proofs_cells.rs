@@ -1,4 +1,4 @@
-//! Certificates of the other fully connected cells: the same claims, in the norm of each.
+//! Certificates of the other parametrisations: the same claims, in the norm of each.
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
@@ -6,7 +6,9 @@ use equipoise::attack::{Classifier, Norm};
 use equipoise::batch::{from_vec, predictions, to_vec};
 use equipoise::certify::{Method, MonotoneCertifier};
 use equipoise::model::equilibrium::Equilibrium;
-use equipoise::model::monotone::{LbenConfig, Monotone, MonotoneCell, MonotoneConfig, Parametrisation};
+use equipoise::model::monotone::{
+    LbenConfig, Monotone, MonotoneCell, MonotoneConfig, MonotoneConvConfig, Parametrisation,
+};
 use equipoise::model::normalisation::Normalisation;
 use equipoise::readout::Readout;
 
@@ -106,6 +108,31 @@ fn nothing_within_a_certified_radius_of_a_bounded_network_changes_the_class() {
     // γ over the deviation, or less.
     assert!(certifier.lipschitz() <= 1.5 / 0.25 + 1e-9);
     nothing_crosses("lben", &model, &certifier, &PROOFS[..4]);
+}
+
+/// A convolutional one of either kind, of 2 channels of 4×4 units.
+#[test]
+fn nothing_within_a_certified_radius_of_a_convolution_changes_the_class() {
+    for (parametrisation, monotonicity, step) in
+        [(Parametrisation::Nemon, 8.0, 0.08), (Parametrisation::IntervalBounded, 0.5, 1.0)]
+    {
+        let config = MonotoneConvConfig {
+            channels: 2,
+            parametrisation,
+            monotonicity,
+            step,
+            stride: 1,
+            image: [1, 4, 4],
+            classes: 3,
+            normalisation: Some(Normalisation { mean: vec![0.4], std: vec![0.25] }),
+            ..MonotoneConvConfig::digits()
+        };
+        let mut model = config.init(4, &Device::default()).unwrap().map(&mut Shake(7));
+        let injection = &mut model.stem.injection;
+        injection.bias = injection.bias.take().map(|bias| bias.map(|bias| bias + 1.0));
+        let certifier = MonotoneCertifier::of_convolutional(&model).unwrap();
+        nothing_crosses(&format!("convolutional {}", parametrisation.name()), &model, &certifier, &PROOFS);
+    }
 }
 
 /// Boxes exist for every T: here one that is large and mostly skew, for which the usual parametrisation has none.

@@ -17,6 +17,7 @@ mod monotone_conv_reflected;
 mod monotone_multi;
 mod network;
 mod parametrisations;
+mod parametrisations_conv;
 mod parity;
 mod reference;
 mod stem;

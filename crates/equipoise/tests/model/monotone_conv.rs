@@ -11,7 +11,9 @@ use equipoise::checkpoint::{Configuration, Entry, ImportOptions, StateDict, impo
 use equipoise::model::cell::Cell;
 use equipoise::model::deq::{Head, Stem};
 use equipoise::model::layers::Phase;
-use equipoise::model::monotone::{MonotoneConv, MonotoneConvConfig};
+use equipoise::model::monotone::{
+    LinearStem, MonotoneConv, MonotoneConvCell, MonotoneConvConfig, WinstonKolterConv,
+};
 use equipoise::model::normalisation::Normalisation;
 use equipoise::model::state_dict::state_dict;
 use equipoise::state::State;
@@ -29,9 +31,17 @@ pub fn config() -> MonotoneConvConfig {
 /// With another g and h than 1.
 pub fn model_of(config: &MonotoneConvConfig) -> MonotoneConv {
     let mut model = config.init(5, &Device::default()).unwrap();
-    model.cell.g = model.cell.g.map(|g| g * 1.7);
-    model.cell.h = model.cell.h.map(|h| h * 0.6);
+    let weight = usual(&mut model);
+    weight.g = weight.g.clone().map(|g| g * 1.7);
+    weight.h = weight.h.clone().map(|h| h * 0.6);
     model
+}
+
+fn usual(model: &mut MonotoneConv) -> &mut WinstonKolterConv {
+    match &mut model.cell {
+        MonotoneConvCell::WinstonKolter(weight) => weight,
+        _ => panic!("the usual kind"),
+    }
 }
 
 fn model() -> MonotoneConv {
@@ -111,8 +121,9 @@ fn reference_cell(model: &MonotoneConv, state: &[f64], injection: &[f64]) -> Vec
         let length = weight.iter().map(|w| w * w).sum::<f64>().sqrt();
         weight.into_iter().map(|w| w / length).collect::<Vec<_>>()
     };
-    let (a, b) = (unit(entries(&cell.a.val())), unit(entries(&cell.b.val())));
-    let (g, h) = (entries(&cell.g.val())[0], entries(&cell.h.val())[0]);
+    let MonotoneConvCell::WinstonKolter(weight) = cell else { panic!("the usual kind") };
+    let (a, b) = (unit(entries(&weight.a.val())), unit(entries(&weight.b.val())));
+    let (g, h) = (entries(&weight.g.val())[0], entries(&weight.h.val())[0]);
     let z = Torus::around(state, cell.state());
     let symmetric = z.convolved(&a, false).convolved(&a, true).inside();
     let (forth, back) = (z.convolved(&b, false).inside(), z.convolved(&b, true).inside());
@@ -254,10 +265,11 @@ fn nothing_that_is_trained_takes_the_monotonicity_away() {
     let mut model = model();
     let value = |model: &MonotoneConv| entries(&model.cell.apply(z.tensor().clone(), x.clone()));
     let before = value(&model);
-    model.cell.g = model.cell.g.map(|g| g * -1.0);
+    usual(&mut model).g = usual(&mut model).g.clone().map(|g| g * -1.0);
     assert_eq!(value(&model), before);
-    model.cell.a = model.cell.a.map(|a| a * 0.0);
-    model.cell.b = model.cell.b.map(|b| b * 0.0);
+    let weight = usual(&mut model);
+    weight.a = weight.a.clone().map(|a| a * 0.0);
+    weight.b = weight.b.clone().map(|b| b * 0.0);
     let (z, x) = (entries(z.tensor()), entries(&x));
     for ((found, z), x) in value(&model).iter().zip(z).zip(x) {
         assert!((found - (0.8 * z + 0.2 * x).max(0.0)).abs() < 1e-6);

@@ -16,7 +16,8 @@ use equipoise::model::cell::{Cell, FixedPointMap};
 use equipoise::model::deq::{Deq, Head, Stem};
 use equipoise::model::layers::{BatchMoments, Phase};
 use equipoise::model::monotone::{
-    Lben, LbenConfig, Monotone, MonotoneCell, MonotoneConfig, Parametrisation, Splitting,
+    Contracting, Lben, LbenConfig, LinearHead, LinearStem, Monotone, MonotoneCell, MonotoneConfig,
+    Parametrisation, Splitting,
 };
 use equipoise::model::normalisation::Normalisation;
 use equipoise::model::parameters::accumulate_module;
@@ -54,7 +55,7 @@ fn bounded() -> LbenConfig {
 }
 
 /// Parameters times a factor, and vectors moved away from 0: Λ is not I.
-struct Shake(f64, u64);
+pub struct Shake(pub f64, pub u64);
 
 impl ModuleMapper for Shake {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
@@ -134,15 +135,19 @@ fn unnormalised(parametrisation: Parametrisation) -> Monotone {
     config.init(5, &Device::default()).unwrap().map(&mut Shake(1.0, 40))
 }
 
+fn images() -> Tensor<4> {
+    uniform([3, 1, 5, 5], 3)
+}
+
 /// The gradients of a training pass are those of autodiff through 400 applications of the cell, in float64. `tracked` is the
 /// module's network, whose parameters may be used several times.
-fn gradients_are_those_of_a_long_unrolling<M: Module, S: Stem, C: Cell, H: Head>(
+pub fn gradients_are_those_of_a_long_unrolling<M: Module, S: Stem, C: Cell, H: Head>(
     model: &M,
     network: impl Fn(&M) -> Deq<S, C, H>,
+    images: Tensor<4>,
     objective: &dyn Objective,
     expected_count: usize,
 ) {
-    let images = uniform([3, 1, 5, 5], 3);
     let plain = network(model);
     let counter = WorkCounter::default();
     let found =
@@ -169,28 +174,36 @@ fn training_gradients_are_those_of_a_long_unrolling() {
     let objective = CrossEntropy { labels: vec![0, 1, 3] };
     let same = |model: &Monotone| model.clone();
     for parametrisation in [Parametrisation::Nemon, Parametrisation::IntervalBounded] {
-        gradients_are_those_of_a_long_unrolling(&unnormalised(parametrisation), same, &objective, 6);
+        gradients_are_those_of_a_long_unrolling(
+            &unnormalised(parametrisation),
+            same,
+            images(),
+            &objective,
+            6,
+        );
     }
     let config = LbenConfig { normalisation: None, step: 0.1, ..bounded() };
     let bounded = config.init(5, &Device::default()).unwrap().map(&mut Shake(1.0, 40));
-    gradients_are_those_of_a_long_unrolling(&bounded, Lben::network, &objective, 7);
+    gradients_are_those_of_a_long_unrolling(&bounded, Lben::network, images(), &objective, 7);
+}
+
+/// Numbers as one sum.
+pub struct Sum;
+impl Objective for Sum {
+    fn values(&self, leads: Tensor<2>) -> Tensor<1> {
+        let weights = normal(leads.dims(), 77).cast(leads.dtype());
+        let weights = if leads.is_autodiff() { weights.autodiff() } else { weights };
+        (leads * weights).sum_dim(1).squeeze_dim::<1>(1)
+    }
 }
 
 /// The least leads of a box, as one sum: the gradient of a box's fixed point is that of a long unrolling too.
 #[test]
 fn gradients_through_boxes_are_those_of_a_long_unrolling() {
-    struct Sum;
-    impl Objective for Sum {
-        fn values(&self, leads: Tensor<2>) -> Tensor<1> {
-            let weights = normal(leads.dims(), 77).cast(leads.dtype());
-            let weights = if leads.is_autodiff() { weights.autodiff() } else { weights };
-            (leads * weights).sum_dim(1).squeeze_dim::<1>(1)
-        }
-    }
     let boxes = |model: &Monotone| model.boxes(0.07).unwrap();
     for parametrisation in [Parametrisation::Nemon, Parametrisation::IntervalBounded] {
         let model = unnormalised(parametrisation);
-        gradients_are_those_of_a_long_unrolling(&model, boxes, &Sum, 6);
+        gradients_are_those_of_a_long_unrolling(&model, boxes, images(), &Sum, 6);
         let boxed = boxes(&model);
         let inputs =
             (normal([3, 2 * SIDE], 5).into(), normal([3, 2 * SIDE], 6), normal([3, 2 * SIDE], 7).into());
@@ -201,8 +214,10 @@ fn gradients_through_boxes_are_those_of_a_long_unrolling() {
 
 /// The fixed box holds the fixed points of random images and corners, is one point for a box of one image, and its least leads are
 /// none of theirs.
-#[test]
-fn a_fixed_box_holds_the_fixed_points_of_its_images() {
+pub fn a_fixed_box_holds_its_fixed_points<S: LinearStem, C: Contracting, H: LinearHead>(
+    model: &Deq<S, C, H>,
+    image: &Tensor<4>,
+) {
     let solved = |deq: &dyn equipoise::model::equilibrium::Equilibrium, images: &Tensor<4>| {
         let injection = deq.injection(images);
         let bound = deq.bind(&injection);
@@ -212,29 +227,34 @@ fn a_fixed_box_holds_the_fixed_points_of_its_images() {
             solve(map, start, &SolverConfig::picard(500, 1.0).with_tolerance(1e-7)).choose(StateChoice::Best);
         (entries(state.tensor()), entries(&deq.logits(&state)))
     };
-    let image = uniform([1, 1, 5, 5], 3);
-    for parametrisation in [Parametrisation::Nemon, Parametrisation::IntervalBounded] {
-        let model = model(parametrisation, Splitting::ForwardBackward, 0.1);
-        for eps in [0.0, 0.05] {
-            let (ends, leads) = solved(&model.boxes(eps).unwrap(), &image);
-            let noise = uniform([2000, 1, 5, 5], 9) * 2.0 - 1.0;
-            let noise = Tensor::cat(vec![noise.clone(), noise.sign()], 0) * eps;
-            let (states, logits) = solved(&model, &(image.clone() + noise).clamp(0.0, 1.0));
-            let (mut low, mut high) = (vec![f64::INFINITY; SIDE], vec![0.0_f64; SIDE]);
-            for state in states.chunks(SIDE) {
-                for (i, z) in state.iter().enumerate() {
-                    (low[i], high[i]) = (low[i].min(*z), high[i].max(*z));
-                    assert!(*z >= ends[i] - 1e-5 && *z <= ends[SIDE + i] + 1e-5);
-                }
-            }
-            let width = |low: &[f64], high: &[f64]| low.iter().zip(high).map(|(l, h)| h - l).sum::<f64>();
-            let (own, reached) = (width(&ends[..SIDE], &ends[SIDE..]), width(&low, &high));
-            assert!(own < 4.0 * reached + 1e-4, "{own} for {reached}");
-            for (y, j) in (0..4).flat_map(|y| (0..4).map(move |j| (y, j))) {
-                let least = logits.chunks(4).map(|l| l[y] - l[j]).fold(f64::INFINITY, f64::min);
-                assert!(leads[4 * y + j] <= least + 1e-5, "{} {least}", leads[4 * y + j]);
+    let (side, [_, c, h, w]) = (model.cell.state_dim(), image.dims());
+    for eps in [0.0, 0.05] {
+        let (ends, leads) = solved(&model.boxes(eps).unwrap(), image);
+        let noise = uniform([2000, c, h, w], 9) * 2.0 - 1.0;
+        let noise = Tensor::cat(vec![noise.clone(), noise.sign()], 0) * eps;
+        let (states, logits) = solved(model, &(image.clone() + noise).clamp(0.0, 1.0));
+        let (mut low, mut high) = (vec![f64::INFINITY; side], vec![0.0_f64; side]);
+        for state in states.chunks(side) {
+            for (i, z) in state.iter().enumerate() {
+                (low[i], high[i]) = (low[i].min(*z), high[i].max(*z));
+                assert!(*z >= ends[i] - 1e-5 && *z <= ends[side + i] + 1e-5);
             }
         }
+        let width = |low: &[f64], high: &[f64]| low.iter().zip(high).map(|(l, h)| h - l).sum::<f64>();
+        let (own, reached) = (width(&ends[..side], &ends[side..]), width(&low, &high));
+        assert!(own < 4.0 * reached + 1e-4, "{own} for {reached}");
+        for (y, j) in (0..4).flat_map(|y| (0..4).map(move |j| (y, j))) {
+            let least = logits.chunks(4).map(|l| l[y] - l[j]).fold(f64::INFINITY, f64::min);
+            assert!(leads[4 * y + j] <= least + 1e-5, "{} {least}", leads[4 * y + j]);
+        }
+    }
+}
+
+#[test]
+fn a_fixed_box_holds_the_fixed_points_of_its_images() {
+    for parametrisation in [Parametrisation::Nemon, Parametrisation::IntervalBounded] {
+        let model = model(parametrisation, Splitting::ForwardBackward, 0.1);
+        a_fixed_box_holds_its_fixed_points(&model, &uniform([1, 1, 5, 5], 3));
     }
     assert!(model(Parametrisation::WinstonKolter, Splitting::ForwardBackward, 0.1).boxes(0.1).is_none());
     assert!(lben(Splitting::ForwardBackward, 0.1).network().boxes(0.1).is_none());
@@ -280,7 +300,7 @@ fn large(parametrisation: Parametrisation) -> (Vec<f64>, Vec<f64>) {
 }
 
 /// Λ of d.
-fn scale(d: &[f64]) -> Vec<f64> {
+pub fn scale(d: &[f64]) -> Vec<f64> {
     d.iter().map(|d| 1.0 / 3.0 + 2.0 / 3.0 / (1.0 + (-d).exp())).collect()
 }
 

@@ -2,13 +2,15 @@
 
 use crate::common::uniform;
 use burn::tensor::Device;
-use equipoise::architecture::Architecture;
+use equipoise::architecture::{Architecture, Model};
 use equipoise::attack::Norm;
 use equipoise::batch::{predictions, to_vec};
 use equipoise::certify::{Method, MonotoneCertifier};
 use equipoise::checkpoint::{FORMAT_VERSION, Metadata};
 use equipoise::loss::{CrossEntropy, Objective};
-use equipoise::model::monotone::{LbenConfig, MonotoneConfig, Parametrisation};
+use equipoise::model::cell::Cell;
+use equipoise::model::deq::{Deq, Head, Stem};
+use equipoise::model::monotone::{LbenConfig, MonotoneConfig, MonotoneConvConfig, Parametrisation};
 use equipoise::solve::SolverConfig;
 use equipoise::train::{
     Adversary, AdversaryKind, JacobianRegularisation, OptimizerConfig, Outcome, Plan, Silent, StepOptions,
@@ -24,6 +26,16 @@ fn config() -> MonotoneConfig {
         monotonicity: 0.5,
         step: 1.0,
         ..MonotoneConfig::digits()
+    }
+}
+
+fn convolutional() -> MonotoneConvConfig {
+    MonotoneConvConfig {
+        channels: 3,
+        parametrisation: Parametrisation::IntervalBounded,
+        monotonicity: 0.5,
+        step: 1.0,
+        ..MonotoneConvConfig::digits()
     }
 }
 
@@ -56,18 +68,26 @@ fn plan<'a>(data: &'a Dataset, folder: &std::path::Path, kind: AdversaryKind) ->
 /// training; with one the loss is larger than any that an attack finds.
 #[test]
 fn without_a_radius_it_is_standard_training() {
-    let model = config().init(3, &Device::default()).unwrap();
+    let device = Device::default();
+    without_a_radius_a_pass_is_standard(&config().init(3, &device).unwrap());
+    without_a_radius_a_pass_is_standard(&convolutional().init(3, &device).unwrap());
+}
+
+fn without_a_radius_a_pass_is_standard<S: Stem, C: Cell, H: Head>(model: &Deq<S, C, H>)
+where
+    Deq<S, C, H>: Model,
+{
     let (images, labels) = (uniform([6, 1, 8, 8], 1), vec![0, 1, 2, 3, 4, 5]);
     let (deployment, options, counter) = (deployment(), StepOptions::default(), Default::default());
-    let at = |eps| box_gradients(&model, eps, &labels, &deployment, &options, &images, &counter).unwrap();
+    let at = |eps| box_gradients(model, eps, &labels, &deployment, &options, &images, &counter).unwrap();
     let objective = CrossEntropy { labels: labels.clone() };
-    let usual = gradients(&model, &deployment, &options, &images, &objective, &counter).unwrap();
+    let usual = gradients(model, &deployment, &options, &images, &objective, &counter).unwrap();
     let found = at(0.0);
     assert_eq!(predictions(&found.logits), predictions(&usual.logits));
     for (found, usual) in to_vec(found.values.clone()).iter().zip(to_vec(usual.values.clone())) {
         assert!((found - usual).abs() < 1e-5, "{found} {usual}");
     }
-    assert_eq!(crate::common::compare_gradients(&model, &found.parameters, &usual.parameters, 1e-3, 0.0), 6);
+    assert_eq!(crate::common::compare_gradients(model, &found.parameters, &usual.parameters, 1e-3, 0.0), 6);
     // The worst logits of a larger box are worse, example by example.
     let (near, far) = (to_vec(at(0.01).values), to_vec(at(0.05).values));
     for (k, value) in to_vec(found.values).into_iter().enumerate() {
@@ -94,22 +114,37 @@ fn the_radius_grows_slowly_and_then_evenly() {
 #[test]
 fn what_is_trained_for_boxes_is_certified_by_them() {
     let data = Source::Digits.load(Split::Train).unwrap().take(600);
-    let certified = |outcome: Outcome| {
-        assert!(outcome.complete);
-        let certifier = MonotoneCertifier::new(&*outcome.model.model).unwrap();
-        let proof = certifier.ideal(Method::Boxes).unwrap();
-        let test = Source::Digits.load(Split::Test).unwrap().take(60);
-        let holds = |k: &usize| proof.certified(*k, &test.image(*k), Norm::Linf).holds(test.labels[*k], 0.05);
-        (0..60).filter(holds).count()
-    };
     let trained = |kind, ramp| {
         let folder = tempfile::tempdir().unwrap();
         let mut plan = plan(&data, folder.path(), kind);
         plan.config.adversary.as_mut().unwrap().ramp = ramp;
-        certified(train(&plan, &Device::default(), &Silent).unwrap())
+        certified_of_60(&train(&plan, &Device::default(), &Silent).unwrap())
     };
     let (attacked, boxes) = (trained(AdversaryKind::Pgd, None), trained(AdversaryKind::Boxes, Some(4)));
     assert!(boxes > attacked + 10, "{boxes} of 60, {attacked} trained under attack");
+}
+
+/// So has a convolutional one.
+#[test]
+fn a_convolutional_network_is_trained_for_boxes_too() {
+    let data = Source::Digits.load(Split::Train).unwrap().take(600);
+    let folder = tempfile::tempdir().unwrap();
+    let mut plan = plan(&data, folder.path(), AdversaryKind::Boxes);
+    plan.metadata.architecture = convolutional().into();
+    plan.config.adversary.as_mut().unwrap().ramp = Some(4);
+    let outcome = train(&plan, &Device::default(), &Silent).unwrap();
+    let certified = certified_of_60(&outcome);
+    assert!(certified > 20, "{certified} of 60");
+}
+
+/// Test images that boxes of the ideal network certify at 0.05.
+fn certified_of_60(outcome: &Outcome) -> usize {
+    assert!(outcome.complete);
+    let certifier = MonotoneCertifier::new(&*outcome.model.model).unwrap();
+    let proof = certifier.ideal(Method::Boxes).unwrap();
+    let test = Source::Digits.load(Split::Test).unwrap().take(60);
+    let holds = |k: &usize| proof.certified(*k, &test.image(*k), Norm::Linf).holds(test.labels[*k], 0.05);
+    (0..60).filter(holds).count()
 }
 
 #[test]

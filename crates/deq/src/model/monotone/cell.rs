@@ -2,9 +2,10 @@
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, activation};
 
 use super::Splitting;
+use super::boxes::Contracting;
 use super::peaceman_rachford::{PeacemanRachford, resolvents};
 use super::splitting::{Coupling, ForwardBackward, Step};
 use super::weight::{IntervalBounded, LbenCell, Nemon, Settings, WinstonKolter, identity};
@@ -129,9 +130,28 @@ impl Cell for MonotoneCell {
     }
 }
 
+impl Contracting for MonotoneCell {
+    type Coupling = Full;
+
+    fn step(&self) -> f64 {
+        self.step()
+    }
+
+    fn signs(&self) -> Option<[Full; 2]> {
+        if matches!(self, Self::WinstonKolter(_) | Self::Lben(_)) {
+            return None;
+        }
+        let v = self.matrix();
+        let a = identity(&v) * (1.0 - self.step() * self.monotonicity()) + v * self.step();
+        let positive = activation::relu(a.clone());
+        let negative = a - positive.clone();
+        Some([positive, negative].map(|matrix| Full { matrix, cell: self.clone() }))
+    }
+}
+
 /// V, and the parameters that it is made of.
 #[derive(Clone)]
-struct Full {
+pub struct Full {
     matrix: Tensor<2>,
     cell: MonotoneCell,
 }

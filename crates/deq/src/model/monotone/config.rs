@@ -51,8 +51,25 @@ pub enum Parametrisation {
 }
 
 impl Parametrisation {
-    fn is_usual(&self) -> bool {
+    pub(super) fn is_usual(&self) -> bool {
         *self == Self::WinstonKolter
+    }
+
+    /// Whether boxes of states contract, whatever the parameters are: what certified training and its bounds need.
+    pub fn has_boxes(self) -> bool {
+        match self {
+            Self::WinstonKolter => false,
+            Self::Nemon | Self::IntervalBounded => true,
+        }
+    }
+
+    /// Whether it can be had with such an m.
+    pub(super) fn within(self, monotonicity: f64) -> Result<(), ConfigError> {
+        if self == Self::IntervalBounded && monotonicity >= 1.0 {
+            let problem = format!("{monotonicity} is not in (0, 1): |W| is scaled to at most 1−m");
+            return Err(ConfigError { field: "monotonicity", problem });
+        }
+        Ok(())
     }
 
     /// The name in files.
@@ -115,10 +132,7 @@ impl MonotoneConfig {
         at_most("hidden", self.hidden, MAX_CHANNELS)?;
         images_within(self.image, self.classes)?;
         dynamics(self.monotonicity, self.step, self.classes, self.image)?;
-        if self.parametrisation == Parametrisation::IntervalBounded && self.monotonicity >= 1.0 {
-            let m = self.monotonicity;
-            return wrong("monotonicity", format!("{m} is not in (0, 1): |W| is scaled to at most 1−m"));
-        }
+        self.parametrisation.within(self.monotonicity)?;
         self.normalisation.iter().try_for_each(|normalisation| normalisation.validate(self.image[0]))?;
         parameters_within(&self.build(&mut Init::shapes(&Device::flex())))
     }

@@ -6,10 +6,13 @@
 //! after every step; those units are no part of z here: what is left is convolution with zeros around the state, and
 //! Âᵀ the adjoint of an Â whose output is larger than its input by one on each side.
 //!
+//! Other [parametrisations](super::Parametrisation) have the W of a fully connected model for the matrix of one 3×3 convolution.
+//!
 //! Authors' names for the same functions: with padding p of the image, stride s and a k×k kernel of U, their torus has
 //! ⌊(H + 2p + 2 − k)/s⌋ + 1 rows, and its inner units are U x with stride s and padding p − (s − 1) here: for s > 1 pixels at the
 //! rim are not read. Pooling windows begin at the border.
 
+mod weight;
 mod cell;
 mod config;
 pub(super) mod torus;
@@ -17,13 +20,14 @@ pub(super) mod torus;
 pub use cell::MonotoneConvCell;
 pub(super) use cell::{gram, skew, unit};
 pub use config::MonotoneConvConfig;
+pub use weight::{IntervalBoundedConv, NemonConv, WinstonKolterConv};
 
 use burn::module::Module;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::{ConvOptions, PadMode};
 use burn::tensor::{Tensor, activation};
 
-use super::Splitting;
+use super::{LinearHead, LinearStem, Splitting};
 use crate::model::ConfigError;
 use crate::model::deq::{Deq, Head, Stem};
 use crate::model::init::{Init, Law};
@@ -48,11 +52,6 @@ pub struct MonotoneConvStem {
 }
 
 impl MonotoneConvStem {
-    /// What images are normalised by.
-    pub fn normalisation(&self) -> Option<&Normalisation> {
-        self.normalisation.as_ref()
-    }
-
     /// C, H, W of the images.
     pub fn image(&self) -> [usize; 3] {
         self.image
@@ -62,11 +61,8 @@ impl MonotoneConvStem {
     pub fn padding(&self) -> isize {
         self.padding
     }
-}
 
-impl Stem for MonotoneConvStem {
-    fn forward(&self, images: Images, _phase: &Phase<'_>) -> Tensor<2> {
-        let images = normalised(self.normalisation.as_ref(), images);
+    fn convolved(&self, images: Images, weight: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<2> {
         let (cut, padding) = (self.padding.min(0).unsigned_abs(), self.padding.max(0).unsigned_abs());
         let [n, c, h, w] = images.dims();
         let images = match cut {
@@ -74,8 +70,28 @@ impl Stem for MonotoneConvStem {
             _ => images.slice([0..n, 0..c, cut..h - cut, cut..w - cut]),
         };
         let options = ConvOptions::new([self.injection.stride(); 2], [padding; 2], [1, 1], 1);
+        conv2d(images, weight, bias, options).flatten(1, 3)
+    }
+}
+
+impl Stem for MonotoneConvStem {
+    fn forward(&self, images: Images, _phase: &Phase<'_>) -> Tensor<2> {
+        self.affine(normalised(self.normalisation(), images))
+    }
+}
+
+impl LinearStem for MonotoneConvStem {
+    fn normalisation(&self) -> Option<&Normalisation> {
+        self.normalisation.as_ref()
+    }
+
+    fn affine(&self, normalised: Images) -> Tensor<2> {
         let bias = self.injection.bias.as_ref().map(|bias| bias.val());
-        conv2d(images, self.injection.weight.val(), bias, options).flatten(1, 3)
+        self.convolved(normalised, self.injection.weight.val(), bias)
+    }
+
+    fn by_sizes(&self, normalised: Images) -> Tensor<2> {
+        self.convolved(normalised, self.injection.weight.val().abs(), None)
     }
 }
 
@@ -140,19 +156,29 @@ impl Head for MonotoneConvHead {
                 activation::relu(torus::inner(&last(state, torus::around(self.state)), self.state))
             }
         };
-        let ([n, _], [c, h, w], pool) = (state.dims(), self.state, self.pool);
-        if pool == 1 {
-            return self.classifier.forward(state);
-        }
-        let [rows, columns] = self.windows();
-        let padded = state.reshape([n, c, h, w]).pad((1, 1, 1, 1), PadMode::Constant(0.0));
-        let filled = padded.slice([0..n, 0..c, 0..rows * pool, 0..columns * pool]);
-        let means = filled.reshape([n, c, rows, pool, columns, pool]).mean_dim(5).mean_dim(3);
-        self.classifier.forward(means.reshape([n, c * rows * columns]))
+        self.classifier.forward(self.features(state))
     }
 
     fn classes(&self) -> usize {
         self.classifier.weight.lazy_shape()[0]
+    }
+}
+
+impl LinearHead for MonotoneConvHead {
+    fn features(&self, z: Tensor<2>) -> Tensor<2> {
+        let ([n, _], [c, h, w], pool) = (z.dims(), self.state, self.pool);
+        if pool == 1 {
+            return z;
+        }
+        let [rows, columns] = self.windows();
+        let padded = z.reshape([n, c, h, w]).pad((1, 1, 1, 1), PadMode::Constant(0.0));
+        let filled = padded.slice([0..n, 0..c, 0..rows * pool, 0..columns * pool]);
+        let means = filled.reshape([n, c, rows, pool, columns, pool]).mean_dim(5).mean_dim(3);
+        means.reshape([n, c * rows * columns])
+    }
+
+    fn classifier(&self) -> &Dense {
+        &self.classifier
     }
 }
 
@@ -169,7 +195,7 @@ impl MonotoneConvConfig {
 
     /// A model of sizes that fit together.
     pub(crate) fn build(&self, init: &mut Init) -> MonotoneConv {
-        let (stem, cell) = (self.stem(init), MonotoneConvCell::new(self, init));
+        let (stem, cell) = (self.stem(init), self.cell(init));
         let head = MonotoneConvHead::new(self.state(), self.pool, self.classes, self.splitting, init);
         Deq { stem, cell, head }
     }

@@ -2,15 +2,17 @@
 //! that a bound cell makes it once. A step of forward-backward splitting is
 //! f(z; x) = relu((1−α) z + α (W z + x)) = relu((1 − αm) z + α (V z + x)).
 
+use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, activation};
 
 use crate::model::cell::{BoundCell, FixedPointMap, Linearization};
+use crate::model::parameters::accumulate_module;
 use crate::state::{Injection, State};
 use equipoise_attack::batch::select;
 
 /// V = W − (1−m) I of a cell's parameters.
-pub(super) trait Coupling: Clone + 'static {
+pub trait Coupling: Clone + 'static {
     /// V z of each row z, `[N, D]`.
     fn times(&self, states: &Tensor<2>) -> Tensor<2>;
 
@@ -29,6 +31,19 @@ pub(super) trait Coupling: Clone + 'static {
     fn injection(&self, cotangents: &Tensor<2>) -> Tensor<2> {
         cotangents.clone()
     }
+}
+
+/// Adds the derivatives of Σ ⟨s, v(θ, z)⟩ over the batch by autodiff, by parameter θ of a module, to a collection.
+pub(super) fn accumulated<M: Module>(
+    module: &M,
+    v: impl FnOnce(&M, &Tensor<2>) -> Tensor<2>,
+    states: &Tensor<2>,
+    cotangents: &Tensor<2>,
+    into: &mut GradientsParams,
+) {
+    let module = module.clone().train();
+    let product = v(&module, &Tensor::from_inner(states.clone())) * Tensor::from_inner(cotangents.clone());
+    accumulate_module(into, product.backward(), &module);
 }
 
 /// A cell's map f(·; x) without its injection, in Burn operations on whatever is tracked.

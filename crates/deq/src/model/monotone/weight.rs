@@ -158,7 +158,7 @@ impl LbenCell {
 pub const LEAST_SCALE: f64 = 1.0 / 3.0;
 
 /// Λ as a column.
-fn scale(d: Tensor<1>) -> Tensor<2> {
+pub(super) fn scale(d: Tensor<1>) -> Tensor<2> {
     let sigmoid = ((d * -1.0).exp() + 1.0).recip();
     (sigmoid * (1.0 - LEAST_SCALE) + LEAST_SCALE).unsqueeze_dim(1)
 }

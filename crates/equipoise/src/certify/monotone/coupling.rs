@@ -61,15 +61,15 @@ impl Coupling {
 
     /// Λ⁻¹ ((1−m) I − diag(|T|1) + T) Λ.
     pub(crate) fn nemon(t: &Matrix, d: &[f64], m: f64) -> Self {
-        let (side, scale) = (t.rows, scale(d));
+        let (side, scale, terms) = (t.rows, scale(d), densest(t));
         let sums: Vec<f64> = (0..side).map(|i| t.row(i).iter().map(|entry| entry.abs()).sum()).collect();
         let sum = |i: usize, j: usize| if i == j { sums[i] } else { 0.0 };
         let term = |i: usize, j: usize| scale[j] / scale[i] * t.row(i)[j];
         Self {
             weight: Matrix::new(side, side, |i, j| identity(i, j, m) - sum(i, j) + term(i, j)),
             magnitude: Matrix::new(side, side, |i, j| sum(i, j) + term(i, j).abs()),
-            entry: side + 2 * SCALE + 6,
-            product: 2 * side + 2 * SCALE_32 + 16,
+            entry: terms + 2 * SCALE + 6,
+            product: 2 * terms + 2 * SCALE_32 + 16,
             metric: Metric::weighted(Kind::Maximum, scale),
         }
     }
@@ -77,6 +77,7 @@ impl Coupling {
     /// Λ⁻¹ D^(−½) M D^(−½) Λ, D the means of |M|'s sums by row and column over 1−m.
     pub(crate) fn interval_bounded(matrix: &Matrix, d: &[f64], m: f64) -> Self {
         let (side, scale) = (matrix.rows, scale(d));
+        let terms = densest(matrix).max(densest(&matrix.transposed()));
         let sums = |matrix: &Matrix| -> Vec<f64> {
             (0..side).map(|i| matrix.row(i).iter().map(|entry| entry.abs()).sum()).collect()
         };
@@ -91,8 +92,8 @@ impl Coupling {
             weight: Matrix::new(side, side, term),
             magnitude: Matrix::new(side, side, |i, j| term(i, j).abs() + taken(i, j)),
             // A root halves what a sum is off by, and there are two of them.
-            entry: side + 2 * SCALE + 20,
-            product: 2 * side + 2 * SCALE_32 + 30,
+            entry: terms + 2 * SCALE + 20,
+            product: 2 * terms + 2 * SCALE_32 + 30,
             metric: Metric::weighted(Kind::Euclidean, scale),
         }
     }
@@ -201,6 +202,12 @@ impl Coupling {
             metric: Metric::plain(Kind::Euclidean, side),
         }
     }
+}
+
+/// The most entries of a row that are not 0: a sum over a row has no more roundings.
+fn densest(matrix: &Matrix) -> usize {
+    let entries = |i: usize| matrix.row(i).iter().filter(|entry| **entry != 0.0).count();
+    (0..matrix.rows).map(entries).max().unwrap_or(0)
 }
 
 /// An entry of (1−m) I.

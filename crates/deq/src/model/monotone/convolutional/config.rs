@@ -7,7 +7,7 @@ use super::windows;
 use crate::model::ConfigError;
 use crate::model::init::Init;
 use crate::model::limits::{MAX_CHANNELS, MAX_NUMBERS, MAX_SIDE, at_most, images_within, parameters_within};
-use crate::model::monotone::config::{Splitting, dynamics};
+use crate::model::monotone::config::{Parametrisation, Splitting, dynamics};
 use crate::model::normalisation::Normalisation;
 
 /// Sizes of a convolutional monotone DEQ.
@@ -26,13 +26,18 @@ pub struct MonotoneConvConfig {
     /// Side of the windows whose means the head sees, one beside the other from one unit before the state on, where it is 0;
     /// what fills no window is not seen. 1 for the state itself.
     pub pool: usize,
-    /// m > 0: the symmetric part of I − W is at least m I. The fixed point moves by at most ‖U‖/m times as much as the image.
+    /// What W is made of.
+    #[serde(default, skip_serializing_if = "Parametrisation::is_usual")]
+    pub parametrisation: Parametrisation,
+    /// m > 0: the symmetric part of I − W is at least m I. The fixed point moves by at most ‖U‖/m times as much as the image. Of the
+    /// other parametrisations it says the same in their norms, and is below 1 for `interval-bounded`.
     pub monotonicity: f64,
     /// α in (0, 1\], the cell's step. Every α has the same fixed point; solvers reach it by plain iteration where
-    /// ‖(1−α) I + α W‖ < 1, which small ones fulfil: all below 2m/‖I − W‖². Of Peaceman-Rachford splitting every one does.
+    /// ‖(1−α) I + α W‖ < 1, which small ones fulfil: all below 2m/‖I − W‖²; with `nemon` all up to 1/(1 − min W_ii), with
+    /// `interval-bounded` all up to 1. Of Peaceman-Rachford splitting every one does.
     pub step: f64,
     /// Which map has the fixed point: what an iteration of the cell is. That of Peaceman-Rachford splitting has a border of
-    /// one unit around the state.
+    /// one unit around the state, and is for `winston-kolter` alone.
     #[serde(default, skip_serializing_if = "Splitting::is_usual")]
     pub splitting: Splitting,
     /// C, H, W of the images.
@@ -58,6 +63,7 @@ impl MonotoneConvConfig {
             stride: 2,
             padding: 1,
             pool: 2,
+            parametrisation: Parametrisation::WinstonKolter,
             monotonicity: 1.0,
             step: 0.2,
             splitting: Splitting::ForwardBackward,
@@ -106,6 +112,17 @@ impl MonotoneConvConfig {
         at_most("pool", self.pool, MAX_SIDE)?;
         images_within(self.image, self.classes)?;
         dynamics(self.monotonicity, self.step, self.classes, self.image)?;
+        self.parametrisation.within(self.monotonicity)?;
+        if self.parametrisation != Parametrisation::WinstonKolter
+            && self.splitting != Splitting::ForwardBackward
+        {
+            let problem = format!(
+                "peaceman-rachford is for convolutions, and W of `{}` differs from unit to unit: use forward-backward, or \
+                 winston-kolter",
+                self.parametrisation.name()
+            );
+            return wrong("splitting", problem);
+        }
         if self.padding >= self.kernel as isize {
             let problem = format!(
                 "{} zeros around the image, and a kernel of {}: units at the border would see no pixel; at most {}",

@@ -243,7 +243,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::model::monotone::MonotoneConvConfig;
+    use crate::model::monotone::{MonotoneConvCell, MonotoneConvConfig};
     use equipoise_attack::batch::to_f64;
 
     const ALPHA: f64 = 0.7;
@@ -258,8 +258,9 @@ mod tests {
             ..MonotoneConvConfig::digits()
         };
         let mut cell = config.init(3, &Device::default()).unwrap().cell;
-        cell.g = cell.g.map(|g| g * 2.3);
-        cell.h = cell.h.map(|h| h * 1.4);
+        let MonotoneConvCell::WinstonKolter(weight) = &mut cell else { unreachable!("the usual kind") };
+        weight.g = weight.g.clone().map(|g| g * 2.3);
+        weight.h = weight.h.clone().map(|h| h * 1.4);
         let mut coupling = cell.coupling();
         coupling.kernel = Kernel::new(coupling.kernel.weight().clone().cast(DType::F64), 1);
         (Circular(coupling), cell.monotonicity())

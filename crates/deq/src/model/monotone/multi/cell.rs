@@ -14,8 +14,7 @@ use crate::model::monotone::Splitting;
 use crate::model::monotone::convolutional::torus::around;
 use crate::model::monotone::convolutional::{gram, skew, unit};
 use crate::model::monotone::peaceman_rachford::PeacemanRachford;
-use crate::model::monotone::splitting::{Coupling, ForwardBackward, Step};
-use crate::model::parameters::accumulate_module;
+use crate::model::monotone::splitting::{Coupling, ForwardBackward, Step, accumulated};
 use crate::model::prepared::Prepared;
 
 /// What acts within a tier.
@@ -260,7 +259,7 @@ impl Coupling for Tiers {
     }
 
     fn accumulate(&self, states: &Tensor<2>, cotangents: &Tensor<2>, into: &mut GradientsParams) {
-        accumulated(&self.cell, |tiers| tiers, states, cotangents, into);
+        accumulated(&self.cell, |cell, states| cell.coupling().times(states), states, cotangents, into);
     }
 
     fn injected(&self, injection: &Tensor<2>) -> Tensor<2> {
@@ -271,18 +270,4 @@ impl Coupling for Tiers {
     fn injection(&self, cotangents: &Tensor<2>) -> Tensor<2> {
         cotangents.clone().narrow(1, 0, self.cell.states[0].iter().product())
     }
-}
-
-/// Σ ⟨s, V z⟩ through autodiff, V as a form of a cell's kernels.
-pub(super) fn accumulated<V: Coupling>(
-    cell: &MonotoneMultiCell,
-    form: impl FnOnce(Tiers) -> V,
-    states: &Tensor<2>,
-    cotangents: &Tensor<2>,
-    into: &mut GradientsParams,
-) {
-    let cell = cell.clone().train();
-    let value = form(cell.coupling()).times(&Tensor::from_inner(states.clone()));
-    let product = value * Tensor::from_inner(cotangents.clone());
-    accumulate_module(into, product.backward(), &cell);
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::ConfigError;
 use crate::model::init::Init;
 use crate::model::limits::{MAX_BRANCHES, MAX_CHANNELS, MAX_NUMBERS, MAX_SIDE, at_most, parameters_within};
-use crate::model::monotone::config::Splitting;
+use crate::model::monotone::config::{Parametrisation, Splitting};
 use crate::model::monotone::convolutional::{MonotoneConvConfig, windows};
 use crate::model::normalisation::Normalisation;
 
@@ -75,6 +75,7 @@ impl MonotoneMultiConfig {
             stride: self.stride,
             padding: self.padding,
             pool: 1,
+            parametrisation: Parametrisation::WinstonKolter,
             monotonicity: self.monotonicity,
             step: self.step,
             splitting: self.splitting,

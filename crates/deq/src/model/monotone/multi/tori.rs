@@ -9,13 +9,13 @@ use burn::optim::GradientsParams;
 use burn::tensor::ops::PadMode;
 use burn::tensor::{DType, Tensor, TensorData, activation};
 
-use super::cell::{Tiers, Within, accumulated, maps, rows};
+use super::cell::{Tiers, Within, maps, rows};
 use crate::model::cell::Cell;
 use crate::model::layers::Kernel;
 use crate::model::monotone::convolutional::gram;
 use crate::model::monotone::convolutional::torus::{Spectrum, around, bordered, inner, inside, wrapped};
 use crate::model::monotone::peaceman_rachford::Resolvent;
-use crate::model::monotone::splitting::Coupling;
+use crate::model::monotone::splitting::{Coupling, accumulated};
 use crate::model::prepared::Prepared;
 
 /// V on the tori.
@@ -111,7 +111,13 @@ impl Coupling for Tori {
     }
 
     fn accumulate(&self, states: &Tensor<2>, cotangents: &Tensor<2>, into: &mut GradientsParams) {
-        accumulated(&self.0.cell, Tori, states, cotangents, into);
+        accumulated(
+            &self.0.cell,
+            |cell, states| Tori(cell.coupling()).times(states),
+            states,
+            cotangents,
+            into,
+        );
     }
 
     fn injected(&self, injection: &Tensor<2>) -> Tensor<2> {
@@ -262,10 +268,12 @@ mod tests {
             down.gamma = down.gamma.clone().map(|gamma| gamma * 1.9);
         }
         let Tiers { within, downs, cell } = cell.coupling();
-        let within = within.into_iter().map(|within| Within {
-            own: Kernel::new(within.own.weight().clone().cast(dtype), 1),
-            twice: Kernel::padded(within.twice.weight().clone().cast(dtype), 1, 2),
-            skew: within.skew.cast(dtype),
+        // Products are formed anew, so that they have that precision too.
+        let within = within.into_iter().map(|within| {
+            let twice = within.twice.weight().clone().cast(dtype);
+            let skew = within.skew.cast(dtype);
+            let own = skew.clone().pad((1, 1, 1, 1), PadMode::Constant(0.0)) - gram(twice.clone() * 0.5);
+            Within { own: Kernel::new(own, 1), twice: Kernel::padded(twice, 1, 2), skew }
         });
         let within = within.collect();
         let downs =
