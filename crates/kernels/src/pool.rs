@@ -35,6 +35,13 @@ impl<T: Room> Pool<T> {
         found.unwrap_or_else(new)
     }
 
+    /// Lets go of spare pieces.
+    pub fn clear(&self) {
+        if let Ok(mut spare) = self.spare.lock() {
+            spare.clear();
+        }
+    }
+
     /// Keeps some pieces for the next time.
     pub fn put(&self, pieces: impl IntoIterator<Item = T>) {
         // A poisoned pool is only without its spare pieces: this runs when values are dropped, too.

@@ -63,6 +63,9 @@ def test_a_monotone_deq_is_certified_by_proof(monotone, tmp_path):
     assert one.accuracy(0.01) == ((one.classes == y.numpy()) & (np.nan_to_num(one.radii) >= 0.01)).mean()
     example = json.loads(one.to_json(tmp_path / "one.json"))["models"][0]["readouts"][0]["certificates"][0]["examples"][0]
     assert example["index"] == 10
+    at = eq.certify(model, x, y, method="affine", network="deployed", norm="Linf", eps=[0.1, 0.01], at_eps=True, indices=range(10, 18))
+    assert set(np.nan_to_num(at.radii)) <= {0, 0.01, 0.1}
+    assert [at.accuracy(eps) for eps in (0.01, 0.1)] == [one.accuracy(eps) for eps in (0.01, 0.1)]
 
 
 def test_the_ideal_network_alone_is_certified_where_nothing_is_known_of_the_deployed_one(monotone):
@@ -86,6 +89,8 @@ def test_what_is_not_proved_is_refused(monotone):
         (dict(sigma=0.1, network="ideal"), "the vote over all noise"),
         (dict(network="other"), "use ideal or deployed"),
         (dict(norm="L1"), "use L2"),
+        (dict(at_eps=True), "the radii are missing"),
+        (dict(sigma=0.1, at_eps=True, eps=[0.1]), "finds its radius at once"),
     ]:
         with pytest.raises(ValueError, match=message):
             eq.certify(model, x, y, **arguments)

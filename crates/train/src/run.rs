@@ -49,6 +49,15 @@ pub(super) struct Run<'a> {
     _lock: Option<Lock>,
 }
 
+/// Some examples of a step, attacked or about to be trained on.
+struct MicroBatch<'i> {
+    indices: &'i [usize],
+    labels: Vec<usize>,
+    clean: Images,
+    /// What the inner attack made of them, if there is one.
+    perturbed: Option<Images>,
+}
+
 /// After so many steps ranks compare their weights.
 const COMPARED: usize = 100;
 
@@ -309,13 +318,17 @@ impl<'a> Run<'a> {
         let size = self.plan.config.micro_batch.unwrap_or(indices.len());
         let count = indices.len() / size;
         let (mut tree, mut said, mut last) = (Tree::new(count), Vec::new(), None);
-        for number in share(self.ranks, count) {
+        // All attacks come first: kernels for evaluation and for training are made once, and are not in memory together.
+        let batches = share(self.ranks, count).map(|number| {
             let indices = &indices[number * size..(number + 1) * size];
-            let labels = self.labels(indices);
-            let step = self.gradients(indices, &labels, epoch, warmup, solver_steps)?;
+            Ok((number, self.micro_batch(indices, epoch, warmup)?))
+        });
+        let batches: Vec<(usize, MicroBatch<'_>)> = batches.collect::<Result<_, TrainError>>()?;
+        for (number, batch) in batches {
+            let step = self.gradients(&batch, epoch, warmup, solver_steps)?;
             let predicted = predictions(&step.logits);
             let correct =
-                predicted.iter().zip(&labels).filter(|(found, label)| **found == Some(**label)).count();
+                predicted.iter().zip(&batch.labels).filter(|(found, label)| **found == Some(**label)).count();
             let loss = to_vec(step.values.clone()).into_iter().map(f64::from).sum();
             let mut moments = Vec::new();
             if count > 1 {
@@ -337,15 +350,35 @@ impl<'a> Run<'a> {
         Ok((step, summed))
     }
 
-    /// Gradients of a step, inner attack included.
+    /// The images of a micro-batch, and what the inner attack makes of them.
+    fn micro_batch<'i>(
+        &self,
+        indices: &'i [usize],
+        epoch: usize,
+        warmup: Option<&Warmup>,
+    ) -> Result<MicroBatch<'i>, TrainError> {
+        let (clean, labels) = (self.images(indices, Some(epoch)), self.labels(indices));
+        let adversary = self.adversary(warmup).filter(|adversary| adversary.kind != AdversaryKind::Boxes);
+        let seed = epoch_seed(self.plan.seed, epoch);
+        let perturbed = adversary
+            .map(|adversary| self.perturbed(adversary, &clean, &labels, indices, seed))
+            .transpose()?;
+        Ok(MicroBatch { indices, labels, clean, perturbed })
+    }
+
+    fn adversary(&self, warmup: Option<&Warmup>) -> Option<&Adversary> {
+        self.plan.config.adversary.as_ref().filter(|_| warmup.is_none())
+    }
+
+    /// Gradients of a step.
     fn gradients(
         &self,
-        indices: &[usize],
-        labels: &[usize],
+        batch: &MicroBatch<'_>,
         epoch: usize,
         warmup: Option<&Warmup>,
         solver_steps: usize,
     ) -> Result<StepGradients, TrainError> {
+        let MicroBatch { indices, labels, clean, perturbed } = batch;
         let seed = epoch_seed(self.plan.seed, epoch);
         let options = |pass: Pass| StepOptions {
             warmup_layers: warmup.map(|warmup| warmup.layers),
@@ -357,29 +390,24 @@ impl<'a> Run<'a> {
                 Pass::Main => self.jacobian(indices, epoch, warmup),
             },
         };
-        let clean = self.images(indices, Some(epoch));
-        let objective = CrossEntropy { labels: labels.to_vec() };
-        let adversary = self.plan.config.adversary.as_ref().filter(|_| warmup.is_none());
-        let Some(adversary) = adversary else {
-            return Ok(self.pass(&clean, &objective, &options(Pass::Main))?);
+        let objective = CrossEntropy { labels: labels.clone() };
+        let Some(adversary) = self.adversary(warmup) else {
+            return Ok(self.pass(clean, &objective, &options(Pass::Main))?);
         };
-        let perturbed = || self.perturbed(adversary, &clean, labels, indices, seed);
+        let perturbed = || perturbed.as_ref().expect("made with the micro-batch");
         Ok(match adversary.kind {
-            AdversaryKind::Pgd => self.pass(&perturbed()?, &objective, &options(Pass::Main))?,
-            AdversaryKind::Trades => {
-                let images = perturbed()?;
-                trades_gradients(
-                    &*self.model,
-                    labels,
-                    adversary.beta(),
-                    &|objective| self.pass(&clean, objective, &options(Pass::Clean)),
-                    &|objective| self.pass(&images, objective, &options(Pass::Main)),
-                )?
-            }
+            AdversaryKind::Pgd => self.pass(perturbed(), &objective, &options(Pass::Main))?,
+            AdversaryKind::Trades => trades_gradients(
+                &*self.model,
+                labels,
+                adversary.beta(),
+                &|objective| self.pass(clean, objective, &options(Pass::Clean)),
+                &|objective| self.pass(perturbed(), objective, &options(Pass::Main)),
+            )?,
             AdversaryKind::Boxes => {
                 let radius = adversary.radius(self.progress.step as f64 / self.steps_per_epoch() as f64);
                 let (deployment, options) = (self.deployment(), options(Pass::Main));
-                box_gradients(&*self.model, radius, labels, deployment, &options, &clean, &self.counter)?
+                box_gradients(&*self.model, radius, labels, deployment, &options, clean, &self.counter)?
             }
         })
     }

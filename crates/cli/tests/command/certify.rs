@@ -337,6 +337,52 @@ fn a_monotone_deq_is_certified_by_proof_beside_attacks() {
     assert!(stdout.contains("ideal network") && !stdout.contains("deployed network"), "{stdout}");
 }
 
+/// `--adversary boxes` trains for the certificates of either kind, and says which cells have them.
+#[test]
+fn training_for_boxes_makes_them_certify() {
+    let folder = folder();
+    let at = folder.path();
+    let kinds = [
+        (
+            "full",
+            "hidden = 24\nmonotonicity = 8.0\nstep = 0.08",
+            "hidden = 24\nmonotonicity = 0.5\nstep = 1.0",
+        ),
+        (
+            "convolutional",
+            "kind = \"monotone\"\nhidden = 24\nmonotonicity = 8.0\nstep = 0.08",
+            "kind = \"monotone-conv\"\nchannels = 3\nkernel = 3\nstride = 2\npadding = 1\npool = 2\nmonotonicity = 0.5\nstep = 1.0",
+        ),
+    ];
+    for (name, usual, own) in kinds {
+        let own = format!("{own}\nparametrisation = \"interval-bounded\"");
+        fs::write(at.join("recipe.toml"), MONOTONE.replace(usual, &own)).unwrap();
+        let train = format!("train --config recipe.toml --adversary boxes --eps 0.05 --out {name}");
+        succeed(at, &train);
+        let certify = format!(
+            "certify --model {name}/model.safetensors --data digits --count 30 --norm linf --method boxes --eps 0.05 --out {name}-c"
+        );
+        succeed(at, &certify);
+        let record = json(&at.join(format!("{name}-c/results.json")));
+        for certificate in record["models"][0]["readouts"][0]["certificates"].as_array().unwrap() {
+            let examples = certificate["examples"].as_array().unwrap();
+            let shown = examples
+                .iter()
+                .filter(|example| example["radius"].as_f64().is_some_and(|radius| radius >= 0.05));
+            assert!(shown.clone().count() > 8, "{name}: {} of 30 by boxes", shown.count());
+        }
+    }
+    fs::write(at.join("recipe.toml"), MONOTONE).unwrap();
+    let line = "train --config recipe.toml --adversary boxes --eps 0.05 --out usual";
+    refuse(
+        at,
+        line,
+        2,
+        &["boxes of this model's states need not contract", "monotone-conv", "interval-bounded"],
+    );
+    assert!(!at.join("usual").exists());
+}
+
 #[test]
 fn proofs_need_a_monotone_deq() {
     let folder = folder();

@@ -106,6 +106,11 @@ impl Fused {
         Self { shape: shape.to_vec(), convolutions, prepared, memory }
     }
 
+    /// Lets go of the memory of past training passes.
+    pub fn release(&self) {
+        self.memory.clear();
+    }
+
     /// The numbers of an input that can be served.
     fn plain<const D: usize>(&self, input: &Tensor<D>) -> Option<FlexTensor> {
         if input.dims()[1..] == self.shape { plain(input) } else { None }
@@ -169,6 +174,8 @@ impl Fused {
     ) -> Option<(Tensor<2>, Pass<'a, D>)> {
         let numbers = self.plain(input)?;
         parameters(module)?;
+        // Those of evaluation would lie in memory beside the images of the whole batch, and the weights are about to change.
+        self.prepared.clear();
         let (parts, shape, device) = (parts(), input.dims(), input.device());
         let trained = parts.trained();
         let out = [shape[0], trained.output_dim(|conv| conv.outputs)];

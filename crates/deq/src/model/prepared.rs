@@ -42,6 +42,11 @@ impl<T> Prepared<T> {
         *entry() = Some(Entry { parameters, made: made.clone() });
         Some(made)
     }
+
+    /// Lets go of what was made.
+    pub fn clear(&self) {
+        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
+    }
 }
 
 impl<T> Default for Prepared<T> {

@@ -9,7 +9,7 @@ pub(crate) mod wide;
 pub(crate) mod gradient;
 pub(crate) mod point_sums;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pulp::Arch;
 use rayon::prelude::*;
@@ -41,7 +41,8 @@ pub(crate) struct Conv {
     /// Its number among the cell's convolutions.
     pub id: usize,
     pub planes: Planes,
-    kernel: Vec<f32>,
+    /// Until both methods are made.
+    kernel: Mutex<Arc<[f32]>>,
     shape: [usize; 3],
     /// Forward and backward, each made when it is first asked for or by [`prepare`].
     methods: [OnceLock<Method>; 2],
@@ -133,7 +134,7 @@ impl Counter {
             stride,
             gradient: Walk::forward(size, stride, x, u),
             gradient_scheme,
-            kernel: kernel.to_vec(),
+            kernel: Mutex::new(kernel.into()),
         }
     }
 
@@ -201,7 +202,12 @@ impl Conv {
             Direction::Forward => ([x, y], false),
             Direction::Backward => ([u, dx], true),
         };
-        let (kernel, shape) = (&self.kernel, self.shape);
+        let kernel = Arc::clone(&self.kernel.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(method) = place.get() {
+            // Made meanwhile, and perhaps the other one too.
+            return method;
+        }
+        let (kernel, shape) = (&*kernel, self.shape);
         let method = match self.schemes[direction as usize] {
             Some(scheme) => {
                 Method::Winograd(Winograd::new(arch, kernel, shape, transposed, planes, scheme, self.wide))
@@ -218,7 +224,11 @@ impl Conv {
         };
         // Not made under the lock: a thread that waits for others to make their parts of it may be given a task that
         // asks for it, too.
-        place.get_or_init(|| method)
+        let method = place.get_or_init(|| method);
+        if self.methods.iter().all(|method| method.get().is_some()) {
+            *self.kernel.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
+        }
+        method
     }
 }
 

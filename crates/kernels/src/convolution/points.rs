@@ -324,7 +324,6 @@ impl TransformKernel<'_> {
     fn run<const N: usize>(self) {
         let Self { kernel, channels, depth, outputs, strides: (per_channel, per_output), flip, out, .. } =
             self;
-        let matrix: [[f64; 3]; N] = std::array::from_fn(|point| kernel_row(N, point));
         let panels = outputs.len().div_ceil(LANES);
         for (channel, panel) in
             (0..channels).flat_map(|channel| (0..panels).map(move |panel| (channel, panel)))
@@ -340,25 +339,13 @@ impl TransformKernel<'_> {
                     taps[if flip { 8 - tap } else { tap }][lane] = f64::from(*weight);
                 }
             }
-            let mut half = [[[0.0; LANES]; 3]; N];
+            let columns: [_; 3] =
+                std::array::from_fn(|j| from_taps::<N>([&taps[j], &taps[3 + j], &taps[6 + j]]));
             for i in 0..N {
-                for j in 0..3 {
-                    for lane in 0..LANES {
-                        half[i][j][lane] = matrix[i][0] * taps[j][lane]
-                            + matrix[i][1] * taps[3 + j][lane]
-                            + matrix[i][2] * taps[6 + j][lane];
-                    }
-                }
-            }
-            for i in 0..N {
-                for j in 0..N {
+                let row = from_taps::<N>([&columns[0][i], &columns[1][i], &columns[2][i]]);
+                for (j, sums) in row.iter().enumerate() {
                     let to = &mut out[start + (i * N + j) * here * panels * LANES..][..LANES];
-                    for lane in 0..LANES {
-                        let sum = matrix[j][0] * half[i][0][lane]
-                            + matrix[j][1] * half[i][1][lane]
-                            + matrix[j][2] * half[i][2][lane];
-                        to[lane] = sum as f32;
-                    }
+                    to.iter_mut().zip(sums).for_each(|(to, sum)| *to = *sum as f32);
                 }
             }
         }
@@ -426,7 +413,41 @@ impl ToTaps<'_> {
     }
 }
 
-/// A row of G, for schemes of n points.
+/// G of three taps: opposite points have the same even part and opposite odd ones.
+#[inline(always)]
+fn from_taps<const N: usize>([first, middle, last]: [&[f64; LANES]; 3]) -> [[f64; LANES]; N] {
+    let (a, b) = (std::f64::consts::FRAC_1_SQRT_2, std::f64::consts::SQRT_2);
+    let mut points = [[0.0; LANES]; N];
+    for lane in 0..LANES {
+        let (first, middle, last) = (first[lane], middle[lane], last[lane]);
+        let mut pair = |at: usize, even: f64, odd: f64| {
+            points[at][lane] = even + odd;
+            points[at + 1][lane] = even - odd;
+        };
+        match N {
+            4 => pair(1, 0.5 * (first + last), 0.5 * middle),
+            5 => pair(0, 0.5 * last, 0.5 * first),
+            6 => {
+                pair(1, -2.0 / 3.0 * first - 1.0 / 3.0 * last, -2.0 / 3.0 * a * middle);
+                pair(3, 1.0 / 6.0 * first + 1.0 / 3.0 * last, b / 6.0 * middle);
+            }
+            _ => {
+                pair(0, -1.0 / 3.0 * last, -2.0 / 3.0 * a * first);
+                pair(2, 1.0 / 3.0 * last, b / 6.0 * first);
+            }
+        }
+        match N {
+            4 | 6 => (points[0][lane], points[N - 1][lane]) = (first, last),
+            _ => {
+                points[N / 2][lane] = last;
+                points[N / 2 + 1..].iter_mut().for_each(|point| point[lane] = middle);
+            }
+        }
+    }
+    points
+}
+
+/// A row of G, for schemes of n points at stride 1.
 fn kernel_row(n: usize, point: usize) -> [f64; 3] {
     let (a, b) = (std::f64::consts::FRAC_1_SQRT_2, std::f64::consts::SQRT_2);
     match (n, point) {
@@ -438,13 +459,6 @@ fn kernel_row(n: usize, point: usize) -> [f64; 3] {
         (6, 3) => [1.0 / 6.0, b / 6.0, 1.0 / 3.0],
         (6, 4) => [1.0 / 6.0, -b / 6.0, 1.0 / 3.0],
         (4 | 6, _) => [0.0, 0.0, 1.0],
-        (5, 0) => [0.5, 0.0, 0.5],
-        (5, 1) => [-0.5, 0.0, 0.5],
-        (5, 2) | (9, 4) => [0.0, 0.0, 1.0],
-        (9, 0) => [-2.0 / 3.0 * a, 0.0, -1.0 / 3.0],
-        (9, 1) => [2.0 / 3.0 * a, 0.0, -1.0 / 3.0],
-        (9, 2) => [b / 6.0, 0.0, 1.0 / 3.0],
-        (9, 3) => [-b / 6.0, 0.0, 1.0 / 3.0],
-        _ => [0.0, 1.0, 0.0],
+        _ => unreachable!("no scheme of {n} points at stride 1"),
     }
 }

@@ -150,6 +150,7 @@ def certify(
     checks: int = 400,
     norm: str = "L2",
     eps: Sequence[float] = (),
+    at_eps: bool = False,
     readout: Optional[str] = None,
     seed: int = 0,
     batch_size: int = 256,
@@ -191,6 +192,9 @@ def certify(
         ``"L2"``, or ``"Linf"``: of smoothing the L2 radius over the root of the number of pixels.
     eps : sequence of float
         Radii of the table; sixteen up to the largest that can be certified, or of proofs was, unless given.
+    at_eps : bool
+        Proves at the radii of ``eps`` alone, from the largest down, instead of searching for the largest of each image: with
+        ``"branching"`` each may take seconds.
     readout : str, optional
         A DEQ's readout; the deployed one unless given.
     seed, batch_size, device, indices, verbose, name, dataset, class_names
@@ -213,6 +217,10 @@ def certify(
         raise ValueError("network: smoothing certifies the vote over all noise; leave this out")
     if not smoothing and (sigma is not None or serialized is not None):
         raise ValueError("sigma, serialized: they belong to smoothing; leave them out, or leave out method")
+    if at_eps and smoothing:
+        raise ValueError("at_eps: smoothing finds its radius at once; leave it out")
+    if at_eps and len(eps) == 0:
+        raise ValueError("at_eps: the radii are missing; give eps")
     asking = _Asking(model, x, y, readout, batch_size, device)
     asked = asking.asked(
         norm=norm, eps=list(eps), seed=seed, batch_size=batch_size, indices=indices, name=name, dataset=dataset, class_names=class_names
@@ -229,7 +237,7 @@ def certify(
                 "only a monotone DEQ of a model file (equipoise.load) is certified by proof; for any model there is smoothing: "
                 "give sigma, such as 0.25"
             )
-        found = Certified(*_equipoise.prove(asking.prepared, asking.images, asked, methods, network, bars))
+        found = Certified(*_equipoise.prove(asking.prepared, asking.images, asked, methods, network, at_eps, bars))
         if network is None and all(bound.network == "ideal" for bound in found.bounds):
             warnings.warn(found.notes[-1], UserWarning, stacklevel=2)
         return found

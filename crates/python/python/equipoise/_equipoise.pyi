@@ -300,6 +300,7 @@ def prove(
     asked: Asked,
     methods: Sequence[str],
     network: Optional[str],
+    at_eps: bool,
     watch: Optional[Watch],
 ) -> Tuple[str, List[str]]: ...
 def gradient(

@@ -23,8 +23,9 @@ use crate::subject::Native;
 use crate::watch::Watch;
 
 /// Certifies images of a monotone DEQ by methods, by all that it has if there are none, and of one network (`ideal` or `deployed`)
-/// if it is named, else of both. The record as JSON, and what is not certified with the reasons.
+/// if it is named, else of both; at the radii asked for alone, or searching for the largest. The record as JSON, and what is not certified with the reasons.
 #[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "called from Python, with what it was asked")]
 pub fn prove(
     py: Python<'_>,
     model: &Native,
@@ -32,6 +33,7 @@ pub fn prove(
     asked: Asked,
     methods: Vec<String>,
     network: Option<String>,
+    at_eps: bool,
     watch: Option<Py<PyAny>>,
 ) -> PyResult<(String, Vec<String>)> {
     let norm = asked.norm()?;
@@ -41,7 +43,8 @@ pub fn prove(
         asked.deployed()?.ok_or_else(|| PyRuntimeError::new_err("a model file has a deployment"))?;
     let points = asked.points(&images)?;
     let file = model.file();
-    let (watch, job) = (watch.map(Arc::new), Job { file, points, norm, eps, deployment, readout, network });
+    let (watch, job) =
+        (watch.map(Arc::new), Job { file, points, norm, eps, at_eps, deployment, readout, network });
     let (asked, found) = serve(py, move |caller: &Caller| {
         let watch = Watch::new(watch, caller);
         let result = job.run(&asked, &methods, &watch);
@@ -65,6 +68,8 @@ struct Job {
     points: Points,
     norm: Norm,
     eps: Vec<f64>,
+    /// Whether these are the only radii that are tried.
+    at_eps: bool,
     deployment: Deployment,
     readout: Readout,
     network: Option<CertifiedNetwork>,
@@ -100,6 +105,9 @@ impl Job {
         let deployed = deployed.then_some((&self.deployment, &self.readout));
         let mut proofs = certifier.proofs(&methods, deployed).map_err(value_error)?;
         proofs.retain(|proof| self.network.is_none_or(|network| proof.network() == network));
+        if self.at_eps {
+            proofs = proofs.into_iter().map(|proof| proof.among(&self.eps)).collect();
+        }
         let Some(certificates) = self.certificates(&proofs, watch) else { return Ok((None, notes)) };
         let gradient = self.deployment.training_gradient.clone();
         let victim = self.file.model.victim(&self.deployment, self.readout.clone(), gradient);

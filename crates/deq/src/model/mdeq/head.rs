@@ -178,8 +178,12 @@ impl Head for MdeqHead {
         let Some((logits, pass)) = self.fused.train(self, state, moments, || self.parts()) else {
             return self.linearize_training_tracked(state, moments);
         };
-        let pull_back =
-            move |cotangent: Logits, into: &mut GradientsParams| pass.pull_back_to_input(cotangent, into);
+        let pull_back = move |cotangent: Logits, into: &mut GradientsParams| {
+            let state = pass.pull_back_to_input(cotangent, into);
+            // What the cell keeps of its pass, which is larger, comes into its place.
+            self.fused.release();
+            state
+        };
         (logits, Box::new(pull_back))
     }
 

@@ -20,6 +20,13 @@ impl Default for TrainingMemory {
     }
 }
 
+impl TrainingMemory {
+    /// Lets go of what no pass is using.
+    pub fn clear(&self) {
+        self.0.clear();
+    }
+}
+
 /// The images of a few examples.
 #[derive(Debug)]
 pub(crate) struct Chunk {
