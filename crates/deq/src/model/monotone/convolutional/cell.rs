@@ -22,7 +22,6 @@ use crate::model::parameters::accumulate_module;
 
 /// The cell of a convolutional monotone DEQ, by what W is made of.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a few handles to parameters, of which a model has one")]
 pub enum MonotoneConvCell {
     /// Monotone in L2.
     WinstonKolter(WinstonKolterConv),
