@@ -1,11 +1,22 @@
 //! Gradients of parameters: added up from several sources, their norm, and clipping by it (Pascanu, Mikolov and Bengio
 //! 2013, arXiv 1211.5063).
 
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::{DType, Gradients, Tensor};
 
 use equipoise_attack::batch::{from_vec, to_vec};
+
+/// A module with its parameters in a precision.
+pub fn in_precision<M: Module>(module: M, dtype: DType) -> M {
+    struct Cast(DType);
+    impl ModuleMapper for Cast {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(|value| value.cast(self.0))
+        }
+    }
+    module.map(&mut Cast(dtype))
+}
 
 /// Adds a gradient to what is already held for that parameter.
 pub fn accumulate<const D: usize>(into: &mut GradientsParams, id: ParamId, gradient: Tensor<D>) {

@@ -49,22 +49,26 @@ impl MonotoneCertifier {
         Self { network: lowered::full(model), splitting: model.cell.splitting() }
     }
 
-    /// Of a convolutional monotone DEQ, by its matrices: those of the published ones have 392 and 512 units.
+    /// Of a convolutional monotone DEQ, by its matrices: those of the published ones have 392 and 512 units. One that has more than 4096
+    /// units, or 2^26 of them times its pixels, is certified by [`Method::Lipschitz`] alone, as it is applied.
     ///
     /// # Errors
     ///
-    /// If it has more than 4096 units, or these times its pixels are more than 2^26.
+    /// If it is as large and W is not that of Winston and Kolter, or it has more than 2^20 units or 4096 pixels.
     pub fn of_convolutional(model: &MonotoneConv) -> Result<Self, Unbounded> {
-        Ok(Self { network: lowered::convolutional(model)?, splitting: model.cell.splitting() })
+        Ok(Self {
+            network: lowered::convolutional(model, lowered::MOST_UNITS)?,
+            splitting: model.cell.splitting(),
+        })
     }
 
-    /// Of a convolutional monotone DEQ of several tiers, by its matrices.
+    /// Of a convolutional monotone DEQ of several tiers, in the same way.
     ///
     /// # Errors
     ///
-    /// If it has more than 4096 units, or these times its pixels are more than 2^26.
+    /// If it has more than 2^20 units in all, or 4096 pixels.
     pub fn of_multi(model: &MonotoneMulti) -> Result<Self, Unbounded> {
-        Ok(Self { network: lowered::multi(model)?, splitting: model.cell.splitting() })
+        Ok(Self { network: lowered::multi(model, lowered::MOST_UNITS)?, splitting: model.cell.splitting() })
     }
 
     /// ‖W_out‖ ‖U‖/m with U in units of pixel intensity: an upper bound of the Lipschitz constant of the logits in L2.
@@ -116,6 +120,13 @@ impl MonotoneCertifier {
     ///
     /// If the method knows nothing of such a network.
     pub fn ideal(&self, method: Method) -> Result<Proof<'_>, Unbounded> {
+        if method != Method::Lipschitz && self.network.matrices().is_none() {
+            return Err(Unbounded::new(format!(
+                "its state has {} units, too many for matrices, on which `{}` works; use lipschitz, or smoothing",
+                self.network.hidden(),
+                method.name()
+            )));
+        }
         let tool = match method {
             Method::Lipschitz => Tool::Lipschitz,
             Method::Affine => Tool::Affine(Arc::new(Affine::new(&self.network))),

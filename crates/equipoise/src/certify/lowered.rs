@@ -1,23 +1,30 @@
 //! Monotone DEQs of each kind as matrices in float64, which every certificate works on.
 
 use burn::module::Param;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::matrix::Matrix;
 use super::method::Unbounded;
-use super::monotone::{Bounded, Coupling, Network, Parameters, Tier};
+use super::monotone::{Applied, Bounded, Coupling, Large, Network, Parameters, Sparse, Tier, Tiers};
 use crate::batch::to_f64;
-use crate::model::cell::Cell;
+use crate::model::cell::{Cell, FixedPointMap};
 use crate::model::monotone::{
     LbenCell, LinearStem, Monotone, MonotoneCell, MonotoneConv, MonotoneConvCell, MonotoneConvHead,
-    MonotoneConvStem, MonotoneMulti, MonotoneMultiCell,
+    MonotoneConvStem, MonotoneMulti, MonotoneMultiCell, WinstonKolterConv,
 };
 use crate::model::normalisation::Normalisation;
+use crate::solve::{SolverConfig, StateChoice, solve};
 
-/// The most units of a convolutional network: its matrices have as many rows and columns.
-const MOST_UNITS: usize = 4096;
+/// The most units of a convolutional network that becomes matrices: these have as many rows and columns.
+pub(super) const MOST_UNITS: usize = 4096;
+/// The most units and pixels of one that is certified by norms alone: UᵀU is a matrix with as many rows as pixels.
+const MOST_APPLIED: usize = 1 << 20;
+const MOST_PIXELS: usize = 4096;
 /// The most numbers of its injection as a matrix.
 const MOST_NUMBERS: usize = 1 << 26;
+
+/// Steps in float32 towards the fixed point of one that is certified by norms.
+const NEAR_STEPS: usize = 200;
 
 /// Mean and deviation of each of so many pixels.
 fn normalised(normalisation: Option<&Normalisation>, pixels: usize) -> (Vec<f64>, Vec<f64>) {
@@ -61,7 +68,6 @@ pub(super) fn full(model: &Monotone) -> Network {
     let parameters = Parameters {
         monotonicity: cell.monotonicity(),
         step: cell.step(),
-        injection: Matrix::of(hidden, pixels, to_f64(stem.injection.weight.val())),
         offset: to_f64(stem.injection.bias.val()),
         mean,
         deviation,
@@ -71,29 +77,28 @@ pub(super) fn full(model: &Monotone) -> Network {
         scale: 1.0,
         reading: hidden + 4,
     };
-    Network::new(coupling, parameters)
+    let injection = Matrix::of(hidden, pixels, to_f64(stem.injection.weight.val()));
+    Network::new(coupling, injection, parameters)
 }
 
-/// Of a convolutional one.
-pub(super) fn convolutional(model: &MonotoneConv) -> Result<Network, Unbounded> {
+/// Of a convolutional one, as matrices up to so many units.
+pub(super) fn convolutional(model: &MonotoneConv, most: usize) -> Result<Network, Unbounded> {
     let MonotoneConv { stem, cell, head } = model;
     let (state @ [_, h, w], m) = (cell.state(), cell.monotonicity());
     // That of each channel's units.
     let logarithms = |d: &Param<Tensor<1>>| -> Vec<f64> {
         to_f64(d.val()).into_iter().flat_map(|d| std::iter::repeat_n(d, h * w)).collect()
     };
+    let tier = |weight: &WinstonKolterConv| Tier {
+        a: to_f64(weight.a.val()),
+        b: to_f64(weight.b.val()),
+        g: to_f64(weight.g.val())[0].abs(),
+        h: to_f64(weight.h.val())[0],
+        from: None,
+        state,
+    };
     let coupling = || match cell {
-        MonotoneConvCell::WinstonKolter(weight) => {
-            let tier = Tier {
-                a: to_f64(weight.a.val()),
-                b: to_f64(weight.b.val()),
-                g: to_f64(weight.g.val())[0].abs(),
-                h: to_f64(weight.h.val())[0],
-                from: None,
-                state,
-            };
-            Coupling::convolution(&[tier], m)
-        }
+        MonotoneConvCell::WinstonKolter(weight) => Coupling::convolution(&[tier(weight)], m),
         MonotoneConvCell::Nemon(weight) => {
             Coupling::nemon(&dense(&to_f64(weight.t.val()), state), &logarithms(&weight.d), m)
         }
@@ -101,7 +106,35 @@ pub(super) fn convolutional(model: &MonotoneConv) -> Result<Network, Unbounded> 
             Coupling::interval_bounded(&dense(&to_f64(weight.m.val()), state), &logarithms(&weight.d), m)
         }
     };
-    around(stem, head, &[state], [m, cell.step()], coupling)
+    let large = match cell {
+        MonotoneConvCell::WinstonKolter(weight) => Some(vec![tier(weight)]),
+        _ => None,
+    };
+    let applied = |tiers| {
+        let [single, double] = [DType::F32, DType::F64].map(|dtype| cell.forward_backward_in(dtype));
+        (tiers, applied(single, double))
+    };
+    around(stem, head, &[state], [m, cell.step()], coupling, large.map(applied), most)
+}
+
+/// A cell as it is applied, from itself in float32 and in float64.
+fn applied<C: Cell>(single: C, double: C) -> Applied {
+    fn row(numbers: &[f64], dtype: DType) -> Tensor<2> {
+        let data = TensorData::new(numbers.to_vec(), [1, numbers.len()]);
+        Tensor::from_data(data, (&Device::default(), dtype))
+    }
+    let near = move |injection: &[f64]| {
+        let bound = single.bind(&row(injection, DType::F32));
+        let solver = SolverConfig::picard(NEAR_STEPS, 1.0).with_tolerance(1e-5);
+        let start = row(&vec![0.0; single.state_dim()], DType::F32).into();
+        let map: &dyn FixedPointMap = &*bound;
+        to_f64(solve(map, start, &solver).choose(StateChoice::Best).tensor().clone())
+    };
+    let step = move |state: &[f64], injection: &[f64]| {
+        let bound = double.bind(&row(injection, DType::F64));
+        to_f64(bound.apply(&row(state, DType::F64).into()).tensor().clone())
+    };
+    Applied { near: Box::new(near), step: Box::new(step) }
 }
 
 /// A 3×3 convolution with zeros around the state as a matrix.
@@ -117,8 +150,8 @@ fn dense(kernel: &[f64], [c, h, w]: [usize; 3]) -> Matrix {
     })
 }
 
-/// Of one of several tiers.
-pub(super) fn multi(model: &MonotoneMulti) -> Result<Network, Unbounded> {
+/// Of one of several tiers, in the same way.
+pub(super) fn multi(model: &MonotoneMulti, most: usize) -> Result<Network, Unbounded> {
     let MonotoneMulti { stem, cell, head } = model;
     let size = |scale: Tensor<1>| to_f64(scale)[0].abs().max(f64::from(MonotoneMultiCell::LEAST));
     let tier = |at: usize| {
@@ -134,7 +167,9 @@ pub(super) fn multi(model: &MonotoneMulti) -> Result<Network, Unbounded> {
     };
     let (m, tiers) = (cell.monotonicity(), 0..cell.tiers.len());
     let coupling = || Coupling::convolution(&tiers.map(tier).collect::<Vec<_>>(), m);
-    around(stem, head, cell.states(), [m, cell.step()], coupling)
+    let [single, double] = [DType::F32, DType::F64].map(|dtype| cell.forward_backward_in(dtype));
+    let large = Some(((0..cell.tiers.len()).map(tier).collect(), applied(single, double)));
+    around(stem, head, cell.states(), [m, cell.step()], coupling, large, most)
 }
 
 /// A cell of tiers of these C, H, W, with what leads into the first and reads the last.
@@ -144,14 +179,19 @@ fn around(
     states: &[[usize; 3]],
     [monotonicity, step]: [f64; 2],
     coupling: impl FnOnce() -> Coupling,
+    large: Option<(Vec<Tier>, Applied)>,
+    most: usize,
 ) -> Result<Network, Unbounded> {
     let image = stem.image();
     let sizes: Vec<usize> = states.iter().map(|state| state.iter().product()).collect();
     let (units, pixels) = (sizes.iter().sum::<usize>(), image.iter().product::<usize>());
-    if units > MOST_UNITS || units * pixels > MOST_NUMBERS {
+    let small = units <= most && units * pixels <= MOST_NUMBERS;
+    let large = large.filter(|_| units <= MOST_APPLIED && pixels <= MOST_PIXELS);
+    if !small && large.is_none() {
         return Err(Unbounded::new(format!(
             "its state has {units} units and its images {pixels} pixels; convolutional networks are certified as matrices of up \
-             to {MOST_UNITS} units and {MOST_NUMBERS} numbers: use fewer channels or a larger stride, or smoothing"
+             to {most} units and {MOST_NUMBERS} numbers, those of `winston-kolter` and of tiers by `lipschitz` up to \
+             {MOST_APPLIED} units and {MOST_PIXELS} pixels: use fewer channels or a larger stride, or smoothing"
         )));
     }
     // The first tier's units come first, the last one's last.
@@ -167,17 +207,17 @@ fn around(
         let tap = (pixel as isize + padding).checked_sub_unsigned(unit * stride)?;
         usize::try_from(tap).ok().filter(|tap| *tap < k)
     };
-    let injection = Matrix::new(units, pixels, |unit, pixel| {
-        if unit >= entered {
-            return 0.0;
-        }
+    let row = |unit: usize| -> Vec<(usize, f64)> {
         let (o, y, x) = place(unit);
-        let (i, row, column) = (pixel / (height * width), pixel / width % height, pixel % width);
-        match (tap(y, row), tap(x, column)) {
-            (Some(dy), Some(dx)) => u[((o * inputs + i) * k + dy) * k + dx],
-            _ => 0.0,
-        }
-    });
+        let pixel = |i: usize, row: usize, column: usize| {
+            let weight = u[((o * inputs + i) * k + tap(y, row)?) * k + tap(x, column)?];
+            Some(((i * height + row) * width + column, weight))
+        };
+        let all = (0..inputs)
+            .flat_map(|i| (0..height).flat_map(move |row| (0..width).map(move |column| (i, row, column))));
+        all.filter_map(|(i, row, column)| pixel(i, row, column)).collect()
+    };
+    let injection = Sparse { columns: pixels, rows: (0..entered).map(row).collect() };
     let bias = stem.injection.bias.as_ref().map(|bias| to_f64(bias.val()));
     let bias = bias.unwrap_or_else(|| vec![0.0; channels]);
 
@@ -197,7 +237,6 @@ fn around(
     let parameters = Parameters {
         monotonicity,
         step,
-        injection,
         offset: (0..units).map(|unit| if unit < entered { bias[place(unit).0] } else { 0.0 }).collect(),
         mean,
         deviation,
@@ -209,7 +248,19 @@ fn around(
         scale,
         reading: features + pool * pool + 6,
     };
-    Ok(Network::new(coupling(), parameters))
+    match large.filter(|_| !small) {
+        Some((tiers, applied)) => {
+            let large = Large { applied, injection, units, tiers: Tiers::new(&tiers) };
+            Ok(Network::applied(large, parameters))
+        }
+        None => {
+            let mut matrix = Matrix::new(units, pixels, |_, _| 0.0);
+            for (unit, row) in injection.rows.iter().enumerate() {
+                row.iter().for_each(|(pixel, weight)| matrix.values[unit * pixels + pixel] = *weight);
+            }
+            Ok(Network::new(coupling(), matrix, parameters))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -218,7 +269,8 @@ mod tests {
 
     use super::*;
     use crate::batch::from_vec;
-    use crate::certify::upper::dot;
+    use crate::certify::monotone::{Ball, Deployed};
+    use crate::certify::upper::{SINGLE, dot};
     use crate::model::equilibrium::Equilibrium;
     use crate::model::monotone::{
         IntervalBoundedConv, MonotoneConvConfig, MonotoneMultiConfig, NemonConv, Parametrisation,
@@ -244,12 +296,45 @@ mod tests {
         let found = to_f64(crate::attack::Classifier::logits(&victim, &images));
         let wide: Vec<f64> = pixels.iter().map(|&pixel| f64::from(pixel)).collect();
         let centre = network.centre(&wide);
-        assert!(centre.distance.value() < 1e-9 && centre.state.len() == model.state_dim());
+        let near = if network.matrices().is_some() { 1e-9 } else { 1e-6 };
+        assert!(centre.distance.value() < near, "{}", centre.distance.value());
+        assert_eq!(centre.state.len(), model.state_dim());
         for (class, found) in found.iter().enumerate() {
             let (head, bias) = network.head();
             let logit = dot(head.row(class), &centre.state) + bias[class];
             let expected = logit / (pool * pool) as f64;
             assert!((found - expected).abs() < 1e-5 * (1.0 + expected.abs()), "{found} {expected}");
+        }
+    }
+
+    /// As it is applied, every bound of a network is one of its matrices' too, and that of images to states nearly the same.
+    fn bounds_are_no_less(applied: &Network, matrices: &Network, image: [usize; 3]) {
+        let below = |tight: f64, loose: f64, most: f64| {
+            assert!(loose >= tight * (1.0 - 1e-3) && loose <= most * tight, "{tight} {loose}");
+        };
+        below(matrices.lipschitz().value(), applied.lipschitz().value(), 1.001);
+        // By single taps, of which a few channels mix as much as all.
+        below(matrices.contraction().value(), applied.contraction().value(), 20.0);
+        let pixels: Vec<f64> = numbers(3, image.iter().product()).into_iter().map(f64::from).collect();
+        let [tight, loose] = [matrices, applied].map(|network| network.centre(&pixels));
+        assert_eq!(tight.class, loose.class);
+        for (tight, loose) in tight.margins.iter().zip(&loose.margins) {
+            assert!((tight - loose).abs() < 1e-5 * (1.0 + tight.abs()), "{tight} {loose}");
+        }
+        let deployed = Deployed {
+            steps: 40,
+            tolerance: 1e-5,
+            damping: 1.0,
+            lead: 0,
+            tail: 1,
+            tail_damping: 1.0,
+            unit: SINGLE,
+        };
+        let error = |network: &Network, centre| {
+            deployed.error(network, centre, &network.spread(&Ball::Distance(0.01)), None)
+        };
+        if let (Some(tight), Some(loose)) = (error(matrices, &tight), error(applied, &loose)) {
+            assert!(loose.state.value() >= 0.999 * tight.state.value());
         }
     }
 
@@ -288,8 +373,12 @@ mod tests {
                     *d = d.clone().map(|d| d + Tensor::from_data([-1.0, 0.3, 1.4], &Device::default()));
                 }
             }
-            let network = convolutional(&model).unwrap();
+            let network = convolutional(&model, MOST_UNITS).unwrap();
             agree(&network, &model, config.image, config.pool);
+            if let Ok(applied) = convolutional(&model, 0) {
+                agree(&applied, &model, config.image, config.pool);
+                bounds_are_no_less(&applied, &network, config.image);
+            }
         }
     }
 
@@ -314,7 +403,10 @@ mod tests {
             for down in &mut model.cell.downs {
                 down.gamma = down.gamma.clone().map(|gamma| gamma * 2.1);
             }
-            agree(&multi(&model).unwrap(), &model, config.image, config.pool);
+            let [network, applied] = [MOST_UNITS, 0].map(|most| multi(&model, most).unwrap());
+            agree(&network, &model, config.image, config.pool);
+            agree(&applied, &model, config.image, config.pool);
+            bounds_are_no_less(&applied, &network, config.image);
         }
     }
 }

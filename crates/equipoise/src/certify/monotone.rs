@@ -18,6 +18,7 @@ mod affine;
 mod boxes;
 mod branching;
 mod deployed;
+mod large;
 mod zonotopes;
 
 pub(crate) use affine::{Affine, Ball};
@@ -25,6 +26,7 @@ pub(crate) use boxes::{Boxes, Interval};
 pub(crate) use branching::Branching;
 pub(crate) use coupling::{Bounded, Tier};
 pub(crate) use deployed::{Deployed, Error};
+pub(crate) use large::{Applied, Large, Sparse, Tiers};
 pub(crate) use zonotopes::Zonotopes;
 
 use super::matrix::Matrix;
@@ -45,14 +47,13 @@ pub(crate) struct Coupling {
     pub(crate) metric: Metric,
 }
 
-/// The other parameters, exactly.
+/// The other parameters, exactly, but for U.
 pub(crate) struct Parameters {
     /// m.
     pub(crate) monotonicity: f64,
     /// α.
     pub(crate) step: f64,
-    /// U, `[D, CHW]`, and b.
-    pub(crate) injection: Matrix,
+    /// b, `[D]`.
     pub(crate) offset: Vec<f64>,
     /// Mean and deviation of each pixel.
     pub(crate) mean: Vec<f64>,
@@ -70,16 +71,10 @@ pub(crate) struct Parameters {
 /// The ideal network.
 pub(crate) struct Network {
     parameters: Parameters,
-    /// W, rounded.
-    weight: Matrix,
+    form: Form,
     /// The norm of states in which everything that follows is measured.
     metric: Metric,
-    /// ‖W − weight‖.
-    weight_error: Upper,
-    /// ‖W‖.
-    weight_norm: Upper,
-    /// U diag(1/σ), rounded, and the norms of it and of its entries' sizes: images are measured in pixel intensity, in L2.
-    injection: Matrix,
+    /// The norms of U diag(1/σ) and of its entries' sizes: images are measured in pixel intensity, in L2.
     gain: Upper,
     gain_of_sizes: Upper,
     /// ‖w_y − w_j‖ by y, then j, as functions of states.
@@ -88,12 +83,34 @@ pub(crate) struct Network {
     bound: Option<Upper>,
     /// ‖(1−α) I + α W‖: what a step of the cell contracts by.
     contraction: Upper,
-    /// What rounding is relative to, and its norm.
-    magnitude: Matrix,
+    /// The norm of what rounding is relative to.
     coupling: Upper,
-    /// Roundings of an entry of `weight`, and of a unit's value in float32.
-    entry: usize,
+    /// Roundings of a unit's value in float32.
     product: usize,
+}
+
+/// W and U.
+enum Form {
+    /// For every method.
+    Matrices(Matrices),
+    /// As they are applied, for bounds by norms.
+    Applied(Large),
+}
+
+/// W and U as matrices.
+pub(crate) struct Matrices {
+    /// W, rounded.
+    weight: Matrix,
+    /// ‖W − weight‖ and ‖W‖.
+    error: Upper,
+    norm: Upper,
+    /// What rounding is relative to.
+    magnitude: Matrix,
+    /// Roundings of an entry of `weight`.
+    entry: usize,
+    /// U, exactly, and U diag(1/σ), rounded.
+    plain: Matrix,
+    injection: Matrix,
     /// The step that fixed points are found with, and what it contracts by.
     solving: f64,
     solves: f64,
@@ -103,10 +120,10 @@ pub(crate) struct Network {
 const ITERATIONS: usize = 20_000;
 
 impl Network {
-    /// Of its parameters. Takes some matrix products of side D.
-    pub(crate) fn new(coupling: Coupling, parameters: Parameters) -> Self {
+    /// Of its parameters, U among them, `[D, CHW]`. Takes some matrix products of side D.
+    pub(crate) fn new(coupling: Coupling, plain: Matrix, parameters: Parameters) -> Self {
         let Coupling { weight, magnitude, entry, product, metric } = coupling;
-        let Parameters { monotonicity, step, injection, deviation, head, .. } = &parameters;
+        let Parameters { monotonicity, step, deviation, .. } = &parameters;
         let (m, side) = (*monotonicity, weight.rows);
         let identity = |i: usize, j: usize| f64::from(u8::from(i == j));
         let at = |matrix: &Matrix, i: usize, j: usize| matrix.values[i * side + j];
@@ -127,40 +144,70 @@ impl Network {
         while let Some(norm) = Some(averaged(solving / 2.0)).filter(|norm| *norm < best) {
             (solving, best) = (solving / 2.0, norm);
         }
-        let scaled = Matrix::new(side, injection.columns, |i, j| injection.row(i)[j] / deviation[j]);
+        let scaled = Matrix::new(side, plain.columns, |i, j| plain.row(i)[j] / deviation[j]);
         let [gain, gain_of_sizes] = metric.of_injection(&scaled);
         let bound = parameters.bound.map(|gamma| {
             let least = deviation.iter().copied().fold(f64::INFINITY, f64::min);
             Upper::exact(gamma).over(least)
         });
-        let difference = |y: usize, j: usize| -> Vec<f64> {
-            head.row(y).iter().zip(head.row(j)).map(|(own, other)| own - other).collect()
-        };
-        let pairs = (0..head.rows).flat_map(|y| (0..head.rows).map(move |j| (y, j)));
         Self {
-            weight_norm: metric.norm(&weight) + weight_error,
             gain: gain + gain_of_sizes * gamma(1, UNIT),
             gain_of_sizes: gain_of_sizes * slightly,
-            gaps: pairs.map(|(y, j)| metric.dual(&difference(y, j))).collect(),
+            gaps: gaps(&parameters.head, &metric),
             bound,
             contraction,
             coupling: metric.norm(&magnitude) * slightly,
-            injection: scaled,
-            metric,
-            magnitude,
-            entry,
             product,
-            solving,
-            solves: best.value(),
-            weight,
-            weight_error,
+            form: Form::Matrices(Matrices {
+                norm: metric.norm(&weight) + weight_error,
+                error: weight_error,
+                magnitude,
+                entry,
+                plain,
+                injection: scaled,
+                solving,
+                solves: best.value(),
+                weight,
+            }),
+            metric,
             parameters,
         }
     }
 
+    /// Of a convolutional network whose matrices would be too large.
+    pub(crate) fn applied(large: Large, parameters: Parameters) -> Self {
+        let metric = Metric::plain(Kind::Euclidean, large.units());
+        let [gain, gain_of_sizes] = large.gains(&parameters.deviation);
+        Self {
+            gain,
+            gain_of_sizes,
+            gaps: gaps(&parameters.head, &metric),
+            bound: None,
+            contraction: large.tiers().contraction(parameters.monotonicity, parameters.step),
+            coupling: large.tiers().coupling(),
+            product: large.tiers().product(),
+            form: Form::Applied(large),
+            metric,
+            parameters,
+        }
+    }
+
+    /// W and U as matrices, if there are any.
+    pub(crate) fn matrices(&self) -> Option<&Matrices> {
+        match &self.form {
+            Form::Matrices(matrices) => Some(matrices),
+            Form::Applied(_) => None,
+        }
+    }
+
+    /// For methods that work on matrices.
+    fn needed(&self) -> &Matrices {
+        self.matrices().expect("methods that need matrices are not offered where there are none")
+    }
+
     /// Number of pixels CHW.
     pub(crate) fn pixels(&self) -> usize {
-        self.parameters.injection.columns
+        self.parameters.mean.len()
     }
 
     /// The classifier of states, of logits times their scale.
@@ -169,8 +216,8 @@ impl Network {
         (&self.parameters.head, &self.parameters.bias)
     }
 
-    fn hidden(&self) -> usize {
-        self.weight.rows
+    pub(crate) fn hidden(&self) -> usize {
+        self.parameters.offset.len()
     }
 
     pub(crate) fn classes(&self) -> usize {
@@ -203,7 +250,7 @@ impl Network {
     fn contracting(&self) -> Option<f64> {
         match self.contraction.value() < 1.0 {
             true => Some(self.parameters.step),
-            false => (self.solves < 1.0).then_some(self.solving),
+            false => self.matrices().filter(|known| known.solves < 1.0).map(|known| known.solving),
         }
     }
 
@@ -220,7 +267,7 @@ impl Network {
         };
         let (injection, sizes) = match (ball, self.metric.kind()) {
             (Ball::Pixels { half, .. }, Kind::Maximum) => {
-                let moved = self.injection.map(f64::abs).times(half);
+                let moved = self.needed().injection.map(f64::abs).times(half);
                 // Two roundings of each entry, and those of a sum.
                 let moved =
                     self.metric.length(&moved) * Upper::exact(1.0 + (half.len() + 8) as f64 * f64::EPSILON);
@@ -246,27 +293,52 @@ impl Network {
 
     /// The fixed point of an image, whatever its pixels are.
     pub(crate) fn centre(&self, image: &[f64]) -> Centre {
-        let Parameters { injection: u, offset, mean, deviation, head, bias, monotonicity, .. } =
-            &self.parameters;
+        let Parameters { offset, mean, deviation, head, bias, monotonicity, step, .. } = &self.parameters;
         let hidden = self.hidden();
         let normal = |(j, pixel): (usize, &f64)| (pixel - mean[j]) / deviation[j];
         let normalised: Vec<f64> = image.iter().enumerate().map(normal).collect();
         let sizes: Vec<f64> = normalised.iter().map(|pixel| pixel.abs()).collect();
-        let injected: Vec<f64> = u.times(&normalised).iter().zip(offset).map(|(u, b)| u + b).collect();
-        let magnitudes = u.map(f64::abs).times(&sizes);
+        let (injected, magnitudes) = match &self.form {
+            Form::Matrices(Matrices { plain, .. }) => {
+                (plain.times(&normalised), plain.map(f64::abs).times(&sizes))
+            }
+            Form::Applied(large) => large.injected(&normalised, &sizes),
+        };
+        let injected: Vec<f64> = injected.iter().zip(offset).map(|(u, b)| u + b).collect();
         let magnitudes: Vec<f64> = magnitudes.iter().zip(offset).map(|(u, b)| u + b.abs()).collect();
         // Its sums of positive numbers are good to a part in a million, to say the least.
         let magnitude = self.metric.length(&magnitudes) * Upper::exact(1.0 + 1e-6);
         let injection_error = gamma(image.len() + 8, UNIT) * magnitude;
 
-        let state = self.solved(&injected);
-        let relu = |(w, x): (f64, &f64)| (w + x).max(0.0);
-        let next: Vec<f64> = self.weight.times(&state).into_iter().zip(&injected).map(relu).collect();
-        let apart: Vec<f64> = state.iter().zip(&next).map(|(p, q)| p - q).collect();
-        let (size, injection) = (self.metric.length(&state), self.metric.length(&injected));
-        let rounding = gamma(hidden + 4, UNIT) * (self.metric.size(&self.weight) * size + injection);
-        let off = self.metric.length(&apart) + rounding + self.weight_error * size + injection_error;
-        let distance = off * (Upper::exact(1.0) + self.weight_norm.over(*monotonicity));
+        let injection = self.metric.length(&injected);
+        let apart = |state: &[f64], next: &[f64]| {
+            self.metric.length(&state.iter().zip(next).map(|(p, q)| p - q).collect::<Vec<_>>())
+        };
+        let one = Upper::exact(1.0);
+        let (state, distance) = match &self.form {
+            Form::Matrices(matrices) => {
+                let Matrices { weight, error, norm, .. } = matrices;
+                let state = matrices.solved(&injected);
+                let relu = |(w, x): (f64, &f64)| (w + x).max(0.0);
+                let next: Vec<f64> = weight.times(&state).into_iter().zip(&injected).map(relu).collect();
+                let size = self.metric.length(&state);
+                let rounding = gamma(hidden + 4, UNIT) * (self.metric.size(weight) * size + injection);
+                let off = apart(&state, &next) + rounding + *error * size + injection_error;
+                (state, off * (one + norm.over(*monotonicity)))
+            }
+            Form::Applied(large) => {
+                let [state, next] = large.solved(&injected);
+                // A step of the cell, whose matrix is (1−α) I + α W with the monotonicity αm, and whose injection is αc.
+                let size = self.metric.length(&state);
+                let off = apart(&state, &next)
+                    + self.evaluation(UNIT, size, injection + injection_error)
+                    + injection_error * *step;
+                // αm, from below.
+                let m = (step * monotonicity).next_down();
+                (state, off * (one + self.contraction.over(m)))
+            }
+        };
+        let size = self.metric.length(&state);
         let [to_euclidean, _] = self.metric.euclidean();
         let euclidean = length(&state);
 
@@ -297,7 +369,8 @@ impl Network {
 
     /// U x + b for all images within so much of one, pixel by pixel.
     pub(crate) fn injections(&self, image: &[f64], half: &[f64]) -> Interval {
-        let Parameters { injection, offset, mean, deviation, .. } = &self.parameters;
+        let Parameters { offset, mean, deviation, .. } = &self.parameters;
+        let injection = &self.needed().plain;
         let slightly = Upper::exact(1.0 + 1e-6);
         let pixels = image.len();
         let normal = |j: usize| (image[j] - mean[j]) / deviation[j];
@@ -330,6 +403,27 @@ impl Network {
         less(margin, rounding)
     }
 
+    /// What rounding does to a step of the cell at a state of this length, with an injection of this length, in arithmetic of this unit roundoff.
+    fn evaluation(&self, unit: f64, state: Upper, injection: Upper) -> Upper {
+        let (alpha, m) = (self.parameters.step, self.monotonicity());
+        // |1 − αm|, and what float64 leaves of it.
+        let kept = Upper::exact((1.0 - alpha * m).abs()) + Upper::exact(1e-15 * (1.0 + alpha * m));
+        let relative = gamma(self.product, unit) * (kept + self.coupling * alpha)
+            + Upper::exact(2e-15 * (1.0 + alpha * m));
+        relative * state + gamma(8, unit) * injection * alpha
+    }
+}
+
+/// ‖w_y − w_j‖ by y, then j.
+fn gaps(head: &Matrix, metric: &Metric) -> Vec<Upper> {
+    let difference = |y: usize, j: usize| -> Vec<f64> {
+        head.row(y).iter().zip(head.row(j)).map(|(own, other)| own - other).collect()
+    };
+    let pairs = (0..head.rows).flat_map(|y| (0..head.rows).map(move |j| (y, j)));
+    pairs.map(|(y, j)| metric.dual(&difference(y, j))).collect()
+}
+
+impl Matrices {
     /// A state near the fixed point: as near as float64 leads.
     fn solved(&self, injected: &[f64]) -> Vec<f64> {
         let step = self.solving;
@@ -399,7 +493,6 @@ mod testing {
         let parameters = Parameters {
             monotonicity,
             step: 0.1,
-            injection: Matrix::of(10, 16, numbers(3, 160, 1.0)),
             offset: numbers(4, 10, 0.5),
             mean: vec![0.4; 16],
             deviation: vec![0.25; 16],
@@ -409,7 +502,11 @@ mod testing {
             scale: 1.0,
             reading: 14,
         };
-        Network::new(Coupling::full(&a, &b, monotonicity), parameters)
+        Network::new(
+            Coupling::full(&a, &b, monotonicity),
+            Matrix::of(10, 16, numbers(3, 160, 1.0)),
+            parameters,
+        )
     }
 }
 
@@ -435,7 +532,6 @@ mod tests {
             let parameters = Parameters {
                 monotonicity: 3.0,
                 step: 0.3,
-                injection: Matrix::of(side, pixels, twice(3 + 10 * seed, pixels, 1.0)),
                 offset: twice(4 + 10 * seed, 1, 2.0),
                 mean: vec![0.4; pixels],
                 deviation: vec![0.3; pixels],
@@ -445,7 +541,8 @@ mod tests {
                 scale: 1.0,
                 reading: side + 4,
             };
-            let network = Network::new(Coupling::full(&zeros, &zeros, 3.0), parameters);
+            let injection = Matrix::of(side, pixels, twice(3 + 10 * seed, pixels, 1.0));
+            let network = Network::new(Coupling::full(&zeros, &zeros, 3.0), injection, parameters);
             let image: Vec<f64> = numbers(9 + 10 * seed, pixels, 0.5).into_iter().map(|x| x + 0.5).collect();
             let centre = network.centre(&image);
             let other = 1 - centre.class;

@@ -110,6 +110,12 @@ impl Proof<'_> {
                 Norm::L2 | Norm::L1,
             ) => self.holds(tool, &sample.own, &Ball::Distance(eps)),
             // ‖δ‖∞ ≤ ‖δ‖₂.
+            // Another centre for each radius would be another solve of a network that is too large for matrices.
+            (Tool::Lipschitz, Norm::Linf) if self.network.matrices().is_none() => {
+                let reach = |pixel: &f64| eps.min(pixel.max(1.0 - pixel).next_up());
+                let half: Vec<f64> = sample.image.iter().map(reach).collect();
+                self.holds(tool, &sample.own, &Ball::Pixels { middle: &sample.image, half: &half })
+            }
             (Tool::Boxes(_), _) | (_, Norm::Linf) => {
                 let (middle, half) = middle(&sample.image, eps);
                 let centre = self.network.centre(&middle);

@@ -52,7 +52,7 @@ pub fn certified(proof: &Proof<'_>, images: &Tensor<4>, norm: Norm) -> Vec<Certi
 }
 
 /// Random images within the radius of each: most on its border, some along a single pixel, all in [0, 1].
-fn random_inside(image: &Tensor<4>, budget: &Budget, count: usize, seed: u64) -> Tensor<4> {
+pub fn random_inside(image: &Tensor<4>, budget: &Budget, count: usize, seed: u64) -> Tensor<4> {
     let [_, c, h, w] = image.dims();
     let many = image.clone().repeat_dim(0, count);
     let direction = match budget.norm() {

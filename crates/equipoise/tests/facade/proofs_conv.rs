@@ -1,17 +1,17 @@
 //! Certificates of convolutional monotone DEQs: the same claims as of fully connected ones, and the published networks.
 
 use burn::tensor::Device;
-use equipoise::attack::{Classifier, Norm};
-use equipoise::batch::{from_vec, to_vec};
+use equipoise::attack::{self, Budget, Classifier, Examples, Norm};
+use equipoise::batch::{from_vec, predictions, select, to_vec};
 use equipoise::certify::{Method, MonotoneCertifier};
 use equipoise::checkpoint::{Configuration, ImportOptions, ModelFile, Normalise, import};
-use equipoise::model::monotone::{MonotoneConvConfig, Splitting};
+use equipoise::model::monotone::{MonotoneConvConfig, Parametrisation, Splitting};
 use equipoise::model::normalisation::Normalisation;
 use equipoise::readout::Readout;
 use equipoise_dataset::{Dataset, Source, Split};
 
 use crate::common::uniform;
-use crate::proofs::{certified, correct, deployment, holds, shared, victim};
+use crate::proofs::{certified, correct, deployment, holds, random_inside, shared, victim};
 
 /// Random images and attacks within every certified radius, of the ideal network and of two deployed ones.
 #[test]
@@ -66,11 +66,56 @@ fn nothing_within_a_certified_radius_changes_the_class() {
 
 #[test]
 fn what_is_too_large_is_refused() {
-    let config =
-        MonotoneConvConfig { channels: 20, stride: 1, image: [1, 16, 16], ..MonotoneConvConfig::digits() };
+    let config = MonotoneConvConfig {
+        channels: 20,
+        parametrisation: Parametrisation::Nemon,
+        stride: 1,
+        image: [1, 16, 16],
+        ..MonotoneConvConfig::digits()
+    };
     let model = config.init(0, &Device::default()).unwrap();
     let refused = MonotoneCertifier::of_convolutional(&model).err().unwrap().to_string();
     assert!(refused.contains("5120 units") && refused.contains("4096"), "{refused}");
+}
+
+/// 4112 units are no matrices: `lipschitz` alone speaks of them, of the ideal network and of a deployed one.
+#[test]
+fn nothing_within_a_certified_radius_of_a_large_network_changes_the_class() {
+    let config = MonotoneConvConfig {
+        channels: 257,
+        stride: 1,
+        monotonicity: 8.0,
+        step: 0.08,
+        image: [1, 4, 4],
+        classes: 3,
+        normalisation: Some(Normalisation { mean: vec![0.4], std: vec![0.25] }),
+        ..MonotoneConvConfig::digits()
+    };
+    let mut model = config.init(4, &Device::default()).unwrap();
+    model.stem.injection.bias = model.stem.injection.bias.map(|bias| bias.map(|bias| bias + 1.0));
+    let certifier = MonotoneCertifier::of_convolutional(&model).unwrap();
+    assert!(certifier.contraction() < 0.6, "{}", certifier.contraction());
+    let refused = certifier.ideal(Method::Affine).err().unwrap().to_string();
+    assert!(refused.contains("4112 units") && refused.contains("use lipschitz"), "{refused}");
+    assert_eq!(certifier.methods(Norm::L2).0, [Method::Lipschitz]);
+    let (fine, images) = (deployment(20), uniform([3, 1, 4, 4], 21));
+    let victim = victim(&model, &fine);
+    for norm in [Norm::L2, Norm::Linf] {
+        let ideal = certified(&certifier.ideal(Method::Lipschitz).unwrap(), &images, norm);
+        let proof = certifier.deployed(Method::Lipschitz, &fine, &Readout::final_state()).unwrap();
+        for (row, (ideal, deployed)) in ideal.iter().zip(certified(&proof, &images, norm)).enumerate() {
+            let (class, radius) = (ideal.class.unwrap(), ideal.radius.unwrap());
+            assert!(radius > 1e-3 && deployed.radius.is_none_or(|deployed| deployed <= radius));
+            let (image, budget) = (select(&images, &[row]), Budget::new(norm, radius).unwrap());
+            let inside = random_inside(&image, &budget, 40, row as u64);
+            let examples = Examples { images: &image, labels: &[class], indices: &[row], seed: 3, start: 0 };
+            let attacked = attack::parse("pgd-3").unwrap().run(&victim, &examples, &budget).images;
+            for images in [inside, attacked] {
+                let given = predictions(&victim.logits(&images));
+                assert!(given.iter().all(|given| *given == Some(class)), "{norm} {radius}: row {row}");
+            }
+        }
+    }
 }
 
 /// A published convolutional network: 8 channels, U 6×6 with stride 3. On its authors' torus of 9×9 units (10×10 for CIFAR-10)

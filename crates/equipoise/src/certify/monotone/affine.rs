@@ -111,21 +111,20 @@ pub(super) struct Form {
 impl Affine {
     pub(crate) fn new(network: &Network) -> Self {
         let side = network.hidden();
-        let parameters = &network.parameters;
+        let (parameters, known) = (&network.parameters, network.needed());
         let identity = |i: usize, j: usize| f64::from(u8::from(i == j));
-        let steps: Vec<f64> = (0..side).map(|i| 1.0 / (1.0 - network.weight.row(i)[i])).collect();
+        let steps: Vec<f64> = (0..side).map(|i| 1.0 / (1.0 - known.weight.row(i)[i])).collect();
         let weight = Matrix::new(side, side, |i, j| {
-            identity(i, j) - steps[i] * (identity(i, j) - network.weight.row(i)[j])
+            identity(i, j) - steps[i] * (identity(i, j) - known.weight.row(i)[j])
         });
-        let rounding = gamma(network.entry + 10, UNIT).value() * SLIGHTLY;
-        let size = |i: usize, j: usize| {
-            (2.0 + parameters.monotonicity) * identity(i, j) + network.magnitude.row(i)[j]
-        };
+        let rounding = gamma(known.entry + 10, UNIT).value() * SLIGHTLY;
+        let size =
+            |i: usize, j: usize| (2.0 + parameters.monotonicity) * identity(i, j) + known.magnitude.row(i)[j];
         let doubt = Matrix::new(side, side, |i, j| {
             rounding * (identity(i, j) + steps[i] * size(i, j) * (1.0 + 1e-6))
         });
-        let scaled = |i: usize, j: usize| steps[i] * parameters.injection.row(i)[j] / parameters.deviation[j];
-        let injection = Matrix::new(side, parameters.injection.columns, scaled);
+        let scaled = |i: usize, j: usize| steps[i] * known.plain.row(i)[j] / parameters.deviation[j];
+        let injection = Matrix::new(side, known.plain.columns, scaled);
         let lengths = (0..side).map(|i| length(injection.row(i)).value()).collect();
         Self { weight, doubt, steps, injection, lengths }
     }

@@ -48,15 +48,16 @@ impl Boxes {
     /// `None` for a network whose matrix measure is not below 1.
     pub(crate) fn new(network: &Network) -> Option<Self> {
         let side = network.hidden();
-        let weight = &network.weight;
+        let known = network.needed();
+        let weight = &known.weight;
         let lowest = (0..side).map(|i| weight.row(i)[i]).fold(0.0, f64::min);
         let step = 1.0 / (1.0 - lowest);
         let identity = |i: usize, j: usize| f64::from(u8::from(i == j));
         let averaged =
             Matrix::new(side, side, |i, j| (1.0 - step) * identity(i, j) + step * weight.row(i)[j]);
         let m = network.monotonicity();
-        let rounding = gamma(network.entry + 6, UNIT).value();
-        let magnitude = |i: usize, j: usize| (1.0 + m) * identity(i, j) + network.magnitude.row(i)[j];
+        let rounding = gamma(known.entry + 6, UNIT).value();
+        let magnitude = |i: usize, j: usize| (1.0 + m) * identity(i, j) + known.magnitude.row(i)[j];
         let doubt =
             Matrix::new(side, side, |i, j| 1.000_001 * rounding * (identity(i, j) + step * magnitude(i, j)));
         let size = averaged.map(f64::abs);

@@ -190,18 +190,18 @@ impl Coupling {
                 }
             }
         }
-        let most = |of: &dyn Fn(&Tier) -> usize| tiers.iter().map(of).max().unwrap_or(0);
-        let channels = most(&|tier| tier.state[0]);
-        let numbers = most(&|tier| tier.a.len().max(tier.from.as_ref().map_or(0, |(n, _)| n.len())));
-        let across = if tiers.len() > 1 { channels } else { 0 };
-        Self {
-            weight,
-            magnitude,
-            entry: numbers + 9 * (channels + across) + 30,
-            product: numbers + 34 * channels + 18 * across + 60,
-            metric: Metric::plain(Kind::Euclidean, side),
-        }
+        let [entry, product] = roundings(tiers);
+        Self { weight, magnitude, entry, product, metric: Metric::plain(Kind::Euclidean, side) }
     }
+}
+
+/// Of an entry of W, and of a unit's value, as [`Coupling::convolution`] counts them.
+pub(super) fn roundings(tiers: &[Tier]) -> [usize; 2] {
+    let most = |of: &dyn Fn(&Tier) -> usize| tiers.iter().map(of).max().unwrap_or(0);
+    let channels = most(&|tier| tier.state[0]);
+    let numbers = most(&|tier| tier.a.len().max(tier.from.as_ref().map_or(0, |(n, _)| n.len())));
+    let across = if tiers.len() > 1 { channels } else { 0 };
+    [numbers + 9 * (channels + across) + 30, numbers + 34 * channels + 18 * across + 60]
 }
 
 /// The most entries of a row that are not 0: a sum over a row has no more roundings.

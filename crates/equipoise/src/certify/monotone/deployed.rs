@@ -86,14 +86,9 @@ impl Deployed {
         if contraction.value() >= 1.0 || least <= 0.0 {
             return None;
         }
-        let alpha = network.parameters.step;
-        // |1 − αm|, and what float64 leaves of it.
-        let kept = Upper::exact((1.0 - alpha * m).abs()) + Upper::exact(1e-15 * (1.0 + alpha * m));
-        let relative = unit(network.product) * (kept + network.coupling * alpha)
-            + Upper::exact(2e-15 * (1.0 + alpha * m));
-        let fixed = unit(8) * injection * alpha + underflow;
         // An evaluation's rounding at a state of this length, and the length of its value at this distance from z*.
-        let evaluation = |size: Upper| relative * size + fixed;
+        let evaluation = |size: Upper| network.evaluation(self.unit, size, injection) + underflow;
+        let relative = network.evaluation(self.unit, one, Upper::exact(0.0));
         let value = |off: Upper| most + contraction * off + evaluation(most + off);
 
         let damping = self.damping;

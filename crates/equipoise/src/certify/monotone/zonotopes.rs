@@ -56,18 +56,17 @@ impl Zonotopes {
     pub(crate) fn new(network: &Network) -> Option<Self> {
         let step = network.contracting()?;
         let side = network.hidden();
-        let parameters = &network.parameters;
+        let (parameters, known) = (&network.parameters, network.needed());
         let identity = |i: usize, j: usize| f64::from(u8::from(i == j));
         let averaged =
-            Matrix::new(side, side, |i, j| (1.0 - step) * identity(i, j) + step * network.weight.row(i)[j]);
-        let rounding = gamma(network.entry + 10, UNIT).value() * SLIGHTLY;
-        let sizes = |i: usize, j: usize| {
-            (2.0 + parameters.monotonicity) * identity(i, j) + network.magnitude.row(i)[j]
-        };
+            Matrix::new(side, side, |i, j| (1.0 - step) * identity(i, j) + step * known.weight.row(i)[j]);
+        let rounding = gamma(known.entry + 10, UNIT).value() * SLIGHTLY;
+        let sizes =
+            |i: usize, j: usize| (2.0 + parameters.monotonicity) * identity(i, j) + known.magnitude.row(i)[j];
         let doubt =
             Matrix::new(side, side, |i, j| rounding * (identity(i, j) + step * sizes(i, j) * (1.0 + 1e-6)));
-        let scaled = |i: usize, j: usize| step * parameters.injection.row(i)[j] / parameters.deviation[j];
-        let injection = Matrix::new(side, parameters.injection.columns, scaled);
+        let scaled = |i: usize, j: usize| step * known.plain.row(i)[j] / parameters.deviation[j];
+        let injection = Matrix::new(side, known.plain.columns, scaled);
         Some(Self { step, size: averaged.map(f64::abs), averaged, doubt, injection })
     }
 

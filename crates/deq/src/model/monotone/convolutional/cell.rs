@@ -8,7 +8,7 @@ use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::{ConvOptions, PadMode};
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{DType, Tensor, activation};
 
 use super::torus::{Bordered, Circular, around};
 use super::weight::{IntervalBoundedConv, NemonConv, Scales, Settings, WinstonKolterConv};
@@ -18,7 +18,7 @@ use crate::model::monotone::Splitting;
 use crate::model::monotone::boxes::Contracting;
 use crate::model::monotone::peaceman_rachford::PeacemanRachford;
 use crate::model::monotone::splitting::{Coupling, ForwardBackward, Step, accumulated};
-use crate::model::parameters::accumulate_module;
+use crate::model::parameters::{accumulate_module, in_precision};
 
 /// The cell of a convolutional monotone DEQ, by what W is made of.
 #[derive(Module, Debug)]
@@ -61,6 +61,19 @@ impl MonotoneConvCell {
     /// Which map has the fixed point.
     pub fn splitting(&self) -> Splitting {
         self.settings().splitting
+    }
+
+    /// The same with forward-backward splitting, whose fixed point is the same, in a precision.
+    pub fn forward_backward_in(&self, dtype: DType) -> Self {
+        let mut cell = in_precision(self.clone(), dtype);
+        match &mut cell {
+            Self::WinstonKolter(WinstonKolterConv { settings, .. })
+            | Self::Nemon(NemonConv { settings, .. })
+            | Self::IntervalBounded(IntervalBoundedConv { settings, .. }) => {
+                settings.splitting = Splitting::ForwardBackward;
+            }
+        }
+        cell
     }
 
     /// In Burn operations on whatever is tracked.

@@ -2,8 +2,8 @@
 
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
 use burn::tensor::ops::PadMode;
+use burn::tensor::{DType, Tensor};
 
 use super::MonotoneMultiConfig;
 use super::tori::{Substitution, Tori};
@@ -15,6 +15,7 @@ use crate::model::monotone::convolutional::torus::around;
 use crate::model::monotone::convolutional::{gram, skew, unit};
 use crate::model::monotone::peaceman_rachford::PeacemanRachford;
 use crate::model::monotone::splitting::{Coupling, ForwardBackward, Step, accumulated};
+use crate::model::parameters::in_precision;
 use crate::model::prepared::Prepared;
 
 /// What acts within a tier.
@@ -117,6 +118,11 @@ impl MonotoneMultiCell {
     /// Which map has the fixed point.
     pub fn splitting(&self) -> Splitting {
         self.splitting
+    }
+
+    /// The same with forward-backward splitting, whose fixed point is the same, in a precision.
+    pub fn forward_backward_in(&self, dtype: DType) -> Self {
+        Self { splitting: Splitting::ForwardBackward, ..in_precision(self.clone(), dtype) }
     }
 
     /// In Burn operations on whatever is tracked.
