@@ -318,6 +318,9 @@ mod tests {
         let pixels: Vec<f64> = numbers(3, image.iter().product()).into_iter().map(f64::from).collect();
         let [tight, loose] = [matrices, applied].map(|network| network.centre(&pixels));
         assert_eq!(tight.class, loose.class);
+        // The cell is applied in float64 indeed.
+        let steps = matrices.stepped(&loose).into_iter().zip(applied.stepped(&loose));
+        assert!(steps.into_iter().all(|(a, b)| (a - b).abs() < 1e-13 * (1.0 + a.abs())));
         for (tight, loose) in tight.margins.iter().zip(&loose.margins) {
             assert!((tight - loose).abs() < 1e-5 * (1.0 + tight.abs()), "{tight} {loose}");
         }

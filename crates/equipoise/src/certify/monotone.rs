@@ -216,6 +216,20 @@ impl Network {
         (&self.parameters.head, &self.parameters.bias)
     }
 
+    /// relu((1−α) z + α (W z + U x + b)) at a state near the fixed point of an image, and that state.
+    #[cfg(test)]
+    pub(crate) fn stepped(&self, centre: &Centre) -> Vec<f64> {
+        let (z, x, step) = (&centre.state, &centre.injected, self.parameters.step);
+        match &self.form {
+            Form::Applied(large) => large.stepped(z, x),
+            Form::Matrices(Matrices { weight, .. }) => {
+                let product = weight.times(z);
+                let next = |i: usize| ((1.0 - step) * z[i] + step * (product[i] + x[i])).max(0.0);
+                (0..z.len()).map(next).collect()
+            }
+        }
+    }
+
     pub(crate) fn hidden(&self) -> usize {
         self.parameters.offset.len()
     }

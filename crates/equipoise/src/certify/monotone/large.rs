@@ -85,6 +85,11 @@ impl Large {
         (sum(image, |u| u), sum(sizes, f64::abs))
     }
 
+    #[cfg(test)]
+    pub(super) fn stepped(&self, state: &[f64], injected: &[f64]) -> Vec<f64> {
+        (self.applied.step)(state, &injected[..self.injection.rows.len()])
+    }
+
     /// A state near the fixed point, and what a step of the cell makes of it.
     pub(super) fn solved(&self, injected: &[f64]) -> [Vec<f64>; 2] {
         let injected = &injected[..self.injection.rows.len()];
