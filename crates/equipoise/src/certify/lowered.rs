@@ -202,20 +202,19 @@ fn around(
     let [inputs, height, width] = image;
     let [_, _, k, _] = stem.injection.weight.dims();
     let (u, stride, padding) = (to_f64(stem.injection.weight.val()), stem.injection.stride(), stem.padding());
-    // The kernel's row that meets a pixel's row, or the same of columns.
-    let tap = |unit: usize, pixel: usize| {
-        let tap = (pixel as isize + padding).checked_sub_unsigned(unit * stride)?;
-        usize::try_from(tap).ok().filter(|tap| *tap < k)
+    // The pixel's row that a tap of a unit's row meets, or the same of columns.
+    let meets = |unit: usize, tap: usize, side: usize| {
+        let pixel = (unit * stride + tap).checked_add_signed(-padding)?;
+        (pixel < side).then_some(pixel)
     };
     let row = |unit: usize| -> Vec<(usize, f64)> {
         let (o, y, x) = place(unit);
-        let pixel = |i: usize, row: usize, column: usize| {
-            let weight = u[((o * inputs + i) * k + tap(y, row)?) * k + tap(x, column)?];
-            Some(((i * height + row) * width + column, weight))
+        let pixel = |tap: usize| {
+            let (i, dy, dx) = (tap / (k * k), tap / k % k, tap % k);
+            let (row, column) = (meets(y, dy, height)?, meets(x, dx, width)?);
+            Some(((i * height + row) * width + column, u[o * inputs * k * k + tap]))
         };
-        let all = (0..inputs)
-            .flat_map(|i| (0..height).flat_map(move |row| (0..width).map(move |column| (i, row, column))));
-        all.filter_map(|(i, row, column)| pixel(i, row, column)).collect()
+        (0..inputs * k * k).filter_map(pixel).collect()
     };
     let injection = Sparse { columns: pixels, rows: (0..entered).map(row).collect() };
     let bias = stem.injection.bias.as_ref().map(|bias| to_f64(bias.val()));

@@ -116,17 +116,8 @@ fn nothing_within_a_certified_radius_of_a_convolution_changes_the_class() {
     for (parametrisation, monotonicity, step) in
         [(Parametrisation::Nemon, 8.0, 0.08), (Parametrisation::IntervalBounded, 0.5, 1.0)]
     {
-        let config = MonotoneConvConfig {
-            channels: 2,
-            parametrisation,
-            monotonicity,
-            step,
-            stride: 1,
-            image: [1, 4, 4],
-            classes: 3,
-            normalisation: Some(Normalisation { mean: vec![0.4], std: vec![0.25] }),
-            ..MonotoneConvConfig::digits()
-        };
+        let config =
+            MonotoneConvConfig { parametrisation, monotonicity, step, ..crate::proofs_conv::config(2) };
         let mut model = config.init(4, &Device::default()).unwrap().map(&mut Shake(7));
         let injection = &mut model.stem.injection;
         injection.bias = injection.bias.take().map(|bias| bias.map(|bias| bias + 1.0));

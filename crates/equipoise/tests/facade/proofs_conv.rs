@@ -13,11 +13,10 @@ use equipoise_dataset::{Dataset, Source, Split};
 use crate::common::uniform;
 use crate::proofs::{certified, correct, deployment, holds, random_inside, shared, victim};
 
-/// Random images and attacks within every certified radius, of the ideal network and of two deployed ones.
-#[test]
-fn nothing_within_a_certified_radius_changes_the_class() {
-    let config = MonotoneConvConfig {
-        channels: 2,
+/// Of 4×4 units in each channel, for images of as many pixels.
+pub fn config(channels: usize) -> MonotoneConvConfig {
+    MonotoneConvConfig {
+        channels,
         stride: 1,
         monotonicity: 8.0,
         step: 0.08,
@@ -25,8 +24,13 @@ fn nothing_within_a_certified_radius_changes_the_class() {
         classes: 3,
         normalisation: Some(Normalisation { mean: vec![0.4], std: vec![0.25] }),
         ..MonotoneConvConfig::digits()
-    };
-    let model = config.init(4, &Device::default()).unwrap();
+    }
+}
+
+/// Random images and attacks within every certified radius, of the ideal network and of two deployed ones.
+#[test]
+fn nothing_within_a_certified_radius_changes_the_class() {
+    let model = config(2).init(4, &Device::default()).unwrap();
     let certifier = MonotoneCertifier::of_convolutional(&model).unwrap();
     let (rough, fine) = (deployment(8), deployment(200));
     let images = uniform([25, 1, 4, 4], 21);
@@ -81,17 +85,7 @@ fn what_is_too_large_is_refused() {
 /// 4112 units are no matrices: `lipschitz` alone speaks of them, of the ideal network and of a deployed one.
 #[test]
 fn nothing_within_a_certified_radius_of_a_large_network_changes_the_class() {
-    let config = MonotoneConvConfig {
-        channels: 257,
-        stride: 1,
-        monotonicity: 8.0,
-        step: 0.08,
-        image: [1, 4, 4],
-        classes: 3,
-        normalisation: Some(Normalisation { mean: vec![0.4], std: vec![0.25] }),
-        ..MonotoneConvConfig::digits()
-    };
-    let mut model = config.init(4, &Device::default()).unwrap();
+    let mut model = config(257).init(4, &Device::default()).unwrap();
     model.stem.injection.bias = model.stem.injection.bias.map(|bias| bias.map(|bias| bias + 1.0));
     let certifier = MonotoneCertifier::of_convolutional(&model).unwrap();
     assert!(certifier.contraction() < 0.6, "{}", certifier.contraction());
