@@ -4,13 +4,19 @@
 //! ‖M‖₂^(2^(k+1)) = ‖G_k‖₂ ≤ ‖G_k‖_F. That is above the norm at every k, where power iteration is below it, and by a factor of
 //! at most r^(1/2^(k+2)) at rank r. What each product's rounding may have hidden is added at its place: with a computed H and
 //! ‖G Gᵀ − H‖_F ≤ e, ‖G‖₂² ≤ ‖H‖₂ + e.
+//!
+//! Sums are in whatever order the library adds them up, with fused products or without, on one thread: nothing here depends on how
+//! many there are, and every bound holds in any order. Inverses and eigenvectors are not trusted by whoever uses them.
+
+use faer::linalg::matmul::matmul;
+use faer::linalg::matmul::triangular::{self, BlockStructure};
+use faer::linalg::solvers::DenseSolveCore;
+use faer::{Accum, MatMut, MatRef, Par, Side};
 
 use super::upper::{UNIT, Upper, dot, gamma, length};
 
 /// Rounds of the iteration: within 0.1% of the norm at rank 60.
 const ROUNDS: usize = 10;
-/// Sweeps over all pairs of rows, of Jacobi's method.
-const SWEEPS: usize = 12;
 
 /// A matrix, row by row.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,37 +49,24 @@ impl Matrix {
         (0..self.rows).map(|i| dot(self.row(i), v)).collect()
     }
 
-    /// M N, four rows by four columns at a time: as many sums as registers hold on any machine. Rows of N that are 0 are left out.
+    /// M N.
     pub(crate) fn product(&self, other: &Self) -> Self {
-        let columns = other.columns;
-        let inner: Vec<usize> =
-            (0..other.rows).filter(|&k| other.row(k).iter().any(|entry| *entry != 0.0)).collect();
-        let mut values = vec![0.0; self.rows * columns];
-        for (block, out) in values.chunks_mut((4 * columns).max(1)).enumerate() {
-            let rows: Vec<&[f64]> = (0..out.len() / columns).map(|r| self.row(4 * block + r)).collect();
-            let whole = if rows.len() == 4 { columns - columns % 4 } else { 0 };
-            for start in (0..whole).step_by(4) {
-                let mut sums = [[0.0; 4]; 4];
-                for &k in &inner {
-                    let others: &[f64; 4] =
-                        other.values[k * columns + start..].first_chunk().expect("a whole chunk");
-                    for (sums, row) in sums.iter_mut().zip(&rows) {
-                        let weight = row[k];
-                        sums.iter_mut().zip(others).for_each(|(sum, other)| *sum += weight * other);
-                    }
-                }
-                for (sums, out) in sums.iter().zip(out.chunks_exact_mut(columns)) {
-                    out[start..start + 4].copy_from_slice(sums);
-                }
-            }
-            for (row, out) in rows.iter().zip(out.chunks_exact_mut(columns)) {
-                for &k in &inner {
-                    let (weight, others) = (row[k], &other.row(k)[whole..]);
-                    out[whole..].iter_mut().zip(others).for_each(|(sum, other)| *sum += weight * other);
-                }
-            }
+        let mut product = Self::of(self.rows, other.columns, vec![0.0; self.rows * other.columns]);
+        matmul(product.dense_mut(), Accum::Replace, self.dense(), other.dense(), 1.0, Par::Seq);
+        product
+    }
+
+    /// M Mᵀ, symmetric to the bit.
+    pub(crate) fn gram(&self) -> Self {
+        let side = self.rows;
+        let mut gram = Self::of(side, side, vec![0.0; side * side]);
+        let (whole, half) = (BlockStructure::Rectangular, BlockStructure::TriangularLower);
+        let (own, turned) = (self.dense(), self.dense().transpose());
+        triangular::matmul(gram.dense_mut(), half, Accum::Replace, own, whole, turned, whole, 1.0, Par::Seq);
+        for (i, j) in (0..side).flat_map(|i| (0..i).map(move |j| (i, j))) {
+            gram.values[j * side + i] = gram.values[i * side + j];
         }
-        Self { rows: self.rows, columns, values }
+        gram
     }
 
     /// vᵀ M: the sum of rows by weights.
@@ -85,73 +78,31 @@ impl Matrix {
         sum
     }
 
-    /// About M⁻¹, by Gauss-Jordan elimination with partial pivoting; `None` if M is singular to rounding.
+    /// About M⁻¹; `None` if M is singular to rounding.
     pub(crate) fn inverse(&self) -> Option<Self> {
-        let side = self.rows;
-        let mut rows: Vec<Vec<f64>> = (0..side)
-            .map(|i| {
-                self.row(i).iter().copied().chain((0..side).map(|j| f64::from(u8::from(i == j)))).collect()
-            })
-            .collect();
-        for column in 0..side {
-            let largest =
-                (column..side).max_by(|&a, &b| rows[a][column].abs().total_cmp(&rows[b][column].abs()))?;
-            rows.swap(column, largest);
-            let head = rows[column][column];
-            if !(head.abs() > 1e-200 && head.is_finite()) {
-                return None;
-            }
-            rows[column].iter_mut().for_each(|entry| *entry /= head);
-            let pivot = rows[column].clone();
-            for (i, row) in rows.iter_mut().enumerate() {
-                let factor = row[column];
-                if i != column && factor != 0.0 {
-                    row.iter_mut()
-                        .zip(&pivot)
-                        .skip(column)
-                        .for_each(|(entry, pivot)| *entry -= factor * pivot);
-                }
-            }
-        }
-        Some(Self::of(side, side, rows.into_iter().flat_map(|row| row.into_iter().skip(side)).collect()))
+        Some(Self::from_dense(self.dense().partial_piv_lu().inverse().as_ref())).filter(Self::is_finite)
     }
 
-    /// About the eigenvectors of a symmetric M, in columns: orthonormal to rounding (Jacobi's method).
-    pub(crate) fn eigenvectors(&self) -> Self {
-        let side = self.rows;
-        let mut rest = self.clone();
-        // In rows, which are turned together.
-        let mut vectors = Self::new(side, side, |i, j| f64::from(u8::from(i == j)));
-        let turn = |of: &mut Self, p: usize, q: usize, (cosine, sine): (f64, f64)| {
-            for k in 0..side {
-                let (a, b) = (of.values[p * side + k], of.values[q * side + k]);
-                of.values[p * side + k] = cosine * a - sine * b;
-                of.values[q * side + k] = sine * a + cosine * b;
-            }
-        };
-        for _ in 0..SWEEPS {
-            let mut turned = false;
-            for (p, q) in (0..side).flat_map(|p| (p + 1..side).map(move |q| (p, q))) {
-                let [a, b, off] = [(p, p), (q, q), (p, q)].map(|(i, j)| rest.values[i * side + j]);
-                if off.abs() <= 1e-9 * (a.abs() * b.abs()).sqrt() + f64::MIN_POSITIVE {
-                    continue;
-                }
-                turned = true;
-                let cotangent = (b - a) / (2.0 * off);
-                let tangent = cotangent.signum() / (cotangent.abs() + cotangent.hypot(1.0));
-                let cosine = 1.0 / tangent.hypot(1.0);
-                let by = (cosine, tangent * cosine);
-                turn(&mut rest, p, q, by);
-                for row in rest.values.chunks_exact_mut(side) {
-                    (row[p], row[q]) = (by.0 * row[p] - by.1 * row[q], by.1 * row[p] + by.0 * row[q]);
-                }
-                turn(&mut vectors, p, q, by);
-            }
-            if !turned {
-                break;
-            }
-        }
-        vectors.transposed()
+    /// About the eigenvectors of a symmetric M, in columns: orthonormal to rounding. `None` where they are not found.
+    pub(crate) fn eigenvectors(&self) -> Option<Self> {
+        let found = self.dense().self_adjoint_eigen(Side::Lower).ok()?;
+        Some(Self::from_dense(found.U())).filter(Self::is_finite)
+    }
+
+    fn is_finite(&self) -> bool {
+        self.values.iter().all(|entry| entry.is_finite())
+    }
+
+    fn dense(&self) -> MatRef<'_, f64> {
+        MatRef::from_row_major_slice(&self.values, self.rows, self.columns)
+    }
+
+    fn dense_mut(&mut self) -> MatMut<'_, f64> {
+        MatMut::from_row_major_slice_mut(&mut self.values, self.rows, self.columns)
+    }
+
+    fn from_dense(dense: MatRef<'_, f64>) -> Self {
+        Self::new(dense.nrows(), dense.ncols(), |i, j| dense[(i, j)])
     }
 
     /// Entry by entry.
@@ -185,15 +136,7 @@ impl Matrix {
         let scale =
             2.0_f64.powi(-(size.value().max(f64::MIN_POSITIVE).log2().clamp(-500.0, 500.0).floor() as i32));
         let scaled = self.map(|entry| entry * scale);
-        // Symmetric to the bit: half of it is computed.
-        let mut product = Self::new(self.rows, self.rows, |_, _| 0.0);
-        for i in 0..self.rows {
-            for j in 0..=i {
-                let entry = dot(scaled.row(i), scaled.row(j));
-                product.values[i * self.rows + j] = entry;
-                product.values[j * self.rows + i] = entry;
-            }
-        }
+        let product = scaled.gram();
         let size = scaled.frobenius();
         let lost = gamma(self.columns + 1, UNIT) * size * size
             + Upper::exact(f64::MIN_POSITIVE) * self.values.len() as f64;
@@ -261,8 +204,11 @@ mod tests {
     #[test]
     fn eigenvectors_are_orthonormal_and_turned_by_nothing() {
         let m = random(17, 30, 4);
-        let gram = m.product(&m.transposed());
-        let q = gram.eigenvectors();
+        let gram = m.gram();
+        assert_eq!(gram, gram.transposed());
+        let product = m.product(&m.transposed());
+        assert!(gram.values.iter().zip(&product.values).all(|(a, b)| (a - b).abs() < 1e-12));
+        let q = gram.eigenvectors().unwrap();
         for (of, diagonal) in
             [(q.transposed().product(&q), 1.0), (q.transposed().product(&gram).product(&q), 0.0)]
         {
@@ -272,8 +218,15 @@ mod tests {
                 assert!((entry - expected).abs() < 1e-7, "{at}: {entry}");
             }
         }
-        let zero = Matrix::of(2, 2, vec![0.0; 4]).eigenvectors();
-        assert_eq!(zero.values, [1.0, 0.0, 0.0, 1.0]);
+        let zero = Matrix::of(2, 2, vec![0.0; 4]).eigenvectors().unwrap();
+        assert!(
+            zero.gram()
+                .values
+                .iter()
+                .zip([1.0, 0.0, 0.0, 1.0])
+                .all(|(found, one)| (found - one).abs() < 1e-12)
+        );
+        assert!(Matrix::of(2, 2, vec![f64::NAN; 4]).eigenvectors().is_none());
     }
 
     #[test]

@@ -135,7 +135,8 @@ impl Coupling {
     /// Of tiers of 3×3 kernels that are divided by their lengths, with zeros around the states: (1−m) I − 𝒜ᵀ𝒜 + B − Bᵀ whose blocks
     /// above the diagonal are moved below it, to those that are there, (𝒜z)_i = A_i z_i + N_i z_{i−1}.
     ///
-    /// Roundings: the squares of a length are 9CC′ terms, an entry of 𝒜ᵀ𝒜 is a sum of at most 9 (C + C″) products, C″ channels of
+    /// Roundings: the squares of a length are 9CC′ terms, which the cell adds up axis by axis, so that none goes through more
+    /// than 9 + C + C′ sums; an entry of 𝒜ᵀ𝒜 is a sum of at most 9 (C + C″) products, C″ channels of
     /// the next tier, and a unit's value one of 25C and of what two convolutions in a row make: 9C, 9C′ and 9C″ terms. Those of
     /// the two lengths are halved by their roots, and a term of 𝒜ᵀ𝒜 has two.
     pub(crate) fn convolution(tiers: &[Tier], m: f64) -> Self {
@@ -201,7 +202,7 @@ pub(super) fn roundings(tiers: &[Tier]) -> [usize; 2] {
     let channels = most(&|tier| tier.state[0]);
     let numbers = most(&|tier| tier.a.len().max(tier.from.as_ref().map_or(0, |(n, _)| n.len())));
     let across = if tiers.len() > 1 { channels } else { 0 };
-    [numbers + 9 * (channels + across) + 30, numbers + 34 * channels + 18 * across + 60]
+    [numbers + 9 * (channels + across) + 30, 9 + 36 * channels + 18 * across + 60]
 }
 
 /// The most entries of a row that are not 0: a sum over a row has no more roundings.

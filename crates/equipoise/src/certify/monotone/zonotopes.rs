@@ -135,10 +135,9 @@ impl Zonotopes {
                 return None;
             }
             if step / EVERY % BASIS == 1 {
-                basis = None;
+                basis = set.directions(images.ball);
             }
-            let basis = basis.get_or_insert_with(|| set.directions(images.ball));
-            kept.push(set.consolidated(basis, images.ball, wider));
+            kept.push(set.consolidated(basis.as_ref()?, images.ball, wider));
             set = kept.last().map(|anchor| anchor.set.clone())?;
             wider = (wider.0 * GROWTH, wider.1 * GROWTH);
         }

@@ -172,11 +172,12 @@ impl Contracting for MonotoneConvCell {
     }
 }
 
-/// A kernel over its length.
+/// A kernel over its length, whose squares are added up axis by axis: of hundreds of channels a sum of them all in a row may be off by
+/// a hundred times as much.
 pub(in super::super) fn unit(weight: Tensor<4>) -> Tensor<4> {
-    let square = (weight.clone() * weight.clone()).flatten::<1>(0, 3).sum_dim(0);
+    let square = (weight.clone() * weight.clone()).sum_dim(3).sum_dim(2).sum_dim(1).sum_dim(0);
     let least = MonotoneConvCell::SHORTEST * MonotoneConvCell::SHORTEST;
-    weight / square.clamp_min(least).sqrt().reshape([1, 1, 1, 1])
+    weight / square.clamp_min(least).sqrt()
 }
 
 /// AᵀA, 5×5.

@@ -75,23 +75,17 @@ impl Set {
         (self.image.as_ref().map(|image| by.product(image)), by.product(&self.errors))
     }
 
-    /// An orthonormal basis of its directions, in columns, as good as float64 has it.
-    pub(super) fn directions(&self, ball: &Ball<'_>) -> Matrix {
+    /// An orthonormal basis of its directions, in columns, as good as float64 has it; `None` where none is found.
+    pub(super) fn directions(&self, ball: &Ball<'_>) -> Option<Matrix> {
         let scaled = self.image.as_ref().map(|image| match ball {
             Ball::Distance(distance) => image.map(|entry| entry * distance),
             Ball::Pixels { half, .. } => {
                 Matrix::new(image.rows, image.columns, |i, j| image.row(i)[j] * half[j])
             }
         });
-        let gram = |of: &Matrix, i: usize, j: usize| dot(of.row(i), of.row(j));
-        let side = self.centre.len();
-        let mut sum = Matrix::new(side, side, |_, _| 0.0);
-        for i in 0..side {
-            for j in 0..=i {
-                let image = scaled.as_ref().map_or(0.0, |image| gram(image, i, j));
-                let entry = image + gram(&self.errors, i, j);
-                (sum.values[i * side + j], sum.values[j * side + i]) = (entry, entry);
-            }
+        let mut sum = self.errors.gram();
+        if let Some(image) = scaled {
+            sum.values.iter_mut().zip(image.gram().values).for_each(|(sum, image)| *sum += image);
         }
         sum.eigenvectors()
     }
@@ -267,7 +261,7 @@ mod tests {
             let half = [1.0; 2];
             let ball = Ball::Pixels { middle: &[0.5; 2], half: &half };
             let outer = set(100 * seed, [side, 2 * side, 2], 1.0);
-            let anchor = outer.consolidated(&outer.directions(&ball), &ball, (0.2, 1e-3));
+            let anchor = outer.consolidated(&outer.directions(&ball).unwrap(), &ball, (0.2, 1e-3));
             assert!(
                 lies_in(&generators(&outer), &generators(&anchor.set)),
                 "a consolidated set holds what it was"
@@ -303,7 +297,7 @@ mod tests {
     fn inclusion_is_tight() {
         let ball = Ball::Pixels { middle: &[0.5; 2], half: &[1.0; 2] };
         let whole = set(7, [3, 3, 0], 1.0);
-        let anchor = whole.consolidated(&whole.directions(&ball), &ball, (0.0, 0.0));
+        let anchor = whole.consolidated(&whole.directions(&ball).unwrap(), &ball, (0.0, 0.0));
         let scaled = |by: f64| Set {
             errors: anchor.set.errors.map(|entry| entry * by),
             around: anchor.set.around.iter().map(|b| b * by).collect(),
