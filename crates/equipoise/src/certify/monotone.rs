@@ -119,6 +119,9 @@ pub(crate) struct Matrices {
 /// The most iterations of a fixed point. One that is not reached makes its bound larger, not wrong.
 const ITERATIONS: usize = 20_000;
 
+/// What the longest step that is known to contract contracts by at most, if a shorter one contracts by more.
+const LITTLE: f64 = 0.9;
+
 impl Network {
     /// Of its parameters, U among them, `[D, CHW]`. Takes some matrix products of side D.
     pub(crate) fn new(coupling: Coupling, plain: Matrix, parameters: Parameters) -> Self {
@@ -132,12 +135,7 @@ impl Network {
         let rounding = gamma(entry, UNIT);
         let terms = Matrix::new(side, side, |i, j| (1.0 + m) * identity(i, j) + at(&magnitude, i, j));
         let weight_error = rounding * slightly * metric.size(&terms);
-        let averaged = |step: f64| {
-            let matrix =
-                Matrix::new(side, side, |i, j| (1.0 - step) * identity(i, j) + step * at(&weight, i, j));
-            let entries = Matrix::new(side, side, |i, j| identity(i, j) + at(&weight, i, j).abs());
-            metric.norm(&matrix) + weight_error * step + gamma(5, UNIT) * metric.size(&entries)
-        };
+        let averaged = |step: f64| averaged(&weight, weight_error, &metric, step);
         let contraction = averaged(*step);
         // Fixed points are found with the half, the quarter, .. of the cell's step while that contracts by more.
         let (mut solving, mut best) = (*step, contraction);
@@ -260,11 +258,17 @@ impl Network {
         self.contraction
     }
 
-    /// A step that is known to contract: the cell's, or the one that fixed points are found with.
-    fn contracting(&self) -> Option<f64> {
-        match self.contraction.value() < 1.0 {
-            true => Some(self.parameters.step),
-            false => self.matrices().filter(|known| known.solves < 1.0).map(|known| known.solving),
+    /// A step that is known to contract, the longest that is, by a little at least, and what it contracts by.
+    fn contracting(&self) -> Option<(f64, f64)> {
+        let known = self.matrices().filter(|known| known.solves < 1.0)?;
+        let (mut step, mut contraction) = (known.solving, known.solves);
+        loop {
+            let longer = 1.1 * step;
+            let norm = averaged(&known.weight, known.error, &self.metric, longer).value();
+            if norm > contraction.max(LITTLE) {
+                return Some((step, contraction));
+            }
+            (step, contraction) = (longer, norm);
         }
     }
 
@@ -426,6 +430,15 @@ impl Network {
             + Upper::exact(2e-15 * (1.0 + alpha * m));
         relative * state + gamma(8, unit) * injection * alpha
     }
+}
+
+/// ‖(1−α) I + α W‖ for a W that a matrix is off from by so much.
+fn averaged(weight: &Matrix, error: Upper, metric: &Metric, step: f64) -> Upper {
+    let side = weight.rows;
+    let identity = |i: usize, j: usize| f64::from(u8::from(i == j));
+    let matrix = Matrix::new(side, side, |i, j| (1.0 - step) * identity(i, j) + step * weight.row(i)[j]);
+    let entries = Matrix::new(side, side, |i, j| identity(i, j) + weight.row(i)[j].abs());
+    metric.norm(&matrix) + error * step + gamma(5, UNIT) * metric.size(&entries)
 }
 
 /// ‖w_y − w_j‖ by y, then j.

@@ -21,10 +21,14 @@ use super::{Ball, Centre, Network};
 use crate::certify::matrix::Matrix;
 use crate::certify::upper::{UNIT, gamma};
 
-/// Steps towards an inclusion; between two consolidations; and after it.
-const STEPS: usize = 160;
-const EVERY: usize = 8;
-const TIGHTENINGS: usize = 40;
+/// Consolidations on the way to an inclusion, and steps between two, so many that they contract by this, within limits: a parallelotope
+/// around a set may be longer than that by the root of the number of units.
+const CONSOLIDATIONS: usize = 20;
+const CONTRACTED: f64 = 0.02;
+const EVERY: std::ops::RangeInclusive<usize> = 8..=40;
+/// As many steps are taken after an inclusion, up to this often, with a look every few at what they bring.
+const TIGHTENINGS: usize = 5;
+const LOOK: usize = 8;
 /// Consolidations with one basis, and how many sets are kept to lie in.
 const BASIS: usize = 4;
 const KEPT: usize = 10;
@@ -36,6 +40,8 @@ const GROWTH: f64 = 1.1;
 /// How sets are stepped.
 pub(crate) struct Zonotopes {
     step: f64,
+    /// Steps between two consolidations.
+    every: usize,
     /// M, rounded, |M|, and what an entry may be off by.
     averaged: Matrix,
     size: Matrix,
@@ -54,7 +60,8 @@ struct Images<'a> {
 impl Zonotopes {
     /// `None` where no step is known to contract.
     pub(crate) fn new(network: &Network) -> Option<Self> {
-        let step = network.contracting()?;
+        let (step, contraction) = network.contracting()?;
+        let every = (CONTRACTED.ln() / contraction.ln()).ceil() as usize;
         let side = network.hidden();
         let (parameters, known) = (&network.parameters, network.needed());
         let identity = |i: usize, j: usize| f64::from(u8::from(i == j));
@@ -67,7 +74,14 @@ impl Zonotopes {
             Matrix::new(side, side, |i, j| rounding * (identity(i, j) + step * sizes(i, j) * (1.0 + 1e-6)));
         let scaled = |i: usize, j: usize| step * known.plain.row(i)[j] / parameters.deviation[j];
         let injection = Matrix::new(side, known.plain.columns, scaled);
-        Some(Self { step, size: averaged.map(f64::abs), averaged, doubt, injection })
+        Some(Self {
+            step,
+            every: every.clamp(*EVERY.start(), *EVERY.end()),
+            size: averaged.map(f64::abs),
+            averaged,
+            doubt,
+            injection,
+        })
     }
 
     /// Whether the centre's class leads each other one by more than is `lost` of it, for every image of a ball around the centre.
@@ -89,7 +103,7 @@ impl Zonotopes {
         };
         let Some(mut set) = self.included(&images, &centre.state) else { return false };
         let mut least = f64::NEG_INFINITY;
-        for step in 0..TIGHTENINGS {
+        for step in 1..=TIGHTENINGS * self.every {
             set = self.stepped(&set, &images);
             let others = (0..network.classes()).filter(|j| *j != centre.class);
             let left: Vec<f64> =
@@ -99,7 +113,7 @@ impl Zonotopes {
             }
             let now = left.into_iter().fold(f64::INFINITY, f64::min);
             // It has come to rest: what is still to come is a fraction of that.
-            if step % EVERY == EVERY - 1 {
+            if step % LOOK == 0 {
                 if now <= least + 1e-2 * least.abs() {
                     return false;
                 }
@@ -122,9 +136,9 @@ impl Zonotopes {
         let mut wider = (WIDER, WIDER_BY * largest);
         let mut basis = None;
         let mut kept: Vec<Anchor> = Vec::new();
-        for step in 1..=STEPS {
+        for step in 1..=CONSOLIDATIONS * self.every {
             set = self.stepped(&set, images);
-            if step % EVERY != 0 {
+            if step % self.every != 0 {
                 continue;
             }
             if kept.iter().rev().take(KEPT).any(|anchor| anchor.holds(&set, images.ball)) {
@@ -134,7 +148,7 @@ impl Zonotopes {
             if !sizes.iter().all(|size| size.is_finite() && *size < 1e3 * (1.0 + largest)) {
                 return None;
             }
-            if step / EVERY % BASIS == 1 {
+            if step / self.every % BASIS == 1 {
                 basis = set.directions(images.ball);
             }
             kept.push(set.consolidated(basis.as_ref()?, images.ball, wider));

@@ -10,6 +10,8 @@ use crate::certify::upper::{UNIT, Upper, dot, gamma, less};
 
 /// Columns of G this small join b.
 const SMALL: f64 = 1e-4;
+/// What a unit is taken to move by at least, of what the most moving one does, where the rounding of an inverse is counted.
+const LEAST: f64 = 1e-6;
 
 /// {c + K δ + G e + b∘e′}; K is absent where the image was forgotten.
 #[derive(Clone)]
@@ -162,12 +164,11 @@ impl Anchor {
                 (moved * SLIGHTLY - own.around[i]).next_up().max(0.0)
             })
             .collect();
-        let reach: Vec<f64> = set
-            .spans(ball)
-            .iter()
-            .zip(&apart)
-            .map(|(span, apart)| (span + apart) * SLIGHTLY + f64::MIN_POSITIVE)
-            .collect();
+        // More than it is for units that hardly move: what the residual has of others is not small beside those.
+        let reach = set.spans(ball).into_iter().zip(&apart).map(|(span, apart)| (span + apart) * SLIGHTLY);
+        let reach: Vec<f64> = reach.collect();
+        let least = LEAST * reach.iter().copied().fold(0.0, f64::max) + f64::MIN_POSITIVE;
+        let reach: Vec<f64> = reach.into_iter().map(|reach| reach.max(least)).collect();
         let lost = residual.times(&reach);
         let theta = lost.iter().zip(&reach).map(|(lost, reach)| lost / reach * SLIGHTLY).fold(0.0, f64::max);
         if !lost.iter().all(|lost| lost.is_finite()) || theta >= 0.5 {
@@ -290,6 +291,19 @@ mod tests {
         }
         assert!(found > true_ / 2 && true_ > 100 && true_ < 500, "{found} of {true_}");
         assert!(trusted > 0, "no wrong inverse would have been taken for one");
+    }
+
+    /// A unit that hardly moves, whose own size the roundings of others exceed, keeps nothing from lying in a wider set.
+    #[test]
+    fn units_may_stand_nearly_still() {
+        let ball = Ball::Pixels { middle: &[0.5; 2], half: &[1.0; 2] };
+        for still in [1e-8, 1e-16, 1e-30] {
+            let mut whole = set(7, [6, 8, 0], 1.0);
+            whole.around[0] *= still;
+            whole.errors.values[..8].iter_mut().for_each(|entry| *entry *= still);
+            let anchor = whole.consolidated(&whole.directions(&ball).unwrap(), &ball, (0.2, 1e-3));
+            assert!(anchor.holds(&whole, &ball), "{still}");
+        }
     }
 
     /// A set lies in itself, but for rounding, and not in one that is a millionth smaller.
