@@ -76,8 +76,9 @@ impl MonotoneCertifier {
         self.network.lipschitz().value()
     }
 
-    /// κ = ‖(1−α) I + α W‖, from above: what one application of the cell contracts distances by, in the network's norm (L2, or ℓ∞
-    /// for `nemon`, of Λz). From 1 on nothing is known of the deployed network; a smaller step α helps.
+    /// κ = ‖(1−α) I + α W‖, or ‖2 ((1+α) I − α W)⁻¹ − I‖ of Peaceman-Rachford splitting, from above: what one application of the cell
+    /// contracts distances by, in the network's norm (L2, or ℓ∞ for `nemon`, of Λz). From 1 on nothing is known of the deployed
+    /// network; a smaller step α helps.
     pub fn contraction(&self) -> f64 {
         self.network.contraction().value()
     }
@@ -156,10 +157,10 @@ impl MonotoneCertifier {
         readout: &Readout,
     ) -> Result<Proof<'_>, Unbounded> {
         let wrong = |problem: String| Err(Unbounded::new(problem));
-        if self.splitting != Splitting::ForwardBackward {
+        if self.splitting != Splitting::ForwardBackward && !self.network.is_reflected() {
             return wrong(
-                "of the error of Peaceman-Rachford splitting nothing is known beforehand; the fixed point is the same with \
-                 splitting `forward-backward` in the architecture"
+                "of the error of Peaceman-Rachford splitting nothing is known beforehand where W is a convolution; the fixed point \
+                 is the same with splitting `forward-backward` in the architecture"
                     .into(),
             );
         }

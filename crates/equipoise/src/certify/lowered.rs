@@ -78,7 +78,11 @@ pub(super) fn full(model: &Monotone) -> Network {
         reading: hidden + 4,
     };
     let injection = Matrix::of(hidden, pixels, to_f64(stem.injection.weight.val()));
-    Network::new(coupling, injection, parameters)
+    let network = Network::new(coupling, injection, parameters);
+    match cell.resolvent() {
+        None => network,
+        Some(resolvent) => network.reflected(&Matrix::of(hidden, hidden, to_f64(resolvent))),
+    }
 }
 
 /// Of a convolutional one, as matrices up to so many units.

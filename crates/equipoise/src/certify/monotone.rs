@@ -19,6 +19,7 @@ mod boxes;
 mod branching;
 mod deployed;
 mod large;
+mod reflected;
 mod zonotopes;
 
 pub(crate) use affine::{Affine, Ball};
@@ -32,6 +33,7 @@ pub(crate) use zonotopes::Zonotopes;
 use super::matrix::Matrix;
 use super::metric::{Kind, Metric};
 use super::upper::{UNIT, Upper, dot, gamma, length, less};
+use reflected::Reflected;
 
 /// W of a cell, whatever it is made of.
 pub(crate) struct Coupling {
@@ -81,12 +83,14 @@ pub(crate) struct Network {
     gaps: Vec<Upper>,
     /// What logits move by at most, relatively to the image, where W is made for that.
     bound: Option<Upper>,
-    /// ‖(1−α) I + α W‖: what a step of the cell contracts by.
-    contraction: Upper,
+    /// ‖(1−α) I + α W‖: what a step of forward-backward splitting contracts by.
+    forward_backward: Upper,
     /// The norm of what rounding is relative to.
     coupling: Upper,
     /// Roundings of a unit's value in float32.
     product: usize,
+    /// What is deployed instead of forward-backward splitting, where that is.
+    reflected: Option<Reflected>,
 }
 
 /// W and U.
@@ -153,9 +157,10 @@ impl Network {
             gain_of_sizes: gain_of_sizes * slightly,
             gaps: gaps(&parameters.head, &metric),
             bound,
-            contraction,
+            forward_backward: contraction,
             coupling: metric.norm(&magnitude) * slightly,
             product,
+            reflected: None,
             form: Form::Matrices(Matrices {
                 norm: metric.norm(&weight) + weight_error,
                 error: weight_error,
@@ -181,13 +186,30 @@ impl Network {
             gain_of_sizes,
             gaps: gaps(&parameters.head, &metric),
             bound: None,
-            contraction: large.tiers().contraction(parameters.monotonicity, parameters.step),
+            forward_backward: large.tiers().contraction(parameters.monotonicity, parameters.step),
             coupling: large.tiers().coupling(),
             product: large.tiers().product(),
+            reflected: None,
             form: Form::Applied(large),
             metric,
             parameters,
         }
+    }
+
+    /// The same, deployed with Peaceman-Rachford splitting by an inverse of (1+α) I − α W, `[D, D]`. Of one that is none nothing is known.
+    pub(crate) fn reflected(self, resolvent: &Matrix) -> Self {
+        let reflected = Reflected::new(resolvent, self.needed(), &self.metric, self.parameters.step);
+        Self { reflected, ..self }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn careless(self) -> Self {
+        Self { reflected: self.reflected.map(|known| known.careless()), ..self }
+    }
+
+    /// Whether it is deployed with Peaceman-Rachford splitting of which something is known.
+    pub(crate) fn is_reflected(&self) -> bool {
+        self.reflected.is_some()
     }
 
     /// W and U as matrices, if there are any.
@@ -253,9 +275,9 @@ impl Network {
         self.bound.map_or(product, |bound| if bound < product { bound } else { product })
     }
 
-    /// ‖(1−α) I + α W‖.
+    /// What a step of the cell contracts by: ‖(1−α) I + α W‖, or ‖2R − I‖ of Peaceman-Rachford splitting.
     pub(crate) fn contraction(&self) -> Upper {
-        self.contraction
+        self.reflected.as_ref().map_or(self.forward_backward, |known| known.contraction)
     }
 
     /// A step that is known to contract, the longest that is, by a little at least, and what it contracts by.
@@ -353,7 +375,7 @@ impl Network {
                     + injection_error * *step;
                 // αm, from below.
                 let m = (step * monotonicity).next_down();
-                (state, off * (one + self.contraction.over(m)))
+                (state, off * (one + self.forward_backward.over(m)))
             }
         };
         let size = self.metric.length(&state);

@@ -82,6 +82,11 @@ impl MonotoneCell {
         ForwardBackward { coupling: self.coupling(), monotonicity: self.monotonicity(), step: self.step() }
     }
 
+    /// R = ((1+α) I − α W)⁻¹, `[D, D]`, as the cell multiplies by it; `None` where it splits forward and backward.
+    pub fn resolvent(&self) -> Option<Tensor<2>> {
+        (self.splitting() == Splitting::PeacemanRachford).then(|| self.peaceman_rachford().resolvent)
+    }
+
     fn peaceman_rachford(&self) -> PeacemanRachford<Full, Tensor<2>> {
         let coupling = self.coupling();
         let v = || coupling.matrix.clone().unsqueeze::<3>();

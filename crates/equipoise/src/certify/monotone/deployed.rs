@@ -1,6 +1,7 @@
 //! How far the state that a float32 solver returns may be from z*, everywhere in a ball of images.
 //!
-//! The network is deployed with Picard's iteration z ← (1−τ) z + τ f(z) from 0, f the cell. Its bound is found before anything
+//! The network is deployed with Picard's iteration z ← (1−τ) z + τ f(z) from 0, f the cell, here that of forward-backward splitting;
+//! with [Peaceman-Rachford](super::reflected) the same holds of its state u. Its bound is found before anything
 //! is run, in four steps. (1) The injection is rounded: that moves the fixed point by ‖error‖/m at most. Let z* be that of the
 //! rounded injection, Z ≤ ‖z*‖ ≤ Z′ over the ball, from how far fixed points move in it or from a box that holds them. (2) f contracts by κ = ‖(1−α) I + α W‖, the iteration by k = (1−τ) + τκ, so
 //! ‖z_t − z*‖ ≤ kᵗ ‖z*‖ + n_t, with n_t from the roundings of t steps. (3) Which iterate is read is the solver's choice: the one
@@ -48,6 +49,37 @@ pub(crate) struct Error {
     pub(crate) logits: Vec<Upper>,
 }
 
+/// The map that is iterated: that of the cell, whose state is z, or u with relu(u*) = z*.
+struct Iterated {
+    contraction: Upper,
+    /// The length of its fixed point at most, in the network's norm and in L2.
+    most: Upper,
+    longest: Upper,
+    /// What rounding does to it, relatively to a state's length and beside that.
+    relative: Upper,
+    fixed: Upper,
+    /// What the largest number on the way comes to at most, relatively to a value's length.
+    largest: Upper,
+}
+
+impl Iterated {
+    /// Given how long z* and the injection are at most.
+    fn new(network: &Network, unit: f64, [most, longest]: [Upper; 2], injection: Upper) -> Self {
+        let (contraction, step) = (network.contraction(), network.parameters.step);
+        let Some(known) = &network.reflected else {
+            let relative = network.evaluation(unit, Upper::exact(1.0), Upper::exact(0.0));
+            let fixed = network.evaluation(unit, Upper::exact(0.0), injection);
+            return Self { contraction, most, longest, relative, fixed, largest: network.coupling };
+        };
+        let [relative, of_injection] = known.rounding(unit);
+        let [down, _] = network.metric().euclidean();
+        // u* = (1−α) z* + α (W z* + c).
+        let most = network.forward_backward * most + injection * step;
+        let fixed = of_injection * injection * step;
+        Self { contraction, most, longest: down * most, relative, fixed, largest: known.largest() }
+    }
+}
+
 impl Deployed {
     /// Over all images so far from that of a centre, whose fixed points lie in a box, if one is known. `None` where nothing
     /// follows: a step does not contract, or the ball reaches images whose fixed point may be 0.
@@ -79,16 +111,16 @@ impl Deployed {
                 .for_each(|(end, bound)| *end = bound);
             least = least.max(metric.length(low).value() * (1.0 - 1e-9));
         }
-        let (most, longest) = (ends[0] + drift, ends[1] + down * drift);
         let least = less(least, drift);
-
-        let contraction = network.contraction;
+        let z = [ends[0] + drift, ends[1] + down * drift];
+        let Iterated { contraction, most, longest, relative, fixed, largest } =
+            Iterated::new(network, self.unit, z, injection);
         if contraction.value() >= 1.0 || least <= 0.0 {
             return None;
         }
-        // An evaluation's rounding at a state of this length, and the length of its value at this distance from z*.
-        let evaluation = |size: Upper| network.evaluation(self.unit, size, injection) + underflow;
-        let relative = network.evaluation(self.unit, one, Upper::exact(0.0));
+        // An evaluation's rounding at a state of this length, and the length of its value at this distance from the fixed point.
+        let fixed = fixed + underflow;
+        let evaluation = |size: Upper| relative * size + fixed;
         let value = |off: Upper| most + contraction * off + evaluation(most + off);
 
         let damping = self.damping;
@@ -153,7 +185,7 @@ impl Deployed {
             unit(network.parameters.reading) * terms + Upper::exact(UNDERFLOW) * network.parameters.scale
         };
         let logits: Vec<Upper> = (0..network.classes()).map(logit).collect();
-        let largest = down * (network.coupling * value(most) + injection + size);
+        let largest = down * (largest * value(most) + injection + size);
         (largest.value() < LARGE && state.value() < LARGE).then_some(Error { state, logits })
     }
 }
