@@ -19,7 +19,7 @@ pub use boxes::{BoxCell, BoxHead, BoxStem, Boxed, Contracting, LinearHead, Linea
 pub use cell::MonotoneCell;
 pub use config::{MonotoneConfig, Parametrisation, Splitting};
 pub use convolutional::{
-    IntervalBoundedConv, MonotoneConv, MonotoneConvCell, MonotoneConvConfig, MonotoneConvHead,
+    Frequencies, IntervalBoundedConv, MonotoneConv, MonotoneConvCell, MonotoneConvConfig, MonotoneConvHead,
     MonotoneConvStem, NemonConv, WinstonKolterConv,
 };
 pub use lben::{Lben, LbenConfig};

@@ -159,8 +159,8 @@ impl MonotoneCertifier {
         let wrong = |problem: String| Err(Unbounded::new(problem));
         if self.splitting != Splitting::ForwardBackward && !self.network.is_reflected() {
             return wrong(
-                "of the error of Peaceman-Rachford splitting nothing is known beforehand where W is a convolution; the fixed point \
-                 is the same with splitting `forward-backward` in the architecture"
+                "of the error of Peaceman-Rachford splitting nothing is known beforehand where there are several tiers; the fixed \
+                 point is the same with splitting `forward-backward` in the architecture"
                     .into(),
             );
         }

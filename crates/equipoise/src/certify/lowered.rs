@@ -5,7 +5,9 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::matrix::Matrix;
 use super::method::Unbounded;
-use super::monotone::{Applied, Bounded, Coupling, Large, Network, Parameters, Sparse, Tier, Tiers};
+use super::monotone::{
+    Applied, Bounded, Coupling, Large, Network, Parameters, Reflected, Sparse, Tier, Tiers,
+};
 use crate::batch::to_f64;
 use crate::model::cell::{Cell, FixedPointMap};
 use crate::model::monotone::{
@@ -81,7 +83,7 @@ pub(super) fn full(model: &Monotone) -> Network {
     let network = Network::new(coupling, injection, parameters);
     match cell.resolvent() {
         None => network,
-        Some(resolvent) => network.reflected(&Matrix::of(hidden, hidden, to_f64(resolvent))),
+        Some(resolvent) => network.with_inverse(&Matrix::of(hidden, hidden, to_f64(resolvent))),
     }
 }
 
@@ -118,7 +120,13 @@ pub(super) fn convolutional(model: &MonotoneConv, most: usize) -> Result<Network
         let [single, double] = [DType::F32, DType::F64].map(|dtype| cell.forward_backward_in(dtype));
         (tiers, applied(single, double))
     };
-    around(stem, head, &[state], [m, cell.step()], coupling, large.map(applied), most)
+    let network = around(stem, head, &[state], [m, cell.step()], coupling, large.map(applied), most)?;
+    let resolvent = match cell {
+        MonotoneConvCell::WinstonKolter(weight) => cell.resolvent().map(|found| (tier(weight), found)),
+        _ => None,
+    };
+    let reflected = resolvent.and_then(|(tier, found)| Reflected::convolution(&tier, &found, m, cell.step()));
+    Ok(network.with(reflected))
 }
 
 /// A cell as it is applied, from itself in float32 and in float64.

@@ -33,7 +33,7 @@ pub(crate) use zonotopes::Zonotopes;
 use super::matrix::Matrix;
 use super::metric::{Kind, Metric};
 use super::upper::{UNIT, Upper, dot, gamma, length, less};
-use reflected::Reflected;
+pub(crate) use reflected::Reflected;
 
 /// W of a cell, whatever it is made of.
 pub(crate) struct Coupling {
@@ -197,8 +197,14 @@ impl Network {
     }
 
     /// The same, deployed with Peaceman-Rachford splitting by an inverse of (1+α) I − α W, `[D, D]`. Of one that is none nothing is known.
-    pub(crate) fn reflected(self, resolvent: &Matrix) -> Self {
-        let reflected = Reflected::new(resolvent, self.needed(), &self.metric, self.parameters.step);
+    pub(crate) fn with_inverse(self, resolvent: &Matrix) -> Self {
+        let step = (self.parameters.step, self.forward_backward);
+        let reflected = Reflected::full(resolvent, self.needed(), &self.metric, step);
+        self.with(reflected)
+    }
+
+    /// The same, deployed with Peaceman-Rachford splitting of which this is known.
+    pub(crate) fn with(self, reflected: Option<Reflected>) -> Self {
         Self { reflected, ..self }
     }
 

@@ -222,8 +222,8 @@ mod tests {
     use crate::gradient::Estimator;
     use crate::model::equilibrium::Equilibrium;
     use crate::model::monotone::{
-        LbenConfig, Monotone, MonotoneConfig, MonotoneConvConfig, MonotoneMultiConfig, Parametrisation,
-        Splitting,
+        LbenConfig, Monotone, MonotoneConfig, MonotoneConvCell, MonotoneConvConfig, MonotoneMultiConfig,
+        Parametrisation, Splitting,
     };
     use crate::model::normalisation::Normalisation;
     use crate::random::ExampleRng;
@@ -273,6 +273,16 @@ mod tests {
         deployment.tail.apply(&forward.cell, best).numbers()
     }
 
+    /// z of so many units in a state of theirs, or in u: of one with a border it is a map of 3 channels.
+    fn read(state: &[f64], units: usize) -> impl Iterator<Item = f64> + '_ {
+        let side = ((state.len() / 3) as f64).sqrt() as usize;
+        let edge = move |at: usize| at == 0 || at == side - 1;
+        let border = move |at: usize| edge(at / side % side) || edge(at % side);
+        let whole = state.len() == units;
+        let kept = state.iter().enumerate().filter(move |(at, _)| whole || !border(*at));
+        kept.map(|(_, entry)| entry.max(0.0))
+    }
+
     /// Everywhere in a ball the deployed state is as near the ideal fixed point as the bound says, for solvers that stop by their
     /// step limit, by their tolerance and in float32's noise, damped or not, with any tail. In the noise the bound rests on
     /// the roundings alone: without them it is broken.
@@ -295,19 +305,39 @@ mod tests {
         }
     }
 
+    /// Its state has a border around z, on a torus where its inverse is one at each frequency.
     #[test]
-    fn so_is_that_of_a_convolutional_network() {
-        let normalisation = Some(Normalisation { mean: vec![0.3], std: vec![0.2] });
-        let config = MonotoneConvConfig {
+    fn so_is_that_of_a_reflected_convolution() {
+        for step in [0.1, 0.4] {
+            let config = MonotoneConvConfig { splitting: Splitting::PeacemanRachford, step, ..convolution() };
+            let mut model = config.init(3, &Device::default()).unwrap();
+            let MonotoneConvCell::WinstonKolter(weight) = &mut model.cell else {
+                unreachable!("the usual kind")
+            };
+            weight.h = weight.h.clone().map(|h| h * 3.0);
+            let [certifier, mut careless] =
+                [(); 2].map(|()| MonotoneCertifier::of_convolutional(&model).unwrap());
+            careless.network = careless.network.careless();
+            assert!(certifier.contraction() < 0.9);
+            assert_eq!(no_further_than_its_bound(&model, [&certifier, &careless], 3e4), 6);
+        }
+    }
+
+    fn convolution() -> MonotoneConvConfig {
+        MonotoneConvConfig {
             channels: 3,
             monotonicity: 4.0,
             step: 0.15,
             image: [1, 6, 6],
             classes: 4,
-            normalisation,
+            normalisation: Some(Normalisation { mean: vec![0.3], std: vec![0.2] }),
             ..MonotoneConvConfig::digits()
-        };
-        let model = config.init(3, &Device::default()).unwrap();
+        }
+    }
+
+    #[test]
+    fn so_is_that_of_a_convolutional_network() {
+        let model = convolution().init(3, &Device::default()).unwrap();
         let certifier = MonotoneCertifier::of_convolutional(&model).unwrap();
         assert_eq!(no_further_than_its_bound(&model, [&certifier; 2], 2e3), 6);
     }
@@ -413,9 +443,8 @@ mod tests {
                 {
                     let wide: Vec<f64> = image.iter().map(|&x| f64::from(x)).collect();
                     let ideal = certifier.network.centre(&wide);
-                    // The state of a reflected one is u, of which the head reads relu(u).
                     let apart: Vec<f64> =
-                        state.iter().zip(&ideal.state).map(|(p, z)| p.max(0.0) - z).collect();
+                        read(state, ideal.state.len()).zip(&ideal.state).map(|(p, z)| p - z).collect();
                     let off = certifier.network.metric().length(&apart).value() - ideal.distance.value();
                     assert!(off <= bound, "case {case}: {off} of {bound}");
                     broken_without_rounding += usize::from(off > careless);
@@ -453,10 +482,9 @@ mod tests {
         let [reflected, usual] =
             [config, usual].map(|config| MonotoneCertifier::of(&config.init(3, &Device::default()).unwrap()));
         assert_eq!(refused(&reflected, &picard, "final"), "");
-        let config = MonotoneConvConfig { splitting, step: 0.15, ..MonotoneConvConfig::digits() };
-        let convolution = config.init(3, &Device::default()).unwrap();
-        let convolution = MonotoneCertifier::of_convolutional(&convolution).unwrap();
-        assert!(refused(&convolution, &picard, "final").contains("`forward-backward`"));
+        let config = MonotoneMultiConfig { splitting, step: 0.15, ..MonotoneMultiConfig::digits() };
+        let tiers = MonotoneCertifier::of_multi(&config.init(3, &Device::default()).unwrap()).unwrap();
+        assert!(refused(&tiers, &picard, "final").contains("`forward-backward`"));
         let image: Vec<f32> = image(0).iter().chain(&image(1)).copied().take(64).collect();
         let radius = |certifier: &MonotoneCertifier| {
             certifier.ideal(Method::Lipschitz).unwrap().certified(0, &image, Norm::L2)

@@ -34,6 +34,11 @@ impl Upper {
         self.0
     }
 
+    /// The larger of two; one that is no number stays.
+    pub(crate) fn max(self, other: Self) -> Self {
+        if self.0 >= other.0 || self.0.is_nan() { self } else { other }
+    }
+
     /// Of the root.
     pub(crate) fn sqrt(self) -> Self {
         Self(self.0.sqrt().next_up())

@@ -20,6 +20,7 @@ pub(super) mod torus;
 pub use cell::MonotoneConvCell;
 pub(super) use cell::{gram, skew, unit};
 pub use config::MonotoneConvConfig;
+pub use torus::Frequencies;
 pub use weight::{IntervalBoundedConv, NemonConv, WinstonKolterConv};
 
 use burn::module::Module;

@@ -38,6 +38,12 @@ pub(crate) struct Tier {
     pub(crate) state: [usize; 3],
 }
 
+/// The length of a kernel, or what is taken instead of it.
+pub(super) fn divisor(kernel: &[f64]) -> f64 {
+    let shortest = f64::from(MonotoneConvCell::SHORTEST);
+    dot(kernel, kernel).max(shortest * shortest).sqrt()
+}
+
 /// Λ, rounded.
 fn scale(d: &[f64]) -> Vec<f64> {
     d.iter().map(|&d| LEAST_SCALE + (1.0 - LEAST_SCALE) / (1.0 + libm::exp(-d))).collect()
@@ -140,8 +146,6 @@ impl Coupling {
     /// the next tier, and a unit's value one of 25C and of what two convolutions in a row make: 9C, 9C′ and 9C″ terms. Those of
     /// the two lengths are halved by their roots, and a term of 𝒜ᵀ𝒜 has two.
     pub(crate) fn convolution(tiers: &[Tier], m: f64) -> Self {
-        let shortest = f64::from(MonotoneConvCell::SHORTEST);
-        let length = |v: &[f64]| dot(v, v).max(shortest * shortest).sqrt();
         let start = |tier: usize| -> usize {
             tiers[..tier].iter().map(|tier| tier.state.iter().product::<usize>()).sum()
         };
@@ -166,13 +170,13 @@ impl Coupling {
             taps.collect::<Vec<_>>()
         };
         for (at, Tier { a, b, g, h: skew, from, state: [c, h, w] }) in tiers.iter().enumerate() {
-            let (by_a, by_b) = (g.sqrt() / length(a), skew / length(b));
+            let (by_a, by_b) = (g.sqrt() / divisor(a), skew / divisor(b));
             let output = |at: usize| [at / ((h + 2) * (w + 2)), at / (w + 2) % (h + 2), at % (w + 2)];
             for output in (0..c * (h + 2) * (w + 2)).map(output) {
                 let own = read(a, by_a, at, 1, output);
                 let before = from
                     .as_ref()
-                    .map_or(Vec::new(), |(n, gamma)| read(n, gamma.sqrt() / length(n), at - 1, 2, output));
+                    .map_or(Vec::new(), |(n, gamma)| read(n, gamma.sqrt() / divisor(n), at - 1, 2, output));
                 for &(i, p) in &own {
                     own.iter().for_each(|(j, q)| add(i, *j, -p * q));
                     before.iter().for_each(|(j, q)| add(i, *j, -2.0 * p * q));

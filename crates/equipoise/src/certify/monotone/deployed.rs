@@ -51,6 +51,8 @@ pub(crate) struct Error {
 
 /// The map that is iterated: that of the cell, whose state is z, or u with relu(u*) = z*.
 struct Iterated {
+    /// How many numbers its state has.
+    units: usize,
     contraction: Upper,
     /// The length of its fixed point at most, in the network's norm and in L2.
     most: Upper,
@@ -69,14 +71,16 @@ impl Iterated {
         let Some(known) = &network.reflected else {
             let relative = network.evaluation(unit, Upper::exact(1.0), Upper::exact(0.0));
             let fixed = network.evaluation(unit, Upper::exact(0.0), injection);
-            return Self { contraction, most, longest, relative, fixed, largest: network.coupling };
+            let (units, largest) = (network.hidden(), network.coupling);
+            return Self { units, contraction, most, longest, relative, fixed, largest };
         };
         let [relative, of_injection] = known.rounding(unit);
         let [down, _] = network.metric().euclidean();
         // u* = (1−α) z* + α (W z* + c).
-        let most = network.forward_backward * most + injection * step;
+        let most = known.averaged * most + injection * step;
         let fixed = of_injection * injection * step;
-        Self { contraction, most, longest: down * most, relative, fixed, largest: known.largest() }
+        let (units, longest, largest) = (known.units, down * most, known.largest());
+        Self { units, contraction, most, longest, relative, fixed, largest }
     }
 }
 
@@ -92,7 +96,7 @@ impl Deployed {
     ) -> Option<Error> {
         let one = Upper::exact(1.0);
         let unit = |n: usize| gamma(n, self.unit);
-        let (hidden, m, reach) = (network.hidden(), network.monotonicity(), network.reach(spread));
+        let (m, reach) = (network.monotonicity(), network.reach(spread));
         let [down, up] = network.metric().euclidean();
         let underflow = up * UNDERFLOW;
 
@@ -113,7 +117,7 @@ impl Deployed {
         }
         let least = less(least, drift);
         let z = [ends[0] + drift, ends[1] + down * drift];
-        let Iterated { contraction, most, longest, relative, fixed, largest } =
+        let Iterated { units, contraction, most, longest, relative, fixed, largest } =
             Iterated::new(network, self.unit, z, injection);
         if contraction.value() >= 1.0 || least <= 0.0 {
             return None;
@@ -125,7 +129,7 @@ impl Deployed {
 
         let damping = self.damping;
         let step = Upper::exact(1.0 - damping) + Upper::exact(f64::EPSILON) + contraction * damping;
-        let norms = unit(hidden + 8);
+        let norms = unit(units + 8);
         let (mut power, mut noise) = (one, Upper::exact(0.0));
         let mut residual: Option<Upper> = None;
         for t in 0..=self.steps.min(PATIENCE) {

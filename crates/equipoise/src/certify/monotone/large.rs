@@ -7,10 +7,9 @@
 //! matrix with as many rows as pixels.
 
 use super::Tier;
-use super::coupling::roundings;
+use super::coupling::{divisor, roundings};
 use crate::certify::matrix::Matrix;
 use crate::certify::upper::{UNIT, Upper, dot, gamma};
-use crate::model::monotone::MonotoneConvCell;
 
 /// A function of states and injections, or of injections.
 type Step = Box<dyn Fn(&[f64], &[f64]) -> Vec<f64> + Send + Sync>;
@@ -120,9 +119,8 @@ impl Tiers {
     pub(crate) fn new(tiers: &[Tier]) -> Self {
         // Of entries that carry the roundings of a division by a length.
         let slightly = Upper::exact(1.0 + 1e-6);
-        let shortest = f64::from(MonotoneConvCell::SHORTEST);
         let over_length = |kernel: &[f64]| -> Vec<f64> {
-            let length = dot(kernel, kernel).max(shortest * shortest).sqrt();
+            let length = divisor(kernel);
             kernel.iter().map(|entry| entry / length).collect()
         };
         let both = |kernel: &[f64], channels: [usize; 2]| {
@@ -130,9 +128,7 @@ impl Tiers {
             [by_taps(kernel, channels) * slightly, by_taps(&sizes, channels) * slightly]
         };
         let most = |of: &dyn Fn(usize) -> Upper| -> Upper {
-            (0..tiers.len())
-                .map(of)
-                .fold(Upper::exact(0.0), |most, next| if next > most { next } else { most })
+            (0..tiers.len()).map(of).fold(Upper::exact(0.0), Upper::max)
         };
         // ‖A‖, ‖N‖ into each tier, and ‖B − Bᵀ‖: of themselves at 0, of their sizes at 1.
         let inner: Vec<[Upper; 2]> = tiers

@@ -10,7 +10,7 @@ use burn::tensor::module::conv2d;
 use burn::tensor::ops::{ConvOptions, PadMode};
 use burn::tensor::{DType, Tensor, activation};
 
-use super::torus::{Bordered, Circular, around};
+use super::torus::{Bordered, Circular, Frequencies, around};
 use super::weight::{IntervalBoundedConv, NemonConv, Scales, Settings, WinstonKolterConv};
 use crate::model::cell::{BoundCell, Cell, Mask};
 use crate::model::layers::Kernel;
@@ -88,6 +88,12 @@ impl MonotoneConvCell {
 
     fn forward_backward(&self) -> ForwardBackward<Convolution> {
         ForwardBackward { coupling: self.coupling(), monotonicity: self.monotonicity(), step: self.step() }
+    }
+
+    /// R = ((1+α) I − α W)⁻¹ on the torus around the state, as the cell multiplies by it; `None` where it splits forward and backward.
+    pub fn resolvent(&self) -> Option<Frequencies> {
+        (self.splitting() == Splitting::PeacemanRachford)
+            .then(|| self.peaceman_rachford().resolvent.frequencies())
     }
 
     fn peaceman_rachford(&self) -> PeacemanRachford<Circular, Bordered> {

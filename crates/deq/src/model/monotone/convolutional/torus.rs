@@ -174,6 +174,19 @@ impl Spectrum {
         }
     }
 
+    fn frequencies(&self) -> Frequencies {
+        let [c, h, w] = self.torus;
+        let matrix = |weight: &Tensor<4>| {
+            let [outputs, inputs, _, _] = weight.dims();
+            weight.clone().reshape([outputs, inputs])
+        };
+        Frequencies {
+            resolvent: self.forth.clone().reshape([h * (w / 2 + 1), 2 * c, 2 * c]),
+            columns: [&self.columns[0], &self.columns[1]].map(matrix),
+            rows: [&self.rows[0], &self.rows[1]].map(matrix),
+        }
+    }
+
     /// R of maps `[N, C, H, W]`.
     pub(in super::super) fn times(&self, maps: Tensor<4>) -> Tensor<4> {
         self.filtered(maps, &self.forth)
@@ -204,6 +217,17 @@ impl Spectrum {
     }
 }
 
+/// A resolvent on a torus as the matrices that it is applied by, one after the other: from each row of W units to real and imaginary
+/// parts of its frequencies, `[2·half, W]`, from each column of H complex ones to its, `[2H, 2H]`, by a matrix at each frequency, and back.
+pub struct Frequencies {
+    /// R̂, `[H·half, 2C, 2C]` with half = ⌊W/2⌋ + 1.
+    pub resolvent: Tensor<3>,
+    /// Forth and back.
+    pub columns: [Tensor<2>; 2],
+    /// Forth and back.
+    pub rows: [Tensor<2>; 2],
+}
+
 /// The resolvent around a state, and P.
 #[derive(Clone)]
 pub(super) struct Bordered {
@@ -216,6 +240,11 @@ impl Bordered {
     pub(super) fn new(kernel: &Tensor<4>, state: [usize; 3], monotonicity: f64, step: f64) -> Self {
         let spectrum = Spectrum::new(kernel, around(state), monotonicity, step);
         Self { spectrum, inside: inside(state, kernel) }
+    }
+
+    /// R, as rows are multiplied by it.
+    pub(super) fn frequencies(&self) -> Frequencies {
+        self.spectrum.frequencies()
     }
 
     fn maps(&self, rows: &Tensor<2>) -> Tensor<4> {
