@@ -80,8 +80,8 @@ impl Proof<'_> {
     pub fn certified(&self, index: usize, image: &[f32], norm: Norm) -> CertifiedExample {
         let sample = Sample::new(self.network, image, norm);
         if let Some(radii) = &self.radii {
-            let shown = |eps: &&f64| self.shows(&self.tool, &sample, (**eps + sample.slack).next_up());
-            return sample.example(index, radii.iter().find(shown).copied());
+            let radius = radii.iter().find(|radius| self.reaches(&sample, **radius));
+            return sample.example(index, radius.copied());
         }
         // Closed forms are cheap; what is iterated is worth the first three digits, and what takes long two.
         let precision = match self.tool {
@@ -99,6 +99,19 @@ impl Proof<'_> {
         let found = largest(guess, sample.most(), precision, |eps| self.shows(&self.tool, &sample, eps));
         let radius = found.map(|radius| (radius - sample.slack).next_down()).filter(|radius| *radius > 0.0);
         sample.example(index, radius)
+    }
+
+    /// Whether it is shown that a class is that of an image and of every other one within a radius, as of [`certified`](Self::certified).
+    pub fn confirms(&self, image: &[f32], norm: Norm, class: usize, radius: f64) -> bool {
+        let sample = Sample::new(self.network, image, norm);
+        sample.own.class == class && self.reaches(&sample, radius)
+    }
+
+    /// Whether it is shown of all images that an evaluation counts as within a radius.
+    fn reaches(&self, sample: &Sample, radius: f64) -> bool {
+        radius >= 0.0
+            && radius.is_finite()
+            && self.shows(&self.tool, sample, (radius + sample.slack).next_up())
     }
 
     /// Whether it is shown of all images within a radius.

@@ -5,7 +5,7 @@ use crate::victims::{Linear, images};
 use equipoise::attack::Classifier;
 use equipoise::batch::{Images, from_vec, predictions, to_vec};
 use equipoise::evaluate::{Outcome, Points, Quiet, SavedAdversarial, read_adversarial, save_adversarial};
-use equipoise::verify::{Tally, Verification, compare_certificates, verify_readout};
+use equipoise::verify::{Tally, Verification, verify_certificates, verify_readout};
 use equipoise_record::{CertifiedExample, ReadoutResult};
 
 /// An evaluation, and what was stored of it.
@@ -164,7 +164,7 @@ fn another_model_and_other_data_are_found() {
 }
 
 #[test]
-fn certificates_are_compared_image_by_image() {
+fn certificates_are_verified_image_by_image() {
     let example = |index: usize, radius: Option<f64>| CertifiedExample {
         index,
         class: radius.map(|_| 3),
@@ -172,14 +172,10 @@ fn certificates_are_compared_image_by_image() {
         abstained: radius.is_none(),
     };
     let recorded = [example(4, Some(0.5)), example(5, None), example(6, Some(0.25))];
-    let same = compare_certificates(&recorded, &recorded[1..]);
+    let same = verify_certificates(&recorded, &[(5, true), (6, true)]);
     assert_eq!((same.checked, same.verified()), (2, 2));
-    let again = [example(4, Some(0.4)), example(5, Some(0.1)), example(6, Some(0.25))];
-    let found = compare_certificates(&recorded, &again);
-    assert_eq!((found.checked, found.verified()), (3, 1));
-    let expected = [
-        (4, "class 3 within 0.4 is proved, and the record has class 3 within 0.5"),
-        (5, "class 3 within 0.1 is proved, and the record has nothing"),
-    ];
+    let found = verify_certificates(&recorded, &[(4, false), (5, false), (6, true)]);
+    assert_eq!((found.checked, found.verified()), (3, 2));
+    let expected = [(4, "the record has class 3 within 0.5, and that is not proved")];
     assert_eq!(differing(&found), expected);
 }
