@@ -82,7 +82,7 @@ pub(super) fn full(model: &Monotone) -> Network {
     let injection = Matrix::of(hidden, pixels, to_f64(stem.injection.weight.val()));
     let network = Network::new(coupling, injection, parameters);
     match cell.resolvent() {
-        None => network,
+        None => network.with_matrix(&Matrix::of(hidden, hidden, to_f64(cell.matrix()))),
         Some(resolvent) => network.with_inverse(&Matrix::of(hidden, hidden, to_f64(resolvent))),
     }
 }

@@ -85,10 +85,11 @@ pub(crate) struct Network {
     bound: Option<Upper>,
     /// ‖(1−α) I + α W‖: what a step of forward-backward splitting contracts by.
     forward_backward: Upper,
-    /// The norm of what rounding is relative to.
+    /// The norm of what rounding is relative to, of V = W − (1−m) I.
     coupling: Upper,
-    /// Roundings of a unit's value in float32.
+    /// Roundings of a unit's value in float32, and what V is off by there beside them, where that was looked at.
     product: usize,
+    off: Upper,
     /// What is deployed instead of forward-backward splitting, where that is.
     reflected: Option<Reflected>,
 }
@@ -160,6 +161,7 @@ impl Network {
             forward_backward: contraction,
             coupling: metric.norm(&magnitude) * slightly,
             product,
+            off: Upper::exact(0.0),
             reflected: None,
             form: Form::Matrices(Matrices {
                 norm: metric.norm(&weight) + weight_error,
@@ -189,11 +191,24 @@ impl Network {
             forward_backward: large.tiers().contraction(parameters.monotonicity, parameters.step),
             coupling: large.tiers().coupling(),
             product: large.tiers().product(),
+            off: Upper::exact(0.0),
             reflected: None,
             form: Form::Applied(large),
             metric,
             parameters,
         }
+    }
+
+    /// The same, deployed with a matrix V, `[D, D]`, as this machine makes it: it is nearer to the exact one than any machine's must be.
+    pub(crate) fn with_matrix(self, v: &Matrix) -> Self {
+        let (side, m, known) = (self.hidden(), self.monotonicity(), self.needed());
+        let exact = |i: usize, j: usize| known.weight.row(i)[j] - if i == j { 1.0 - m } else { 0.0 };
+        let apart = Matrix::new(side, side, |i, j| v.row(i)[j] - exact(i, j));
+        let terms =
+            Matrix::new(side, side, |i, j| v.row(i)[j].abs() + known.weight.row(i)[j].abs() + m + 1.0);
+        let off = self.metric.norm(&apart) + known.error + gamma(3, UNIT) * self.metric.size(&terms);
+        // 1 − αm and α, products by them, a sum of D products, one by the injection and one by what was.
+        Self { off, product: side + 8, coupling: self.metric.norm(&v.map(f64::abs)), ..self }
     }
 
     /// The same, deployed with Peaceman-Rachford splitting by an inverse of (1+α) I − α W, `[D, D]`. Of one that is none nothing is known.
@@ -208,9 +223,11 @@ impl Network {
         Self { reflected, ..self }
     }
 
+    /// As if what was looked at were exact.
     #[cfg(test)]
     pub(crate) fn careless(self) -> Self {
-        Self { reflected: self.reflected.map(|known| known.careless()), ..self }
+        let reflected = self.reflected.map(|known| known.careless());
+        Self { off: Upper::exact(0.0), reflected, ..self }
     }
 
     /// Whether it is deployed with Peaceman-Rachford splitting of which something is known.
@@ -455,6 +472,7 @@ impl Network {
         // |1 − αm|, and what float64 leaves of it.
         let kept = Upper::exact((1.0 - alpha * m).abs()) + Upper::exact(1e-15 * (1.0 + alpha * m));
         let relative = gamma(self.product, unit) * (kept + self.coupling * alpha)
+            + self.off * alpha
             + Upper::exact(2e-15 * (1.0 + alpha * m));
         relative * state + gamma(8, unit) * injection * alpha
     }

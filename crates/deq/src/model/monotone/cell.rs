@@ -58,8 +58,8 @@ impl MonotoneCell {
         identity(&v) * (1.0 - self.monotonicity()) + v
     }
 
-    /// V, `[D, D]`, on whatever is tracked.
-    pub(super) fn matrix(&self) -> Tensor<2> {
+    /// V = W − (1−m) I, `[D, D]`, as the cell multiplies by it; on whatever is tracked.
+    pub fn matrix(&self) -> Tensor<2> {
         match self {
             Self::WinstonKolter(weight) => weight.matrix(),
             Self::Nemon(weight) => weight.matrix(),
