@@ -420,7 +420,8 @@ impl Network {
             margins: (0..self.classes()).map(margin).collect(),
             norm: size + distance,
             least: less(size.value() * (1.0 - 1e-9), distance),
-            most: euclidean + to_euclidean * distance,
+            longest: euclidean + to_euclidean * distance,
+            shortest: less(euclidean.value() * (1.0 - 1e-9), to_euclidean * distance),
             injection: injection + injection_error,
             injected,
             magnitude,
@@ -532,10 +533,11 @@ pub(crate) struct Centre {
     pub(crate) class: usize,
     /// Its logit's lead over each class's, from below; that over itself means nothing.
     pub(crate) margins: Vec<f64>,
-    /// ‖z*‖ from above and from below, and ‖z*‖₂ from above.
+    /// ‖z*‖ from above and from below, and ‖z*‖₂.
     norm: Upper,
     least: f64,
-    most: Upper,
+    longest: Upper,
+    shortest: f64,
     /// ‖U x + b‖, and ‖|U| |x| + |b|‖, of the normalised x, and both, computed.
     injection: Upper,
     injected: Vec<f64>,

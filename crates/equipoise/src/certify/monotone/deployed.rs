@@ -105,17 +105,19 @@ impl Deployed {
         let injection = centre.injection + spread.injection + injection_error;
         let drift = injection_error.over(m);
         let metric = network.metric();
-        let mut ends = [centre.norm + reach, centre.most + down * reach];
-        let mut least = less(centre.least, reach);
+        let mut ends = [centre.norm + reach, centre.longest + down * reach];
+        let mut least = [less(centre.least, reach), less(centre.shortest, down * reach)];
         if let Some(Interval { low, high }) = states {
             let bounds = [metric.length(high), length(high)];
             ends.iter_mut()
                 .zip(bounds)
                 .filter(|(end, bound)| *bound < **end)
                 .for_each(|(end, bound)| *end = bound);
-            least = least.max(metric.length(low).value() * (1.0 - 1e-9));
+            let bounds = [metric.length(low), length(low)].map(|bound| bound.value() * (1.0 - 1e-9));
+            least.iter_mut().zip(bounds).for_each(|(least, bound)| *least = least.max(bound));
         }
-        let least = less(least, drift);
+        // In the network's norm, and in L2.
+        let [least, shortest] = [less(least[0], drift), less(least[1], down * drift)];
         let z = [ends[0] + drift, ends[1] + down * drift];
         let Iterated { units, contraction, most, longest, relative, fixed, largest } =
             Iterated::new(network, self.unit, z, injection);
@@ -133,23 +135,33 @@ impl Deployed {
         let (mut power, mut noise) = (one, Upper::exact(0.0));
         let mut residual: Option<Upper> = None;
         for t in 0..=self.steps.min(PATIENCE) {
-            // ‖z_t − z*‖ ≤ power ‖z*‖ + noise, and ‖z*‖ is at least `least`: the quotient of residual and value is largest there.
+            // ‖z_t − z*‖ ≤ power ‖z*‖ + noise, and ‖z*‖ is at least `least`: the quotient of residual and value is largest there. So it is
+            // at ‖z*‖₂ = `shortest`, with ‖z*‖ ≤ C ‖z*‖₂; one of them says more while z_t is far from z*, the other then.
             let (off, any) = (power * least + noise, power * most + noise);
+            let off_by_length = power * up * shortest.max(0.0) + noise;
             let rounding = evaluation(most + any);
-            let shortest = less(less(least, contraction * off), rounding);
+            let value_by_norm = less(less(least, contraction * off), rounding);
+            let value_by_length = less(shortest, down * (contraction * off_by_length + rounding));
             // The first residual is that of z = 0, to which divergence is relative: it is 1 but for the guard against f = 0.
-            if t == 0 && shortest < 1e-6 * up.value() {
+            if t == 0 && value_by_norm < 1e-6 * up.value() {
                 return None;
             }
             if t > 0 {
-                if shortest <= 0.0 {
+                if value_by_norm <= 0.0 {
                     return None;
                 }
-                let apart = down * ((one + contraction) * off + rounding) + Upper::exact(SQUARES);
-                let found = (up * apart * (one + norms)).over(shortest) * (one + norms + norms);
+                let apart = |off: Upper| {
+                    let apart = down * ((one + contraction) * off + rounding) + Upper::exact(SQUARES);
+                    apart * (one + norms) * (one + norms + norms)
+                };
+                let mut found = (up * apart(off)).over(value_by_norm);
                 // It diverges at a thousand times the first one.
                 if found.value() >= 0.9 * DIVERGENCE {
                     return None;
+                }
+                if value_by_length > 0.0 {
+                    let by_length = apart(off_by_length).over(value_by_length);
+                    found = if by_length < found { by_length } else { found };
                 }
                 residual = Some(residual.map_or(found, |best| if found < best { found } else { best }));
             }
