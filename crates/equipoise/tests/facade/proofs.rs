@@ -11,7 +11,7 @@ use equipoise::certify::{Method, MonotoneCertifier, Proof};
 use equipoise::checkpoint::{Configuration, ImportOptions, ModelFile, Normalise, import};
 use equipoise::gradient::Estimator;
 use equipoise::model::equilibrium::Equilibrium;
-use equipoise::model::monotone::{Monotone, MonotoneCell, MonotoneConfig};
+use equipoise::model::monotone::{Monotone, MonotoneCell, MonotoneConfig, Splitting};
 use equipoise::model::normalisation::Normalisation;
 use equipoise::readout::Readout;
 use equipoise::record::CertifiedExample;
@@ -137,6 +137,28 @@ fn nothing_within_a_certified_radius_changes_the_class() {
         };
         assert!(
             rough < fine * (1.0 + digits) && fine <= ideal * (1.0 + digits) && fine > known * ideal,
+            "{method}, {norm}: {rough} {fine} {ideal}"
+        );
+    }
+}
+
+/// So it is where the cell is deployed with Peaceman-Rachford splitting, and rounds an inverse.
+#[test]
+fn nothing_within_a_certified_radius_changes_the_class_of_a_reflected_network() {
+    let config = MonotoneConfig { splitting: Splitting::PeacemanRachford, step: 0.15, ..config() };
+    let model = config.init(4, &Device::default()).unwrap();
+    let certifier = MonotoneCertifier::of(&model);
+    for (method, norm) in [(Method::Lipschitz, Norm::L2), (Method::Affine, Norm::Linf)] {
+        let of = |steps| {
+            let deployment = deployment(steps);
+            let proof = certifier.deployed(method, &deployment, &Readout::final_state()).unwrap();
+            holds(&model, &deployment, &proof, norm, 400)
+        };
+        let (rough, fine) = (of(4), of(200));
+        let ideal = holds(&model, &deployment(200), &certifier.ideal(method).unwrap(), norm, 1);
+        eprintln!("{method}, {norm}: {rough} {fine} {ideal}");
+        assert!(
+            rough < fine && fine <= ideal && fine > 0.99 * ideal,
             "{method}, {norm}: {rough} {fine} {ideal}"
         );
     }
@@ -302,4 +324,18 @@ fn published_weights_are_certified() {
         assert!(zonotopes[row] <= affine[row] && affine[row] <= branching[row], "{row}");
     }
     assert!(each(&branching) > each(&affine));
+}
+
+/// Some of its hundred units hardly move, and its steps contract little: sets of states come to lie in one another all the same.
+#[test]
+fn zonotopes_certify_published_weights_whose_steps_contract_little() {
+    let Some((file, data)) = published(100, 0.015) else { return };
+    let certifier = MonotoneCertifier::new(&*file.model).unwrap();
+    let proof = certifier.ideal(Method::Zonotopes).unwrap().among(&[0.02]);
+    let rows: Vec<usize> = (0..12).collect();
+    let images = data.images(&rows);
+    let holds =
+        |(row, image): (usize, &[f32])| proof.certified(row, image, Norm::Linf).holds(data.labels[row], 0.02);
+    let held = images.chunks(784).enumerate().filter(|each| holds(*each)).count();
+    assert!(held >= 10, "{held} of 12");
 }
