@@ -8,6 +8,7 @@ widening, and prints how many images it holds of and its seconds. Both are to ag
 
 import argparse
 import json
+import math
 import time
 
 import numpy as np
@@ -15,8 +16,19 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-STEPS, EVERY, TIGHTENINGS, BASIS, KEPT = 160, 8, 40, 4, 10
+CONSOLIDATIONS, TIGHTENINGS, LOOK, BASIS, KEPT = 20, 5, 8, 4, 10
+CONTRACTED, EVERY, LITTLE = 0.02, (8, 40), 0.9
 WIDER, WIDER_BY, GROWTH, SMALL = 0.2, 1e-3, 1.1, 1e-4
+
+
+def contracting(norm, step):
+    """The longest step that contracts, and what by."""
+    contraction = norm(step)
+    while norm(step / 2) < contraction:
+        step, contraction = step / 2, norm(step / 2)
+    while norm(1.1 * step) <= max(contraction, LITTLE):
+        step, contraction = 1.1 * step, norm(1.1 * step)
+    return step, contraction
 
 
 class Network:
@@ -28,6 +40,8 @@ class Network:
         eye = torch.eye(len(a), dtype=torch.float64)
         step = architecture["step"]
         weight = (1 - architecture["monotonicity"]) * eye - a.T @ a + b - b.T
+        step, contraction = contracting(lambda step: torch.linalg.matrix_norm((1 - step) * eye + step * weight, 2).item(), step)
+        self.every = min(max(math.ceil(math.log(CONTRACTED) / math.log(contraction)), EVERY[0]), EVERY[1])
         self.averaged = (1 - step) * eye + step * weight
         normalisation = architecture.get("normalisation") or {"mean": [0.0], "std": [1.0]}
         u, mean, std = tensors["injection.weight"], normalisation["mean"][0], normalisation["std"][0]
@@ -85,9 +99,9 @@ def included(network, injection, middle, z):
     empty = torch.zeros(len(z), 0, dtype=torch.float64)
     found, largest = Zonotope(z, empty, empty, torch.zeros_like(z)), max(z.max().item(), 1e-6)
     wider, by, kept, basis = WIDER, WIDER_BY * largest, [], None
-    for step in range(1, STEPS + 1):
+    for step in range(1, CONSOLIDATIONS * network.every + 1):
         found = found.stepped(network, injection, middle)
-        if step % EVERY:
+        if step % network.every:
             continue
         for outer, inverse in kept[-KEPT:]:
             apart = ((found.c - outer.c).abs() + found.b - outer.b).clamp(min=0)
@@ -95,7 +109,7 @@ def included(network, injection, middle, z):
                 return found
         if not (found.radius() < 1e3 * (1 + largest)).all():
             return None
-        if basis is None or step // EVERY % BASIS == 1:
+        if step // network.every % BASIS == 1:
             generators = found.generators()
             basis = torch.linalg.eigh(generators @ generators.T)[1]
         kept.append(found.consolidated(basis, wider, by))
@@ -118,13 +132,13 @@ def holds(network, x, eps, label):
     w = (network.head[own] - network.head)[[j for j in range(len(network.bias)) if j != own]]
     offset = (network.bias[own] - network.bias)[[j for j in range(len(network.bias)) if j != own]]
     least = -torch.inf
-    for step in range(TIGHTENINGS):
+    for step in range(1, TIGHTENINGS * network.every + 1):
         found = found.stepped(network, injection, injected)
         margins = w @ found.c + offset - (w @ found.generators()).abs().sum(1) - w.abs() @ found.b
         now = margins.min().item()
         if now > 0:
             return True
-        if step % EVERY == EVERY - 1:
+        if step % LOOK == 0:
             if now <= least + 1e-2 * abs(least):
                 return False
             least = now

@@ -130,7 +130,7 @@ fn nothing_within_a_certified_radius_of_a_large_network_changes_the_class() {
         for (row, (ideal, deployed)) in ideal.iter().zip(certified(&proof, &images, norm)).enumerate() {
             let (class, radius) = (ideal.class.unwrap(), ideal.radius.unwrap());
             let deployed = deployed.radius.unwrap();
-            assert!(radius > 1e-3 && deployed <= radius && deployed > 0.8 * radius, "{deployed} of {radius}");
+            assert!(radius > 1e-3 && deployed <= radius && deployed > 0.5 * radius, "{deployed} of {radius}");
             let (image, budget) = (select(&images, &[row]), Budget::new(norm, radius).unwrap());
             let inside = random_inside(&image, &budget, 40, row as u64);
             let examples = Examples { images: &image, labels: &[class], indices: &[row], seed: 3, start: 0 };

@@ -19,7 +19,7 @@
 use super::{Centre, Interval, Network};
 use crate::certify::matrix::Matrix;
 use crate::certify::metric::Metric;
-use crate::certify::upper::{UNIT, Upper, dot, gamma, length, less};
+use crate::certify::upper::{UNIT, Upper, dot, gamma, length, length1, less, moves};
 
 /// The images that are spoken of, around that of a centre.
 pub(crate) enum Ball<'a> {
@@ -152,10 +152,7 @@ impl Affine {
         // ĉ at the middle, how far it moves, and what it may be off by.
         let moved = |i: usize| match ball {
             Ball::Distance(distance) => self.lengths[i] * distance * SLIGHTLY,
-            Ball::Pixels { half, .. } => {
-                let each = self.injection.row(i).iter().zip(*half).map(|(entry, half)| entry.abs() * half);
-                each.sum::<f64>() * SLIGHTLY
-            }
+            Ball::Pixels { half, .. } => moves(self.injection.row(i), half) * SLIGHTLY,
         };
         let moved: Vec<f64> = (0..side).map(moved).collect();
         let middle: Vec<f64> = self.steps.iter().zip(&centre.injected).map(|(step, c)| step * c).collect();
@@ -270,9 +267,7 @@ impl Affine {
 pub(super) fn most(coefficients: &[f64], ball: &Ball<'_>) -> f64 {
     match ball {
         Ball::Distance(distance) => length(coefficients).value() * distance * SLIGHTLY,
-        Ball::Pixels { half, .. } => {
-            coefficients.iter().zip(*half).map(|(c, half)| c.abs() * half).sum::<f64>() * SLIGHTLY
-        }
+        Ball::Pixels { half, .. } => moves(coefficients, half) * SLIGHTLY,
     }
 }
 
@@ -290,7 +285,7 @@ impl Form {
 
     /// How far v_i is from its middle at most.
     fn reach(&self, i: usize, ball: &Ball<'_>) -> f64 {
-        let errors: f64 = self.errors.row(i).iter().map(|error| error.abs()).sum();
+        let errors = length1(self.errors.row(i));
         (most(self.coefficients.row(i), ball) + errors * SLIGHTLY + self.rest[i]) * SLIGHTLY
     }
 

@@ -14,12 +14,12 @@
 
 mod set;
 
-use set::{Anchor, Set, length1};
+use set::{Anchor, Set};
 
 use super::affine::{SLIGHTLY, most};
 use super::{Ball, Centre, Network};
 use crate::certify::matrix::Matrix;
-use crate::certify::upper::{UNIT, gamma};
+use crate::certify::upper::{UNIT, gamma, length1};
 
 /// Consolidations on the way to an inclusion, and steps between two, so many that they contract by this, within limits: a parallelotope
 /// around a set may be longer than that by the root of the number of units.
@@ -105,9 +105,8 @@ impl Zonotopes {
         let mut least = f64::NEG_INFINITY;
         for step in 1..=TIGHTENINGS * self.every {
             set = self.stepped(&set, &images);
-            let others = (0..network.classes()).filter(|j| *j != centre.class);
-            let left: Vec<f64> =
-                others.map(|j| set.margin(network, centre.class, j, ball) - lost(j)).collect();
+            let margins = set.margins(network, centre.class, ball);
+            let left: Vec<f64> = margins.iter().enumerate().map(|(j, margin)| margin - lost(j)).collect();
             if left.iter().all(|left| *left > 0.0) {
                 return true;
             }
@@ -186,11 +185,13 @@ impl Zonotopes {
         let spread: Vec<usize> = (0..side).filter(|&j| set.around[j] > 0.0).collect();
         let old = self.averaged.product(&set.errors);
         let width = old.columns + spread.len();
-        let columns = (0..side).flat_map(|i| {
+        let mut columns = Vec::with_capacity(side * width);
+        for i in 0..side {
             let row = self.averaged.row(i);
-            old.row(i).iter().copied().chain(spread.iter().map(|&j| row[j] * set.around[j]))
-        });
-        let mut errors = Matrix::of(side, width, columns.collect());
+            columns.extend_from_slice(old.row(i));
+            columns.extend(spread.iter().map(|&j| row[j] * set.around[j]));
+        }
+        let mut errors = Matrix::of(side, width, columns);
         let mut around = vec![0.0; side];
         for i in 0..side {
             let reach = (most(image.row(i), images.ball) + length1(errors.row(i)) + off[i]) * SLIGHTLY;

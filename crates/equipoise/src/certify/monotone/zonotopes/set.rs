@@ -6,7 +6,7 @@
 use crate::certify::matrix::Matrix;
 use crate::certify::monotone::affine::{SLIGHTLY, most};
 use crate::certify::monotone::{Ball, Network};
-use crate::certify::upper::{UNIT, Upper, dot, gamma, less};
+use crate::certify::upper::{UNIT, Upper, dot, gamma, length1, less, moves};
 
 /// Columns of G this small join b.
 const SMALL: f64 = 1e-4;
@@ -31,11 +31,6 @@ pub(super) struct Anchor {
     sizes: Vec<f64>,
 }
 
-/// ‖v‖₁, as computed.
-pub(super) fn length1(v: &[f64]) -> f64 {
-    v.iter().map(|entry| entry.abs()).sum()
-}
-
 impl Set {
     /// |K δ| + |G| 1 of each unit, at most.
     fn spans(&self, ball: &Ball<'_>) -> Vec<f64> {
@@ -57,18 +52,18 @@ impl Set {
         }
         let small = SMALL * columns.iter().fold(0.0, |most: f64, size| most.max(*size));
         let large: Vec<usize> = (0..columns.len()).filter(|&k| columns[k] > small).collect();
+        if large.len() == columns.len() {
+            return Self { centre, image, errors, around };
+        }
+        let mut kept = Vec::with_capacity(errors.rows * large.len());
         for (i, around) in around.iter_mut().enumerate() {
-            let row = errors.row(i).iter().zip(&columns).filter(|(_, size)| **size <= small);
-            let joined: f64 = row.map(|(entry, _)| entry.abs()).sum();
+            let row = errors.row(i);
+            kept.extend(large.iter().map(|&k| row[k]));
+            let joined = row.iter().zip(&columns).filter(|(_, size)| **size <= small);
+            let joined: f64 = joined.map(|(entry, _)| entry.abs()).sum();
             *around = if joined > 0.0 { (*around + joined) * SLIGHTLY } else { *around };
         }
-        let kept = (0..errors.rows).flat_map(|i| {
-            large.iter().map({
-                let row = errors.row(i);
-                move |&k| row[k]
-            })
-        });
-        let errors = Matrix::of(errors.rows, large.len(), kept.collect());
+        let errors = Matrix::of(errors.rows, large.len(), kept);
         Self { centre, image, errors, around }
     }
 
@@ -129,21 +124,29 @@ impl Set {
         Anchor { sizes: set.sizes(ball), set, inverse, residual }
     }
 
-    /// The least lead of a class over another.
-    pub(super) fn margin(&self, network: &Network, class: usize, other: usize, ball: &Ball<'_>) -> f64 {
+    /// The least lead of a class over each; ∞ over itself.
+    pub(super) fn margins(&self, network: &Network, class: usize, ball: &Ball<'_>) -> Vec<f64> {
         let (head, bias) = (&network.parameters.head, &network.parameters.bias);
-        let w: Vec<f64> =
-            head.row(class).iter().zip(head.row(other)).map(|(own, other)| own - other).collect();
-        let sizes: Vec<f64> = w.iter().map(|entry| entry.abs()).collect();
-        let middle = dot(&w, &self.centre) + (bias[class] - bias[other]);
-        let image = self.image.as_ref().map_or(0.0, |image| most(&image.combined(&w), ball));
-        let errors = length1(&self.errors.combined(&w)) + dot(&sizes, &self.around);
+        let own = head.row(class);
+        let slopes = Matrix::new(head.rows, head.columns, |j, i| own[i] - head.row(j)[i]);
+        let image = self.image.as_ref().map(|image| slopes.product(image));
+        let errors = slopes.product(&self.errors);
         let terms: Vec<f64> =
             self.sizes(ball).iter().zip(&self.centre).map(|(size, c)| size + c.abs()).collect();
-        let total = dot(&sizes, &terms) + bias[class].abs() + bias[other].abs();
         let columns = self.errors.columns + self.image.as_ref().map_or(0, |image| image.columns);
-        let rounding = gamma(2 * w.len() + columns + 40, UNIT) * Upper::exact(total * SLIGHTLY);
-        less(middle, Upper::exact((image + errors) * SLIGHTLY) + rounding)
+        let margin = |j: usize| {
+            if j == class {
+                return f64::INFINITY;
+            }
+            let w = slopes.row(j);
+            let middle = dot(w, &self.centre) + (bias[class] - bias[j]);
+            let image = image.as_ref().map_or(0.0, |image| most(image.row(j), ball));
+            let errors = length1(errors.row(j)) + moves(w, &self.around);
+            let total = moves(w, &terms) + bias[class].abs() + bias[j].abs();
+            let rounding = gamma(2 * w.len() + columns + 40, UNIT) * Upper::exact(total * SLIGHTLY);
+            less(middle, Upper::exact((image + errors) * SLIGHTLY) + rounding)
+        };
+        (0..head.rows).map(margin).collect()
     }
 }
 
