@@ -61,6 +61,15 @@ impl Sections {
         self.kept(&format!("{model}-{section}"), check, measure)
     }
 
+    /// Whether what a name stands for is done.
+    pub fn has(&self, name: &str) -> bool {
+        self.path(name).exists()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.json"))
+    }
+
     /// What a name stands for: read if it is done, else measured and written. `check` is asked of what is read.
     pub fn kept<E: std::fmt::Display>(
         &self,
@@ -68,7 +77,7 @@ impl Sections {
         check: impl Fn(&Value) -> Result<(), E>,
         measure: &mut dyn FnMut() -> Result<Value, Error>,
     ) -> Result<Value, Error> {
-        let path = self.folder.join(format!("{name}.json"));
+        let path = self.path(name);
         if !path.exists() {
             write(&path, &measure()?)?;
         }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -264,9 +265,17 @@ fn a_monotone_deq_is_certified_by_proof_beside_attacks() {
     let sum = |certificate: &Value| (0..30).map(|at| radius(certificate, at)).sum::<f64>();
     assert!(sum(&certificates[2]) > 1.2 * sum(&certificates[0]), "{certificates:?}");
 
-    // An image that is missing is proved anew; other methods are another certification.
-    fs::remove_file(at.join("whole/sections/image-3.json")).unwrap();
-    succeed(at, "certify --resume --out whole");
+    // Images that are missing are proved anew, by more threads some side by side; other methods are another certification.
+    let of = |index: &usize| at.join(format!("whole/sections/image-{index}.json"));
+    let indices: Vec<usize> =
+        (0..30).map(|at| certificates[0]["examples"][at]["index"].as_u64().unwrap() as usize).collect();
+    for index in [3, 16, 17, 29].map(|at| indices[at]) {
+        fs::remove_file(of(&index)).unwrap();
+    }
+    let mut many = Command::new(env!("CARGO_BIN_EXE_equipoise"));
+    many.current_dir(at).args(["certify", "--resume", "--out", "whole", "--threads", "20"]);
+    assert!(many.output().unwrap().status.success());
+    assert!(indices.iter().all(|index| of(index).exists()));
     let again = json(&at.join("whole/results.json"))["models"][0]["readouts"][0]["certificates"].clone();
     for (again, whole) in again.as_array().unwrap().iter().zip(&certificates) {
         assert_eq!((&again["examples"], &again["radii"]), (&whole["examples"], &whole["radii"]));

@@ -17,7 +17,7 @@ mod smoothing;
 
 pub use certifier::MonotoneCertifier;
 pub use method::{Method, Unbounded};
-pub use proof::Proof;
+pub use proof::{Proof, prove, side_by_side};
 pub use smoothing::{Checks, Prediction, Serialized, Smoothing, SmoothingError, Votes};
 
 use equipoise_record::{Accuracy, Certificate, CertifiedExample, CertifiedRadius};

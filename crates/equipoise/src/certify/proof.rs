@@ -1,8 +1,10 @@
 //! A proof of monotone DEQs by one method, for the ideal fixed point or for the network as it is deployed, and the radii that it shows.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use equipoise_record::{CertifiedExample, CertifiedNetwork};
+use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::method::Method;
@@ -31,6 +33,27 @@ pub(super) enum Tool {
     Branching(Branching),
     Zonotopes(Zonotopes),
     Boxes(Boxes),
+}
+
+/// How many images are worth proving side by side by so many proofs: those that keep all threads busy.
+pub fn side_by_side(proofs: usize) -> usize {
+    rayon::current_num_threads().div_ceil(proofs.max(1))
+}
+
+/// Each of some images, with their indices, by each of some proofs, side by side, and the seconds that each took.
+pub fn prove(
+    proofs: &[Proof<'_>],
+    images: &[(usize, &[f32])],
+    norm: Norm,
+) -> Vec<Vec<(CertifiedExample, f64)>> {
+    let timed = |proof: &Proof<'_>, index: usize, image: &[f32]| {
+        let start = Instant::now();
+        (proof.certified(index, image, norm), start.elapsed().as_secs_f64())
+    };
+    let each = |&(index, image): &(usize, &[f32])| {
+        proofs.par_iter().map(|proof| timed(proof, index, image)).collect()
+    };
+    images.par_iter().map(each).collect()
 }
 
 impl Proof<'_> {

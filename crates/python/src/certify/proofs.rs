@@ -1,11 +1,10 @@
 //! Certificates of monotone DEQs, by proof: of model files of Equipoise's own.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use equipoise::attack::Norm;
 use equipoise::batch::to_vec;
-use equipoise::certify::{Method, MonotoneCertifier, Proof};
+use equipoise::certify::{Method, MonotoneCertifier, Proof, side_by_side};
 use equipoise::checkpoint::ModelFile;
 use equipoise::evaluate::{Observer, Points};
 use equipoise::readout::Readout;
@@ -14,7 +13,6 @@ use equipoise_record::{Certificate, CertifiedExample, CertifiedNetwork};
 use numpy::PyReadonlyArray4;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use rayon::prelude::*;
 
 use super::Asked;
 use crate::errors::value_error;
@@ -151,23 +149,23 @@ impl Job {
         let mut found: Vec<Vec<CertifiedExample>> = vec![Vec::new(); proofs.len()];
         let mut seconds = vec![0.0; proofs.len()];
         let mut shown = 0;
-        for (row, &index) in points.indices().iter().enumerate() {
+        let images: Vec<(usize, &[f32])> =
+            points.indices().iter().copied().zip(numbers.chunks_exact(pixels)).collect();
+        let mut rows = 0..points.len();
+        for images in images.chunks(side_by_side(proofs.len())) {
             if watch.cancelled() {
                 return None;
             }
-            let image = &numbers[row * pixels..][..pixels];
-            let one = |proof: &Proof<'_>| {
-                let start = Instant::now();
-                (proof.certified(index, image, *norm), start.elapsed().as_secs_f64())
-            };
-            let each: Vec<_> = proofs.par_iter().map(one).collect();
-            shown += usize::from(each[0].0.class == Some(points.labels()[row]));
-            for (at, (example, spent)) in each.into_iter().enumerate() {
-                found[at].push(example);
-                seconds[at] += spent;
+            for (each, row) in equipoise::certify::prove(proofs, images, *norm).into_iter().zip(rows.by_ref())
+            {
+                shown += usize::from(each[0].0.class == Some(points.labels()[row]));
+                for (at, (example, spent)) in each.into_iter().enumerate() {
+                    found[at].push(example);
+                    seconds[at] += spent;
+                }
+                watch.counts(row + 1, shown);
+                watch.advance(1, "");
             }
-            watch.counts(row + 1, shown);
-            watch.advance(1, "");
         }
         let usual = || equipoise::certify::usual_radii(&found);
         let eps = if self.eps.is_empty() { usual() } else { self.eps.clone() };

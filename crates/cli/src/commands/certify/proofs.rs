@@ -1,15 +1,12 @@
 //! Certificates of monotone DEQs: each image by each method, of the ideal network and of the deployed one.
 
-use std::time::Instant;
-
 use equipoise::attack::Norm;
 use equipoise::batch::to_vec;
-use equipoise::certify::{Method, MonotoneCertifier, Proof, usual_radii};
+use equipoise::certify::{Method, MonotoneCertifier, prove, side_by_side, usual_radii};
 use equipoise::checkpoint::ModelFile;
 use equipoise::evaluate::Observer;
 use equipoise::readout::Readout;
 use equipoise_record::{Certificate, CertifiedExample};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -108,30 +105,39 @@ impl Proofs {
         let classes = file.model.classes();
         let mut found: Vec<Vec<CertifiedExample>> = vec![Vec::new(); proofs.len()];
         let mut seconds = vec![0.0; proofs.len()];
-        for (row, &index) in points.indices().iter().enumerate() {
-            let mut prove = || {
-                if watch.cancelled() {
-                    return Err(interrupted());
-                }
-                let image = &numbers[row * pixels..][..pixels];
-                let one = |proof: &Proof<'_>| {
-                    let start = Instant::now();
-                    (proof.certified(index, image, *norm), start.elapsed().as_secs_f64())
-                };
-                let (found, seconds) = proofs.par_iter().map(one).unzip();
-                Ok(json!(Kept { found, seconds }))
-            };
-            let sound = |found: &Value| believable(found, index, proofs.len(), classes);
-            let kept = done.kept(&format!("image-{index}"), sound, &mut prove)?;
-            let kept: Kept =
-                serde_json::from_value(kept).map_err(|error| Error::Internal(error.to_string()))?;
-            for (at, (example, spent)) in kept.found.into_iter().zip(kept.seconds).enumerate() {
-                found[at].push(example);
-                seconds[at] += spent;
+        let name = |row: usize| format!("image-{}", points.indices()[row]);
+        let rows: Vec<usize> = (0..points.len()).collect();
+        for rows in rows.chunks(side_by_side(proofs.len())) {
+            let missing: Vec<(usize, &[f32])> = rows
+                .iter()
+                .filter(|&&row| !done.has(&name(row)))
+                .map(|&row| (points.indices()[row], &numbers[row * pixels..][..pixels]))
+                .collect();
+            if !missing.is_empty() && watch.cancelled() {
+                return Err(interrupted());
             }
-            let shown =
-                found[0].iter().zip(points.labels()).filter(|(found, label)| found.class == Some(**label));
-            watch.advance(1, &format!("{} of {} certified at some radius", shown.count(), row + 1));
+            let mut proved = prove(&proofs, &missing, *norm).into_iter();
+            for &row in rows {
+                let mut proved = || {
+                    let proved =
+                        proved.next().ok_or_else(|| Error::Internal("an image was not proved".into()))?;
+                    let (found, seconds) = proved.into_iter().unzip();
+                    Ok(json!(Kept { found, seconds }))
+                };
+                let sound = |found: &Value| believable(found, points.indices()[row], proofs.len(), classes);
+                let kept = done.kept(&name(row), sound, &mut proved)?;
+                let kept: Kept =
+                    serde_json::from_value(kept).map_err(|error| Error::Internal(error.to_string()))?;
+                for (at, (example, spent)) in kept.found.into_iter().zip(kept.seconds).enumerate() {
+                    found[at].push(example);
+                    seconds[at] += spent;
+                }
+                let shown = found[0]
+                    .iter()
+                    .zip(points.labels())
+                    .filter(|(found, label)| found.class == Some(**label));
+                watch.advance(1, &format!("{} of {} certified at some radius", shown.count(), row + 1));
+            }
         }
         let eps = match checked.eps.as_slice() {
             [] => usual_radii(&found),
