@@ -116,11 +116,13 @@ pub(super) fn convolutional(model: &MonotoneConv, most: usize) -> Result<Network
         MonotoneConvCell::WinstonKolter(weight) => Some(vec![tier(weight)]),
         _ => None,
     };
-    let applied = |tiers| {
-        let [single, double] = [DType::F32, DType::F64].map(|dtype| cell.forward_backward_in(dtype));
-        (tiers, applied(single, double))
-    };
-    let network = around(stem, head, &[state], [m, cell.step()], coupling, large.map(applied), most)?;
+    let large = large.map(|tiers| {
+        || {
+            let [single, double] = [DType::F32, DType::F64].map(|dtype| cell.forward_backward_in(dtype));
+            (tiers, applied(single, double))
+        }
+    });
+    let network = around(stem, head, &[state], [m, cell.step()], coupling, large, most)?;
     let resolvent = match cell {
         MonotoneConvCell::WinstonKolter(weight) => cell.resolvent().map(|found| (tier(weight), found)),
         _ => None,
@@ -179,9 +181,11 @@ pub(super) fn multi(model: &MonotoneMulti, most: usize) -> Result<Network, Unbou
     };
     let (m, tiers) = (cell.monotonicity(), 0..cell.tiers.len());
     let coupling = || Coupling::convolution(&tiers.map(tier).collect::<Vec<_>>(), m);
-    let [single, double] = [DType::F32, DType::F64].map(|dtype| cell.forward_backward_in(dtype));
-    let large = Some(((0..cell.tiers.len()).map(tier).collect(), applied(single, double)));
-    around(stem, head, cell.states(), [m, cell.step()], coupling, large, most)
+    let large = || {
+        let [single, double] = [DType::F32, DType::F64].map(|dtype| cell.forward_backward_in(dtype));
+        ((0..cell.tiers.len()).map(tier).collect(), applied(single, double))
+    };
+    around(stem, head, cell.states(), [m, cell.step()], coupling, Some(large), most)
 }
 
 /// A cell of tiers of these C, H, W, with what leads into the first and reads the last.
@@ -191,7 +195,7 @@ fn around(
     states: &[[usize; 3]],
     [monotonicity, step]: [f64; 2],
     coupling: impl FnOnce() -> Coupling,
-    large: Option<(Vec<Tier>, Applied)>,
+    large: Option<impl FnOnce() -> (Vec<Tier>, Applied)>,
     most: usize,
 ) -> Result<Network, Unbounded> {
     let image = stem.image();
@@ -260,7 +264,8 @@ fn around(
         reading: features + pool * pool + 6,
     };
     match large.filter(|_| !small) {
-        Some((tiers, applied)) => {
+        Some(large) => {
+            let (tiers, applied) = large();
             let large = Large { applied, injection, units, tiers: Tiers::new(&tiers) };
             Ok(Network::applied(large, parameters))
         }

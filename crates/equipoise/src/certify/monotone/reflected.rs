@@ -14,6 +14,7 @@
 use std::f64::consts::TAU;
 
 use burn::tensor::Tensor;
+use rayon::prelude::*;
 
 use super::coupling::divisor;
 use super::{Matrices, Metric, Tier, Tiers};
@@ -123,28 +124,22 @@ impl Reflected {
         let off = gamma(tier.a.len() + 4 * c + 300, UNIT) * sizes * step
             + gamma(4, UNIT) * (Upper::exact(1.0 + step * m) + sizes * step);
         let values = to_f64(resolvent.resolvent.clone());
-        let mut largest: Option<Inverse> = None;
-        let mut averaged = Upper::exact(0.0);
-        for (at, values) in values.chunks_exact(side * side).enumerate() {
+        let whole = |i: usize, j: usize, size: f64| if i == j { size } else { 0.0 };
+        let each = values.par_chunks_exact(side * side).enumerate().map(|(at, values)| {
             let (a, b) = (symbol(&tier.a, by_a, at), symbol(&tier.b, by_b, at));
             let gram = a.transposed().gram();
             let v = |i: usize, j: usize| b.row(i)[j] - b.row(j)[i] - gram.row(i)[j];
-            let whole = |i: usize, j: usize, size: f64| if i == j { size } else { 0.0 };
             let inverted = Matrix::new(side, side, |i, j| whole(i, j, 1.0 + step * m) - step * v(i, j));
             let average = Matrix::new(side, side, |i, j| whole(i, j, 1.0 - step * m) + step * v(i, j));
-            averaged = averaged.max(metric.norm(&average) + off);
             let found = Inverse::new(&Matrix::of(side, side, values.to_vec()), &inverted, off, &metric)?;
-            largest = Some(match largest {
-                None => found,
-                Some(known) => Inverse {
-                    error: known.error.max(found.error),
-                    norm: known.norm.max(found.norm),
-                    size: known.size.max(found.size),
-                    contraction: known.contraction.max(found.contraction),
-                },
-            });
-        }
-        let Inverse { error, norm, size, contraction } = largest?;
+            Some((found, metric.norm(&average) + off))
+        });
+        let each = each.collect::<Option<Vec<_>>>()?;
+        let most =
+            |of: fn(&(Inverse, Upper)) -> Upper| each.iter().map(of).fold(Upper::exact(0.0), Upper::max);
+        let (error, norm, size) =
+            (most(|(of, _)| of.error), most(|(of, _)| of.norm), most(|(of, _)| of.size));
+        let (contraction, averaged) = (most(|(of, _)| of.contraction), most(|(_, averaged)| *averaged));
         let transform = |matrix: &Tensor<2>| {
             let [rows, terms] = matrix.dims();
             let matrix = Matrix::of(rows, terms, to_f64(matrix.clone()));
