@@ -25,7 +25,7 @@ use crate::certify::upper::{UNIT, gamma, length1};
 /// around a set may be longer than that by the root of the number of units.
 const CONSOLIDATIONS: usize = 20;
 const CONTRACTED: f64 = 0.02;
-const EVERY: std::ops::RangeInclusive<usize> = 8..=40;
+const EVERY: [usize; 2] = [8, 40];
 /// As many steps are taken after an inclusion, up to this often, with a look every few at what they bring.
 const TIGHTENINGS: usize = 5;
 const LOOK: usize = 8;
@@ -76,7 +76,7 @@ impl Zonotopes {
         let injection = Matrix::new(side, known.plain.columns, scaled);
         Some(Self {
             step,
-            every: every.clamp(*EVERY.start(), *EVERY.end()),
+            every: every.clamp(EVERY[0], EVERY[1]),
             size: averaged.map(f64::abs),
             averaged,
             doubt,
