@@ -174,14 +174,13 @@ pub fn verify_readout(
     Some(found)
 }
 
-/// What of recorded certificates holds, given whether the claim of some of the images, by index, was shown again.
-pub fn verify_certificates(recorded: &[CertifiedExample], shown: &[(usize, bool)]) -> Tally {
+/// What of recorded certificates holds, given whether the claim of each was shown again.
+pub fn verify_certificates(shown: &[(&CertifiedExample, bool)]) -> Tally {
     let mut tally = Tally { checked: shown.len(), ..Tally::default() };
-    for &(index, _) in shown.iter().filter(|(_, shown)| !shown) {
-        let claim = recorded.iter().find(|example| example.index == index);
-        if let Some((class, radius)) = claim.and_then(|example| example.class.zip(example.radius)) {
+    for (example, _) in shown.iter().filter(|(_, shown)| !shown) {
+        if let Some((class, radius)) = example.class.zip(example.radius) {
             tally.differs(
-                index,
+                example.index,
                 format!("the record has class {class} within {radius}, and that is not proved"),
             );
         }

@@ -107,9 +107,12 @@ impl MonotoneCertifier {
     ) -> Result<Vec<Proof<'_>>, Unbounded> {
         let mut proofs = Vec::new();
         for &method in methods {
-            proofs.push(self.ideal(method)?);
+            let ideal = self.ideal(method)?;
+            let tool = Arc::clone(&ideal.tool);
+            proofs.push(ideal);
             if let Some((deployment, readout)) = deployed {
-                proofs.push(self.deployed(method, deployment, readout)?);
+                let deployed = Some(self.known(deployment, readout)?);
+                proofs.push(Proof { network: &self.network, method, tool, deployed, radii: None });
             }
         }
         Ok(proofs)
@@ -141,7 +144,7 @@ impl MonotoneCertifier {
                 Unbounded::new(problem.to_owned())
             })?),
         };
-        Ok(Proof { network: &self.network, method, tool, deployed: None, radii: None })
+        Ok(Proof { network: &self.network, method, tool: Arc::new(tool), deployed: None, radii: None })
     }
 
     /// Of the network as it is deployed: its solver's error and float32's included.
@@ -156,6 +159,12 @@ impl MonotoneCertifier {
         deployment: &Deployment,
         readout: &Readout,
     ) -> Result<Proof<'_>, Unbounded> {
+        let deployed = self.known(deployment, readout)?;
+        Ok(Proof { deployed: Some(deployed), ..self.ideal(method)? })
+    }
+
+    /// The solver of a deployment of which something is known.
+    fn known(&self, deployment: &Deployment, readout: &Readout) -> Result<Deployed, Unbounded> {
         let wrong = |problem: String| Err(Unbounded::new(problem));
         if self.splitting != Splitting::ForwardBackward && !self.network.is_reflected() {
             return wrong(
@@ -187,7 +196,7 @@ impl MonotoneCertifier {
                  `step` in the architecture"
             ));
         }
-        let deployed = Deployed {
+        Ok(Deployed {
             steps: solver.steps,
             tolerance: solver.tolerance,
             damping,
@@ -195,7 +204,6 @@ impl MonotoneCertifier {
             tail: deployment.tail.steps,
             tail_damping: deployment.tail.damping,
             unit: SINGLE,
-        };
-        Ok(Proof { deployed: Some(deployed), ..self.ideal(method)? })
+        })
     }
 }

@@ -112,22 +112,21 @@ pub(super) fn convolutional(model: &MonotoneConv, most: usize) -> Result<Network
             Coupling::interval_bounded(&dense(&to_f64(weight.m.val()), state), &logarithms(&weight.d), m)
         }
     };
-    let large = match cell {
-        MonotoneConvCell::WinstonKolter(weight) => Some(vec![tier(weight)]),
+    // Its kernels alone make W.
+    let own = match cell {
+        MonotoneConvCell::WinstonKolter(weight) => Some(weight),
         _ => None,
     };
-    let large = large.map(|tiers| {
-        || {
+    let large = own.map(|weight| {
+        move || {
             let [single, double] = [DType::F32, DType::F64].map(|dtype| cell.forward_backward_in(dtype));
-            (tiers, applied(single, double))
+            (vec![tier(weight)], applied(single, double))
         }
     });
     let network = around(stem, head, &[state], [m, cell.step()], coupling, large, most)?;
-    let resolvent = match cell {
-        MonotoneConvCell::WinstonKolter(weight) => cell.resolvent().map(|found| (tier(weight), found)),
-        _ => None,
-    };
-    let reflected = resolvent.and_then(|(tier, found)| Reflected::convolution(&tier, &found, m, cell.step()));
+    let reflected = own
+        .zip(cell.resolvent())
+        .and_then(|(weight, found)| Reflected::convolution(&tier(weight), &found, m, cell.step()));
     Ok(network.with(reflected))
 }
 

@@ -28,12 +28,12 @@ pub(crate) use branching::Branching;
 pub(crate) use coupling::{Bounded, Tier};
 pub(crate) use deployed::{Deployed, Error};
 pub(crate) use large::{Applied, Large, Sparse, Tiers};
+pub(crate) use reflected::Reflected;
 pub(crate) use zonotopes::Zonotopes;
 
 use super::matrix::Matrix;
 use super::metric::{Kind, Metric};
 use super::upper::{UNIT, Upper, dot, gamma, length, less};
-pub(crate) use reflected::Reflected;
 
 /// W of a cell, whatever it is made of.
 pub(crate) struct Coupling {
@@ -295,7 +295,7 @@ impl Network {
     pub(crate) fn lipschitz(&self) -> Upper {
         let head = self.metric.to_logits(&self.parameters.head);
         let product = (head * self.gain).over(self.monotonicity()).over(self.parameters.scale);
-        self.bound.map_or(product, |bound| if bound < product { bound } else { product })
+        self.bound.map_or(product, |bound| bound.min(product))
     }
 
     /// What a step of the cell contracts by: ‖(1−α) I + α W‖, or ‖2R − I‖ of Peaceman-Rachford splitting.
@@ -351,7 +351,7 @@ impl Network {
         let by_states = self.gap(class, other) * self.reach(spread);
         // |Δy_a − Δy_b| ≤ √2 ‖Δy‖.
         let by_bound = self.bound.map(|bound| Upper::exact(2.0).sqrt() * bound * spread.distance);
-        by_bound.map_or(by_states, |bound| if bound < by_states { bound } else { by_states })
+        by_bound.map_or(by_states, |bound| bound.min(by_states))
     }
 
     /// The fixed point of an image, whatever its pixels are.

@@ -20,7 +20,8 @@ use crate::attack::{Budget, Norm};
 pub struct Proof<'a> {
     pub(super) network: &'a Network,
     pub(super) method: Method,
-    pub(super) tool: Tool,
+    /// The same for the ideal network and the deployed one.
+    pub(super) tool: Arc<Tool>,
     pub(super) deployed: Option<Deployed>,
     /// The only ones that are tried, the largest first.
     pub(super) radii: Option<Vec<f64>>,
@@ -107,12 +108,12 @@ impl Proof<'_> {
             return sample.example(index, radius.copied());
         }
         // Closed forms are cheap; what is iterated is worth the first three digits, and what takes long two.
-        let precision = match self.tool {
+        let precision = match *self.tool {
             Tool::Lipschitz => 1e-9,
             Tool::Affine(_) | Tool::Boxes(_) => 1e-3,
             Tool::Branching(_) | Tool::Zonotopes(_) => 1e-2,
         };
-        let weaker = match &self.tool {
+        let weaker = match &*self.tool {
             Tool::Branching(branching) => Some(Tool::Affine(Arc::clone(branching.affine()))),
             Tool::Zonotopes(_) => Some(Tool::Lipschitz),
             _ => None,

@@ -39,6 +39,11 @@ impl Upper {
         if self.0 >= other.0 || self.0.is_nan() { self } else { other }
     }
 
+    /// The smaller of two bounds of one number; the second one where they do not compare.
+    pub(crate) fn min(self, other: Self) -> Self {
+        if self.0 < other.0 { self } else { other }
+    }
+
     /// Of the root.
     pub(crate) fn sqrt(self) -> Self {
         Self(self.0.sqrt().next_up())

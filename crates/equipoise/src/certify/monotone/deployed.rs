@@ -160,10 +160,9 @@ impl Deployed {
                     return None;
                 }
                 if value_by_length > 0.0 {
-                    let by_length = apart(off_by_length).over(value_by_length);
-                    found = if by_length < found { by_length } else { found };
+                    found = apart(off_by_length).over(value_by_length).min(found);
                 }
-                residual = Some(residual.map_or(found, |best| if found < best { found } else { best }));
+                residual = Some(residual.map_or(found, |best| found.min(best)));
             }
             let size = value(any) + (most + any) + (most + any);
             noise = step * noise + rounding * damping + unit(8) * size;

@@ -178,7 +178,7 @@ impl Tiers {
         let size = (Upper::exact(m) + self.norm) * step;
         let square = Upper::exact(1.0) + size * size;
         let root = Upper::exact((square.value() - (2.0 * step * m).next_down()).next_up().max(0.0)).sqrt();
-        if sum < root { sum } else { root }
+        sum.min(root)
     }
 
     pub(super) fn coupling(&self) -> Upper {
