@@ -146,7 +146,7 @@ pub fn adapted(
 ) -> Result<Architecture, Error> {
     if let Some(width) = width {
         model = model.with_width(width).ok_or_else(|| {
-            input("width: only monotone, monotone-conv, lben, resnet18 and wrn-34-10 have one; an MDEQ's branches are given by `channels`")
+            input("width: only monotone, monotone-conv, lben, sll, resnet18 and wrn-34-10 have one; an MDEQ's branches are given by `channels`")
         })?;
     }
     if let Some(dropout) = dropout {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use equipoise::architecture::Architecture;
 use equipoise::checkpoint::{FORMAT_VERSION, Metadata, ModelFile};
+use equipoise::lipschitz_layers;
 use equipoise::train::{
     EpochReport, Initial, Observer, Origin, Outcome, Plan, Ranks, StepReport, train_together,
 };
@@ -50,9 +51,9 @@ impl Start {
         }
     }
 
-    /// Whether a model of this architecture, adapted to the data, can go on from it. Dropout has no weights and may
-    /// differ.
-    pub fn check(&self, architecture: &Architecture, data: &Dataset) -> Result<(), Error> {
+    /// What a model of this architecture, adapted to the data, goes on from: the file's own one, or the equilibrium network that
+    /// computes what its Lipschitz layers do. Dropout has no weights and may differ.
+    pub fn fitted(self, architecture: &Architecture, data: &Dataset, setup: &Setup) -> Result<Self, Error> {
         let own = &self.model.metadata.architecture;
         let file = self.init.file.display();
         if (data.shape, data.classes) != (own.image(), own.classes()) {
@@ -67,13 +68,20 @@ impl Start {
             )));
         }
         let without_dropout = |model: &Architecture| model.with_dropout(0.0).unwrap_or_else(|| model.clone());
-        if without_dropout(architecture) != without_dropout(own) {
-            return Err(input(format!(
-                "{file}: its architecture is not that of the recipe's [model]; leave [model] out, or give the recipe that \
-                 it was trained by (`equipoise info --model {file}` shows its architecture)"
-            )));
+        if without_dropout(architecture) == without_dropout(own) {
+            return Ok(self);
         }
-        Ok(())
+        if let Some(converted) = lipschitz_layers::converted(&*self.model.model, architecture, &setup.device)
+        {
+            let model =
+                converted.map_err(|error| input(format!("[model] for the layers of {file}: {error}")))?;
+            let metadata = Metadata { architecture: architecture.clone(), ..self.model.metadata };
+            return Ok(Self { model: ModelFile { metadata, model }, ..self });
+        }
+        Err(input(format!(
+            "{file}: its architecture is not that of the recipe's [model]; leave [model] out, or give the recipe that \
+             it was trained by (`equipoise info --model {file}` shows its architecture)"
+        )))
     }
 }
 

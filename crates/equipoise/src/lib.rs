@@ -43,6 +43,7 @@ pub mod early_exit;
 pub mod assess;
 pub mod diagnose;
 pub mod certify;
+pub mod lipschitz_layers;
 // Only rustdoc reads it: a checkout without symbolic links builds all the same.
 #[cfg(any(doc, doctest))]
 pub mod guide;

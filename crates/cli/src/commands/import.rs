@@ -1,8 +1,11 @@
 //! `import`: from a PyTorch checkpoint to a model file.
 
 use equipoise::architecture::Architecture;
-use equipoise::checkpoint::{Configuration, ImportError, ImportOptions, Imported, Normalise, import};
+use equipoise::checkpoint::{
+    Configuration, ImportError, ImportOptions, Imported, Metadata, ModelFile, Normalise, import,
+};
 use equipoise::gradient::Estimator;
+use equipoise::lipschitz_layers;
 use equipoise::model::normalisation::Normalisation;
 use equipoise::victim::Deployment;
 
@@ -28,6 +31,10 @@ pub fn run(flags: &Import, setup: &Setup) -> Result<(), Error> {
     let channels = configuration.architecture.image()[0];
     let ignore =
         flags.ignore.iter().flat_map(|list| list.split(',')).map(|name| name.trim().to_owned()).collect();
+    if let Some(model) = converted(flags, &configuration, name, setup)? {
+        model.write(&flags.out)?;
+        return print(&format!("{}\n", flags.out.display()));
+    }
     let options = ImportOptions { key: flags.key.clone(), normalise: normalise(flags, channels)?, ignore };
     let Imported { model, notes } = import(&flags.from, configuration, name, &options, &setup.device)
         .map_err(|error| {
@@ -55,6 +62,29 @@ pub fn run(flags: &Import, setup: &Setup) -> Result<(), Error> {
     }
     model.write(&flags.out)?;
     print(&format!("{}\n", flags.out.display()))
+}
+
+/// A model of Lipschitz layers from here as the equilibrium network that the configuration describes; `None` for every other file.
+fn converted(
+    flags: &Import,
+    configuration: &Configuration,
+    name: &str,
+    setup: &Setup,
+) -> Result<Option<ModelFile>, Error> {
+    let Configuration { architecture, deployment } = configuration;
+    let Ok(file) = ModelFile::read(&flags.from, &setup.device) else { return Ok(None) };
+    let Some(model) = lipschitz_layers::converted(&*file.model, architecture, &setup.device) else {
+        return Ok(None);
+    };
+    let model = model
+        .map_err(|error| input(format!("--config for the layers of {}: {error}", flags.from.display())))?;
+    let metadata = Metadata {
+        name: name.to_owned(),
+        architecture: architecture.clone(),
+        deployment: deployment.clone(),
+        ..file.metadata
+    };
+    Ok(Some(ModelFile { metadata, model }))
 }
 
 /// `--normalise`, `--mean` and `--std`.
@@ -98,6 +128,11 @@ fn configuration(flags: &Import) -> Result<Configuration, Error> {
         (None, Some("mdeq")) => {
             return Err(input("--arch mdeq needs --config: the sizes of an MDEQ are not in its weights"));
         }
+        (None, Some("sll")) => {
+            return Err(input(
+                "--arch sll needs --config: the bound of Lipschitz layers is not in their weights",
+            ));
+        }
         (None, Some(name @ ("monotone" | "monotone-conv" | "monotone-multi" | "lben"))) => {
             return Err(input(format!(
                 "--arch {name} needs --config: monotonicity and step of a monotone DEQ are not in its weights"
@@ -108,7 +143,7 @@ fn configuration(flags: &Import) -> Result<Configuration, Error> {
             let architecture = architecture.filter(|architecture| architecture.kind() == name);
             let architecture = architecture.ok_or_else(|| {
                 input(format!(
-                    "--arch {name}: use mdeq, monotone, monotone-conv, monotone-multi, lben, resnet18 or wrn-34-10"
+                    "--arch {name}: use mdeq, monotone, monotone-conv, monotone-multi, lben, sll, resnet18 or wrn-34-10"
                 ))
             })?;
             Configuration { architecture, deployment: Deployment::default() }

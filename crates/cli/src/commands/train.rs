@@ -167,9 +167,6 @@ fn resolve(flags: &Train, draft: Draft, setup: &Setup) -> Result<Resolved, Error
         };
         input(format!("{model}, for the images of {source}: {error}"))
     })?;
-    if let Some(start) = &init {
-        start.check(&model, &images)?;
-    }
     let kind = match config.adversary.as_ref().map(|adversary| adversary.kind) {
         None => "standard",
         Some(AdversaryKind::Pgd) => "pgd-at",
@@ -183,6 +180,7 @@ fn resolve(flags: &Train, draft: Draft, setup: &Setup) -> Result<Resolved, Error
         (None, None) => kind.to_owned(),
     });
     let seed = setup.seed.or(draft.seed).unwrap_or(0);
+    let init = init.map(|start| start.fitted(&model, &images, setup)).transpose()?;
     let start = init.as_ref().map(|start| start.init.clone());
     let recipe = Recipe { name, seed, model, init: start, deployment, data, train: config };
     Ok(Resolved { recipe, data: images, init })

@@ -20,7 +20,7 @@ pub struct Import {
     /// The checkpoint: .pth, .pth.tar, .ckpt (zip, tar or legacy pickle), .safetensors, .npz or .mat
     #[arg(long, value_name = "FILE")]
     pub from: PathBuf,
-    /// mdeq, monotone, monotone-conv, monotone-multi, lben, resnet18 or wrn-34-10 [default: what --config says]
+    /// mdeq, monotone, monotone-conv, monotone-multi, lben, sll, resnet18 or wrn-34-10 [default: what --config says]
     #[arg(long, value_name = "NAME")]
     pub arch: Option<String>,
     /// Sizes and deployment: the release's YAML; TOML or JSON with [architecture] and [deployment]; or what `equipoise

@@ -12,6 +12,7 @@ mod monotone;
 mod monotone_conv;
 mod monotone_multi;
 mod resnet18;
+mod sll;
 mod wide_resnet;
 
 pub use model::{Model, Parameters};

@@ -17,6 +17,7 @@ pub mod mdeq;
 pub mod monotone;
 pub mod normalisation;
 pub mod feedforward;
+pub mod sll;
 pub mod resnet;
 pub mod wide_resnet;
 

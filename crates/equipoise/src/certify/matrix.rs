@@ -89,6 +89,19 @@ impl Matrix {
         Some(Self::from_dense(found.U())).filter(Self::is_finite)
     }
 
+    /// About the least eigenvalue of a symmetric M. `None` where it is not found.
+    pub(crate) fn least_eigenvalue(&self) -> Option<f64> {
+        let found = self.dense().self_adjoint_eigenvalues(Side::Lower).ok()?;
+        found.into_iter().min_by(f64::total_cmp)
+    }
+
+    /// A lower triangular L with about M = L Lᵀ for a symmetric M. `None` if M is not positive definite.
+    pub(crate) fn cholesky(&self) -> Option<Self> {
+        let found = self.dense().llt(Side::Lower).ok()?;
+        let lower = found.L();
+        Some(Self::new(self.rows, self.columns, |i, j| if i >= j { lower[(i, j)] } else { 0.0 }))
+    }
+
     fn is_finite(&self) -> bool {
         self.values.iter().all(|entry| entry.is_finite())
     }

@@ -5,7 +5,7 @@
 //! which network it speaks.
 
 mod upper;
-mod matrix;
+pub(crate) mod matrix;
 mod metric;
 mod search;
 mod monotone;

@@ -17,6 +17,9 @@ pub(crate) const SINGLE: f64 = (f32::EPSILON / 2.0) as f64;
 pub(crate) struct Upper(f64);
 
 impl Upper {
+    /// No bound.
+    pub(crate) const INFINITE: Self = Self(f64::INFINITY);
+
     /// A number itself.
     pub(crate) fn exact(number: f64) -> Self {
         Self(number)

@@ -10,6 +10,7 @@ mod head;
 mod import;
 mod jacobians;
 mod limits;
+mod lipschitz_layers;
 mod monotone;
 mod splitting;
 mod monotone_conv;

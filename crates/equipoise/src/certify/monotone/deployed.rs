@@ -5,9 +5,10 @@
 //! is run, in four steps. (1) The injection is rounded: that moves the fixed point by ‖error‖/m at most. Let z* be that of the
 //! rounded injection, Z ≤ ‖z*‖ ≤ Z′ over the ball, from how far fixed points move in it or from a box that holds them. (2) f contracts by κ = ‖(1−α) I + α W‖, the iteration by k = (1−τ) + τκ, so
 //! ‖z_t − z*‖ ≤ kᵗ ‖z*‖ + n_t, with n_t from the roundings of t steps. (3) Which iterate is read is the solver's choice: the one
-//! of the smallest relative residual r. Neither divergence nor a stall ends a solve before step 30 ([`solve`](crate::solve)
-//! waits as long for a better iterate), so r is below the tolerance where the solver stops by it, and otherwise no more than
-//! that of step min(T, 30), which (2) bounds. (4) From a residual back to a distance: ‖z − z*‖ ≤ ‖f(z) − z‖/(1−κ). The tail's
+//! of the smallest relative residual r. That is below the tolerance where the solver stops by it, and where it takes all T steps no
+//! more than that of step T, which (2) bounds. [`solve`](crate::solve) also gives up where it found no better iterate in 30 steps:
+//! then r is no more than that of step 30, and, absolute residuals being contracted by k a step, than what is left of itself after 30
+//! steps and the roundings of those, so that it is of their size. (4) From a residual back to a distance: ‖z − z*‖ ≤ ‖f(z) − z‖/(1−κ). The tail's
 //! applications contract once more.
 //!
 //! Distances are in the norm of the network, residuals as the solver measures them, in L2: ‖v‖₂ ≤ c ‖v‖ and ‖v‖ ≤ C ‖v‖₂ go from
@@ -84,6 +85,32 @@ impl Iterated {
     }
 }
 
+/// What is known of a step's iterate.
+struct Met {
+    /// Its distance from z*, and the rounding of an evaluation there or before.
+    off: Upper,
+    rounding: Upper,
+    /// Its relative residual and its absolute one, as the solver measures them, and the length of f there at least.
+    relative: Upper,
+    absolute: Upper,
+    value: f64,
+    /// What the roundings of 30 steps leave of an absolute residual, and how large the relative one is at most if it is the first of 30 that
+    /// are not better: r ‖f̃(z_t)‖₂ ≤ C c k³⁰ r ‖f̃(z_{t−30})‖₂ + lost.
+    lost: Upper,
+    stalled: Upper,
+}
+
+impl Met {
+    /// A residual of the iterate that is read, no larger than any that was met: those of all steps, or those of the first
+    /// [`PATIENCE`] where the solver gave up later, which it does with so large a one at most.
+    fn sure(all: &[Self], quantity: impl Fn(&Self) -> Upper, stalled: impl Fn(&Self) -> Upper) -> Upper {
+        let least = |met: &[Self]| met.iter().map(&quantity).fold(Upper::INFINITE, Upper::min);
+        let (early, late) = all.split_at(PATIENCE.min(all.len()));
+        let stalled = late.iter().map(stalled).fold(Upper::exact(0.0), Upper::max);
+        least(all).max(least(early).min(stalled))
+    }
+}
+
 impl Deployed {
     /// Over all images so far from that of a centre, whose fixed points lie in a box, if one is known. `None` where nothing
     /// follows: a step does not contract, or the ball reaches images whose fixed point may be 0.
@@ -132,16 +159,20 @@ impl Deployed {
         let damping = self.damping;
         let step = Upper::exact(1.0 - damping) + Upper::exact(f64::EPSILON) + contraction * damping;
         let norms = unit(units + 8);
+        let loose = (one + norms) * (one + norms + norms);
+        let faded = (0..PATIENCE).fold(one, |power, _| power * step);
+        let both = up * down;
+        let kept = both * faded * loose * (one + norms);
         let (mut power, mut noise) = (one, Upper::exact(0.0));
-        let mut residual: Option<Upper> = None;
-        for t in 0..=self.steps.min(PATIENCE) {
+        let mut met = Vec::with_capacity(self.steps);
+        for t in 0..=self.steps {
             // ‖z_t − z*‖ ≤ power ‖z*‖ + noise, and ‖z*‖ is at least `least`: the quotient of residual and value is largest there. So it is
             // at ‖z*‖₂ = `shortest`, with ‖z*‖ ≤ C ‖z*‖₂; one of them says more while z_t is far from z*, the other then.
-            let (off, any) = (power * least + noise, power * most + noise);
-            let off_by_length = power * up * shortest.max(0.0) + noise;
-            let rounding = evaluation(most + any);
-            let value_by_norm = less(less(least, contraction * off), rounding);
-            let value_by_length = less(shortest, down * (contraction * off_by_length + rounding));
+            let (near, off) = (power * least + noise, power * most + noise);
+            let near_by_length = power * up * shortest.max(0.0) + noise;
+            let rounding = evaluation(most + off);
+            let value_by_norm = less(less(least, contraction * near), rounding);
+            let value_by_length = less(shortest, down * (contraction * near_by_length + rounding));
             // The first residual is that of z = 0, to which divergence is relative: it is 1 but for the guard against f = 0.
             if t == 0 && value_by_norm < 1e-6 * up.value() {
                 return None;
@@ -151,37 +182,73 @@ impl Deployed {
                     return None;
                 }
                 let apart = |off: Upper| {
-                    let apart = down * ((one + contraction) * off + rounding) + Upper::exact(SQUARES);
-                    apart * (one + norms) * (one + norms + norms)
+                    (down * ((one + contraction) * off + rounding) + Upper::exact(SQUARES)) * loose
                 };
-                let mut found = (up * apart(off)).over(value_by_norm);
+                let mut relative = (up * apart(near)).over(value_by_norm);
                 // It diverges at a thousand times the first one.
-                if found.value() >= 0.9 * DIVERGENCE {
+                if relative.value() >= 0.9 * DIVERGENCE {
                     return None;
                 }
                 if value_by_length > 0.0 {
-                    found = apart(off_by_length).over(value_by_length).min(found);
+                    relative = apart(near_by_length).over(value_by_length).min(relative);
                 }
-                residual = Some(residual.map_or(found, |best| found.min(best)));
+                let value = value_by_length.max((value_by_norm / up.value()).next_down());
+                let rounding = evaluation(most + most + noise);
+                let lost = down * ((one + contraction) * noise + rounding * 2.0) + Upper::exact(SQUARES);
+                let mut here = Met {
+                    off,
+                    rounding,
+                    relative,
+                    absolute: apart(off),
+                    value,
+                    lost: lost * loose,
+                    stalled: Upper::INFINITE,
+                };
+                // The lengths are at least ‖z*‖₂ (1 − C c κ power) and at most ‖z*‖₂ (1 + C c κ), but for c (κ noise + a rounding).
+                let share = less(1.0, both * contraction * power + kept * (one + both * contraction));
+                let beside = down * (contraction * noise + rounding);
+                let lengths =
+                    less((share * shortest).next_down(), beside + kept * (beside + Upper::exact(2e-9)));
+                if share > 0.0 && shortest > 0.0 && lengths > 0.0 {
+                    here.stalled = here.lost.over(lengths);
+                }
+                met.push(here);
             }
-            let size = value(any) + (most + any) + (most + any);
+            let size = value(off) + (most + off) + (most + off);
             noise = step * noise + rounding * damping + unit(8) * size;
             power = power * step;
         }
-        let residual = residual?;
-        let residual =
-            if residual.value() < self.tolerance { Upper::exact(self.tolerance) } else { residual };
+        let tolerance = Upper::exact(self.tolerance);
+        let residual = Met::sure(&met, |met| met.relative, |met| met.stalled).max(tolerance);
         let residual = residual * (one + norms) * (one + norms);
 
         // d (1 − κ) ≤ ‖f(z) − z‖ ≤ e + C r (‖f̃(z)‖₂ + 2e-9) with e ≤ relative (Z′ + d) + fixed, ‖f̃(z)‖₂ ≤ Z′₂ + c (κd + e).
-        let both = up * down * residual;
-        let left = less(less(less(1.0, contraction), relative * (one + both)), both * contraction);
+        let scaled = both * residual;
+        let left = less(less(less(1.0, contraction), relative * (one + scaled)), scaled * contraction);
         if left <= 0.0 {
             return None;
         }
         let right =
-            evaluation(most) * (one + both) + up * residual * (longest + Upper::exact(2e-9)) + up * SQUARES;
-        let mut off = right.over(left);
+            evaluation(most) * (one + scaled) + up * residual * (longest + Upper::exact(2e-9)) + up * SQUARES;
+        let off = right.over(left);
+
+        // Once more: ‖f̃‖₂ of two iterates of one image differ by c (κ (d + d′) + 2e) at most, so that their absolute residuals compare
+        // almost as the relative ones do.
+        let ratio = |met: &Met| {
+            let apart = down * (contraction * (off + met.off) + met.rounding * 2.0) + Upper::exact(2e-9);
+            (one + apart.over(met.value)) * loose
+        };
+        let stalled = |met: &Met| {
+            let left = less(1.0, kept * ratio(met));
+            if left > 0.0 { (met.lost * ratio(met)).over(left) } else { Upper::INFINITE }
+        };
+        let value_at_most =
+            longest + down * (contraction * off + evaluation(most + off)) + Upper::exact(2e-9);
+        let absolute =
+            Met::sure(&met, |met| met.absolute * ratio(met), stalled).max(tolerance * value_at_most);
+        let absolute = absolute * (one + norms) * (one + norms);
+        let right = evaluation(most + off) + up * absolute + up * SQUARES;
+        let mut off = off.min(right.over(less(1.0, contraction)));
         let applied = |off: Upper| contraction * off + evaluation(most + off);
         for _ in 0..self.lead {
             off = applied(off);
