@@ -5,6 +5,7 @@ use std::path::Path;
 
 use equipoise_dataset::{NpyArray, write_npz};
 use safetensors::SafeTensors;
+use serde_json::{Value, json};
 
 use crate::support::{folder, refuse, succeed};
 
@@ -125,4 +126,61 @@ fn what_does_not_fit_is_named_and_nothing_is_written() {
         &["x.npz", "a NumPy archive", "save_file"],
     );
     assert!(!at.join("no.safetensors").exists());
+}
+
+/// Layers with a Lipschitz bound, trained, as the equilibrium network that computes the same: by `import` as it is, and by `train --init` to
+/// go on from.
+#[test]
+fn lipschitz_layers_become_an_equilibrium_network() {
+    let folder = folder();
+    let at = folder.path();
+    let train = "[train]\nepochs = 1\nbatch_size = 16\ndevelopment = 0\n[train.optimizer]\nkind = \"adam\"\nlearning_rate = 1e-2\n";
+    let data = "[data]\nspec = \"digits\"\ncount = 160\n";
+    let layers = "[model]\nkind = \"sll\"\nwidth = 12\nunits = 8\nlayers = 2\nlipschitz = 5.0\nimage = [1, 8, 8]\n";
+    fs::write(at.join("layers.toml"), format!("name = \"layers\"\n{data}{layers}{train}")).unwrap();
+    succeed(at, "train --config layers.toml --out layers");
+    let sizes = |monotonicity: f64| {
+        format!(
+            "kind = \"lben\"\nhidden = 28\nlipschitz = 5.0\nmonotonicity = {monotonicity}\nstep = 0.5\nsplitting = \"peaceman-rachford\"\n\
+             image = [1, 8, 8]\n"
+        )
+    };
+    let picard = "[deployment]\nsolver = { method = { picard = { damping = 1.0 } }, steps = 100, tolerance = 1e-6 }\n\
+                  backward = { method = { picard = { damping = 1.0 } }, steps = 60, tolerance = 1e-4 }\n";
+    let configuration = |file: &str, monotonicity: f64| {
+        fs::write(at.join(file), format!("[architecture]\n{}{picard}", sizes(monotonicity))).unwrap();
+    };
+    configuration("lben.toml", 0.02);
+    configuration("steep.toml", 3.0);
+    succeed(at, "import --from layers/model.safetensors --config lben.toml --name same --out same.safetensors");
+    let found = |model: &str, out: &str| -> Value {
+        let attack = "--norm linf --eps 0.05 --attacks pgd-3";
+        succeed(at, &format!("evaluate --model {model} --data digits --count 60 {attack} --out {out}"));
+        let text = fs::read_to_string(at.join(out).join("results.json")).unwrap();
+        let record: Value = serde_json::from_str(&text).unwrap();
+        record["models"][0]["readouts"][0]["examples"].clone()
+    };
+    let clean = |examples: &Value| -> Vec<Value> {
+        examples.as_array().unwrap().iter().map(|example| example["clean_prediction"].clone()).collect()
+    };
+    let (before, after) = (found("layers/model.safetensors", "e-layers"), found("same.safetensors", "e-same"));
+    assert_eq!(clean(&before), clean(&after));
+    assert!(clean(&before).iter().any(|class| !class.is_null()));
+    succeed(at, "certify --model same.safetensors --data digits --count 4 --norm l2 --out proved");
+
+    let steep = "import --from layers/model.safetensors --config steep.toml --out no.safetensors";
+    refuse(at, steep, 2, &["layers/model.safetensors", "--config", "monotonicity: 3;", "less than 0."]);
+    refuse(at, "import --from layers/model.safetensors --arch sll --out no.safetensors", 2, &["--config"]);
+    assert!(!at.join("no.safetensors").exists());
+
+    let recipe = |monotonicity: f64| format!("name = \"on\"\n{data}[model]\n{}{picard}{train}", sizes(monotonicity));
+    fs::write(at.join("on.toml"), recipe(0.02)).unwrap();
+    fs::write(at.join("steep-on.toml"), recipe(3.0)).unwrap();
+    let init = "--init layers/model.safetensors";
+    succeed(at, &format!("train --config on.toml {init} --schedule constant --out on"));
+    let info: Value = serde_json::from_str(&succeed(at, "info --json --model on/model.safetensors")).unwrap();
+    assert_eq!((&info["architecture"]["kind"], &info["training"]["init"]["name"]), (&json!("lben"), &json!("layers")));
+    succeed(at, "train --resume --out on --epochs 2");
+    refuse(at, &format!("train --config steep-on.toml {init} --out no"), 2, &["[model]", "monotonicity: 3;"]);
+    refuse(at, &format!("train --config layers.toml --init on/model.safetensors --out no"), 2, &["[model]"]);
 }
