@@ -136,7 +136,8 @@ fn lipschitz_layers_become_an_equilibrium_network() {
     let at = folder.path();
     let train = "[train]\nepochs = 1\nbatch_size = 16\ndevelopment = 0\n[train.optimizer]\nkind = \"adam\"\nlearning_rate = 1e-2\n";
     let data = "[data]\nspec = \"digits\"\ncount = 160\n";
-    let layers = "[model]\nkind = \"sll\"\nwidth = 12\nunits = 8\nlayers = 2\nlipschitz = 5.0\nimage = [1, 8, 8]\n";
+    let layers =
+        "[model]\nkind = \"sll\"\nwidth = 12\nunits = 8\nlayers = 2\nlipschitz = 5.0\nimage = [1, 8, 8]\n";
     fs::write(at.join("layers.toml"), format!("name = \"layers\"\n{data}{layers}{train}")).unwrap();
     succeed(at, "train --config layers.toml --out layers");
     let sizes = |monotonicity: f64| {
@@ -152,7 +153,10 @@ fn lipschitz_layers_become_an_equilibrium_network() {
     };
     configuration("lben.toml", 0.02);
     configuration("steep.toml", 3.0);
-    succeed(at, "import --from layers/model.safetensors --config lben.toml --name same --out same.safetensors");
+    succeed(
+        at,
+        "import --from layers/model.safetensors --config lben.toml --name same --out same.safetensors",
+    );
     let found = |model: &str, out: &str| -> Value {
         let attack = "--norm linf --eps 0.05 --attacks pgd-3";
         succeed(at, &format!("evaluate --model {model} --data digits --count 60 {attack} --out {out}"));
@@ -163,7 +167,8 @@ fn lipschitz_layers_become_an_equilibrium_network() {
     let clean = |examples: &Value| -> Vec<Value> {
         examples.as_array().unwrap().iter().map(|example| example["clean_prediction"].clone()).collect()
     };
-    let (before, after) = (found("layers/model.safetensors", "e-layers"), found("same.safetensors", "e-same"));
+    let (before, after) =
+        (found("layers/model.safetensors", "e-layers"), found("same.safetensors", "e-same"));
     assert_eq!(clean(&before), clean(&after));
     assert!(clean(&before).iter().any(|class| !class.is_null()));
     succeed(at, "certify --model same.safetensors --data digits --count 4 --norm l2 --out proved");
@@ -173,13 +178,17 @@ fn lipschitz_layers_become_an_equilibrium_network() {
     refuse(at, "import --from layers/model.safetensors --arch sll --out no.safetensors", 2, &["--config"]);
     assert!(!at.join("no.safetensors").exists());
 
-    let recipe = |monotonicity: f64| format!("name = \"on\"\n{data}[model]\n{}{picard}{train}", sizes(monotonicity));
+    let recipe =
+        |monotonicity: f64| format!("name = \"on\"\n{data}[model]\n{}{picard}{train}", sizes(monotonicity));
     fs::write(at.join("on.toml"), recipe(0.02)).unwrap();
     fs::write(at.join("steep-on.toml"), recipe(3.0)).unwrap();
     let init = "--init layers/model.safetensors";
     succeed(at, &format!("train --config on.toml {init} --schedule constant --out on"));
     let info: Value = serde_json::from_str(&succeed(at, "info --json --model on/model.safetensors")).unwrap();
-    assert_eq!((&info["architecture"]["kind"], &info["training"]["init"]["name"]), (&json!("lben"), &json!("layers")));
+    assert_eq!(
+        (&info["architecture"]["kind"], &info["training"]["init"]["name"]),
+        (&json!("lben"), &json!("layers"))
+    );
     succeed(at, "train --resume --out on --epochs 2");
     refuse(at, &format!("train --config steep-on.toml {init} --out no"), 2, &["[model]", "monotonicity: 3;"]);
     refuse(at, &format!("train --config layers.toml --init on/model.safetensors --out no"), 2, &["[model]"]);

@@ -2,7 +2,7 @@
 //! network whose logits move by at most γ times as much as the normalised image, in L2, whatever is trained.
 //!
 //! ```text
-//! x_0 = E x                                       E = T^(−½) A,     T = diag(|A Aᵀ| 1)
+//! x_0 = E x                                        E = T^(−½) A,     T = diag(|A Aᵀ| 1), or sums over windows, divided by their side
 //! x_k = x_{k−1} − 2 W_k T_k⁻¹ relu(W_kᵀ x_{k−1} + b_k)     T_k = diag(Q⁻¹ |W_kᵀ W_k| Q 1), Q = diag(exp q_k)
 //! y   = H x_L + c                                  H = γ T^(−½) C,  T = diag(|C Cᵀ| 1)
 //! ```
@@ -12,7 +12,7 @@
 //! [Lipschitz-bounded equilibrium network](super::monotone::Lben) with a monotonicity above 0.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{Device, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
@@ -32,6 +32,10 @@ const MAX_LAYERS: usize = 1000;
 pub struct SllConfig {
     /// Length of x_k.
     pub width: usize,
+    /// Side p of the windows that x_0 has the sums over, divided by p, so that `width` is C (H/p) (W/p): 1 for the pixels themselves. Absent for a
+    /// trained E.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<usize>,
     /// ReLUs of each layer.
     pub units: usize,
     /// Number L of layers.
@@ -64,6 +68,7 @@ impl SllConfig {
     pub fn digits() -> Self {
         Self {
             width: 24,
+            window: None,
             units: 24,
             layers: 3,
             lipschitz: 5.0,
@@ -103,6 +108,20 @@ impl SllConfig {
             return wrong("image", format!("{c}×{h}×{w}: no side may be 0"));
         }
         images_within(self.image, self.classes)?;
+        if let Some(window) = self.window {
+            let [c, h, w] = self.image;
+            if window == 0 || h % window != 0 || w % window != 0 {
+                return wrong("window", format!("{window} divides not both sides of images of {h}×{w}"));
+            }
+            let windows = c * (h / window) * (w / window);
+            if self.width != windows {
+                let problem = format!(
+                    "{}; images of {c}×{h}×{w} have {windows} windows of {window}×{window}",
+                    self.width
+                );
+                return wrong("width", problem);
+            }
+        }
         self.normalisation.iter().try_for_each(|normalisation| normalisation.validate(self.image[0]))?;
         parameters_within(&self.build(&mut Init::shapes(&Device::flex())))
     }
@@ -120,13 +139,16 @@ impl SllConfig {
     /// A model of sizes that fit together.
     pub(crate) fn build(&self, init: &mut Init) -> Sll {
         let pixels = self.image.iter().product();
+        let trained = self.window.is_none();
         Sll {
-            embedding: init.parameter([self.width, pixels], Law::FanIn),
+            embedding: trained.then(|| init.parameter([self.width, pixels], Law::FanIn)),
             layers: (0..self.layers).map(|_| SllLayer::new([self.width, self.units], init)).collect(),
             classifier: init.parameter([self.classes, self.width], Law::FanIn),
             bias: init.filled([self.classes], 0.0),
             lipschitz: self.lipschitz,
             slack: self.slack,
+            image: self.image,
+            window: self.window.unwrap_or(1),
             normalisation: self.normalisation.clone(),
         }
     }
@@ -167,8 +189,8 @@ impl SllLayer {
 /// A network of SDP-based Lipschitz layers.
 #[derive(Module, Debug)]
 pub struct Sll {
-    /// A, `[width, CHW]`.
-    pub embedding: Param<Tensor<2>>,
+    /// A, `[width, CHW]`; absent where x_0 has sums over windows.
+    pub embedding: Option<Param<Tensor<2>>>,
     /// From the image to the logits.
     pub layers: Vec<SllLayer>,
     /// C, `[K, width]`.
@@ -179,6 +201,10 @@ pub struct Sll {
     lipschitz: f64,
     #[module(skip)]
     slack: f64,
+    #[module(skip)]
+    image: [usize; 3],
+    #[module(skip)]
+    window: usize,
     #[module(skip)]
     normalisation: Option<Normalisation>,
 }
@@ -196,7 +222,29 @@ impl Sll {
 
     /// E, `[width, CHW]`.
     pub fn inwards(&self) -> Tensor<2> {
-        contraction(self.embedding.val(), self.slack)
+        match &self.embedding {
+            Some(embedding) => contraction(embedding.val(), self.slack),
+            None => self.windows(),
+        }
+    }
+
+    /// Rows of length 1/√(1 + slack) that share no pixel.
+    fn windows(&self) -> Tensor<2> {
+        let ([c, h, w], side) = (self.image, self.window);
+        let size = (1.0 / (side as f64 * (1.0 + self.slack).sqrt())) as f32;
+        let columns = w / side;
+        let width = c * (h / side) * columns;
+        let mut values = vec![0.0; width * c * h * w];
+        for pixel in 0..c * h * w {
+            let (channel, y, x) = (pixel / (h * w), pixel / w % h, pixel % w);
+            let window = (channel * (h / side) + y / side) * columns + x / side;
+            values[window * c * h * w + pixel] = size;
+        }
+        let bias = self.bias.val();
+        let data = TensorData::new(values, [width, c * h * w]);
+        let matrix: Tensor<2> = Tensor::from_data(data, &bias.device().inner());
+        let matrix = matrix.cast(bias.dtype());
+        if bias.is_autodiff() { matrix.autodiff() } else { matrix }
     }
 
     /// T_k as a column, `[units, 1]`, and −2 W_k T_k⁻¹, `[width, units]`, of each layer.

@@ -5,11 +5,13 @@ use burn::tensor::{Device, Tensor};
 use equipoise::attack::{Classifier, Norm};
 use equipoise::batch::{from_vec, predictions, to_vec};
 use equipoise::certify::{Method, MonotoneCertifier};
+use equipoise::lipschitz_layers;
 use equipoise::model::equilibrium::Equilibrium;
 use equipoise::model::monotone::{
-    LbenConfig, Monotone, MonotoneCell, MonotoneConfig, MonotoneConvConfig, Parametrisation,
+    LbenConfig, Monotone, MonotoneCell, MonotoneConfig, MonotoneConvConfig, Parametrisation, Splitting,
 };
 use equipoise::model::normalisation::Normalisation;
+use equipoise::model::sll::SllConfig;
 use equipoise::readout::Readout;
 
 use crate::common::{entries, normal, uniform};
@@ -108,6 +110,39 @@ fn nothing_within_a_certified_radius_of_a_bounded_network_changes_the_class() {
     // γ over the deviation, or less.
     assert!(certifier.lipschitz() <= 1.5 / 0.25 + 1e-9);
     nothing_crosses("lben", &model, &certifier, &PROOFS[..4]);
+}
+
+/// Lipschitz layers as the equilibrium network that computes the same: behind an offset, and of the pixels themselves.
+#[test]
+fn nothing_within_a_certified_radius_of_lipschitz_layers_changes_the_class() {
+    for window in [None, Some(1)] {
+        let config = SllConfig {
+            width: 16,
+            window,
+            units: 6,
+            layers: 2,
+            lipschitz: 1.5,
+            slack: 0.2,
+            image: [1, 4, 4],
+            classes: 3,
+            normalisation: None,
+        };
+        let layers = config.init(4, &Device::default()).unwrap().map(&mut Shake(7));
+        let sizes = LbenConfig {
+            hidden: 28,
+            lipschitz: 1.5,
+            monotonicity: 0.1,
+            step: 0.5,
+            splitting: Splitting::PeacemanRachford,
+            image: [1, 4, 4],
+            classes: 3,
+            normalisation: None,
+        };
+        let model = lipschitz_layers::equilibrium(&layers, &sizes, &Device::default()).unwrap();
+        let certifier = MonotoneCertifier::new(&*model).unwrap();
+        assert!(certifier.lipschitz() <= 1.5 + 1e-9);
+        nothing_crosses("layers", model.equilibrium().unwrap(), &certifier, &PROOFS[..4]);
+    }
 }
 
 /// A convolutional one of either kind, of 2 channels of 4×4 units.

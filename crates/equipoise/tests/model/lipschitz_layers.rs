@@ -39,6 +39,11 @@ fn by_channel() -> Option<Normalisation> {
     Some(Normalisation { mean: vec![0.3, 0.6], std: vec![0.4, 0.2] })
 }
 
+/// x_0 has the pixels themselves: nothing has to be kept above 0.
+fn of_pixels(normalisation: Option<Normalisation>) -> SllConfig {
+    SllConfig { width: 18, window: Some(1), ..config(normalisation) }
+}
+
 /// b, c and q away from 0.
 struct Shake(u64);
 
@@ -81,7 +86,7 @@ fn isometric(config: &SllConfig) -> Sll {
         from_vec((0..rows * columns).map(entry).collect(), [rows, columns], &Device::default())
     };
     let pixels = config.image.iter().product();
-    model.embedding = model.embedding.map(|_| eye(config.width, pixels));
+    model.embedding = model.embedding.map(|embedding| embedding.map(|_| eye(config.width, pixels)));
     model.classifier = model.classifier.map(|_| eye(config.classes, config.width));
     for layer in &mut model.layers {
         layer.weight = layer.weight.clone().map(|_| eye(config.units, config.width));
@@ -91,7 +96,11 @@ fn isometric(config: &SllConfig) -> Sll {
 
 #[test]
 fn logits_move_by_no_more_than_the_bound() {
-    for (name, model) in [("random", layers(&config(None), 3)), ("isometric", isometric(&config(None)))] {
+    for (name, model) in [
+        ("random", layers(&config(None), 3)),
+        ("isometric", isometric(&config(None))),
+        ("of pixels", isometric(&of_pixels(None))),
+    ] {
         let (images, away) = (normal([400, 2, 3, 3], 5) * 3.0, normal([400, 2, 3, 3], 6));
         let answer = |images: &Images| model.forward(images.clone(), &Phase::Evaluate);
         let mut greatest = 0.0_f64;
@@ -158,7 +167,13 @@ fn the_equilibrium_network_computes_what_the_layers_do() {
         &Device::default(),
     );
     let images = Tensor::cat(vec![uniform([40, 2, 3, 3], 8), corners], 0);
-    for (name, config) in [("plain", config(None)), ("normalised", config(by_channel()))] {
+    for (name, config) in [
+        ("plain", config(None)),
+        ("normalised", config(by_channel())),
+        ("of pixels", of_pixels(None)),
+        ("of normalised pixels", of_pixels(by_channel())),
+        ("of windows", SllConfig { width: 2, window: Some(3), ..config(None) }),
+    ] {
         for (kind, model) in [("random", layers(&config, 4)), ("isometric", isometric(&config))] {
             let network = equilibrium(&model, &of(&config, 0.01), &Device::default()).unwrap();
             let error =
@@ -211,6 +226,9 @@ fn sizes_that_do_not_fit_are_refused_by_name() {
     }
     for (wrong, field) in [
         (SllConfig { width: 0, ..config(None) }, "width"),
+        (SllConfig { window: Some(1), ..config(None) }, "width"),
+        (SllConfig { window: Some(2), ..config(None) }, "window"),
+        (SllConfig { window: Some(0), ..config(None) }, "window"),
         (SllConfig { units: 0, ..config(None) }, "units"),
         (SllConfig { layers: 0, ..config(None) }, "layers"),
         (SllConfig { layers: 1 << 40, ..config(None) }, "layers"),
@@ -224,4 +242,23 @@ fn sizes_that_do_not_fit_are_refused_by_name() {
     let other = Architecture::named("monotone-digits").unwrap();
     assert!(converted(&layers, &other, &device).is_none());
     assert!(converted(&*other.init(0, &device).unwrap(), &fits.into(), &device).is_none());
+}
+
+/// Windows that share no pixel, each of length 1 but for the slack; pixels are never below 0, so that no unit needs an offset.
+#[test]
+fn windows_are_sums_of_their_pixels() {
+    let config = SllConfig { width: 8, window: Some(2), image: [2, 4, 4], slack: 0.0, ..config(None) };
+    let model = config.init(0, &Device::default()).unwrap();
+    assert!(model.embedding.is_none());
+    let image = uniform([1, 2, 4, 4], 3);
+    let found = entries(&image.clone().flatten::<2>(1, 3).matmul(model.inwards().transpose()));
+    let pixels = entries(&image);
+    for (at, found) in found.iter().enumerate() {
+        let (c, y, x) = (at / 4, at / 2 % 2, at % 2);
+        let sum: f64 = (0..4).map(|k| pixels[c * 16 + (2 * y + k / 2) * 4 + 2 * x + k % 2]).sum();
+        assert!((found - sum / 2.0).abs() < 1e-6, "{at}: {found} {sum}");
+    }
+    let config = SllConfig { slack: 0.1, ..config };
+    let network = equilibrium(&layers(&config, 2), &of(&config, 0.01), &Device::default()).unwrap();
+    assert!(network.weights()["injection.bias"].values[..8].iter().all(|offset| *offset == 0.0));
 }

@@ -39,6 +39,8 @@ pub(crate) struct Affine {
     /// diag(α) U diag(1/σ), rounded, and the lengths of its rows.
     pub(super) injection: Matrix,
     lengths: Vec<f64>,
+    /// What ĉ is between for all images in \[0, 1\].
+    anywhere: Ranges,
 }
 
 /// Rounds of tightening.
@@ -126,7 +128,21 @@ impl Affine {
         let scaled = |i: usize, j: usize| steps[i] * known.plain.row(i)[j] / parameters.deviation[j];
         let injection = Matrix::new(side, known.plain.columns, scaled);
         let lengths = (0..side).map(|i| length(injection.row(i)).value()).collect();
-        Self { weight, doubt, steps, injection, lengths }
+        let off = gamma(network.pixels() + 12, UNIT).value() * SLIGHTLY;
+        let anywhere = Ranges::of((0..side).map(|i| {
+            let offset = parameters.offset[i];
+            let (mut low, mut high, mut size) = (offset, offset, offset.abs());
+            for (j, u) in known.plain.row(i).iter().enumerate() {
+                let end = |pixel: f64| u * ((pixel - parameters.mean[j]) / parameters.deviation[j]);
+                let (black, white) = (end(0.0), end(1.0));
+                low += black.min(white);
+                high += black.max(white);
+                size += black.abs().max(white.abs());
+            }
+            let size = off * size * SLIGHTLY;
+            (steps[i] * (low - size), steps[i] * (high + size))
+        }));
+        Self { weight, doubt, steps, injection, lengths, anywhere }
     }
 
     /// The least lead of the centre's class over each other one in a ball, or −∞ where nothing was shown, and a box of the fixed
@@ -181,12 +197,15 @@ impl Affine {
         let state = &centre.state;
         let ends = (0..state.len()).map(|i| {
             let row = self.weight.row(i);
-            let at = dot(row, state) + set.middle[i];
+            let (coupled, middle) = (dot(row, state), set.middle[i]);
             let sizes = row.iter().zip(state).map(|(w, z)| (w * z).abs()).sum::<f64>() + set.middle[i].abs();
             let along = |row: &[f64]| (metric.dual(row) * distance).value();
             let doubts = dot(self.doubt.row(i), state) + along(self.doubt.row(i));
-            let away = along(row) + set.moved[i] + set.off[i] + doubts + sizes * 1e-12;
-            ((at - away * SLIGHTLY).next_down(), (at + away * SLIGHTLY).next_up())
+            let away = along(row) + set.off[i] + doubts + sizes * 1e-12;
+            // Of a ball in L2 some images may lie outside of [0, 1]: nothing is said of these.
+            let low = (middle - set.moved[i] * SLIGHTLY).max(self.anywhere.low[i]);
+            let high = (middle + set.moved[i] * SLIGHTLY).min(self.anywhere.high[i]);
+            ((coupled + low - away * SLIGHTLY).next_down(), (coupled + high + away * SLIGHTLY).next_up())
         });
         Ranges::of(ends)
     }
@@ -324,6 +343,7 @@ impl Form {
 mod tests {
     use super::*;
     use crate::certify::monotone::testing::{network, numbers};
+    use crate::certify::monotone::{Coupling, Parameters};
 
     /// Neither random images of a ball nor those along the gradient have a smaller margin; and the bound is far above that by
     /// the Lipschitz constant, for units that are coupled weakly and strongly.
@@ -388,6 +408,40 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// Units that have the pixels: in L2 too none of them is below 0, whatever the image is, so that none switches and margins are exact.
+    #[test]
+    fn a_ball_in_l2_has_images_in_their_range_alone() {
+        let side = 16;
+        let zeros = Matrix::of(side, side, vec![0.0; side * side]);
+        let head = Matrix::of(3, side, numbers(5, 3 * side, 1.0));
+        let parameters = Parameters {
+            monotonicity: 1.0,
+            step: 0.5,
+            offset: vec![0.0; side],
+            mean: vec![0.0; side],
+            deviation: vec![1.0; side],
+            head: head.clone(),
+            bias: vec![2.0, 0.0, 0.0],
+            bound: None,
+            scale: 1.0,
+            reading: side + 4,
+        };
+        let identity = Matrix::new(side, side, |i, j| f64::from(u8::from(i == j)));
+        let network = Network::new(Coupling::full(&zeros, &zeros, 1.0), identity, parameters);
+        let affine = Affine::new(&network);
+        let centre = network.centre(&vec![0.0; side]);
+        let ball = Ball::Distance(0.3);
+        let reach = network.reach(&network.spread(&ball)) + centre.distance;
+        let Known { ranges, .. } = affine.known(&network, &centre, &ball, reach);
+        assert!(ranges.low.iter().all(|low| *low < 0.0 && *low > -1e-9), "{:?}", ranges.low);
+        let (margins, _) = affine.margins(&network, &centre, &ball, reach);
+        for j in 1..3 {
+            let w: Vec<f64> = head.row(0).iter().zip(head.row(j)).map(|(own, rival)| own - rival).collect();
+            let exact = 2.0 - 0.3 * length(&w).value();
+            assert!(margins[j] <= exact && margins[j] > exact - 1e-6, "{} {exact}", margins[j]);
         }
     }
 }
