@@ -73,9 +73,26 @@ fn converted(
 ) -> Result<Option<ModelFile>, Error> {
     let Configuration { architecture, deployment } = configuration;
     let Ok(file) = ModelFile::read(&flags.from, &setup.device) else { return Ok(None) };
+    let normalisation = file.metadata.architecture.normalisation().cloned();
+    let architecture =
+        &architecture.with_normalisation(normalisation).unwrap_or_else(|| architecture.clone());
     let Some(model) = lipschitz_layers::converted(&*file.model, architecture, &setup.device) else {
         return Ok(None);
     };
+    let flag = |name: &'static str, given: bool| given.then_some(name);
+    let foreign = [
+        flag("--normalise", flags.normalise.is_some()),
+        flag("--mean", flags.mean.is_some()),
+        flag("--std", flags.std.is_some()),
+        flag("--key", flags.key.is_some()),
+        flag("--ignore", !flags.ignore.is_empty()),
+    ];
+    if let Some(name) = foreign.into_iter().flatten().next() {
+        return Err(input(format!(
+            "{name}: {} is a model from here, whose layers say how images are normalised and which weights they have; leave this out",
+            flags.from.display()
+        )));
+    }
     let model = model
         .map_err(|error| input(format!("--config for the layers of {}: {error}", flags.from.display())))?;
     let metadata = Metadata {

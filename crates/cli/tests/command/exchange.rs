@@ -176,7 +176,12 @@ fn lipschitz_layers_become_an_equilibrium_network() {
     let steep = "import --from layers/model.safetensors --config steep.toml --out no.safetensors";
     refuse(at, steep, 2, &["layers/model.safetensors", "--config", "monotonicity: 3;", "less than 0."]);
     refuse(at, "import --from layers/model.safetensors --arch sll --out no.safetensors", 2, &["--config"]);
+    let plain = "import --from layers/model.safetensors --config lben.toml --out no.safetensors";
+    refuse(at, &format!("{plain} --normalise half"), 2, &["--normalise", "layers/model.safetensors"]);
     assert!(!at.join("no.safetensors").exists());
+    let certify =
+        "certify --model layers/model.safetensors --data digits --count 2 --norm l2 --method affine --out no";
+    refuse(at, certify, 2, &["lben", "import"]);
 
     let recipe =
         |monotonicity: f64| format!("name = \"on\"\n{data}[model]\n{}{picard}{train}", sizes(monotonicity));

@@ -11,6 +11,7 @@ use super::upper::SINGLE;
 use crate::architecture::Model;
 use crate::attack::Norm;
 use crate::model::monotone::{Lben, Monotone, MonotoneConv, MonotoneMulti, Splitting};
+use crate::model::sll::Sll;
 use crate::readout::Readout;
 use crate::solve::Picard;
 use crate::victim::Deployment;
@@ -40,6 +41,10 @@ impl MonotoneCertifier {
         }
         if let Some(model) = model.downcast::<MonotoneMulti>() {
             return Self::of_multi(model);
+        }
+        if model.downcast::<Sll>().is_some() {
+            let problem = "layers are certified as the `lben` that computes the same; import them with its configuration";
+            return Err(Unbounded::new(problem.into()));
         }
         Err(Unbounded::new("only a monotone DEQ is certified by proof".into()))
     }

@@ -632,7 +632,13 @@ mod tests {
                 let branching = Branching::new(&network);
                 let zonotopes = Zonotopes::new(&network).unwrap();
                 [
-                    branching.leads(&network, &centre, &ball, reach, &|_| Some(vec![lost; 2])),
+                    branching.leads(
+                        &network,
+                        &centre,
+                        &ball,
+                        reach,
+                        (&[f64::NEG_INFINITY; 2], &|_| Some(vec![lost; 2])),
+                    ),
                     zonotopes.leads(&network, &centre, &ball, &|_| lost),
                 ]
             };

@@ -181,17 +181,17 @@ impl Proof<'_> {
                 |lost: Vec<f64>| (0..network.classes()).filter(|j| *j != class).all(|j| margins[j] > lost[j]);
             lost(states).is_some_and(others)
         };
+        let bounded = || each(&|j| less(centre.margins[j], network.change(class, j, &spread)));
         match tool {
-            Tool::Lipschitz => {
-                leads(&each(&|j| less(centre.margins[j], network.change(class, j, &spread))), None)
-            }
+            Tool::Lipschitz => leads(&bounded(), None),
             Tool::Affine(affine) => {
                 let (margins, states) = affine.margins(network, centre, ball, reach + centre.distance);
-                leads(&margins, Some(&states))
+                let bounded = bounded();
+                leads(&each(&|j| margins[j].max(bounded[j])), Some(&states))
             }
             Tool::Branching(branching) => {
                 let lost = |states: &Interval| lost(Some(states));
-                branching.leads(network, centre, ball, reach + centre.distance, &lost)
+                branching.leads(network, centre, ball, reach + centre.distance, (&bounded(), &lost))
             }
             Tool::Zonotopes(zonotopes) => {
                 lost(None).is_some_and(|lost| zonotopes.leads(network, centre, ball, &|j| lost[j]))

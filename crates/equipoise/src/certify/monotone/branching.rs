@@ -81,14 +81,14 @@ impl Branching {
     }
 
     /// Whether the centre's class leads each other one by more than is `lost` of it, given a box of the fixed points, for every
-    /// image of a ball; `None` if nothing is known of that. `reach` as in [`Affine::margins`]. Gives up where an image is found whose class does not, and after so many parts.
+    /// image of a ball; `None` if nothing is known of that. Of some classes leads may be known already. `reach` as in [`Affine::margins`]. Gives up where an image is found whose class does not, and after so many parts.
     pub(crate) fn leads(
         &self,
         network: &Network,
         centre: &Centre,
         ball: &Ball<'_>,
         reach: Upper,
-        lost: &dyn Fn(&Interval) -> Option<Vec<f64>>,
+        (known, lost): (&[f64], &dyn Fn(&Interval) -> Option<Vec<f64>>),
     ) -> bool {
         let class = centre.class;
         let Known { set, ranges, form } = self.affine.known(network, centre, ball, reach);
@@ -96,7 +96,7 @@ impl Branching {
         let lost: &dyn Fn(usize) -> f64 = &|j| lost[j];
         let zero = vec![0.0; ranges.low.len()];
         let open: Vec<(usize, Vec<f64>)> = (0..network.classes())
-            .filter(|&j| j != class && !form.shows(network, (class, j), ball, lost))
+            .filter(|&j| j != class && known[j] <= lost(j) && !form.shows(network, (class, j), ball, lost))
             .map(|j| (j, zero.clone()))
             .collect();
         if open.is_empty() {
@@ -379,7 +379,13 @@ mod tests {
         Found {
             affine: least(&mut others.iter().map(|&j| affine[j])),
             branching: shown(|lost| {
-                branching.leads(network, &centre, &ball, reach, &|_| Some(vec![lost; 3]))
+                branching.leads(
+                    network,
+                    &centre,
+                    &ball,
+                    reach,
+                    (&[f64::NEG_INFINITY; 3], &|_| Some(vec![lost; 3])),
+                )
             }),
             zonotopes: shown(|lost| zonotopes.leads(network, &centre, &ball, &|_| lost)),
             least: least(
