@@ -343,7 +343,13 @@ impl Network {
 
     /// ‖z* − z*′‖ for images that are so far apart.
     pub(crate) fn reach(&self, spread: &Spread) -> Upper {
-        spread.injection.over(self.monotonicity())
+        let by_injection = spread.injection.over(self.monotonicity());
+        // Of a network with a Lipschitz bound m ‖Δζ‖² ≤ ‖Δx‖ t − t²/2γ ≤ γ ‖Δx‖²/2, t = ‖(ΛU)ᵀ Δζ‖, for the normalised image and ζ = Λz.
+        let share = 2.0 * self.monotonicity();
+        let by_bound = self.parameters.bound.zip(self.bound).map(|(gamma, bound)| {
+            Upper::exact(gamma).over(share).sqrt() * bound.over(gamma) * spread.distance
+        });
+        by_bound.map_or(by_injection, |bound| bound.min(by_injection))
     }
 
     /// How much a class's lead over another one changes at most.

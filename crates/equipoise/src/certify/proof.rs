@@ -256,6 +256,7 @@ mod tests {
     use super::*;
     use crate::batch::from_vec;
     use crate::certify::MonotoneCertifier;
+    use crate::certify::upper::length;
     use crate::gradient::Estimator;
     use crate::model::equilibrium::Equilibrium;
     use crate::model::monotone::{
@@ -541,6 +542,40 @@ mod tests {
             });
             assert!(bounds[1] < 0.1 * bounds[0] && bounds[2] <= bounds[1], "{bounds:?}");
         }
+    }
+
+    /// Fixed points of a network with a Lipschitz bound and a small m are much nearer to each other than by ‖U‖/m.
+    #[test]
+    fn fixed_points_of_a_bounded_network_are_within_reach_of_each_other() {
+        let config = LbenConfig {
+            hidden: 24,
+            lipschitz: 3.0,
+            monotonicity: 0.01,
+            step: 0.02,
+            image: [1, 6, 6],
+            classes: 4,
+            ..LbenConfig::digits()
+        };
+        let mut model = config.init(3, &Device::default()).unwrap().network();
+        model.stem.injection.bias = model.stem.injection.bias.map(|bias| bias + 1.0);
+        let network = MonotoneCertifier::of(&model).network;
+        let (mut reach, mut greatest) = (0.0, 0.0_f64);
+        for index in 0..40 {
+            let clean = image(index);
+            let moved = nearby(&clean, 0.3, index);
+            let [clean, moved] =
+                [clean, moved].map(|image| image.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>());
+            let apart = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<f64>>();
+            let distance = length(&apart(&clean, &moved)).value();
+            reach = network.reach(&network.spread(&Ball::Distance(distance))).value() / distance;
+            let [own, other] = [clean, moved].map(|image| network.centre(&image));
+            let states = network.metric().length(&apart(&own.state, &other.state)).value();
+            greatest = greatest.max((states - own.distance.value() - other.distance.value()) / distance);
+        }
+        assert!(
+            greatest > 0.0 && greatest <= reach && (reach - (3.0_f64 / 0.02).sqrt()).abs() < 1e-9,
+            "{greatest} {reach}"
+        );
     }
 
     #[test]
