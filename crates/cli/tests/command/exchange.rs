@@ -196,5 +196,5 @@ fn lipschitz_layers_become_an_equilibrium_network() {
     );
     succeed(at, "train --resume --out on --epochs 2");
     refuse(at, &format!("train --config steep-on.toml {init} --out no"), 2, &["[model]", "monotonicity: 3;"]);
-    refuse(at, &format!("train --config layers.toml --init on/model.safetensors --out no"), 2, &["[model]"]);
+    refuse(at, "train --config layers.toml --init on/model.safetensors --out no", 2, &["[model]"]);
 }

@@ -122,7 +122,7 @@ fn logits_move_by_no_more_than_the_bound() {
 #[test]
 fn gradients_meet_differences() {
     let model = layers(&config(by_channel()), 3);
-    let (images, objective) = (uniform([5, 2, 3, 3], 5), CrossEntropy { labels: vec![0, 1, 2, 3, 1].into() });
+    let (images, objective) = (uniform([5, 2, 3, 3], 5), CrossEntropy { labels: vec![0, 1, 2, 3, 1] });
     let deployment = Deployment::default();
     let victim = model.boxed();
     let victim = victim.victim(&deployment, Readout::final_state(), Estimator::exact());

@@ -28,6 +28,9 @@ const LAST_STEPS: usize = 300;
 const RATE: f64 = 0.05;
 const DECAY: f64 = 0.97;
 
+/// What leads lose to the deployed network, by class, given a box of its fixed points.
+type Lost<'a> = &'a dyn Fn(&Interval) -> Option<Vec<f64>>;
+
 /// A network whose balls are split.
 pub(crate) struct Branching {
     affine: Arc<Affine>,
@@ -88,7 +91,7 @@ impl Branching {
         centre: &Centre,
         ball: &Ball<'_>,
         reach: Upper,
-        (known, lost): (&[f64], &dyn Fn(&Interval) -> Option<Vec<f64>>),
+        (known, lost): (&[f64], Lost<'_>),
     ) -> bool {
         let class = centre.class;
         let Known { set, ranges, form } = self.affine.known(network, centre, ball, reach);
