@@ -438,10 +438,10 @@ mod tests {
         let Known { ranges, .. } = affine.known(&network, &centre, &ball, reach);
         assert!(ranges.low.iter().all(|low| *low < 0.0 && *low > -1e-9), "{:?}", ranges.low);
         let (margins, _) = affine.margins(&network, &centre, &ball, reach);
-        for j in 1..3 {
+        for (j, margin) in margins.into_iter().enumerate().skip(1) {
             let w: Vec<f64> = head.row(0).iter().zip(head.row(j)).map(|(own, rival)| own - rival).collect();
             let exact = 2.0 - 0.3 * length(&w).value();
-            assert!(margins[j] <= exact && margins[j] > exact - 1e-6, "{} {exact}", margins[j]);
+            assert!(margin <= exact && margin > exact - 1e-6, "{margin} {exact}");
         }
     }
 }
