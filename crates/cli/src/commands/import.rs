@@ -6,6 +6,7 @@ use equipoise::checkpoint::{
 };
 use equipoise::gradient::Estimator;
 use equipoise::lipschitz_layers;
+use equipoise::model::monotone::LbenConfig;
 use equipoise::model::normalisation::Normalisation;
 use equipoise::victim::Deployment;
 
@@ -72,6 +73,9 @@ fn converted(
     setup: &Setup,
 ) -> Result<Option<ModelFile>, Error> {
     let Configuration { architecture, deployment } = configuration;
+    if architecture.config::<LbenConfig>().is_none() {
+        return Ok(None);
+    }
     let Ok(file) = ModelFile::read(&flags.from, &setup.device) else { return Ok(None) };
     let normalisation = file.metadata.architecture.normalisation().cloned();
     let architecture =

@@ -16,7 +16,7 @@ use burn::tensor::{Device, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
-use super::feedforward::Feedforward;
+use super::feedforward::{Feedforward, cifar_classes};
 use super::init::{Init, Law};
 use super::layers::{Phase, products};
 use super::limits::{MAX_CHANNELS, at_most, images_within, parameters_within};
@@ -48,7 +48,7 @@ pub struct SllConfig {
     /// C, H, W of the images.
     pub image: [usize; 3],
     /// Number of classes K.
-    #[serde(default = "classes")]
+    #[serde(default = "super::feedforward::cifar_classes")]
     pub classes: usize,
     /// What the images are normalised by before anything else; absent for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,10 +57,6 @@ pub struct SllConfig {
 
 fn slack() -> f64 {
     0.05
-}
-
-fn classes() -> usize {
-    10
 }
 
 impl SllConfig {
@@ -74,7 +70,7 @@ impl SllConfig {
             lipschitz: 5.0,
             slack: slack(),
             image: [1, 8, 8],
-            classes: classes(),
+            classes: cifar_classes(),
             normalisation: None,
         }
     }
